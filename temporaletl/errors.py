@@ -1,0 +1,89 @@
+"""The error tree, classed by what recovers from each error.
+
+    ETLError
+    ├── RetryableError              the same call may succeed later
+    │   ├── SourceUnavailableError  the source did not answer, or answered 5xx
+    │   ├── RateLimitedError        the source asks to come back after a delay
+    │   └── WarehouseUnavailableError
+    ├── PermanentError              a person must change something first
+    │   ├── ConfigurationError      a setting or an argument
+    │   │   ├── UnknownSourceError
+    │   │   ├── DuplicateStrategyError
+    │   │   └── StrategyImportError
+    │   ├── CredentialsError        refused by the source or the warehouse
+    │   ├── SchemaConflictError     a table cannot hold what a row class declares
+    │   ├── SourceProtocolError     the source breaks its own API's promises
+    │   └── TooManyRejectsError
+    └── RecordError                 this one record becomes a reject; the rest goes on
+
+`temporaletl.interceptor` is the one place that translates them to Temporal.
+"""
+
+from datetime import timedelta
+
+
+class ETLError(Exception):
+    """Base of everything the platform raises on purpose."""
+
+
+class RetryableError(ETLError):
+    """The same call may succeed later.
+
+    `delay` is how long the other side asked us to stay away, None where it did not say.
+    """
+
+    def __init__(self, message: str, *, delay: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class SourceUnavailableError(RetryableError):
+    """The source did not answer, broke off, or answered with a server error."""
+
+
+class RateLimitedError(RetryableError):
+    """The source refused a call because of its rate limit."""
+
+
+class WarehouseUnavailableError(RetryableError):
+    """PostgreSQL did not answer or broke off; nothing of the open transaction is kept."""
+
+
+class PermanentError(ETLError):
+    """Repeating the call cannot help: a person must change something first."""
+
+
+class ConfigurationError(PermanentError):
+    """A setting or an argument is missing or wrong; the message names it and its use."""
+
+
+class UnknownSourceError(ConfigurationError):
+    """No strategy is registered under that name; the message lists the known names."""
+
+
+class DuplicateStrategyError(ConfigurationError):
+    """Two strategies claim one name; the message gives both places."""
+
+
+class StrategyImportError(ConfigurationError):
+    """A module of a source cannot be imported; the message gives the module and the cause."""
+
+
+class CredentialsError(PermanentError):
+    """Credentials were refused, or lack a permission."""
+
+
+class SchemaConflictError(PermanentError):
+    """A warehouse table cannot hold what a row class declares; nothing was written."""
+
+
+class SourceProtocolError(PermanentError):
+    """The source answered something its own API rules out."""
+
+
+class TooManyRejectsError(PermanentError):
+    """More of a job's records were rejected than its threshold allows."""
+
+
+class RecordError(ETLError):
+    """One record cannot become rows; it is kept as a reject and the job goes on."""

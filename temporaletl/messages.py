@@ -1,0 +1,259 @@
+"""What travels through Temporal: frozen, typed, small, and free of rows and secrets.
+
+Unknown fields are ignored and new fields get defaults, so that a worker of one version reads
+what another version wrote. Times are aware and in UTC; windows are half-open.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Mode = Literal["incremental", "full", "backfill"]
+BatchState = Literal["running", "completed", "failed", "cancelled"]
+JobState = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "skipped"]
+
+#: The states no job leaves again.
+ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "skipped"})
+
+
+def _as_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        msg = "must carry a time zone"
+        raise ValueError(msg)
+    return value.astimezone(UTC)
+
+
+UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
+
+
+class Message(BaseModel):
+    """Base of all messages."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Window(Message):
+    """A half-open span of UTC time: `start` inclusive, `end` exclusive, None unbounded."""
+
+    start: UtcTime | None = None
+    end: UtcTime | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Window":
+        if self.start is not None and self.end is not None and self.start > self.end:
+            msg = f"window starts at {self.start.isoformat()}, after its end {self.end.isoformat()}"
+            raise ValueError(msg)
+        return self
+
+    def __contains__(self, moment: datetime) -> bool:
+        return (self.start is None or self.start <= moment) and (
+            self.end is None or moment < self.end
+        )
+
+
+class RunPolicy(Message):
+    """How activities of one batch are timed and retried; from the queuer's settings."""
+
+    activity_timeout: timedelta = timedelta(minutes=10)
+    heartbeat_timeout: timedelta = timedelta(seconds=20)
+    max_attempts: int = 20  # consecutive attempts without progress
+    initial_interval: timedelta = timedelta(seconds=1)
+    backoff_coefficient: float = 2.0
+    maximum_interval: timedelta = timedelta(minutes=1)
+    job_timeout: timedelta | None = None
+
+
+class QueuerInput(Message):
+    """What a schedule or a person asks for."""
+
+    source: str
+    mode: Mode = "incremental"
+    streams: tuple[str, ...] = ()  # none named: every stream of the source
+    date_start: UtcTime | None = None  # inclusive; backfill only
+    date_end: UtcTime | None = None  # exclusive; backfill only
+    connection: str = "default"
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    max_in_flight: int = Field(default=50, ge=1, le=1000)
+
+
+class MetadataRequest(Message):
+    """`nominal` is the time the run stands for: its schedule's, or when it was started."""
+
+    input: QueuerInput
+    nominal: UtcTime
+    workflow_id: str
+    run_id: str
+
+
+class BatchMetadata(Message):
+    """What will run: settled once, before any job is planned."""
+
+    batch_id: str
+    source: str
+    mode: Mode
+    connection: str
+    windows: dict[str, Window]  # by stream
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    max_in_flight: int = 50
+    policy: RunPolicy = RunPolicy()
+    worker_queue: str
+    started: UtcTime
+
+
+class ExpandedBatch(Message):
+    jobs: int
+
+
+class ETLInput(Message):
+    """One job: a slice of one stream of one source, in one batch.
+
+    `job_id` names the slice and stays the same when a later batch plans the same slice;
+    `(batch_id, seq)` names this execution of it, and is the key of its ledger row.
+    """
+
+    batch_id: str
+    seq: int
+    job_id: str
+    source: str
+    stream: str
+    mode: Mode
+    connection: str = "default"
+    window: Window = Window()
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    policy: RunPolicy = RunPolicy()
+    paused: bool = False  # carried over when the flow continues as new
+
+
+def job_id_of(job: ETLInput) -> str:
+    """Name a job by what it covers: source, stream, mode, connection, window and parameters."""
+    covers = json.dumps(
+        [job.connection, job.window.model_dump(mode="json"), job.params], sort_keys=True
+    )
+    digest = hashlib.blake2b(covers.encode(), digest_size=8).hexdigest()
+    return f"{job.source}-{job.stream}-{job.mode}-{digest}"
+
+
+class RowCounts(Message):
+    """What became of the rows: each row counts once, in exactly one of these."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+
+class JobProgress(Message):
+    """A job as its ledger row tells it; the answer to ETLFlow's `status` query."""
+
+    state: JobState
+    stream: str
+    pages: int = 0  # transactions committed
+    records: int = 0  # records extracted
+    rows: RowCounts = RowCounts()
+    cursor: JsonValue = None  # where extraction goes on; None at the beginning
+    error: str | None = None
+
+
+class SegmentResult(Message):
+    """How far a segment got. `wait` asks to stay away from the source that long."""
+
+    progress: JobProgress
+    done: bool
+    wait: timedelta | None = None
+
+
+class EndJobRequest(Message):
+    job: ETLInput
+    state: JobState
+    error: str | None = None
+
+
+class ETLResult(Message):
+    """How a job ended; returned for `completed` and `cancelled`, failures are raised."""
+
+    job_id: str
+    progress: JobProgress
+
+
+class JobsRequest(Message):
+    """Ask for the jobs of a batch with first <= seq < end that have not ended."""
+
+    batch_id: str
+    first: int
+    end: int
+
+
+class JobsPage(Message):
+    jobs: tuple[ETLInput, ...]
+    next: int  # seq to go on from; equal to the request's end when there are no more
+
+
+class JobOutcome(Message):
+    """How a job ended, told by its dispatcher where the job itself could not."""
+
+    seq: int
+    state: JobState
+    error: str | None = None
+
+
+class OutcomesRequest(Message):
+    batch_id: str
+    outcomes: tuple[JobOutcome, ...]
+
+
+class DispatchInput(Message):
+    """A dispatcher's share of a batch: jobs with first <= seq < end."""
+
+    metadata: BatchMetadata
+    first: int
+    end: int
+    max_in_flight: int
+    paused: bool = False
+    cancelling: bool = False
+
+
+class JobCounts(Message):
+    planned: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0  # the same job was already running for another batch
+    cancelled: int = 0  # cancelled while running, or never started
+
+
+class JobFailure(Message):
+    job: str
+    error: str
+
+
+class FinishRequest(Message):
+    metadata: BatchMetadata
+    workflow_id: str
+    cancelled: bool = False
+    error: str | None = None  # why the batch could not be planned or dispatched
+
+
+class BatchStatus(Message):
+    """The answer to QueuerFlow's `status` query; counts are as of the last dispatch step."""
+
+    state: Literal["planning", "running", "paused", "cancelling", "finishing"]
+    batch_id: str | None = None
+    jobs: int | None = None  # None until planned
+
+
+class BatchSummary(Message):
+    """How a batch ended; also the JSON document of `etl run --wait --json`."""
+
+    batch_id: str
+    workflow_id: str
+    source: str = ""
+    mode: Mode = "incremental"
+    state: BatchState
+    seconds: float
+    jobs: JobCounts = JobCounts()
+    rows: RowCounts = RowCounts()
+    records: int = 0
+    failures: tuple[JobFailure, ...] = ()  # the first hundred; `jobs.failed` counts all
+    error: str | None = None

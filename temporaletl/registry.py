@@ -1,0 +1,51 @@
+"""Names and what is registered under them."""
+
+from collections.abc import Iterator
+
+from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
+
+
+class Registry[T]:
+    """A mapping that refuses to be overwritten and explains what it does not know."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, tuple[T, str]] = {}
+
+    def register(self, name: str, entry: T, *, place: str) -> None:
+        """Add `entry`; `place` says where it is defined, for the error a second one gets.
+
+        Raises:
+            DuplicateStrategyError: the name is taken; the message gives both places.
+        """
+        if name in self._entries:
+            raise DuplicateStrategyError(
+                f"{self.kind} {name!r} is registered twice: "
+                f"in {self._entries[name][1]} and in {place}"
+            )
+        self._entries[name] = (entry, place)
+
+    def get(self, name: str) -> T:
+        """Look up a name.
+
+        Raises:
+            UnknownSourceError: nothing has that name; the message lists the names there are.
+        """
+        try:
+            return self._entries[name][0]
+        except KeyError:
+            known = ", ".join(sorted(self._entries)) or "none"
+            raise UnknownSourceError(
+                f"no {self.kind} is registered for {name!r}; known: {known}"
+            ) from None
+
+    def place(self, name: str) -> str:
+        """Where the entry of that name is defined."""
+        self.get(name)
+        return self._entries[name][1]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))

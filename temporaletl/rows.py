@@ -1,0 +1,103 @@
+"""Row classes: what a transform yields and a table holds.
+
+A row class declares its table, its key and, by its annotations, its columns:
+
+    ============================ ==================
+    annotation                   column type
+    ============================ ==================
+    str                          text
+    int                          bigint
+    float                        double precision
+    bool                         boolean
+    decimal.Decimal              numeric
+    datetime.datetime            timestamptz
+    LocalTime                    timestamp
+    datetime.date                date
+    Json                         jsonb
+    X | None                     the same, nullable
+    ============================ ==================
+
+The platform adds what every table carries beside them: `version` and `specific_version` of
+the query type, the lineage (`job_id`, `workflow_id`, `run_id`, `extracted_at`, `loaded_at`,
+`updated_at`) and `row_hash`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+#: Any value that JSON can hold; stored as jsonb.
+Json = Annotated[Any, "jsonb"]
+#: A datetime without a zone: the wall clock where the event happened.
+LocalTime = Annotated[datetime, "timestamp"]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of the row classes; instances are immutable and built a million at a time."""
+
+    #: Table in the warehouse schema.
+    table: ClassVar[str]
+    #: Columns that identify a row; they are never null.
+    key: ClassVar[tuple[str, ...]]
+
+
+class Event(Row, frozen=True, kw_only=True, gc=False):
+    """Something that happened to an item, and the person's part in it.
+
+    `event_id` derives from the source's own ids, is stable, and is unique within the source.
+    `timezone` is the IANA name of the zone in which the person saw it happen; the loader
+    derives from it `event_time` (the local wall clock) and `week` (the Monday of its week),
+    and stamps `source_kind_id`.
+    """
+
+    table: ClassVar[str] = "events"
+    key: ClassVar[tuple[str, ...]] = ("source_kind_id", "event_id")
+
+    event_id: str
+    event_type: str
+    event_time_utc: datetime
+    parent_item_id: str | None = None
+    relation_type: str | None = None
+    employee_id: str | None = None
+    timezone: str = "UTC"
+    event_properties: Json = msgspec.field(default_factory=dict)
+    relation_properties: Json = msgspec.field(default_factory=dict)
+    metrics: Json = msgspec.field(default_factory=dict)
+
+
+class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
+    """One run of a workflow as Temporal's visibility store lists it.
+
+    Times ending in `_unix` are seconds since 1970 UTC.
+    """
+
+    table: ClassVar[str] = "temporal_workflows"
+    key: ClassVar[tuple[str, ...]] = ("namespace", "workflow_id", "run_id")
+
+    namespace: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    task_queue: str
+    start_time: datetime
+    close_time: datetime | None = None
+    start_time_unix: float
+    close_time_unix: float | None = None
+    status: str
+    history_length: int
+    search_attributes: Json = msgspec.field(default_factory=dict)
+    memo: Json = msgspec.field(default_factory=dict)
+    raw: Json = msgspec.field(default_factory=dict)
+
+
+class Reject(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that could not become rows, kept whole with the reason in words.
+
+    `payload` is anything msgspec can encode as JSON, or the record's undecoded bytes.
+    """
+
+    stage: str  # extract, transform or load
+    reason: str
+    key: str | None = None  # the name a person knows the record by
+    payload: Any = None

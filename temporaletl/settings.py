@@ -1,0 +1,196 @@
+"""Settings, read once at start-up from the environment and a `.env` file.
+
+Secrets are `SecretStr`: they appear in no log, error or repr. Each source keeps its own settings
+beside its connector.
+"""
+
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from temporaletl import names
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import RunPolicy
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """Base of all settings: frozen, from the environment, empty values unset."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: names each variable that is missing or wrong, and its use.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(_explain(cls, error)) from None
+
+
+def _explain(cls: type[Settings], error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors(include_input=False):
+        location = str(fault["loc"][0]) if fault["loc"] else ""
+        known = next(
+            ((n, f) for n, f in cls.model_fields.items() if location in (n, *_variables(n, f))),
+            None,
+        )
+        if known is None:
+            faults.append(str(fault["msg"]).removeprefix("Value error, "))
+            continue
+        name, field = known
+        what = "is not set" if fault["type"] == "missing" else f"is wrong: {fault['msg']}"
+        use = f" ({field.description})" if field.description else ""
+        faults.append(f"{_variables(name, field)[0]} {what}{use}")
+    return "; ".join(faults)
+
+
+def _variables(name: str, field: Any) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [str(alias or name).upper()]
+
+
+class TemporalSettings(Settings):
+    """Which Temporal to use, and how hard. TLS and API key: see `temporaletl.connect`."""
+
+    address: str | None = Field(None, validation_alias="TEMPORAL_ADDRESS")
+    host: str | None = Field(None, validation_alias="TEMPORAL_HOST")
+    port: PositiveInt = Field(7233, validation_alias="TEMPORAL_PORT")
+    namespace: str = Field("default", validation_alias="TEMPORAL_NAMESPACE")
+    queuer_queue: str = Field(
+        names.QUEUER_TASK_QUEUE,
+        validation_alias=AliasChoices("TEMPORAL_QUEUE", "TEMPORAL_TASK_QUEUE"),
+    )
+    worker_queue: str = Field(names.WORKER_TASK_QUEUE, validation_alias="TEMPORAL_ETL_QUEUE")
+    max_concurrent_workflows: PositiveInt = Field(
+        100, validation_alias="TEMPORAL_MAX_CONCURRENT_WORKFLOWS"
+    )
+    max_concurrent_activities: PositiveInt = Field(
+        8, validation_alias="TEMPORAL_MAX_CONCURRENT_ACTIVITIES"
+    )
+    workflow_timeout_minutes: PositiveFloat | None = Field(
+        None, validation_alias="TEMPORAL_WORKFLOW_TIMEOUT_MINUTES"
+    )
+    activity_timeout_minutes: PositiveFloat = Field(
+        10, validation_alias="TEMPORAL_ACTIVITY_TIMEOUT_MINUTES"
+    )
+    activity_max_retries: PositiveInt = Field(20, validation_alias="TEMPORAL_ACTIVITY_MAX_RETRIES")
+    initial_interval_seconds: PositiveFloat = Field(
+        1, validation_alias="TEMPORAL_WORKFLOW_INITIAL_INTERVAL_SECONDS"
+    )
+    backoff_coefficient: float = Field(
+        2, ge=1, validation_alias="TEMPORAL_WORKFLOW_BACKOFF_COEFFICIENT"
+    )
+    heartbeat_timeout_seconds: PositiveFloat = Field(
+        20, validation_alias="ETL_HEARTBEAT_TIMEOUT_SECONDS"
+    )
+
+    @property
+    def target(self) -> str:
+        """`host:port`; the address wins over the host, which may carry its own port."""
+        if self.address:
+            return self.address
+        host = self.host or "127.0.0.1"
+        return host if ":" in host else f"{host}:{self.port}"
+
+    def policy(self) -> RunPolicy:
+        return RunPolicy(
+            activity_timeout=timedelta(minutes=self.activity_timeout_minutes),
+            heartbeat_timeout=timedelta(seconds=self.heartbeat_timeout_seconds),
+            max_attempts=self.activity_max_retries,
+            initial_interval=timedelta(seconds=self.initial_interval_seconds),
+            backoff_coefficient=self.backoff_coefficient,
+            job_timeout=(
+                timedelta(minutes=self.workflow_timeout_minutes)
+                if self.workflow_timeout_minutes
+                else None
+            ),
+        )
+
+
+class WarehouseSettings(Settings):
+    """Which PostgreSQL to load into. `DATABASE_URL` wins over the single parts."""
+
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    host: str | None = Field(
+        None, validation_alias="WPE_DB_HOST", description="the warehouse's host or socket folder"
+    )
+    port: PositiveInt = Field(5432, validation_alias="WPE_DB_PORT")
+    name: str = Field("postgres", validation_alias="WPE_DB_NAME")
+    user: str = Field("postgres", validation_alias="WPE_DB_USER")
+    password: SecretStr | None = Field(None, validation_alias="WPE_DB_PASSWORD")
+    schema_name: str = Field("workplace", validation_alias="WPE_DB_SCHEMA", min_length=1)
+
+    def conninfo(self) -> SecretStr:
+        """The libpq connection string, password included.
+
+        Raises:
+            ConfigurationError: neither DATABASE_URL nor WPE_DB_HOST is set, or the URL is bad.
+        """
+        if self.database_url is not None:
+            try:
+                parts = conninfo_to_dict(self.database_url.get_secret_value())
+            except Exception:  # noqa: BLE001 - libpq's message would repeat the password
+                raise ConfigurationError(
+                    "DATABASE_URL is not a PostgreSQL URL "
+                    "(postgresql://user:password@host:port/name)"
+                ) from None
+            return SecretStr(
+                make_conninfo(**{k: str(v) for k, v in parts.items() if v is not None})
+            )
+        if self.host is None:
+            raise ConfigurationError(
+                "no warehouse is configured: set WPE_DB_HOST (and WPE_DB_PORT, WPE_DB_NAME, "
+                "WPE_DB_USER, WPE_DB_PASSWORD) or DATABASE_URL; `etl up` starts one"
+            )
+        password = self.password.get_secret_value() if self.password else None
+        return SecretStr(
+            make_conninfo(
+                host=self.host, port=self.port, dbname=self.name, user=self.user, password=password
+            )
+        )
+
+
+class WorkerSettings(Settings):
+    """How the worker paces itself."""
+
+    segment_seconds: PositiveFloat = Field(
+        15, validation_alias="ETL_SEGMENT_SECONDS", description="the longest one segment goes on"
+    )
+    rows_per_page: PositiveInt = Field(
+        20_000,
+        validation_alias="ETL_ROWS_PER_PAGE",
+        description="extracted pages are loaded together up to about so many rows",
+    )
+    reject_threshold: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        validation_alias="ETL_REJECT_THRESHOLD",
+        description="the share of a job's records that may be rejected before the job fails",
+    )
+    graceful_shutdown_seconds: PositiveFloat = Field(
+        60, validation_alias="ETL_GRACEFUL_SHUTDOWN_SECONDS"
+    )
+
+
+class NotificationSettings(Settings):
+    """Who hears of a batch's end."""
+
+    slack_webhook_url: SecretStr | None = Field(None, validation_alias="SLACK_WEBHOOK_URL")
+    notify_urls: SecretStr | None = Field(
+        None, validation_alias="NOTIFY_URLS", description="comma-separated webhook URLs"
+    )

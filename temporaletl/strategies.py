@@ -1,0 +1,303 @@
+"""The five decorators by which a source registers, and what its strategies get and give.
+
+The queuer imports `queuer.sources.*`, the worker `worker.sources.*`; both import the modules
+that other wheels name in the entry-point group `temporaletl.sources`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
+from temporaletl.messages import BatchMetadata, ETLInput, Window
+from temporaletl.registry import Registry
+from temporaletl.rows import Event, Reject, Row
+
+ENTRY_POINT_GROUP = "temporaletl.sources"
+
+F = TypeVar("F", bound=Callable[..., Any])
+Q = TypeVar("Q", bound="type[Query]")
+
+
+class Query(BaseModel):
+    """What a job asks its source for: the job's parameters, checked and typed.
+
+    Subclasses add fields and raise the two class attributes: `VERSION` when rows change in a
+    way their readers must know, `SPECIFIC_VERSION` at any change of the transform.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    VERSION: ClassVar[str] = "1"
+    SPECIFIC_VERSION: ClassVar[str] = "1.0"
+
+    @classmethod
+    def version(cls) -> str:
+        """Stored on every row; changes with breaking changes only."""
+        return cls.VERSION
+
+    @classmethod
+    def specific_version(cls) -> str:
+        """Stored on every row; changes with any change."""
+        return cls.SPECIFIC_VERSION
+
+    @classmethod
+    def from_dict(cls, params: Mapping[str, JsonValue]) -> Self:
+        """Build from a job's parameters.
+
+        Raises:
+            ConfigurationError: a parameter is unknown, missing or of the wrong type; it is named.
+        """
+        try:
+            return cls.model_validate(params)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'query'}: {e['msg']}" for e in error.errors()
+            )
+            raise ConfigurationError(f"{cls.__name__}: {faults}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the queuer's strategies get: the batch to plan."""
+
+    metadata: BatchMetadata
+
+    @property
+    def windows(self) -> Mapping[str, Window]:
+        """The window to cover, by stream; only the streams that were asked for."""
+        return self.metadata.windows
+
+    def job(self, stream: str, window: Window, **params: JsonValue) -> ETLInput:
+        """One job of this batch; the platform numbers it and derives its id."""
+        return ETLInput(
+            batch_id=self.metadata.batch_id,
+            seq=0,
+            job_id="",
+            source=self.metadata.source,
+            stream=stream,
+            mode=self.metadata.mode,
+            connection=self.metadata.connection,
+            window=window,
+            params={**self.metadata.params, **params},
+            policy=self.metadata.policy,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What an extract strategy gets: where to begin, and for whom.
+
+    `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
+    are committed.
+    """
+
+    job: ETLInput
+    query: Any
+    cursor: JsonValue = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records, and the position behind them.
+
+    `cursor` is committed in the transaction that holds the records' rows; extraction goes on
+    there after any interruption. `rejects` are records that could not even be decoded.
+    `extracted_at` is for strategies that read ahead: when the page was asked for. Others leave
+    it to the platform.
+    """
+
+    records: Sequence[Any]
+    cursor: JsonValue
+    rejects: Sequence[Reject] = ()
+    extracted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransformContext:
+    """What a transform strategy gets beside the record."""
+
+    job: ETLInput
+    query: Any
+    #: The platform's employee ids by the source's own ids of people.
+    identities: Mapping[str, str] = field(default_factory=dict)
+
+    def employee(self, person: str | None) -> str | None:
+        """Resolve a person; one who is unknown keeps the source's id."""
+        return None if person is None else self.identities.get(person, person)
+
+
+class ExtractMethod(Protocol):
+    """Yields pages in order, from the request's cursor to the end of the job's window.
+
+    Raises RetryableError or PermanentError; the pages yielded before stay loaded.
+    """
+
+    def __call__(self, request: PageRequest, /) -> AsyncIterator[Page]: ...
+
+
+class TransformMethod(Protocol):
+    """Turns one record into its rows; an exception rejects the record, whole and alone."""
+
+    def __call__(self, record: Any, context: TransformContext, /) -> Iterable[Row | Reject]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """A source as the queuer sees it."""
+
+    describe: Callable[[Plan], Any | Awaitable[Any]]
+    streams: tuple[str, ...]
+    #: How far an incremental window reaches back behind the watermark, for late arrivals.
+    overlap: timedelta
+    #: How far a window's end stays behind now, for what the source lists late.
+    lag: timedelta
+    #: Builds and checks the source's settings; raises ConfigurationError.
+    settings: Callable[[], Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    transform: TransformMethod
+    rows: tuple[type[Row], ...]
+
+
+planners: Registry[Planner] = Registry("params method")
+expanders: Registry[Callable[[Plan, Any], Any]] = Registry("transform inputs method")
+queries: Registry[type[Query]] = Registry("query type")
+extractors: Registry[ExtractMethod] = Registry("extract method")
+transformers: Registry[Transformer] = Registry("transform method")
+
+
+def _place(defined: Any) -> str:
+    code = getattr(inspect.unwrap(defined), "__code__", None)
+    line = f":{code.co_firstlineno}" if code is not None else ""
+    return f"{defined.__module__}.{defined.__qualname__}{line}"
+
+
+def params_method(
+    source: str,
+    *,
+    streams: Sequence[str],
+    overlap: timedelta = timedelta(minutes=5),
+    lag: timedelta = timedelta(seconds=30),
+    settings: Callable[[], Any] | None = None,
+) -> Callable[[F], F]:
+    """Register `describe(plan)`, plain or async: what the backlog is.
+
+    What it returns goes, unseen by the platform, to the source's transform inputs method.
+    """
+
+    def register(function: F) -> F:
+        planner = Planner(function, tuple(streams), overlap, lag, settings)
+        planners.register(source, planner, place=_place(function))
+        return function
+
+    return register
+
+
+def transform_inputs_method(source: str) -> Callable[[F], F]:
+    """Register `expand(plan, backlog)`, a generator, plain or async, of `plan.job(...)`."""
+
+    def register(function: F) -> F:
+        expanders.register(source, function, place=_place(function))
+        return function
+
+    return register
+
+
+def query_type(source: str) -> Callable[[Q], Q]:
+    """Register the class of the source's queries; see `Query`."""
+
+    def register(cls: Q) -> Q:
+        for method in ("from_dict", "version", "specific_version"):
+            if not callable(getattr(cls, method, None)):
+                raise ConfigurationError(f"query type {_place(cls)} has no {method}()")
+        queries.register(source, cls, place=_place(cls))
+        return cls
+
+    return register
+
+
+def extract_method(name: str) -> Callable[[F], F]:
+    """Register an async generator of pages under `<source>-<stream>`; see `ExtractMethod`."""
+
+    def register(function: F) -> F:
+        if not inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"extract method {_place(function)} is not an async generator")
+        if "-" not in name:
+            raise ConfigurationError(f"extract method {name!r} must be named <source>-<stream>")
+        extractors.register(name, function, place=_place(function))
+        return function
+
+    return register
+
+
+def transform_method(name: str, *, rows: Sequence[type[Row]] = (Event,)) -> Callable[[F], F]:
+    """Register a transform under `<source>`, or `<source>-<stream>` which wins.
+
+    `rows` are the row classes it yields: their tables are checked before the first page.
+    """
+
+    def register(function: F) -> F:
+        transformers.register(name, Transformer(function, tuple(rows)), place=_place(function))
+        return function
+
+    return register
+
+
+@dataclass(frozen=True, slots=True)
+class Strategies:
+    """A stream as the worker sees it."""
+
+    query: type[Query]
+    extract: ExtractMethod
+    transform: TransformMethod
+    rows: tuple[type[Row], ...]
+
+
+def resolve(source: str, stream: str) -> Strategies:
+    """Find the worker's strategies for one stream.
+
+    Raises:
+        UnknownSourceError: one of them is not registered; names the known ones.
+    """
+    name = f"{source}-{stream}"
+    query = queries.get(source)
+    if name not in extractors:
+        known = [known for known in extractors if known.startswith(f"{source}-")]
+        raise UnknownSourceError(
+            f"source {source!r} has no stream {stream!r}; its streams: {', '.join(known) or 'none'}"
+        )
+    transformer = transformers.get(name if name in transformers else source)
+    return Strategies(query, extractors.get(name), transformer.transform, transformer.rows)
+
+
+def import_sources(package: str) -> None:
+    """Import every module below `package` and every entry point, so that they register.
+
+    Safe to repeat.
+
+    Raises:
+        StrategyImportError: a module fails to import; names the module and the cause.
+        DuplicateStrategyError: two modules claim one name.
+    """
+    root = importlib.import_module(package)
+    names = [m.name for m in pkgutil.walk_packages(root.__path__, prefix=f"{package}.")]
+    names += [e.module for e in entry_points(group=ENTRY_POINT_GROUP)]
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise StrategyImportError(
+                f"source module {name} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
