@@ -7,7 +7,7 @@ that other wheels name in the entry-point group `temporaletl.sources`.
 import importlib
 import inspect
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
@@ -140,7 +140,7 @@ class ExtractMethod(Protocol):
     Raises RetryableError or PermanentError; the pages yielded before stay loaded.
     """
 
-    def __call__(self, request: PageRequest, /) -> AsyncIterator[Page]: ...
+    def __call__(self, request: PageRequest, /) -> AsyncGenerator[Page]: ...
 
 
 class TransformMethod(Protocol):

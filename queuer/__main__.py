@@ -1,0 +1,23 @@
+"""`python -m queuer`: the service that turns schedules into jobs."""
+
+from datetime import timedelta
+
+from queuer.activities import QueuerActivities
+from queuer.dispatch import DispatchFlow
+from queuer.flow import QueuerFlow
+from temporaletl.service import Service, main
+from temporaletl.settings import NotificationSettings
+
+SERVICE = Service(
+    name="queuer",
+    sources="queuer.sources",
+    task_queue=lambda temporal: temporal.queuer_queue,
+    workflows=[QueuerFlow, DispatchFlow],
+    activities=lambda warehouse, temporal: (
+        QueuerActivities(warehouse, temporal, NotificationSettings.load()).all
+    ),
+    graceful_shutdown=timedelta(seconds=10),
+)
+
+if __name__ == "__main__":
+    main(SERVICE)

@@ -1,0 +1,199 @@
+"""DispatchFlow: runs a range of a batch's jobs, a bounded number at a time."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import (
+    ChildWorkflowError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from temporaletl import names
+    from temporaletl.messages import (
+        DispatchInput,
+        ETLInput,
+        ETLResult,
+        JobOutcome,
+        JobsPage,
+        JobsRequest,
+        OutcomesRequest,
+        RunPolicy,
+    )
+
+#: Jobs that one run starts before it continues as new. Each costs about nine events, and five
+#: more when it is paused or cancelled: far below the 10,000 that we allow a history.
+JOBS_PER_RUN = 400
+_OUTCOMES_AT_ONCE = 100
+
+
+def retry_policy(policy: RunPolicy) -> RetryPolicy:
+    """The batch's policy in Temporal's words."""
+    return RetryPolicy(
+        initial_interval=policy.initial_interval,
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=policy.maximum_interval,
+        maximum_attempts=policy.max_attempts,
+    )
+
+
+def deepest_message(error: BaseException) -> str:
+    """What went wrong in the words of its first cause; the layers above only repeat where."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return getattr(error, "message", None) or str(error) or type(error).__name__
+
+
+@workflow.defn(name=names.DISPATCH_FLOW)
+class DispatchFlow:
+    """Starts ETLFlow children for its share of the ledger and waits for all of them.
+
+    A job that fails is recorded and does not stop the others. `pause`, `resume` and `cancel`
+    reach the children that run; the result is the number of jobs started.
+    """
+
+    @workflow.init
+    def __init__(self, share: DispatchInput) -> None:
+        self._share = share
+        self._paused = share.paused
+        self._cancelling = share.cancelling
+        self._running: dict[str, workflow.ChildWorkflowHandle[object, ETLResult]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # by seq
+        self._outcomes: list[JobOutcome] = []
+
+    @workflow.signal(name=names.PAUSE)
+    async def pause(self) -> None:
+        self._paused = True
+        await self._tell(names.PAUSE)
+
+    @workflow.signal(name=names.RESUME)
+    async def resume(self) -> None:
+        self._paused = False
+        await self._tell(names.RESUME)
+
+    @workflow.signal(name=names.CANCEL)
+    async def cancel(self) -> None:
+        self._cancelling = True
+        await self._tell(names.CANCEL)
+
+    @workflow.run
+    async def run(self, share: DispatchInput) -> None:
+        try:
+            position = await self._dispatch()
+            await self._drain()
+        except asyncio.CancelledError:
+            # Cancelled from outside: the children are asked to end as if by our own signal.
+            await self.cancel()
+            await self._drain()
+            await self._record()
+            raise
+        await self._record()
+        if position < share.end and not self._cancelling:
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            workflow.continue_as_new(
+                share.model_copy(
+                    update={
+                        "first": position,
+                        "paused": self._paused,
+                        "cancelling": self._cancelling,
+                    }
+                )
+            )
+
+    async def _dispatch(self) -> int:
+        """Start jobs until the share or this run's measure is full; return where to go on."""
+        position, started = self._share.first, 0
+        while position < self._share.end:
+            page: JobsPage = await workflow.execute_activity(
+                names.LIST_JOBS,
+                JobsRequest(
+                    batch_id=self._share.metadata.batch_id, first=position, end=self._share.end
+                ),
+                result_type=JobsPage,
+                start_to_close_timeout=timedelta(minutes=1),
+                retry_policy=retry_policy(self._share.metadata.policy),
+            )
+            for job in page.jobs:
+                await workflow.wait_condition(self._may_start)
+                if self._cancelling:
+                    return position
+                if started >= JOBS_PER_RUN or workflow.info().is_continue_as_new_suggested():
+                    return job.seq
+                self._tasks[job.seq] = asyncio.create_task(self._run_job(job))
+                started += 1
+                position = job.seq + 1
+            position = page.next
+        return position
+
+    def _may_start(self) -> bool:
+        return self._cancelling or (
+            not self._paused and len(self._tasks) < self._share.max_in_flight
+        )
+
+    async def _run_job(self, job: ETLInput) -> None:
+        workflow_id = names.job_workflow_id(job.job_id)
+        try:
+            handle = await workflow.start_child_workflow(
+                names.ETL_FLOW,
+                job,
+                id=workflow_id,
+                task_queue=self._share.metadata.worker_queue,
+                result_type=ETLResult,
+                execution_timeout=job.policy.job_timeout,
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                static_summary=f"{job.source} {job.stream} {job.mode}, job {job.seq}",
+            )
+            self._running[workflow_id] = handle
+            # A signal may have come while the child was being started.
+            if self._cancelling:
+                await self._signal(handle, names.CANCEL)
+            elif self._paused:
+                await self._signal(handle, names.PAUSE)
+            await handle
+        except WorkflowAlreadyStartedError:
+            self._outcomes.append(
+                JobOutcome(seq=job.seq, state="skipped", error="already running elsewhere")
+            )
+        except ChildWorkflowError as error:
+            state = "cancelled" if is_cancelled_exception(error) else "failed"
+            self._outcomes.append(
+                JobOutcome(seq=job.seq, state=state, error=deepest_message(error))
+            )
+        finally:
+            self._running.pop(workflow_id, None)
+            del self._tasks[job.seq]
+        if len(self._outcomes) >= _OUTCOMES_AT_ONCE:
+            await self._record()
+
+    async def _drain(self) -> None:
+        """Wait for all children: continuing as new, or ending, would cut them off."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values())
+
+    async def _record(self) -> None:
+        outcomes, self._outcomes = tuple(self._outcomes), []
+        if outcomes:
+            await workflow.execute_activity(
+                names.RECORD_OUTCOMES,
+                OutcomesRequest(batch_id=self._share.metadata.batch_id, outcomes=outcomes),
+                start_to_close_timeout=timedelta(minutes=1),
+                retry_policy=retry_policy(self._share.metadata.policy),
+            )
+
+    async def _tell(self, signal: str) -> None:
+        await asyncio.gather(
+            *(self._signal(handle, signal) for handle in list(self._running.values()))
+        )
+
+    async def _signal(
+        self, handle: workflow.ChildWorkflowHandle[object, ETLResult], signal: str
+    ) -> None:
+        try:
+            await handle.signal(signal)
+        except FailureError:
+            # It ended in the meantime: there is nothing left to signal.
+            workflow.logger.debug("job %s ended before %s reached it", handle.id, signal)

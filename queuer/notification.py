@@ -1,0 +1,52 @@
+"""Tells people, and programs, how a batch ended."""
+
+import requests
+
+from temporaletl.errors import SourceUnavailableError
+from temporaletl.messages import BatchSummary
+from temporaletl.settings import NotificationSettings
+
+_TIMEOUT_SECONDS = (5, 10)
+
+
+def sentence(summary: BatchSummary) -> str:
+    """The summary in one line that a person can act on."""
+    rows = summary.rows
+    line = (
+        f"{summary.source} {summary.mode} {summary.state} in {summary.seconds:.0f} s: "
+        f"{summary.jobs.completed} of {summary.jobs.planned} jobs, "
+        f"{rows.inserted} rows inserted, {rows.updated} updated, {rows.unchanged} unchanged, "
+        f"{rows.rejected} rejected"
+    )
+    if summary.failures:
+        first = summary.failures[0]
+        line += f"; {summary.jobs.failed} failed, first {first.job}: {first.error}"
+    if summary.error:
+        line += f"; {summary.error}"
+    return f"{line} ({summary.workflow_id})"
+
+
+def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
+    """Post the sentence to Slack and the whole summary to the other webhooks.
+
+    Raises:
+        SourceUnavailableError: a webhook did not take it; the message does not name the URL,
+            which is a secret.
+    """
+    posts: list[tuple[str, str, object]] = []
+    if settings.slack_webhook_url is not None:
+        url = settings.slack_webhook_url.get_secret_value()
+        posts.append(("SLACK_WEBHOOK_URL", url, {"text": sentence(summary)}))
+    if settings.notify_urls is not None:
+        whole = {"text": sentence(summary), "summary": summary.model_dump(mode="json")}
+        urls = settings.notify_urls.get_secret_value().split(",")
+        posts.extend(("NOTIFY_URLS", url.strip(), whole) for url in urls)
+    for setting, url, body in posts:
+        try:
+            answer = requests.post(url, json=body, timeout=_TIMEOUT_SECONDS)
+        except requests.RequestException as error:
+            raise SourceUnavailableError(
+                f"a webhook of {setting} did not answer: {type(error).__name__}"
+            ) from None
+        if not answer.ok:
+            raise SourceUnavailableError(f"a webhook of {setting} answered {answer.status_code}")

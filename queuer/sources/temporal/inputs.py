@@ -1,0 +1,65 @@
+"""From a backlog to jobs: the running executions, and windows of close times."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from queuer.sources.temporal.params import SOURCE, STREAM, Backlog
+from temporaletl import ETLInput, Plan, Window, transform_inputs_method
+from temporaletl.external.temporal import closed_in, visibility
+
+#: Counts the executions that closed in a window.
+Count = Callable[[Window], Awaitable[int]]
+
+_SMALLEST = timedelta(seconds=1)
+_FIRST_REACH = timedelta(hours=1)
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any Temporal
+
+
+@transform_inputs_method(SOURCE)
+async def expand(plan: Plan, backlog: Backlog | None) -> AsyncIterator[ETLInput]:
+    """One job for a namespace's running executions, then one for each window of closed ones."""
+    if backlog is None:
+        return
+    store = visibility()
+    for namespace in backlog.namespaces:
+        if backlog.running:
+            # Listed first, so that an execution that closes meanwhile is seen closed later.
+            yield plan.job(STREAM, Window(), namespace=namespace, running=True)
+
+        async def count(window: Window, namespace: str = namespace) -> int:
+            return await store.count(namespace, closed_in(window))
+
+        async for window in split(backlog.window, count, most=backlog.executions_per_job):
+            yield plan.job(STREAM, window, namespace=namespace)
+
+
+async def split(window: Window, count: Count, *, most: int) -> AsyncIterator[Window]:
+    """Cut a window, oldest part first, into parts of about `most` executions or fewer.
+
+    The parts meet exactly and together are the window, however wrong the counts are; cuts lie
+    on whole seconds, and a part of a second is not cut.
+    """
+    pending = [window]
+    while pending:
+        part = pending.pop()
+        if await count(part) > most and (middle := await _cut(part, count, most)) is not None:
+            pending.append(Window(start=middle, end=part.end))
+            pending.append(Window(start=part.start, end=middle))
+        else:
+            yield part
+
+
+async def _cut(part: Window, count: Count, most: int) -> datetime | None:
+    """Where to cut: in the middle, or where the part has no start, behind its oldest."""
+    end = part.end or datetime.now(UTC)
+    if part.start is None:
+        reach = _FIRST_REACH
+        while (cut := end - reach) > _BEGINNING:
+            if await count(Window(end=cut)) <= most:
+                return cut.replace(microsecond=0)
+            reach *= 2
+        return _BEGINNING if end > _BEGINNING else None
+    middle = (part.start + (end - part.start) / 2).replace(microsecond=0)
+    if end - part.start <= _SMALLEST or middle <= part.start:
+        return None
+    return middle

@@ -1,0 +1,36 @@
+"""What all commands have in common: one clear line for an error, and the exit status."""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from temporaletl.errors import ETLError
+
+# typer carries its own click; this is the base of all its usage errors.
+_ClickError: type[Exception] = typer.BadParameter.__mro__[2]
+
+#: 0 done, 1 the work failed, 2 wrong usage or configuration.
+FAILED, MISUSED = 1, 2
+
+
+def run_command(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command line; every platform error and usage error is one line on stderr.
+
+    Exit status: 0 done, 1 the work failed, 2 wrong usage or configuration, 130 interrupted.
+    """
+    try:
+        status = app(standalone_mode=False)
+    except _ClickError as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        if not message:  # called without arguments: the help says more than an error would
+            app(["--help"], standalone_mode=False)
+            sys.exit(MISUSED)
+        print(f"{name}: {message} (--help says more)", file=sys.stderr)  # noqa: T201
+        sys.exit(MISUSED)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ETLError as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(MISUSED)
+    sys.exit(status if isinstance(status, int) else 0)

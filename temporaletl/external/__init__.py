@@ -1,0 +1,1 @@
+"""Connectors that both services use: one module for each outside system."""

@@ -1,0 +1,247 @@
+"""The source `temporal`: listing and counting the executions a Temporal server has on record.
+
+By default the platform's own Temporal is the source. `SOURCE_TEMPORAL_ADDRESS` names another,
+which is then entered with `SOURCE_TEMPORAL_API_KEY`, `SOURCE_TEMPORAL_TLS` and
+`SOURCE_TEMPORAL_TLS_*` alone: the platform's own credentials are not sent there. The variables
+are those of `temporaletl.connect` under another prefix.
+"""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Annotated
+from weakref import WeakKeyDictionary
+
+from pydantic import Field, PositiveFloat
+from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import NoDecode
+from temporalio.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
+    ListWorkflowExecutionsRequest,
+    ListWorkflowExecutionsResponse,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporaletl.connect import (
+    Endpoint,
+    ServerUnreachableError,
+    UnknownNamespaceError,
+    access,
+    endpoint,
+    environment,
+    open_client,
+    secured,
+)
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ETLError,
+    RateLimitedError,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
+from temporaletl.messages import Window
+from temporaletl.settings import Settings, TemporalSettings
+
+_PREFIX = "SOURCE_TEMPORAL_"
+_CALL_TIMEOUT = timedelta(seconds=30)
+
+RUNNING = "ExecutionStatus = 'Running'"
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+class SourceTemporalSettings(Settings):
+    """Which Temporal to read, and how hard. TLS and API key: see the module."""
+
+    address: str | None = Field(None, validation_alias="SOURCE_TEMPORAL_ADDRESS")
+    namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (),
+        validation_alias="SOURCE_TEMPORAL_NAMESPACES",
+        description="the namespaces to read, separated by commas; default the platform's own",
+    )
+    page_size: int = Field(
+        1000,
+        ge=1,
+        le=1000,  # what servers allow
+        validation_alias="SOURCE_TEMPORAL_PAGE_SIZE",
+        description="executions in one page, 1 to 1000",
+    )
+    requests_per_second: PositiveFloat = Field(
+        5,
+        validation_alias="SOURCE_TEMPORAL_REQUESTS_PER_SECOND",
+        description="how often one process may ask; servers allow ten a second for everyone",
+    )
+
+
+def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
+    """Read how to reach the source, its namespaces settled.
+
+    Raises:
+        ConfigurationError: a variable or a certificate is wrong; it is named.
+    """
+    settings = SourceTemporalSettings.load()
+    own = access(environment(), prefix=_PREFIX, disable_file=True)
+    platform = TemporalSettings.load()
+    if settings.address is None:
+        place = endpoint(platform)
+        if own.api_key is not None or own.tls is not None:
+            place = replace(secured(place, own), prefix=_PREFIX)
+    else:
+        place = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
+        place = secured(place, own)
+    if settings.namespaces:
+        place = replace(
+            place,
+            namespace=settings.namespaces[0],
+            namespace_variable="SOURCE_TEMPORAL_NAMESPACES",
+        )
+    namespaces = settings.namespaces or (place.namespace,)
+    return settings.model_copy(update={"namespaces": namespaces}), place
+
+
+def closed_in(window: Window) -> str:
+    """The list filter for executions that closed in the window, edges exact to a microsecond."""
+    bounds = []
+    if window.start is not None:
+        bounds.append(f"CloseTime >= '{_moment(window.start)}'")
+    # SQL visibility stores give running executions a close time in the year 9999.
+    bounds.append(
+        "ExecutionStatus != 'Running'"
+        if window.end is None
+        else f"CloseTime < '{_moment(window.end)}'"
+    )
+    return " AND ".join(bounds)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class StaleTokenError(SourceUnavailableError):
+    """The server does not take a page token, or fails on it: only a new listing can help."""
+
+
+class Visibility:
+    """Lists and counts executions, never faster than its settings allow."""
+
+    def __init__(self, settings: SourceTemporalSettings, place: Endpoint) -> None:
+        self.settings = settings
+        self.place = place
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self._interval = 1 / settings.requests_per_second
+        self._next_turn = 0.0
+
+    async def page(
+        self, namespace: str, query: str, token: bytes
+    ) -> ListWorkflowExecutionsResponse:
+        """List one page, the first for an empty token; the last answers with an empty token.
+
+        Raises:
+            StaleTokenError: the server fails on the token (a SourceUnavailableError).
+            ETLError: as `count`.
+        """
+        client = await self._turn()
+        try:
+            return await client.workflow_service.list_workflow_executions(
+                ListWorkflowExecutionsRequest(
+                    namespace=namespace,
+                    page_size=self.settings.page_size,
+                    next_page_token=token,
+                    query=query,
+                ),
+                metadata={"temporal-namespace": namespace},
+                timeout=_CALL_TIMEOUT,
+            )
+        except RPCError as error:
+            raise self._failure(error, namespace, token) from None
+
+    async def count(self, namespace: str, query: str) -> int:
+        """Count executions; approximate, as the server's answer is.
+
+        Raises:
+            SourceUnavailableError: no answer, or a server error.
+            RateLimitedError: the namespace's limit is used up.
+            CredentialsError: the API key or certificate is refused, or may not list.
+            UnknownNamespaceError: there is no such namespace (a ConfigurationError).
+            SourceProtocolError: the server does not understand the request.
+        """
+        client = await self._turn()
+        try:
+            answer = await client.workflow_service.count_workflow_executions(
+                CountWorkflowExecutionsRequest(namespace=namespace, query=query),
+                metadata={"temporal-namespace": namespace},
+                timeout=_CALL_TIMEOUT,
+            )
+        except RPCError as error:
+            raise self._failure(error, namespace) from None
+        return answer.count
+
+    async def _turn(self) -> Client:
+        """Wait until another request may go out, and connect before the first."""
+        async with self._connecting:
+            if self._client is None:
+                try:
+                    self._client = await open_client(self.place)
+                except ServerUnreachableError as error:
+                    # For a source this passes; for the platform's own server it does not.
+                    raise SourceUnavailableError(str(error)) from None
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next_turn)
+        self._next_turn = turn + self._interval
+        await asyncio.sleep(turn - now)
+        return self._client
+
+    def _failure(self, error: RPCError, namespace: str, token: bytes = b"") -> ETLError:
+        place = self.place
+        reason = error.status.name.replace("_", " ").lower()
+        kind: type[ETLError] = SourceUnavailableError
+        text = reason
+        match error.status:
+            case status if token and status in _TOKEN_FAILURES:
+                kind, text = StaleTokenError, f"the page token is not taken ({reason})"
+            case RPCStatusCode.RESOURCE_EXHAUSTED:
+                kind, text = RateLimitedError, "its rate limit is reached"
+            case RPCStatusCode.PERMISSION_DENIED | RPCStatusCode.UNAUTHENTICATED:
+                kind = CredentialsError
+                text = (
+                    f"access refused; check {place.prefix}API_KEY or {place.prefix}TLS_CLIENT_*, "
+                    f"and that they may list workflows there"
+                )
+            case RPCStatusCode.NOT_FOUND:
+                kind = UnknownNamespaceError
+                text = f"there is no such namespace; correct {place.namespace_variable}"
+            case RPCStatusCode.OUT_OF_RANGE:
+                kind = ConfigurationError
+                text = "a page is too large to receive; lower SOURCE_TEMPORAL_PAGE_SIZE"
+            case RPCStatusCode.INVALID_ARGUMENT | RPCStatusCode.UNIMPLEMENTED:
+                kind, text = SourceProtocolError, f"{reason}: {error.message}"
+            case _:
+                pass
+        return kind(f"Temporal at {place.address}, namespace {namespace!r}: {text}")
+
+
+#: SQL visibility stores answer a token they cannot read as a fault of their own.
+_TOKEN_FAILURES = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL)
+
+_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, Visibility] = WeakKeyDictionary()
+
+
+def visibility() -> Visibility:
+    """The source's visibility store: one connection and one pace for each event loop.
+
+    Raises:
+        ConfigurationError: as `source_settings`.
+    """
+    loop = asyncio.get_running_loop()
+    settings, place = source_settings()
+    opened = _opened.get(loop)
+    if opened is None or (opened.settings, opened.place) != (settings, place):
+        opened = _opened[loop] = Visibility(settings, place)
+    return opened

@@ -1,0 +1,320 @@
+"""The ledger of batches and jobs: what was planned, how far each job got, how it ended.
+
+Every function runs in one short transaction of its own and is safe to repeat.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import (
+    ENDED,
+    BatchMetadata,
+    BatchSummary,
+    ETLInput,
+    JobCounts,
+    JobFailure,
+    JobOutcome,
+    JobProgress,
+    JobState,
+    RowCounts,
+    job_id_of,
+)
+from temporaletl.warehouse.connection import Connection, Warehouse
+
+#: A job travels through workflow history twice; this keeps 2,000 of them small.
+MAX_JOB_BYTES = 16 * 1024
+#: What one answer of `unended_jobs` may weigh: below the size at which Temporal warns.
+MAX_ANSWER_BYTES = 128 * 1024
+_NAMED_FAILURES = 100
+_OPEN: list[JobState] = ["planned", "running", "paused"]
+
+_PROGRESS = "state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error"
+
+
+def begin_batch(
+    warehouse: Warehouse, metadata: BatchMetadata, *, workflow_id: str, run_id: str
+) -> None:
+    """Enter a batch; a second time it changes nothing."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO etl_batches
+                (batch_id, source, mode, connection, metadata, state, workflow_id, run_id)
+            VALUES (%s, %s, %s, %s, %s, 'running', %s, %s)
+            ON CONFLICT (batch_id) DO NOTHING
+            """,
+            [
+                metadata.batch_id,
+                metadata.source,
+                metadata.mode,
+                metadata.connection,
+                Jsonb(metadata.model_dump(mode="json")),
+                workflow_id,
+                run_id,
+            ],
+        )
+
+
+class JobWriter:
+    """Enters a batch's jobs in the order they come, numbering them from 0.
+
+    Repeated with the same jobs it changes nothing: a job is known by its (batch, seq).
+    Holds one block of jobs in memory, whatever their number.
+    """
+
+    def __init__(self, warehouse: Warehouse, batch_id: str) -> None:
+        self._warehouse = warehouse
+        self._batch_id = batch_id
+        self.count = 0
+
+    def write(self, jobs: Iterable[ETLInput]) -> None:
+        """Enter a block of jobs.
+
+        Raises:
+            ConfigurationError: a job's parameters weigh more than `MAX_JOB_BYTES`.
+        """
+        rows = []
+        for job in jobs:
+            numbered = job.model_copy(update={"seq": self.count, "job_id": job_id_of(job)})
+            text = numbered.model_dump_json()
+            if len(text) > MAX_JOB_BYTES:
+                raise ConfigurationError(
+                    f"job {self.count} of {self._batch_id} weighs {len(text)} bytes, more than "
+                    f"{MAX_JOB_BYTES}: plan smaller slices"
+                )
+            rows.append(
+                (
+                    self._batch_id,
+                    numbered.seq,
+                    numbered.job_id,
+                    numbered.source,
+                    numbered.stream,
+                    numbered.window.start,
+                    numbered.window.end,
+                    text,
+                )
+            )
+            self.count += 1
+        with self._warehouse.connection() as connection:
+            connection.cursor().executemany(
+                """
+                INSERT INTO etl_jobs
+                    (batch_id, seq, job_id, source, stream, window_start, window_end, input)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+                ON CONFLICT (batch_id, seq) DO NOTHING
+                """,
+                rows,
+            )
+
+    def close(self) -> int:
+        """Settle the number of jobs, forgetting any of an attempt that planned more."""
+        with self._warehouse.connection() as connection:
+            connection.execute(
+                "DELETE FROM etl_jobs WHERE batch_id = %s AND seq >= %s AND state = 'planned'",
+                [self._batch_id, self.count],
+            )
+            connection.execute(
+                "UPDATE etl_batches SET jobs_planned = %s WHERE batch_id = %s",
+                [self.count, self._batch_id],
+            )
+        return self.count
+
+
+def unended_jobs(
+    warehouse: Warehouse, batch_id: str, *, first: int, end: int
+) -> tuple[list[ETLInput], int]:
+    """List jobs with first <= seq < end that have not ended, in order.
+
+    Answers with at most `MAX_ANSWER_BYTES` of jobs, and the seq to go on from.
+    """
+    jobs: list[ETLInput] = []
+    size = 0
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            """
+            SELECT seq, input::text FROM etl_jobs
+            WHERE batch_id = %s AND seq >= %s AND seq < %s AND NOT state = ANY (%s)
+            ORDER BY seq LIMIT 500
+            """,
+            [batch_id, first, end, sorted(ENDED)],
+        ).fetchall()
+    for seq, text in found:
+        size += len(str(text))
+        if jobs and size > MAX_ANSWER_BYTES:
+            return jobs, int(str(seq))
+        jobs.append(ETLInput.model_validate_json(str(text)))
+    return jobs, jobs[-1].seq + 1 if len(found) == 500 else end  # noqa: PLR2004 - the LIMIT
+
+
+def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:
+    """Mark a job as running for this run, and tell how far it has got.
+
+    A job that has ended is left alone; its progress says so.
+
+    Raises:
+        ConfigurationError: the ledger does not know the job.
+    """
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            UPDATE etl_jobs SET state = 'running', workflow_id = %s, run_id = %s, error = NULL,
+                started_at = coalesce(started_at, now()), touched_at = now()
+            WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
+            """,
+            [workflow_id, run_id, job.batch_id, job.seq, sorted(ENDED)],
+        )
+        return _read_progress(connection, job)
+
+
+def end_job(
+    warehouse: Warehouse, job: ETLInput, state: JobState, error: str | None = None
+) -> JobProgress:
+    """Enter how a job ended; the first end stands."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
+            WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
+            """,
+            [state, error, job.batch_id, job.seq, sorted(ENDED)],
+        )
+        return _read_progress(connection, job)
+
+
+def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
+    """How far a job has got.
+
+    Raises:
+        ConfigurationError: the ledger does not know the job.
+    """
+    with warehouse.connection() as connection:
+        return _read_progress(connection, job)
+
+
+def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
+    row = connection.execute(
+        f"SELECT {_PROGRESS} FROM etl_jobs WHERE batch_id = %s AND seq = %s",  # noqa: S608 - constant
+        [job.batch_id, job.seq],
+    ).fetchone()
+    if row is None:
+        raise ConfigurationError(
+            f"job {job.job_id} of batch {job.batch_id} is not in the ledger of this warehouse: "
+            "do the queuer and the worker use the same one?"
+        )
+    return progress_of(row)
+
+
+def progress_of(row: Sequence[Any]) -> JobProgress:
+    """Make a job's progress of its columns, in the order of `_PROGRESS`."""
+    state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error = row
+    return JobProgress(
+        state=state,
+        stream=stream,
+        pages=pages,
+        records=records,
+        rows=RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, rejected=rejected),
+        cursor=cursor,
+        error=error,
+    )
+
+
+def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobOutcome]) -> None:
+    """Enter ends of jobs that could not do it themselves; ends entered before stand.
+
+    Only a job that never began can have been skipped: one that runs is this batch's own.
+    """
+    open_states = {"skipped": ["planned"]}
+    rows = [(o.state, o.error, batch_id, o.seq, open_states.get(o.state, _OPEN)) for o in outcomes]
+    with warehouse.connection() as connection:
+        connection.cursor().executemany(
+            """
+            UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
+            WHERE batch_id = %s AND seq = %s AND state = ANY (%s)
+            """,
+            rows,
+        )
+
+
+def finish_batch(
+    warehouse: Warehouse,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> BatchSummary:
+    """Close a batch from its jobs' rows: the one place its summary comes from.
+
+    Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
+    """
+    with warehouse.connection() as connection:
+        settled = connection.execute(
+            "SELECT summary FROM etl_batches WHERE batch_id = %s FOR UPDATE", [metadata.batch_id]
+        ).fetchone()
+        if settled is not None and settled[0] is not None:
+            return BatchSummary.model_validate(settled[0])
+        connection.execute(
+            """
+            UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
+            WHERE batch_id = %s AND NOT state = ANY (%s)
+            """,
+            [metadata.batch_id, sorted(ENDED)],
+        )
+        summary = _summarise(
+            connection, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+        )
+        connection.execute(
+            "UPDATE etl_batches SET state = %s, summary = %s, ended_at = now() WHERE batch_id = %s",
+            [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
+        )
+        return summary
+
+
+def _summarise(
+    connection: Connection,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> BatchSummary:
+    row: Sequence[Any] | None = connection.execute(
+        """
+        SELECT count(*), count(*) FILTER (WHERE state = 'completed'),
+            count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
+            count(*) FILTER (WHERE state = 'cancelled'), coalesce(sum(records), 0)::bigint,
+            coalesce(sum(inserted), 0)::bigint, coalesce(sum(updated), 0)::bigint,
+            coalesce(sum(unchanged), 0)::bigint, coalesce(sum(rejected), 0)::bigint
+        FROM etl_jobs WHERE batch_id = %s
+        """,
+        [metadata.batch_id],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    failures = connection.execute(
+        """
+        SELECT job_id, coalesce(error, 'unknown') FROM etl_jobs
+        WHERE batch_id = %s AND state = 'failed' ORDER BY seq LIMIT %s
+        """,
+        [metadata.batch_id, _NAMED_FAILURES],
+    ).fetchall()
+    jobs = JobCounts(
+        planned=row[0], completed=row[1], failed=row[2], skipped=row[3], cancelled=row[4]
+    )
+    failed = error is not None or jobs.failed > 0
+    return BatchSummary(
+        batch_id=metadata.batch_id,
+        workflow_id=workflow_id,
+        source=metadata.source,
+        mode=metadata.mode,
+        state="failed" if failed else "cancelled" if cancelled else "completed",
+        seconds=round((datetime.now(UTC) - metadata.started).total_seconds(), 3),
+        jobs=jobs,
+        records=row[5],
+        rows=RowCounts(inserted=row[6], updated=row[7], unchanged=row[8], rejected=row[9]),
+        failures=tuple(JobFailure(job=str(j), error=str(e)[:500]) for j, e in failures),
+        error=error,
+    )

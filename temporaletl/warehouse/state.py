@@ -1,0 +1,137 @@
+"""The sync state of each stream: how far it is completely loaded.
+
+A watermark only ever stands where everything before it is in the warehouse. Incremental windows
+begin at it; backfills never read or move it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from temporaletl.messages import BatchMetadata, BatchSummary
+from temporaletl.warehouse.connection import Connection, Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """One stream of one source over one connection."""
+
+    source: str
+    stream: str
+    connection: str
+    watermark: datetime | None  # UTC; everything before it is loaded
+    last_full_at: datetime | None
+    last_incremental_at: datetime | None
+    records: int  # extracted in the last batch
+    state: str
+    batch_id: str | None
+    updated_at: datetime
+
+
+_COLUMNS = (
+    "source, stream, connection, watermark, last_full_at, last_incremental_at, records, state, "
+    "batch_id, updated_at"
+)
+
+
+def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
+    """The states of one source, or of all, in order."""
+    with warehouse.connection() as connection:
+        rows: Sequence[Any] = connection.execute(
+            f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
+            "WHERE %(source)s::text IS NULL OR source = %(source)s "
+            "ORDER BY source, stream, connection",
+            {"source": source},
+        ).fetchall()
+    return [SyncState(*row) for row in rows]
+
+
+def set_watermark(
+    warehouse: Warehouse,
+    source: str,
+    stream: str,
+    connection_name: str,
+    watermark: datetime | None,
+) -> None:
+    """Put a watermark where an operator wants it; None makes the next run begin anew."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO etl_sync_state (source, stream, connection, watermark, state)
+            VALUES (%s, %s, %s, %s, 'set by hand')
+            ON CONFLICT (source, stream, connection) DO UPDATE
+            SET watermark = excluded.watermark, state = excluded.state, updated_at = now()
+            """,
+            [source, stream, connection_name, watermark],
+        )
+
+
+def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary) -> None:
+    """Move the batch's streams to the end of what is completely loaded, never backwards.
+
+    Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
+    stays where it was if one of those windows has no start. A backfill moves nothing. Safe to
+    repeat.
+    """
+    if metadata.mode == "backfill":
+        return
+    with warehouse.connection() as connection:
+        for stream, window in metadata.windows.items():
+            _advance_stream(connection, metadata, summary, stream, window.end)
+
+
+def _advance_stream(
+    connection: Connection,
+    metadata: BatchMetadata,
+    summary: BatchSummary,
+    stream: str,
+    end: datetime | None,
+) -> None:
+    row: Sequence[Any] | None = connection.execute(
+        """
+        SELECT count(*) FILTER (WHERE state <> 'completed'),
+            count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL),
+            min(window_start) FILTER (WHERE state <> 'completed'),
+            coalesce(sum(records), 0)::bigint
+        FROM etl_jobs WHERE batch_id = %s AND stream = %s
+        """,
+        [metadata.batch_id, stream],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    open_jobs, unbounded, earliest, records = row
+    whole = open_jobs == 0 and summary.error is None and summary.state == "completed"
+    if whole:
+        watermark = end
+    elif unbounded or summary.error is not None or metadata.mode == "full":
+        # A full batch's slices need not be slices of the time that the watermark counts.
+        watermark = None
+    else:
+        watermark = earliest
+    connection.execute(
+        """
+        INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
+            last_full_at, last_incremental_at, records, state, batch_id)
+        VALUES (%(source)s, %(stream)s, %(connection)s, %(watermark)s,
+            CASE WHEN %(whole)s AND %(mode)s = 'full' THEN now() END,
+            CASE WHEN %(whole)s AND %(mode)s = 'incremental' THEN now() END,
+            %(records)s, %(state)s, %(batch)s)
+        ON CONFLICT (source, stream, connection) DO UPDATE SET
+            watermark = greatest(s.watermark, excluded.watermark),
+            last_full_at = coalesce(excluded.last_full_at, s.last_full_at),
+            last_incremental_at = coalesce(excluded.last_incremental_at, s.last_incremental_at),
+            records = excluded.records, state = excluded.state, batch_id = excluded.batch_id,
+            updated_at = now()
+        """,
+        {
+            "source": metadata.source,
+            "stream": stream,
+            "connection": metadata.connection,
+            "watermark": watermark,
+            "whole": whole,
+            "mode": metadata.mode,
+            "records": records,
+            "state": summary.state,
+            "batch": metadata.batch_id,
+        },
+    )

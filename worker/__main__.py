@@ -1,0 +1,21 @@
+"""`python -m worker`: the service that turns jobs into rows."""
+
+from datetime import timedelta
+
+from temporaletl.service import Service, main
+from temporaletl.settings import WorkerSettings
+from worker.activities import WorkerActivities
+from worker.flow import ETLFlow
+
+if __name__ == "__main__":
+    settings = WorkerSettings.load()
+    main(
+        Service(
+            name="worker",
+            sources="worker.sources",
+            task_queue=lambda temporal: temporal.worker_queue,
+            workflows=[ETLFlow],
+            activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
+            graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
+        )
+    )

@@ -1,0 +1,283 @@
+"""A segment: extract, transform and load pages for a bounded time.
+
+Knows nothing of Temporal: the activity, the preview and the tests run this very code.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
+from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
+from temporaletl.rows import Reject, Row
+from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.ledger import begin_job, end_job
+from worker.loading import Lineage, Loader, PageLoad, PageSupersededError
+
+log = structlog.get_logger("worker.segment")
+
+#: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
+_PAGES_AHEAD = 4
+#: Below so many rejects a share says little, unless nothing else came out of the job at all.
+_FEW_REJECTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLimits:
+    """When a segment ends by itself, and how much it loads at once."""
+
+    duration: timedelta = timedelta(seconds=15)
+    rows_per_page: int = 20_000
+    reject_threshold: float = 0.1  # share of the job's records
+
+
+class Progress(Protocol):
+    """What a segment needs of whoever runs it."""
+
+    def report(self, progress: JobProgress) -> None:
+        """Hear of each committed page."""
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set when the segment shall end at its next page boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An extracted page, and when it was asked for: its rows are at least that new."""
+
+    page: Page
+    at: datetime
+
+
+async def run_segment(
+    job: ETLInput,
+    *,
+    warehouse: Warehouse,
+    workflow_id: str,
+    run_id: str,
+    limits: SegmentLimits,
+    progress: Progress,
+) -> SegmentResult:
+    """Carry a job on from its ledger cursor, and say how far it got.
+
+    Safe to repeat and to run twice at once: a page is committed with the cursor behind it, by
+    whoever comes first. The next pages are extracted while the present one is loaded.
+
+    Raises:
+        RetryableError: nothing could be loaded; once something was, the segment ends instead,
+            and says how long to stay away.
+        PermanentError: a person must change something; pages loaded before stay.
+    """
+    strategies = resolve(job.source, job.stream)
+    query = strategies.query.from_dict(job.params)
+    begun = await asyncio.to_thread(
+        begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id
+    )
+    if begun.state in ENDED:
+        return SegmentResult(progress=begun, done=True)
+    lineage = Lineage(
+        job=job,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        version=strategies.query.version(),
+        specific_version=strategies.query.specific_version(),
+    )
+    loader = Loader(warehouse, strategies.rows, lineage)
+    await asyncio.to_thread(loader.prepare)
+    context = TransformContext(job=job, query=query)
+    segment = _Segment(loader, strategies, context, begun, limits, progress)
+    try:
+        done = await segment.run()
+    except PageSupersededError:
+        # Another attempt of this segment is ahead of us: leave the job to it.
+        log.info("segment_superseded", job_id=job.job_id, pages=segment.progress.pages)
+        return SegmentResult(progress=segment.progress, done=False)
+    except RetryableError as error:
+        if segment.progress.pages == begun.pages:
+            raise
+        log.info("segment_interrupted", job_id=job.job_id, error=str(error))
+        interrupted = segment.progress.model_copy(update={"error": str(error)})
+        return SegmentResult(
+            progress=interrupted, done=False, wait=error.delay or timedelta(seconds=1)
+        )
+    if not done:
+        return SegmentResult(progress=segment.progress, done=False)
+    ended = await asyncio.to_thread(end_job, warehouse, job, "completed")
+    return SegmentResult(progress=ended, done=True)
+
+
+class _Segment:
+    def __init__(
+        self,
+        loader: Loader,
+        strategies: Strategies,
+        context: TransformContext,
+        begun: JobProgress,
+        limits: SegmentLimits,
+        listener: Progress,
+    ) -> None:
+        self.progress = begun
+        self._loader = loader
+        self._strategies = strategies
+        self._context = context
+        self._limits = limits
+        self._listener = listener
+        self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
+        self._rows_per_record = 1.0  # as met so far
+
+    async def run(self) -> bool:
+        """Load pages until the job's end (True) or the segment's (False)."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.duration.total_seconds()
+        first = self.progress.pages
+        stopping = asyncio.create_task(self._listener.stopping.wait())
+        extracting = asyncio.create_task(self._extract())
+        try:
+            while not stopping.done():
+                patience = None
+                if self.progress.pages > first:
+                    patience = max(0.0, deadline - loop.time())
+                    if patience == 0:
+                        # What is extracted already is still loaded; no more is asked for.
+                        extracting.cancel()
+                pages = await self._take(extracting, stopping, patience)
+                if pages:
+                    await asyncio.to_thread(self._load, pages)
+                    self._listener.report(self.progress)
+                elif extracting.done() and not stopping.done():
+                    if extracting.cancelled():
+                        return False
+                    extracting.result()
+                    self._judge_rejects(final=True)
+                    return True
+            return False
+        finally:
+            stopping.cancel()
+            extracting.cancel()
+            await asyncio.gather(stopping, extracting, return_exceptions=True)
+
+    async def _extract(self) -> None:
+        job = self._context.job
+        request = PageRequest(job=job, query=self._context.query, cursor=self.progress.cursor)
+        async with contextlib.aclosing(self._strategies.extract(request)) as pages:
+            while True:
+                asked = datetime.now(UTC)
+                page = await anext(pages, None)
+                if page is None:
+                    return
+                await self._waiting.put(_Asked(page, page.extracted_at or asked))
+
+    async def _take(
+        self,
+        extracting: asyncio.Task[None],
+        stopping: asyncio.Task[Literal[True]],
+        patience: float | None,
+    ) -> list[_Asked]:
+        """Wait for pages; take together what one transaction holds well.
+
+        Empty when none came within `patience` seconds, will come, or shall be loaded any more.
+        """
+        if self._waiting.empty():
+            first = asyncio.create_task(self._waiting.get())
+            await asyncio.wait(
+                {first, extracting, stopping},
+                timeout=patience,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not first.done():
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+            pages = [] if first.cancelled() else [first.result()]
+        else:
+            pages = [self._waiting.get_nowait()]
+        records = sum(len(asked.page.records) for asked in pages)
+        while not self._waiting.empty() and (
+            records * self._rows_per_record < self._limits.rows_per_page
+        ):
+            pages.append(self._waiting.get_nowait())
+            records += len(pages[-1].page.records)
+        return [] if stopping.done() else pages
+
+    def _load(self, pages: Sequence[_Asked]) -> None:
+        rows: list[Row] = []
+        rejects: list[Reject] = []
+        records = 0
+        for asked in pages:
+            rejects.extend(asked.page.rejects)
+            records += len(asked.page.rejects) + len(asked.page.records)
+            for record in asked.page.records:
+                self._transform(record, rows, rejects)
+        if records:
+            self._rows_per_record = max(0.1, len(rows) / records)
+        self.progress = self._loader.load(
+            PageLoad(
+                number=self.progress.pages,
+                rows=rows,
+                rejects=rejects,
+                records=records,
+                cursor_before=self.progress.cursor,
+                cursor=pages[-1].page.cursor,
+                extracted_at=min(asked.at for asked in pages),
+            )
+        )
+        log.info(
+            "page_loaded",
+            job_id=self._context.job.job_id,
+            page=self.progress.pages,
+            rows=len(rows),
+            rejects=len(rejects),
+        )
+        self._judge_rejects(final=False)
+
+    def _transform(self, record: Any, rows: list[Row], rejects: list[Reject]) -> None:
+        """Add the record's rows, or one reject: never some rows and an exception."""
+        try:
+            made = list(self._strategies.transform(record, self._context))
+        except (PermanentError, RetryableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
+            reason = str(error)
+            if not isinstance(error, RecordError):
+                reason = f"{type(error).__name__}: {reason}"
+            rejects.append(reject_of(record, reason))
+            return
+        for row in made:
+            if isinstance(row, Reject):
+                rejects.append(row)
+            else:
+                rows.append(row)
+
+    def _judge_rejects(self, *, final: bool) -> None:
+        """Fail a job most of which cannot be used; a few bad records are no reason to."""
+        rows, records = self.progress.rows, self.progress.records
+        if rows.rejected <= self._limits.reject_threshold * records:
+            return
+        nothing_else = final and not (rows.inserted or rows.updated or rows.unchanged)
+        if rows.rejected >= _FEW_REJECTS or nothing_else:
+            job = self._context.job
+            raise TooManyRejectsError(
+                f"{rows.rejected} rejects among {records} records of {job.source} {job.stream}, "
+                f"more than the threshold of {self._limits.reject_threshold:.0%}: their reasons "
+                f"are in etl_rejects (etl rejects list {job.source})"
+            )
+
+
+def reject_of(record: Any, reason: str) -> Reject:
+    """Keep a record that cannot be transformed.
+
+    A record's attribute `raw`, where it has one, is the payload; its `key` names it.
+    """
+    key = getattr(record, "key", None)
+    return Reject(
+        stage="transform",
+        reason=reason,
+        key=key if isinstance(key, str) else None,
+        payload=getattr(record, "raw", record),
+    )
