@@ -8,16 +8,18 @@ from queuer.flow import QueuerFlow
 from temporaletl.service import Service, main
 from temporaletl.settings import NotificationSettings
 
-SERVICE = Service(
-    name="queuer",
-    sources="queuer.sources",
-    task_queue=lambda temporal: temporal.queuer_queue,
-    workflows=[QueuerFlow, DispatchFlow],
-    activities=lambda warehouse, temporal: (
-        QueuerActivities(warehouse, temporal, NotificationSettings.load()).all
-    ),
-    graceful_shutdown=timedelta(seconds=10),
-)
+
+def service_of(settings: NotificationSettings) -> Service:
+    """The queuer, and whom it notifies."""
+    return Service(
+        name="queuer",
+        sources="queuer.sources",
+        task_queue=lambda temporal: temporal.queuer_queue,
+        workflows=[QueuerFlow, DispatchFlow],
+        activities=lambda warehouse, temporal: QueuerActivities(warehouse, temporal, settings).all,
+        graceful_shutdown=timedelta(seconds=10),
+    )
+
 
 if __name__ == "__main__":
-    main(SERVICE)
+    main("queuer", NotificationSettings, service_of)

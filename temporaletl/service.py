@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -17,7 +18,7 @@ from temporaletl.connect import connect_patiently
 from temporaletl.errors import ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -43,13 +44,13 @@ class Service:
     graceful_shutdown: timedelta
 
 
-def main(service: Service) -> None:
+def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Service]) -> None:
     """Serve until SIGTERM or SIGINT; exit 2 on what a person must change first."""
     configure_logs()
     try:
-        asyncio.run(serve(service))
+        asyncio.run(serve(service_of(settings.load())))
     except ETLError as error:
-        print(f"{service.name}: {error}", file=sys.stderr)  # noqa: T201 - the operator's one line
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - the operator's one line
         sys.exit(2)
 
 
@@ -93,7 +94,13 @@ async def serve(service: Service) -> None:
 
 async def _prepare(service: Service, warehouse: Warehouse, temporal: TemporalSettings) -> Worker:
     await _open(warehouse)
-    client = await connect_patiently(temporal)
+    return make_worker(service, await connect_patiently(temporal), warehouse, temporal)
+
+
+def make_worker(
+    service: Service, client: Client, warehouse: Warehouse, temporal: TemporalSettings
+) -> Worker:
+    """Build the service's Temporal worker, errors mapped and heartbeats prompt; not started."""
     return Worker(
         client,
         task_queue=service.task_queue(temporal),

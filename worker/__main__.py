@@ -7,15 +7,18 @@ from temporaletl.settings import WorkerSettings
 from worker.activities import WorkerActivities
 from worker.flow import ETLFlow
 
-if __name__ == "__main__":
-    settings = WorkerSettings.load()
-    main(
-        Service(
-            name="worker",
-            sources="worker.sources",
-            task_queue=lambda temporal: temporal.worker_queue,
-            workflows=[ETLFlow],
-            activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
-            graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
-        )
+
+def service_of(settings: WorkerSettings) -> Service:
+    """The worker, paced by its settings."""
+    return Service(
+        name="worker",
+        sources="worker.sources",
+        task_queue=lambda temporal: temporal.worker_queue,
+        workflows=[ETLFlow],
+        activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
+        graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
+
+
+if __name__ == "__main__":
+    main("worker", WorkerSettings, service_of)

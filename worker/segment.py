@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import perf_counter
 from typing import Any, Literal, Protocol
 
 import structlog
@@ -50,10 +51,11 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """An extracted page, and when it was asked for: its rows are at least that new."""
+    """An extracted page; when it was asked for: its rows are at least that new; its cost."""
 
     page: Page
     at: datetime
+    seconds: float
 
 
 async def run_segment(
@@ -168,11 +170,12 @@ class _Segment:
         request = PageRequest(job=job, query=self._context.query, cursor=self.progress.cursor)
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while True:
-                asked = datetime.now(UTC)
+                asked, began = datetime.now(UTC), perf_counter()
                 page = await anext(pages, None)
                 if page is None:
                     return
-                await self._waiting.put(_Asked(page, page.extracted_at or asked))
+                seconds = perf_counter() - began
+                await self._waiting.put(_Asked(page, page.extracted_at or asked, seconds))
 
     async def _take(
         self,
@@ -206,6 +209,7 @@ class _Segment:
         return [] if stopping.done() else pages
 
     def _load(self, pages: Sequence[_Asked]) -> None:
+        began = perf_counter()
         rows: list[Row] = []
         rejects: list[Reject] = []
         records = 0
@@ -214,6 +218,7 @@ class _Segment:
             records += len(asked.page.rejects) + len(asked.page.records)
             for record in asked.page.records:
                 self._transform(record, rows, rejects)
+        transformed = perf_counter()
         if records:
             self._rows_per_record = max(0.1, len(rows) / records)
         self.progress = self._loader.load(
@@ -233,6 +238,9 @@ class _Segment:
             page=self.progress.pages,
             rows=len(rows),
             rejects=len(rejects),
+            extract_seconds=round(sum(asked.seconds for asked in pages), 4),
+            transform_seconds=round(transformed - began, 4),
+            load_seconds=round(perf_counter() - transformed, 4),
         )
         self._judge_rejects(final=False)
 

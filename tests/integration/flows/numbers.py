@@ -1,0 +1,101 @@
+"""A source of counted numbers, whose every hazard a test can choose by a job's parameters."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from temporaletl import (
+    ConfigurationError,
+    ETLInput,
+    Event,
+    Page,
+    PageRequest,
+    Plan,
+    Query,
+    RecordError,
+    SourceUnavailableError,
+    TransformContext,
+    extract_method,
+    params_method,
+    query_type,
+    transform_inputs_method,
+    transform_method,
+)
+
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    job: int
+    value: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.job}:{self.value}"
+
+
+@query_type("numbers")
+class NumbersQuery(Query):
+    """`pages` pages of `size` numbers; the hazards strike by job number or value."""
+
+    VERSION: ClassVar[str] = "3"
+    SPECIFIC_VERSION: ClassVar[str] = "3.1"
+
+    jobs: int = 1
+    job: int = 0
+    pages: int = 1
+    size: int = 10
+    page_seconds: float = 0.0  # how long each page takes to come
+    poisoned: int = -1  # the job that cannot be extracted
+    flaky_page: int = -1  # the page that fails whenever a segment begins with it, once a job
+    bad_every: int = 0  # every so many values cannot be transformed
+
+
+_failed_once: set[tuple[str, int]] = set()
+
+
+@params_method("numbers", streams=("all",), overlap=timedelta(0), lag=timedelta(0))
+def describe(plan: Plan) -> NumbersQuery:
+    return NumbersQuery.from_dict(plan.metadata.params)
+
+
+@transform_inputs_method("numbers")
+def expand(plan: Plan, backlog: NumbersQuery) -> Iterator[ETLInput]:
+    if backlog.jobs < 0:
+        raise ConfigurationError("numbers: jobs must not be negative")
+    for job in range(backlog.jobs):
+        yield plan.job("all", plan.windows["all"], job=job)
+
+
+@extract_method("numbers-all")
+async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    query: NumbersQuery = request.query
+    if query.job == query.poisoned:
+        raise ConfigurationError(f"job {query.job} is poisoned")
+    page = int(str(request.cursor or 0))
+    while page < query.pages:
+        await asyncio.sleep(query.page_seconds)
+        strike = (f"{request.job.batch_id}/{request.job.seq}", page)
+        if page == query.flaky_page and strike not in _failed_once:
+            _failed_once.add(strike)
+            raise SourceUnavailableError("the source broke off")
+        first = page * query.size
+        records = [Number(query.job, value) for value in range(first, first + query.size)]
+        page += 1
+        yield Page(records=records, cursor=page)
+
+
+@transform_method("numbers")
+def transform(record: Number, context: TransformContext) -> Iterator[Event]:
+    query: NumbersQuery = context.query
+    if query.bad_every and record.value % query.bad_every == 0:
+        raise RecordError(f"{record.value} is a bad number")
+    yield Event(
+        event_id=record.key,
+        event_type="number_counted",
+        event_time_utc=EPOCH + timedelta(seconds=record.value),
+        parent_item_id=str(record.job),
+    )

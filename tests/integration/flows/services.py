@@ -1,0 +1,67 @@
+"""Both services in this process, on queues of their own."""
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+
+import tests.integration.flows.numbers  # noqa: F401 - registers the source
+from queuer.__main__ import service_of as queuer_of
+from temporaletl import names
+from temporaletl.messages import BatchSummary, QueuerInput
+from temporaletl.service import make_worker
+from temporaletl.settings import NotificationSettings, TemporalSettings, WorkerSettings
+from temporaletl.warehouse.connection import Warehouse
+from worker.__main__ import service_of as worker_of
+
+
+@dataclass(frozen=True)
+class Services:
+    """Both services run; `start` asks the queuer for a batch."""
+
+    client: Client
+    warehouse: Warehouse
+    queue: str
+
+    async def start(self, request: QueuerInput) -> WorkflowHandle[Any, BatchSummary]:
+        return await self.client.start_workflow(
+            names.QUEUER_FLOW,
+            request,
+            id=f"etl-{request.source}-{uuid.uuid4().hex}",
+            task_queue=self.queue,
+            result_type=BatchSummary,
+        )
+
+    async def run(self, mode: Any = "full", /, **params: Any) -> BatchSummary:
+        handle = await self.start(QueuerInput(source="numbers", mode=mode, params=params))
+        return await handle.result()
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self.warehouse.connection() as connection:
+            return list(connection.execute(statement.encode(), parameters).fetchall())
+
+
+@asynccontextmanager
+async def running(
+    client: Client, warehouse: Warehouse, **settings: object
+) -> AsyncGenerator[Services]:
+    """Run the queuer and the worker until the block ends; `settings` are the worker's."""
+    queue = f"test-{uuid.uuid4().hex}"
+    temporal = TemporalSettings.model_validate(
+        {
+            "queuer_queue": queue,
+            "worker_queue": f"{queue}-etl",
+            "initial_interval_seconds": 0.05,
+            "heartbeat_timeout_seconds": 5,
+            "activity_max_retries": 5,
+        }
+    )
+    queuer = make_worker(queuer_of(NotificationSettings.load()), client, warehouse, temporal)
+    worker = make_worker(
+        worker_of(WorkerSettings.model_validate(settings)), client, warehouse, temporal
+    )
+    async with queuer, worker:
+        yield Services(client, warehouse, queue)
