@@ -6,7 +6,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ActivityError, FailureError
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from queuer.dispatch import deepest_message, retry_policy
@@ -94,8 +94,7 @@ class QueuerFlow:
             ),
             BatchMetadata,
         )
-        failure: FailureError | None = None
-        cancelled: asyncio.CancelledError | None = None
+        failure: BaseException | None = None
         try:
             expanded = await self._call(
                 names.EXPAND_JOBS,
@@ -108,19 +107,16 @@ class QueuerFlow:
             await workflow.wait_condition(lambda: self._cancelling or not self._paused)
             if not self._cancelling:
                 await self._dispatch(metadata, expanded.jobs)
-        except asyncio.CancelledError as error:
-            # Cancelled from outside: close the books first, then be cancelled.
-            cancelled = error
-        except FailureError as error:
+        except (asyncio.CancelledError, FailureError) as error:
             failure = error
+        # Failed or cancelled from outside: close the books first, then say so.
+        cancelled = failure is not None and is_cancelled_exception(failure)
         self._finishing = True
         summary = await self._finish(
             metadata,
-            cancelled=self._cancelling or cancelled is not None,
-            error=deepest_message(failure) if failure else None,
+            cancelled=self._cancelling or cancelled,
+            error=deepest_message(failure) if failure is not None and not cancelled else None,
         )
-        if cancelled is not None:
-            raise cancelled
         if failure is not None:
             raise failure
         return summary

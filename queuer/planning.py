@@ -31,7 +31,7 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
-        ConfigurationError: a stream or a date that does not fit, or a setting of the source.
+        ConfigurationError: a stream or a date that does not fit.
     """
     planner = planners.get(request.source)
     unknown = sorted(set(request.streams) - set(planner.streams))
@@ -52,8 +52,6 @@ def check_request(request: QueuerInput) -> Planner:
         raise ConfigurationError(
             f"dates belong to a backfill: mode {request.mode} finds its own window"
         )
-    if planner.settings is not None:
-        planner.settings()
     return planner
 
 
@@ -62,10 +60,12 @@ def settle(
 ) -> BatchMetadata:
     """Settle what a batch covers. The same request gives the same batch id.
 
-    Raises: as `check_request`.
+    Raises: as `check_request`, and ConfigurationError for a setting of the source.
     """
     request = asked.input
     planner = check_request(request)
+    if planner.settings is not None:
+        planner.settings()
     streams = request.streams or planner.streams
     watermarks = {
         state.stream: state.watermark
@@ -119,14 +119,9 @@ async def expand(
         UnknownSourceError: the source is not registered.
         ETLError: what the source's strategies raise.
     """
-    planner = planners.get(metadata.source)
-    plan = Plan(metadata)
-    backlog = planner.describe(plan)
-    if inspect.isawaitable(backlog):
-        backlog = await backlog
     writer = JobWriter(warehouse, metadata.batch_id)
     block: list[ETLInput] = []
-    async for job in _jobs_of(plan, backlog):
+    async for job in jobs_of(metadata):
         block.append(job)
         if len(block) == _JOBS_AT_ONCE:
             await asyncio.to_thread(writer.write, block)
@@ -137,8 +132,16 @@ async def expand(
     return await asyncio.to_thread(writer.close)
 
 
-async def _jobs_of(plan: Plan, backlog: object) -> AsyncIterator[ETLInput]:
-    jobs = expanders.get(plan.metadata.source)(plan, backlog)
+async def jobs_of(metadata: BatchMetadata) -> AsyncIterator[ETLInput]:
+    """Yield a batch's jobs as its source plans them, not yet numbered.
+
+    Raises: as `expand`.
+    """
+    plan = Plan(metadata)
+    backlog = planners.get(metadata.source).describe(plan)
+    if inspect.isawaitable(backlog):
+        backlog = await backlog
+    jobs = expanders.get(metadata.source)(plan, backlog)
     if hasattr(jobs, "__aiter__"):
         async for job in jobs:
             yield job

@@ -1,29 +1,33 @@
 """What the author of a source imports."""
 
-from temporaletl.errors import (
-    ConfigurationError,
-    CredentialsError,
-    PermanentError,
-    RateLimitedError,
-    RecordError,
-    RetryableError,
-    SourceProtocolError,
-    SourceUnavailableError,
-)
-from temporaletl.messages import ETLInput, Window
-from temporaletl.rows import Event, Json, LocalTime, Reject, Row
-from temporaletl.strategies import (
-    Page,
-    PageRequest,
-    Plan,
-    Query,
-    TransformContext,
-    extract_method,
-    params_method,
-    query_type,
-    transform_inputs_method,
-    transform_method,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from temporaletl.errors import (
+        ConfigurationError,
+        CredentialsError,
+        PermanentError,
+        RateLimitedError,
+        RecordError,
+        RetryableError,
+        SourceProtocolError,
+        SourceUnavailableError,
+    )
+    from temporaletl.messages import ETLInput, Window
+    from temporaletl.rows import Event, Json, LocalTime, Reject, Row
+    from temporaletl.strategies import (
+        Page,
+        PageRequest,
+        Plan,
+        Query,
+        TransformContext,
+        extract_method,
+        params_method,
+        query_type,
+        transform_inputs_method,
+        transform_method,
+    )
 
 __all__ = [
     "ConfigurationError",
@@ -52,3 +56,13 @@ __all__ = [
     "transform_inputs_method",
     "transform_method",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is first asked for: `etl --help` needs none, and shall be quick."""
+    if name in __all__:
+        for module in ("errors", "messages", "rows", "strategies"):
+            if (found := vars(import_module(f"temporaletl.{module}")).get(name)) is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,6 @@ No secret appears in an error or a log.
 
 import asyncio
 import base64
-import binascii
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -70,7 +69,6 @@ class Endpoint:
     tls: bool | TLSConfig = field(default=False, repr=False)
     rpc_metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     prefix: str = "TEMPORAL_"
-    namespace_variable: str = "TEMPORAL_NAMESPACE"
 
     def __post_init__(self) -> None:
         if not re.search(r":\d+$", self.address):
@@ -126,7 +124,7 @@ def _pem(variable: str, text: str) -> str:
     if not text.startswith("-----"):
         try:
             text = base64.b64decode("".join(text.split()), validate=True).decode("ascii")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             text = ""
         if not text.startswith("-----"):
             raise ConfigurationError(f"{variable} is neither PEM nor base64 of PEM")
@@ -248,6 +246,7 @@ async def open_client(
     within: timedelta = CONNECT_TIMEOUT,
     interceptors: Sequence[Interceptor] = (),
     runtime: Runtime | None = None,
+    check_namespace: bool = True,
 ) -> Client:
     """Connect to any Temporal and see that its namespace is there; raises as `connect`."""
     converter = data_converter()
@@ -264,11 +263,12 @@ async def open_client(
                 rpc_metadata=target.rpc_metadata,
                 runtime=runtime,
             )
-            await client.workflow_service.describe_namespace(
-                DescribeNamespaceRequest(namespace=target.namespace),
-                metadata={"temporal-namespace": target.namespace},
-                timeout=within,
-            )
+            if check_namespace:
+                await client.workflow_service.describe_namespace(
+                    DescribeNamespaceRequest(namespace=target.namespace),
+                    metadata={"temporal-namespace": target.namespace},
+                    timeout=within,
+                )
     except TimeoutError:
         raise _unreachable(target, f"no answer within {within.total_seconds():g} s") from None
     except RPCError as error:
@@ -299,7 +299,7 @@ def _refused(target: Endpoint, status: RPCStatusCode) -> ConfigurationError | Cr
         return UnknownNamespaceError(
             f"Temporal at {target.address} has no namespace {name!r}: create it "
             f"(`temporal operator namespace create --namespace {name}`) "
-            f"or correct {target.namespace_variable}"
+            f"or correct {target.prefix}NAMESPACE"
         )
     if status in _REFUSED:
         return _denied(target)
@@ -336,7 +336,7 @@ _UNREACHABLE: tuple[tuple[str, str], ...] = (
     (r"dns error", "the host's name is not known"),
     (r"NetworkUnreachable|HostUnreachable", "no route to the host"),
     (r"TimedOut|timed out|Elapsed|deadline", "timed out"),
-    (r"h2 protocol error|UnexpectedEof|Http2", "what answers is not Temporal, or expects TLS"),
+    (r"h2 protocol error|Http2", "what answers is not Temporal, or expects TLS"),
     (r"code: Unavailable", "unavailable"),
 )
 
@@ -353,4 +353,6 @@ def _failed(target: Endpoint, text: str) -> ConfigurationError | CredentialsErro
     for pattern, reason in _UNREACHABLE:
         if re.search(pattern, text):
             return _unreachable(target, reason)
-    return _unreachable(target, "the connection failed")
+    # A server that wants TLS, or another certificate, often just hangs up.
+    wanted = f"{target.prefix}TLS_CLIENT_*" if target.tls else f"{target.prefix}TLS=true"
+    return _unreachable(target, f"it closed the connection, and may want {wanted}")

@@ -250,6 +250,7 @@ class BatchSummary(Message):
     workflow_id: str
     source: str = ""
     mode: Mode = "incremental"
+    windows: dict[str, Window] = Field(default_factory=dict)  # by stream
     state: BatchState
     seconds: float
     jobs: JobCounts = JobCounts()

@@ -217,7 +217,7 @@ class _Segment:
             rejects.extend(asked.page.rejects)
             records += len(asked.page.rejects) + len(asked.page.records)
             for record in asked.page.records:
-                self._transform(record, rows, rejects)
+                transform_record(self._strategies, self._context, record, rows, rejects)
         transformed = perf_counter()
         if records:
             self._rows_per_record = max(0.1, len(rows) / records)
@@ -244,24 +244,6 @@ class _Segment:
         )
         self._judge_rejects(final=False)
 
-    def _transform(self, record: Any, rows: list[Row], rejects: list[Reject]) -> None:
-        """Add the record's rows, or one reject: never some rows and an exception."""
-        try:
-            made = list(self._strategies.transform(record, self._context))
-        except (PermanentError, RetryableError):
-            raise
-        except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
-            reason = str(error)
-            if not isinstance(error, RecordError):
-                reason = f"{type(error).__name__}: {reason}"
-            rejects.append(reject_of(record, reason))
-            return
-        for row in made:
-            if isinstance(row, Reject):
-                rejects.append(row)
-            else:
-                rows.append(row)
-
     def _judge_rejects(self, *, final: bool) -> None:
         """Fail a job most of which cannot be used; a few bad records are no reason to."""
         rows, records = self.progress.rows, self.progress.records
@@ -275,6 +257,31 @@ class _Segment:
                 f"more than the threshold of {self._limits.reject_threshold:.0%}: their reasons "
                 f"are in etl_rejects (etl rejects list {job.source})"
             )
+
+
+def transform_record(
+    strategies: Strategies,
+    context: TransformContext,
+    record: Any,
+    rows: list[Row],
+    rejects: list[Reject],
+) -> None:
+    """Add the record's rows, or one reject: never some rows and an exception."""
+    try:
+        made = list(strategies.transform(record, context))
+    except (PermanentError, RetryableError):
+        raise
+    except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
+        reason = str(error)
+        if not isinstance(error, RecordError):
+            reason = f"{type(error).__name__}: {reason}"
+        rejects.append(reject_of(record, reason))
+        return
+    for row in made:
+        if isinstance(row, Reject):
+            rejects.append(row)
+        else:
+            rows.append(row)
 
 
 def reject_of(record: Any, reason: str) -> Reject:

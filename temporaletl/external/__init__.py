@@ -1,1 +1,1 @@
-"""Connectors that both services use: one module for each outside system."""
+"""Connectors to the systems that both services speak to."""

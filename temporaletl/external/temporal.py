@@ -7,6 +7,7 @@ are those of `temporaletl.connect` under another prefix.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -17,11 +18,12 @@ from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import NoDecode
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
+    CountWorkflowExecutionsResponse,
     ListWorkflowExecutionsRequest,
     ListWorkflowExecutionsResponse,
 )
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
 from temporaletl.connect import (
     Endpoint,
@@ -46,6 +48,7 @@ from temporaletl.settings import Settings, TemporalSettings
 
 _PREFIX = "SOURCE_TEMPORAL_"
 _CALL_TIMEOUT = timedelta(seconds=30)
+_RATE_LIMIT_DELAYS = (1.0, 2.0, 4.0)  # seconds; the limits are of so many calls a second
 
 RUNNING = "ExecutionStatus = 'Running'"
 
@@ -95,12 +98,6 @@ def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
     else:
         place = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
         place = secured(place, own)
-    if settings.namespaces:
-        place = replace(
-            place,
-            namespace=settings.namespaces[0],
-            namespace_variable="SOURCE_TEMPORAL_NAMESPACES",
-        )
     namespaces = settings.namespaces or (place.namespace,)
     return settings.model_copy(update={"namespaces": namespaces}), place
 
@@ -147,20 +144,19 @@ class Visibility:
             StaleTokenError: the server fails on the token (a SourceUnavailableError).
             ETLError: as `count`.
         """
-        client = await self._turn()
-        try:
-            return await client.workflow_service.list_workflow_executions(
-                ListWorkflowExecutionsRequest(
-                    namespace=namespace,
-                    page_size=self.settings.page_size,
-                    next_page_token=token,
-                    query=query,
-                ),
-                metadata={"temporal-namespace": namespace},
-                timeout=_CALL_TIMEOUT,
+        request = ListWorkflowExecutionsRequest(
+            namespace=namespace,
+            page_size=self.settings.page_size,
+            next_page_token=token,
+            query=query,
+        )
+
+        async def ask(service: WorkflowService) -> ListWorkflowExecutionsResponse:
+            return await service.list_workflow_executions(
+                request, metadata={"temporal-namespace": namespace}, timeout=_CALL_TIMEOUT
             )
-        except RPCError as error:
-            raise self._failure(error, namespace, token) from None
+
+        return await self._ask(ask, namespace, token)
 
     async def count(self, namespace: str, query: str) -> int:
         """Count executions; approximate, as the server's answer is.
@@ -172,23 +168,38 @@ class Visibility:
             UnknownNamespaceError: there is no such namespace (a ConfigurationError).
             SourceProtocolError: the server does not understand the request.
         """
-        client = await self._turn()
-        try:
-            answer = await client.workflow_service.count_workflow_executions(
-                CountWorkflowExecutionsRequest(namespace=namespace, query=query),
-                metadata={"temporal-namespace": namespace},
-                timeout=_CALL_TIMEOUT,
+        request = CountWorkflowExecutionsRequest(namespace=namespace, query=query)
+
+        async def ask(service: WorkflowService) -> CountWorkflowExecutionsResponse:
+            return await service.count_workflow_executions(
+                request, metadata={"temporal-namespace": namespace}, timeout=_CALL_TIMEOUT
             )
-        except RPCError as error:
-            raise self._failure(error, namespace) from None
-        return answer.count
+
+        return (await self._ask(ask, namespace)).count
+
+    async def _ask[T](
+        self, call: Callable[[WorkflowService], Awaitable[T]], namespace: str, token: bytes = b""
+    ) -> T:
+        # Others use up the namespace's limit, too, and a plan of many windows starts over when
+        # it fails: a few refusals are sat out here.
+        delays = iter(_RATE_LIMIT_DELAYS)
+        while True:
+            client = await self._turn()
+            try:
+                return await call(client.workflow_service)
+            except RPCError as error:
+                exhausted = error.status == RPCStatusCode.RESOURCE_EXHAUSTED
+                if not exhausted or (delay := next(delays, None)) is None:
+                    raise self._failure(error, namespace, token) from None
+                now = asyncio.get_running_loop().time()
+                self._next_turn = max(self._next_turn, now + delay)
 
     async def _turn(self) -> Client:
         """Wait until another request may go out, and connect before the first."""
         async with self._connecting:
             if self._client is None:
                 try:
-                    self._client = await open_client(self.place)
+                    self._client = await open_client(self.place, check_namespace=False)
                 except ServerUnreachableError as error:
                     # For a source this passes; for the platform's own server it does not.
                     raise SourceUnavailableError(str(error)) from None
@@ -216,7 +227,7 @@ class Visibility:
                 )
             case RPCStatusCode.NOT_FOUND:
                 kind = UnknownNamespaceError
-                text = f"there is no such namespace; correct {place.namespace_variable}"
+                text = "there is no such namespace; correct SOURCE_TEMPORAL_NAMESPACES"
             case RPCStatusCode.OUT_OF_RANGE:
                 kind = ConfigurationError
                 text = "a page is too large to receive; lower SOURCE_TEMPORAL_PAGE_SIZE"

@@ -3,13 +3,14 @@
 Every function runs in one short transaction of its own and is safe to repeat.
 """
 
+import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, RetryableError
 from temporaletl.messages import (
     ENDED,
     BatchMetadata,
@@ -24,6 +25,11 @@ from temporaletl.messages import (
     job_id_of,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
+
+
+class SupersededPlanError(RetryableError):
+    """Another attempt writes the batch's jobs; this one must not."""
+
 
 #: A job travels through workflow history twice; this keeps 2,000 of them small.
 MAX_JOB_BYTES = 16 * 1024
@@ -62,20 +68,30 @@ def begin_batch(
 class JobWriter:
     """Enters a batch's jobs in the order they come, numbering them from 0.
 
-    Repeated with the same jobs it changes nothing: a job is known by its (batch, seq).
-    Holds one block of jobs in memory, whatever their number.
+    A second writer begins anew, forgets what the first one planned, and shuts it out: the
+    batch never mixes jobs of two attempts, which may have met different backlogs. Holds one
+    block of jobs in memory, whatever their number.
     """
 
     def __init__(self, warehouse: Warehouse, batch_id: str) -> None:
         self._warehouse = warehouse
         self._batch_id = batch_id
+        self._planner = uuid.uuid4().hex
         self.count = 0
+        with warehouse.connection() as connection:
+            connection.execute(
+                "UPDATE etl_batches SET planner = %s WHERE batch_id = %s", [self._planner, batch_id]
+            )
+            connection.execute(
+                "DELETE FROM etl_jobs WHERE batch_id = %s AND state = 'planned'", [batch_id]
+            )
 
     def write(self, jobs: Iterable[ETLInput]) -> None:
         """Enter a block of jobs.
 
         Raises:
             ConfigurationError: a job's parameters weigh more than `MAX_JOB_BYTES`.
+            SupersededPlanError: another attempt plans this batch now.
         """
         rows = []
         for job in jobs:
@@ -100,6 +116,7 @@ class JobWriter:
             )
             self.count += 1
         with self._warehouse.connection() as connection:
+            self._hold(connection)
             connection.cursor().executemany(
                 """
                 INSERT INTO etl_jobs
@@ -111,17 +128,26 @@ class JobWriter:
             )
 
     def close(self) -> int:
-        """Settle the number of jobs, forgetting any of an attempt that planned more."""
+        """Settle the number of jobs, and return it.
+
+        Raises:
+            SupersededPlanError: another attempt plans this batch now.
+        """
         with self._warehouse.connection() as connection:
-            connection.execute(
-                "DELETE FROM etl_jobs WHERE batch_id = %s AND seq >= %s AND state = 'planned'",
-                [self._batch_id, self.count],
-            )
+            self._hold(connection)
             connection.execute(
                 "UPDATE etl_batches SET jobs_planned = %s WHERE batch_id = %s",
                 [self.count, self._batch_id],
             )
         return self.count
+
+    def _hold(self, connection: Connection) -> None:
+        planner = connection.execute(
+            "SELECT planner FROM etl_batches WHERE batch_id = %s FOR NO KEY UPDATE",
+            [self._batch_id],
+        ).fetchone()
+        if planner != (self._planner,):
+            raise SupersededPlanError(f"another attempt plans batch {self._batch_id} now")
 
 
 def unended_jobs(
@@ -310,6 +336,7 @@ def _summarise(
         workflow_id=workflow_id,
         source=metadata.source,
         mode=metadata.mode,
+        windows=metadata.windows,
         state="failed" if failed else "cancelled" if cancelled else "completed",
         seconds=round((datetime.now(UTC) - metadata.started).total_seconds(), 3),
         jobs=jobs,

@@ -9,6 +9,8 @@ CREATE TABLE etl_batches (
     state        text NOT NULL,
     workflow_id  text NOT NULL,
     run_id       text NOT NULL,
+    -- The attempt that writes the jobs; an older one that still runs finds itself replaced.
+    planner      text,
     jobs_planned integer,
     summary      jsonb,
     created_at   timestamptz NOT NULL DEFAULT now(),

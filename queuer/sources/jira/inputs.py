@@ -1,0 +1,20 @@
+"""Jira's ranges of issues as jobs."""
+
+from collections.abc import Iterator
+
+from queuer.sources.jira.params import Backlog
+from temporaletl import ETLInput, Plan, transform_inputs_method
+
+
+@transform_inputs_method("jira")
+def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
+    """Make one job of each range."""
+    for each in backlog.ranges:
+        yield plan.job(
+            "issues",
+            plan.windows["issues"],
+            order=each.order,
+            from_ms=each.from_ms,
+            to_ms=each.to_ms,
+            updated_from_ms=each.updated_from_ms,
+        )

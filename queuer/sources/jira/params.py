@@ -1,0 +1,118 @@
+"""What of Jira is to be read: the issues of a window, in ranges of thousands."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import AfterValidator, PositiveInt
+
+from temporaletl import Plan, Query, Window, params_method
+from temporaletl.external.jira import (
+    IssueRange,
+    JiraSettings,
+    JiraSite,
+    as_ms,
+    check_jql,
+    open_site,
+)
+
+_MINUTE_MS = 60_000
+
+
+class JiraParams(Query):
+    """What a schedule or a person may set.
+
+    `jql` is a further filter, beside JIRA_JQL. A job reads about `issues_per_job` issues.
+    """
+
+    jql: Annotated[str, AfterValidator(check_jql)] | None = None
+    issues_per_job: PositiveInt = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The ranges to read, each one job's share: none overlap, and nothing lies between them."""
+
+    ranges: tuple[IssueRange, ...]
+
+
+@params_method(
+    "jira",
+    streams=("issues",),
+    # Searches lag behind writes, and clocks differ.
+    overlap=timedelta(minutes=10),
+    lag=timedelta(minutes=1),
+    settings=JiraSettings.load,
+)
+async def describe_backlog(plan: Plan) -> Backlog:
+    """Count the issues in question, and divide them."""
+    window = plan.windows.get("issues")
+    if window is None:
+        return Backlog(())
+    params = JiraParams.from_dict(plan.metadata.params)
+    settings = JiraSettings.load()
+    site = open_site(settings)
+    filters = tuple(text for text in (settings.jql, params.jql) if text)
+    whole = range_of(window, plan.metadata.mode, filters)
+    now_ms = as_ms(plan.metadata.started)
+    return Backlog(await site.start(divide, site, whole, now_ms, params.issues_per_job))
+
+
+def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
+    """Return every issue that a window concerns.
+
+    The bounds are whole minutes, rounded outwards, so that no site's precision matters.
+    """
+    start = None if window.start is None else as_ms(window.start) // _MINUTE_MS * _MINUTE_MS
+    end = None if window.end is None else -(-as_ms(window.end) // _MINUTE_MS) * _MINUTE_MS
+    if mode == "backfill":
+        # Whatever happened to an issue in the window came after its creation and not after its
+        # latest update. Creation never changes, so the order of reading is that.
+        return IssueRange("created", to_ms=end, updated_from_ms=start, filters=filters)
+    if mode == "full" or start is None:
+        return IssueRange("created", filters=filters)
+    # No upper bound: an issue that changes every few minutes would always be above it.
+    return IssueRange("updated", from_ms=start, filters=filters)
+
+
+def divide(
+    site: JiraSite, whole: IssueRange, now_ms: int, issues_per_job: int
+) -> tuple[IssueRange, ...]:
+    """Divide a range into consecutive ones of at most about so many issues.
+
+    The outer bounds stay as they are, open ones open. Times are halved, so that ranges which
+    still hold too many lie within one minute.
+    """
+    count = site.count(whole)
+    if count == 0 and not site.cloud:
+        # Only an exact count can say that there is nothing to do.
+        return ()
+    if count <= issues_per_job:
+        return (whole,)
+    low = 0 if whole.from_ms is None else whole.from_ms
+    high = max(now_ms // _MINUTE_MS * _MINUTE_MS, low) + _MINUTE_MS
+    if whole.to_ms is not None:
+        high = min(high, max(whole.to_ms, low + _MINUTE_MS))
+
+    def halved(start: int, end: int, held: int) -> Iterator[tuple[int, int]]:
+        minutes = (end - start) // _MINUTE_MS
+        if held <= issues_per_job or minutes <= 1:
+            yield start, held
+            return
+        middle = start + minutes // 2 * _MINUTE_MS
+        left = site.count(replace(whole, from_ms=start, to_ms=middle))
+        yield from halved(start, middle, left)
+        yield from halved(middle, end, max(0, held - left))
+
+    starts: list[int] = []
+    total = issues_per_job + 1
+    for start, held in halved(low, high, count):
+        if starts and total + held <= issues_per_job:
+            total += held
+        else:
+            starts.append(start)
+            total = held
+    bounds = [whole.from_ms, *starts[1:], whole.to_ms]
+    return tuple(replace(whole, from_ms=start, to_ms=end) for start, end in pairwise(bounds))

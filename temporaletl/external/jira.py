@@ -1,0 +1,315 @@
+"""Jira, Cloud and Data Center: settings, one site per process, and the words of its queries.
+
+The `jira` library makes the session and its authentication. Paging, retries and decoding are
+ours: the library's own retries cut `Retry-After` short, and its lists stop at the first page.
+"""
+
+import asyncio
+import contextvars
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import jira
+import msgspec
+import requests
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from requests.adapters import HTTPAdapter
+
+from temporaletl.errors import ConfigurationError, SourceProtocolError
+from temporaletl.external.http import HttpClient, message_of
+from temporaletl.settings import Settings
+
+Order = Literal["created", "updated"]
+
+#: Beyond it a query is posted: servers and proxies refuse long request lines.
+_LONGEST_JQL_IN_URL = 1500
+_BAD_REQUEST = frozenset({400})
+
+
+def check_jql(text: str) -> str:
+    """Return a filter that can stand in brackets within a query.
+
+    Raises:
+        ValueError: it brings its own ORDER BY.
+    """
+    unquoted = re.sub(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "", text)
+    if re.search(r"\border\s+by\b", unquoted, re.IGNORECASE):
+        raise ValueError("must be a filter without ORDER BY: the order is the platform's")
+    return text.strip()
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://example.atlassian.net")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    return text.strip().rstrip("/")
+
+
+class JiraSettings(Settings):
+    """Which Jira to read, and as whom."""
+
+    url: Annotated[str, AfterValidator(_base_url)] = Field(
+        validation_alias="JIRA_URL",
+        description="the address of the Jira site, e.g. https://example.atlassian.net",
+    )
+    email: str | None = Field(None, validation_alias="JIRA_EMAIL")
+    api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")
+    personal_token: SecretStr | None = Field(None, validation_alias="JIRA_PERSONAL_TOKEN")
+    jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
+        None, validation_alias="JIRA_JQL", description="a further filter on the issues to read"
+    )
+    extract_from: Literal["api", "trino"] = Field(
+        "api", validation_alias="JIRA_EXTRACT_FROM", description="where issues are read: api, trino"
+    )
+    page_size: PositiveInt = Field(
+        100, validation_alias="JIRA_PAGE_SIZE", description="issues asked for at once"
+    )
+    concurrency: PositiveInt = Field(
+        6, validation_alias="JIRA_CONCURRENCY", description="requests at once from one process"
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="JIRA_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="JIRA_READ_TIMEOUT_SECONDS")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.personal_token is not None and (self.email or self.api_token):
+            raise ValueError(
+                "JIRA_PERSONAL_TOKEN (Data Center) and JIRA_EMAIL with JIRA_API_TOKEN (Cloud) "
+                "are both set: keep the one that JIRA_URL takes"
+            )
+        if self.personal_token is None and not (self.email or self.api_token):
+            raise ValueError(
+                "no credentials for Jira: set JIRA_EMAIL and JIRA_API_TOKEN for Jira Cloud, or "
+                "JIRA_PERSONAL_TOKEN for Data Center"
+            )
+        if self.personal_token is None and not (self.email and self.api_token):
+            missing, given = (
+                ("JIRA_API_TOKEN", "JIRA_EMAIL") if self.email else ("JIRA_EMAIL", "JIRA_API_TOKEN")
+            )
+            raise ValueError(f"{missing} is not set, though {given} is: Jira Cloud wants both")
+        return self
+
+
+def as_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 UTC, rounded down."""
+    return int(moment.timestamp() * 1000 // 1)
+
+
+@dataclass(frozen=True, slots=True)
+class IssueRange:
+    """The issues whose `order` time lies in [from_ms, to_ms), and that every filter lets through.
+
+    Times are epoch milliseconds, also in the query's text: dates written out have minutes for
+    precision there, and are read in the time zone of whoever's token it is.
+    """
+
+    order: Order = "created"
+    from_ms: int | None = None
+    to_ms: int | None = None
+    updated_from_ms: int | None = None
+    filters: tuple[str, ...] = ()
+
+    def jql(self, *, ordered: bool = False) -> str:
+        """Return the query's text; `ordered` for reading, oldest first, keys breaking ties."""
+        clauses = [f"({text})" for text in self.filters]
+        if self.updated_from_ms is not None:
+            clauses.append(f"updated >= {self.updated_from_ms}")
+        if self.from_ms is not None:
+            clauses.append(f"{self.order} >= {self.from_ms}")
+        if self.to_ms is not None:
+            clauses.append(f"{self.order} < {self.to_ms}")
+        # Cloud refuses a query without any restriction.
+        where = " AND ".join(clauses or [f"{self.order} >= 0"])
+        return f"{where} ORDER BY {self.order} ASC, key ASC" if ordered else where
+
+
+class _ServerInfo(msgspec.Struct, rename="camel"):
+    deployment_type: str = "Server"  # servers before 7.0 do not say
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
+class _Total(msgspec.Struct):
+    total: int
+
+
+#: Making a decoder costs far more than most answers.
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+class JiraSite:
+    """One Jira as one process sees it: its session, its threads, its kind.
+
+    Safe to use from many threads. `concurrency` bounds the requests of all jobs together.
+    """
+
+    def __init__(self, settings: JiraSettings) -> None:
+        self.settings = settings
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="jira")
+        timeouts = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
+        token = settings.personal_token
+        self._library = jira.JIRA(
+            server=settings.url,
+            basic_auth=(
+                (settings.email, settings.api_token.get_secret_value())
+                if settings.email and settings.api_token
+                else None
+            ),
+            token_auth=token.get_secret_value() if token else None,
+            get_server_info=False,
+            max_retries=0,
+            timeout=timeouts,
+        )
+        self._session: requests.Session = self._library._session  # noqa: SLF001 - it has no other
+        for scheme in ("http://", "https://"):
+            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
+            self._session.mount(scheme, adapter)
+        self._http = HttpClient(
+            self._session,
+            source="jira",
+            credentials="JIRA_PERSONAL_TOKEN" if token else "JIRA_EMAIL and JIRA_API_TOKEN",
+            connect_timeout=timedelta(seconds=timeouts[0]),
+            read_timeout=timedelta(seconds=timeouts[1]),
+            # Tokens do not expire within a session, but the session's cookie does.
+            renew=self._session.cookies.clear,
+        )
+        self._guard = threading.Lock()
+        self._cloud: bool | None = None
+
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._session.close()
+
+    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a blocking function in one of the site's threads."""
+        # As asyncio.to_thread does, so that log lines keep the workflow's ids.
+        call = partial(contextvars.copy_context().run, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    @property
+    def cloud(self) -> bool:
+        """Whether it is Jira Cloud; asks the site once."""
+        with self._guard:
+            if self._cloud is None:
+                url = f"{self.settings.url}/rest/api/2/serverInfo"
+                info = decode(_ServerInfo, self._http.request("GET", url))
+                self._cloud = info.deployment_type.lower() == "cloud"
+            return self._cloud
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        """Ask for a path below the REST API: version 3 on Cloud, 2 on Data Center."""
+        url = f"{self.settings.url}/rest/api/{3 if self.cloud else 2}/{path}"
+        return self._http.request(method, url, params=params, json=json, accept=accept, stop=stop)
+
+    def search(
+        self,
+        query: Mapping[str, Any],
+        *,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        """Search with the parameters of the kind of site it is.
+
+        Raises:
+            ConfigurationError: Jira does not understand the query.
+        """
+        path = "search/jql" if self.cloud else "search"
+        if len(query["jql"]) <= _LONGEST_JQL_IN_URL:
+            answer = self.request("GET", path, params=query, accept=_BAD_REQUEST, stop=stop)
+        else:
+            answer = self.request("POST", path, json=query, accept=_BAD_REQUEST, stop=stop)
+        if answer.status_code in _BAD_REQUEST and answer.status_code not in accept:
+            raise ConfigurationError(_refused(query["jql"], answer))
+        return answer
+
+    def count(self, issues: IssueRange) -> int:
+        """Return how many issues there are: exactly on Data Center, about so many on Cloud.
+
+        Raises: as `search`.
+        """
+        jql = issues.jql()
+        if not self.cloud:
+            return decode(_Total, self.search({"jql": jql, "maxResults": 0, "fields": "id"})).total
+        path = "search/approximate-count"
+        answer = self.request("POST", path, json={"jql": jql}, accept=_BAD_REQUEST)
+        if answer.status_code in _BAD_REQUEST:
+            raise ConfigurationError(_refused(jql, answer))
+        return decode(_Count, answer).count
+
+
+def _refused(jql: str, answer: requests.Response) -> str:
+    return (
+        f"jira refuses the query {jql!r}: {message_of(answer)}; its filters come from JIRA_JQL "
+        "and the parameter jql"
+    )
+
+
+def decode[T](kind: type[T], response: requests.Response) -> T:
+    """Decode an answer's body.
+
+    Raises:
+        SourceProtocolError: it is not JSON, or not of that shape.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
+    try:
+        found: T = decoder.decode(response.content)
+    except msgspec.DecodeError as error:
+        path = urlsplit(response.url).path
+        content = response.headers.get("Content-Type", "no content type")
+        raise SourceProtocolError(
+            f"jira: {path} answered {response.status_code} with a body ({content}) that does not "
+            f"fit: {error}"
+        ) from None
+    return found
+
+
+_sites: dict[JiraSettings, JiraSite] = {}
+_sites_guard = threading.Lock()
+
+
+def open_site(settings: JiraSettings) -> JiraSite:
+    """Return the process's one site for these settings; asks nothing of Jira yet.
+
+    Raises:
+        ConfigurationError: the settings ask for another place than the API.
+    """
+    if settings.extract_from != "api":
+        raise ConfigurationError(
+            f"JIRA_EXTRACT_FROM={settings.extract_from} is not read by this strategy: set it to api"
+        )
+    with _sites_guard:
+        if settings not in _sites:
+            _sites[settings] = JiraSite(settings)
+        return _sites[settings]
+
+
+def close_sites() -> None:
+    """Close every open site."""
+    with _sites_guard:
+        while _sites:
+            _sites.popitem()[1].close()

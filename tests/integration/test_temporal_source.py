@@ -1,0 +1,391 @@
+"""The source `temporal` against a real server, with executions of every kind."""
+
+import asyncio
+import base64
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import (
+    RawValue,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from queuer.sources.temporal.inputs import expand
+from queuer.sources.temporal.params import describe
+from temporaletl import (
+    ConfigurationError,
+    Page,
+    PageRequest,
+    Plan,
+    Reject,
+    SourceUnavailableError,
+    Window,
+)
+from temporaletl.connect import Endpoint, open_client
+from temporaletl.messages import BatchMetadata, ETLInput, Mode
+from temporaletl.rows import TemporalWorkflow
+from temporaletl.strategies import TransformContext
+from tests.integration.temporal_server import TemporalServer
+from worker.sources.temporal.extract import extract
+from worker.sources.temporal.query import TemporalQuery
+from worker.sources.temporal.transform import transform
+
+PATIENCE = timedelta(seconds=30)
+
+WHEN = SearchAttributeKey.for_datetime("SubjectWhen")
+TAGS = SearchAttributeKey.for_keyword_list("SubjectTags")
+COUNT = SearchAttributeKey.for_int("SubjectCount")
+SHARE = SearchAttributeKey.for_float("SubjectShare")
+OPEN = SearchAttributeKey.for_bool("SubjectOpen")
+TEAM = SearchAttributeKey.for_keyword("SubjectTeam")
+NOTE = SearchAttributeKey.for_text("SubjectNote")
+
+FATES = {
+    "complete": "Completed",
+    "fail": "Failed",
+    "cancel": "Canceled",
+    "terminate": "Terminated",
+    "continue": "ContinuedAsNew",
+    "time out": "TimedOut",
+    "run": "Running",
+}
+SUBJECT_ATTRIBUTES = {
+    WHEN.name: "2025-01-02T03:04:05Z",
+    TAGS.name: ["a", "b"],
+    COUNT.name: 7,
+    SHARE.name: 0.5,
+    OPEN.name: True,
+    TEAM.name: "red",
+    NOTE.name: "some words",
+}
+#: Of each fate; one that continues as new leaves a completed run behind, too.
+EACH = 5
+
+
+@workflow.defn(name="SubjectFlow", sandboxed=False)
+class SubjectFlow:
+    @workflow.run
+    async def run(self, fate: str) -> None:
+        if fate == "fail":
+            raise ApplicationError("as asked", non_retryable=True)
+        if fate == "continue":
+            workflow.continue_as_new("complete")
+        if fate != "complete":
+            await workflow.wait_condition(lambda: False)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """A namespace of executions that no longer change."""
+
+    namespace: str
+    client: Client
+    rows: int
+    closed: int
+
+
+async def until[T](ask: Callable[[], Awaitable[T | None]], what: str) -> T:
+    """Ask until there is an answer, for at most `PATIENCE`."""
+    refused: Exception | None = None
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while True:
+                try:
+                    if (answer := await ask()) is not None:
+                        return answer
+                except (RPCError, ConfigurationError) as error:
+                    refused = error
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"{what}: not within {PATIENCE}; last refusal: {refused}")
+
+
+async def new_namespace(server: TemporalServer) -> Client:
+    name = f"source-{uuid.uuid4().hex[:8]}"
+    request = RegisterNamespaceRequest(namespace=name)
+    request.workflow_execution_retention_period.FromTimedelta(timedelta(days=1))
+    await server.client.workflow_service.register_namespace(request)
+    # The server's parts learn of a namespace one after the other.
+    return await until(
+        lambda: open_client(Endpoint(server.address, namespace=name)), "the namespace"
+    )
+
+
+async def start_subjects(client: Client, queue: str) -> None:
+    attributes = TypedSearchAttributes(
+        [
+            SearchAttributePair(WHEN, datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            SearchAttributePair(TAGS, ["a", "b"]),
+            SearchAttributePair(COUNT, 7),
+            SearchAttributePair(SHARE, 0.5),
+            SearchAttributePair(OPEN, True),
+            SearchAttributePair(TEAM, "red"),
+            SearchAttributePair(NOTE, "some words"),
+        ]
+    )
+    memo: dict[str, Any] = {
+        "json": {"ü": [1, None, "x"]},
+        "bytes": b"\x00\xff",
+        "null": None,
+    }
+
+    async def start(fate: str, number: int) -> WorkflowHandle[Any, Any]:
+        return await client.start_workflow(
+            "SubjectFlow",
+            fate,
+            id=f"{fate}-{number}",
+            # What shall time out finds no worker.
+            task_queue="nobody" if fate == "time out" else queue,
+            run_timeout=timedelta(seconds=1) if fate == "time out" else None,
+            memo=memo,
+            search_attributes=attributes,
+        )
+
+    # New search attributes, too, take a moment to be known everywhere.
+    await until(lambda: start("run", 0), "the search attributes")
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[SubjectFlow],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        for fate in FATES:
+            numbers = range(1 if fate == "run" else 0, EACH)
+            handles = await asyncio.gather(*(start(fate, number) for number in numbers))
+            for handle in handles:
+                if fate == "cancel":
+                    await handle.cancel()
+                elif fate == "terminate":
+                    await handle.terminate("as asked")
+        await until(lambda: settled(client), "the executions' ends")
+
+
+async def settled(client: Client) -> bool | None:
+    """Whether all is as it will remain, as far as the visibility store knows."""
+    running = await client.count_workflows("ExecutionStatus = 'Running'")
+    everything = await client.count_workflows("")
+    return (running.count, everything.count) == (EACH, EACH * (len(FATES) + 1)) or None
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def subjects(temporal_server: TemporalServer) -> AsyncIterator[Subjects]:
+    client = await new_namespace(temporal_server)
+    kinds = IndexedValueType
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(
+            namespace=client.namespace,
+            search_attributes={
+                WHEN.name: kinds.INDEXED_VALUE_TYPE_DATETIME,
+                TAGS.name: kinds.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+                COUNT.name: kinds.INDEXED_VALUE_TYPE_INT,
+                SHARE.name: kinds.INDEXED_VALUE_TYPE_DOUBLE,
+                OPEN.name: kinds.INDEXED_VALUE_TYPE_BOOL,
+                TEAM.name: kinds.INDEXED_VALUE_TYPE_KEYWORD,
+                NOTE.name: kinds.INDEXED_VALUE_TYPE_TEXT,
+            },
+        )
+    )
+
+    await start_subjects(client, f"queue-{uuid.uuid4()}")
+    yield Subjects(client.namespace, client, rows=EACH * 8, closed=EACH * 7)
+
+
+@pytest.fixture(autouse=True)
+def source(temporal_server: TemporalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_TEMPORAL_ADDRESS", temporal_server.address)
+    monkeypatch.setenv("SOURCE_TEMPORAL_PAGE_SIZE", "3")
+    monkeypatch.setenv("SOURCE_TEMPORAL_REQUESTS_PER_SECOND", "80")
+
+
+def make_job(
+    subjects: Subjects, window: Window | None = None, *, running: bool = False
+) -> ETLInput:
+    return ETLInput(
+        batch_id="batch",
+        seq=0,
+        job_id="job",
+        source="temporal",
+        stream="workflows",
+        mode="incremental",
+        window=window or Window(),
+        params={"namespace": subjects.namespace, "running": running},
+    )
+
+
+async def pages_of(job: ETLInput, cursor: Any = None) -> list[Page]:
+    request = PageRequest(job=job, query=TemporalQuery.from_dict(job.params), cursor=cursor)
+    return [page async for page in extract(request)]
+
+
+def rows_of(job: ETLInput, *pages: Page) -> list[TemporalWorkflow]:
+    context = TransformContext(job=job, query=TemporalQuery.from_dict(job.params))
+    rows = []
+    for page in pages:
+        assert not page.rejects
+        for record in page.records:
+            for row in transform(record, context):
+                assert isinstance(row, TemporalWorkflow), row
+                rows.append(row)
+    return rows
+
+
+def keys_of(rows: list[TemporalWorkflow]) -> list[str]:
+    return sorted(row.run_id for row in rows)
+
+
+async def closed_rows(subjects: Subjects) -> list[TemporalWorkflow]:
+    job = make_job(subjects)
+    return rows_of(job, *await pages_of(job))
+
+
+async def test_every_execution_is_listed_once(subjects: Subjects) -> None:
+    closed = make_job(subjects)
+    running = make_job(subjects, running=True)
+    pages = await pages_of(closed)
+    rows = rows_of(closed, *pages) + rows_of(running, *await pages_of(running))
+    assert max(len(page.records) for page in pages) == 3
+    assert len(set(keys_of(rows))) == len(rows) == subjects.rows
+    for fate, status in FATES.items():
+        expected = {status, "Completed"} if fate == "continue" else {status}
+        found = [row for row in rows if row.workflow_id.startswith(f"{fate}-")]
+        assert {row.status for row in found} == expected
+        assert all((row.close_time is None) == (row.status == "Running") for row in found)
+
+
+async def test_memo_and_search_attributes_arrive_decoded(subjects: Subjects) -> None:
+    for row in await closed_rows(subjects):
+        assert row.memo == {
+            "json": {"ü": [1, None, "x"]},
+            "bytes": {"encoding": "binary/plain", "data": "AP8="},
+            "null": None,
+        }
+        assert {name: row.search_attributes[name] for name in SUBJECT_ATTRIBUTES} == (
+            SUBJECT_ATTRIBUTES
+        )
+        assert row.workflow_type == "SubjectFlow"
+        assert row.task_queue == "nobody" or row.task_queue.startswith("queue-")
+        assert row.history_length >= 1
+        assert row.namespace == subjects.namespace
+
+
+async def test_extraction_goes_on_behind_any_page(subjects: Subjects) -> None:
+    job = make_job(subjects)
+    pages = await pages_of(job)
+    for number, page in enumerate(pages, start=1):
+        rest = await pages_of(job, page.cursor)
+        assert keys_of(rows_of(job, *rest)) == keys_of(rows_of(job, *pages[number:]))
+
+
+async def test_a_window_includes_its_start_and_excludes_its_end(subjects: Subjects) -> None:
+    moment = timedelta(microseconds=1)
+    for row in (await closed_rows(subjects))[::5]:
+        assert row.close_time is not None
+        for window, inside in (
+            (Window(start=row.close_time, end=row.close_time + moment), True),
+            (Window(start=row.close_time, end=row.close_time + timedelta(days=1)), True),
+            (Window(start=row.close_time - moment, end=row.close_time), False),
+            (Window(end=row.close_time), False),
+            (Window(start=row.close_time + moment), False),
+        ):
+            job = make_job(subjects, window)
+            found = keys_of(rows_of(job, *await pages_of(job)))
+            assert (row.run_id in found) is inside, window
+
+
+@pytest.mark.parametrize("token", [b"rubbish", b'{"CloseTime":"never"}'])
+async def test_a_token_the_server_does_not_take_begins_the_window_anew(
+    subjects: Subjects, token: bytes
+) -> None:
+    job = make_job(subjects)
+    pages = await pages_of(job, {"token": base64.b64encode(token).decode(), "restarts": 0})
+    assert len(keys_of(rows_of(job, *pages))) == subjects.closed
+
+
+def make_plan(subjects: Subjects, mode: Mode, window: Window, **params: Any) -> Plan:
+    return Plan(
+        BatchMetadata(
+            batch_id="batch",
+            source="temporal",
+            mode=mode,
+            connection="default",
+            windows={"workflows": window},
+            params={"namespaces": [subjects.namespace], **params},
+            worker_queue="queue",
+            started=datetime.now(UTC),
+        )
+    )
+
+
+async def planned(plan: Plan) -> list[ETLInput]:
+    return [job async for job in expand(plan, describe(plan))]
+
+
+@pytest.mark.parametrize("most", [1, 10, 50_000])
+async def test_planned_jobs_cover_everything_once(subjects: Subjects, most: int) -> None:
+    window = Window(end=datetime.now(UTC) + timedelta(seconds=1))
+    jobs = await planned(make_plan(subjects, "full", window, executions_per_job=most))
+    rows = [row for job in jobs for row in rows_of(job, *await pages_of(job))]
+    assert len(set(keys_of(rows))) == len(rows) == subjects.rows
+    assert len(jobs) == 2 if most == 50_000 else len(jobs) > 2
+
+
+async def both_closed(client: Client) -> bool | None:
+    closed = await client.count_workflows("ExecutionStatus != 'Running'")
+    return closed.count == 2 or None
+
+
+async def test_a_memo_of_an_unknown_codec_is_rejected_alone(
+    temporal_server: TemporalServer,
+) -> None:
+    secret = RawValue(Payload(metadata={"encoding": b"binary/encrypted"}, data=b"\x01"))
+    client = await new_namespace(temporal_server)
+    for name, memo in (("plain", {"note": "words"}), ("secret", {"note": secret})):
+        handle = await client.start_workflow("SubjectFlow", id=name, task_queue="nobody", memo=memo)
+        await handle.terminate()
+    await until(lambda: both_closed(client), "two closed executions")
+    job = make_job(Subjects(client.namespace, client, rows=2, closed=2))
+    context = TransformContext(job=job, query=TemporalQuery.from_dict(job.params))
+    outcomes = [
+        outcome
+        for page in await pages_of(job)
+        for record in page.records
+        for outcome in transform(record, context)
+    ]
+    (row,) = [outcome for outcome in outcomes if isinstance(outcome, TemporalWorkflow)]
+    (reject,) = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
+    assert (row.workflow_id, row.memo) == ("plain", {"note": "words"})
+    assert reject.key is not None
+    assert reject.key.startswith("secret/")
+    assert "binary/encrypted" in reject.reason
+
+
+async def test_an_unknown_namespace_is_named(subjects: Subjects) -> None:
+    wrong = Subjects("no-such-namespace", subjects.client, rows=0, closed=0)
+    with pytest.raises(ConfigurationError, match=r"no-such-namespace.*SOURCE_TEMPORAL_NAMESPACES"):
+        await pages_of(make_job(wrong))
+    with pytest.raises(ConfigurationError, match="no-such-namespace"):
+        await planned(make_plan(wrong, "full", Window(end=datetime.now(UTC))))
+
+
+async def test_a_source_that_does_not_answer_may_answer_later(
+    subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_TEMPORAL_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(SourceUnavailableError, match=r"127\.0\.0\.1:1 \(SOURCE_TEMPORAL_ADDRESS\)"):
+        await pages_of(make_job(subjects))

@@ -1,0 +1,166 @@
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from queuer.sources.temporal import inputs
+from queuer.sources.temporal.inputs import expand, split
+from queuer.sources.temporal.params import Backlog, describe
+from temporaletl import ConfigurationError, Plan, Window
+from temporaletl.external.temporal import closed_in
+from temporaletl.messages import BatchMetadata, Mode
+from worker.sources.temporal.query import TemporalQuery
+
+START = datetime(2025, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+END = datetime(2025, 2, 1, 0, 0, 0, 750_000, tzinfo=UTC)
+
+
+def make_plan(mode: Mode = "incremental", **params: Any) -> Plan:
+    return Plan(
+        BatchMetadata(
+            batch_id="batch",
+            source="temporal",
+            mode=mode,
+            connection="default",
+            windows={"workflows": Window(start=START, end=END)},
+            params=params,
+            worker_queue="queue",
+            started=END,
+        )
+    )
+
+
+async def parts_of(window: Window, closed: Sequence[datetime], *, most: int) -> list[Window]:
+    async def count(part: Window) -> int:
+        return sum(moment in part for moment in closed)
+
+    return [part async for part in split(window, count, most=most)]
+
+
+def make_moments(number: int, *, start: datetime = START, end: datetime = END) -> list[datetime]:
+    chosen = random.Random(7)  # noqa: S311 - repeatable, not secret
+    span = (end - start) / timedelta(microseconds=1)
+    return [start + timedelta(microseconds=chosen.randrange(int(span))) for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window(start=START, end=END),
+        Window(end=END),
+        Window(start=START),
+        Window(),
+        Window(start=END, end=END),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1, 500])
+async def test_the_parts_of_a_window_meet_exactly_and_are_the_window(
+    window: Window, number: int
+) -> None:
+    parts = await parts_of(window, make_moments(number), most=20)
+    assert (parts[0].start, parts[-1].end) == (window.start, window.end)
+    for part, following in pairwise(parts):
+        assert part.end is not None
+        assert part.end == following.start
+        assert part.end.microsecond == 0
+
+
+async def test_no_part_holds_more_than_asked_for() -> None:
+    closed = make_moments(500)
+    parts = await parts_of(Window(end=END), closed, most=20)
+    assert all(sum(moment in part for moment in closed) <= 20 for part in parts)
+    assert len(parts) < 100
+
+
+async def test_one_crowded_second_is_not_cut() -> None:
+    crowd = [datetime(2025, 1, 5, 12, 0, 1, n, tzinfo=UTC) for n in range(100)]
+    parts = await parts_of(Window(start=START, end=END), crowd, most=20)
+    (crowded,) = [part for part in parts if crowd[0] in part]
+    assert all(moment in crowded for moment in crowd)
+    assert crowded.start is not None
+    assert crowded.end is not None
+    assert crowded.end - crowded.start <= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    "window", [Window(start=START, end=END), Window(end=END), Window(start=END), Window()]
+)
+async def test_counts_that_never_shrink_still_end(window: Window) -> None:
+    async def count(part: Window) -> int:
+        del part
+        return 10
+
+    seconds = 0
+    async for part in split(window, count, most=9):
+        seconds += 1
+        if seconds > 50:
+            break
+        assert part.start is None or part.end is None or part.start < part.end
+
+
+def test_filters_keep_microseconds_and_the_half_open_edges() -> None:
+    assert closed_in(Window(start=START, end=END)) == (
+        "CloseTime >= '2025-01-01T00:00:00.250000Z' AND CloseTime < '2025-02-01T00:00:00.750000Z'"
+    )
+    assert closed_in(Window(end=END)) == "CloseTime < '2025-02-01T00:00:00.750000Z'"
+    # A running execution has a close time in some stores: see the function.
+    assert closed_in(Window()) == "ExecutionStatus != 'Running'"
+
+
+@pytest.mark.parametrize(("mode", "running"), [("incremental", True), ("full", True)])
+def test_running_executions_are_planned_beside_windows(
+    mode: Mode, running: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_TEMPORAL_NAMESPACES", "shop, billing ,")
+    assert describe(make_plan(mode)) == Backlog(
+        namespaces=("shop", "billing"),
+        window=Window(start=START, end=END),
+        running=running,
+        executions_per_job=50_000,
+    )
+
+
+def test_a_backfill_is_its_window_alone() -> None:
+    backlog = describe(make_plan("backfill", namespaces=["shop"], executions_per_job=3))
+    assert backlog == Backlog(("shop",), Window(start=START, end=END), False, 3)
+
+
+@pytest.mark.parametrize(
+    "params", [{"namespace": "shop"}, {"executions_per_job": 0}, {"namespaces": "shop"}]
+)
+def test_a_wrong_parameter_is_named(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(params))):
+        describe(make_plan(**params))
+
+
+class _Counting:
+    """Stands in for the visibility store: everything fits into one job."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def count(self, namespace: str, query: str) -> int:
+        self.asked.append(f"{namespace}: {query}")
+        return 5
+
+
+async def test_jobs_carry_parameters_that_their_query_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = _Counting()
+    monkeypatch.setattr(inputs, "visibility", lambda: store)
+    plan = make_plan(namespaces=["shop", "billing"], executions_per_job=10, keep_undecodable=True)
+    jobs = [job async for job in expand(plan, describe(plan))]
+    queries = [TemporalQuery.from_dict(job.params) for job in jobs]
+    assert [(query.namespace, query.running) for query in queries] == [
+        ("shop", True),
+        ("shop", False),
+        ("billing", True),
+        ("billing", False),
+    ]
+    assert [job.window for job in jobs[:2]] == [Window(), Window(start=START, end=END)]
+    assert all(query.keep_undecodable for query in queries)
+    assert [asked.partition(":")[0] for asked in store.asked] == ["shop", "billing"]

@@ -1,0 +1,1 @@
+"""The extraction of the sources, one package each; all are imported at start-up."""

@@ -1,0 +1,1 @@
+"""Source `temporal`: the workflow executions of any namespace."""

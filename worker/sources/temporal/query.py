@@ -1,0 +1,21 @@
+"""What a job of source `temporal` asks for."""
+
+from pydantic import Field
+
+from temporaletl import Query, query_type
+
+
+@query_type("temporal")
+class TemporalQuery(Query):
+    """Executions of one namespace: those that closed in the job's window, or the running ones.
+
+    `namespaces` and `executions_per_job` (about how many a window may hold) were for the
+    planning. `keep_undecodable` loads an execution whose memo cannot be decoded, with the memo
+    as base64, instead of rejecting it.
+    """
+
+    namespace: str
+    running: bool = False
+    namespaces: tuple[str, ...] = ()
+    executions_per_job: int = Field(default=50_000, ge=1)
+    keep_undecodable: bool = False
