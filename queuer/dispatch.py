@@ -85,15 +85,16 @@ class DispatchFlow:
         try:
             position = await self._dispatch()
             await self._drain()
-        except asyncio.CancelledError:
-            # Cancelled from outside: the children are asked to end as if by our own signal.
-            await self.cancel()
+            await self._record()
+        except (asyncio.CancelledError, FailureError) as error:
+            if is_cancelled_exception(error):
+                # From outside: the children are asked to end as if by our own signal.
+                await self.cancel()
             await self._drain()
             await self._record()
             raise
-        await self._record()
+        await workflow.wait_condition(workflow.all_handlers_finished)
         if position < share.end and not self._cancelling:
-            await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new(
                 share.model_copy(
                     update={
@@ -123,6 +124,8 @@ class DispatchFlow:
                     return position
                 if started >= JOBS_PER_RUN or workflow.info().is_continue_as_new_suggested():
                     return job.seq
+                if len(self._outcomes) >= _OUTCOMES_AT_ONCE:
+                    await self._record()
                 self._tasks[job.seq] = asyncio.create_task(self._run_job(job))
                 started += 1
                 position = job.seq + 1
@@ -166,8 +169,6 @@ class DispatchFlow:
         finally:
             self._running.pop(workflow_id, None)
             del self._tasks[job.seq]
-        if len(self._outcomes) >= _OUTCOMES_AT_ONCE:
-            await self._record()
 
     async def _drain(self) -> None:
         """Wait for all children: continuing as new, or ending, would cut them off."""
@@ -175,14 +176,16 @@ class DispatchFlow:
             await asyncio.gather(*self._tasks.values())
 
     async def _record(self) -> None:
-        outcomes, self._outcomes = tuple(self._outcomes), []
-        if outcomes:
+        while self._outcomes:
+            outcomes = tuple(self._outcomes[:_OUTCOMES_AT_ONCE])
             await workflow.execute_activity(
                 names.RECORD_OUTCOMES,
                 OutcomesRequest(batch_id=self._share.metadata.batch_id, outcomes=outcomes),
                 start_to_close_timeout=timedelta(minutes=1),
                 retry_policy=retry_policy(self._share.metadata.policy),
             )
+            # Only now: were we cancelled while they were recorded, they would be lost.
+            del self._outcomes[: len(outcomes)]
 
     async def _tell(self, signal: str) -> None:
         await asyncio.gather(

@@ -96,49 +96,87 @@ class QueuerFlow:
         )
         failure: BaseException | None = None
         try:
-            expanded = await self._call(
-                names.EXPAND_JOBS,
-                metadata,
-                ExpandedBatch,
-                at_most=timedelta(hours=6),
-                heartbeat=metadata.policy.heartbeat_timeout,
-            )
-            self._jobs = expanded.jobs
+            if workflow.cancellation_reason() is not None:
+                raise asyncio.CancelledError  # noqa: TRY301 - the batch is in the books already
+            self._jobs = await self._expand(metadata)
             await workflow.wait_condition(lambda: self._cancelling or not self._paused)
-            if not self._cancelling:
-                await self._dispatch(metadata, expanded.jobs)
+            if self._jobs is not None and not self._cancelling:
+                await self._dispatch(metadata, self._jobs)
         except (asyncio.CancelledError, FailureError) as error:
             failure = error
         # Failed or cancelled from outside: close the books first, then say so.
         cancelled = failure is not None and is_cancelled_exception(failure)
         self._finishing = True
-        summary = await self._finish(
-            metadata,
-            cancelled=self._cancelling or cancelled,
-            error=deepest_message(failure) if failure is not None and not cancelled else None,
+        finishing = asyncio.create_task(
+            self._finish(
+                metadata,
+                cancelled=self._cancelling or cancelled,
+                error=deepest_message(failure) if failure is not None and not cancelled else None,
+            )
         )
+        try:
+            summary = await asyncio.shield(finishing)
+        except asyncio.CancelledError as error:
+            failure, summary = error, await finishing
+        await workflow.wait_condition(workflow.all_handlers_finished)
         if failure is not None:
             raise failure
         return summary
 
+    async def _expand(self, metadata: BatchMetadata) -> int | None:
+        """Have the jobs planned; None when a `cancel` called that off."""
+        expanding = workflow.start_activity(
+            names.EXPAND_JOBS,
+            metadata,
+            result_type=ExpandedBatch,
+            start_to_close_timeout=timedelta(hours=6),
+            heartbeat_timeout=metadata.policy.heartbeat_timeout,
+            retry_policy=retry_policy(metadata.policy),
+        )
+        try:
+            await workflow.wait_condition(lambda: expanding.done() or self._cancelling)
+        finally:
+            expanding.cancel()  # nothing, once it is done
+        try:
+            expanded: ExpandedBatch = await expanding
+        except ActivityError as error:
+            if self._cancelling and is_cancelled_exception(error):
+                return None
+            raise
+        return expanded.jobs
+
     async def _dispatch(self, metadata: BatchMetadata, jobs: int) -> None:
         shards = min(_MAX_DISPATCHERS, -(-jobs // _JOBS_PER_DISPATCHER))
-        for shard in range(shards):
-            handle = await workflow.start_child_workflow(
-                names.DISPATCH_FLOW,
-                DispatchInput(
-                    metadata=metadata,
-                    first=jobs * shard // shards,
-                    end=jobs * (shard + 1) // shards,
-                    max_in_flight=max(1, metadata.max_in_flight // shards),
-                    paused=self._paused,
-                    cancelling=self._cancelling,
-                ),
-                id=names.dispatch_workflow_id(metadata.batch_id, shard),
-                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-            )
-            self._dispatchers.append(handle)
-        await asyncio.gather(*self._dispatchers)
+        ends = await asyncio.gather(
+            *(self._run_dispatcher(metadata, jobs, shard, shards) for shard in range(shards)),
+            return_exceptions=True,
+        )
+        # Where one failed, the others have still run their jobs to the end.
+        for end in ends:
+            if end is not None:
+                raise end
+
+    async def _run_dispatcher(
+        self, metadata: BatchMetadata, jobs: int, shard: int, shards: int
+    ) -> None:
+        handle = await workflow.start_child_workflow(
+            names.DISPATCH_FLOW,
+            DispatchInput(
+                metadata=metadata,
+                first=jobs * shard // shards,
+                end=jobs * (shard + 1) // shards,
+                max_in_flight=max(1, metadata.max_in_flight // shards),
+            ),
+            id=names.dispatch_workflow_id(metadata.batch_id, shard),
+            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+        )
+        self._dispatchers.append(handle)
+        # A signal may have come while it was being started.
+        if self._cancelling:
+            await self._signal(handle, names.CANCEL)
+        elif self._paused:
+            await self._signal(handle, names.PAUSE)
+        await handle
 
     async def _finish(
         self, metadata: BatchMetadata, *, cancelled: bool, error: str | None
@@ -170,24 +208,25 @@ class QueuerFlow:
         name: str,
         argument: object,
         result: type[R],
-        *,
-        at_most: timedelta = timedelta(minutes=5),
-        heartbeat: timedelta | None = None,
     ) -> R:
         policy = self._metadata.policy if self._metadata else RunPolicy()
         answer: R = await workflow.execute_activity(
             name,
             argument,
             result_type=result,
-            start_to_close_timeout=at_most,
-            heartbeat_timeout=heartbeat,
+            start_to_close_timeout=timedelta(minutes=5),
             retry_policy=retry_policy(policy),
+            # It writes to the ledger: whether it did must be known before the next step.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
 
     async def _tell(self, signal: str) -> None:
-        for handle in self._dispatchers:
-            try:
-                await handle.signal(signal)
-            except FailureError:
-                workflow.logger.debug("%s ended before %s reached it", handle.id, signal)
+        # All at once: one after the other, a later signal could overtake this one.
+        await asyncio.gather(*(self._signal(handle, signal) for handle in self._dispatchers))
+
+    async def _signal(self, handle: workflow.ChildWorkflowHandle[Any, None], signal: str) -> None:
+        try:
+            await handle.signal(signal)
+        except FailureError:
+            workflow.logger.debug("%s ended before %s reached it", handle.id, signal)

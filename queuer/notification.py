@@ -29,6 +29,8 @@ def sentence(summary: BatchSummary) -> str:
 def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
     """Post the sentence to Slack and the whole summary to the other webhooks.
 
+    One that is deaf does not keep the others from hearing.
+
     Raises:
         SourceUnavailableError: a webhook did not take it; the message does not name the URL,
             which is a secret.
@@ -39,14 +41,16 @@ def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
         posts.append(("SLACK_WEBHOOK_URL", url, {"text": sentence(summary)}))
     if settings.notify_urls is not None:
         whole = {"text": sentence(summary), "summary": summary.model_dump(mode="json")}
-        urls = settings.notify_urls.get_secret_value().split(",")
-        posts.extend(("NOTIFY_URLS", url.strip(), whole) for url in urls)
+        urls = (url.strip() for url in settings.notify_urls.get_secret_value().split(","))
+        posts.extend(("NOTIFY_URLS", url, whole) for url in urls if url)
+    faults = []
     for setting, url, body in posts:
         try:
             answer = requests.post(url, json=body, timeout=_TIMEOUT_SECONDS)
         except requests.RequestException as error:
-            raise SourceUnavailableError(
-                f"a webhook of {setting} did not answer: {type(error).__name__}"
-            ) from None
-        if not answer.ok:
-            raise SourceUnavailableError(f"a webhook of {setting} answered {answer.status_code}")
+            faults.append(f"a webhook of {setting} did not answer: {type(error).__name__}")
+        else:
+            if not answer.ok:
+                faults.append(f"a webhook of {setting} answered {answer.status_code}")
+    if faults:
+        raise SourceUnavailableError("; ".join(faults))

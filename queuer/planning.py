@@ -4,10 +4,12 @@ Plain functions: the activities call them, and so does whoever runs without Temp
 """
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
+from typing import cast
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import (
@@ -97,10 +99,20 @@ def settle(
 def window_of(
     request: QueuerInput, planner: Planner, nominal: datetime, watermark: datetime | None
 ) -> Window:
-    """The window of one stream: see the modes in `temporaletl.messages.QueuerInput`."""
+    """The window of one stream: see the modes in `temporaletl.messages.QueuerInput`.
+
+    Raises:
+        ConfigurationError: a backfill without an end begins where there is nothing yet.
+    """
     end = nominal - planner.lag
     if request.mode == "backfill":
-        return Window(start=request.date_start, end=request.date_end or end)
+        end = request.date_end or end
+        if request.date_start is not None and end <= request.date_start:
+            raise ConfigurationError(
+                f"the backfill's start {request.date_start.isoformat()} is not before "
+                f"{end.isoformat()}, up to which the source lists everything"
+            )
+        return Window(start=request.date_start, end=end)
     if request.mode == "full" or watermark is None:
         return Window(end=end)
     # A watermark set by hand may lie ahead: the window is then empty, not upside down.
@@ -119,34 +131,38 @@ async def expand(
         UnknownSourceError: the source is not registered.
         ETLError: what the source's strategies raise.
     """
-    writer = JobWriter(warehouse, metadata.batch_id)
+    writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id)
     block: list[ETLInput] = []
-    async for job in jobs_of(metadata):
-        block.append(job)
-        if len(block) == _JOBS_AT_ONCE:
-            await asyncio.to_thread(writer.write, block)
-            report(writer.count)
-            block = []
+    async with contextlib.aclosing(jobs_of(metadata)) as jobs:
+        async for job in jobs:
+            block.append(job)
+            if len(block) == _JOBS_AT_ONCE:
+                await asyncio.to_thread(writer.write, block)
+                report(writer.count)
+                block = []
     if block:
         await asyncio.to_thread(writer.write, block)
     return await asyncio.to_thread(writer.close)
 
 
-async def jobs_of(metadata: BatchMetadata) -> AsyncIterator[ETLInput]:
+async def jobs_of(metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
     """Yield a batch's jobs as its source plans them, not yet numbered.
 
     Raises: as `expand`.
     """
     plan = Plan(metadata)
-    backlog = planners.get(metadata.source).describe(plan)
-    if inspect.isawaitable(backlog):
-        backlog = await backlog
+    describe = planners.get(metadata.source).describe
+    # Plain functions and generators may block on their source: they run beside the event loop.
+    if inspect.iscoroutinefunction(describe):
+        backlog = await describe(plan)
+    else:
+        backlog = await asyncio.to_thread(describe, plan)
     jobs = expanders.get(metadata.source)(plan, backlog)
-    if hasattr(jobs, "__aiter__"):
-        async for job in jobs:
-            yield job
+    if inspect.isasyncgen(jobs):
+        async with contextlib.aclosing(cast("AsyncGenerator[ETLInput]", jobs)) as planned:
+            async for one in planned:
+                yield one
         return
-    # A plain generator may block on its source: it runs beside the event loop.
     iterator = iter(jobs)
     ended = object()
     while (job := await asyncio.to_thread(next, iterator, ended)) is not ended:

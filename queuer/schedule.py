@@ -38,6 +38,7 @@ from temporaletl.strategies import import_sources
 _PART = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<step>\d+))?")
 #: Temporal accepts no shorter catch-up window.
 _SHORTEST_CATCHUP = timedelta(seconds=10)
+_OTHER_SUNDAY = 7
 
 
 class Overlap(StrEnum):
@@ -85,18 +86,22 @@ def calendar(day_of_week: str, hour: str) -> ScheduleCalendarSpec:
         ConfigurationError: a bad day or hour.
     """
     days = parse_ranges(day_of_week, what="day of week", least=0, most=7)
-    sunday_last = [day for day in days if day.end == 7]  # noqa: PLR2004 - cron's other Sunday
-    if sunday_last and day_of_week != "*":
-        days = [dataclasses.replace(d, end=6) if d.end == 7 else d for d in days if d.start < 7]  # noqa: PLR2004
-        days.append(ScheduleRange(0))
-    elif day_of_week == "*":
-        days = [ScheduleRange(0, 6)]
     return ScheduleCalendarSpec(
         second=[ScheduleRange(0)],
         minute=[ScheduleRange(0)],
         hour=parse_ranges(hour, what="hour", least=0, most=23),
-        day_of_week=days,
+        day_of_week=[part for day in days for part in _sunday_first(day)],
     )
+
+
+def _sunday_first(days: ScheduleRange) -> list[ScheduleRange]:
+    """Days of Temporal's week, 0 to 6, for cron's, whose 7 is Sunday once more."""
+    if days.end < _OTHER_SUNDAY:
+        return [days]
+    sunday = [ScheduleRange(0)] if (_OTHER_SUNDAY - days.start) % days.step == 0 else []
+    if days.start == _OTHER_SUNDAY:
+        return sunday
+    return [*([] if days.start == 0 else sunday), dataclasses.replace(days, end=_OTHER_SUNDAY - 1)]
 
 
 def make_schedule(

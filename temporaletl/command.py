@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from temporaletl.errors import ETLError
+from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -23,8 +23,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         status = app(standalone_mode=False)
     except _ClickError as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if not message:  # called without arguments: the help says more than an error would
-            app(["--help"], standalone_mode=False)
+        if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
         print(f"{name}: {message} (--help says more)", file=sys.stderr)  # noqa: T201
         sys.exit(MISUSED)
@@ -32,5 +31,5 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         sys.exit(130)
     except ETLError as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(MISUSED)
+        sys.exit(MISUSED if isinstance(error, ConfigurationError | CredentialsError) else FAILED)
     sys.exit(status if isinstance(status, int) else 0)

@@ -17,6 +17,8 @@ log = structlog.get_logger("temporaletl.activity")
 
 #: A fault of our own rarely heals; it gets this many attempts in case it was a passing one.
 UNEXPECTED_ATTEMPTS = 3
+#: Characters of an error that enter workflow history; the log has all of them.
+_LONGEST_MESSAGE = 2_000
 
 
 class RecoveryInterceptor(Interceptor):
@@ -54,11 +56,13 @@ class _Recovery(ActivityInboundInterceptor):
 
 def as_application_error(error: Exception, *, attempt: int) -> ApplicationError:
     """Translate an error of an activity's `attempt` (from 1) for Temporal."""
-    message = str(error) or type(error).__name__
+    message = (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
     if isinstance(error, RetryableError):
         return ApplicationError(message, type=type(error).__name__, next_retry_delay=error.delay)
     if isinstance(error, PermanentError | RecordError):
         return ApplicationError(message, type=type(error).__name__, non_retryable=True)
+    # Not our own words: behind the first line, drivers and validators like to quote the data.
+    message = message.partition("\n")[0]
     return ApplicationError(
         f"{type(error).__name__}: {message}",
         type=type(error).__name__,

@@ -107,15 +107,20 @@ def make_worker(
         workflows=service.workflows,
         activities=service.activities(warehouse, temporal),
         interceptors=[RecoveryInterceptor()],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
-        ),
+        workflow_runner=workflow_runner(),
         max_concurrent_workflow_tasks=temporal.max_concurrent_workflows,
         max_concurrent_activities=temporal.max_concurrent_activities,
         graceful_shutdown_timeout=service.graceful_shutdown,
         # A cancelled segment learns of it in the answer to a heartbeat.
         max_heartbeat_throttle_interval=timedelta(seconds=2),
         default_heartbeat_throttle_interval=timedelta(seconds=2),
+    )
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox that workflows run in, and are replayed in."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -289,15 +290,26 @@ def import_sources(package: str) -> None:
         StrategyImportError: a module fails to import; names the module and the cause.
         DuplicateStrategyError: two modules claim one name.
     """
-    root = importlib.import_module(package)
-    names = [m.name for m in pkgutil.walk_packages(root.__path__, prefix=f"{package}.")]
-    names += [e.module for e in entry_points(group=ENTRY_POINT_GROUP)]
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            raise StrategyImportError(
-                f"source module {name} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
+    _import_tree(package)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        _import(entry.module)
+
+
+def _import_tree(package: str) -> None:
+    # `pkgutil.walk_packages` would import packages itself and swallow their errors.
+    for found in pkgutil.iter_modules(_import(package).__path__, prefix=f"{package}."):
+        if found.ispkg:
+            _import_tree(found.name)
+        else:
+            _import(found.name)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise StrategyImportError(
+            f"source module {name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error

@@ -9,6 +9,7 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     FailureError,
+    RetryState,
     is_cancelled_exception,
 )
 
@@ -121,22 +122,25 @@ class ETLFlow:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"after page {self._progress.pages}",
         )
+        called_off = False
         try:
             await workflow.wait_condition(
                 lambda: segment.done() or self._paused or self._cancelling
             )
+            if not segment.done():
+                # Cancelling asks it to stop; it still answers with what it has loaded.
+                called_off = segment.cancel()
+                await asyncio.wait([segment])
         except asyncio.CancelledError:
-            segment.cancel()
+            if not called_off:
+                segment.cancel()
             await asyncio.wait([segment])
             raise
-        if not segment.done():
-            # Cancelling asks it to stop; it still answers with what it has loaded.
-            segment.cancel()
         try:
             result: SegmentResult = await segment
         except ActivityError as error:
-            if is_cancelled_exception(error) and (self._paused or self._cancelling):
-                return None  # it was waiting for its next attempt
+            if called_off and _would_have_gone_on(error):
+                return None
             raise
         return result
 
@@ -153,19 +157,32 @@ class ETLFlow:
     async def _end(self, state: JobState, error: str | None = None) -> None:
         """Enter the end into the ledger. Shielded: a cancellation must not keep it open."""
         policy = self._job.policy
-        self._progress = await asyncio.shield(
-            workflow.execute_activity(
-                names.END_JOB,
-                EndJobRequest(job=self._job, state=state, error=error),
-                result_type=JobProgress,
-                start_to_close_timeout=timedelta(minutes=1),
-                retry_policy=RetryPolicy(
-                    initial_interval=policy.initial_interval,
-                    maximum_interval=policy.maximum_interval,
-                    maximum_attempts=policy.max_attempts,
-                ),
-            )
+        ending = workflow.start_activity(
+            names.END_JOB,
+            EndJobRequest(job=self._job, state=state, error=error),
+            result_type=JobProgress,
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=RetryPolicy(
+                initial_interval=policy.initial_interval,
+                maximum_interval=policy.maximum_interval,
+                maximum_attempts=policy.max_attempts,
+            ),
         )
+        try:
+            self._progress = await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            self._progress = await ending
+            raise
+
+
+def _would_have_gone_on(error: ActivityError) -> bool:
+    """Whether a segment that was called off would have had another attempt.
+
+    The server grants none after a cancellation, whatever the attempt had failed with.
+    """
+    if isinstance(error.cause, ApplicationError):
+        return error.retry_state == RetryState.CANCEL_REQUESTED and not error.cause.non_retryable
+    return is_cancelled_exception(error)
 
 
 def _failure_of(error: BaseException) -> ApplicationError:

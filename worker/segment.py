@@ -133,6 +133,7 @@ class _Segment:
         self._listener = listener
         self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
         self._rows_per_record = 1.0  # as met so far
+        self._called_off = False  # extraction, because the segment's time is over
 
     async def run(self) -> bool:
         """Load pages until the job's end (True) or the segment's (False)."""
@@ -142,19 +143,21 @@ class _Segment:
         stopping = asyncio.create_task(self._listener.stopping.wait())
         extracting = asyncio.create_task(self._extract())
         try:
-            while not stopping.done():
+            while not self._listener.stopping.is_set():
                 patience = None
-                if self.progress.pages > first:
+                if self.progress.pages > first and not self._called_off:
                     patience = max(0.0, deadline - loop.time())
                     if patience == 0:
                         # What is extracted already is still loaded; no more is asked for.
-                        extracting.cancel()
+                        self._called_off = extracting.cancel()
                 pages = await self._take(extracting, stopping, patience)
                 if pages:
                     await asyncio.to_thread(self._load, pages)
                     self._listener.report(self.progress)
-                elif extracting.done() and not stopping.done():
-                    if extracting.cancelled():
+                elif extracting.done() and not self._listener.stopping.is_set():
+                    if self._called_off:
+                        # Also where the source took the cancellation for its end, or failed at
+                        # it: the next segment meets the true end, or the failure, by itself.
                         return False
                     extracting.result()
                     self._judge_rejects(final=True)
@@ -169,7 +172,7 @@ class _Segment:
         job = self._context.job
         request = PageRequest(job=job, query=self._context.query, cursor=self.progress.cursor)
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
-            while True:
+            while not self._called_off:
                 asked, began = datetime.now(UTC), perf_counter()
                 page = await anext(pages, None)
                 if page is None:
@@ -189,14 +192,15 @@ class _Segment:
         """
         if self._waiting.empty():
             first = asyncio.create_task(self._waiting.get())
-            await asyncio.wait(
-                {first, extracting, stopping},
-                timeout=patience,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not first.done():
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)
+            try:
+                await asyncio.wait(
+                    {first, extracting, stopping},
+                    timeout=patience,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                first.cancel()  # nothing, once it is done
+            await asyncio.gather(first, return_exceptions=True)
             pages = [] if first.cancelled() else [first.result()]
         else:
             pages = [self._waiting.get_nowait()]
@@ -206,7 +210,7 @@ class _Segment:
         ):
             pages.append(self._waiting.get_nowait())
             records += len(pages[-1].page.records)
-        return [] if stopping.done() else pages
+        return [] if self._listener.stopping.is_set() else pages
 
     def _load(self, pages: Sequence[_Asked]) -> None:
         began = perf_counter()

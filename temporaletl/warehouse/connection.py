@@ -1,5 +1,6 @@
 """Connections to the warehouse, and its driver errors in the platform's own classes."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,17 +24,24 @@ Connection = psycopg.Connection[tuple[object, ...]]
 _CREDENTIALS = ("28", "42501")
 _CONFIGURATION = ("3D000", "3F000")
 # 08: connection; 53: resources; 57: intervention (shutdown, cancel); 40: rollback, deadlock;
-# 55: lock not available; 58: system error.
-_TRANSIENT = ("08", "53", "57", "40", "55", "58")
+# 55: lock not available; 58: system error; 25006: a standby that was not promoted yet.
+_TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006")
+# A connection that is refused has no SQLSTATE, only the server's words.
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba.conf entry"
+    r'|role ".*" (does not exist|is not permitted)|permission denied for database'
+)
+_ABSENT = re.compile(r'database ".*" does not exist')
 
 
 def describe(error: psycopg.Error) -> ETLError | None:
     """The platform's error for a driver's, None where it is a fault of our own SQL."""
     state = error.sqlstate or ""
-    message = (error.diag.message_primary or str(error) or type(error).__name__).strip()
-    if state.startswith(_CREDENTIALS) or "password authentication failed" in message:
+    message = error.diag.message_primary or str(error) or type(error).__name__
+    message = " ".join(message.split())
+    if state.startswith(_CREDENTIALS) or (not state and _REFUSED.search(message)):
         return CredentialsError(f"the warehouse refused: {message}")
-    if state in _CONFIGURATION:
+    if state in _CONFIGURATION or (not state and _ABSENT.search(message)):
         return ConfigurationError(f"the warehouse refused: {message}")
     if state.startswith(_TRANSIENT) or isinstance(error, psycopg.OperationalError | PoolTimeout):
         return WarehouseUnavailableError(f"the warehouse did not answer: {message}")

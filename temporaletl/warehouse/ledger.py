@@ -5,7 +5,6 @@ Every function runs in one short transaction of its own and is safe to repeat.
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -80,7 +79,8 @@ class JobWriter:
         self.count = 0
         with warehouse.connection() as connection:
             connection.execute(
-                "UPDATE etl_batches SET planner = %s WHERE batch_id = %s", [self._planner, batch_id]
+                "UPDATE etl_batches SET planner = %s WHERE batch_id = %s AND ended_at IS NULL",
+                [self._planner, batch_id],
             )
             connection.execute(
                 "DELETE FROM etl_jobs WHERE batch_id = %s AND state = 'planned'", [batch_id]
@@ -97,9 +97,10 @@ class JobWriter:
         for job in jobs:
             numbered = job.model_copy(update={"seq": self.count, "job_id": job_id_of(job)})
             text = numbered.model_dump_json()
-            if len(text) > MAX_JOB_BYTES:
+            size = len(text.encode())
+            if size > MAX_JOB_BYTES:
                 raise ConfigurationError(
-                    f"job {self.count} of {self._batch_id} weighs {len(text)} bytes, more than "
+                    f"job {self.count} of {self._batch_id} weighs {size} bytes, more than "
                     f"{MAX_JOB_BYTES}: plan smaller slices"
                 )
             rows.append(
@@ -147,7 +148,9 @@ class JobWriter:
             [self._batch_id],
         ).fetchone()
         if planner != (self._planner,):
-            raise SupersededPlanError(f"another attempt plans batch {self._batch_id} now")
+            raise SupersededPlanError(
+                f"batch {self._batch_id} has ended, or another attempt plans it now"
+            )
 
 
 def unended_jobs(
@@ -206,9 +209,14 @@ def end_job(
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
             WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
             """,
-            [state, error, job.batch_id, job.seq, sorted(ENDED)],
+            [state, _storable(error), job.batch_id, job.seq, sorted(ENDED)],
         )
         return _read_progress(connection, job)
+
+
+def _storable(text: str | None) -> str | None:
+    """The text without what PostgreSQL refuses: a source's answer may hold a NUL."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
@@ -254,7 +262,10 @@ def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobO
     Only a job that never began can have been skipped: one that runs is this batch's own.
     """
     open_states = {"skipped": ["planned"]}
-    rows = [(o.state, o.error, batch_id, o.seq, open_states.get(o.state, _OPEN)) for o in outcomes]
+    rows = [
+        (o.state, _storable(o.error), batch_id, o.seq, open_states.get(o.state, _OPEN))
+        for o in outcomes
+    ]
     with warehouse.connection() as connection:
         connection.cursor().executemany(
             """
@@ -279,9 +290,15 @@ def finish_batch(
     """
     with warehouse.connection() as connection:
         settled = connection.execute(
-            "SELECT summary FROM etl_batches WHERE batch_id = %s FOR UPDATE", [metadata.batch_id]
+            """
+            SELECT summary, extract(epoch FROM now() - created_at)::float8
+            FROM etl_batches WHERE batch_id = %s FOR UPDATE
+            """,
+            [metadata.batch_id],
         ).fetchone()
-        if settled is not None and settled[0] is not None:
+        if settled is None:
+            raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
+        if settled[0] is not None:
             return BatchSummary.model_validate(settled[0])
         connection.execute(
             """
@@ -291,10 +308,19 @@ def finish_batch(
             [metadata.batch_id, sorted(ENDED)],
         )
         summary = _summarise(
-            connection, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+            connection,
+            metadata,
+            workflow_id=workflow_id,
+            seconds=float(str(settled[1])),
+            cancelled=cancelled,
+            error=_storable(error),
         )
+        # Without a planner, an attempt at planning that still runs somewhere adds no more jobs.
         connection.execute(
-            "UPDATE etl_batches SET state = %s, summary = %s, ended_at = now() WHERE batch_id = %s",
+            """
+            UPDATE etl_batches SET state = %s, summary = %s, ended_at = now(), planner = NULL
+            WHERE batch_id = %s
+            """,
             [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
         )
         return summary
@@ -305,6 +331,7 @@ def _summarise(
     metadata: BatchMetadata,
     *,
     workflow_id: str,
+    seconds: float,
     cancelled: bool,
     error: str | None,
 ) -> BatchSummary:
@@ -337,8 +364,8 @@ def _summarise(
         source=metadata.source,
         mode=metadata.mode,
         windows=metadata.windows,
-        state="failed" if failed else "cancelled" if cancelled else "completed",
-        seconds=round((datetime.now(UTC) - metadata.started).total_seconds(), 3),
+        state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
+        seconds=round(seconds, 3),
         jobs=jobs,
         records=row[5],
         rows=RowCounts(inserted=row[6], updated=row[7], unchanged=row[8], rejected=row[9]),

@@ -45,7 +45,8 @@ def migrate(warehouse: Warehouse) -> list[str]:
                 f"still to be created: GRANT CREATE ON {on} TO {user}"
             )
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        if not exists:  # even IF NOT EXISTS needs the privilege to create one
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
         connection.execute(
             "CREATE TABLE IF NOT EXISTS etl_migrations "
             "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from temporaletl.messages import BatchMetadata, BatchSummary
+from temporaletl.messages import BatchMetadata, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 
@@ -71,14 +71,15 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     """Move the batch's streams to the end of what is completely loaded, never backwards.
 
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
-    stays where it was if one of those windows has no start. A backfill moves nothing. Safe to
-    repeat.
+    stays where it was if one of those windows has no start. It stays where it was, too, if not
+    all jobs were planned, or if it was set back behind the window's start in the meantime. A
+    backfill moves nothing. Safe to repeat.
     """
     if metadata.mode == "backfill":
         return
     with warehouse.connection() as connection:
         for stream, window in metadata.windows.items():
-            _advance_stream(connection, metadata, summary, stream, window.end)
+            _advance_stream(connection, metadata, summary, stream, window)
 
 
 def _advance_stream(
@@ -86,25 +87,28 @@ def _advance_stream(
     metadata: BatchMetadata,
     summary: BatchSummary,
     stream: str,
-    end: datetime | None,
+    window: Window,
 ) -> None:
     row: Sequence[Any] | None = connection.execute(
         """
         SELECT count(*) FILTER (WHERE state <> 'completed'),
             count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL),
             min(window_start) FILTER (WHERE state <> 'completed'),
-            coalesce(sum(records), 0)::bigint
+            coalesce(sum(records), 0)::bigint,
+            (SELECT jobs_planned IS NOT NULL FROM etl_batches WHERE batch_id = %s)
         FROM etl_jobs WHERE batch_id = %s AND stream = %s
         """,
-        [metadata.batch_id, stream],
+        [metadata.batch_id, metadata.batch_id, stream],
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always has a row
-    open_jobs, unbounded, earliest, records = row
-    whole = open_jobs == 0 and summary.error is None and summary.state == "completed"
+    open_jobs, unbounded, earliest, records, planned = row
+    # Each stream by itself: one that is broken for long must not hold up the others.
+    whole = planned and open_jobs == 0
     if whole:
-        watermark = end
-    elif unbounded or summary.error is not None or metadata.mode == "full":
-        # A full batch's slices need not be slices of the time that the watermark counts.
+        watermark = window.end
+    elif not planned or unbounded or metadata.mode == "full":
+        # Jobs that were never planned have no row that could hold the watermark back, and a full
+        # batch's slices need not be slices of the time that the watermark counts.
         watermark = None
     else:
         watermark = earliest
@@ -112,12 +116,15 @@ def _advance_stream(
         """
         INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
             last_full_at, last_incremental_at, records, state, batch_id)
-        VALUES (%(source)s, %(stream)s, %(connection)s, %(watermark)s,
+        VALUES (%(source)s, %(stream)s, %(connection)s,
+            CASE WHEN %(start)s::timestamptz IS NULL THEN %(watermark)s::timestamptz END,
             CASE WHEN %(whole)s AND %(mode)s = 'full' THEN now() END,
             CASE WHEN %(whole)s AND %(mode)s = 'incremental' THEN now() END,
             %(records)s, %(state)s, %(batch)s)
         ON CONFLICT (source, stream, connection) DO UPDATE SET
-            watermark = greatest(s.watermark, excluded.watermark),
+            watermark = CASE
+                WHEN %(start)s::timestamptz IS NULL OR %(start)s::timestamptz <= s.watermark
+                THEN greatest(s.watermark, %(watermark)s::timestamptz) ELSE s.watermark END,
             last_full_at = coalesce(excluded.last_full_at, s.last_full_at),
             last_incremental_at = coalesce(excluded.last_incremental_at, s.last_incremental_at),
             records = excluded.records, state = excluded.state, batch_id = excluded.batch_id,
@@ -127,6 +134,7 @@ def _advance_stream(
             "source": metadata.source,
             "stream": stream,
             "connection": metadata.connection,
+            "start": window.start,
             "watermark": watermark,
             "whole": whole,
             "mode": metadata.mode,

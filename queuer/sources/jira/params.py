@@ -92,9 +92,11 @@ def divide(
     if count <= issues_per_job:
         return (whole,)
     low = 0 if whole.from_ms is None else whole.from_ms
-    high = max(now_ms // _MINUTE_MS * _MINUTE_MS, low) + _MINUTE_MS
     if whole.to_ms is not None:
-        high = min(high, max(whole.to_ms, low + _MINUTE_MS))
+        high = max(whole.to_ms, low + _MINUTE_MS)
+    else:
+        # A power of two of minutes, so that a later batch of the same range has the same bounds.
+        high = low + (1 << (max(now_ms - low, 0) // _MINUTE_MS).bit_length()) * _MINUTE_MS
 
     def halved(start: int, end: int, held: int) -> Iterator[tuple[int, int]]:
         minutes = (end - start) // _MINUTE_MS
@@ -107,9 +109,9 @@ def divide(
         yield from halved(middle, end, max(0, held - left))
 
     starts: list[int] = []
-    total = issues_per_job + 1
+    total = 0
     for start, held in halved(low, high, count):
-        if starts and total + held <= issues_per_job:
+        if starts and (held == 0 or total + held <= issues_per_job):
             total += held
         else:
             starts.append(start)

@@ -52,8 +52,12 @@ class NumbersQuery(Query):
     poisoned: int = -1  # the job that cannot be extracted
     flaky_page: int = -1  # the page that fails whenever a segment begins with it, once a job
     bad_every: int = 0  # every so many values cannot be transformed
+    plan_seconds: float = 0.0  # how long each job takes to be planned
+    outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
+#: Names of outages that last until a test ends them.
+outages: set[str] = set()
 _failed_once: set[tuple[str, int]] = set()
 
 
@@ -63,10 +67,11 @@ def describe(plan: Plan) -> NumbersQuery:
 
 
 @transform_inputs_method("numbers")
-def expand(plan: Plan, backlog: NumbersQuery) -> Iterator[ETLInput]:
+async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     if backlog.jobs < 0:
         raise ConfigurationError("numbers: jobs must not be negative")
     for job in range(backlog.jobs):
+        await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)
 
 
@@ -75,6 +80,8 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     query: NumbersQuery = request.query
     if query.job == query.poisoned:
         raise ConfigurationError(f"job {query.job} is poisoned")
+    if query.outage in outages:
+        raise SourceUnavailableError("the source is out of order")
     page = int(str(request.cursor or 0))
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)

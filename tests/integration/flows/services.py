@@ -46,7 +46,7 @@ class Services:
 
 @asynccontextmanager
 async def running(
-    client: Client, warehouse: Warehouse, **settings: object
+    client: Client, warehouse: Warehouse, *, attempts: int = 5, **settings: object
 ) -> AsyncGenerator[Services]:
     """Run the queuer and the worker until the block ends; `settings` are the worker's."""
     queue = f"test-{uuid.uuid4().hex}"
@@ -56,7 +56,7 @@ async def running(
             "worker_queue": f"{queue}-etl",
             "initial_interval_seconds": 0.05,
             "heartbeat_timeout_seconds": 5,
-            "activity_max_retries": 5,
+            "activity_max_retries": attempts,
         }
     )
     queuer = make_worker(queuer_of(NotificationSettings.load()), client, warehouse, temporal)

@@ -1,9 +1,10 @@
 """A batch of thousands of jobs stays small where Temporal keeps it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 import pytest
 import pytest_asyncio
+from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHistory
 
@@ -53,7 +54,7 @@ async def test_two_thousand_jobs_keep_histories_and_payloads_small(services: Ser
     heaviest = max(payload.ByteSize() for history in histories for payload in payloads(history))
     print(f"largest history {events} events, heaviest payload {heaviest} bytes")  # noqa: T201
     assert events <= _MOST_EVENTS
-    assert heaviest <= _MOST_BYTES
+    assert 1_000 < heaviest <= _MOST_BYTES  # the lists of jobs, at least, weigh something
 
 
 async def histories_of(client: Client, queue: str) -> AsyncIterator[WorkflowHistory]:
@@ -69,17 +70,16 @@ async def histories_of(client: Client, queue: str) -> AsyncIterator[WorkflowHist
             yield await handle.fetch_history()
 
 
-def payloads(message: object) -> list[Payload]:
+def payloads(history: WorkflowHistory) -> Iterator[Payload]:
     """Every payload anywhere inside a history."""
-    found: list[Payload] = []
-    for event in message.events if isinstance(message, WorkflowHistory) else [message]:
-        for _, value in event.ListFields():  # type: ignore[attr-defined]
-            values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
-            if hasattr(values, "values"):
-                values = list(values.values())
-            for each in values:
-                if isinstance(each, Payload):
-                    found.append(each)
-                elif hasattr(each, "ListFields"):
-                    found.extend(payloads(each))
-    return found
+    pending: list[object] = list(history.events)
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Payload):
+            yield part
+        elif isinstance(part, Message):
+            pending.extend(value for _, value in part.ListFields())
+        elif isinstance(part, Mapping):
+            pending.extend(part.values())
+        elif isinstance(part, Sequence) and not isinstance(part, str | bytes):
+            pending.extend(part)

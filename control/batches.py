@@ -1,0 +1,242 @@
+"""What the ledger says of batches and their jobs, for whoever asks how things stand."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from temporaletl.messages import (
+    BatchSummary,
+    JobCounts,
+    JobFailure,
+    Message,
+    Mode,
+    RowCounts,
+    Window,
+)
+from temporaletl.warehouse.connection import Connection, Warehouse
+
+_NAMED_FAILURES = 100
+
+
+class JobTally(JobCounts):
+    """Jobs by state; `planned` counts all of them."""
+
+    running: int = 0
+    waiting: int = 0  # planned and not begun
+
+
+class BatchReport(Message):
+    """A batch as the ledger has it."""
+
+    batch_id: str
+    source: str
+    mode: Mode
+    state: str
+    workflow_id: str
+    run_id: str
+    created_at: datetime
+    ended_at: datetime | None
+    windows: dict[str, Window]
+    planned: bool  # whether its jobs are settled
+    jobs: JobTally
+    rows: RowCounts
+    records: int
+    error: str | None = None
+    failures: tuple[JobFailure, ...] = ()
+
+
+class JobReport(Message):
+    """A job as the ledger has it; its workflow alone knows less."""
+
+    job_id: str
+    batch_id: str | None = None
+    seq: int | None = None
+    source: str | None = None
+    stream: str
+    window: Window | None = None
+    params: dict[str, JsonValue] | None = None
+    state: str
+    pages: int
+    records: int
+    rows: RowCounts
+    cursor: JsonValue = None
+    error: str | None = None
+    workflow_id: str | None = None
+    run_id: str | None = None
+    started_at: datetime | None = None
+    touched_at: datetime | None = None  # when its last page was committed
+    ended_at: datetime | None = None
+
+
+_TALLY = """
+    count(*), count(*) FILTER (WHERE state = 'completed'),
+    count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
+    count(*) FILTER (WHERE state = 'cancelled'),
+    count(*) FILTER (WHERE state IN ('running', 'paused')),
+    count(*) FILTER (WHERE state = 'planned'),
+    coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
+    coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
+    coalesce(sum(rejected), 0)::bigint
+"""
+_BATCH = """
+    batch_id, source, mode, state, workflow_id, run_id, created_at, ended_at,
+    metadata->'windows', jobs_planned, summary
+"""
+_JOB = """
+    job_id, batch_id, seq, source, stream, window_start, window_end, input->'params', state, pages,
+    records, inserted, updated, unchanged, rejected, cursor, error, workflow_id, run_id,
+    started_at, touched_at, ended_at
+"""
+
+
+def recent_batches(
+    warehouse: Warehouse, *, limit: int, source: str | None = None
+) -> list[BatchReport]:
+    """The batches that run, then those that ended, the latest first in both."""
+    with warehouse.connection() as connection:
+        rows = connection.execute(
+            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+            "WHERE %(source)s::text IS NULL OR source = %(source)s "
+            "ORDER BY state = 'running' DESC, created_at DESC LIMIT %(limit)s",
+            {"limit": limit, "source": source},
+        ).fetchall()
+        return [_batch(connection, row) for row in rows]
+
+
+def find_batch(warehouse: Warehouse, name: str) -> BatchReport | None:
+    """The batch of that id, or the latest of that workflow id."""
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+            "WHERE batch_id = %(name)s OR workflow_id = %(name)s "
+            "ORDER BY created_at DESC LIMIT 1",
+            {"name": name},
+        ).fetchone()
+        return None if row is None else _batch(connection, row)
+
+
+def find_job(warehouse: Warehouse, name: str) -> JobReport | None:
+    """The latest execution of the job of that id, or of that workflow id."""
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            f"SELECT {_JOB} FROM etl_jobs WHERE job_id = %s "  # noqa: S608 - constant
+            "ORDER BY (SELECT created_at FROM etl_batches b WHERE b.batch_id = etl_jobs.batch_id) "
+            "DESC, seq LIMIT 1",
+            [name.removeprefix("job/")],
+        ).fetchone()
+        return None if row is None else _job(row)
+
+
+def jobs_of_interest(warehouse: Warehouse, batch_id: str, *, limit: int) -> list[JobReport]:
+    """Jobs of a batch that failed or run, then those still waiting; not those that are done."""
+    with warehouse.connection() as connection:
+        rows = connection.execute(
+            f"SELECT {_JOB} FROM etl_jobs "  # noqa: S608 - constant
+            "WHERE batch_id = %s AND state <> 'completed' ORDER BY array_position("
+            "ARRAY['failed', 'running', 'paused', 'skipped', 'cancelled', 'planned'], state), seq "
+            "LIMIT %s",
+            [batch_id, limit],
+        ).fetchall()
+    return [_job(row) for row in rows]
+
+
+def tally(warehouse: Warehouse, batch_id: str) -> tuple[JobTally, RowCounts, int]:
+    """Jobs by state, rows by outcome, and records, as of now."""
+    with warehouse.connection() as connection:
+        return _tally(connection, batch_id)
+
+
+def summary_of(warehouse: Warehouse, workflow_id: str, run_id: str) -> BatchSummary | None:
+    """The summary of the batch that a run closed, also one that then failed."""
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            "SELECT summary FROM etl_batches WHERE workflow_id = %s AND run_id = %s",
+            [workflow_id, run_id],
+        ).fetchone()
+    return None if row is None or row[0] is None else BatchSummary.model_validate(row[0])
+
+
+def _tally(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int]:
+    row: Sequence[Any] | None = connection.execute(
+        f"SELECT {_TALLY} FROM etl_jobs WHERE batch_id = %s",  # noqa: S608 - constant
+        [batch_id],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    jobs = JobTally(
+        planned=row[0],
+        completed=row[1],
+        failed=row[2],
+        skipped=row[3],
+        cancelled=row[4],
+        running=row[5],
+        waiting=row[6],
+    )
+    return (
+        jobs,
+        RowCounts(inserted=row[8], updated=row[9], unchanged=row[10], rejected=row[11]),
+        row[7],
+    )
+
+
+def _batch(connection: Connection, row: Sequence[Any]) -> BatchReport:
+    batch_id, source, mode, state, workflow_id, run_id, created, ended, windows, planned, text = row
+    if text is not None:
+        # It is closed: its rows need not be counted again.
+        summary = BatchSummary.model_validate(text)
+        jobs = JobTally(**summary.jobs.model_dump())
+        rows, records = summary.rows, summary.records
+        error, failures = summary.error, summary.failures
+    else:
+        jobs, rows, records = _tally(connection, batch_id)
+        error, failures = None, _failures(connection, batch_id) if jobs.failed else ()
+    return BatchReport(
+        batch_id=batch_id,
+        source=source,
+        mode=mode,
+        state=state,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        created_at=created,
+        ended_at=ended,
+        windows=windows,
+        planned=planned is not None,
+        jobs=jobs,
+        rows=rows,
+        records=records,
+        error=error,
+        failures=failures,
+    )
+
+
+def _failures(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]:
+    rows = connection.execute(
+        "SELECT job_id, coalesce(error, 'unknown') FROM etl_jobs "
+        "WHERE batch_id = %s AND state = 'failed' ORDER BY seq LIMIT %s",
+        [batch_id, _NAMED_FAILURES],
+    ).fetchall()
+    return tuple(JobFailure(job=str(job), error=str(error)) for job, error in rows)
+
+
+def _job(row: Sequence[Any]) -> JobReport:
+    return JobReport(
+        job_id=row[0],
+        batch_id=row[1],
+        seq=row[2],
+        source=row[3],
+        stream=row[4],
+        window=Window(start=row[5], end=row[6]),
+        params=row[7] or {},
+        state=row[8],
+        pages=row[9],
+        records=row[10],
+        rows=RowCounts(inserted=row[11], updated=row[12], unchanged=row[13], rejected=row[14]),
+        cursor=row[15],
+        error=row[16],
+        workflow_id=row[17],
+        run_id=row[18],
+        started_at=row[19],
+        touched_at=row[20],
+        ended_at=row[21],
+    )

@@ -1,0 +1,141 @@
+"""`etl check`: what a source needs to run, tried one by one; nothing is written."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from psycopg.conninfo import conninfo_to_dict
+
+from control.preview import numbered_jobs, unwritten_batch
+from control.servers import is_polled, open_temporal
+from control.sources import find_source, strategies_of
+from temporaletl.errors import CredentialsError, ETLError
+from temporaletl.messages import Message, QueuerInput
+from temporaletl.settings import WarehouseSettings
+from temporaletl.strategies import PageRequest, Planner
+from temporaletl.warehouse.connection import Warehouse
+
+_ANSWER_WITHIN = timedelta(seconds=30)
+#: The span that a source is asked for: its last day.
+_SPAN = timedelta(days=1)
+
+Verdict = Literal["ok", "wrong", "note"]
+
+
+class Check(Message):
+    """One thing that was tried. A `note` is worth knowing, but hinders no check."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+async def check_source(source: str, hear: Callable[[Check], None]) -> list[Check]:
+    """Try everything; `hear` learns of each result at once.
+
+    Raises:
+        UnknownSourceError: no such source; names the known ones.
+    """
+    planner = find_source(source)
+    results: list[Check] = []
+
+    async def attempt(name: str, work: Callable[[], Awaitable[str]]) -> bool:
+        result = await _attempt(name, work)
+        results.append(result)
+        hear(result)
+        return result.verdict == "ok"
+
+    async def settings() -> str:
+        if planner.settings is None:
+            return "none needed"
+        await asyncio.to_thread(planner.settings)
+        return "all there"
+
+    if await attempt("settings", settings):
+        for stream in planner.streams:
+            await attempt(f"stream {stream}", partial(_ask, source, planner, stream))
+    await attempt("warehouse", lambda: asyncio.to_thread(_look_into_warehouse))
+    if await attempt("Temporal", _reach_temporal):
+        for missing in await _missing_services():
+            note = Check(name="services", verdict="note", detail=missing)
+            results.append(note)
+            hear(note)
+    return results
+
+
+async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+            return Check(name=name, verdict="ok", detail=await work())
+    except TimeoutError:
+        fault = f"no answer within {_ANSWER_WITHIN.total_seconds():g} s"
+    except ETLError as error:
+        fault = str(error)
+    except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
+        fault = f"{type(error).__name__}: {error}"
+    return Check(name=name, verdict="wrong", detail=fault)
+
+
+async def _ask(source: str, planner: Planner, stream: str) -> str:
+    """Plan a day of the stream and read the first page of its first job."""
+    end = datetime.now(UTC) - planner.lag
+    request = QueuerInput(
+        source=source, mode="backfill", streams=(stream,), date_start=end - _SPAN, date_end=end
+    )
+    strategies = strategies_of(source, stream)
+    async with contextlib.aclosing(numbered_jobs(unwritten_batch(request, [stream]))) as jobs:
+        job = await anext(jobs, None)
+    if job is None:
+        return "answers; nothing in the last day"
+    query = strategies.query.from_dict(job.params)
+    pages = strategies.extract(PageRequest(job=job, query=query))
+    async with contextlib.aclosing(pages):
+        page = await anext(pages, None)
+    if page is None or not page.records:
+        return "answers; nothing in the last day"
+    return f"answers; {len(page.records):,} records on the first page of the last day"
+
+
+def _look_into_warehouse() -> str:
+    settings = WarehouseSettings.load()
+    parts = conninfo_to_dict(settings.conninfo().get_secret_value())
+    place = f"{parts.get('dbname', '')} at {parts.get('host', 'the local socket')}"
+    warehouse = Warehouse(settings, max_connections=1)
+    warehouse.check()
+    with warehouse, warehouse.connection() as connection:
+        row = connection.execute(
+            """
+            SELECT current_user, current_database(), n.oid IS NOT NULL,
+                CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                    ELSE has_schema_privilege(n.oid, 'CREATE') END
+            FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = %s
+            """,
+            [warehouse.schema],
+        ).fetchone()
+    assert row is not None  # noqa: S101 - the query has exactly one row
+    user, database, exists, may_create = row
+    if not may_create:
+        on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
+        raise CredentialsError(
+            f"database user {user} lacks CREATE on {on}: GRANT CREATE ON {on} TO {user}"
+        )
+    there = "is there" if exists else "will be created"
+    return f"{place}, user {user}; schema {warehouse.schema} {there}"
+
+
+async def _reach_temporal() -> str:
+    client, _ = await open_temporal()
+    return f"{client.service_client.config.target_host}, namespace {client.namespace}"
+
+
+async def _missing_services() -> list[str]:
+    client, settings = await open_temporal()
+    services = {"queuer": settings.queuer_queue, "worker": settings.worker_queue}
+    return [
+        f"no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
+        for name, queue in services.items()
+        if not await is_polled(client, queue)
+    ]

@@ -1,0 +1,158 @@
+"""The `etl` command."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from typing import Annotated, NoReturn
+
+import typer
+
+from control.commands import runs, schedules, sources, stack, warehouse
+from control.commands.arguments import examples
+from temporaletl.command import FAILED, run_command
+
+_RUNNING = "Load and watch"
+_LOOKING = "Look first"
+_REGULARLY = "Load regularly"
+_KEEPING = "Look after what is loaded"
+_MACHINE = "This machine"
+
+app = typer.Typer(
+    name="etl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "etl up  # everything on this machine, until Ctrl-C",
+        "etl check jira  # are settings, credentials and servers good?",
+        "etl run jira --wait  # load what is new, and watch",
+        "etl status  # what ran, what it loaded, what failed and why",
+    ),
+)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        typer.echo(installed_version("temporaletl"))
+        raise typer.Exit
+
+
+@app.callback()
+def etl(
+    version: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Move what happens in work systems into a PostgreSQL warehouse."""
+
+
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl up",
+        "etl up --workers 2 --data ./etl-data",
+        "JIRA_URL=https://jira.example.com etl up  # settings of sources come from here",
+    ),
+)(stack.up)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
+        "etl run jira --wait  # what is new since the last run",
+        "etl run jira --mode full --wait --json  # everything; one JSON document at the end",
+        "etl run jira --from 2025-01-01 --to 2025-02-01  # January again",
+        "etl run temporal --stream workflows --param 'namespace=\"default\"'",
+    ),
+)(runs.run)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
+        "etl status  # the latest runs",
+        "etl status etl-jira-full-20250131T060000.000000Z  # one of them, in full",
+        "etl status --json | jq '.[] | select(.state == \"failed\")'",
+    ),
+)(runs.status)
+_command: Callable[..., None]
+for _command, _example in (
+    (runs.pause, "etl pause etl-jira-full-20250131T060000.000000Z"),
+    (runs.resume, "etl resume etl-jira-full-20250131T060000.000000Z"),
+    (runs.cancel, "etl cancel job/jira-issues-full-0123456789abcdef  # one job of a run"),
+):
+    app.command(rich_help_panel=_RUNNING, epilog=examples(_example))(_command)
+app.command(rich_help_panel=_LOOKING, epilog=examples("etl sources"))(sources.sources)
+app.command(rich_help_panel=_LOOKING, epilog=examples("etl check jira", "etl check jira --json"))(
+    sources.check
+)
+app.command(
+    rich_help_panel=_LOOKING,
+    epilog=examples(
+        "etl preview jira --limit 5",
+        "etl preview jira --from 2025-01-01 --to 2025-01-02 --json | jq '.[].event_type'",
+    ),
+)(sources.preview)
+app.command(
+    rich_help_panel=_REGULARLY,
+    epilog=examples(
+        "etl schedule jira 1 3  # Mondays at 03:00 UTC",
+        "etl schedule jira 1-5 6,18 --timezone Europe/London  # weekdays, twice",
+        "etl schedule jira 0 2 --mode full  # Sundays, everything",
+    ),
+)(schedules.schedule)
+app.command(rich_help_panel=_REGULARLY, epilog=examples("etl schedules"))(schedules.schedules)
+for _command, _name in (
+    (schedules.schedule_pause, "schedule-pause"),
+    (schedules.schedule_resume, "schedule-resume"),
+    (schedules.schedule_delete, "schedule-delete"),
+):
+    app.command(_name, rich_help_panel=_REGULARLY, epilog=examples(f"etl {_name} jira"))(_command)
+app.command(
+    "schedule-backfill",
+    rich_help_panel=_REGULARLY,
+    epilog=examples("etl schedule-backfill jira --from 2025-01-01 --to 2025-02-01"),
+)(schedules.schedule_backfill)
+app.add_typer(
+    warehouse.state,
+    name="state",
+    rich_help_panel=_KEEPING,
+    help="Show or move the moment up to which a source is loaded.",
+)
+app.add_typer(
+    warehouse.rejects,
+    name="rejects",
+    rich_help_panel=_KEEPING,
+    help="The records that could not become rows.",
+)
+
+
+def main() -> NoReturn:
+    """Run the command line; see `temporaletl.command.run_command` for the exit status."""
+    try:
+        run_command(app, "etl")
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else FAILED
+    except BrokenPipeError:
+        status = FAILED
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End without Python's own shutdown.
+
+    A call to Temporal that was given up still runs in a thread of the SDK, which crashes an
+    interpreter that ends around it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read it may have gone.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

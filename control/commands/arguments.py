@@ -1,0 +1,97 @@
+"""What several commands take, and how their values are read."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from temporaletl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+Mode = Literal["incremental", "full", "backfill"]
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="The source, such as jira (`etl sources`).")
+]
+Streams = Annotated[
+    list[str] | None,
+    typer.Option("--stream", metavar="NAME", help="Only this stream; may be repeated."),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="KEY=JSON",
+        help="A parameter of the source; a text needs its quotes. May be repeated.",
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--from", metavar="DATE", help="First moment, inclusive; UTC unless it says."),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DATE", help="End, exclusive; UTC unless it says."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
+]
+WorkflowId = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKFLOW_ID", help="A run or a job, as `etl run` and `etl status` name them."
+    ),
+]
+
+
+def examples(*lines: str) -> str:
+    """An epilog that shows command lines, each with what it does behind two spaces and a #."""
+    shown = []
+    for line in lines:
+        command, mark, meaning = line.partition("  # ")
+        shown.append(f"$ [bold]{command}[/bold]" + (f"  [dim]# {meaning}[/dim]" if mark else ""))
+    return "\n".join(["[yellow]Examples[/yellow]", *shown])
+
+
+def read_moment(text: str | None, option: str) -> datetime | None:
+    """Read an ISO date or date-time; without a zone it is UTC.
+
+    Raises:
+        ConfigurationError: it is neither; names the option.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ConfigurationError(
+            f"{option} {text!r} is no ISO date such as 2025-01-31, or date-time such as "
+            f"2025-01-31T06:00 or 2025-01-31T06:00+02:00"
+        ) from None
+
+
+def read_params(texts: Sequence[str] | None) -> "dict[str, JsonValue]":
+    """Read KEY=JSON pairs.
+
+    Raises:
+        ConfigurationError: one is not of that form, or a key comes twice.
+    """
+    params: dict[str, JsonValue] = {}
+    for text in texts or ():
+        key, separator, value = text.partition("=")
+        key = key.strip()
+        if not separator or not key:
+            raise ConfigurationError(f"--param {text!r} is not KEY=JSON")
+        if key in params:
+            raise ConfigurationError(f"--param {key} is given twice")
+        try:
+            params[key] = json.loads(value)
+        except ValueError:
+            hint = "" if value[:1] in ("{", "[", '"') else f"; for a text: --param '{key}=\"…\"'"
+            raise ConfigurationError(f"--param {key}: {value!r} is not JSON{hint}") from None
+    return params

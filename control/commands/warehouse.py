@@ -1,0 +1,65 @@
+"""`etl state ...` and `etl rejects ...`: what the warehouse keeps beside the rows."""
+
+from typing import Annotated
+
+import typer
+
+from control.commands.arguments import AsJson, Source, Streams, examples, read_moment
+
+state = typer.Typer(no_args_is_help=True)
+rejects = typer.Typer(no_args_is_help=True)
+
+
+@state.command(epilog=examples("etl state show jira", "etl state show jira --json"))
+def show(source: Source, stream: Streams = None, as_json: AsJson = False) -> None:
+    """Show up to which moment each stream is completely loaded."""
+    from control import state_view
+
+    state_view.print_states(source, stream or (), as_json=as_json)
+
+
+@state.command(
+    "set", epilog=examples("etl state set jira --watermark 2025-01-31  # load again from there")
+)
+def set_(
+    source: Source,
+    watermark: Annotated[
+        str,
+        typer.Option(metavar="DATE", help="Where the next incremental run begins; UTC."),
+    ],
+    stream: Streams = None,
+) -> None:
+    """Let the next incremental run begin at a moment of your choice."""
+    moment = read_moment(watermark, "--watermark")
+
+    from control import state_view
+
+    state_view.put(source, stream or (), moment)
+
+
+@state.command(epilog=examples("etl state reset jira  # the next run loads everything"))
+def reset(source: Source, stream: Streams = None) -> None:
+    """Let the next incremental run begin at the beginning."""
+    from control import state_view
+
+    state_view.put(source, stream or (), None)
+
+
+@rejects.command(
+    "list",
+    epilog=examples(
+        "etl rejects list jira", "etl rejects list jira --json | jq .[0].payload  # the raw record"
+    ),
+)
+def list_(
+    source: Source,
+    stream: Streams = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many, the latest first.")
+    ] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the records that could not become rows, and why."""
+    from control import rejects_view
+
+    rejects_view.print_rejects(source, stream or (), limit, as_json=as_json)

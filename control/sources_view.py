@@ -1,0 +1,71 @@
+"""What `etl sources` and `etl check` print."""
+
+import asyncio
+
+from rich.text import Text
+
+from control.checks import Check, check_source
+from control.output import add_row, make_table, print_json, print_table, say
+from control.servers import prepare
+from control.sources import registered
+from temporaletl.command import MISUSED
+
+_MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("note ", "yellow")}
+
+
+def print_sources(*, as_json: bool) -> None:
+    """List what is registered."""
+    prepare()
+    sources = registered()
+    if as_json:
+        print_json(
+            [
+                {
+                    "source": source.name,
+                    "version": source.version,
+                    "specific_version": source.specific_version,
+                    "place": source.place,
+                    "streams": [
+                        {
+                            "stream": stream.name,
+                            "tables": list(stream.tables),
+                            "place": stream.place,
+                            "fault": stream.fault,
+                        }
+                        for stream in source.streams
+                    ],
+                }
+                for source in sources
+            ]
+        )
+        return
+    table = make_table("source", "stream", "tables", "version", "place")
+    for source in sources:
+        for position, stream in enumerate(source.streams):
+            version = f"{source.version} ({source.specific_version})"
+            add_row(
+                table,
+                source.name if position == 0 else "",
+                stream.name,
+                Text(stream.fault, style="red") if stream.fault else ", ".join(stream.tables),
+                version if position == 0 else "",
+                stream.place or source.place,
+            )
+    print_table(table)
+
+
+def print_check(source: str, *, as_json: bool) -> int:
+    """Print a line for each thing tried; 2 where one is wrong."""
+    prepare()
+
+    def hear(check: Check) -> None:
+        if not as_json:
+            mark, style = _MARKS[check.verdict]
+            say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
+
+    checks = asyncio.run(check_source(source, hear))
+    good = all(check.verdict != "wrong" for check in checks)
+    if as_json:
+        document = {"source": source, "ok": good, "checks": [c.model_dump() for c in checks]}
+        print_json(document)
+    return 0 if good else MISUSED

@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: brings in what they need, only where it is missing.
+#
+# Writes to .venv and to ${XDG_CACHE_HOME:-~/.cache}/temporaletl, nowhere else. Safe to interrupt,
+# and to run twice at once.
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/temporaletl
+python=$root/.venv/bin/python
+cd -- "$root"
+unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export UV_PROJECT_ENVIRONMENT=$root/.venv
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 2
+}
+
+# Runs its arguments while no other process does so.
+alone() {
+    mkdir -p -- "$cache"
+    if command -v flock >/dev/null; then
+        # What is run gets no copy of the lock: a process it leaves behind would hold it on.
+        (flock 9 && "$@" 9>&-) 9>"$cache/environment.lock"
+    else
+        "$@"
+    fi
+}
+
+# Prints the path of a working Python: the 3.13 or else the 3.12 that is first found.
+find_python() {
+    local version candidate
+    for version in 3.13 3.12; do
+        for candidate in "$(command -v "python$version")" "$(command -v python3)" \
+            "$HOME/.pyenv/versions/$version".*/bin/python; do
+            # Tried, not trusted: pyenv's shims exist for versions that are not switched on.
+            if [[ -n $candidate ]] && "$candidate" -c \
+                "import ssl, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" \
+                >/dev/null 2>&1; then
+                printf '%s\n' "$candidate"
+                return
+            fi
+        done
+    done
+}
+
+# Sets `uv` to a command, from PyPI in a virtual environment of its own where it is not installed.
+find_uv() {
+    uv=$(command -v uv || true)
+    if [[ -z $uv ]] || ! "$uv" --version >/dev/null 2>&1; then
+        uv=$cache/uv/bin/uv
+        # What a private uv keeps, it keeps beside itself.
+        export UV_CACHE_DIR=${UV_CACHE_DIR:-$cache/uv-cache}
+        export UV_PYTHON_INSTALL_DIR=${UV_PYTHON_INSTALL_DIR:-$cache/uv-python}
+        "$uv" --version >/dev/null 2>&1 || fetch_uv
+    fi
+}
+
+fetch_uv() {
+    say "Fetching uv, which installs the Python packages (some seconds) ..."
+    local with
+    with=$(find_python)
+    rm -rf -- "$cache/uv"
+    if "${with:-python3}" -m venv "$cache/uv" >/dev/null 2>&1; then
+        "$cache/uv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check uv ||
+            true
+    else
+        # A Python without venv, or none at all: uv's own installer.
+        curl -LsSf https://astral.sh/uv/install.sh |
+            env UV_UNMANAGED_INSTALL="$cache/uv/bin" sh >/dev/null 2>&1 || true
+    fi
+    "$uv" --version >/dev/null 2>&1 ||
+        die "uv could not be fetched: install it (https://docs.astral.sh/uv/), then try again"
+}
+
+# The Python packages, in .venv; a stamp tells that they are as uv.lock and pyproject.toml say.
+prepare_python() {
+    stamp_wanted="$root $(cat uv.lock pyproject.toml | cksum)"
+    packages_are_current || alone install_packages
+}
+
+packages_are_current() {
+    [[ -f .venv/.stamp && $(<.venv/.stamp) == "$stamp_wanted" ]] && "$python" -c '' 2>/dev/null
+}
+
+install_packages() {
+    packages_are_current && return # another run was first
+    find_uv
+    say "Installing the Python packages into .venv (about half a minute the first time) ..."
+    rm -f .venv/.stamp
+    if [[ -z ${UV_PYTHON:-} ]]; then
+        UV_PYTHON=$(find_python)
+        [[ -n $UV_PYTHON ]] || say "No Python 3.13 or 3.12 is here: uv fetches one (a minute) ..."
+        export UV_PYTHON=${UV_PYTHON:-3.13}
+    fi
+    # Once more with the system's certificates: some networks are reached with those only.
+    "$uv" sync --quiet --frozen --all-extras 2>/dev/null ||
+        UV_SYSTEM_CERTS=true "$uv" sync --quiet --frozen --all-extras
+    printf '%s\n' "$stamp_wanted" >.venv/.stamp.new
+    mv -f .venv/.stamp.new .venv/.stamp
+}
+
+# The `temporal` command, at the end of PATH where it was not on it. Fails where it cannot be had.
+prepare_temporal() {
+    "$python" -m control.temporal_command >/dev/null || return 1
+    export PATH=$PATH:$cache/bin
+}

@@ -1,0 +1,75 @@
+"""What holds for every test: slow ones on request only, and no skip goes unnoticed.
+
+A test whose part cannot be had here (`pytest.skip("no Temporal server: ...")`) is named at the end
+of the run; with `CI=true` it fails the run. Only recorded data, which is no part of the project,
+may be missing everywhere: ask for it by the fixture `recorded`.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_NO_RECORDS = "no recorded data beside the project"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run also the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or config.getoption("markexpr"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
+
+
+class MissingParts:
+    """The reasons for skips, except for recorded data, with how many tests each skipped."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.fatal = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._count(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._count(report)
+
+    def _count(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        told = report.longrepr
+        reason = str(told[2] if isinstance(told, tuple) else told).removeprefix("Skipped: ")
+        if _NO_RECORDS not in reason:
+            self.reasons[reason] += 1
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.reasons and self.fatal and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.reasons:
+            return
+        terminalreporter.section("missing parts")
+        for reason, count in self.reasons.most_common():
+            terminalreporter.line(f"{count} skipped: {reason}")
+        if self.fatal:
+            terminalreporter.line("With CI=true nothing may be missing: this run fails.", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(MissingParts(), "missing-parts")
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The folder of recorded data, for tests that also run on it where it is."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(_NO_RECORDS)
+    return folder

@@ -1,0 +1,389 @@
+"""Source `jira` against the fake site, over real HTTP, from the backlog to events."""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queuer.sources.jira.inputs import expand_backlog
+from queuer.sources.jira.params import describe_backlog
+from temporaletl import (
+    ConfigurationError,
+    CredentialsError,
+    ETLInput,
+    Event,
+    Page,
+    PageRequest,
+    Plan,
+    Reject,
+    RetryableError,
+    TransformContext,
+    Window,
+)
+from temporaletl.external import http
+from temporaletl.external.jira import close_sites
+from temporaletl.messages import BatchMetadata, Mode
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.jira import generate, serve, truth
+from tests.fakes.jira.load import load
+from tests.fakes.jira.service import OWN_FAULTS
+from tests.fakes.jira.site import Limits, Site
+from tests.fakes.server import FakeServer
+from worker.sources.jira.extract.issues import extract_issues
+from worker.sources.jira.query import JiraQuery
+from worker.sources.jira.transform import transform
+
+BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
+#: Small answers, so that few issues already need every kind of paging.
+SMALL = Limits(
+    inline_comments=4, inline_worklogs=3, detail_page=20, bulk_page=60, bulk_page_most=60
+)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
+
+Serve = Callable[..., FakeServer]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+    """Serve a site, and set the environment so that the source reads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    with contextlib.ExitStack() as stack:
+
+        def start(site: Site, *faults: str, **settings: str) -> FakeServer:
+            known = {**TRANSPORT, **OWN_FAULTS}
+            injected = Faults(faults, known=known, seed=7, retry_after=timedelta(0))
+            server = stack.enter_context(serve(site, faults=injected))
+            credentials = (
+                {"JIRA_EMAIL": "a@example.com", "JIRA_API_TOKEN": "x"}
+                if site.cloud
+                else {"JIRA_PERSONAL_TOKEN": "x"}
+            )
+            variables = {"JIRA_URL": server.url, "JIRA_READ_TIMEOUT_SECONDS": "0.5"}
+            for name, value in (variables | credentials | settings).items():
+                monkeypatch.setenv(name, value)
+            return server
+
+        yield start
+        close_sites()
+
+
+def plan_of(mode: Mode, start: datetime | None, end: datetime, **params: Any) -> Plan:
+    metadata = BatchMetadata(
+        batch_id="b",
+        source="jira",
+        mode=mode,
+        connection="default",
+        windows={"issues": Window(start=start, end=end)},
+        params=params,
+        worker_queue="q",
+        started=NOW,
+    )
+    return Plan(metadata)
+
+
+async def jobs_of(
+    mode: Mode = "full", *, start: datetime | None = None, end: datetime = NOW, **params: Any
+) -> list[ETLInput]:
+    plan = plan_of(mode, start, end, **params)
+    return list(expand_backlog(plan, await describe_backlog(plan)))
+
+
+@asynccontextmanager
+async def pages_of(job: ETLInput, cursor: Any = None, size: int = 20) -> AsyncIterator[Any]:
+    query = JiraQuery.from_dict({**job.params, "page_size": size})
+    pages = extract_issues(PageRequest(job=job, query=query, cursor=cursor))
+    async with contextlib.aclosing(pages):
+        yield pages
+
+
+@dataclass
+class Read:
+    """What came of reading: events by id, and how."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    issues: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+    cursors: list[Any] = field(default_factory=list)
+    interruptions: int = 0
+
+    def add(self, job: ETLInput, page: Page) -> None:
+        context = TransformContext(job=job, query=None)
+        for record in page.records:
+            self.issues[record.id] += 1
+            self.events |= {event.event_id: event for event in transform(record, context)}
+        self.rejects += page.rejects
+        self.cursors.append(json.loads(json.dumps(page.cursor)))
+
+
+async def read(jobs: list[ETLInput], *, size: int = 20) -> Read:
+    """Read jobs to their end, going on from the last cursor as the platform does."""
+    found = Read()
+    for job in jobs:
+        cursor: Any = None
+        while True:
+            try:
+                async with pages_of(job, cursor, size) as pages:
+                    async for page in pages:
+                        found.add(job, page)
+                        cursor = found.cursors[-1]
+                break
+            except RetryableError:
+                found.interruptions += 1
+                assert found.interruptions < 30
+    return found
+
+
+def types_of(found: Read) -> Counter[str]:
+    return Counter(event.event_type for event in found.events.values())
+
+
+def matches(found: Read, site: Site) -> bool:
+    """Whether exactly the events there are were found."""
+    types, counted = types_of(found), truth(site)
+    changed = sum(count for kind, count in types.items() if kind.endswith("_changed"))
+    got = (
+        types["issue_created"],
+        changed,
+        types["comment_created"],
+        types["comment_updated"],
+        types["worklog_created"],
+        types["worklog_updated"],
+    )
+    return len(found.events) == counted.events and got == (
+        counted.issues_created,
+        counted.changelog_items,
+        counted.comments_created,
+        counted.comments_edited,
+        counted.worklogs_created,
+        counted.worklogs_edited,
+    )
+
+
+@BOTH
+async def test_a_full_read_finds_everything_once(served: Serve, personality: str) -> None:
+    site = generate(300, seed=1, personality=personality, limits=SMALL)
+    served(site)
+    jobs = await jobs_of(issues_per_job=90)
+    assert len(jobs) > 3
+    found = await read(jobs)
+    assert matches(found, site)
+    assert set(found.issues.values()) == {1}
+    assert not found.rejects
+
+
+QUIET = [kind for kind in {**TRANSPORT, **OWN_FAULTS} if kind not in {"hang", "429-date"}]
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+@pytest.mark.parametrize("kind", QUIET)
+async def test_no_fault_hides_anything(
+    served: Serve, personality: str, kind: str, mode: Mode
+) -> None:
+    site = generate(60, seed=2, personality=personality, limits=SMALL)
+    server = served(site, f"{kind}:0.2")
+    start = LONG_AGO if mode == "incremental" else None
+    found = await read(await jobs_of(mode, start=start), size=12)
+    assert matches(found, site)
+    assert server.traffic.during_pause == 0
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["hang", "429-date"])
+async def test_no_long_wait_hides_anything(served: Serve, personality: str, kind: str) -> None:
+    site = generate(40, seed=3, personality=personality)
+    served(site, f"{kind}:0.2:3")
+    assert matches(await read(await jobs_of()), site)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("changing-rows:0.3", "short-page:0.2", "empty-page:0.2"),
+        ("expired-page-token:0.2", "repeated-page-token:0.2", "total-too-large:0.2"),
+    ],
+)
+async def test_faults_within_a_long_run_of_ties_hide_nothing(
+    served: Serve, personality: str, faults: tuple[str, ...]
+) -> None:
+    site = generate(80, seed=4, personality=personality, limits=SMALL)
+    server = served(site, "ties:0.8", *faults)
+    found = await read(await jobs_of("incremental", start=LONG_AGO), size=8)
+    assert matches(found, site)
+    assert sum(server.faults.injected.values()) > 0
+
+
+@BOTH
+async def test_reading_goes_on_from_every_cursor(served: Serve, personality: str) -> None:
+    site = generate(60, seed=5, personality=personality, limits=SMALL)
+    served(site, "ties:0.4")
+    for mode, start in (("full", None), ("incremental", LONG_AGO)):
+        (job,) = await jobs_of(mode, start=start)  # type: ignore[arg-type]
+        whole = await read([job], size=9)
+        before: set[str] = set()
+        first = Read()
+        async with pages_of(job, None, 9) as pages:
+            async for page in pages:
+                first.add(job, page)
+                before |= set(first.events)
+                rest = Read()
+                async with pages_of(job, first.cursors[-1], 9) as others:
+                    async for other in others:
+                        rest.add(job, other)
+                assert before | set(rest.events) == set(whole.events)
+
+
+@BOTH
+async def test_an_incremental_read_has_what_changed_and_no_upper_bound(
+    served: Serve, personality: str
+) -> None:
+    site = generate(120, seed=6, personality=personality)
+    served(site)
+    times = sorted(row.updated for row in site.rows)
+    start = datetime.fromtimestamp(times[-30] / 1000, UTC)
+    site.edit.touch(site.rows[0].id, at=int((NOW + timedelta(days=1)).timestamp() * 1000))
+    found = await read(await jobs_of("incremental", start=start, issues_per_job=10))
+    expected = {str(row.id) for row in site.rows if row.updated >= start.timestamp() * 1000}
+    assert expected <= set(found.issues)
+    assert len(found.issues) < 40
+    assert str(site.rows[0].id) in found.issues
+
+
+@BOTH
+async def test_a_backfill_reads_every_issue_that_may_have_an_event_in_it(
+    served: Serve, personality: str
+) -> None:
+    site = generate(200, seed=7, personality=personality)
+    served(site)
+    window = Window(
+        start=datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC), end=datetime(2024, 3, 1, tzinfo=UTC)
+    )
+    assert window.end is not None
+    everything = await read(await jobs_of())
+    jobs = await jobs_of("backfill", start=window.start, end=window.end, issues_per_job=30)
+    found = await read(jobs)
+    wanted = {id_ for id_, event in everything.events.items() if event.event_time_utc in window}
+    assert wanted
+    assert wanted <= set(found.events)
+    assert len(found.issues) < len(everything.issues)
+
+
+async def test_nothing_new_is_no_job_on_a_server(served: Serve) -> None:
+    served(generate(20, seed=1, personality="server"))
+    assert await jobs_of("incremental", start=NOW) == []
+
+
+@BOTH
+async def test_filters_hold_for_the_count_and_the_pages(served: Serve, personality: str) -> None:
+    site = generate(120, seed=8, personality=personality)
+    project = site.rows[0].project
+    served(site, JIRA_JQL=f"project = {project} OR project = {project}")
+    found = await read(await jobs_of(jql="issuetype is not EMPTY"))
+    assert set(found.issues) == {str(row.id) for row in site.rows if row.project == project}
+
+
+@BOTH
+async def test_a_query_that_jira_refuses_is_a_setting_to_correct(
+    served: Serve, personality: str
+) -> None:
+    served(generate(5, seed=1, personality=personality), JIRA_JQL="colour = red")
+    with pytest.raises(ConfigurationError, match=r"colour.*JIRA_JQL"):
+        await jobs_of()
+
+
+@BOTH
+async def test_refused_credentials_name_their_settings(served: Serve, personality: str) -> None:
+    server = served(generate(5, seed=1, personality=personality))
+    server.service.accepted = {"somebody:else"}  # type: ignore[attr-defined]
+    named = "JIRA_API_TOKEN" if personality == "cloud" else "JIRA_PERSONAL_TOKEN"
+    with pytest.raises(CredentialsError, match=named):
+        await jobs_of()
+
+
+@BOTH
+async def test_an_issue_deleted_after_it_was_found_is_as_it_was_found(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(30, seed=9, personality=personality, limits=SMALL)
+    served(site)
+    gone = str(site.rows[3].id)
+    find = site.find
+    monkeypatch.setattr(site, "find", lambda text: None if text == gone else find(text))
+    found = await read(await jobs_of())
+    assert found.issues[gone] == 1
+    assert len(found.issues) == 30
+
+
+@BOTH
+async def test_an_abandoned_extraction_ends_at_once(served: Serve, personality: str) -> None:
+    site = generate(60, seed=1, personality=personality)
+    server = served(site, JIRA_READ_TIMEOUT_SECONDS="20")
+    (job,) = await jobs_of()
+    async with asyncio.timeout(5):
+        async with pages_of(job) as pages:
+            await anext(pages)
+            server.faults.add("hang:1")
+            reading = asyncio.ensure_future(anext(pages))
+            hung = asyncio.get_running_loop().time() + 4
+            while not server.faults.injected["hang"] and not reading.done():
+                assert asyncio.get_running_loop().time() < hung
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        assert reading.cancelled() or reading.done()
+
+
+@BOTH
+async def test_pages_know_when_they_were_asked_for(served: Serve, personality: str) -> None:
+    served(generate(40, seed=1, personality=personality))
+    (job,) = await jobs_of()
+    began = datetime.now(UTC)
+    async with pages_of(job) as pages:
+        times = [page.extracted_at async for page in pages]
+    assert times == sorted(times)
+    assert began <= times[0] <= datetime.now(UTC)
+
+
+RECORDED = ["devlake_cloud_issues", "jirametrics_issues", "tidev_issues"]
+
+
+def counted(path: Path) -> tuple[int, int, int]:
+    """Count issues, changed fields and comments in a file, by their own ids."""
+    issues: set[str] = set()
+    histories: dict[tuple[str, str], int] = {}
+    comments: set[tuple[str, str]] = set()
+    for line in path.read_bytes().splitlines():
+        each = json.loads(line)
+        issues.add(each["id"])
+        for history in (each.get("changelog") or {}).get("histories", ()):
+            histories[each["id"], history["id"]] = len(history["items"])
+        for comment in (each["fields"].get("comment") or {}).get("comments", ()):
+            comments.add((each["id"], comment["id"]))
+    return len(issues), sum(histories.values()), len(comments)
+
+
+@BOTH
+@pytest.mark.parametrize("name", RECORDED)
+async def test_recorded_issues_are_found_whole(
+    served: Serve, recorded: Path, personality: str, name: str
+) -> None:
+    path = recorded / "jira" / f"{name}.jsonl"
+    site = load([path], personality=personality, limits=SMALL)
+    served(site)
+    found = await read(await jobs_of())
+    types = types_of(found)
+    changed = sum(count for kind, count in types.items() if kind.endswith("_changed"))
+    assert (types["issue_created"], changed, types["comment_created"]) == counted(path)
+    assert matches(found, site)
+    assert not found.rejects

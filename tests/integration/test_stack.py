@@ -1,0 +1,145 @@
+"""The embedded stack with all its processes."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from control.postgres import EmbeddedPostgres
+from control.processes import Stop, Watchdog
+from control.running import StackInUseError, read_running, take
+from control.stack import Stack, StackOptions, up
+from control.temporal_command import find_temporal
+
+ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
+WITHIN_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if find_temporal() is None:
+        pytest.skip("no Temporal server: no `temporal` command on PATH or in the cache")
+    for name in ELSEWHERE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not below `tmp_path`: each run of pytest closes those to all but their owner, and as root
+    # the server runs as somebody else.
+    with tempfile.TemporaryDirectory(prefix="stack with spaces ") as name:
+        yield Path(name)
+
+
+def is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    with Stack(StackOptions(data=folder), report=told.put) as stack:
+        pids = stack.pids()
+        assert set(pids) == {"postgresql", "temporal", "queuer", "worker"}
+        assert read_running(folder) == stack.environment
+        with pytest.raises(StackInUseError), Stack(StackOptions(data=folder)):
+            pass
+        os.kill(pids["worker"], signal.SIGKILL)
+        while "worker was started again" not in told.get(timeout=WITHIN_SECONDS):
+            pass
+        assert stack.pids()["worker"] != pids["worker"]
+    assert read_running(folder) is None
+    assert not is_listening(stack.environment["TEMPORAL_ADDRESS"])
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(stack.environment["DATABASE_URL"])
+
+
+def test_a_stack_that_is_killed_leaves_nothing_running(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from control.stack import StackOptions, up\n"
+        "up(StackOptions(data=Path(sys.argv[1])), report=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = iter(process.stdout.readline, "")
+        assert any(line.startswith("Ready") for line in told), "it ended before it was ready"
+        environment = read_running(folder)
+        process.kill()
+    assert environment is not None
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while True:
+        try:
+            # The watchdog has the folder until the last process is gone.
+            take(folder).close()
+        except StackInUseError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            break
+    assert not is_listening(environment["TEMPORAL_ADDRESS"])
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(environment["DATABASE_URL"])
+
+
+def test_a_port_in_use_is_told_in_one_line_before_anything_starts(tmp_path: Path) -> None:
+    told: list[str] = []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        options = StackOptions(data=tmp_path / "data", temporal_port=port)
+        assert up(options, report=told.append) == 2
+    assert len(told) == 1
+    assert str(port) in told[0]
+
+
+def test_the_warehouse_is_found_again(folder: Path) -> None:
+    stop = Stop()
+    with (folder / "lock").open("a") as lock:
+        watchdog = Watchdog(lock)
+        for statement in ("CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"):
+            postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
+            postgres.start(stop)
+            with psycopg.connect(postgres.url) as connection:
+                found = connection.execute(statement)
+                row = found.fetchone() if found.description else None
+            postgres.end()
+        watchdog.close()
+    stop.close()
+    assert row == (42,)
+
+
+def test_a_long_folder_name_is_no_hindrance(folder: Path) -> None:
+    folder = folder / ("long" * 30)
+    folder.mkdir()
+    stop = Stop()
+    with (folder / "lock").open("a") as lock:
+        watchdog = Watchdog(lock)
+        postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
+        try:
+            postgres.start(stop)
+            with psycopg.connect(postgres.url, connect_timeout=5) as connection:
+                assert connection.info.dbname == "warehouse"
+        finally:
+            postgres.end()
+            watchdog.close()
+    assert not stop.wait(timedelta(0))
+    stop.close()

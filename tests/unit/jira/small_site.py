@@ -1,0 +1,127 @@
+"""A site of a few rows in memory, whose every answer a test can tamper with."""
+
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
+
+import msgspec
+import requests
+
+from temporaletl.external.jira import IssueRange
+from worker.sources.jira.extract.client import JiraClient
+from worker.sources.jira.extract.walk import Found, Walk
+
+Json = dict[str, Any]
+
+#: Times count from here, in 2023: old enough to be settled.
+BASE_MS = 1_700_000_000_000
+
+
+def issue(number: int, *, created: int = 0, updated: int | None = None, **fields: Any) -> Json:
+    """An issue created and updated so many milliseconds after BASE_MS."""
+    made: Json = {
+        "created": BASE_MS + created,
+        "updated": BASE_MS + (created if updated is None else updated),
+        "comment": {"comments": [], "total": 0},
+        "worklog": {"worklogs": [], "total": 0},
+    }
+    return {"id": str(number), "key": f"A-{number}", "fields": made | fields}
+
+
+def answer_of(status: int, body: Any) -> requests.Response:
+    answer = requests.Response()
+    answer.status_code = status
+    answer.url = "http://jira.test/x"
+    answer._content = msgspec.json.encode(body)
+    return answer
+
+
+class SmallSite:
+    """Searches `issues` as Jira does: Cloud by tokens that are offsets, Server by offset.
+
+    `tamper` may change the body of each search answer before it is sent, given the number of
+    the search, or replace it by a status.
+    """
+
+    def __init__(
+        self,
+        issues: list[Json],
+        *,
+        cloud: bool,
+        most: int = 100,
+        tamper: Callable[[int, Json], int | None] = lambda _n, _body: None,
+    ) -> None:
+        self.issues = issues
+        self.cloud = cloud
+        self.most = most
+        self.tamper = tamper
+        self.queries: list[Json] = []
+        self.lists: Callable[[str, str, Json], requests.Response] = lambda *_: answer_of(404, {})
+
+    def search(
+        self,
+        query: Mapping[str, Any],
+        *,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        assert stop is not None
+        self.queries.append(dict(query))
+        order = "updated" if "ORDER BY updated" in query["jql"] else "created"
+        found = [each for each in self.issues if _matches(query["jql"], each)]
+        found.sort(key=lambda each: (each["fields"][order], int(each["id"])))
+        token = query.get("nextPageToken")
+        start = int(token or query.get("startAt") or 0)
+        page = found[start : start + min(self.most, query["maxResults"])]
+        body: Json = {"issues": page}
+        if not self.cloud:
+            body |= {"startAt": start, "total": len(found)}
+        elif start + len(page) < len(found):
+            body["nextPageToken"] = str(start + len(page))
+        status = self.tamper(len(self.queries), body) or 200
+        assert status == 200 or status in accept
+        return answer_of(status, body)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        assert stop is not None
+        self.queries.append({"path": path, **(params or json)})
+        answer = self.lists(method, path, dict(params or json))
+        assert answer.ok or answer.status_code in accept
+        return answer
+
+    @property
+    def client(self) -> JiraClient:
+        return JiraClient(cast("Any", self))
+
+    def walk(self, order: Any = "created", *, size: int = 3, cursor: Any = None) -> Walk:
+        return Walk(self.client, IssueRange(order), size, cursor)
+
+
+def _matches(jql: str, each: Json) -> bool:
+    for name, operator, bound in re.findall(r"(created|updated) (>=|<) (\d+)", jql):
+        time = each["fields"][name]
+        if not (time >= int(bound) if operator == ">=" else time < int(bound)):
+            return False
+    return True
+
+
+def ids_of(found: Found | None) -> list[int]:
+    return [] if found is None else [int(record.id) for record in found.records]
+
+
+def read_all(walk: Walk) -> list[Found]:
+    pages: list[Found] = []
+    while (found := walk.next()) is not None:
+        pages.append(found)
+        assert len(pages) < 1000
+    return pages

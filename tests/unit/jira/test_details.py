@@ -1,0 +1,199 @@
+"""Complete lists, whatever one answer holds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from tests.unit.jira.small_site import Json, SmallSite, answer_of
+from worker.sources.jira.extract import details
+
+
+def comments_of(count: int) -> list[Json]:
+    return [{"id": str(n), "body": f"c{n}"} for n in range(count)]
+
+
+class Lists:
+    """Serves one list from offsets, with at most `most` entries an answer."""
+
+    def __init__(self, name: str, entries: list[Json], *, most: int = 100) -> None:
+        self.name = name
+        self.entries = entries
+        self.most = most
+        self.more = 0  # how many too many the total counts
+        self.asked: list[int] = []
+        self.before: Callable[[int], None] = lambda _number: None
+
+    def __call__(self, method: str, path: str, given: Json) -> requests.Response:
+        assert (method, path) == ("GET", f"issue/7/{self.name.removesuffix('s')}")
+        start = int(given["startAt"])
+        self.asked.append(start)
+        self.before(len(self.asked))
+        page = self.entries[start : start + min(self.most, int(given["maxResults"]))]
+        return answer_of(200, {self.name: page, "total": len(self.entries) + self.more})
+
+
+def read_comments(lists: Any) -> list[str] | None:
+    site = SmallSite([], cloud=True)
+    site.lists = lists
+    found = details.read_comments(site.client, "7")
+    return None if found is None else sorted((str(each.id) for each in found), key=int)
+
+
+def ids(count: int) -> list[str]:
+    return [str(n) for n in range(count)]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 100), (1, 1), (250, 100), (67, 20), (40, 7)])
+def test_a_list_is_read_by_what_came(count: int, most: int) -> None:
+    assert read_comments(Lists("comments", comments_of(count), most=most)) == ids(count)
+
+
+def test_an_issue_that_is_gone_has_no_list() -> None:
+    assert read_comments(lambda *_: answer_of(404, {})) is None
+
+
+def test_a_total_that_counts_too_much_ends_all_the_same() -> None:
+    lists = Lists("comments", comments_of(30), most=20)
+    lists.more = 7
+    assert read_comments(lists) == ids(30)
+    assert len(lists.asked) < 20
+
+
+def test_an_empty_page_in_the_middle_is_asked_again() -> None:
+    lists = Lists("comments", comments_of(50), most=20)
+    whole = lists.most
+
+    def skip(number: int) -> None:
+        lists.most = 0 if number == 2 else whole
+
+    lists.before = skip
+    assert read_comments(lists) == ids(50)
+
+
+def test_an_entry_deleted_between_pages_hides_no_other() -> None:
+    lists = Lists("comments", comments_of(50), most=20)
+
+    def delete(number: int) -> None:
+        if number == 2:
+            del lists.entries[0]
+
+    lists.before = delete
+    assert read_comments(lists) == ids(50)
+
+
+def test_a_server_that_ignores_the_offset_is_not_read_for_ever() -> None:
+    def same(_method: str, _path: str, _given: Json) -> requests.Response:
+        return answer_of(200, {"comments": comments_of(20), "total": 67})
+
+    assert read_comments(same) == ids(20)
+
+
+def test_a_list_without_a_total_ends_where_nothing_new_comes() -> None:
+    lists = Lists("comments", comments_of(45), most=20)
+
+    def without_total(*given: Any) -> requests.Response:
+        return answer_of(200, {"comments": lists(*given).json()["comments"]})
+
+    assert read_comments(without_total) == ids(45)
+
+
+def test_an_entry_that_is_none_is_told() -> None:
+    with pytest.raises(details.DetailError):
+        read_comments(Lists("comments", [{"id": "1"}, {"id": None}]))
+
+
+class Bulk:
+    """Serves changelogs of issues in bulk, two histories an answer."""
+
+    def __init__(self, histories: dict[str, int]) -> None:
+        self.entries = [
+            (issue_id, {"id": f"{issue_id}0{n}", "created": 1_700_000_000_000 + n})
+            for issue_id, count in histories.items()
+            for n in range(count)
+        ]
+        self.asked = 0
+        self.token: Callable[[int, str], str] = lambda _number, token: token
+        self.status: Callable[[int], int] = lambda _number: 200
+        self.single: list[str] = []
+
+    def __call__(self, method: str, path: str, given: Json) -> requests.Response:
+        if path != "changelog/bulkfetch":
+            issue_id = path.split("/")[1]
+            self.single.append(issue_id)
+            values = [history for each, history in self.entries if each == issue_id]
+            return answer_of(200, {"values": values, "total": len(values), "isLast": True})
+        assert method == "POST"
+        self.asked += 1
+        status = self.status(self.asked)
+        if status != 200:
+            return answer_of(status, {"errorMessages": ["no"]})
+        known = [e for e in self.entries if e[0] in given["issueIdsOrKeys"]]
+        start = int(given.get("nextPageToken", 0))
+        logs = [
+            {"issueId": issue_id, "changeHistories": [history]}
+            for issue_id, history in known[start : start + 2]
+        ]
+        body: Json = {"issueChangeLogs": logs}
+        if start + 2 < len(known):
+            body["nextPageToken"] = self.token(self.asked, str(start + 2))
+        return answer_of(200, body)
+
+
+def read_bulk(bulk: Bulk) -> dict[str, int]:
+    site = SmallSite([], cloud=True)
+    site.lists = bulk
+    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    assert not any(isinstance(each, Exception) for each in found.values())
+    return {id_: len(each) for id_, each in found.items() if not isinstance(each, Exception)}
+
+
+def test_changelogs_come_in_bulk() -> None:
+    bulk = Bulk({"1": 5, "3": 2})
+    assert read_bulk(bulk) == {"1": 5, "3": 2}
+    assert (bulk.asked, bulk.single) == (4, [])
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_without_bulk_each_issue_is_asked(status: int) -> None:
+    bulk = Bulk({"1": 5, "2": 1, "3": 2})
+    bulk.status = lambda _: status
+    assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
+    assert bulk.single == ["1", "2", "3"]
+
+
+def test_a_token_refused_in_the_middle_loses_nothing() -> None:
+    bulk = Bulk({"1": 5, "2": 1, "3": 2})
+    bulk.status = lambda number: 400 if number == 3 else 200
+    assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
+    assert bulk.single == []
+
+
+def test_a_token_that_keeps_repeating_is_got_around() -> None:
+    bulk = Bulk({"1": 5, "2": 1, "3": 2})
+    bulk.token = lambda _number, _token: "2"
+    assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
+    assert bulk.asked < 20
+
+
+def test_a_history_that_is_none_is_told_for_its_issue_alone() -> None:
+    bulk = Bulk({"1": 1, "2": 1, "3": 1})
+    bulk.entries[1] = ("2", {"id": "7", "items": "many"})
+    site = SmallSite([], cloud=True)
+    site.lists = bulk
+    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    assert isinstance(found["2"], details.DetailError)
+    assert [len(found[id_]) for id_ in "13"] == [1, 1]  # type: ignore[arg-type]
+
+
+def test_a_data_centers_changelog_comes_with_the_issue() -> None:
+    histories = [{"id": n, "created": "2023-11-14T22:13:20.000+0000"} for n in range(3)]
+    site = SmallSite([], cloud=False)
+
+    def whole(method: str, path: str, given: Json) -> requests.Response:
+        assert (method, path, given["expand"]) == ("GET", "issue/7", "changelog")
+        return answer_of(200, {"changelog": {"histories": histories, "total": 3}})
+
+    site.lists = whole
+    assert len(details.read_changelog(site.client, "7") or ()) == 3

@@ -1,0 +1,197 @@
+"""Ledger, loader and source of a segment, in memory."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from temporaletl import strategies
+from temporaletl.messages import ENDED, ETLInput, JobProgress, JobState, RowCounts, SegmentResult
+from temporaletl.registry import Registry
+from temporaletl.rows import Event, Row
+from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
+from worker import segment
+from worker.loading import Lineage, PageLoad, PageSupersededError
+from worker.segment import SegmentLimits, run_segment
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+
+type Extract = Callable[[PageRequest], AsyncGenerator[Page]]
+
+
+class ShopQuery(Query):
+    region: str = "north"
+
+
+def order(record: Any, _context: TransformContext) -> list[Row]:
+    if isinstance(record, Exception):
+        raise record
+    return [Event(event_id=str(record), event_type="order_made", event_time_utc=NOW)]
+
+
+class Listener:
+    """Hears of pages; `stop_after` so many it asks the segment to stop."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stopping = asyncio.Event()
+        self.reports: list[JobProgress] = []
+        self._stop_after = stop_after
+
+    def report(self, progress: JobProgress) -> None:
+        self.reports.append(progress)
+        if progress.pages == self._stop_after:
+            self.stopping.set()
+
+
+@dataclass
+class Shop:
+    """One job of the source `shop`: what it extracts, and the ledger that has its pages."""
+
+    extract: Extract | None = None
+    transform: Callable[[Any, TransformContext], list[Row]] = order
+    progress: JobProgress = field(
+        default_factory=lambda: JobProgress(state="planned", stream="orders")
+    )
+    loads: list[PageLoad] = field(default_factory=list)
+    #: Called with each page before it is loaded, in the loader's thread; may block or raise.
+    before_load: Callable[[PageLoad], None] | None = None
+    closed: int = 0  # generators that were closed
+
+    @property
+    def loaded(self) -> list[str]:
+        """The ids of all rows, in the order of loading."""
+        return [row.event_id for load in self.loads for row in load.rows if isinstance(row, Event)]
+
+    def job(self, **params: Any) -> ETLInput:
+        return ETLInput(
+            batch_id="b", seq=0, job_id="j", source="shop", stream="orders", mode="full",
+            params=params,
+        )  # fmt: skip
+
+    async def run(
+        self,
+        *,
+        listener: Listener | None = None,
+        seconds: float = 60,
+        rows_per_page: int = 1,
+        params: dict[str, Any] | None = None,
+    ) -> SegmentResult:
+        async with asyncio.timeout(10):
+            return await run_segment(
+                self.job(**(params or {})),
+                warehouse=None,  # type: ignore[arg-type] # the doubles need none
+                workflow_id="w",
+                run_id="r",
+                limits=SegmentLimits(timedelta(seconds=seconds), rows_per_page),
+                progress=listener or Listener(),
+            )
+
+    async def _extract(self, request: PageRequest) -> AsyncGenerator[Page]:
+        assert self.extract is not None
+        try:
+            async with contextlib.aclosing(self.extract(request)) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            self.closed += 1
+
+    def begin_job(self, _warehouse: object, _job: ETLInput, **_ids: str) -> JobProgress:
+        if self.progress.state not in ENDED:
+            self.progress = self.progress.model_copy(update={"state": "running"})
+        return self.progress
+
+    def end_job(self, _warehouse: object, _job: ETLInput, state: JobState) -> JobProgress:
+        self.progress = self.progress.model_copy(update={"state": state})
+        return self.progress
+
+    def load(self, page: PageLoad) -> JobProgress:
+        if self.before_load is not None:
+            self.before_load(page)
+        before = self.progress
+        if page.number != before.pages:
+            raise PageSupersededError(f"page {page.number} was loaded by another attempt")
+        assert page.cursor_before == before.cursor
+        self.loads.append(page)
+        self.progress = before.model_copy(
+            update={
+                "pages": before.pages + 1,
+                "records": before.records + page.records,
+                "cursor": page.cursor,
+                "rows": RowCounts(
+                    inserted=before.rows.inserted + len(page.rows),
+                    rejected=before.rows.rejected + len(page.rejects),
+                ),
+            }
+        )
+        return self.progress
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A registered source whose pages are loaded into memory."""
+    made = Shop()
+
+    class Loader:
+        def __init__(self, _warehouse: object, rows: object, lineage: Lineage) -> None:
+            assert (rows, lineage.workflow_id, lineage.run_id) == ((Event,), "w", "r")
+
+        def prepare(self) -> None: ...
+
+        def load(self, page: PageLoad) -> JobProgress:
+            return made.load(page)
+
+    def transform(record: Any, context: TransformContext) -> list[Row]:
+        return made.transform(record, context)
+
+    for name in ("queries", "extractors", "transformers"):
+        monkeypatch.setattr(strategies, name, Registry(name))
+    strategies.queries.register("shop", ShopQuery, place="here")
+    strategies.extractors.register("shop-orders", made._extract, place="here")
+    strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")
+    monkeypatch.setattr(segment, "Loader", Loader)
+    monkeypatch.setattr(segment, "begin_job", made.begin_job)
+    monkeypatch.setattr(segment, "end_job", made.end_job)
+    return made
+
+
+def counting(pages: int, size: int = 1, *, then: Extract | None = None) -> Extract:
+    """Pages of consecutive numbers; the cursor is the next page. Goes on with `then`."""
+
+    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+        for page in range(int(str(request.cursor or 0)), pages):
+            yield Page(records=range(page * size, (page + 1) * size), cursor=page + 1)
+        if then is not None:
+            async for page_ in then(request):
+                yield page_
+
+    return extract
+
+
+def failing(error: Exception) -> Extract:
+    """Raises at once."""
+
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        raise error
+        yield
+
+    return extract
+
+
+async def never(_request: PageRequest) -> AsyncGenerator[Page]:
+    """Waits for a page that does not come."""
+    await asyncio.Event().wait()
+    yield Page(records=[], cursor=None)
+
+
+def gate(event: threading.Event) -> Callable[[PageLoad], None]:
+    """Holds each load until the event is set."""
+
+    def wait(_page: PageLoad) -> None:
+        assert event.wait(timeout=10)
+
+    return wait

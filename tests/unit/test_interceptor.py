@@ -1,0 +1,101 @@
+from datetime import timedelta
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import structlog
+from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    RateLimitedError,
+    RecordError,
+    SourceUnavailableError,
+    TooManyRejectsError,
+    WarehouseUnavailableError,
+)
+from temporaletl.interceptor import RecoveryInterceptor, as_application_error
+
+
+@pytest.mark.parametrize("kind", [SourceUnavailableError, WarehouseUnavailableError])
+@pytest.mark.parametrize("attempt", [1, 19])
+def test_what_may_heal_is_retried_at_any_attempt(kind: type[Exception], attempt: int) -> None:
+    failure = as_application_error(kind("it broke off"), attempt=attempt)
+    assert not failure.non_retryable
+    assert (failure.message, failure.type) == ("it broke off", kind.__name__)
+    assert failure.next_retry_delay is None
+
+
+def test_a_source_that_names_a_delay_is_left_alone_that_long() -> None:
+    error = RateLimitedError("slow down", delay=timedelta(seconds=90))
+    assert as_application_error(error, attempt=1).next_retry_delay == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    "kind", [ConfigurationError, CredentialsError, TooManyRejectsError, RecordError]
+)
+def test_what_a_person_must_change_is_not_retried(kind: type[Exception]) -> None:
+    failure = as_application_error(kind("change it"), attempt=1)
+    assert failure.non_retryable
+    assert (failure.message, failure.type) == ("change it", kind.__name__)
+
+
+def test_a_fault_of_our_own_gets_three_attempts() -> None:
+    final = [as_application_error(KeyError("x"), attempt=n).non_retryable for n in (1, 2, 3, 4)]
+    assert final == [False, False, True, True]
+
+
+def test_a_fault_of_our_own_is_told_by_its_class_and_first_line_only() -> None:
+    error = ValueError("duplicate key\nDETAIL: Key (email)=(ann@example.com) exists")
+    assert as_application_error(error, attempt=1).message == "ValueError: duplicate key"
+
+
+def test_an_error_without_words_has_the_name_of_its_class() -> None:
+    assert as_application_error(SourceUnavailableError(""), attempt=1).message == (
+        "SourceUnavailableError"
+    )
+
+
+def test_a_long_error_is_cut_before_it_enters_history() -> None:
+    failure = as_application_error(SourceUnavailableError("x" * 5_000_000), attempt=1)
+    assert len(failure.message) < 10_000
+
+
+class Inner(ActivityInboundInterceptor):
+    """The activity itself: raises, or tells which ids its logs would carry."""
+
+    def __init__(self, outcome: BaseException | None) -> None:
+        self.outcome = outcome
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ARG002
+        if self.outcome is not None:
+            raise self.outcome
+        return structlog.contextvars.get_contextvars()
+
+
+async def intercepted(outcome: BaseException | None) -> Any:
+    chain = RecoveryInterceptor().intercept_activity(Inner(outcome))
+    return await ActivityEnvironment().run(chain.execute_activity, Mock())
+
+
+async def test_an_activitys_logs_carry_the_ids_of_its_workflow() -> None:
+    ids = await intercepted(None)
+    assert ids == {"workflow_id": "test", "run_id": "test-run", "activity": "unknown", "attempt": 1}
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+async def test_an_error_leaves_an_activity_translated_and_without_its_cause() -> None:
+    with pytest.raises(ApplicationError, match="refused") as failure:
+        await intercepted(CredentialsError("refused"))
+    assert failure.value.non_retryable
+    assert failure.value.__cause__ is None
+
+
+@pytest.mark.parametrize("error", [ApplicationError("as is"), CancelledError("as is")])
+async def test_temporals_own_errors_pass_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as passed:
+        await intercepted(error)
+    assert passed.value is error

@@ -1,0 +1,315 @@
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from queuer import planning
+from queuer.planning import check_request, expand, jobs_of, settle, window_of
+from temporaletl.errors import ConfigurationError, UnknownSourceError
+from temporaletl.messages import (
+    BatchMetadata,
+    ETLInput,
+    MetadataRequest,
+    QueuerInput,
+    RunPolicy,
+    Window,
+)
+from temporaletl.registry import Registry
+from temporaletl.strategies import Plan, Planner
+from temporaletl.warehouse.state import SyncState
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def planners(monkeypatch: pytest.MonkeyPatch) -> Registry[Planner]:
+    known: Registry[Planner] = Registry("params method")
+    monkeypatch.setattr(planning, "planners", known)
+    return known
+
+
+@pytest.fixture
+def expanders(monkeypatch: pytest.MonkeyPatch) -> Registry[Callable[[Plan, Any], Any]]:
+    known: Registry[Callable[[Plan, Any], Any]] = Registry("transform inputs method")
+    monkeypatch.setattr(planning, "expanders", known)
+    return known
+
+
+def planner(
+    describe: Callable[[Plan], Any] = lambda _plan: None,
+    settings: Callable[[], Any] | None = None,
+) -> Planner:
+    return Planner(describe, ("orders", "refunds"), overlap=HOUR, lag=MINUTE, settings=settings)
+
+
+@pytest.fixture
+def _shop(planners: Registry[Planner]) -> None:
+    planners.register("shop", planner(), place="here")
+
+
+def request(mode: str = "incremental", **more: Any) -> QueuerInput:
+    return QueuerInput.model_validate({"source": "shop", "mode": mode, **more})
+
+
+def window(asked: QueuerInput, watermark: datetime | None = None) -> Window:
+    return window_of(asked, planner(), NOON, watermark)
+
+
+def test_an_incremental_window_reaches_back_behind_the_watermark_and_stays_behind_now() -> None:
+    watermark = NOON - 5 * HOUR
+    assert window(request(), watermark) == Window(start=watermark - HOUR, end=NOON - MINUTE)
+
+
+def test_the_first_incremental_window_has_no_start() -> None:
+    assert window(request()) == Window(end=NOON - MINUTE)
+
+
+def test_a_full_window_does_not_heed_the_watermark() -> None:
+    assert window(request("full"), NOON - HOUR) == Window(end=NOON - MINUTE)
+
+
+def test_a_watermark_that_lies_ahead_gives_an_empty_window() -> None:
+    ahead = window(request(), NOON + 9 * HOUR)
+    assert ahead.start == ahead.end == NOON - MINUTE
+
+
+def test_a_backfill_covers_exactly_what_was_asked() -> None:
+    asked = request("backfill", date_start=NOON - 9 * HOUR, date_end=NOON - 8 * HOUR)
+    covered = window(asked, NOON - HOUR)
+    assert (covered.start, covered.end) == (asked.date_start, asked.date_end)
+
+
+def test_a_backfill_without_an_end_goes_up_to_what_the_source_lists() -> None:
+    asked = request("backfill", date_start=NOON - 9 * HOUR)
+    assert window(asked) == Window(start=NOON - 9 * HOUR, end=NOON - MINUTE)
+
+
+def test_a_backfill_that_begins_in_the_future_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"start 2024-05-01T13.* is not before"):
+        window(request("backfill", date_start=NOON + HOUR))
+
+
+@pytest.mark.usefixtures("_shop")
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (request(streams=["orders", "customers"]), "no stream 'customers'; .* orders, refunds"),
+        (request("backfill"), "needs a start date"),
+        (request("backfill", date_start=NOON, date_end=NOON), "is not after its start"),
+        (request("full", date_start=NOON), "dates belong to a backfill: mode full"),
+        (request(date_end=NOON), "dates belong to a backfill: mode incremental"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused(asked: QueuerInput, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        check_request(asked)
+
+
+def test_an_unknown_source_is_answered_with_the_known_ones(planners: Registry[Planner]) -> None:
+    planners.register("store", planner(), place="here")
+    with pytest.raises(UnknownSourceError, match="'shop'; known: store"):
+        check_request(request())
+
+
+class Books:
+    """The ledger as settling sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[BatchMetadata] = []
+        self.watermarks = {
+            ("orders", "default"): NOON - HOUR,
+            ("orders", "second"): NOON - 2 * HOUR,
+        }
+        monkeypatch.setattr(planning, "read_states", self._states)
+        monkeypatch.setattr(planning, "begin_batch", lambda _w, m, **_ids: self.begun.append(m))
+
+    def _states(self, _warehouse: object, source: str) -> Iterable[SyncState]:
+        for (stream, connection), watermark in self.watermarks.items():
+            yield SyncState(
+                source, stream, connection, watermark, None, None, 0, "completed", None, NOON
+            )
+
+    def settle(self, asked: QueuerInput, *, run_id: str = "run", **when: datetime) -> BatchMetadata:
+        nominal = when.get("nominal", NOON)
+        return settle(
+            None,  # type: ignore[arg-type] # the ledger is a double
+            MetadataRequest(input=asked, nominal=nominal, workflow_id="etl-shop", run_id=run_id),
+            policy=RunPolicy(max_attempts=7),
+            worker_queue="mine",
+        )
+
+
+@pytest.fixture
+def books(monkeypatch: pytest.MonkeyPatch, _shop: None) -> Books:
+    return Books(monkeypatch)
+
+
+def test_settling_again_gives_the_same_batch(books: Books) -> None:
+    assert books.settle(request()) == books.settle(request())
+    assert books.begun[0].batch_id.startswith("shop-incremental-20240501T120000Z-")
+
+
+def test_another_run_is_another_batch_even_of_the_same_second(books: Books) -> None:
+    ids = {
+        books.settle(request()).batch_id,
+        books.settle(request(), run_id="other").batch_id,
+        books.settle(request(), nominal=NOON + HOUR).batch_id,
+        books.settle(request("full")).batch_id,
+    }
+    assert len(ids) == 4
+
+
+def test_each_stream_begins_at_its_own_watermark_over_the_same_connection(books: Books) -> None:
+    windows = books.settle(request()).windows
+    assert windows == {
+        "orders": Window(start=NOON - 2 * HOUR, end=NOON - MINUTE),
+        "refunds": Window(end=NOON - MINUTE),
+    }
+    windows = books.settle(request(connection="second", streams=["orders"])).windows
+    assert windows == {"orders": Window(start=NOON - 3 * HOUR, end=NOON - MINUTE)}
+
+
+def test_a_batch_is_timed_by_the_services_settings(books: Books) -> None:
+    metadata = books.settle(request())
+    assert (metadata.policy.max_attempts, metadata.worker_queue) == (7, "mine")
+
+
+def test_a_sources_settings_are_checked_before_the_batch_begins(
+    monkeypatch: pytest.MonkeyPatch, planners: Registry[Planner]
+) -> None:
+    def missing() -> None:
+        raise ConfigurationError("SHOP_URL is not set")
+
+    planners.register("shop", planner(settings=missing), place="here")
+    books = Books(monkeypatch)
+    with pytest.raises(ConfigurationError, match="SHOP_URL"):
+        books.settle(request())
+    assert books.begun == []
+
+
+METADATA = BatchMetadata(
+    batch_id="b",
+    source="shop",
+    mode="full",
+    connection="default",
+    windows={"orders": Window(end=NOON)},
+    worker_queue="q",
+    started=NOON,
+)
+
+
+def plain(plan: Plan, backlog: list[int]) -> Iterator[ETLInput]:
+    for number in backlog:
+        yield plan.job("orders", plan.windows["orders"], number=number)
+
+
+async def asynchronous(plan: Plan, backlog: list[int]) -> AsyncGenerator[ETLInput]:
+    for job in plain(plan, backlog):
+        yield job
+
+
+def describe(_plan: Plan) -> list[int]:
+    return [1, 2, 3]
+
+
+async def describe_async(_plan: Plan) -> list[int]:
+    return [1, 2, 3]
+
+
+@pytest.mark.parametrize("describing", [describe, describe_async])
+@pytest.mark.parametrize("expanding", [plain, asynchronous])
+async def test_strategies_may_be_plain_or_async(
+    planners: Registry[Planner],
+    expanders: Registry[Callable[[Plan, Any], Any]],
+    describing: Callable[[Plan], Any],
+    expanding: Callable[[Plan, Any], Any],
+) -> None:
+    planners.register("shop", planner(describing), place="here")
+    expanders.register("shop", expanding, place="here")
+    assert [job.params async for job in jobs_of(METADATA)] == [
+        {"number": number} for number in (1, 2, 3)
+    ]
+
+
+async def test_plain_strategies_do_not_hold_up_the_event_loop(
+    planners: Registry[Planner], expanders: Registry[Callable[[Plan, Any], Any]]
+) -> None:
+    threads = []
+
+    def describe_here(_plan: Plan) -> list[int]:
+        threads.append(threading.current_thread())
+        return [1]
+
+    def expand_here(plan: Plan, backlog: list[int]) -> Iterator[ETLInput]:
+        threads.append(threading.current_thread())
+        yield from plain(plan, backlog)
+
+    planners.register("shop", planner(describe_here), place="here")
+    expanders.register("shop", expand_here, place="here")
+    assert len([job async for job in jobs_of(METADATA)]) == 1
+    assert threading.current_thread() not in threads
+
+
+class Writer:
+    """The ledger's job writer in memory; refuses the job of that number."""
+
+    written: list[ETLInput]
+    refused = -1
+
+    def __init__(self, _warehouse: object, _batch_id: str) -> None:
+        Writer.written = []
+
+    @property
+    def count(self) -> int:
+        return len(self.written)
+
+    def write(self, jobs: Iterable[ETLInput]) -> None:
+        for job in jobs:
+            if job.params["number"] == self.refused:
+                raise ConfigurationError("too heavy")
+            self.written.append(job)
+
+    def close(self) -> int:
+        return self.count
+
+
+@pytest.mark.parametrize("number", [0, 1, 500, 501, 1203])
+async def test_jobs_are_written_in_blocks_and_none_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+    planners: Registry[Planner],
+    expanders: Registry[Callable[[Plan, Any], Any]],
+    number: int,
+) -> None:
+    monkeypatch.setattr(planning, "JobWriter", Writer)
+    planners.register("shop", planner(lambda _plan: range(number)), place="here")
+    expanders.register("shop", asynchronous, place="here")
+    reports: list[int] = []
+    assert await expand(None, METADATA, report=reports.append) == number  # type: ignore[arg-type]
+    assert [job.params["number"] for job in Writer.written] == list(range(number))
+    assert reports == list(range(500, number + 1, 500))
+
+
+async def test_a_source_is_closed_when_its_jobs_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+    planners: Registry[Planner],
+    expanders: Registry[Callable[[Plan, Any], Any]],
+) -> None:
+    closed = []
+
+    async def closing(plan: Plan, backlog: list[int]) -> AsyncGenerator[ETLInput]:
+        try:
+            async for job in asynchronous(plan, backlog):
+                yield job
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(planning, "JobWriter", Writer)
+    monkeypatch.setattr(Writer, "refused", 3)
+    planners.register("shop", planner(lambda _plan: range(900)), place="here")
+    expanders.register("shop", closing, place="here")
+    with pytest.raises(ConfigurationError, match="too heavy"):
+        await expand(None, METADATA, report=lambda _count: None)  # type: ignore[arg-type]
+    assert closed

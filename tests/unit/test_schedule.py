@@ -1,0 +1,141 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.client import (
+    ScheduleActionStartWorkflow,
+    ScheduleOverlapPolicy,
+    ScheduleRange,
+)
+
+from queuer import planning
+from queuer.schedule import Overlap, calendar, make_schedule
+from temporaletl.errors import ConfigurationError, UnknownSourceError
+from temporaletl.messages import QueuerInput
+from temporaletl.registry import Registry
+from temporaletl.strategies import Planner
+
+
+def expanded(ranges: Any) -> list[int]:
+    return sorted({n for r in ranges for n in range(r.start, max(r.end, r.start) + 1, r.step or 1)})
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("1", [1]),
+        ("0", [0]),
+        ("7", [0]),
+        ("1-5", [1, 2, 3, 4, 5]),
+        ("5-7", [0, 5, 6]),
+        ("0-7", [0, 1, 2, 3, 4, 5, 6]),
+        ("1,3", [1, 3]),
+        ("1, 3-4", [1, 3, 4]),
+        ("6,7", [0, 6]),
+        ("*", [0, 1, 2, 3, 4, 5, 6]),
+        ("1-5/2", [1, 3, 5]),
+        ("1-7/2", [0, 1, 3, 5]),
+        ("2-7/2", [2, 4, 6]),
+        ("0-7/7", [0]),
+    ],
+)
+def test_days_are_those_of_cron(text: str, days: list[int]) -> None:
+    assert expanded(calendar(text, "3").day_of_week) == days
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("3", [3]),
+        ("0-23/6", [0, 6, 12, 18]),
+        ("8-10,20", [8, 9, 10, 20]),
+        ("*", list(range(24))),
+    ],
+)
+def test_hours_are_those_of_cron(text: str, hours: list[int]) -> None:
+    assert expanded(calendar("*", text).hour) == hours
+
+
+def test_a_run_begins_at_the_hour_and_once() -> None:
+    spec = calendar("1", "3")
+    assert spec.minute == spec.second == [ScheduleRange(0)]
+
+
+@pytest.mark.parametrize("day", ["8", "-1", "mon", "", "1-", "5-1", "1,,2", "1/0", "1-5/0", "*/2"])
+def test_a_bad_day_is_refused_in_one_line(day: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^day of week .* from 0 to 7") as refused:
+        calendar(day, "3")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hour", ["24", "3.5", "3am", "22-26"])
+def test_a_bad_hour_is_refused_in_one_line(hour: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^hour .* from 0 to 23") as refused:
+        calendar("1", hour)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: Registry[Planner] = Registry("params method")
+    planner = Planner(lambda _plan: None, ("orders",), timedelta(0), timedelta(0), None)
+    known.register("shop", planner, place="here")
+    monkeypatch.setattr(planning, "planners", known)
+
+
+SHOP = QueuerInput(source="shop")
+
+
+@pytest.mark.usefixtures("_shop")
+def test_a_schedule_starts_the_queuer_and_skips_what_overlaps() -> None:
+    made = make_schedule(SHOP, day_of_week="1", hour="3")
+    assert isinstance(made.action, ScheduleActionStartWorkflow)
+    assert made.action.workflow == "QueuerFlow"
+    assert made.action.id == "etl-shop"
+    assert made.action.task_queue == "etl-queuer-queue"
+    assert list(made.action.args) == [SHOP]
+    assert made.policy.overlap is ScheduleOverlapPolicy.SKIP
+    assert made.policy.catchup_window == timedelta(hours=1)
+    assert made.spec.time_zone_name == "UTC"
+
+
+@pytest.mark.usefixtures("_shop")
+def test_policies_are_the_callers_choice() -> None:
+    made = make_schedule(
+        SHOP,
+        day_of_week="*",
+        hour="*",
+        time_zone="Europe/London",
+        overlap=ScheduleOverlapPolicy.BUFFER_ONE,
+        catchup_window=timedelta(seconds=10),
+        task_queue="mine",
+    )
+    assert made.policy.overlap is ScheduleOverlapPolicy.BUFFER_ONE
+    assert made.policy.catchup_window == timedelta(seconds=10)
+    assert made.spec.time_zone_name == "Europe/London"
+    assert isinstance(made.action, ScheduleActionStartWorkflow)
+    assert made.action.task_queue == "mine"
+
+
+@pytest.mark.usefixtures("_shop")
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"time_zone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"catchup_window": timedelta(seconds=9)}, "catch-up window 9 s is shorter than 10 s"),
+        ({"day_of_week": "8"}, "day of week '8'"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        make_schedule(SHOP, **{"day_of_week": "1", "hour": "3", **change})
+
+
+@pytest.mark.usefixtures("_shop")
+def test_an_unknown_source_cannot_be_scheduled() -> None:
+    with pytest.raises(UnknownSourceError, match="'store'; known: shop"):
+        make_schedule(QueuerInput(source="store"), day_of_week="1", hour="3")
+
+
+def test_every_word_for_an_overlap_is_one_of_temporals() -> None:
+    assert {word.policy for word in Overlap} == set(ScheduleOverlapPolicy)

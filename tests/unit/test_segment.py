@@ -1,0 +1,378 @@
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+import pytest
+
+from temporaletl.errors import (
+    ConfigurationError,
+    RateLimitedError,
+    RecordError,
+    SourceUnavailableError,
+    TooManyRejectsError,
+    WarehouseUnavailableError,
+)
+from temporaletl.messages import JobProgress, RowCounts, SegmentResult
+from temporaletl.rows import Reject
+from temporaletl.strategies import Page, PageRequest
+from tests.unit.loading_double import (
+    NOW,
+    Listener,
+    Shop,
+    counting,
+    failing,
+    gate,
+    never,
+    order,
+    shop,
+)
+from tests.waiting import until
+from worker.loading import PageLoad
+from worker.segment import reject_of
+
+__all__ = ["shop"]
+
+
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+async def test_all_pages_are_loaded_in_order_and_the_job_ends(shop: Shop) -> None:
+    shop.extract = counting(7, size=3)
+    listener = Listener()
+    result = await shop.run(listener=listener)
+
+    assert result.done
+    assert result.progress.state == "completed"
+    assert (result.progress.records, result.progress.cursor) == (21, 7)
+    assert shop.loaded == numbers(21)
+    assert [load.number for load in shop.loads] == list(range(len(shop.loads)))
+    assert [report.pages for report in listener.reports] == list(range(1, len(shop.loads) + 1))
+    assert shop.closed == 1
+
+
+async def test_a_job_without_records_completes(shop: Shop) -> None:
+    shop.extract = counting(0)
+    assert (await shop.run()).progress.state == "completed"
+    assert shop.loads == []
+
+
+async def test_a_page_without_records_still_moves_the_cursor(shop: Shop) -> None:
+    shop.extract = counting(1, size=0)
+    assert (await shop.run()).progress.cursor == 1
+
+
+async def test_pages_that_wait_are_loaded_together_up_to_rows_per_page(shop: Shop) -> None:
+    ahead = threading.Event()
+
+    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+        async for page in counting(12, size=10)(request):
+            yield page
+            if page.cursor == 5:
+                ahead.set()
+
+    shop.extract = extract
+    shop.before_load = gate(ahead)
+    await shop.run(rows_per_page=30)
+
+    assert shop.loads[1].records == 30
+    assert all(load.records <= 30 for load in shop.loads)
+    assert shop.loaded == numbers(120)
+
+
+async def test_rows_not_records_are_what_is_counted_together(shop: Shop) -> None:
+    """A record that becomes ten rows fills a transaction ten times as fast."""
+    shop.extract = counting(12, size=10)
+    shop.transform = lambda record, context: [
+        row for part in range(10) for row in order(f"{record}.{part}", context)
+    ]
+    await shop.run(rows_per_page=200)
+    assert all(len(load.rows) <= 300 for load in shop.loads[1:])
+
+
+async def test_a_page_is_never_split(shop: Shop) -> None:
+    shop.extract = counting(2, size=50)
+    await shop.run(rows_per_page=10)
+    assert [load.records for load in shop.loads] == [50, 50]
+
+
+async def test_segments_of_no_time_load_a_page_each_and_lose_none(shop: Shop) -> None:
+    shop.extract = counting(9, size=2)
+    segments = 0
+    while not (await shop.run(seconds=0)).done:
+        segments += 1
+        assert segments < 10
+    assert shop.loaded == numbers(18)
+    assert segments > 0
+    assert shop.closed == segments + 1
+
+
+async def test_the_first_page_is_waited_for_beyond_the_segments_time(shop: Shop) -> None:
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+
+    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+        await arrived.wait()
+        async for page in counting(1)(request):
+            yield page
+
+    shop.extract = extract
+    loop.call_later(0.05, arrived.set)
+    result = await shop.run(seconds=0)
+    assert result.progress.pages == 1
+
+
+async def test_a_source_that_hangs_is_left_when_the_time_is_over(shop: Shop) -> None:
+    shop.extract = counting(1, then=never)
+    result = await shop.run(seconds=0.05)
+    assert (result.done, result.progress.pages, result.progress.state) == (False, 1, "running")
+    assert shop.closed == 1
+
+
+async def test_a_source_that_takes_its_cancellation_for_its_end_is_not_at_its_end(
+    shop: Shop,
+) -> None:
+    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+        async for page in counting(1)(request):
+            yield page
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    shop.extract = extract
+    result = await shop.run(seconds=0.05)
+    assert not result.done
+    assert shop.progress.state == "running"
+
+
+async def test_a_source_that_ignores_its_cancellation_is_left_at_its_next_page(shop: Shop) -> None:
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        for page in range(1000):
+            try:
+                yield Page(records=[page], cursor=page + 1)
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                continue
+
+    shop.extract = extract
+    assert not (await shop.run(seconds=0.02)).done
+    assert shop.loaded == numbers(len(shop.loaded))
+    assert len(shop.loaded) < 1000
+
+
+async def test_a_stop_ends_the_segment_at_the_page_boundary(shop: Shop) -> None:
+    shop.extract = counting(100)
+    result = await shop.run(listener=Listener(stop_after=2))
+    assert (result.done, result.progress.pages) == (False, 2)
+    assert shop.closed == 1
+
+
+async def test_a_stop_does_not_wait_for_the_source(shop: Shop) -> None:
+    shop.extract = counting(1, then=never)
+    result = await shop.run(listener=Listener(stop_after=1))
+    assert (result.done, result.progress.pages) == (False, 1)
+
+
+async def test_a_stop_before_the_first_page_loads_nothing(shop: Shop) -> None:
+    shop.extract = counting(5)
+    listener = Listener()
+    listener.stopping.set()
+    result = await shop.run(listener=listener)
+    assert (result.done, shop.loads) == (False, [])
+
+
+async def test_an_interruption_before_any_page_is_raised(shop: Shop) -> None:
+    shop.extract = failing(SourceUnavailableError("broke off"))
+    with pytest.raises(SourceUnavailableError, match="broke off"):
+        await shop.run()
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (SourceUnavailableError("broke off"), timedelta(seconds=1)),
+        (RateLimitedError("broke off", delay=timedelta(minutes=5)), timedelta(minutes=5)),
+    ],
+)
+async def test_an_interruption_after_a_page_ends_the_segment_and_says_how_long_to_wait(
+    shop: Shop, error: Exception, wait: timedelta
+) -> None:
+    shop.extract = counting(6, then=failing(error))
+    assert await shop.run() == SegmentResult(
+        progress=shop.progress.model_copy(update={"error": "broke off"}), done=False, wait=wait
+    )
+    assert shop.loaded == numbers(6)
+
+
+async def test_what_was_loaded_by_earlier_segments_does_not_hide_an_interruption(
+    shop: Shop,
+) -> None:
+    """Else a source that is down for good would be asked for ever."""
+    shop.progress = JobProgress(state="running", stream="orders", pages=3, cursor=3)
+    shop.extract = failing(SourceUnavailableError("broke off"))
+    with pytest.raises(SourceUnavailableError):
+        await shop.run()
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, ZeroDivisionError])
+async def test_pages_before_a_permanent_error_are_loaded(shop: Shop, kind: type[Exception]) -> None:
+    shop.extract = counting(6, then=failing(kind("no more")))
+    with pytest.raises(kind, match="no more"):
+        await shop.run()
+    assert shop.loaded == numbers(6)
+
+
+async def test_a_warehouse_that_breaks_off_after_a_page_ends_the_segment(shop: Shop) -> None:
+    def break_off(page: PageLoad) -> None:
+        if page.number == 1:
+            raise WarehouseUnavailableError("gone")
+
+    shop.extract = counting(3)
+    shop.before_load = break_off
+    result = await shop.run()
+    assert (result.done, result.progress.pages, result.progress.error) == (False, 1, "gone")
+    shop.before_load = None
+    assert (await shop.run()).done
+    assert shop.loaded == numbers(3)
+
+
+async def test_a_superseded_attempt_leaves_the_job_to_the_other(shop: Shop) -> None:
+    def other_loads(page: PageLoad) -> None:
+        if page.number == 1:
+            shop.progress = shop.progress.model_copy(update={"pages": 2, "cursor": 2})
+
+    shop.extract = counting(3)
+    shop.before_load = other_loads
+    result = await shop.run()
+    assert (result.done, result.wait) == (False, None)
+    assert shop.progress.state == "running"
+
+
+async def test_a_job_that_has_ended_is_left_alone(shop: Shop) -> None:
+    shop.progress = JobProgress(state="cancelled", stream="orders", pages=2)
+    shop.extract = failing(AssertionError("it was extracted"))
+    assert await shop.run() == SegmentResult(progress=shop.progress, done=True)
+
+
+async def test_a_segment_that_is_cancelled_while_it_loads_closes_the_source(shop: Shop) -> None:
+    committing, commit = threading.Event(), threading.Event()
+
+    def slow(_page: PageLoad) -> None:
+        committing.set()
+        assert commit.wait(timeout=10)
+
+    shop.extract = counting(100)
+    shop.before_load = slow
+    running = asyncio.create_task(shop.run())
+    await until(committing.is_set)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert shop.closed == 1
+    commit.set()
+    await until(lambda: len(shop.loads) == 1)
+
+
+async def test_a_bad_record_becomes_a_reject_and_the_others_load(shop: Shop) -> None:
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        yield Page(records=[1, RecordError("no date"), KeyError("who"), 2], cursor=1)
+
+    shop.extract = extract
+    assert (await shop.run()).done
+    [load] = shop.loads
+    assert shop.loaded == ["1", "2"]
+    assert [reject.reason for reject in load.rejects] == ["no date", "KeyError: 'who'"]
+    assert [reject.stage for reject in load.rejects] == ["transform", "transform"]
+    assert load.records == 4
+
+
+async def test_records_that_could_not_be_decoded_are_counted_and_kept(shop: Shop) -> None:
+    undecoded = Reject(stage="extract", reason="not JSON", payload=b"{")
+
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        yield Page(records=[1], cursor=1, rejects=[undecoded])
+
+    shop.extract = extract
+    await shop.run()
+    [load] = shop.loads
+    assert (load.records, load.rejects) == (2, [undecoded])
+
+
+async def test_a_permanent_error_of_a_transform_fails_the_job_not_the_record(shop: Shop) -> None:
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        yield Page(records=[ConfigurationError("no such table")], cursor=1)
+
+    shop.extract = extract
+    with pytest.raises(ConfigurationError, match="no such table"):
+        await shop.run()
+    assert shop.loads == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "fails"),
+    [
+        (9, 1, False),  # nine of ten, but nine say little
+        (10, 89, True),
+        (10, 90, False),  # at the threshold is not above it
+        (1, 0, True),  # nothing else came of the job
+    ],
+)
+async def test_a_job_fails_when_too_many_of_its_records_are_rejected(
+    shop: Shop, bad: int, good: int, fails: bool
+) -> None:
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        yield Page(records=[*range(good), *[RecordError("bad")] * bad], cursor=1)
+
+    shop.extract = extract
+    if not fails:
+        assert (await shop.run()).done
+        return
+    with pytest.raises(TooManyRejectsError, match=rf"{bad} rejects among {good + bad} records"):
+        await shop.run()
+    assert len(shop.loads[0].rejects) == bad
+
+
+async def test_rejects_are_judged_over_the_whole_job(shop: Shop) -> None:
+    shop.progress = JobProgress(
+        state="running", stream="orders", pages=1, records=1000, rows=RowCounts(inserted=1000)
+    )
+
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        yield Page(records=[RecordError("bad")] * 50, cursor=1)
+
+    shop.extract = extract
+    assert (await shop.run()).done
+
+
+async def test_rows_are_as_new_as_the_oldest_page_they_came_with(shop: Shop) -> None:
+    ahead = threading.Event()
+
+    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+        for page in range(3):
+            yield Page(records=[page], cursor=page, extracted_at=NOW + timedelta(hours=page))
+        ahead.set()
+
+    shop.extract = extract
+    shop.before_load = gate(ahead)
+    await shop.run(rows_per_page=100)
+    assert shop.loads[0].extracted_at == NOW
+    assert shop.loaded == numbers(3)
+
+
+async def test_a_bad_parameter_is_named_before_the_ledger_is_touched(shop: Shop) -> None:
+    shop.extract = counting(1)
+    with pytest.raises(ConfigurationError, match="ShopQuery: rigeon"):
+        await shop.run(params={"rigeon": "north"})
+    assert shop.progress.state == "planned"
+
+
+def test_a_reject_keeps_the_records_raw_form_and_key() -> None:
+    class Record:
+        raw = b"{}"
+        key = "SHOP-1"
+
+    kept = reject_of(Record(), "no date")
+    assert (kept.payload, kept.key) == (b"{}", "SHOP-1")
+    assert reject_of({"a": 1}, "no date").payload == {"a": 1}

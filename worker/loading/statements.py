@@ -1,0 +1,121 @@
+"""The SQL by which packed rows enter one table."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+from xxhash import xxh32_hexdigest
+
+from worker.loading.columns import HASH, PARTITION_KEY, Layout
+from worker.loading.copying import columns_of
+from worker.loading.schema import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`."""
+
+    copy: sql.Composed
+    #: Changed rows go through a temporary table, made once per connection.
+    create_changed: sql.Composed
+    copy_changed: sql.Composed
+    update: sql.Composed
+    clear_changed: sql.Composed
+    #: Gives two arrays of positions among the keys: new, and changed.
+    look_up: sql.Composed
+    #: Locks the stored rows in the order of the keys.
+    lock: sql.Composed
+    #: Marks unchanged rows as seen; takes the lineage too.
+    confirm: sql.Composed
+
+
+_CREATE_CHANGED = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS
+    SELECT {columns} FROM {target} WITH NO DATA
+"""
+_UPDATE = """
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s
+    WHERE {same} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
+"""
+_LOOK_UP = """
+    SELECT array_agg(i.position - 1) FILTER (WHERE t.{key} IS NULL),
+           array_agg(i.position - 1) FILTER (WHERE t.{key} IS NOT NULL)
+    FROM {asked} LEFT JOIN {target} AS t ON {match}
+    WHERE t.{key} IS NULL OR t.{hash} IS DISTINCT FROM i.hash
+"""
+_LOCK = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM {asked} JOIN {target} AS t ON {match}
+        ORDER BY i.position FOR NO KEY UPDATE OF t
+    ) AS locked
+"""
+_CONFIRM = """
+    UPDATE {target} AS t SET {lineage} FROM {asked}
+    WHERE {match} AND t.{hash} = i.hash
+      AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s)
+"""
+
+
+def statements_for(target: Target) -> Statements:
+    layout = target.layout
+    columns = columns_of(layout)
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    # The name tells the shape: a pooled connection may still have one of an older shape.
+    name = f"etl_changed_{xxh32_hexdigest(repr([target.schema, target.name, columns]).encode())}"
+    changed = sql.Identifier("pg_temp", name)
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+    kept = {*layout.key, layout.ours["loaded_at"]}
+    parts: dict[str, sql.Composable] = {
+        "target": target.identifier,
+        "columns": listed,
+        "name": sql.Identifier(name),
+        "changed": changed,
+        "changes": sql.SQL(", ").join(
+            sql.SQL("{0} = s.{0}").format(sql.Identifier(name))
+            for name in columns
+            if name not in kept
+        ),
+        "same": _pairs("t.{0} = s.{0}", layout.key, " AND "),
+        "asked": _asked(layout),
+        "match": _match(layout),
+        "key": sql.Identifier(layout.own_key[0]),
+        "hash": sql.Identifier(layout.ours[HASH]),
+        "extracted_at": sql.Identifier(layout.ours["extracted_at"]),
+        "lineage": sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(layout.ours[name]), sql.Placeholder(name))
+            for name in ("job_id", "workflow_id", "run_id", "extracted_at")
+        ),
+    }
+    return Statements(
+        copy=copy.format(target.identifier, listed),
+        create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
+        copy_changed=copy.format(changed, listed),
+        update=sql.SQL(_UPDATE).format(**parts),
+        clear_changed=sql.SQL("DELETE FROM {}").format(changed),
+        look_up=sql.SQL(_LOOK_UP).format(**parts),
+        lock=sql.SQL(_LOCK).format(**parts),
+        confirm=sql.SQL(_CONFIRM).format(**parts),
+    )
+
+
+def _pairs(pattern: str, names: tuple[str, ...], separator: str) -> sql.Composed:
+    return sql.SQL(separator).join(sql.SQL(pattern).format(sql.Identifier(name)) for name in names)
+
+
+def _asked(layout: Layout) -> sql.Composed:
+    kinds = [*map(layout.type_of, layout.own_key), "bigint"]
+    return sql.SQL("unnest({}) WITH ORDINALITY AS i ({}, hash, position)").format(
+        sql.SQL(", ").join(
+            sql.SQL("{}::{}[]").format(sql.Placeholder(f"a{n}"), sql.SQL(kind))
+            for n, kind in enumerate(kinds)
+        ),
+        sql.SQL(", ").join(map(sql.Identifier, layout.own_key)),
+    )
+
+
+def _match(layout: Layout) -> sql.Composed:
+    match = _pairs("t.{0} = i.{0}", layout.own_key, " AND ")
+    if not layout.partitioned:
+        return match
+    return sql.SQL("t.{} = {} AND {}").format(
+        sql.Identifier(PARTITION_KEY), sql.Placeholder("source"), match
+    )

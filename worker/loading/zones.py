@@ -1,0 +1,132 @@
+"""Wall clocks: the offsets of named time zones, a block of moments at a time.
+
+Moments are seconds since 2000-01-01 UTC, the day from which PostgreSQL counts.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from itertools import repeat
+from operator import add, floordiv, getitem
+from zoneinfo import ZoneInfo
+
+_DAY = 86_400
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+# The first and the last second that a datetime can hold.
+_FIRST = (date.min.toordinal() - _EPOCH.toordinal()) * _DAY
+_LAST = (date.max.toordinal() - _EPOCH.toordinal() + 1) * _DAY - 1
+
+# One zone over two hundred years; beyond that the days are worked out again.
+_DAYS_KEPT = 73_000
+# There are about six hundred names; a source that sends other things must not fill the memory.
+_ZONES_KEPT = 2_000
+
+_FIXED = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d)(?::?([0-5]\d))?)?")
+
+
+class UnknownZoneError(ValueError):
+    """No such time zone."""
+
+
+class _ChangesError(Exception):
+    """The offset changes on that day."""
+
+
+class _Offset:
+    """A zone's offset in seconds."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def at(self, moment: int) -> int:
+        # At the ends of the calendar zoneinfo overflows; no zone changes in those two days.
+        inside = min(max(moment, _FIRST + 2 * _DAY), _LAST - 2 * _DAY)
+        offset = (_EPOCH + timedelta(seconds=inside)).astimezone(self._zone).utcoffset()
+        return 0 if offset is None else offset.days * _DAY + offset.seconds
+
+
+class _Days(dict[int, int]):
+    """A zone's offset by UTC day, worked out for each day that occurs."""
+
+    def __init__(self, offset: _Offset) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def __missing__(self, day: int) -> int:
+        first, last = self.offset.at(day * _DAY), self.offset.at((day + 1) * _DAY - 1)
+        # No zone in the IANA data changes twice within three days, so that equal offsets at
+        # both ends of a day hold in between.
+        if first != last:
+            raise _ChangesError
+        if len(self) >= _DAYS_KEPT:
+            self.clear()
+        self[day] = first
+        return first
+
+
+class _Zones(dict[str, _Days]):
+    def __missing__(self, name: str) -> _Days:
+        if len(self) >= _ZONES_KEPT:
+            self.clear()
+        self[name] = days = _Days(_Offset(_find(name)))
+        return days
+
+
+def _find(name: str) -> tzinfo:
+    fixed = _FIXED.fullmatch(name)
+    if fixed is not None:
+        sign, *parts = fixed.groups(default="0")
+        hours, minutes, seconds = map(int, parts)
+        offset = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        if offset < timedelta(days=1):
+            return timezone(offset if sign == "+" else -offset)
+    try:
+        return UTC if name == "Z" else ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        # ValueError: not a file of zone data, or a path that leaves its folder; OSError: a folder.
+        raise UnknownZoneError(f"unknown time zone {name!r:.100}") from None
+
+
+class _Mondays(dict[int, int]):
+    def __missing__(self, day: int) -> int:
+        if len(self) >= _DAYS_KEPT:
+            self.clear()
+        # 2000-01-03 was a Monday.
+        self[day] = monday = day - (day - 2) % 7
+        return monday
+
+
+_zones = _Zones()
+_mondays = _Mondays()
+
+
+def local_times(
+    moments: Sequence[int], names: Sequence[str]
+) -> tuple[Sequence[int] | None, list[int]]:
+    """The wall clock in each moment's zone, and the Monday of its week.
+
+    Wall clocks are in seconds as moments are, None for those of UTC alone; Mondays in days since
+    2000-01-01. A name is an IANA zone, or a fixed offset such as `+08:00`, `-0330` or `UTC+8`.
+
+    Raises:
+        UnknownZoneError: one of the names is neither.
+        OverflowError: a wall clock lies before year 1 or after year 9999.
+    """
+    if names.count("UTC") == len(names):
+        return None, _weeks_of(moments)
+    days = map(floordiv, moments, repeat(_DAY))
+    try:
+        offsets = list(map(getitem, map(_zones.__getitem__, names), days))
+    except _ChangesError:
+        offsets = [
+            _zones[name].offset.at(moment) for name, moment in zip(names, moments, strict=True)
+        ]
+    local = list(map(add, moments, offsets))
+    if min(local) < _FIRST or max(local) > _LAST:
+        raise OverflowError("the local time lies outside of years 1 to 9999")
+    return local, _weeks_of(local)
+
+
+def _weeks_of(local: Iterable[int]) -> list[int]:
+    return list(map(_mondays.__getitem__, map(floordiv, local, repeat(_DAY))))

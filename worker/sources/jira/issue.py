@@ -1,0 +1,171 @@
+"""Jira's JSON as types: what this source needs of it, forgiving about all that may be absent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from temporaletl import Json
+from worker.sources.jira.moments import Moment
+
+Id = str | int
+
+
+class Part(msgspec.Struct, rename="camel", gc=False, frozen=True):
+    """Base of everything inside an issue; unknown fields are ignored."""
+
+
+class Person(Part, frozen=True):
+    """Cloud knows people by `account_id`, Data Center by `name` and `key`."""
+
+    account_id: str | None = None
+    name: str | None = None
+    key: str | None = None
+    email_address: str | None = None
+    display_name: str | None = None
+    account_type: str | None = None
+    active: bool | None = None
+    time_zone: str | None = None
+
+
+class Named(Part, frozen=True):
+    name: str | None = None
+    key: str | None = None
+
+
+class Comment(Part, frozen=True):
+    id: Id
+    author: Person | None = None
+    update_author: Person | None = None
+    body: Json = None
+    created: Moment | None = None
+    updated: Moment | None = None
+    jsd_public: bool | None = None
+
+
+class Worklog(Part, frozen=True):
+    id: Id
+    author: Person | None = None
+    update_author: Person | None = None
+    comment: Json = None
+    created: Moment | None = None
+    updated: Moment | None = None
+    started: Moment | None = None
+    time_spent: str | None = None
+    time_spent_seconds: int | float | None = None
+
+
+class Item(Part, frozen=True):
+    """One changed field. `from` and `to` are ids where the field has them."""
+
+    field: str | None = None
+    field_id: str | None = None
+    fieldtype: str | None = msgspec.field(default=None, name="fieldtype")
+    from_: Json = msgspec.field(default=None, name="from")
+    from_string: str | None = None
+    to: Json = None
+    to_string: str | None = msgspec.field(default=None, name="toString")
+
+
+class History(Part, frozen=True):
+    """What one person changed at one moment."""
+
+    id: Id
+    author: Person | None = None
+    created: Moment | None = None
+    items: Sequence[Item] | None = None
+
+
+class Comments(Part, frozen=True):
+    comments: Sequence[Comment] | None = None
+    total: int | None = None
+
+
+class Worklogs(Part, frozen=True):
+    worklogs: Sequence[Worklog] | None = None
+    total: int | None = None
+
+
+class Changelog(Part, frozen=True):
+    histories: Sequence[History] | None = None
+    total: int | None = None
+
+
+class Fields(Part, frozen=True):
+    created: Moment | None = None
+    updated: Moment | None = None
+    creator: Person | None = None
+    reporter: Person | None = None
+    assignee: Person | None = None
+    summary: str | None = None
+    description: Json = None
+    issuetype: Named | None = None
+    status: Named | None = None
+    priority: Named | None = None
+    resolution: Named | None = None
+    project: Named | None = None
+    parent: Named | None = None
+    labels: Sequence[str] | None = None
+    components: Sequence[Named] | None = None
+    fix_versions: Sequence[Named] | None = None
+    comment: Comments | None = None
+    worklog: Worklogs | None = None
+    timeoriginalestimate: int | None = None
+
+
+class Issue(Part, frozen=True):
+    id: Id
+    fields: Fields
+    key: str | None = None
+    changelog: Changelog | None = None
+
+
+#: What a search is asked to return of each issue: the fields above.
+SEARCHED_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Fields))
+
+_issue = msgspec.json.Decoder(Issue)
+
+
+class IssueRecord:
+    """One issue as found, and its complete lists once they are known.
+
+    `raw` is Jira's own JSON with those lists put in: what is kept when the issue is rejected,
+    and what `read` takes.
+    """
+
+    __slots__ = ("comments", "found", "histories", "issue", "key", "worklogs")
+
+    def __init__(self, found: bytes | msgspec.Raw, issue: Issue) -> None:
+        self.found = found
+        self.issue = issue
+        self.key = issue.key
+        fields, changelog = issue.fields, issue.changelog
+        self.comments: Sequence[Comment] = (fields.comment and fields.comment.comments) or ()
+        self.worklogs: Sequence[Worklog] = (fields.worklog and fields.worklog.worklogs) or ()
+        self.histories: Sequence[History] = (changelog and changelog.histories) or ()
+
+    @classmethod
+    def read(cls, payload: Any) -> "IssueRecord":
+        """Read an issue from Jira's JSON, encoded or not.
+
+        Raises:
+            msgspec.DecodeError: it is not an issue.
+        """
+        if isinstance(payload, (dict, list)):
+            payload = msgspec.json.encode(payload)
+        return cls(payload, _issue.decode(payload))
+
+    @property
+    def id(self) -> str:
+        return str(self.issue.id)
+
+    @property
+    def raw(self) -> Json:
+        whole = msgspec.json.decode(self.found)
+        if self.comments:
+            whole["fields"]["comment"] = {"comments": self.comments, "total": len(self.comments)}
+        if self.worklogs:
+            whole["fields"]["worklog"] = {"worklogs": self.worklogs, "total": len(self.worklogs)}
+        if self.histories:
+            whole["changelog"] = {"histories": self.histories, "total": len(self.histories)}
+        return whole
