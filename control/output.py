@@ -53,6 +53,7 @@ def _console(*, stderr: bool) -> Console:
 def say(line: str | Text, style: str | None = None) -> None:
     """A line of the result."""
     out().print(line, style=style, soft_wrap=True)
+    out().file.flush()
 
 
 def note(line: str | Text, style: str | None = None) -> None:

@@ -14,6 +14,7 @@ import signal
 import stat
 import tempfile
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -141,6 +142,22 @@ class EmbeddedPostgres:
             raise ConfigurationError(f"{short} belongs to another user: remove it")
         os.chown(short, *owner, follow_symlinks=False)
         return short
+
+
+@contextlib.contextmanager
+def running_postgres(folder: Path) -> Iterator[str]:
+    """A server alone, without a stack: its data and log in `folder`, its URL as the value.
+
+    Ends with the context, or with this process, however that ends. Raises as `Child.wait_until`.
+    """
+    with (folder / "lock").open("a") as lock, contextlib.ExitStack() as exits:
+        watchdog, stop = Watchdog(lock), Stop()
+        exits.callback(stop.close)
+        exits.callback(watchdog.close)
+        postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
+        exits.callback(postgres.end)
+        postgres.start(stop)
+        yield postgres.url
 
 
 def programs() -> Path:

@@ -167,7 +167,7 @@ async def backfill(client: Client, source: str, start: datetime, end: datetime) 
     with answered(absent=absent(source)):
         handle = find(client, source)
         described = await handle.describe(rpc_timeout=PATIENCE)
-        due = sum(1 for _ in _due(described.schedule, start, end))
+        due = sum(1 for _ in due_times(described.schedule, start, end))
         if due == 0:
             raise ConfigurationError(
                 f"the schedule of {source!r} has no run due from {start.isoformat()} to "
@@ -190,7 +190,7 @@ async def backfill(client: Client, source: str, start: datetime, end: datetime) 
     return due
 
 
-def _due(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
+def due_times(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
     """The full hours at which runs were due; ends soon after there are too many."""
     zone = ZoneInfo(schedule.spec.time_zone_name or "UTC")
     wanted = [(_members(c.day_of_week), _members(c.hour)) for c in schedule.spec.calendars]

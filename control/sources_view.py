@@ -66,6 +66,6 @@ def print_check(source: str, *, as_json: bool) -> int:
     checks = asyncio.run(check_source(source, hear))
     good = all(check.verdict != "wrong" for check in checks)
     if as_json:
-        document = {"source": source, "ok": good, "checks": [c.model_dump() for c in checks]}
-        print_json(document)
+        results = [check.model_dump() | {"ok": check.verdict != "wrong"} for check in checks]
+        print_json({"source": source, "ok": good, "checks": results})
     return 0 if good else MISUSED

@@ -283,8 +283,10 @@ class Stack:
         self._closing.close()
 
 
-def up(options: StackOptions, *, report: Report = print) -> int:
+def up(options: StackOptions, *, report: Report = print, complain: Report | None = None) -> int:
     """`etl up`: run a stack until Ctrl-C or SIGTERM, and end it in order.
+
+    `complain` hears what it failed of; without it, `report` does.
 
     Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration.
     """
@@ -300,7 +302,7 @@ def up(options: StackOptions, *, report: Report = print) -> int:
     except StoppedError:
         report("Ended before everything had started.")
     except ETLError as error:
-        report(str(error))
+        (complain or report)(str(error))
         wrong = isinstance(error, ConfigurationError | CredentialsError)
         ours = isinstance(error, TemporalCommandError) or (
             isinstance(error, StackError) and not error.configuration

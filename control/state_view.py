@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from control import batches
-from control.output import add_row, make_table, note, print_json, print_table, say, show_time
+from control.output import note, print_fields, print_json, say, show_time
 from control.servers import open_warehouse, prepare
 from control.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
@@ -31,25 +31,22 @@ def print_states(source: str, streams: Sequence[str], *, as_json: bool) -> None:
     if not states:
         say(f"{source} has never been loaded: the next run begins at the beginning")
         return
-    table = make_table(
-        "stream", "loaded up to", "last full", "last incremental", "last records", "state", "batch",
-        right=("last records",),
-    )  # fmt: skip
     for state in states:
-        name = state.stream
-        if state.connection != _CONNECTION:
-            name += f" ({state.connection})"
-        add_row(
-            table,
-            name,
-            show_time(state.watermark) if state.watermark else "nothing yet",
-            state.last_full_at,
-            state.last_incremental_at,
-            state.records,
-            state.state,
-            state.batch_id,
+        say(f"{source} {state.stream}{_over(state.connection)}")
+        print_fields(
+            [
+                ("loaded up to", show_time(state.watermark) if state.watermark else "nothing yet"),
+                ("last full", state.last_full_at),
+                ("last incremental", state.last_incremental_at),
+                ("last batch", state.batch_id),
+                ("its records", state.records if state.batch_id else None),
+                ("state", state.state),
+            ]
         )
-    print_table(table)
+
+
+def _over(connection: str) -> str:
+    return "" if connection == _CONNECTION else f" over connection {connection}"
 
 
 def put(source: str, streams: Sequence[str], watermark: datetime | None) -> None:

@@ -13,6 +13,7 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
+    from queuer.steering import Steering
     from temporaletl import names
     from temporaletl.messages import (
         DispatchInput,
@@ -53,32 +54,27 @@ class DispatchFlow:
     """Starts ETLFlow children for its share of the ledger and waits for all of them.
 
     A job that fails is recorded and does not stop the others. `pause`, `resume` and `cancel`
-    reach the children that run; the result is the number of jobs started.
+    reach the children that run.
     """
 
     @workflow.init
     def __init__(self, share: DispatchInput) -> None:
         self._share = share
-        self._paused = share.paused
-        self._cancelling = share.cancelling
-        self._running: dict[str, workflow.ChildWorkflowHandle[object, ETLResult]] = {}
+        self._steering = Steering(paused=share.paused, cancelling=share.cancelling)
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by seq
         self._outcomes: list[JobOutcome] = []
 
     @workflow.signal(name=names.PAUSE)
     async def pause(self) -> None:
-        self._paused = True
-        await self._tell(names.PAUSE)
+        await self._steering.pause()
 
     @workflow.signal(name=names.RESUME)
     async def resume(self) -> None:
-        self._paused = False
-        await self._tell(names.RESUME)
+        await self._steering.resume()
 
     @workflow.signal(name=names.CANCEL)
     async def cancel(self) -> None:
-        self._cancelling = True
-        await self._tell(names.CANCEL)
+        await self._steering.cancel()
 
     @workflow.run
     async def run(self, share: DispatchInput) -> None:
@@ -89,18 +85,18 @@ class DispatchFlow:
         except (asyncio.CancelledError, FailureError) as error:
             if is_cancelled_exception(error):
                 # From outside: the children are asked to end as if by our own signal.
-                await self.cancel()
+                await self._steering.cancel()
             await self._drain()
             await self._record()
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if position < share.end and not self._cancelling:
+        if position < share.end and not self._steering.cancelling:
             workflow.continue_as_new(
                 share.model_copy(
                     update={
                         "first": position,
-                        "paused": self._paused,
-                        "cancelling": self._cancelling,
+                        "paused": self._steering.paused,
+                        "cancelling": self._steering.cancelling,
                     }
                 )
             )
@@ -120,7 +116,7 @@ class DispatchFlow:
             )
             for job in page.jobs:
                 await workflow.wait_condition(self._may_start)
-                if self._cancelling:
+                if self._steering.cancelling:
                     return position
                 if started >= JOBS_PER_RUN or workflow.info().is_continue_as_new_suggested():
                     return job.seq
@@ -133,30 +129,23 @@ class DispatchFlow:
         return position
 
     def _may_start(self) -> bool:
-        return self._cancelling or (
-            not self._paused and len(self._tasks) < self._share.max_in_flight
+        return self._steering.cancelling or (
+            not self._steering.paused and len(self._tasks) < self._share.max_in_flight
         )
 
     async def _run_job(self, job: ETLInput) -> None:
-        workflow_id = names.job_workflow_id(job.job_id)
         try:
-            handle = await workflow.start_child_workflow(
+            child = await workflow.start_child_workflow(
                 names.ETL_FLOW,
                 job,
-                id=workflow_id,
+                id=names.job_workflow_id(job.job_id),
                 task_queue=self._share.metadata.worker_queue,
                 result_type=ETLResult,
                 execution_timeout=job.policy.job_timeout,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
                 static_summary=f"{job.source} {job.stream} {job.mode}, job {job.seq}",
             )
-            self._running[workflow_id] = handle
-            # A signal may have come while the child was being started.
-            if self._cancelling:
-                await self._signal(handle, names.CANCEL)
-            elif self._paused:
-                await self._signal(handle, names.PAUSE)
-            await handle
+            await self._steering.run(child)
         except WorkflowAlreadyStartedError:
             self._outcomes.append(
                 JobOutcome(seq=job.seq, state="skipped", error="already running elsewhere")
@@ -167,7 +156,6 @@ class DispatchFlow:
                 JobOutcome(seq=job.seq, state=state, error=deepest_message(error))
             )
         finally:
-            self._running.pop(workflow_id, None)
             del self._tasks[job.seq]
 
     async def _drain(self) -> None:
@@ -186,17 +174,3 @@ class DispatchFlow:
             )
             # Only now: were we cancelled while they were recorded, they would be lost.
             del self._outcomes[: len(outcomes)]
-
-    async def _tell(self, signal: str) -> None:
-        await asyncio.gather(
-            *(self._signal(handle, signal) for handle in list(self._running.values()))
-        )
-
-    async def _signal(
-        self, handle: workflow.ChildWorkflowHandle[object, ETLResult], signal: str
-    ) -> None:
-        try:
-            await handle.signal(signal)
-        except FailureError:
-            # It ended in the meantime: there is nothing left to signal.
-            workflow.logger.debug("job %s ended before %s reached it", handle.id, signal)

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -10,6 +9,7 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 
 with workflow.unsafe.imports_passed_through():
     from queuer.dispatch import deepest_message, retry_policy
+    from queuer.steering import Steering
     from temporaletl import names
     from temporaletl.messages import (
         BatchMetadata,
@@ -42,25 +42,20 @@ class QueuerFlow:
         self._request = request
         self._metadata: BatchMetadata | None = None
         self._jobs: int | None = None
-        self._paused = False
-        self._cancelling = False
+        self._steering = Steering()
         self._finishing = False
-        self._dispatchers: list[workflow.ChildWorkflowHandle[Any, None]] = []
 
     @workflow.signal(name=names.PAUSE)
     async def pause(self) -> None:
-        self._paused = True
-        await self._tell(names.PAUSE)
+        await self._steering.pause()
 
     @workflow.signal(name=names.RESUME)
     async def resume(self) -> None:
-        self._paused = False
-        await self._tell(names.RESUME)
+        await self._steering.resume()
 
     @workflow.signal(name=names.CANCEL)
     async def cancel(self) -> None:
-        self._cancelling = True
-        await self._tell(names.CANCEL)
+        await self._steering.cancel()
 
     @workflow.query(name=names.STATUS)
     def status(self) -> BatchStatus:
@@ -69,9 +64,9 @@ class QueuerFlow:
                 "finishing"
                 if self._finishing
                 else "cancelling"
-                if self._cancelling
+                if self._steering.cancelling
                 else "paused"
-                if self._paused
+                if self._steering.paused
                 else "planning"
                 if self._jobs is None
                 else "running"
@@ -99,8 +94,10 @@ class QueuerFlow:
             if workflow.cancellation_reason() is not None:
                 raise asyncio.CancelledError  # noqa: TRY301 - the batch is in the books already
             self._jobs = await self._expand(metadata)
-            await workflow.wait_condition(lambda: self._cancelling or not self._paused)
-            if self._jobs is not None and not self._cancelling:
+            await workflow.wait_condition(
+                lambda: self._steering.cancelling or not self._steering.paused
+            )
+            if self._jobs is not None and not self._steering.cancelling:
                 await self._dispatch(metadata, self._jobs)
         except (asyncio.CancelledError, FailureError) as error:
             failure = error
@@ -110,7 +107,7 @@ class QueuerFlow:
         finishing = asyncio.create_task(
             self._finish(
                 metadata,
-                cancelled=self._cancelling or cancelled,
+                cancelled=self._steering.cancelling or cancelled,
                 error=deepest_message(failure) if failure is not None and not cancelled else None,
             )
         )
@@ -134,13 +131,13 @@ class QueuerFlow:
             retry_policy=retry_policy(metadata.policy),
         )
         try:
-            await workflow.wait_condition(lambda: expanding.done() or self._cancelling)
+            await workflow.wait_condition(lambda: expanding.done() or self._steering.cancelling)
         finally:
             expanding.cancel()  # nothing, once it is done
         try:
             expanded: ExpandedBatch = await expanding
         except ActivityError as error:
-            if self._cancelling and is_cancelled_exception(error):
+            if self._steering.cancelling and is_cancelled_exception(error):
                 return None
             raise
         return expanded.jobs
@@ -159,7 +156,7 @@ class QueuerFlow:
     async def _run_dispatcher(
         self, metadata: BatchMetadata, jobs: int, shard: int, shards: int
     ) -> None:
-        handle = await workflow.start_child_workflow(
+        child = await workflow.start_child_workflow(
             names.DISPATCH_FLOW,
             DispatchInput(
                 metadata=metadata,
@@ -170,13 +167,7 @@ class QueuerFlow:
             id=names.dispatch_workflow_id(metadata.batch_id, shard),
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
         )
-        self._dispatchers.append(handle)
-        # A signal may have come while it was being started.
-        if self._cancelling:
-            await self._signal(handle, names.CANCEL)
-        elif self._paused:
-            await self._signal(handle, names.PAUSE)
-        await handle
+        await self._steering.run(child)
 
     async def _finish(
         self, metadata: BatchMetadata, *, cancelled: bool, error: str | None
@@ -220,13 +211,3 @@ class QueuerFlow:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
-
-    async def _tell(self, signal: str) -> None:
-        # All at once: one after the other, a later signal could overtake this one.
-        await asyncio.gather(*(self._signal(handle, signal) for handle in self._dispatchers))
-
-    async def _signal(self, handle: workflow.ChildWorkflowHandle[Any, None], signal: str) -> None:
-        try:
-            await handle.signal(signal)
-        except FailureError:
-            workflow.logger.debug("%s ended before %s reached it", handle.id, signal)

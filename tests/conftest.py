@@ -2,7 +2,7 @@
 
 A test whose part cannot be had here (`pytest.skip("no Temporal server: ...")`) is named at the end
 of the run; with `CI=true` it fails the run. Only recorded data, which is no part of the project,
-may be missing everywhere: ask for it by the fixture `recorded`.
+may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture `recorded`).
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_NO_RECORDS = "no recorded data beside the project"
+_NO_RECORDS = "no recorded data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,7 +49,8 @@ class MissingParts:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.reasons and self.fatal and session.exitstatus == pytest.ExitCode.OK:
+        passing = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self.reasons and self.fatal and session.exitstatus in passing:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -71,5 +72,5 @@ def recorded() -> Path:
     """The folder of recorded data, for tests that also run on it where it is."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(_NO_RECORDS)
+        pytest.skip(f"{_NO_RECORDS} beside the project")
     return folder

@@ -37,6 +37,7 @@ def up(
 ) -> int:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal, both services."""
     from control import stack
+    from control.output import note, say
     from control.running import default_data_folder
 
     options = stack.StackOptions(
@@ -46,4 +47,4 @@ def up(
         temporal_port=temporal_port,
         ui=ui,
     )
-    return stack.up(options)
+    return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"))

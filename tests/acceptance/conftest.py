@@ -1,0 +1,46 @@
+"""A demo Jira and the platform that loads it, once for all acceptance tests."""
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.acceptance.platform import Platform, platform_in
+from tests.fakes.jira import Site, generate, serve
+from tests.fakes.server import FakeServer
+from tests.integration.temporal_server import temporal_binary
+
+#: About 20,000 events.
+ISSUES = 1_000
+
+
+@pytest.fixture(scope="session")
+def site() -> Site:
+    return generate(ISSUES, seed=11, personality="cloud")
+
+
+@pytest.fixture(scope="session")
+def jira(site: Site) -> Iterator[FakeServer]:
+    # So slow that a run lasts for some interruptions.
+    with serve(site, latency=timedelta(milliseconds=150)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    if temporal_binary() is None:
+        reason = "no Temporal server: no `temporal` command on PATH or in the project's cache"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    environment = {
+        "JIRA_URL": jira.url,
+        "JIRA_EMAIL": "me@example.com",
+        "JIRA_API_TOKEN": "a-secret-token",
+        "JIRA_PAGE_SIZE": "20",
+        # Pages are committed as they come: there are many moments to be killed in.
+        "ETL_ROWS_PER_PAGE": "200",
+    }
+    with platform_in(tmp_path_factory.mktemp("platform"), environment) as running:
+        yield running

@@ -1,0 +1,153 @@
+"""The whole platform as processes, each of which a test may kill, stop and start again."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from control.postgres import EmbeddedPostgres
+from control.processes import Child, Stop, Watchdog
+from control.temporal_server import EmbeddedTemporal, polling
+from temporaletl import names
+from temporaletl.messages import BatchSummary
+
+ETL = Path(sys.executable).with_name("etl")
+_READY_WITHIN = timedelta(seconds=60)
+_QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
+#: What a developer's own environment must not lend to the tests.
+_FOREIGN = ("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "JIRA_", "ETL_", "SOURCE_TEMPORAL_")
+
+
+@dataclass
+class Platform:
+    """Servers and services that run; `environment` is what commands and services are given."""
+
+    folder: Path
+    environment: dict[str, str]
+    postgres: EmbeddedPostgres
+    temporal: EmbeddedTemporal
+    services: dict[str, Child]
+    stop: Stop
+
+    def start_service(self, name: str) -> None:
+        self.services[name].start()
+
+    def await_service(self, name: str) -> None:
+        """Wait until it asks Temporal for work."""
+        child = self.services[name]
+        child.wait_until(
+            lambda: child.pid in asyncio.run(polling(self.temporal.endpoint, _QUEUES[name])),
+            within=_READY_WITHIN,
+            stop=self.stop,
+        )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a service: it gets no word in."""
+        child = self.services[name]
+        os.killpg(child.pid, signal.SIGKILL)
+        child.end()
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            connection.execute("SET search_path TO workplace")
+            return connection.execute(statement.encode()).fetchall()
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            connection.execute("SET search_path TO workplace")
+            connection.execute(statement.encode())
+
+    def etl(self, *words: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [ETL, *words],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def etl_running(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
+        """Run a command beside the test; it ends with the block."""
+        process = subprocess.Popen(
+            [ETL, *words],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def load(self, source: str, *words: str, timeout_seconds: float = 120) -> BatchSummary:
+        """Run a source to the end, and read the summary that the command prints."""
+        done = self.etl("run", source, "--wait", "--json", *words, timeout_seconds=timeout_seconds)
+        assert done.returncode in (0, 1), done.stderr
+        return BatchSummary.model_validate(json.loads(done.stdout))
+
+
+@contextlib.contextmanager
+def platform_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Platform]:
+    """Start everything below `folder`; all of it has ended when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = folder / "logs"
+    logs.mkdir()
+    with contextlib.ExitStack() as exits:
+        lock = exits.enter_context((folder / "lock").open("w"))
+        watchdog = Watchdog(lock)
+        exits.callback(watchdog.close)
+        stop = Stop()
+        exits.callback(stop.close)
+        postgres = EmbeddedPostgres(folder / "postgresql", logs=logs, watchdog=watchdog)
+        temporal = EmbeddedTemporal(
+            folder / "temporal.db", logs=logs, watchdog=watchdog, namespace="default"
+        )
+        exits.callback(postgres.end)
+        postgres.start(stop)
+        exits.callback(temporal.end)
+        temporal.start(lambda _line: None)
+        temporal.wait(stop)
+        own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        variables = own | {
+            "DATABASE_URL": postgres.url,
+            "TEMPORAL_ADDRESS": temporal.endpoint.address,
+            "ETL_DATA_DIR": str(folder / "none"),
+            "ETL_HEARTBEAT_TIMEOUT_SECONDS": "3",
+            "ETL_SEGMENT_SECONDS": "3",
+            "TEMPORAL_WORKFLOW_INITIAL_INTERVAL_SECONDS": "0.2",
+            **environment,
+        }
+        services = {
+            name: Child(
+                name,
+                [sys.executable, "-P", "-m", name],
+                logs=logs,
+                watchdog=watchdog,
+                environment=variables,
+            )
+            for name in _QUEUES
+        }
+        platform = Platform(folder, variables, postgres, temporal, services, stop)
+        for name, child in services.items():
+            exits.callback(child.end)
+            platform.start_service(name)
+        for name in services:
+            platform.await_service(name)
+        yield platform

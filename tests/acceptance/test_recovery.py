@@ -1,0 +1,113 @@
+"""Whatever is killed in the middle of a run, the rows are those of an undisturbed one."""
+
+import json
+from collections.abc import Callable
+from time import monotonic
+
+import pytest
+
+from temporaletl.messages import BatchSummary
+from tests.acceptance.platform import Platform
+from tests.fakes.jira import Site, truth
+
+pytestmark = pytest.mark.timeout(300)
+
+_DATA = (
+    "source_kind_id, event_id, parent_item_id, event_type, relation_type, employee_id, "
+    "event_time_utc, week, timezone, event_time, event_properties, relation_properties, metrics, "
+    "version, specific_version, row_hash"
+)
+_INTERRUPTIONS = 3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(platform: Platform, site: Site) -> int:
+    """Load the site without any disturbance, and keep the rows; return their number."""
+    summary = platform.load("jira", "--mode", "full")
+    assert summary.state == "completed"
+    platform.execute(
+        f"DROP TABLE IF EXISTS expected; CREATE TABLE expected AS SELECT {_DATA} FROM events"
+    )
+    [(count,)] = platform.rows("SELECT count(*) FROM expected")
+    assert count == summary.rows.inserted == truth(site).events
+    return int(count)
+
+
+@pytest.fixture
+def empty(platform: Platform, undisturbed: int) -> int:
+    platform.execute("TRUNCATE events")
+    return undisturbed
+
+
+def disturbed(platform: Platform, disturb: Callable[[], None]) -> BatchSummary:
+    """Load the site, disturbing it each time some more of it is loaded."""
+    with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
+        for _ in range(_INTERRUPTIONS):
+            loaded = inserted(platform)
+            wait_until_more(platform, loaded)
+            assert command.poll() is None, "the run was over before it could be disturbed"
+            disturb()
+        answer, errors = command.communicate(timeout=120)
+    assert command.returncode == 0, errors
+    return BatchSummary.model_validate(json.loads(answer))
+
+
+def inserted(platform: Platform) -> int:
+    [(count,)] = platform.rows("SELECT count(*) FROM events")
+    return int(count)
+
+
+def wait_until_more(platform: Platform, than: int) -> None:
+    deadline = monotonic() + 60
+    while inserted(platform) <= than:
+        assert monotonic() < deadline, f"nothing was loaded beyond {than} rows"
+
+
+def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:
+    assert summary.state == "completed"
+    assert summary.rows.inserted == expected
+    assert inserted(platform) == expected
+    for first, second in (("events", "expected"), ("expected", "events")):
+        [(different,)] = platform.rows(
+            f"SELECT count(*) FROM (SELECT {_DATA} FROM {first} "
+            f"EXCEPT ALL SELECT {_DATA} FROM {second}) AS difference"
+        )
+        assert different == 0
+
+
+def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:
+    def kill() -> None:
+        platform.kill("worker")
+        platform.start_service("worker")
+
+    summary = disturbed(platform, kill)
+    assert_same_rows(platform, summary, empty)
+    [(runs,)] = platform.rows(
+        "SELECT count(DISTINCT (p.batch_id, p.seq, p.page)) - count(*) FROM etl_pages p"
+    )
+    assert runs == 0
+
+
+def test_postgresql_stopped_and_started_three_times(platform: Platform, empty: int) -> None:
+    def restart() -> None:
+        platform.postgres.end()
+        platform.postgres.start(platform.stop)
+
+    assert_same_rows(platform, disturbed(platform, restart), empty)
+
+
+def test_temporal_stopped_and_started_three_times(platform: Platform, empty: int) -> None:
+    def restart() -> None:
+        platform.temporal.end()
+        platform.temporal.start(lambda _line: None)
+        platform.temporal.wait(platform.stop)
+
+    assert_same_rows(platform, disturbed(platform, restart), empty)
+
+
+def test_a_worker_told_to_end_stops_at_a_page_boundary(platform: Platform, empty: int) -> None:
+    def replace() -> None:
+        platform.services["worker"].end()
+        platform.start_service("worker")
+
+    assert_same_rows(platform, disturbed(platform, replace), empty)

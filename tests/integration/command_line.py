@@ -1,0 +1,93 @@
+"""`etl` as a process of its own, beside services that run in the tests' process."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.integration.flows.services import Services
+
+_WITHIN_SECONDS = 60
+_PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """What it printed as one JSON document."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Runs `etl` with the settings that lead to the services, and the source of numbers."""
+
+    services: Services
+    folder: Path
+    url: str
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def having(self, **settings: str) -> "CommandLine":
+        return CommandLine(self.services, self.folder, self.url, settings)
+
+    async def __call__(self, *arguments: str) -> Ended:
+        process = await self.start(*arguments)
+        return await finished(process)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-W", "error", "-m", "control.cli", *arguments),
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        address = self.services.client.service_client.config.target_host
+        found = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "PYTHONPATH": os.pathsep.join([str(_PROJECT), str(self.folder)]),
+            "TEMPORAL_ADDRESS": address,
+            "TEMPORAL_QUEUE": self.services.queue,
+            "TEMPORAL_ETL_QUEUE": f"{self.services.queue}-etl",
+            "DATABASE_URL": self.url,
+            "WPE_DB_SCHEMA": self.services.warehouse.schema,
+            "ETL_DATA_DIR": str(self.folder / "data"),
+            "LC_ALL": "C.UTF-8",
+        }
+        return {name: value for name, value in {**found, **self.settings}.items() if value}
+
+
+async def finished(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for a command's end, and end it where that takes too long."""
+    try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            out, err = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def publish_numbers(folder: Path) -> None:
+    """Let a process that has `folder` on its path find the source of numbers, as a wheel would."""
+    wheel = folder / "numbers_source-1.0.dist-info"
+    wheel.mkdir()
+    (wheel / "METADATA").write_text("Metadata-Version: 2.1\nName: numbers-source\nVersion: 1.0\n")
+    (wheel / "entry_points.txt").write_text(
+        "[temporaletl.sources]\nnumbers = tests.integration.flows.numbers\n"
+    )

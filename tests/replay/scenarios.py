@@ -1,0 +1,177 @@
+"""What the recorded histories show: one run of a batch each, on real servers."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio.client import WorkflowHandle
+
+from temporaletl import names
+from temporaletl.messages import BatchSummary, QueuerInput
+from tests.integration.flows.numbers import outages
+from tests.integration.flows.services import Services
+from tests.waiting import until
+
+QUEUER, DISPATCH, ETL = names.QUEUER_FLOW, names.DISPATCH_FLOW, names.ETL_FLOW
+OUTAGE = "recorded"
+
+type Batch = WorkflowHandle[Any, BatchSummary]
+
+
+async def _nothing(_services: Services, _batch: Batch) -> None: ...
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A batch of numbers, what is done to it while it runs, and whose histories are kept."""
+
+    name: str
+    params: Mapping[str, Any]
+    keeps: tuple[str, ...] = (QUEUER, DISPATCH, ETL)
+    act: Callable[[Services, Batch], Awaitable[None]] = _nothing
+    mode: str = "full"
+    attempts: int = 5
+    #: Settings of the worker.
+    worker: Mapping[str, float] = field(default_factory=dict)
+    #: The bounds that the workflows had when they were recorded, where not their own.
+    bounds: Mapping[str, int] = field(default_factory=dict)
+
+
+def _signals(*signals: str) -> Callable[[Services, Batch], Awaitable[None]]:
+    async def act(services: Services, batch: Batch) -> None:
+        await until(lambda: _pages(services) > 0)
+        for signal in signals:
+            await batch.signal(signal)
+            if signal == names.PAUSE:
+                await until(lambda: _is_quiet(services))
+
+    return act
+
+
+async def _cancel_from_outside(services: Services, batch: Batch) -> None:
+    await until(lambda: _pages(services) > 0)
+    await batch.cancel()
+
+
+async def _cancel_the_planning(_services: Services, batch: Batch) -> None:
+    await until(lambda: _plans(batch))
+    await batch.signal(names.CANCEL)
+
+
+async def _cancel_the_planning_from_outside(_services: Services, batch: Batch) -> None:
+    await until(lambda: _plans(batch))
+    await batch.cancel()
+
+
+async def _pause_the_planning(_services: Services, batch: Batch) -> None:
+    await until(lambda: _plans(batch))
+    await batch.signal(names.PAUSE)
+
+    async def planned() -> bool:
+        return (await batch.query(names.STATUS))["jobs"] is not None
+
+    await until(planned)
+    await batch.signal(names.RESUME)
+
+
+async def _pause_in_an_outage(services: Services, batch: Batch) -> None:
+    outages.add(OUTAGE)
+    try:
+        await until(lambda: _waits_for_its_next_attempt(services))
+        await batch.signal(names.PAUSE)
+        await until(lambda: _is_quiet(services))
+    finally:
+        outages.discard(OUTAGE)
+    await batch.signal(names.RESUME)
+
+
+def _pages(services: Services) -> int:
+    [(pages,)] = services.rows("SELECT coalesce(sum(pages), 0)::int FROM etl_jobs")
+    return int(pages)
+
+
+async def _plans(batch: Batch) -> bool:
+    pending = (await batch.describe()).raw_description.pending_activities
+    return any(one.activity_type.name == names.EXPAND_JOBS for one in pending)
+
+
+async def _pending(services: Services) -> list[Any]:
+    found = services.rows("SELECT job_id FROM etl_jobs WHERE state = 'running' LIMIT 1")
+    if not found:
+        return []
+    job = services.client.get_workflow_handle(names.job_workflow_id(str(found[0][0])))
+    return list((await job.describe()).raw_description.pending_activities)
+
+
+async def _is_quiet(services: Services) -> bool:
+    return not await _pending(services)
+
+
+async def _waits_for_its_next_attempt(services: Services) -> bool:
+    return any(one.attempt > 1 for one in await _pending(services))
+
+
+def request(scenario: Scenario) -> QueuerInput:
+    return QueuerInput.model_validate(
+        {"source": "numbers", "mode": scenario.mode, "params": scenario.params}
+    )
+
+
+_SLOW = {"jobs": 1, "pages": 40, "size": 5, "page_seconds": 0.05}
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("completed", {"jobs": 2, "pages": 3, "size": 5}, mode="incremental"),
+        Scenario("failed-job", {"jobs": 3, "size": 5, "poisoned": 1}),
+        Scenario("planning-failure", {"jobs": -1}, keeps=(QUEUER,)),
+        Scenario("paused-and-resumed", _SLOW, act=_signals(names.PAUSE, names.RESUME)),
+        Scenario("cancelled-by-signal", _SLOW, act=_signals(names.CANCEL)),
+        Scenario("cancelled-from-outside", _SLOW, act=_cancel_from_outside),
+        Scenario(
+            "paused-while-planning",
+            {"jobs": 5, "plan_seconds": 0.1},
+            keeps=(QUEUER, DISPATCH),
+            act=_pause_the_planning,
+        ),
+        Scenario(
+            "cancelled-while-planning",
+            {"jobs": 500, "plan_seconds": 0.1},
+            keeps=(QUEUER,),
+            act=_cancel_the_planning,
+        ),
+        Scenario(
+            "cancelled-from-outside-while-planning",
+            {"jobs": 500, "plan_seconds": 0.1},
+            keeps=(QUEUER,),
+            act=_cancel_the_planning_from_outside,
+        ),
+        Scenario(
+            "continued-dispatching",
+            {"jobs": 7, "size": 1},
+            keeps=(QUEUER, DISPATCH),
+            bounds={"queuer.dispatch.JOBS_PER_RUN": 3},
+        ),
+        Scenario(
+            "several-dispatchers",
+            {"jobs": 6, "size": 1},
+            keeps=(QUEUER, DISPATCH),
+            bounds={"queuer.flow._JOBS_PER_DISPATCHER": 2},
+        ),
+        Scenario(
+            "continued-segments",
+            {"jobs": 1, "pages": 5, "size": 2, "page_seconds": 0.02},
+            keeps=(DISPATCH, ETL),
+            worker={"segment_seconds": 0.001, "rows_per_page": 1},
+            bounds={"worker.flow.SEGMENTS_PER_RUN": 2},
+        ),
+        Scenario("retried-segment", {"jobs": 1, "pages": 6, "flaky_page": 3}, keeps=(ETL,)),
+        Scenario(
+            "paused-in-an-outage",
+            {"jobs": 1, "outage": OUTAGE},
+            keeps=(ETL,),
+            act=_pause_in_an_outage,
+            attempts=1_000,
+        ),
+    )
+}

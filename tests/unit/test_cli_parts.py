@@ -1,0 +1,169 @@
+"""Values the command line reads, and how it shows things."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState
+
+from control.commands.arguments import read_moment, read_params
+from control.following import explain, is_misconfiguration
+from control.output import count, show_span, show_window
+from control.progress import Rate, rows_line
+from control.schedules import due_times, show_ranges
+from queuer.schedule import calendar, parse_ranges
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import RowCounts, Window
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2025-01-31", datetime(2025, 1, 31, tzinfo=UTC)),
+        ("2025-01-31T06:30", datetime(2025, 1, 31, 6, 30, tzinfo=UTC)),
+        ("2025-01-31 06:30:15", datetime(2025, 1, 31, 6, 30, 15, tzinfo=UTC)),
+        ("2025-01-31T06:30Z", datetime(2025, 1, 31, 6, 30, tzinfo=UTC)),
+        ("2025-01-31T06:30+02:00", datetime(2025, 1, 31, 4, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
+    read = read_moment(text, "--from")
+    assert read == moment
+    assert read is not None
+    assert read.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "today", "31.01.2025", "2025-02-30", "0001-01-01T00:00+14:00"]
+)
+def test_a_bad_moment_is_named_with_its_option(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--to .* is no ISO date") as told:
+        read_moment(text, "--to")
+    assert repr(text) in str(told.value)
+
+
+def test_parameters_are_json() -> None:
+    texts = ["size=3", 'jql="project = X"', "flags=[true, null]", 'deep={"a": "b=c"}']
+    assert read_params(texts) == {
+        "size": 3,
+        "jql": "project = X",
+        "flags": [True, None],
+        "deep": {"a": "b=c"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (61, "1 min 1 s"), (7_260, "2 h 1 min")],
+)
+def test_spans_are_shown_as_people_say_them(seconds: float, shown: str) -> None:
+    assert show_span(seconds) == shown
+
+
+def test_counts_and_windows_are_words() -> None:
+    assert [count(0, "job"), count(1, "job"), count(1_234, "job")] == [
+        "0 jobs",
+        "1 job",
+        "1,234 jobs",
+    ]
+    start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC)
+    assert show_window(Window(end=end)) == "the beginning to 2025-02-01 00:00:00Z"
+    assert show_window(Window(start=start)) == "2025-01-01 00:00:00Z to now"
+
+
+def test_outcomes_without_rows_are_left_out() -> None:
+    assert rows_line(RowCounts()) == "no rows yet"
+    assert rows_line(RowCounts(inserted=1_200, rejected=3), 450.4) == (
+        "1,200 inserted, 3 rejected, 450 rows/s"
+    )
+
+
+def test_the_rate_counts_from_the_first_row_on() -> None:
+    rate = Rate()
+    assert rate.update(0, 0) is None
+    rate.update(0, 30)
+    assert rate.update(100, 31) == 100
+    assert rate.update(300, 32) == 150
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("ConfigurationError", True),
+        ("CredentialsError", True),
+        ("UnknownSourceError", True),
+        ("ServerUnreachableError", True),
+        ("TooManyRejectsError", False),
+        ("SourceUnavailableError", False),
+        ("KeyError", False),
+        ("", False),
+    ],
+)
+def test_errors_of_configuration_are_known_by_their_name(kind: str, expected: bool) -> None:
+    assert is_misconfiguration(kind) is expected
+
+
+def test_the_first_cause_explains_a_failure() -> None:
+    failed = ActivityError(
+        "activity failed",
+        scheduled_event_id=1,
+        started_event_id=2,
+        identity="",
+        activity_type="get_metadata",
+        activity_id="1",
+        retry_state=RetryState.NON_RETRYABLE_FAILURE,
+    )
+    failed.__cause__ = ApplicationError("JIRA_URL is not set", type="ConfigurationError")
+    assert explain(failed) == ("JIRA_URL is not set", "ConfigurationError")
+    assert explain(CancelledError("x")) == ("cancelled from outside", "")
+
+
+@pytest.mark.parametrize(
+    ("day", "hour", "shown"),
+    [("1-5", "3", ("Mon-Fri", "3")), ("*", "*", ("every", "every")), ("6,7", "0-23/6", None)],
+)
+def test_ranges_are_shown_as_they_were_asked_for(
+    day: str, hour: str, shown: tuple[str, str] | None
+) -> None:
+    spec = calendar(day, hour)
+    days = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+    assert (show_ranges(spec.day_of_week, days), show_ranges(spec.hour)) == (
+        shown or ("Sat,Sun", "0-23/6")
+    )
+
+
+def schedule(day: str, hour: str, zone: str = "UTC") -> Schedule:
+    action = ScheduleActionStartWorkflow("QueuerFlow", id="x", task_queue="x")
+    return Schedule(
+        action=action, spec=ScheduleSpec(calendars=[calendar(day, hour)], time_zone_name=zone)
+    )
+
+
+def test_due_runs_are_counted_with_the_first_moment_and_without_the_last() -> None:
+    mondays = schedule("1", "2")
+    first = datetime(2025, 1, 6, 2, tzinfo=UTC)  # a Monday
+    week = timedelta(days=7)
+    assert list(due_times(mondays, first, first + week)) == [first]
+    assert list(due_times(mondays, first, first + 3 * week)) == [
+        first,
+        first + week,
+        first + 2 * week,
+    ]
+    assert list(due_times(mondays, first + timedelta(seconds=1), first + week)) == []
+
+
+def test_due_runs_keep_to_the_schedules_own_clock() -> None:
+    kathmandu = schedule("*", "6", "Asia/Kathmandu")  # 5:45 ahead of UTC
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    due = list(due_times(kathmandu, start, start + timedelta(days=2)))
+    assert due == [start + timedelta(minutes=15), start + timedelta(days=1, minutes=15)]
+
+
+def test_an_endless_span_of_due_runs_is_cut_short() -> None:
+    hourly = schedule("*", "*")
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    assert sum(1 for _ in due_times(hourly, start, start + timedelta(days=9_000))) < 1_100
+
+
+def test_ranges_of_one_number_need_no_end() -> None:
+    assert show_ranges(parse_ranges("3", what="hour", least=0, most=23)) == "3"

@@ -1,0 +1,58 @@
+"""That no skip goes unnoticed: see tests/conftest.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = Path(__file__).parents[1] / "conftest.py"
+
+
+def run_pytest(folder: Path, body: str, *arguments: str, ci: bool) -> tuple[int, str]:
+    """Run one test with our conftest in a session of its own; exit status and output."""
+    shutil.copy(CONFTEST, folder / "conftest.py")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    (folder / "test_it.py").write_text(f"import pytest\n{body}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env=os.environ | {"CI": "true" if ci else "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+SKIPS = "def test_it(): pytest.skip('no Temporal server: none here')"
+SKIPS_MODULE = "pytest.skip('no Trino', allow_module_level=True)"
+NO_RECORDS = "def test_it(): pytest.skip('no recorded data in x')"
+SLOW = "@pytest.mark.slow\ndef test_it(): assert False"
+
+
+def test_a_missing_part_is_named_and_fails_only_in_ci(tmp_path: Path) -> None:
+    for ci, expected in ((True, pytest.ExitCode.TESTS_FAILED), (False, pytest.ExitCode.OK)):
+        status, output = run_pytest(tmp_path, SKIPS, ci=ci)
+        assert status == expected
+        assert "1 skipped: no Temporal server: none here" in output
+
+
+def test_a_module_that_skips_itself_counts_too(tmp_path: Path) -> None:
+    status, output = run_pytest(tmp_path, SKIPS_MODULE, ci=True)
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "1 skipped: no Trino" in output
+
+
+def test_recorded_data_may_be_missing_everywhere(tmp_path: Path) -> None:
+    status, output = run_pytest(tmp_path, NO_RECORDS, ci=True)
+    assert status == 0
+    assert "missing parts" not in output
+
+
+def test_slow_tests_run_on_request(tmp_path: Path) -> None:
+    assert run_pytest(tmp_path, SLOW, ci=False)[0] == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert run_pytest(tmp_path, SLOW, "--slow", ci=False)[0] == pytest.ExitCode.TESTS_FAILED
