@@ -97,7 +97,7 @@ class Run:
     async def until_planned(self, within: timedelta, unattended: Callable[[], None]) -> None:
         """Follow until the jobs are planned, the run has ended, or the time is over.
 
-        `unattended` is called, once, when no queuer takes its tasks.
+        `unattended` is called, once, when no queuer takes its tasks; the time is then halved.
         """
         told = False
         deadline = self.began + within.total_seconds()
@@ -111,6 +111,7 @@ class Run:
                 return
             if self.status is None and not told and not await self.is_attended():
                 told = True
+                deadline -= within.total_seconds() / 2
                 unattended()
             await asyncio.wait({self.ending}, timeout=0.2)
 

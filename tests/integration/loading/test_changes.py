@@ -125,7 +125,9 @@ def test_a_value_that_came_back_is_safe_from_a_job_still_holding_the_one_between
     assert row["updated_at"] == row["loaded_at"]
 
 
-@pytest.mark.parametrize("how", ["ended", "long silent", "other source", "other table"])
+@pytest.mark.parametrize(
+    "how", ["ended", "long silent", "same batch", "other source", "other table"]
+)
 def test_without_such_a_job_unchanged_rows_stay_untouched(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -141,7 +143,9 @@ def test_without_such_a_job_unchanged_rows_stay_untouched(
         warehouse,
         source="launchpad" if how == "other source" else "jira",
         stream="workflows" if how == "other table" else "issues",
+        batch="shared",
     )
+    job = Job(warehouse, batch="shared" if how == "same batch" else None)
     if how == "ended":
         other.end()
     if how == "long silent":
@@ -151,7 +155,7 @@ def test_without_such_a_job_unchanged_rows_stay_untouched(
             other.input.seq,
         )
     before = state_of(warehouse)
-    assert counts(Job(warehouse).load(make_event(1), at=LATER)) == (0, 0, 1, 0)
+    assert counts(job.load(make_event(1), at=LATER)) == (0, 0, 1, 0)
     assert state_of(warehouse) == before
 
 

@@ -12,7 +12,7 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import NOON, Job, counts, execute, fetch, make_event
 
 _DEEP: dict[str, Any] = {}
-for _ in range(5000):
+for _ in range(20_000):
     _DEEP = {"deeper": _DEEP}
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -84,8 +84,8 @@ def test_a_changed_row_that_the_server_refuses_leaves_the_stored_one(
     assert counts(Job(warehouse).load(*changed)) == (0, 17, 0, 3)
     found = fetch(warehouse, "SELECT employee_id, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
     assert found == [{"employee_id": "E1", "n": 3}, {"employee_id": "E2", "n": 17}]
-    (reason,) = {row["reason"] for row in fetch(warehouse, "SELECT reason FROM etl_rejects")}
-    assert "known" in reason
+    for row in fetch(warehouse, "SELECT reason FROM etl_rejects"):
+        assert "known" in row["reason"]
 
 
 def test_an_index_that_somebody_added_rejects_its_duplicates(warehouse: Warehouse) -> None:

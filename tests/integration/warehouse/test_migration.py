@@ -121,7 +121,7 @@ def test_a_user_who_may_not_create_the_schema_is_told_what_to_grant(
     ):
         migrate(warehouse)
     assert "\n" not in str(refused.value)
-    assert f"GRANT CREATE ON DATABASE postgres TO {clerk}" in str(refused.value)
+    assert f"GRANT CREATE ON DATABASE warehouse TO {clerk}" in str(refused.value)
 
 
 def test_a_user_who_may_not_create_in_the_schema_is_told_what_to_grant(
