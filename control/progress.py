@@ -157,14 +157,14 @@ class _Bar:
             total=snapshot.planned,
             completed=snapshot.done,
         )
-        below = Text(overflow="ellipsis", no_wrap=True)
+        lines = []
         if snapshot.rows is not None:
-            below.append(rows_line(snapshot.rows, rate), style="dim")
+            lines.append(Text(rows_line(snapshot.rows, rate), style="dim"))
         if snapshot.failed:
-            below.append(f"  {count(snapshot.failed, 'job')} failed", style="bold red")
+            lines.append(Text(f"{count(snapshot.failed, 'job')} failed", style="bold red"))
         if snapshot.trouble:
-            below.append(f"\nwaiting: {snapshot.trouble}", style="yellow")
-        self._below = below
+            lines.append(Text(f"waiting: {snapshot.trouble}", style="yellow"))
+        self._below = Text("\n").join(lines)
 
 
 class _Lines:

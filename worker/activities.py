@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
+import structlog
 from temporalio import activity
 
 from temporaletl import names
@@ -13,6 +15,8 @@ from temporaletl.settings import WorkerSettings
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from worker.segment import SegmentLimits, run_segment
+
+log = structlog.get_logger("worker.activities")
 
 
 class ActivityProgress:
@@ -56,6 +60,7 @@ class WorkerActivities:
     @activity.defn(name=names.RUN_SEGMENT)
     async def run_segment(self, job: ETLInput) -> SegmentResult:
         info = activity.info()
+        began = perf_counter()
         progress = ActivityProgress(job.policy.heartbeat_timeout)
         segment = asyncio.create_task(
             run_segment(
@@ -81,6 +86,8 @@ class WorkerActivities:
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
+            seconds = round(perf_counter() - began, 4)
+            log.info("segment_ended", job_id=job.job_id, seconds=seconds)
 
     @activity.defn(name=names.END_JOB)
     async def end_job(self, ended: EndJobRequest) -> JobProgress:

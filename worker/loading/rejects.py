@@ -63,11 +63,8 @@ def _refuse(constant: str) -> Any:
 def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return storable_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Decimal):
-        fits = value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT
-        return value if fits else str(value)
+    if isinstance(value, float | Decimal):
+        return value if _fits(value) else str(value)
     if depth > _MOST_NESTED and isinstance(value, dict | list | tuple):
         return storable_text(_described(value))
     if isinstance(value, dict):
@@ -75,6 +72,12 @@ def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_storable(v, depth + 1) for v in value]
     return value
+
+
+def _fits(number: float | Decimal) -> bool:
+    if isinstance(number, Decimal):
+        return number.is_finite() and abs(number.adjusted()) <= _LARGEST_EXPONENT
+    return math.isfinite(number)
 
 
 # Parameters as arrays: one plan, however many rejects.

@@ -108,7 +108,7 @@ _RELATION = """
 _PARTITION = """
     SELECT c.oid, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = %s
-      AND pg_get_expr(c.relpartbound, c.oid) = format('FOR VALUES IN (%%L)', %s::text)
+      AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES IN (' || %s || ')'
 """
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), attnotnull,
@@ -128,6 +128,8 @@ _KEYS = """
 def _inspect(connection: Connection, schema: str, layout: Layout, source: str) -> _Actual:
     root = _relation(connection, schema, layout.table)
     if root is None:
+        if layout.partitioned:
+            _check_place(connection, schema, layout, source)
         return _Actual(root=False, target=None, columns={}, keyed=False, empty=True)
     oid, kind, partitioning = root
     if layout.partitioned:
@@ -136,15 +138,10 @@ def _inspect(connection: Connection, schema: str, layout: Layout, source: str) -
                 f"table {layout.table} is there, but not partitioned by list ({PARTITION_KEY}): "
                 "rename it, so that the platform can create its own"
             )
-        found = connection.execute(_PARTITION, [oid, source]).fetchone()
-        name = _target_name(layout, source)
-        if found is None and _relation(connection, schema, name) is not None:
-            raise SchemaConflictError(
-                f"table {name} is there, but is no partition of {layout.table} for "
-                f"{PARTITION_KEY} {source!r}: rename or attach it"
-            )
-        target = None if found is None else str(found[1])
-        oid = oid if found is None else found[0]
+        found = _partition(connection, oid, source)
+        if found is None:
+            _check_place(connection, schema, layout, source)
+        oid, target = found or (oid, None)
     elif kind not in ("r", "p"):
         raise SchemaConflictError(f"{layout.table} is there, but is no table: rename it")
     else:
@@ -158,8 +155,24 @@ def _inspect(connection: Connection, schema: str, layout: Layout, source: str) -
     return _Actual(True, target, {r[0]: _ActualColumn(*r) for r in rows}, keyed, empty)  # noqa: FBT003
 
 
+def _partition(connection: Connection, parent: int, source: str) -> tuple[int, str] | None:
+    # As PostgreSQL writes a bound: never with E'', whatever is in it.
+    literal = "'{}'".format(source.replace("'", "''"))
+    found = _rows(connection, _PARTITION, parent, literal)
+    return (found[0][0], found[0][1]) if found else None
+
+
+def _check_place(connection: Connection, schema: str, layout: Layout, source: str) -> None:
+    name = _target_name(layout, source)
+    if _relation(connection, schema, name) is not None:
+        raise SchemaConflictError(
+            f"table {name} is there, but is no partition of {layout.table} for "
+            f"{PARTITION_KEY} {source!r}: rename or attach it"
+        )
+
+
 def _rows(connection: Connection, query: Any, *values: object) -> list[tuple[Any, ...]]:
-    return connection.execute(query, values).fetchall()
+    return connection.execute(query, values or None).fetchall()
 
 
 def _relation(connection: Connection, schema: str, name: str) -> tuple[Any, ...] | None:

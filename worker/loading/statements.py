@@ -85,15 +85,18 @@ def statements_for(target: Target) -> Statements:
             for name in ("job_id", "workflow_id", "run_id", "extracted_at")
         ),
     }
+    # Where a statement takes parameters, a percent sign in a name must be doubled.
+    name_parts = (part.replace("%", "%%") for part in (target.schema, target.name))
+    with_parameters = {**parts, "target": sql.Identifier(*name_parts)}
     return Statements(
         copy=copy.format(target.identifier, listed),
         create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
         copy_changed=copy.format(changed, listed),
         update=sql.SQL(_UPDATE).format(**parts),
         clear_changed=sql.SQL("DELETE FROM {}").format(changed),
-        look_up=sql.SQL(_LOOK_UP).format(**parts),
-        lock=sql.SQL(_LOCK).format(**parts),
-        confirm=sql.SQL(_CONFIRM).format(**parts),
+        look_up=sql.SQL(_LOOK_UP).format(**with_parameters),
+        lock=sql.SQL(_LOCK).format(**with_parameters),
+        confirm=sql.SQL(_CONFIRM).format(**with_parameters),
     )
 
 

@@ -68,7 +68,8 @@ class Job:
             )
             connection.execute(
                 "INSERT INTO etl_jobs (batch_id, seq, job_id, source, stream, input, state,"
-                " started_at, touched_at) VALUES (%s, %s, %s, %s, %s, '{}', 'running', now(), now())",
+                " started_at, touched_at) "
+                "VALUES (%s, %s, %s, %s, %s, '{}', 'running', now(), now())",
                 [batch, seq, self.input.job_id, source, stream],
             )
         self.lineage = Lineage(self.input, f"wf-{seq}", f"run-{seq}", version, f"{version}.0")
