@@ -81,7 +81,7 @@ async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
 
 async def _ask(source: str, planner: Planner, stream: str) -> str:
     """Plan a day of the stream and read the first page of its first job."""
-    end = datetime.now(UTC) - planner.lag
+    end = datetime.now(UTC) - planner.lag()
     request = QueuerInput(
         source=source, mode="backfill", streams=(stream,), date_start=end - _SPAN, date_end=end
     )

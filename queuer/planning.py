@@ -104,7 +104,7 @@ def window_of(
     Raises:
         ConfigurationError: a backfill without an end begins where there is nothing yet.
     """
-    end = nominal - planner.lag
+    end = nominal - planner.lag()
     if request.mode == "backfill":
         end = request.date_end or end
         if request.date_start is not None and end <= request.date_start:

@@ -127,6 +127,8 @@ class Quickstart:
                 "JIRA_URL": jira.url,
                 "JIRA_EMAIL": "you@example.com",
                 "JIRA_API_TOKEN": "made-up",
+                # This server lists an execution as soon as it closes.
+                "SOURCE_TEMPORAL_LAG_SECONDS": "0",
             }
             stack = Stack(
                 StackOptions(data=self._folder, fresh=True, environment=environment),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -108,6 +109,8 @@ def make_worker(
         activities=service.activities(warehouse, temporal),
         interceptors=[RecoveryInterceptor()],
         workflow_runner=workflow_runner(),
+        # Left to itself, the SDK reads every imported module to hash them: two seconds a start.
+        build_id=f"temporaletl-{version('temporaletl')}",
         max_concurrent_workflow_tasks=temporal.max_concurrent_workflows,
         max_concurrent_activities=temporal.max_concurrent_activities,
         graceful_shutdown_timeout=service.graceful_shutdown,

@@ -159,7 +159,7 @@ class Planner:
     #: How far an incremental window reaches back behind the watermark, for late arrivals.
     overlap: timedelta
     #: How far a window's end stays behind now, for what the source lists late.
-    lag: timedelta
+    lag: Callable[[], timedelta]
     #: Builds and checks the source's settings; raises ConfigurationError.
     settings: Callable[[], Any] | None
 
@@ -188,16 +188,18 @@ def params_method(
     *,
     streams: Sequence[str],
     overlap: timedelta = timedelta(minutes=5),
-    lag: timedelta = timedelta(seconds=30),
+    lag: timedelta | Callable[[], timedelta] = timedelta(seconds=30),
     settings: Callable[[], Any] | None = None,
 ) -> Callable[[F], F]:
     """Register `describe(plan)`, plain or async: what the backlog is.
 
     What it returns goes, unseen by the platform, to the source's transform inputs method.
+    A lag that depends on the source's settings is a function, called when a batch is planned.
     """
+    lag_now = lag if callable(lag) else lambda: lag
 
     def register(function: F) -> F:
-        planner = Planner(function, tuple(streams), overlap, lag, settings)
+        planner = Planner(function, tuple(streams), overlap, lag_now, settings)
         planners.register(source, planner, place=_place(function))
         return function
 

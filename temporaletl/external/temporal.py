@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import NoDecode
 from temporalio.api.workflowservice.v1 import (
@@ -79,6 +79,11 @@ class SourceTemporalSettings(Settings):
         5,
         validation_alias="SOURCE_TEMPORAL_REQUESTS_PER_SECOND",
         description="how often one process may ask; servers allow ten a second for everyone",
+    )
+    lag_seconds: NonNegativeFloat = Field(
+        10,
+        validation_alias="SOURCE_TEMPORAL_LAG_SECONDS",
+        description="how far windows end behind now, as executions are listed late",
     )
 
 

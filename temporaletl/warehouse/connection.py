@@ -85,6 +85,9 @@ class Warehouse:
         )
 
     def _configure(self, connection: Connection) -> None:
+        # A plan made while a table was small must not serve when it has grown: a look-up of
+        # 20,000 keys that takes 50 ms then took ten seconds.
+        connection.prepare_threshold = None
         connection.execute("SELECT set_config('search_path', %s, false)", [_quoted(self.schema)])
         connection.execute("SET timezone TO 'UTC'")
         connection.commit()

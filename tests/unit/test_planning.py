@@ -42,7 +42,9 @@ def planner(
     describe: Callable[[Plan], Any] = lambda _plan: None,
     settings: Callable[[], Any] | None = None,
 ) -> Planner:
-    return Planner(describe, ("orders", "refunds"), overlap=HOUR, lag=MINUTE, settings=settings)
+    return Planner(
+        describe, ("orders", "refunds"), overlap=HOUR, lag=lambda: MINUTE, settings=settings
+    )
 
 
 @pytest.fixture

@@ -274,4 +274,4 @@ def test_an_unknown_person_keeps_the_sources_id() -> None:
 def test_a_source_looks_back_and_stays_behind_a_little_unless_it_says_otherwise() -> None:
     params_method("shop", streams=("orders",))(no_pages)
     planner = strategies.planners.get("shop")
-    assert timedelta(0) < planner.lag < planner.overlap
+    assert timedelta(0) < planner.lag() < planner.overlap

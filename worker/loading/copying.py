@@ -97,11 +97,15 @@ _ELEMENT_OIDS = {
 
 def array(kind: str, pieces: Sequence[bytes]) -> PackedArray:
     """An array of elements that carry their lengths."""
-    # One dimension, no nulls, the element's type, so many elements, the first is number 1.
-    head = (1, 0, _ELEMENT_OIDS[kind], len(pieces), 1)
-    return PackedArray(b"".join(chain((n.to_bytes(4) for n in head), pieces)))
+    return PackedArray(b"".join(chain((_array_head(kind, len(pieces)),), pieces)))
 
 
 def hash_array(hashes: Sequence[bytes]) -> PackedArray:
+    """An array of hashes, which do not carry their lengths."""
     length = (8).to_bytes(4)
-    return array("bigint", [length + one for one in hashes])
+    return PackedArray(length.join(chain((_array_head("bigint", len(hashes)),), hashes)))
+
+
+def _array_head(kind: str, count: int) -> bytes:
+    # One dimension, no nulls, the elements' type, so many of them, the first is number 1.
+    return b"".join(n.to_bytes(4) for n in (1, 0, _ELEMENT_OIDS[kind], count, 1))

@@ -153,10 +153,12 @@ def timestamp(values: Sequence[datetime]) -> tuple[Pieces, ...]:
 def event_times(values: Sequence[datetime], names: Sequence[str]) -> tuple[Pieces, ...]:
     """An event's time in UTC, the Monday of its local week, and its local time."""
     since = [value - _EPOCH for value in values]
-    seconds = [d.days * 86_400 + d.seconds for d in since]
+    days = [d.days for d in since]
+    seconds = [d.seconds for d in since]
     fractions = [d.microseconds for d in since]
-    clocks, weeks = zones.local_times(seconds, names)
-    moments = list(map(add, map(mul, seconds, repeat(1_000_000)), fractions))
+    clocks, weeks = zones.local_times(days, seconds, names)
+    whole = map(add, map(mul, days, repeat(86_400)), seconds)
+    moments = list(map(add, map(mul, whole, repeat(1_000_000)), fractions))
     local = (
         moments
         if clocks is None

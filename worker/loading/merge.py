@@ -50,7 +50,7 @@ _ROW_FAULTS = (
 # Each further round has waited for another loader that inserted one of our keys meanwhile.
 _MOST_ROUNDS = 50
 # The server looks these up in about the time that the next ones take to be packed.
-_ROWS_PER_LOOK_UP = 2_500
+_ROWS_PER_LOOK_UP = 1_200
 
 
 @dataclass(slots=True)

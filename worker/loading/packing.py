@@ -5,9 +5,9 @@ The hash is xxh3, 64 bits, over the packed data columns, seeded with that of the
 the lineage. Equal hashes mean equal rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, compress, islice, pairwise, repeat
-from operator import attrgetter
+from operator import attrgetter, eq
 from reprlib import Repr
 from typing import Any
 
@@ -51,14 +51,13 @@ class Packed:
     def _in_order(self, rows: Sequence[Row]) -> tuple[Sequence[Row], bool]:
         key = attrgetter(*self.layout.own_key)
         try:
-            # Stable: of rows with one key the last stays the last.
-            return sorted(rows, key=key), len(set(map(key, rows))) < len(rows)
+            return _sorted(rows, key)
         except TypeError:
             good = [row for row in rows if self._key_fault(row) is None]
             for row in rows:
                 if (fault := self._key_fault(row)) is not None:
                     self.rejects.append(rejected(self.layout, row, fault))
-            return sorted(good, key=key), len(set(map(key, good))) < len(good)
+            return _sorted(good, key)
 
     def _key_fault(self, row: Row) -> str | None:
         for part in self.layout.parts[: len(self.layout.own_key)]:
@@ -129,6 +128,13 @@ class Packed:
             except Exception as error:  # noqa: BLE001 - values of any kind may raise anything
                 return _explain(part, values, error)
         return None
+
+
+def _sorted(rows: Sequence[Row], key: Callable[[Row], Any]) -> tuple[Sequence[Row], bool]:
+    """The rows by key, of equal ones the last still last, and whether there are equal ones."""
+    ordered = sorted(rows, key=key)
+    keys = list(map(key, ordered))
+    return ordered, any(map(eq, keys, islice(keys, 1, None)))
 
 
 def _explain(part: Part, values: Sequence[Any], error: Exception) -> str:

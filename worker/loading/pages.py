@@ -65,9 +65,11 @@ class PageLoad:
     extracted_at: datetime
 
 
-# The look-up must go through the key's index, whatever stale statistics say.
+# The look-up must go through the key's index, whatever statistics say. A table that was just
+# filled has none, and the planner then likes to read it whole for every key.
 _SETTINGS = """
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL enable_material TO off; SET LOCAL random_page_cost TO 1;
     SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
     SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off;
     SET LOCAL jit TO off

@@ -36,10 +36,13 @@ _UPDATE = """
     UPDATE {target} AS t SET {changes} FROM {changed} AS s
     WHERE {same} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
 """
+# LIMIT keeps the planner from turning the look-ups into one join over the whole table.
 _LOOK_UP = """
     SELECT array_agg(i.position - 1) FILTER (WHERE t.{key} IS NULL),
            array_agg(i.position - 1) FILTER (WHERE t.{key} IS NOT NULL)
-    FROM {asked} LEFT JOIN {target} AS t ON {match}
+    FROM {asked} LEFT JOIN LATERAL (
+        SELECT t.{key}, t.{hash} FROM {target} AS t WHERE {match} LIMIT 1
+    ) AS t ON true
     WHERE t.{key} IS NULL OR t.{hash} IS DISTINCT FROM i.hash
 """
 _LOCK = """

@@ -1,21 +1,21 @@
-"""Wall clocks: the offsets of named time zones, a block of moments at a time.
+"""Wall clocks of named time zones, a block of moments at a time.
 
-Moments are seconds since 2000-01-01 UTC, the day from which PostgreSQL counts.
+Times count from 2000-01-01, as PostgreSQL's do.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import repeat
-from operator import add, floordiv, getitem
+from operator import add, floordiv, getitem, mul
 from zoneinfo import ZoneInfo
 
 _DAY = 86_400
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
-# The first and the last second that a datetime can hold.
-_FIRST = (date.min.toordinal() - _EPOCH.toordinal()) * _DAY
-_LAST = (date.max.toordinal() - _EPOCH.toordinal() + 1) * _DAY - 1
+# The first and the last day that a datetime can hold.
+_FIRST_DAY = date.min.toordinal() - _EPOCH.toordinal()
+_LAST_DAY = date.max.toordinal() - _EPOCH.toordinal()
 
 # One zone over two hundred years; beyond that the days are worked out again.
 _DAYS_KEPT = 73_000
@@ -41,7 +41,7 @@ class _Offset:
 
     def at(self, moment: int) -> int:
         # At the ends of the calendar zoneinfo overflows; no zone changes in those two days.
-        inside = min(max(moment, _FIRST + 2 * _DAY), _LAST - 2 * _DAY)
+        inside = min(max(moment, (_FIRST_DAY + 2) * _DAY), (_LAST_DAY - 2) * _DAY)
         offset = (_EPOCH + timedelta(seconds=inside)).astimezone(self._zone).utcoffset()
         return 0 if offset is None else offset.days * _DAY + offset.seconds
 
@@ -101,6 +101,8 @@ def _find(name: str) -> tzinfo | None:
 
 class _Mondays(dict[int, int]):
     def __missing__(self, day: int) -> int:
+        if not _FIRST_DAY <= day <= _LAST_DAY:
+            raise OverflowError("the local time lies outside of years 1 to 9999")
         if len(self) >= _DAYS_KEPT:
             self.clear()
         # 2000-01-03 was a Monday.
@@ -113,20 +115,21 @@ _mondays = _Mondays()
 
 
 def local_times(
-    moments: Sequence[int], names: Sequence[str]
+    days: Sequence[int], seconds: Sequence[int], names: Sequence[str]
 ) -> tuple[Sequence[int] | None, list[int]]:
     """The wall clock in each moment's zone, and the Monday of its week.
 
-    Wall clocks are in seconds as moments are, None for those of UTC alone; Mondays in days since
-    2000-01-01. A name is an IANA zone, or a fixed offset such as `+08:00`, `-0330` or `UTC+8`.
+    Moments are days since 2000-01-01 UTC and seconds of the day. Wall clocks are in seconds
+    since 2000-01-01, None for those of UTC alone; Mondays in days. A name is an IANA zone, or
+    a fixed offset such as `+08:00`, `-0330` or `UTC+8`.
 
     Raises:
         UnknownZoneError: one of the names is neither.
         OverflowError: a wall clock lies before year 1 or after year 9999.
     """
     if names.count("UTC") == len(names):
-        return None, _weeks_of(moments)
-    days = map(floordiv, moments, repeat(_DAY))
+        return None, list(map(_mondays.__getitem__, days))
+    moments = list(map(add, map(mul, days, repeat(_DAY)), seconds))
     try:
         offsets = list(map(getitem, map(_zones.__getitem__, names), days))
     except _ChangesError:
@@ -134,10 +137,4 @@ def local_times(
             _zones[name].offset.at(moment) for name, moment in zip(names, moments, strict=True)
         ]
     local = list(map(add, moments, offsets))
-    if min(local) < _FIRST or max(local) > _LAST:
-        raise OverflowError("the local time lies outside of years 1 to 9999")
-    return local, _weeks_of(local)
-
-
-def _weeks_of(local: Iterable[int]) -> list[int]:
-    return list(map(_mondays.__getitem__, map(floordiv, local, repeat(_DAY))))
+    return local, list(map(_mondays.__getitem__, map(floordiv, local, repeat(_DAY))))

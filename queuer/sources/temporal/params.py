@@ -6,7 +6,7 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from temporaletl import ConfigurationError, Plan, Window, params_method
-from temporaletl.external.temporal import source_settings
+from temporaletl.external.temporal import SourceTemporalSettings, source_settings
 
 SOURCE = "temporal"
 STREAM = "workflows"
@@ -38,7 +38,7 @@ class Backlog:
     SOURCE,
     streams=(STREAM,),
     overlap=timedelta(hours=1),
-    lag=timedelta(seconds=10),
+    lag=lambda: timedelta(seconds=SourceTemporalSettings.load().lag_seconds),
     settings=source_settings,
 )
 def describe(plan: Plan) -> Backlog | None:
