@@ -78,7 +78,7 @@ def test_a_bad_hour_is_refused_in_one_line(hour: str) -> None:
 @pytest.fixture
 def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
     known: Registry[Planner] = Registry("params method")
-    planner = Planner(lambda _plan: None, ("orders",), timedelta(0), timedelta(0), None)
+    planner = Planner(lambda _plan: None, ("orders",), timedelta(0), lambda: timedelta(0), None)
     known.register("shop", planner, place="here")
     monkeypatch.setattr(planning, "planners", known)
 

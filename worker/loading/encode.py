@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import repeat
-from operator import add, mul
+from operator import add
 from typing import Any
 
 import msgspec
@@ -150,22 +150,32 @@ def timestamp(values: Sequence[datetime]) -> tuple[Pieces, ...]:
     return (list(map(_pack_int8, repeat(8), clocks)),)
 
 
+_offsets = zones.Zones()
+_mondays = zones.Mondays()
+
+
 def event_times(values: Sequence[datetime], names: Sequence[str]) -> tuple[Pieces, ...]:
     """An event's time in UTC, the Monday of its local week, and its local time."""
-    since = [value - _EPOCH for value in values]
-    days = [d.days for d in since]
-    seconds = [d.seconds for d in since]
-    fractions = [d.microseconds for d in since]
-    clocks, weeks = zones.local_times(days, seconds, names)
-    whole = map(add, map(mul, days, repeat(86_400)), seconds)
-    moments = list(map(add, map(mul, whole, repeat(1_000_000)), fractions))
-    local = (
-        moments
-        if clocks is None
-        else list(map(add, map(mul, clocks, repeat(1_000_000)), fractions))
-    )
-    packed = map(_pack_moment_week_local, repeat(8), moments, repeat(4), weeks, repeat(8), local)
-    return (list(packed),)
+    pieces = []
+    for value, name in zip(values, names, strict=True):
+        since = value - _EPOCH
+        day, fraction = since.days, since.microseconds
+        second = day * 86_400 + since.seconds
+        try:
+            clock = second + _offsets[name][day]
+        except zones.ChangesError:
+            clock = second + _offsets[name].at(second)
+        pieces.append(
+            _pack_moment_week_local(
+                8,
+                second * 1_000_000 + fraction,
+                4,
+                _mondays[clock // 86_400],
+                8,
+                clock * 1_000_000 + fraction,
+            )
+        )
+    return (pieces,)
 
 
 # Base 10,000 digits, after PostgreSQL's numeric_send: digits, weight, sign, scale.

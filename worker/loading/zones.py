@@ -1,13 +1,10 @@
-"""Wall clocks of named time zones, a block of moments at a time.
+"""Wall clocks: the offsets of named time zones, and the weeks of days.
 
-Times count from 2000-01-01, as PostgreSQL's do.
+Days and seconds count from 2000-01-01, as PostgreSQL's times do.
 """
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from itertools import repeat
-from operator import add, floordiv, getitem, mul
 from zoneinfo import ZoneInfo
 
 _DAY = 86_400
@@ -29,49 +26,52 @@ class UnknownZoneError(ValueError):
     """No such time zone."""
 
 
-class _ChangesError(Exception):
+class ChangesError(Exception):
     """The offset changes on that day."""
 
 
-class _Offset:
-    """A zone's offset in seconds."""
+class Offsets(dict[int, int]):
+    """A zone's offset in seconds by UTC day, worked out for each day that occurs.
+
+    Raises:
+        ChangesError: the offset changes on that day; `at` knows it by the second.
+    """
 
     def __init__(self, zone: tzinfo) -> None:
+        super().__init__()
         self._zone = zone
 
-    def at(self, moment: int) -> int:
-        # At the ends of the calendar zoneinfo overflows; no zone changes in those two days.
-        inside = min(max(moment, (_FIRST_DAY + 2) * _DAY), (_LAST_DAY - 2) * _DAY)
-        offset = (_EPOCH + timedelta(seconds=inside)).astimezone(self._zone).utcoffset()
-        return 0 if offset is None else offset.days * _DAY + offset.seconds
-
-
-class _Days(dict[int, int]):
-    """A zone's offset by UTC day, worked out for each day that occurs."""
-
-    def __init__(self, offset: _Offset) -> None:
-        super().__init__()
-        self.offset = offset
-
     def __missing__(self, day: int) -> int:
-        first, last = self.offset.at(day * _DAY), self.offset.at((day + 1) * _DAY - 1)
+        first, last = self.at(day * _DAY), self.at((day + 1) * _DAY - 1)
         # No zone in the IANA data changes twice within three days, so that equal offsets at
         # both ends of a day hold in between.
         if first != last:
-            raise _ChangesError
+            raise ChangesError
         if len(self) >= _DAYS_KEPT:
             self.clear()
         self[day] = first
         return first
 
+    def at(self, second: int) -> int:
+        # At the ends of the calendar zoneinfo overflows; no zone changes in those two days.
+        inside = min(max(second, (_FIRST_DAY + 2) * _DAY), (_LAST_DAY - 2) * _DAY)
+        offset = (_EPOCH + timedelta(seconds=inside)).astimezone(self._zone).utcoffset()
+        return 0 if offset is None else offset.days * _DAY + offset.seconds
 
-class _Zones(dict[str, _Days]):
+
+class Zones(dict[str, Offsets]):
+    """Offsets by the zone's name: an IANA zone, or a fixed offset as `+08:00`, `-0330`, `UTC+8`.
+
+    Raises:
+        UnknownZoneError: the name is neither.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         # Looking for a file that is not there takes long, and a source may repeat itself.
         self._unknown: set[str] = set()
 
-    def __missing__(self, name: str) -> _Days:
+    def __missing__(self, name: str) -> Offsets:
         zone = None if name in self._unknown else _find(name)
         if zone is None:
             if len(self._unknown) >= _ZONES_KEPT:
@@ -80,8 +80,8 @@ class _Zones(dict[str, _Days]):
             raise UnknownZoneError(f"unknown time zone {name!r:.100}")
         if len(self) >= _ZONES_KEPT:
             self.clear()
-        self[name] = days = _Days(_Offset(zone))
-        return days
+        self[name] = offsets = Offsets(zone)
+        return offsets
 
 
 def _find(name: str) -> tzinfo | None:
@@ -99,7 +99,13 @@ def _find(name: str) -> tzinfo | None:
         return None
 
 
-class _Mondays(dict[int, int]):
+class Mondays(dict[int, int]):
+    """The Monday of a day's week.
+
+    Raises:
+        OverflowError: the day lies before year 1 or after year 9999.
+    """
+
     def __missing__(self, day: int) -> int:
         if not _FIRST_DAY <= day <= _LAST_DAY:
             raise OverflowError("the local time lies outside of years 1 to 9999")
@@ -108,33 +114,3 @@ class _Mondays(dict[int, int]):
         # 2000-01-03 was a Monday.
         self[day] = monday = day - (day - 2) % 7
         return monday
-
-
-_zones = _Zones()
-_mondays = _Mondays()
-
-
-def local_times(
-    days: Sequence[int], seconds: Sequence[int], names: Sequence[str]
-) -> tuple[Sequence[int] | None, list[int]]:
-    """The wall clock in each moment's zone, and the Monday of its week.
-
-    Moments are days since 2000-01-01 UTC and seconds of the day. Wall clocks are in seconds
-    since 2000-01-01, None for those of UTC alone; Mondays in days. A name is an IANA zone, or
-    a fixed offset such as `+08:00`, `-0330` or `UTC+8`.
-
-    Raises:
-        UnknownZoneError: one of the names is neither.
-        OverflowError: a wall clock lies before year 1 or after year 9999.
-    """
-    if names.count("UTC") == len(names):
-        return None, list(map(_mondays.__getitem__, days))
-    moments = list(map(add, map(mul, days, repeat(_DAY)), seconds))
-    try:
-        offsets = list(map(getitem, map(_zones.__getitem__, names), days))
-    except _ChangesError:
-        offsets = [
-            _zones[name].offset.at(moment) for name, moment in zip(names, moments, strict=True)
-        ]
-    local = list(map(add, moments, offsets))
-    return local, list(map(_mondays.__getitem__, map(floordiv, local, repeat(_DAY))))

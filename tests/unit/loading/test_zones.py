@@ -1,16 +1,14 @@
 import random
+import struct
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.loading.zones import UnknownZoneError, local_times
+from worker.loading.encode import event_times
+from worker.loading.zones import UnknownZoneError
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def seconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(seconds=1)
 
 
 def expected(moment: datetime, zone: str) -> tuple[datetime, datetime]:
@@ -19,15 +17,15 @@ def expected(moment: datetime, zone: str) -> tuple[datetime, datetime]:
     return local, datetime.combine(monday, datetime.min.time())
 
 
-def found(moments: list[datetime], zones: list[str]) -> list[tuple[datetime, datetime]]:
-    whole = [seconds(moment) for moment in moments]
-    days, rest = zip(*(divmod(second, 86_400) for second in whole), strict=True)
-    clocks, weeks = local_times(days, rest, zones)
+def found(moments: list[datetime], names: list[str]) -> list[tuple[datetime, datetime]]:
     naive = EPOCH.replace(tzinfo=None)
-    return [
-        (naive + timedelta(seconds=clock), naive + timedelta(days=week))
-        for clock, week in zip(whole if clocks is None else clocks, weeks, strict=True)
-    ]
+    (pieces,) = event_times(moments, names)
+    results = []
+    for moment, piece in zip(moments, pieces, strict=True):
+        _, utc, _, week, _, local = struct.unpack(">iqiiiq", piece)
+        assert EPOCH + timedelta(microseconds=utc) == moment
+        results.append((naive + timedelta(microseconds=local), naive + timedelta(days=week)))
+    return results
 
 
 @pytest.mark.parametrize(
@@ -101,12 +99,12 @@ def test_fixed_offsets_have_many_names(name: str, minutes: int) -> None:
 def test_other_names_are_unknown(name: str) -> None:
     for _ in range(2):
         with pytest.raises(UnknownZoneError, match="unknown time zone"):
-            local_times([0, 0], [0, 0], ["UTC", name])
+            event_times([EPOCH, EPOCH], ["UTC", name])
 
 
 def test_the_ends_of_the_calendar_hold() -> None:
     first = datetime.min.replace(tzinfo=UTC)
-    last = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    last = datetime.max.replace(tzinfo=UTC)
     assert found([first], ["Asia/Tokyo"]) == [expected(first, "Asia/Tokyo")]
     ((local, _),) = found([last], ["America/New_York"])
     assert local == last.replace(tzinfo=None) - timedelta(hours=5)
