@@ -67,7 +67,7 @@ app.command(
         "etl run jira --wait  # what is new since the last run",
         "etl run jira --mode full --wait --json  # everything; one JSON document at the end",
         "etl run jira --from 2025-01-01 --to 2025-02-01  # January again",
-        "etl run temporal --stream workflows --param 'namespace=\"default\"'",
+        "etl run temporal --stream workflows --param 'namespaces=[\"default\"]'",
     ),
 )(runs.run)
 app.command(
