@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from temporaletl.errors import ConfigurationError, RetryableError
@@ -90,7 +91,8 @@ class JobWriter:
         """Enter a block of jobs.
 
         Raises:
-            ConfigurationError: a job's parameters weigh more than `MAX_JOB_BYTES`.
+            ConfigurationError: a job's parameters weigh more than `MAX_JOB_BYTES`, or a job is
+                the same as one before.
             SupersededPlanError: another attempt plans this batch now.
         """
         rows = []
@@ -118,15 +120,21 @@ class JobWriter:
             self.count += 1
         with self._warehouse.connection() as connection:
             self._hold(connection)
-            connection.cursor().executemany(
-                """
-                INSERT INTO etl_jobs
-                    (batch_id, seq, job_id, source, stream, window_start, window_end, input)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb)
-                ON CONFLICT (batch_id, seq) DO NOTHING
-                """,
-                rows,
-            )
+            try:
+                connection.cursor().executemany(
+                    """
+                    INSERT INTO etl_jobs
+                        (batch_id, seq, job_id, source, stream, window_start, window_end, input)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+                    """,
+                    rows,
+                )
+            except UniqueViolation:
+                # They would have one workflow id, and run one after the other or not at all.
+                raise ConfigurationError(
+                    f"source {rows[0][3]!r} plans one job of {self._batch_id} twice: two of its "
+                    "jobs have the same stream, window and parameters"
+                ) from None
 
     def close(self) -> int:
         """Settle the number of jobs, and return it.

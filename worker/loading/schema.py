@@ -71,6 +71,8 @@ def prepare(warehouse: Warehouse, layouts: Sequence[Layout], source: str) -> lis
         name = _target_name(layout, source)
         check_name(name, f"source {source!r}: table {name!r}")
     with warehouse.connection() as connection:
+        # One snapshot: a table that another process creates meanwhile is there or is not.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         targets = [_ready(connection, warehouse.schema, one, source) for one in layouts]
     if None in targets:
         with warehouse.connection() as connection:

@@ -44,7 +44,7 @@ CREATE TABLE etl_jobs (
     PRIMARY KEY (batch_id, seq)
 );
 
-CREATE INDEX etl_jobs_job_id ON etl_jobs (job_id);
+CREATE UNIQUE INDEX etl_jobs_job_id ON etl_jobs (job_id, batch_id);
 CREATE INDEX etl_jobs_running ON etl_jobs (source, stream) WHERE state = 'running';
 
 CREATE TABLE etl_pages (

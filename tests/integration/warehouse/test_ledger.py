@@ -264,3 +264,9 @@ def test_a_batch_without_jobs_ends_as_it_was_told(
 def test_an_unknown_batch_cannot_be_finished(warehouse: Warehouse) -> None:
     with pytest.raises(ConfigurationError, match="shop-1 is not in this ledger"):
         finish(warehouse, make_metadata())
+
+
+def test_one_job_planned_twice_is_refused(warehouse: Warehouse) -> None:
+    metadata = make_metadata()
+    with pytest.raises(ConfigurationError, match="plans one job of shop-1 twice"):
+        plan(warehouse, metadata, [job(metadata, 1), job(metadata, 2), job(metadata, 1)])
