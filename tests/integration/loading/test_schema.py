@@ -13,6 +13,7 @@ from temporaletl.rows import Event, Json, Row
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import Job, counts, execute, fetch, make_event
+from worker.loading import schema
 
 
 class Sale(Row, frozen=True, kw_only=True, gc=False):
@@ -227,3 +228,20 @@ def test_varchar_takes_text_and_refuses_what_is_too_long(warehouse: Warehouse) -
     execute(warehouse, "CREATE TABLE sales (sale_id varchar(3) PRIMARY KEY, amount bigint)")
     progress = Job(warehouse, rows=[Sale]).load(Sale(sale_id="123"), Sale(sale_id="1234"))
     assert counts(progress) == (1, 0, 0, 1)
+
+
+def test_a_partition_that_another_process_creates_meanwhile_is_no_conflict(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, others = schema._check_place, []
+
+    def look_late(*place: Any) -> None:
+        if not others:
+            others.append(Job(warehouse))
+            others[0].loader.prepare()
+        look(*place)
+
+    monkeypatch.setattr(schema, "_check_place", look_late)
+    job = Job(warehouse)
+    job.loader.prepare()
+    assert counts(job.load(make_event())) == (1, 0, 0, 0)
