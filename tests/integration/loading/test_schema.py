@@ -233,7 +233,8 @@ def test_varchar_takes_text_and_refuses_what_is_too_long(warehouse: Warehouse) -
 def test_a_partition_that_another_process_creates_meanwhile_is_no_conflict(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, others = schema._check_place, []
+    look = schema._check_place
+    others: list[Job] = []
 
     def look_late(*place: Any) -> None:
         if not others:
