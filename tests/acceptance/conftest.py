@@ -1,6 +1,5 @@
 """A demo Jira and the platform that loads it, once for all acceptance tests."""
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,7 +8,7 @@ import pytest
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import Site, generate, serve
 from tests.fakes.server import FakeServer
-from tests.integration.temporal_server import temporal_binary
+from tests.integration.temporal_server import require_temporal
 
 #: About 20,000 events.
 ISSUES = 1_000
@@ -29,11 +28,7 @@ def jira(site: Site) -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="session")
 def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    if temporal_binary() is None:
-        reason = "no Temporal server: no `temporal` command on PATH or in the project's cache"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_temporal()
     environment = {
         "JIRA_URL": jira.url,
         "JIRA_EMAIL": "me@example.com",

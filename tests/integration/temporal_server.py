@@ -29,15 +29,20 @@ def temporal_binary() -> Path | None:
     return cached if os.access(cached, os.X_OK) else None
 
 
+def require_temporal() -> Path:
+    """The `temporal` command; where there is none the test is skipped, and in CI fails."""
+    if binary := temporal_binary():
+        return binary
+    reason = "no Temporal server: no `temporal` command on PATH or in the project's cache"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def temporal_server() -> AsyncIterator[TemporalServer]:
     """A server in memory on a free port, stopped when the session ends."""
-    binary = temporal_binary()
-    if binary is None:
-        reason = "no `temporal` command on PATH or in the project's cache"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    binary = require_temporal()
     async with asyncio.timeout(60):
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=str(binary),

@@ -1,0 +1,204 @@
+"""Wrong input of every kind: one clear line on standard error, and exit status 2."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tests.acceptance.platform import ETL, Platform, platform_in
+from tests.fakes.jira import generate, serve
+from tests.integration.temporal_server import require_temporal
+
+pytestmark = pytest.mark.timeout(120)
+
+_NOBODY = "127.0.0.1:1"
+_ROOT = Path(__file__).parents[2]
+
+
+def run(
+    *command: str | Path, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    for text in says:
+        assert text in lines[0]
+    assert "secret" not in done.stderr
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment in which nothing is configured."""
+    foreign = ("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "JIRA_", "ETL_", "SOURCE_")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**own, "ETL_DATA_DIR": str(tmp_path / "none")}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "jria"], ["'jria'", "the sources are jira, temporal"]),
+        (["preview", "jria"], ["'jria'", "the sources are jira, temporal"]),
+        (["run", "jira", "--stream", "tickets"], ["'tickets'", "its streams: issues"]),
+        (["run", "jira", "--from", "yesterday"], ["yesterday"]),
+        (["run", "jira", "--from", "2024-13-01"], ["2024-13-01"]),
+        (
+            ["run", "jira", "--from", "2024-02-01", "--to", "2024-01-01"],
+            ["2024-01-01", "not after", "2024-02-01"],
+        ),
+        (["run", "jira", "--mode", "backfill"], ["--from"]),
+        (["run", "jira", "--mode", "full", "--from", "2024-01-01"], ["dates", "backfill"]),
+        (["run", "jira", "--mode", "sometimes"], ["sometimes"]),
+        (["run", "jira", "--param", "jql"], ["jql"]),
+        (["schedule", "jira", "8"], ["day of week '8'", "0 to 7"]),
+        (["schedule", "jira", "1", "24"], ["hour '24'", "0 to 23"]),
+        (["schedule", "jira", "1", "3", "--timezone", "Mars/Base"], ["Mars/Base"]),
+        (["schedule", "jria"], ["'jria'"]),
+        (["frobnicate"], ["frobnicate"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_word(
+    words: list[str], says: list[str], bare: dict[str, str], tmp_path: Path
+) -> None:
+    assert_refused(run(ETL, *words, environment=bare, folder=tmp_path), *says)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["run", "jira"], ["cancel", "some-run"], ["pause", "some-run"], ["schedules"]],
+    ids=" ".join,
+)
+def test_no_temporal_at_the_address(words: list[str], bare: dict[str, str], tmp_path: Path) -> None:
+    environment = {**bare, "TEMPORAL_ADDRESS": _NOBODY}
+    done = run(ETL, *words, environment=environment, folder=tmp_path)
+    assert_refused(done, f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)", "etl up")
+
+
+def test_no_temporal_for_the_schedule_script(bare: dict[str, str]) -> None:
+    done = run(
+        *(sys.executable, "schedule.py", "jira", "1", "3"),
+        environment={**bare, "TEMPORAL_ADDRESS": _NOBODY},
+        folder=_ROOT / "queuer",
+    )
+    assert_refused(done, _NOBODY)
+
+
+def test_a_port_in_use(bare: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        data = tmp_path / "data"
+        done = run(
+            *(ETL, "up", "--data", data, "--temporal-port", port),
+            environment=bare,
+            folder=tmp_path,
+        )
+    assert_refused(done, f"port {port} is in use", "--temporal-port")
+
+
+@pytest.mark.parametrize("service", ["queuer", "worker"])
+def test_a_service_without_a_warehouse(service: str, bare: dict[str, str], tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", service, environment=bare, folder=tmp_path)
+    assert_refused(done, "no warehouse is configured", "WPE_DB_HOST", "DATABASE_URL")
+
+
+def test_a_setting_that_cannot_be(bare: dict[str, str], tmp_path: Path) -> None:
+    environment = {**bare, "WPE_DB_HOST": "localhost", "WPE_DB_PORT": "many"}
+    done = run(sys.executable, "-m", "worker", environment=environment, folder=tmp_path)
+    assert_refused(done, "WPE_DB_PORT")
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Services that were given no Jira."""
+    require_temporal()
+    with platform_in(tmp_path_factory.mktemp("bare"), {}) as running:
+        yield running
+
+
+def test_missing_credentials(platform: Platform) -> None:
+    assert_refused(platform.etl("run", "jira"), "JIRA_URL is not set")
+    checked = platform.etl("check", "jira")
+    assert checked.returncode == 2
+    assert "JIRA_URL is not set" in checked.stdout + checked.stderr
+
+
+def test_credentials_without_a_token(platform: Platform) -> None:
+    given = {"JIRA_URL": "http://127.0.0.1:1", "JIRA_EMAIL": "me@example.com"}
+    checked = run(
+        *(ETL, "check", "jira"),
+        environment={**platform.environment, **given},
+        folder=platform.folder,
+    )
+    assert checked.returncode == 2
+    assert "JIRA_API_TOKEN" in checked.stdout + checked.stderr
+
+
+def test_refused_credentials(platform: Platform) -> None:
+    site = generate(3, seed=1, personality="cloud")
+    with serve(site, accepted=["me@example.com:right"]) as server:
+        given = {
+            "JIRA_URL": server.url,
+            "JIRA_EMAIL": "me@example.com",
+            "JIRA_API_TOKEN": "a-wrong-secret",
+        }
+        checked = run(
+            *(ETL, "check", "jira"),
+            environment={**platform.environment, **given},
+            folder=platform.folder,
+        )
+    assert checked.returncode == 2
+    assert "401" in checked.stdout + checked.stderr
+    assert "a-wrong-secret" not in checked.stdout + checked.stderr
+
+
+def test_an_unknown_workflow(platform: Platform) -> None:
+    for command in ("pause", "resume", "cancel", "status"):
+        assert_refused(platform.etl(command, "no-such-run"), "no-such-run")
+
+
+@pytest.fixture
+def clerk(platform: Platform) -> Iterator[str]:
+    """A database user who may connect, and create nothing."""
+    name = sql.Identifier("clerk")
+    with psycopg.connect(platform.postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        yield make_conninfo(platform.postgres.url, user="clerk", password="its-secret")
+        connection.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+@pytest.mark.parametrize("service", ["queuer", "worker"])
+def test_a_database_user_without_create(service: str, platform: Platform, clerk: str) -> None:
+    environment = {**platform.environment, "DATABASE_URL": clerk, "WPE_DB_SCHEMA": "elsewhere"}
+    done = run(sys.executable, "-m", service, environment=environment, folder=platform.folder)
+    assert done.returncode == 2
+    assert "clerk lacks CREATE" in done.stderr
+    assert "GRANT CREATE ON DATABASE warehouse TO clerk" in done.stderr
+    assert "its-secret" not in done.stderr
+
+
+def test_a_check_by_a_database_user_without_create(platform: Platform, clerk: str) -> None:
+    environment = {**platform.environment, "DATABASE_URL": clerk, "WPE_DB_SCHEMA": "elsewhere"}
+    done = run(ETL, "check", "temporal", environment=environment, folder=platform.folder)
+    assert done.returncode == 2
+    assert "CREATE" in done.stdout + done.stderr
+    assert "its-secret" not in done.stdout + done.stderr
