@@ -1,8 +1,5 @@
 """The `etl` command."""
 
-import contextlib
-import os
-import sys
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from typing import Annotated, NoReturn
@@ -11,7 +8,7 @@ import typer
 
 from control.commands import runs, schedules, sources, stack, warehouse
 from control.commands.arguments import examples
-from temporaletl.command import FAILED, run_command
+from temporaletl.command import be_command
 
 _RUNNING = "Load and watch"
 _LOOKING = "Look first"
@@ -132,26 +129,7 @@ app.add_typer(
 
 def main() -> NoReturn:
     """Run the command line; see `temporaletl.command.run_command` for the exit status."""
-    try:
-        run_command(app, "etl")
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else FAILED
-    except BrokenPipeError:
-        status = FAILED
-    _leave(status)
-
-
-def _leave(status: int) -> NoReturn:
-    """End without Python's own shutdown.
-
-    A call to Temporal that was given up still runs in a thread of the SDK, which crashes an
-    interpreter that ends around it.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        # Whoever read it may have gone.
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
+    be_command(app, "etl")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from temporalio.client import (
 
 from queuer.planning import check_request
 from temporaletl import names
-from temporaletl.command import run_command
+from temporaletl.command import be_command
 from temporaletl.connect import connect
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import QueuerInput
@@ -211,4 +211,4 @@ def schedule(
 
 
 if __name__ == "__main__":
-    run_command(app, "schedule.py")
+    be_command(app, "schedule.py")

@@ -1,5 +1,7 @@
 """What all commands have in common: one clear line for an error, and the exit status."""
 
+import contextlib
+import os
 import sys
 from typing import NoReturn
 
@@ -33,3 +35,27 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(MISUSED if isinstance(error, ConfigurationError | CredentialsError) else FAILED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def be_command(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command line as all that this process does; see `run_command`."""
+    try:
+        run_command(app, name)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else FAILED
+    except BrokenPipeError:
+        status = FAILED
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End without Python's own shutdown.
+
+    The threads of Temporal's SDK may still be at work, and crash an interpreter that ends around
+    them.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read it may have gone.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

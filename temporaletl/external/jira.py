@@ -31,6 +31,12 @@ Order = Literal["created", "updated"]
 #: Beyond it a query is posted: servers and proxies refuse long request lines.
 _LONGEST_JQL_IN_URL = 1500
 _BAD_REQUEST = frozenset({400})
+#: Any escape within JSON's texts, two halves of a surrogate pair as one; `half` is a lone one.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 
 
 def check_jql(text: str) -> str:
@@ -268,7 +274,7 @@ def _refused(jql: str, answer: requests.Response) -> str:
 
 
 def decode[T](kind: type[T], response: requests.Response) -> T:
-    """Decode an answer's body.
+    """Decode an answer's body; of characters that no text can have, each becomes U+FFFD.
 
     Raises:
         SourceProtocolError: it is not JSON, or not of that shape.
@@ -277,7 +283,11 @@ def decode[T](kind: type[T], response: requests.Response) -> T:
     if decoder is None:
         decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
     try:
-        found: T = decoder.decode(response.content)
+        try:
+            found: T = decoder.decode(response.content)
+        except msgspec.DecodeError:
+            # One emoji cut in half must not cost everything else that is in the answer.
+            found = decoder.decode(_mended(response.content))
     except msgspec.DecodeError as error:
         path = urlsplit(response.url).path
         content = response.headers.get("Content-Type", "no content type")
@@ -286,6 +296,14 @@ def decode[T](kind: type[T], response: requests.Response) -> T:
             f"fit: {error}"
         ) from None
     return found
+
+
+def _mended(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for lone surrogates and for bytes that are no UTF-8."""
+    return _ESCAPE.sub(
+        lambda escape: rb"\ufffd" if escape["half"] else escape[0],
+        body.decode("utf-8", "replace").encode(),
+    )
 
 
 _sites: dict[JiraSettings, JiraSite] = {}

@@ -183,7 +183,7 @@ class _Rows:
                 values = self._asked(part)
                 if contested:
                     # From here on the stored rows stay as the look-up finds them.
-                    self._connection.execute(self._statements.lock, values)
+                    self._connection.execute(self._statements.lock, values, prepare=False)
                 found = self._connection.execute(self._statements.look_up, values)
                 asked.append((part.start, found))
             answers: Any = [(start, found.fetchone()) for start, found in asked]
@@ -204,7 +204,7 @@ class _Rows:
         with self._connection.pipeline():
             for part in self._packed.blocks(_ROWS_PER_LOOK_UP):
                 values = {**self._asked(part), **lineage}
-                self._connection.execute(self._statements.confirm, values)
+                self._connection.execute(self._statements.confirm, values, prepare=False)
 
     def _asked(self, part: slice) -> dict[str, Any]:
         """The parameters of a look-up."""
@@ -271,7 +271,7 @@ class _Rows:
             # The part before this one may still be there.
             connection.execute(statements.clear_changed)
         copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
-        self.outcome.updated += connection.execute(statements.update).rowcount
+        self.outcome.updated += connection.execute(statements.update, prepare=False).rowcount
 
     def _blocks(self, positions: Sequence[int]) -> Iterator[tuple[list[bytes], list[bytes]]]:
         hashes, data = self._packed.hashes, self._packed.data

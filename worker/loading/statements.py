@@ -12,7 +12,11 @@ from worker.loading.schema import Target
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`."""
+    """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`.
+
+    `update`, `lock` and `confirm` join freely and must be planned each time (`prepare=False`): a
+    plan kept from when the table was small would later read all of it.
+    """
 
     copy: sql.Composed
     #: Changed rows go through a temporary table, made once per connection.
