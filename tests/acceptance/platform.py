@@ -22,6 +22,7 @@ from temporaletl import names
 from temporaletl.messages import BatchSummary
 
 ETL = Path(sys.executable).with_name("etl")
+_PASSWORD = "a-password"
 _READY_WITHIN = timedelta(seconds=60)
 _QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
 #: What a developer's own environment must not lend to the tests.
@@ -104,8 +105,13 @@ class Platform:
 
 
 @contextlib.contextmanager
-def platform_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Platform]:
-    """Start everything below `folder`; all of it has ended when the block ends."""
+def platform_in(
+    folder: Path, environment: Mapping[str, str], *, password: str = _PASSWORD
+) -> Iterator[Platform]:
+    """Start everything below `folder`; all of it has ended when the block ends.
+
+    PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     logs = folder / "logs"
     logs.mkdir()
@@ -126,7 +132,7 @@ def platform_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Platfo
         temporal.wait(stop)
         own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         variables = own | {
-            "DATABASE_URL": postgres.url,
+            "DATABASE_URL": postgres.url.replace("@", f":{password}@", 1),
             "TEMPORAL_ADDRESS": temporal.endpoint.address,
             "ETL_DATA_DIR": str(folder / "none"),
             "ETL_HEARTBEAT_TIMEOUT_SECONDS": "3",
