@@ -27,13 +27,17 @@ from temporalio.service import RPCError
 
 from control.servers import answered, is_polled
 from temporaletl import names
-from temporaletl.errors import ConfigurationError, CredentialsError
+from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings
 
 _QUERY_PATIENCE = timedelta(seconds=2)
 
 Handle = WorkflowHandle[object, BatchSummary]
+
+
+class LostSightError(RetryableError):
+    """Temporal no longer tells how a run goes, which does not end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,12 @@ class Run:
     async def _end(self) -> Ended:
         try:
             return Ended(await self.handle.result())
+        except RPCError as lost:
+            status = lost.status.name.replace("_", " ").lower()
+            raise LostSightError(
+                f"Temporal no longer tells how {self.workflow_id} goes ({status}: {lost.message}); "
+                f"that does not end the run: `etl status {self.workflow_id}` once Temporal answers"
+            ) from None
         except WorkflowFailureError as failure:
             error = failure.cause
         if self.status is None or self.status.batch_id is None:

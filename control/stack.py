@@ -28,7 +28,12 @@ from control.temporal_server import EmbeddedTemporal
 from temporaletl.connect import Endpoint, access, endpoint
 from temporaletl.connect import environment as variables
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings import (
+    NotificationSettings,
+    TemporalSettings,
+    WarehouseSettings,
+    WorkerSettings,
+)
 from temporaletl.warehouse.connection import Warehouse
 
 _LOOK_AGAIN = timedelta(milliseconds=200)
@@ -134,6 +139,9 @@ class Stack:
     def _start(self, exits: contextlib.ExitStack) -> None:
         exits.callback(self._close_flags)
         lock = exits.enter_context(take(self.data))
+        # The services would find out only when the servers are up.
+        WorkerSettings.load()
+        NotificationSettings.load()
         if self.options.fresh:
             _clear(self.data)
         self.logs.mkdir(exist_ok=True)

@@ -44,6 +44,8 @@ _LOOK_AGAIN = timedelta(milliseconds=250)
 _TELL_AGAIN = timedelta(seconds=5)
 #: Of fewer rows, a rate would only tell how long Temporal takes for a few steps.
 _WORTH_A_RATE = 1_000
+#: Columns of a terminal that takes every column of the sample.
+_WIDE = 120
 #: What would lead to real systems: the demonstration must not load from, or into, those.
 _REAL = (
     *("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "SOURCE_TEMPORAL_", "JIRA_", "TRINO_", "SF_"),
@@ -247,8 +249,9 @@ class Quickstart:
         self._say(f"   and {workflows[0] if workflows else 0} rows in temporal_workflows\n")
 
     def _show_sample(self, connection: psycopg.Connection) -> None:
+        wide = self._console.width >= _WIDE
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in ("time (UTC)", "item", "event", "person", "from", "to"):
+        for name in ("time (UTC)", "item", "event", *(["person"] if wide else []), "from", "to"):
             table.add_column(name, no_wrap=True)
         for row in connection.execute(
             "SELECT to_char(event_time_utc AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), "
@@ -260,7 +263,8 @@ class Quickstart:
             "ORDER BY event_type, event_time_utc DESC) AS latest "
             "ORDER BY event_time_utc DESC LIMIT 6"
         ):
-            table.add_row(*(_short(cell) for cell in row))
+            texts = row[3:] if wide else row[4:]
+            table.add_row(*row[:3], *(_short(text, 24 if wide else 12) for text in texts))
         self._print(table)
 
     def _suggest(self, stack: Stack) -> None:
@@ -305,7 +309,7 @@ def _schema() -> sql.Identifier:
     return sql.Identifier(WarehouseSettings.load().schema_name)
 
 
-def _short(cell: object, longest: int = 24) -> str:
+def _short(cell: object, longest: int) -> str:
     text = "" if cell is None else str(cell)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 

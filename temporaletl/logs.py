@@ -42,5 +42,5 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Each refused poll of a Temporal server that is down would be a line of its own.
-    logging.getLogger("temporalio").setLevel(logging.WARNING)
+    logging.getLogger("temporalio").setLevel(max(level, logging.WARNING))
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -5,10 +5,19 @@ beside its connector.
 """
 
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from temporaletl import names
@@ -28,6 +37,8 @@ class Settings(BaseSettings):
         frozen=True,
         env_ignore_empty=True,
         populate_by_name=True,
+        # No span is endless: Temporal and Python take none.
+        allow_inf_nan=False,
     )
 
     @classmethod
@@ -65,11 +76,12 @@ def _explain(cls: type[Settings], error: ValidationError) -> str:
             ((n, f) for n, f in cls.model_fields.items() if location in (n, *_variables(n, f))),
             None,
         )
+        message = str(fault["msg"]).removeprefix("Value error, ")
         if known is None:
-            faults.append(str(fault["msg"]).removeprefix("Value error, "))
+            faults.append(message)
             continue
         name, field = known
-        what = "is not set" if fault["type"] == "missing" else f"is wrong: {fault['msg']}"
+        what = "is not set" if fault["type"] == "missing" else f"is wrong: {message}"
         use = f" ({field.description})" if field.description else ""
         faults.append(f"{_variables(name, field)[0]} {what}{use}")
     return "; ".join(faults)
@@ -206,10 +218,21 @@ class WorkerSettings(Settings):
     )
 
 
+def _webhooks(text: SecretStr) -> SecretStr:
+    for url in text.get_secret_value().split(","):
+        parts = urlsplit(url.strip())
+        if url.strip() and not (parts.scheme in {"http", "https"} and parts.hostname):
+            # Without the URL, which is a secret.
+            raise ValueError("must be an address like https://hooks.example.com/…")
+    return text
+
+
 class NotificationSettings(Settings):
     """Who hears of a batch's end."""
 
-    slack_webhook_url: SecretStr | None = Field(None, validation_alias="SLACK_WEBHOOK_URL")
-    notify_urls: SecretStr | None = Field(
+    slack_webhook_url: Annotated[SecretStr, AfterValidator(_webhooks)] | None = Field(
+        None, validation_alias="SLACK_WEBHOOK_URL", description="Slack's incoming webhook"
+    )
+    notify_urls: Annotated[SecretStr, AfterValidator(_webhooks)] | None = Field(
         None, validation_alias="NOTIFY_URLS", description="comma-separated webhook URLs"
     )

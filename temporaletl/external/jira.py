@@ -284,8 +284,9 @@ def decode[T](kind: type[T], response: requests.Response) -> T:
         decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
     try:
         try:
+            response.content.decode()  # what is left raw is not looked at below
             found: T = decoder.decode(response.content)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             # One emoji cut in half must not cost everything else that is in the answer.
             found = decoder.decode(_mended(response.content))
     except msgspec.DecodeError as error:

@@ -118,9 +118,8 @@ async def test_without_wait_it_says_how_to_follow_what_it_started(etl: CommandLi
 
     again = await etl("cancel", document["workflow_id"])
     assert (again.status, again.out) == (2, "")
-    assert again.err == (
-        f"etl: {document['workflow_id']} has ended (completed): there is nothing to cancel\n"
-    )
+    refusal = f"etl: {document['workflow_id']} has ended: there is nothing to cancel\n"
+    assert again.err == refusal
 
 
 async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:

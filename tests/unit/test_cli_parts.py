@@ -1,19 +1,22 @@
 """Values the command line reads, and how it shows things."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState
+from temporalio.service import RPCError, RPCStatusCode
 
 from control.commands.arguments import read_moment, read_params
-from control.following import explain, is_misconfiguration
+from control.following import LostSightError, Run, explain, is_misconfiguration
 from control.output import count, show_span, show_window
 from control.progress import Rate, rows_line
 from control.schedules import due_times, show_ranges
 from queuer.schedule import calendar, parse_ranges
 from temporaletl.errors import ConfigurationError
-from temporaletl.messages import RowCounts, Window
+from temporaletl.messages import QueuerInput, RowCounts, Window
+from temporaletl.settings import TemporalSettings
 
 
 @pytest.mark.parametrize(
@@ -167,3 +170,19 @@ def test_an_endless_span_of_due_runs_is_cut_short() -> None:
 
 def test_ranges_of_one_number_need_no_end() -> None:
     assert show_ranges(parse_ranges("3", what="hour", least=0, most=23)) == "3"
+
+
+async def test_a_server_that_goes_away_is_one_line_that_names_the_run() -> None:
+    class Handle:
+        id = "etl-shop-full-1"
+
+        async def result(self) -> None:
+            raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
+
+    handle = cast("Any", Handle())
+    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    with pytest.raises(
+        LostSightError, match=r"unavailable: tcp connect error.*etl-shop-full-1"
+    ) as told:
+        await run.ending
+    assert "\n" not in str(told.value)

@@ -92,3 +92,13 @@ def test_configuring_again_does_not_write_each_line_twice() -> None:
     stream = configured()
     logging.getLogger("x").info("once")
     assert len(lines(stream)) == 1
+
+
+def test_a_command_keeps_the_temporal_clients_warnings_to_itself() -> None:
+    stream = io.StringIO()
+    configure_logs(level=logging.ERROR, stream=stream)
+    logging.getLogger("temporalio.core").warning("a poll was refused")
+    assert stream.getvalue() == ""
+    configure_logs(stream=stream)
+    logging.getLogger("temporalio.core").warning("a poll was refused")
+    assert [line["event"] for line in lines(stream)] == ["a poll was refused"]

@@ -223,3 +223,26 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
 def test_code_may_name_fields() -> None:
     assert TemporalSettings(namespace="mine").namespace == "mine"
     assert TemporalSettings.model_validate({"worker_queue": "q"}).worker_queue == "q"
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-inf"])
+def test_no_span_is_endless(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ETL_SEGMENT_SECONDS", text)
+    monkeypatch.setenv("ETL_HEARTBEAT_TIMEOUT_SECONDS", text)
+    with pytest.raises(ConfigurationError, match="ETL_SEGMENT_SECONDS is wrong"):
+        WorkerSettings.load()
+    with pytest.raises(ConfigurationError, match="ETL_HEARTBEAT_TIMEOUT_SECONDS is wrong"):
+        TemporalSettings.load()
+
+
+@pytest.mark.parametrize("variable", ["SLACK_WEBHOOK_URL", "NOTIFY_URLS"])
+@pytest.mark.parametrize("text", [SECRET, f"https://a.test/x, ftp://{SECRET}", f"http:///{SECRET}"])
+def test_a_wrong_webhook_is_named_but_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(
+        ConfigurationError, match=f"^{variable} is wrong: must be an address"
+    ) as told:
+        NotificationSettings.load()
+    assert SECRET not in str(told.value)

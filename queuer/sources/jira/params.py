@@ -49,7 +49,8 @@ class Backlog:
 async def describe_backlog(plan: Plan) -> Backlog:
     """Count the issues in question, and divide them."""
     window = plan.windows.get("issues")
-    if window is None:
+    if window is None or (window.start is not None and window.start == window.end):
+        # Without an upper bound, an empty window of long ago would be all that came after it.
         return Backlog(())
     params = JiraParams.from_dict(plan.metadata.params)
     settings = JiraSettings.load()

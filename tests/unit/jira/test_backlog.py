@@ -160,3 +160,11 @@ async def test_a_batch_without_the_stream_has_no_backlog() -> None:
     plan = plan_of("full")
     metadata = plan.metadata.model_copy(update={"windows": {}})
     assert await params.describe_backlog(Plan(metadata)) == Backlog(())
+
+
+async def test_an_empty_window_asks_jira_nothing() -> None:
+    moment = NOW - timedelta(days=400)
+    plan = plan_of("incremental")
+    windows = {"issues": Window(start=moment, end=moment)}
+    metadata = plan.metadata.model_copy(update={"windows": windows})
+    assert await params.describe_backlog(Plan(metadata)) == Backlog(())
