@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ChildWorkflowError,
     FailureError,
@@ -15,6 +14,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from queuer.steering import Steering
     from temporaletl import names
+    from temporaletl.failures import first_message, retry_policy
     from temporaletl.messages import (
         DispatchInput,
         ETLInput,
@@ -23,30 +23,12 @@ with workflow.unsafe.imports_passed_through():
         JobsPage,
         JobsRequest,
         OutcomesRequest,
-        RunPolicy,
     )
 
 #: Jobs that one run starts before it continues as new. Each costs about nine events, and five
 #: more when it is paused or cancelled: far below the 10,000 that we allow a history.
 JOBS_PER_RUN = 400
 _OUTCOMES_AT_ONCE = 100
-
-
-def retry_policy(policy: RunPolicy) -> RetryPolicy:
-    """The batch's policy in Temporal's words."""
-    return RetryPolicy(
-        initial_interval=policy.initial_interval,
-        backoff_coefficient=policy.backoff_coefficient,
-        maximum_interval=policy.maximum_interval,
-        maximum_attempts=policy.max_attempts,
-    )
-
-
-def deepest_message(error: BaseException) -> str:
-    """What went wrong in the words of its first cause; the layers above only repeat where."""
-    while isinstance(error, FailureError) and error.cause is not None:
-        error = error.cause
-    return getattr(error, "message", None) or str(error) or type(error).__name__
 
 
 @workflow.defn(name=names.DISPATCH_FLOW)
@@ -60,7 +42,7 @@ class DispatchFlow:
     @workflow.init
     def __init__(self, share: DispatchInput) -> None:
         self._share = share
-        self._steering = Steering(paused=share.paused, cancelling=share.cancelling)
+        self._steering = Steering(paused=share.paused)
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by seq
         self._outcomes: list[JobOutcome] = []
 
@@ -92,13 +74,7 @@ class DispatchFlow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         if position < share.end and not self._steering.cancelling:
             workflow.continue_as_new(
-                share.model_copy(
-                    update={
-                        "first": position,
-                        "paused": self._steering.paused,
-                        "cancelling": self._steering.cancelling,
-                    }
-                )
+                share.model_copy(update={"first": position, "paused": self._steering.paused})
             )
 
     async def _dispatch(self) -> int:
@@ -152,9 +128,7 @@ class DispatchFlow:
             )
         except ChildWorkflowError as error:
             state = "cancelled" if is_cancelled_exception(error) else "failed"
-            self._outcomes.append(
-                JobOutcome(seq=job.seq, state=state, error=deepest_message(error))
-            )
+            self._outcomes.append(JobOutcome(seq=job.seq, state=state, error=first_message(error)))
         finally:
             del self._tasks[job.seq]
 

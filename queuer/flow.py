@@ -8,9 +8,9 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from queuer.dispatch import deepest_message, retry_policy
     from queuer.steering import Steering
     from temporaletl import names
+    from temporaletl.failures import first_message, retry_policy
     from temporaletl.messages import (
         BatchMetadata,
         BatchStatus,
@@ -38,8 +38,7 @@ class QueuerFlow:
     """
 
     @workflow.init
-    def __init__(self, request: QueuerInput) -> None:
-        self._request = request
+    def __init__(self, _request: QueuerInput) -> None:
         self._metadata: BatchMetadata | None = None
         self._jobs: int | None = None
         self._steering = Steering()
@@ -108,7 +107,7 @@ class QueuerFlow:
             self._finish(
                 metadata,
                 cancelled=self._steering.cancelling or cancelled,
-                error=deepest_message(failure) if failure is not None and not cancelled else None,
+                error=first_message(failure) if failure is not None and not cancelled else None,
             )
         )
         try:
@@ -191,7 +190,7 @@ class QueuerFlow:
             )
         except ActivityError as failure:
             # The batch is loaded and closed: a deaf webhook must not make it a failure.
-            workflow.logger.warning("nobody was notified: %s", deepest_message(failure))
+            workflow.logger.warning("nobody was notified: %s", first_message(failure))
         return summary
 
     async def _call[R](

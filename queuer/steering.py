@@ -20,9 +20,9 @@ class Steering:
     meantime, the last that each child hears is what holds now.
     """
 
-    def __init__(self, *, paused: bool = False, cancelling: bool = False) -> None:
+    def __init__(self, *, paused: bool = False) -> None:
         self.paused = paused
-        self.cancelling = cancelling
+        self.cancelling = False
         self._children: dict[str, Child] = {}
         self._heard: dict[str, str] = {}  # by child, the last signal
         self._telling: set[str] = set()  # children with a signal on its way; never iterated

@@ -211,8 +211,7 @@ class DispatchInput(Message):
     first: int
     end: int
     max_in_flight: int
-    paused: bool = False
-    cancelling: bool = False
+    paused: bool = False  # carried over when the flow continues as new
 
 
 class JobCounts(Message):

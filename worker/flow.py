@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -15,6 +14,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
+    from temporaletl.failures import first_cause, retry_policy
     from temporaletl.messages import (
         EndJobRequest,
         ETLInput,
@@ -113,12 +113,7 @@ class ETLFlow:
             result_type=SegmentResult,
             start_to_close_timeout=policy.activity_timeout,
             heartbeat_timeout=policy.heartbeat_timeout,
-            retry_policy=RetryPolicy(
-                initial_interval=policy.initial_interval,
-                backoff_coefficient=policy.backoff_coefficient,
-                maximum_interval=policy.maximum_interval,
-                maximum_attempts=policy.max_attempts,
-            ),
+            retry_policy=retry_policy(policy),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"after page {self._progress.pages}",
         )
@@ -156,17 +151,12 @@ class ETLFlow:
 
     async def _end(self, state: JobState, error: str | None = None) -> None:
         """Enter the end into the ledger. Shielded: a cancellation must not keep it open."""
-        policy = self._job.policy
         ending = workflow.start_activity(
             names.END_JOB,
             EndJobRequest(job=self._job, state=state, error=error),
             result_type=JobProgress,
             start_to_close_timeout=timedelta(minutes=1),
-            retry_policy=RetryPolicy(
-                initial_interval=policy.initial_interval,
-                maximum_interval=policy.maximum_interval,
-                maximum_attempts=policy.max_attempts,
-            ),
+            retry_policy=retry_policy(self._job.policy),
         )
         try:
             self._progress = await asyncio.shield(ending)
@@ -187,12 +177,11 @@ def _would_have_gone_on(error: ActivityError) -> bool:
 
 def _failure_of(error: BaseException) -> ApplicationError:
     """The first cause of a failed segment, to be the workflow's own failure."""
-    while isinstance(error, FailureError) and error.cause is not None:
-        error = error.cause
-    if isinstance(error, ApplicationError):
-        return ApplicationError(error.message, type=error.type, non_retryable=True)
+    cause = first_cause(error)
+    if isinstance(cause, ApplicationError):
+        return ApplicationError(cause.message, type=cause.type, non_retryable=True)
     return ApplicationError(
-        f"the segment did not answer in time: {error}",
-        type=type(error).__name__,
+        f"the segment did not answer in time: {cause}",
+        type=type(cause).__name__,
         non_retryable=True,
     )

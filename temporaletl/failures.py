@@ -1,0 +1,29 @@
+"""Temporal's retries and failures in the platform's words; for workflows, so no I/O."""
+
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import FailureError
+
+from temporaletl.messages import RunPolicy
+
+
+def retry_policy(policy: RunPolicy) -> RetryPolicy:
+    """How Temporal repeats the activities of a batch."""
+    return RetryPolicy(
+        initial_interval=policy.initial_interval,
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=policy.maximum_interval,
+        maximum_attempts=policy.max_attempts,
+    )
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong at first; the failures around it only repeat where."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return error
+
+
+def first_message(error: BaseException) -> str:
+    """The first cause in its own words, or its class where it has none."""
+    cause = first_cause(error)
+    return getattr(cause, "message", None) or str(cause) or type(cause).__name__
