@@ -8,7 +8,6 @@ from pydantic import JsonValue
 
 from temporaletl.messages import (
     BatchSummary,
-    JobCounts,
     JobFailure,
     Message,
     Mode,
@@ -16,15 +15,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
-
-_NAMED_FAILURES = 100
-
-
-class JobTally(JobCounts):
-    """Jobs by state; `planned` counts all of them."""
-
-    running: int = 0
-    waiting: int = 0  # planned and not begun
+from temporaletl.warehouse.tally import JobTally, failed_jobs, tally_jobs
 
 
 class BatchReport(Message):
@@ -70,16 +61,6 @@ class JobReport(Message):
     ended_at: datetime | None = None
 
 
-_TALLY = """
-    count(*), count(*) FILTER (WHERE state = 'completed'),
-    count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
-    count(*) FILTER (WHERE state = 'cancelled'),
-    count(*) FILTER (WHERE state IN ('running', 'paused')),
-    count(*) FILTER (WHERE state = 'planned'),
-    coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
-    coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
-    coalesce(sum(rejected), 0)::bigint
-"""
 _BATCH = """
     batch_id, source, mode, state, workflow_id, run_id, created_at, ended_at,
     metadata->'windows', jobs_planned, summary
@@ -145,7 +126,7 @@ def jobs_of_interest(warehouse: Warehouse, batch_id: str, *, limit: int) -> list
 def tally(warehouse: Warehouse, batch_id: str) -> tuple[JobTally, RowCounts, int]:
     """Jobs by state, rows by outcome, and records, as of now."""
     with warehouse.connection() as connection:
-        return _tally(connection, batch_id)
+        return tally_jobs(connection, batch_id)
 
 
 def summary_of(warehouse: Warehouse, workflow_id: str, run_id: str) -> BatchSummary | None:
@@ -158,28 +139,6 @@ def summary_of(warehouse: Warehouse, workflow_id: str, run_id: str) -> BatchSumm
     return None if row is None or row[0] is None else BatchSummary.model_validate(row[0])
 
 
-def _tally(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int]:
-    row: Sequence[Any] | None = connection.execute(
-        f"SELECT {_TALLY} FROM etl_jobs WHERE batch_id = %s",  # noqa: S608 - constant
-        [batch_id],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has a row
-    jobs = JobTally(
-        planned=row[0],
-        completed=row[1],
-        failed=row[2],
-        skipped=row[3],
-        cancelled=row[4],
-        running=row[5],
-        waiting=row[6],
-    )
-    return (
-        jobs,
-        RowCounts(inserted=row[8], updated=row[9], unchanged=row[10], rejected=row[11]),
-        row[7],
-    )
-
-
 def _batch(connection: Connection, row: Sequence[Any]) -> BatchReport:
     batch_id, source, mode, state, workflow_id, run_id, created, ended, windows, planned, text = row
     if text is not None:
@@ -189,8 +148,8 @@ def _batch(connection: Connection, row: Sequence[Any]) -> BatchReport:
         rows, records = summary.rows, summary.records
         error, failures = summary.error, summary.failures
     else:
-        jobs, rows, records = _tally(connection, batch_id)
-        error, failures = None, _failures(connection, batch_id) if jobs.failed else ()
+        jobs, rows, records = tally_jobs(connection, batch_id)
+        error, failures = None, failed_jobs(connection, batch_id) if jobs.failed else ()
     return BatchReport(
         batch_id=batch_id,
         source=source,
@@ -208,15 +167,6 @@ def _batch(connection: Connection, row: Sequence[Any]) -> BatchReport:
         error=error,
         failures=failures,
     )
-
-
-def _failures(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]:
-    rows = connection.execute(
-        "SELECT job_id, coalesce(error, 'unknown') FROM etl_jobs "
-        "WHERE batch_id = %s AND state = 'failed' ORDER BY seq LIMIT %s",
-        [batch_id, _NAMED_FAILURES],
-    ).fetchall()
-    return tuple(JobFailure(job=str(job), error=str(error)) for job, error in rows)
 
 
 def _job(row: Sequence[Any]) -> JobReport:

@@ -18,7 +18,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from control import batches
-from control.batches import JobTally
 from control.following import Ended, Run, pending_failures
 from control.output import count, err, note
 from control.servers import is_polled
@@ -26,6 +25,7 @@ from temporaletl import names
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.tally import JobTally
 
 _LINE_EVERY = timedelta(seconds=5)
 _LOOK_EVERY = timedelta(seconds=1)

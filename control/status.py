@@ -16,7 +16,7 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from control import batches
-from control.batches import BatchReport, JobReport, JobTally
+from control.batches import BatchReport, JobReport
 from control.following import ask, explain, pending_failures
 from control.servers import PATIENCE, is_polled
 from control.steering import find_workflow
@@ -31,6 +31,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.tally import JobTally
 
 _LISTED_JOBS = 20
 #: Running jobs that are asked what keeps them.

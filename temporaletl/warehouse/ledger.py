@@ -17,7 +17,6 @@ from temporaletl.messages import (
     BatchSummary,
     ETLInput,
     JobCounts,
-    JobFailure,
     JobOutcome,
     JobProgress,
     JobState,
@@ -25,6 +24,7 @@ from temporaletl.messages import (
     job_id_of,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.tally import failed_jobs, tally_jobs
 
 
 class SupersededPlanError(RetryableError):
@@ -35,7 +35,6 @@ class SupersededPlanError(RetryableError):
 MAX_JOB_BYTES = 16 * 1024
 #: What one answer of `unended_jobs` may weigh: below the size at which Temporal warns.
 MAX_ANSWER_BYTES = 128 * 1024
-_NAMED_FAILURES = 100
 _OPEN: list[JobState] = ["planned", "running", "paused"]
 
 _PROGRESS = "state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error"
@@ -343,28 +342,7 @@ def _summarise(
     cancelled: bool,
     error: str | None,
 ) -> BatchSummary:
-    row: Sequence[Any] | None = connection.execute(
-        """
-        SELECT count(*), count(*) FILTER (WHERE state = 'completed'),
-            count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
-            count(*) FILTER (WHERE state = 'cancelled'), coalesce(sum(records), 0)::bigint,
-            coalesce(sum(inserted), 0)::bigint, coalesce(sum(updated), 0)::bigint,
-            coalesce(sum(unchanged), 0)::bigint, coalesce(sum(rejected), 0)::bigint
-        FROM etl_jobs WHERE batch_id = %s
-        """,
-        [metadata.batch_id],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has a row
-    failures = connection.execute(
-        """
-        SELECT job_id, coalesce(error, 'unknown') FROM etl_jobs
-        WHERE batch_id = %s AND state = 'failed' ORDER BY seq LIMIT %s
-        """,
-        [metadata.batch_id, _NAMED_FAILURES],
-    ).fetchall()
-    jobs = JobCounts(
-        planned=row[0], completed=row[1], failed=row[2], skipped=row[3], cancelled=row[4]
-    )
+    jobs, rows, records = tally_jobs(connection, metadata.batch_id)
     failed = error is not None or jobs.failed > 0
     return BatchSummary(
         batch_id=metadata.batch_id,
@@ -374,9 +352,9 @@ def _summarise(
         windows=metadata.windows,
         state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
         seconds=round(seconds, 3),
-        jobs=jobs,
-        records=row[5],
-        rows=RowCounts(inserted=row[6], updated=row[7], unchanged=row[8], rejected=row[9]),
-        failures=tuple(JobFailure(job=str(j), error=str(e)[:500]) for j, e in failures),
+        jobs=JobCounts.model_validate(jobs.model_dump()),  # by state: only how they ended
+        records=records,
+        rows=rows,
+        failures=failed_jobs(connection, metadata.batch_id),
         error=error,
     )

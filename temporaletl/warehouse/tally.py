@@ -1,0 +1,61 @@
+"""What became of a batch's jobs, counted from their ledger rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from temporaletl.messages import JobCounts, JobFailure, RowCounts
+from temporaletl.warehouse.connection import Connection
+
+_NAMED_FAILURES = 100
+_ERROR_CHARACTERS = 500
+
+
+class JobTally(JobCounts):
+    """Jobs by state; `planned` counts all of them."""
+
+    running: int = 0
+    waiting: int = 0  # planned and not begun
+
+
+def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int]:
+    """A batch's jobs by state, rows by outcome, and records, as of now."""
+    row: Sequence[Any] | None = connection.execute(
+        """
+        SELECT count(*), count(*) FILTER (WHERE state = 'completed'),
+            count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
+            count(*) FILTER (WHERE state = 'cancelled'),
+            count(*) FILTER (WHERE state IN ('running', 'paused')),
+            count(*) FILTER (WHERE state = 'planned'),
+            coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
+            coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
+            coalesce(sum(rejected), 0)::bigint
+        FROM etl_jobs WHERE batch_id = %s
+        """,
+        [batch_id],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    jobs = JobTally(
+        planned=row[0],
+        completed=row[1],
+        failed=row[2],
+        skipped=row[3],
+        cancelled=row[4],
+        running=row[5],
+        waiting=row[6],
+    )
+    rows = RowCounts(inserted=row[8], updated=row[9], unchanged=row[10], rejected=row[11])
+    return jobs, rows, row[7]
+
+
+def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]:
+    """A batch's first hundred failed jobs, and the first 500 characters of their errors."""
+    rows = connection.execute(
+        """
+        SELECT job_id, coalesce(error, 'unknown') FROM etl_jobs
+        WHERE batch_id = %s AND state = 'failed' ORDER BY seq LIMIT %s
+        """,
+        [batch_id, _NAMED_FAILURES],
+    ).fetchall()
+    return tuple(
+        JobFailure(job=str(job), error=str(error)[:_ERROR_CHARACTERS]) for job, error in rows
+    )
