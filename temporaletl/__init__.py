@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from temporaletl.budget import RateBudget, take_permit
     from temporaletl.errors import (
         ConfigurationError,
         CredentialsError,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         SourceUnavailableError,
     )
     from temporaletl.messages import ETLInput, Window
-    from temporaletl.rows import Event, Json, LocalTime, Reject, Row
+    from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row
     from temporaletl.strategies import (
         Page,
         PageRequest,
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
         Query,
         TransformContext,
         extract_method,
+        identities_method,
         params_method,
         query_type,
+        rate_budget,
         transform_inputs_method,
         transform_method,
     )
@@ -34,6 +37,7 @@ __all__ = [
     "CredentialsError",
     "ETLInput",
     "Event",
+    "Identity",
     "Json",
     "LocalTime",
     "Page",
@@ -41,6 +45,7 @@ __all__ = [
     "PermanentError",
     "Plan",
     "Query",
+    "RateBudget",
     "RateLimitedError",
     "RecordError",
     "Reject",
@@ -51,8 +56,11 @@ __all__ = [
     "TransformContext",
     "Window",
     "extract_method",
+    "identities_method",
     "params_method",
     "query_type",
+    "rate_budget",
+    "take_permit",
     "transform_inputs_method",
     "transform_method",
 ]
@@ -61,7 +69,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import a name when it is first asked for: `etl --help` needs none, and shall be quick."""
     if name in __all__:
-        for module in ("errors", "messages", "rows", "strategies"):
+        for module in ("budget", "errors", "messages", "rows", "strategies"):
             if (found := vars(import_module(f"temporaletl.{module}")).get(name)) is not None:
                 globals()[name] = found
                 return found

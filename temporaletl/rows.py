@@ -91,6 +91,24 @@ class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
     raw: Json = msgspec.field(default_factory=dict)
 
 
+class Identity(Row, frozen=True, kw_only=True, gc=False):
+    """One person of one source, by the id that the source's records carry.
+
+    `employee_id` is set where the source knows it. Elsewhere the platform finds it by `email`,
+    which it compares without regard to case with the identities that have both.
+    """
+
+    table: ClassVar[str] = "etl_identities"
+    key: ClassVar[tuple[str, ...]] = ("source_kind_id", "person")
+
+    source_kind_id: str
+    person: str
+    employee_id: str | None = None
+    email: str | None = None
+    name: str | None = None
+    timezone: str | None = None
+
+
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become rows, kept whole with the reason in words.
 

@@ -1,4 +1,4 @@
-"""The five decorators by which a source registers, and what its strategies get and give.
+"""The decorators by which a source registers, and what its strategies get and give.
 
 The queuer imports `queuer.sources.*`, the worker `worker.sources.*`; both import the modules
 that other wheels name in the entry-point group `temporaletl.sources`.
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import Registry
@@ -145,7 +146,10 @@ class ExtractMethod(Protocol):
 
 
 class TransformMethod(Protocol):
-    """Turns one record into its rows; an exception rejects the record, whole and alone."""
+    """Turns one record into its rows; an exception rejects the record, whole and alone.
+
+    Takes the record as extracted, or as a reject keeps it: the JSON of its payload, decoded.
+    """
 
     def __call__(self, record: Any, context: TransformContext, /) -> Iterable[Row | Reject]: ...
 
@@ -172,6 +176,8 @@ class Transformer:
 
 planners: Registry[Planner] = Registry("params method")
 expanders: Registry[Callable[[Plan, Any], Any]] = Registry("transform inputs method")
+people: Registry[Callable[[Plan], Any]] = Registry("identities method")
+budgets: Registry[Callable[[], RateBudget]] = Registry("rate budget")
 queries: Registry[type[Query]] = Registry("query type")
 extractors: Registry[ExtractMethod] = Registry("extract method")
 transformers: Registry[Transformer] = Registry("transform method")
@@ -211,6 +217,33 @@ def transform_inputs_method(source: str) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         expanders.register(source, function, place=_place(function))
+        return function
+
+    return register
+
+
+def identities_method(source: str) -> Callable[[F], F]:
+    """Register `people(plan)`, a generator, plain or async, of `Identity` rows: who is who.
+
+    Optional. Called once for each batch, before its jobs are planned.
+    """
+
+    def register(function: F) -> F:
+        people.register(source, function, place=_place(function))
+        return function
+
+    return register
+
+
+def rate_budget(source: str) -> Callable[[F], F]:
+    """Register a function that returns the source's `RateBudget`, from its settings.
+
+    Optional. Its presence alone gives the source a task queue, so it stands in a module that
+    both services import.
+    """
+
+    def register(function: F) -> F:
+        budgets.register(source, function, place=_place(function))
         return function
 
     return register

@@ -19,6 +19,7 @@ import tenacity
 from requests import codes
 from requests import exceptions as failures
 
+from temporaletl.budget import take_permit
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -128,12 +129,14 @@ class HttpClient:
         what = f"{self._source}: {method} {_place(url)}"
         logins = self._logins
         self._wait_for_opening(what, stopped)
+        take_permit(stopped)
         response = self._send(method, url, call, what)
         if response.status_code == codes.unauthorized and self._renew is not None:
             with self._guard:
                 if logins == self._logins:
                     self._renew()
                     self._logins += 1
+            take_permit(stopped)
             response = self._send(method, url, call, what)
         if response.ok and not response.is_redirect:
             return response

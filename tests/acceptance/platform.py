@@ -26,7 +26,20 @@ _PASSWORD = "a-password"
 _READY_WITHIN = timedelta(seconds=60)
 _QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
 #: What a developer's own environment must not lend to the tests.
-_FOREIGN = ("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "JIRA_", "ETL_", "SOURCE_TEMPORAL_")
+_FOREIGN = (
+    "TEMPORAL_",
+    "WPE_DB_",
+    "DATABASE_URL",
+    "ETL_",
+    "SOURCE_TEMPORAL_",
+    "JIRA_",
+    "LP_",
+    "SF_",
+    "TRINO_",
+    "GCP_",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "SERVICETITAN_",
+)
 
 
 @dataclass
