@@ -15,6 +15,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.ledger import PROGRESS, progress_of
 from temporaletl.warehouse.tally import JobTally, failed_jobs, tally_jobs
 
 
@@ -65,10 +66,9 @@ _BATCH = """
     batch_id, source, mode, state, workflow_id, run_id, created_at, ended_at,
     metadata->'windows', jobs_planned, summary
 """
-_JOB = """
-    job_id, batch_id, seq, source, stream, window_start, window_end, input->'params', state, pages,
-    records, inserted, updated, unchanged, rejected, cursor, error, workflow_id, run_id,
-    started_at, touched_at, ended_at
+_JOB = f"""
+    job_id, batch_id, seq, source, window_start, window_end, input->'params', workflow_id, run_id,
+    started_at, touched_at, ended_at, {PROGRESS}
 """
 
 
@@ -175,18 +175,12 @@ def _job(row: Sequence[Any]) -> JobReport:
         batch_id=row[1],
         seq=row[2],
         source=row[3],
-        stream=row[4],
-        window=Window(start=row[5], end=row[6]),
-        params=row[7] or {},
-        state=row[8],
-        pages=row[9],
-        records=row[10],
-        rows=RowCounts(inserted=row[11], updated=row[12], unchanged=row[13], rejected=row[14]),
-        cursor=row[15],
-        error=row[16],
-        workflow_id=row[17],
-        run_id=row[18],
-        started_at=row[19],
-        touched_at=row[20],
-        ended_at=row[21],
+        window=Window(start=row[4], end=row[5]),
+        params=row[6] or {},
+        workflow_id=row[7],
+        run_id=row[8],
+        started_at=row[9],
+        touched_at=row[10],
+        ended_at=row[11],
+        **progress_of(row[12:]).model_dump(),
     )

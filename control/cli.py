@@ -125,6 +125,12 @@ app.add_typer(
     rich_help_panel=_KEEPING,
     help="The records that could not become rows.",
 )
+app.add_typer(
+    warehouse.identities,
+    name="identities",
+    rich_help_panel=_KEEPING,
+    help="Which employees the people of a source are.",
+)
 
 
 def main() -> NoReturn:

@@ -14,7 +14,7 @@ from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
 from temporaletl.strategies import PageRequest, Strategies, TransformContext
-from worker.segment import transform_record
+from worker.segment import Transformed, transform_record
 
 
 @dataclass(slots=True)
@@ -70,13 +70,14 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
     """Add a job's rows until there are `limit` of them (True) or the job ends (False)."""
     query = strategies.query.from_dict(job.params)
     context = TransformContext(job=job, query=query)
+    made = Transformed(rows=found.rows, rejects=found.rejects)
     async with contextlib.aclosing(strategies.extract(PageRequest(job=job, query=query))) as pages:
         async for page in pages:
             found.rejects.extend(page.rejects)
             found.records += len(page.rejects)
             for record in page.records:
                 found.records += 1
-                transform_record(strategies, context, record, found.rows, found.rejects)
+                transform_record(strategies, context, record, made)
                 if len(found.rows) >= limit:
                     return True
     return False

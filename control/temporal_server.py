@@ -70,6 +70,8 @@ class EmbeddedTemporal:
                 *("--port", self.endpoint.address.rpartition(":")[2]),
                 *("--namespace", self.endpoint.namespace, "--db-filename", self._file),
                 *(word for pragma in _PRAGMAS for word in ("--sqlite-pragma", pragma)),
+                # Without it this server knows of priorities, but does not heed them.
+                *("--dynamic-config-value", "matching.useNewMatcher=true"),
             ],
             logs=self._logs,
             watchdog=self._watchdog,

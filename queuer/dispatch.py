@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import Priority
 from temporalio.exceptions import (
     ChildWorkflowError,
     FailureError,
@@ -29,6 +30,8 @@ with workflow.unsafe.imports_passed_through():
 #: more when it is paused or cancelled: far below the 10,000 that we allow a history.
 JOBS_PER_RUN = 400
 _OUTCOMES_AT_ONCE = 100
+#: What is loaded again waits behind what is new. 3 is what the server gives the others.
+_PRIORITIES = {"backfill": Priority(priority_key=4), "replay": Priority(priority_key=4)}
 
 
 @workflow.defn(name=names.DISPATCH_FLOW)
@@ -119,6 +122,8 @@ class DispatchFlow:
                 result_type=ETLResult,
                 execution_timeout=job.policy.job_timeout,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                # Its activities inherit it.
+                priority=_PRIORITIES.get(job.mode, Priority.default),
                 static_summary=f"{job.source} {job.stream} {job.mode}, job {job.seq}",
             )
             await self._steering.run(child)

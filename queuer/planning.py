@@ -7,10 +7,13 @@ import asyncio
 import contextlib
 import hashlib
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import cast
 
+from pydantic import JsonValue
+
+from temporaletl import names
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import (
     BatchMetadata,
@@ -20,12 +23,16 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
-from temporaletl.strategies import Plan, Planner, expanders, planners
+from temporaletl.rows import Identity
+from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch
-from temporaletl.warehouse.state import read_states
+from temporaletl.warehouse.rejects import streams_with_rejects
+from temporaletl.warehouse.state import last_cursors, read_states
 
 _JOBS_AT_ONCE = 500
+_PEOPLE_AT_ONCE = 1_000
 
 
 def check_request(request: QueuerInput) -> Planner:
@@ -90,6 +97,9 @@ def settle(
         max_in_flight=request.max_in_flight,
         policy=policy,
         worker_queue=worker_queue,
+        segment_queue=(
+            names.segment_queue(worker_queue, request.source) if request.source in budgets else None
+        ),
         started=asked.nominal,
     )
     begin_batch(warehouse, metadata, workflow_id=asked.workflow_id, run_id=asked.run_id)
@@ -104,6 +114,8 @@ def window_of(
     Raises:
         ConfigurationError: a backfill without an end begins where there is nothing yet.
     """
+    if request.mode == "replay":
+        return Window()
     end = nominal - planner.lag()
     if request.mode == "backfill":
         end = request.date_end or end
@@ -124,8 +136,9 @@ async def expand(
 ) -> int:
     """Write a batch's jobs to the ledger as its source plans them; return their number.
 
-    Memory does not grow with their number. Safe to repeat: the ledger keeps one row for each
-    (batch, seq). `report` hears the number of jobs written so far.
+    The source's people are recorded first, so that all jobs find the same. Memory does not grow
+    with the number of jobs. Safe to repeat: the ledger keeps one row for each (batch, seq).
+    `report` hears the number of jobs written so far.
 
     Raises:
         UnknownSourceError: the source is not registered.
@@ -133,7 +146,7 @@ async def expand(
     """
     writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id)
     block: list[ETLInput] = []
-    async with contextlib.aclosing(jobs_of(metadata)) as jobs:
+    async with contextlib.aclosing(_planned(warehouse, metadata)) as jobs:
         async for job in jobs:
             block.append(job)
             if len(block) == _JOBS_AT_ONCE:
@@ -145,26 +158,62 @@ async def expand(
     return await asyncio.to_thread(writer.close)
 
 
-async def jobs_of(metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
+async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
+    if metadata.mode == "replay":
+        plan = Plan(metadata)
+        for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata):
+            # Not with the batch's parameters: each reject brings those of the job that met it.
+            yield plan.job(stream, Window()).model_copy(update={"params": {}})
+        return
+    if metadata.source in people:
+        await _record_people(warehouse, metadata)
+    cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
+    async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
+        async for job in jobs:
+            yield job
+
+
+async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
+    block: list[Identity] = []
+    found = _each(people.get(metadata.source)(Plan(metadata)))
+    async with contextlib.aclosing(found) as identities:
+        async for identity in identities:
+            block.append(identity)
+            if len(block) == _PEOPLE_AT_ONCE:
+                await asyncio.to_thread(record_people, warehouse, block)
+                block = []
+    await asyncio.to_thread(record_people, warehouse, block)
+
+
+async def jobs_of(
+    metadata: BatchMetadata, cursors: Mapping[str, JsonValue] | None = None
+) -> AsyncGenerator[ETLInput]:
     """Yield a batch's jobs as its source plans them, not yet numbered.
+
+    `cursors` are the `last_cursors` that the plan shall have.
 
     Raises: as `expand`.
     """
-    plan = Plan(metadata)
+    plan = Plan(metadata, cursors or {})
     describe = planners.get(metadata.source).describe
     # Plain functions and generators may block on their source: they run beside the event loop.
     if inspect.iscoroutinefunction(describe):
         backlog = await describe(plan)
     else:
         backlog = await asyncio.to_thread(describe, plan)
-    jobs = expanders.get(metadata.source)(plan, backlog)
-    if inspect.isasyncgen(jobs):
-        async with contextlib.aclosing(cast("AsyncGenerator[ETLInput]", jobs)) as planned:
-            async for one in planned:
-                yield one
+    async with contextlib.aclosing(_each(expanders.get(metadata.source)(plan, backlog))) as jobs:
+        async for job in jobs:
+            yield job
+
+
+async def _each[T](found: Iterable[T] | AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Go through a generator of either kind."""
+    if inspect.isasyncgen(found):
+        async with contextlib.aclosing(cast("AsyncGenerator[T]", found)) as items:
+            async for item in items:
+                yield item
         return
-    iterator = iter(jobs)
+    iterator = iter(cast("Iterable[T]", found))
     ended = object()
-    while (job := await asyncio.to_thread(next, iterator, ended)) is not ended:
-        assert isinstance(job, ETLInput)  # noqa: S101 - the alternative is the sentinel
-        yield job
+    while (item_ := await asyncio.to_thread(next, iterator, ended)) is not ended:
+        yield cast("T", item_)

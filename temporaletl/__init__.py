@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         SourceUnavailableError,
     )
     from temporaletl.messages import ETLInput, Window
-    from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row
+    from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row, Whole
     from temporaletl.strategies import (
         Page,
         PageRequest,
@@ -54,6 +54,7 @@ __all__ = [
     "SourceProtocolError",
     "SourceUnavailableError",
     "TransformContext",
+    "Whole",
     "Window",
     "extract_method",
     "identities_method",

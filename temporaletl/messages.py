@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-Mode = Literal["incremental", "full", "backfill"]
+#: `replay` sends a source's rejects through its present transform; it has no window.
+Mode = Literal["incremental", "full", "backfill", "replay"]
 BatchState = Literal["running", "completed", "failed", "cancelled"]
 JobState = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "skipped"]
 
@@ -100,6 +101,7 @@ class BatchMetadata(Message):
     max_in_flight: int = 50
     policy: RunPolicy = RunPolicy()
     worker_queue: str
+    segment_queue: str | None = None  # None: the worker queue
     started: UtcTime
 
 
@@ -124,6 +126,7 @@ class ETLInput(Message):
     window: Window = Window()
     params: dict[str, JsonValue] = Field(default_factory=dict)
     policy: RunPolicy = RunPolicy()
+    segment_queue: str | None = None  # where its segments are run; None: where the flow is
     paused: bool = False  # carried over when the flow continues as new
 
 
@@ -137,11 +140,15 @@ def job_id_of(job: ETLInput) -> str:
 
 
 class RowCounts(Message):
-    """What became of the rows: each row counts once, in exactly one of these."""
+    """What became of the rows: each row counts once, in exactly one of these.
+
+    `deleted` are rows loaded before that are no longer in the source.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
+    deleted: int = 0
     rejected: int = 0
 
 
@@ -152,6 +159,7 @@ class JobProgress(Message):
     stream: str
     pages: int = 0  # transactions committed
     records: int = 0  # records extracted
+    rejected_records: int = 0  # those of which something was rejected
     rows: RowCounts = RowCounts()
     cursor: JsonValue = None  # where extraction goes on; None at the beginning
     error: str | None = None

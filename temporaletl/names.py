@@ -43,6 +43,11 @@ def dispatch_workflow_id(batch_id: str, shard: int) -> str:
     return f"{batch_id}/dispatch-{shard}"
 
 
+def segment_queue(worker_queue: str, source: str) -> str:
+    """The task queue of a source whose requests are budgeted."""
+    return f"{worker_queue}-{source}"
+
+
 def job_workflow_id(job_id: str) -> str:
     """Derives from the job alone, so that the same job cannot run twice at once."""
     return f"job/{job_id}"

@@ -109,6 +109,25 @@ class Identity(Row, frozen=True, kw_only=True, gc=False):
     timezone: str | None = None
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """Says that a record's events whose ids begin with `prefix` are all that the source has.
+
+    A transform yields it beside them. Stored events under the prefix that are not among the
+    page's rows are deleted, unless they are newer. Only for what was seen completely.
+    """
+
+    prefix: str
+
+    def __post_init__(self) -> None:
+        if not self.prefix:
+            raise ValueError("an empty prefix would cover every event of the source")
+
+
+def person_key(person: str) -> str:
+    """How a person is looked up: by the id as it is, by an e-mail address without its case."""
+    return person.lower() if "@" in person else person
+
+
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become rows, kept whole with the reason in words.
 

@@ -1,6 +1,7 @@
 """What makes a process a service: it waits for its servers, polls its queue, ends cleanly."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,16 +12,18 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from temporaletl import names
 from temporaletl.connect import connect_patiently
-from temporaletl.errors import ETLError, WarehouseUnavailableError
+from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
-from temporaletl.strategies import import_sources
+from temporaletl.strategies import budgets, import_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 
@@ -31,6 +34,8 @@ _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 # Threads that a segment uses at once: its load, and its source's blocking calls.
 _THREADS_PER_ACTIVITY = 6
+# Of one process: a source that is asked slowly must not take all the memory and connections.
+_SEGMENTS_OF_A_SOURCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Service:
     workflows: Sequence[type]
     activities: Callable[[Warehouse, TemporalSettings], Sequence[Callable[..., Any]]]
     graceful_shutdown: timedelta
+    #: Names of the activities that sources with a budget have on a task queue of their own.
+    on_source_queues: frozenset[str] = frozenset()
 
 
 def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Service]) -> None:
@@ -82,9 +89,10 @@ async def serve(service: Service) -> None:
             ready.cancel()
             await asyncio.gather(ready, return_exceptions=True)
             return
-        worker = await ready
-        async with worker:
-            log.info("service_started", service=service.name, task_queue=worker.task_queue)
+        async with contextlib.AsyncExitStack() as running:
+            for worker in await ready:
+                await running.enter_async_context(worker)
+                log.info("service_started", service=service.name, task_queue=worker.task_queue)
             await stop.wait()
             log.info("service_stopping", service=service.name)
         log.info("service_stopped", service=service.name)
@@ -93,31 +101,72 @@ async def serve(service: Service) -> None:
         warehouse.close()
 
 
-async def _prepare(service: Service, warehouse: Warehouse, temporal: TemporalSettings) -> Worker:
+async def _prepare(
+    service: Service, warehouse: Warehouse, temporal: TemporalSettings
+) -> list[Worker]:
     await _open(warehouse)
-    return make_worker(service, await connect_patiently(temporal), warehouse, temporal)
+    return make_workers(service, await connect_patiently(temporal), warehouse, temporal)
 
 
-def make_worker(
+def make_workers(
     service: Service, client: Client, warehouse: Warehouse, temporal: TemporalSettings
-) -> Worker:
-    """Build the service's Temporal worker, errors mapped and heartbeats prompt; not started."""
-    return Worker(
-        client,
-        task_queue=service.task_queue(temporal),
-        workflows=service.workflows,
-        activities=service.activities(warehouse, temporal),
-        interceptors=[RecoveryInterceptor()],
-        workflow_runner=workflow_runner(),
+) -> list[Worker]:
+    """Build the service's Temporal workers, errors mapped and heartbeats prompt; not started.
+
+    The first polls the service's task queue, the others those of the sources with a budget.
+    """
+    activities = service.activities(warehouse, temporal)
+    task_queue = service.task_queue(temporal)
+    common: dict[str, Any] = {
+        "interceptors": [RecoveryInterceptor()],
         # Left to itself, the SDK reads every imported module to hash them: two seconds a start.
-        build_id=f"temporaletl-{version('temporaletl')}",
+        "build_id": f"temporaletl-{version('temporaletl')}",
+        "graceful_shutdown_timeout": service.graceful_shutdown,
+        # A cancelled segment learns of it in the answer to a heartbeat.
+        "max_heartbeat_throttle_interval": timedelta(seconds=2),
+        "default_heartbeat_throttle_interval": timedelta(seconds=2),
+    }
+    main = Worker(
+        client,
+        task_queue=task_queue,
+        workflows=service.workflows,
+        activities=activities,
+        workflow_runner=workflow_runner(),
         max_concurrent_workflow_tasks=temporal.max_concurrent_workflows,
         max_concurrent_activities=temporal.max_concurrent_activities,
-        graceful_shutdown_timeout=service.graceful_shutdown,
-        # A cancelled segment learns of it in the answer to a heartbeat.
-        max_heartbeat_throttle_interval=timedelta(seconds=2),
-        default_heartbeat_throttle_interval=timedelta(seconds=2),
+        **common,
     )
+    moved = [each for each in activities if _name_of(each) in service.on_source_queues]
+    return [main] + [
+        Worker(
+            client,
+            task_queue=names.segment_queue(task_queue, source),
+            activities=moved,
+            max_concurrent_activities=min(
+                _SEGMENTS_OF_A_SOURCE, temporal.max_concurrent_activities
+            ),
+            # A segment asks for something at least once.
+            max_task_queue_activities_per_second=_dispatch_rate(source),
+            # What is started at once does not pass the queue, and so not its rate.
+            disable_eager_activity_execution=True,
+            **common,
+        )
+        for source in budgets
+        if moved
+    ]
+
+
+def _name_of(function: Callable[..., Any]) -> str | None:
+    definition = activity._Definition.from_callable(function)  # noqa: SLF001 - it has no other
+    return definition.name if definition else None
+
+
+def _dispatch_rate(source: str) -> float | None:
+    """Segments a second; a source whose settings are wrong says so when it is asked."""
+    try:
+        return budgets.get(source)().requests_per_second
+    except ConfigurationError:
+        return None
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:

@@ -20,7 +20,7 @@ from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import Registry
-from temporaletl.rows import Event, Reject, Row
+from temporaletl.rows import Event, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 
@@ -68,9 +68,14 @@ class Query(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the queuer's strategies get: the batch to plan."""
+    """What the queuer's strategies get: the batch to plan.
+
+    `last_cursors` are, by stream, the last cursors of the latest job that completed in a batch
+    which was not a backfill: for sources whose own position means more than a time.
+    """
 
     metadata: BatchMetadata
+    last_cursors: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property
     def windows(self) -> Mapping[str, Window]:
@@ -90,6 +95,7 @@ class Plan:
             window=window,
             params={**self.metadata.params, **params},
             policy=self.metadata.policy,
+            segment_queue=self.metadata.segment_queue,
         )
 
 
@@ -128,12 +134,15 @@ class TransformContext:
 
     job: ETLInput
     query: Any
-    #: The platform's employee ids by the source's own ids of people.
+    #: The platform's employee ids by `person_key` of the source's own ids of people.
     identities: Mapping[str, str] = field(default_factory=dict)
 
     def employee(self, person: str | None) -> str | None:
-        """Resolve a person; one who is unknown keeps the source's id."""
-        return None if person is None else self.identities.get(person, person)
+        """Resolve a person by the source's id or an e-mail address.
+
+        One who is unknown keeps the source's id.
+        """
+        return None if person is None else self.identities.get(person_key(person), person)
 
 
 class ExtractMethod(Protocol):
@@ -151,7 +160,9 @@ class TransformMethod(Protocol):
     Takes the record as extracted, or as a reject keeps it: the JSON of its payload, decoded.
     """
 
-    def __call__(self, record: Any, context: TransformContext, /) -> Iterable[Row | Reject]: ...
+    def __call__(
+        self, record: Any, context: TransformContext, /
+    ) -> Iterable[Row | Reject | Whole]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from temporaletl import names
 from temporaletl.service import Service, main
 from temporaletl.settings import WorkerSettings
 from worker.activities import WorkerActivities
@@ -16,6 +17,7 @@ def service_of(settings: WorkerSettings) -> Service:
         task_queue=lambda temporal: temporal.worker_queue,
         workflows=[ETLFlow],
         activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
+        on_source_queues=frozenset({names.RUN_SEGMENT}),
         graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
 

@@ -110,6 +110,7 @@ class ETLFlow:
         segment = workflow.start_activity(
             names.RUN_SEGMENT,
             self._job,
+            task_queue=self._job.segment_queue,
             result_type=SegmentResult,
             start_to_close_timeout=policy.activity_timeout,
             heartbeat_timeout=policy.heartbeat_timeout,

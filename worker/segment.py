@@ -6,20 +6,24 @@ Knows nothing of Temporal: the activity, the preview and the tests run this very
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
 import structlog
 
+from temporaletl.budget import spending
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.rows import Reject, Row
+from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
+from worker.asking import Asking
 from worker.loading import Lineage, Loader, PageLoad, PageSupersededError
+from worker.replay import Rejected, replaying
 
 log = structlog.get_logger("worker.segment")
 
@@ -78,12 +82,18 @@ async def run_segment(
         PermanentError: a person must change something; pages loaded before stay.
     """
     strategies = resolve(job.source, job.stream)
+    if job.mode == "replay":
+        strategies = replaying(warehouse, strategies)
     query = strategies.query.from_dict(job.params)
     begun = await asyncio.to_thread(
         begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id
     )
     if begun.state in ENDED:
         return SegmentResult(progress=begun, done=True)
+    asking = Asking(warehouse, job)
+    if (delay := await asyncio.to_thread(asking.time_to_opening)) is not None:
+        waiting = begun.model_copy(update={"error": f"{job.source} is left alone for now"})
+        return SegmentResult(progress=waiting, done=False, wait=delay)
     lineage = Lineage(
         job=job,
         workflow_id=workflow_id,
@@ -93,15 +103,18 @@ async def run_segment(
     )
     loader = Loader(warehouse, strategies.rows, lineage)
     await asyncio.to_thread(loader.prepare)
-    context = TransformContext(job=job, query=query)
+    people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
+    context = TransformContext(job=job, query=query, identities=people)
     segment = _Segment(loader, strategies, context, begun, limits, progress)
     try:
-        done = await segment.run()
+        with spending(asking.permits()):
+            done = await segment.run()
     except PageSupersededError:
         # Another attempt of this segment is ahead of us: leave the job to it.
         log.info("segment_superseded", job_id=job.job_id, pages=segment.progress.pages)
         return SegmentResult(progress=segment.progress, done=False)
     except RetryableError as error:
+        await asyncio.to_thread(asking.note, error)
         if segment.progress.pages == begun.pages:
             raise
         log.info("segment_interrupted", job_id=job.job_id, error=str(error))
@@ -214,23 +227,26 @@ class _Segment:
 
     def _load(self, pages: Sequence[_Asked]) -> None:
         began = perf_counter()
-        rows: list[Row] = []
-        rejects: list[Reject] = []
+        made = Transformed()
         records = 0
         for asked in pages:
-            rejects.extend(asked.page.rejects)
+            made.rejects.extend(asked.page.rejects)
+            made.rejected_records += len(asked.page.rejects)
             records += len(asked.page.rejects) + len(asked.page.records)
             for record in asked.page.records:
-                transform_record(self._strategies, self._context, record, rows, rejects)
+                transform_record(self._strategies, self._context, record, made)
         transformed = perf_counter()
         if records:
-            self._rows_per_record = max(0.1, len(rows) / records)
+            self._rows_per_record = max(0.1, len(made.rows) / records)
         self.progress = self._loader.load(
             PageLoad(
                 number=self.progress.pages,
-                rows=rows,
-                rejects=rejects,
+                rows=made.rows,
+                rejects=made.rejects,
                 records=records,
+                rejected_records=made.rejected_records,
+                wholes=made.wholes,
+                replayed=made.replayed,
                 cursor_before=self.progress.cursor,
                 cursor=pages[-1].page.cursor,
                 extracted_at=min(asked.at for asked in pages),
@@ -240,8 +256,8 @@ class _Segment:
             "page_loaded",
             job_id=self._context.job.job_id,
             page=self.progress.pages,
-            rows=len(rows),
-            rejects=len(rejects),
+            rows=len(made.rows),
+            rejects=len(made.rejects),
             extract_seconds=round(sum(asked.seconds for asked in pages), 4),
             transform_seconds=round(transformed - began, 4),
             load_seconds=round(perf_counter() - transformed, 4),
@@ -250,42 +266,69 @@ class _Segment:
 
     def _judge_rejects(self, *, final: bool) -> None:
         """Fail a job most of which cannot be used; a few bad records are no reason to."""
-        rows, records = self.progress.rows, self.progress.records
-        if rows.rejected <= self._limits.reject_threshold * records:
+        job, rows, records = self._context.job, self.progress.rows, self.progress.records
+        rejected = self.progress.rejected_records
+        if job.mode == "replay" or rejected <= self._limits.reject_threshold * records:
             return
         nothing_else = final and not (rows.inserted or rows.updated or rows.unchanged)
-        if rows.rejected >= _FEW_REJECTS or nothing_else:
-            job = self._context.job
+        if rejected >= _FEW_REJECTS or nothing_else:
+            threshold = f"{self._limits.reject_threshold:.0%}"
             raise TooManyRejectsError(
-                f"{rows.rejected} rejects among {records} records of {job.source} {job.stream}, "
-                f"more than the threshold of {self._limits.reject_threshold:.0%}: their reasons "
-                f"are in etl_rejects (etl rejects list {job.source})"
+                f"of {records} records of {job.source} {job.stream} {rejected} were rejected, "
+                f"whole or in part, more than the threshold of {threshold}: "
+                f"their reasons are in etl_rejects (etl rejects list {job.source})"
             )
 
 
+@dataclass(slots=True)
+class Transformed:
+    """What records became."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    wholes: list[Whole] = field(default_factory=list)
+    #: Records of which something was rejected.
+    rejected_records: int = 0
+    #: Rejects that were tried again, by id: None where they became rows, else why not.
+    replayed: dict[int, str | None] = field(default_factory=dict)
+
+
 def transform_record(
-    strategies: Strategies,
-    context: TransformContext,
-    record: Any,
-    rows: list[Row],
-    rejects: list[Reject],
+    strategies: Strategies, context: TransformContext, record: Any, made: Transformed
 ) -> None:
     """Add the record's rows, or one reject: never some rows and an exception."""
+    reason: str | None = None
+    found: list[Row | Reject | Whole] = []
     try:
-        made = list(strategies.transform(record, context))
+        found = list(strategies.transform(record, context))
     except (PermanentError, RetryableError):
         raise
     except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
         reason = str(error)
         if not isinstance(error, RecordError):
             reason = f"{type(error).__name__}: {reason}"
-        rejects.append(reject_of(record, reason))
-        return
-    for row in made:
+    if isinstance(record, Rejected):
+        _settle(record, found, reason, made)
+    elif reason is not None:
+        found = [reject_of(record, reason)]
+    made.rejected_records += reason is not None or any(isinstance(r, Reject) for r in found)
+    for row in found:
         if isinstance(row, Reject):
-            rejects.append(row)
+            made.rejects.append(row)
+        elif isinstance(row, Whole):
+            made.wholes.append(row)
         else:
-            rows.append(row)
+            made.rows.append(row)
+
+
+def _settle(
+    record: Rejected, found: list[Row | Reject | Whole], reason: str | None, made: Transformed
+) -> None:
+    """Note what became of a reject; one that its own record yields again is that reject."""
+    again = [row for row in found if isinstance(row, Reject) and row.key == record.key]
+    for reject in again:
+        found.remove(reject)
+    made.replayed[record.reject_id] = again[0].reason if again else reason
 
 
 def reject_of(record: Any, reason: str) -> Reject:

@@ -37,6 +37,10 @@ Until = Annotated[
     str | None,
     typer.Option("--to", metavar="DATE", help="End, exclusive; UTC unless it says."),
 ]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", metavar="", help="Stay until it has ended, and show how it goes."),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
 ]

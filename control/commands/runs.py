@@ -12,6 +12,7 @@ from control.commands.arguments import (
     Source,
     Streams,
     Until,
+    Wait,
     WorkflowId,
     read_moment,
     read_params,
@@ -36,10 +37,7 @@ def run(
     max_in_flight: Annotated[
         int, typer.Option(metavar="N", min=1, max=1000, help="Jobs that may run at once.")
     ] = 50,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", metavar="", help="Stay until it has ended, and show how it goes."),
-    ] = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> int:
     """Load a source once, now."""

@@ -1,13 +1,14 @@
-"""`etl state ...` and `etl rejects ...`: what the warehouse keeps beside the rows."""
+"""`etl state`, `etl rejects`, `etl identities`: what the warehouse keeps beside the rows."""
 
 from typing import Annotated
 
 import typer
 
-from control.commands.arguments import AsJson, Source, Streams, examples, read_moment
+from control.commands.arguments import AsJson, Source, Streams, Wait, examples, read_moment
 
 state = typer.Typer(no_args_is_help=True)
 rejects = typer.Typer(no_args_is_help=True)
+identities = typer.Typer(no_args_is_help=True)
 
 
 @state.command(epilog=examples("etl state show jira", "etl state show jira --json"))
@@ -63,3 +64,49 @@ def list_(
     from control import rejects_view
 
     rejects_view.print_rejects(source, stream or (), limit, as_json=as_json)
+
+
+@rejects.command(
+    epilog=examples(
+        "etl rejects replay jira --wait", "etl rejects replay jira --stream issues --wait --json"
+    )
+)
+def replay(
+    source: Source, stream: Streams = None, wait: Wait = False, as_json: AsJson = False
+) -> int:
+    """Send the rejects through the present transform; those that become rows leave the list."""
+    from control.launch import launch
+
+    return launch(
+        source,
+        mode="replay",
+        streams=stream or (),
+        date_start=None,
+        date_end=None,
+        params={},
+        max_in_flight=1,
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+@identities.command(
+    "list", epilog=examples("etl identities list jira", "etl identities list jira --json")
+)
+def list_identities(
+    source: Source,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List a source's people, and the employees they are as far as that is known."""
+    from control import identities_view
+
+    identities_view.print_people(source, limit, as_json=as_json)
+
+
+@identities.command(epilog=examples("etl identities fill jira"))
+def fill(source: Source, as_json: AsJson = False) -> None:
+    """Put employee ids into older events of people who became known later."""
+    from control import identities_view
+
+    identities_view.fill(source, as_json=as_json)

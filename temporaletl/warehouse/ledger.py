@@ -37,7 +37,11 @@ MAX_JOB_BYTES = 16 * 1024
 MAX_ANSWER_BYTES = 128 * 1024
 _OPEN: list[JobState] = ["planned", "running", "paused"]
 
-_PROGRESS = "state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error"
+#: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
+PROGRESS = (
+    "state, stream, pages, records, rejected_records, "
+    "inserted, updated, unchanged, deleted, rejected, cursor, error"
+)
 
 
 def begin_batch(
@@ -238,7 +242,7 @@ def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
 
 def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
     row = connection.execute(
-        f"SELECT {_PROGRESS} FROM etl_jobs WHERE batch_id = %s AND seq = %s",  # noqa: S608 - constant
+        f"SELECT {PROGRESS} FROM etl_jobs WHERE batch_id = %s AND seq = %s",  # noqa: S608 - constant
         [job.batch_id, job.seq],
     ).fetchone()
     if row is None:
@@ -250,14 +254,15 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
 
 
 def progress_of(row: Sequence[Any]) -> JobProgress:
-    """Make a job's progress of its columns, in the order of `_PROGRESS`."""
-    state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error = row
+    """Make a job's progress of its columns `PROGRESS`."""
+    state, stream, pages, records, rejected_records, *counts, cursor, error = row
     return JobProgress(
         state=state,
         stream=stream,
         pages=pages,
         records=records,
-        rows=RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, rejected=rejected),
+        rejected_records=rejected_records,
+        rows=RowCounts(**dict(zip(RowCounts.model_fields, counts, strict=True))),
         cursor=cursor,
         error=error,
     )

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import JsonValue
+
 from temporaletl.messages import BatchMetadata, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
+
+_BY_HAND = "set by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,11 @@ def set_watermark(
         connection.execute(
             """
             INSERT INTO etl_sync_state (source, stream, connection, watermark, state)
-            VALUES (%s, %s, %s, %s, 'set by hand')
+            VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (source, stream, connection) DO UPDATE
             SET watermark = excluded.watermark, state = excluded.state, updated_at = now()
             """,
-            [source, stream, connection_name, watermark],
+            [source, stream, connection_name, watermark, _BY_HAND],
         )
 
 
@@ -73,9 +77,9 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
     stays where it was if one of those windows has no start. It stays where it was, too, if not
     all jobs were planned, or if it was set back behind the window's start in the meantime. A
-    backfill moves nothing. Safe to repeat.
+    backfill or a replay moves nothing. Safe to repeat.
     """
-    if metadata.mode == "backfill":
+    if metadata.mode in ("backfill", "replay"):
         return
     with warehouse.connection() as connection:
         for stream, window in metadata.windows.items():
@@ -143,3 +147,22 @@ def _advance_stream(
             "batch": metadata.batch_id,
         },
     )
+
+
+def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, JsonValue]:
+    """By stream, where the last job of the stream's latest batch ended.
+
+    Only where all its jobs completed and the watermark was not put elsewhere since. Backfills
+    and replays do not count: they cover what they were asked to.
+    """
+    with warehouse.connection() as connection:
+        found: Sequence[Any] = connection.execute(
+            """
+            SELECT s.stream, (array_agg(j.cursor ORDER BY j.seq DESC))[1]
+            FROM etl_sync_state AS s JOIN etl_jobs AS j USING (batch_id, stream)
+            WHERE s.source = %s AND s.connection = %s AND s.stream = ANY (%s) AND s.state <> %s
+            GROUP BY s.stream HAVING bool_and(j.state = 'completed')
+            """,
+            [metadata.source, metadata.connection, sorted(metadata.windows), _BY_HAND],
+        ).fetchall()
+    return {stream: cursor for stream, cursor in found if cursor is not None}

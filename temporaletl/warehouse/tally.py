@@ -28,7 +28,7 @@ def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCoun
             count(*) FILTER (WHERE state = 'planned'),
             coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
             coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
-            coalesce(sum(rejected), 0)::bigint
+            coalesce(sum(deleted), 0)::bigint, coalesce(sum(rejected), 0)::bigint
         FROM etl_jobs WHERE batch_id = %s
         """,
         [batch_id],
@@ -43,7 +43,7 @@ def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCoun
         running=row[5],
         waiting=row[6],
     )
-    rows = RowCounts(inserted=row[8], updated=row[9], unchanged=row[10], rejected=row[11])
+    rows = RowCounts(**dict(zip(RowCounts.model_fields, row[8:], strict=True)))
     return jobs, rows, row[7]
 
 

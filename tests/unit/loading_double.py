@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from temporaletl import strategies
+from temporaletl.errors import RetryableError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, JobState, RowCounts, SegmentResult
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
@@ -61,6 +62,11 @@ class Shop:
     #: Called with each page before it is loaded, in the loader's thread; may block or raise.
     before_load: Callable[[PageLoad], None] | None = None
     closed: int = 0  # generators that were closed
+    #: How long the source wants to be left alone; None if it does not.
+    closed_for: timedelta | None = None
+    #: What was noted for the other workers.
+    noted: list[RetryableError] = field(default_factory=list)
+    people: dict[str, str] = field(default_factory=dict)
 
     @property
     def loaded(self) -> list[str]:
@@ -121,6 +127,7 @@ class Shop:
             update={
                 "pages": before.pages + 1,
                 "records": before.records + page.records,
+                "rejected_records": before.rejected_records + page.rejected_records,
                 "cursor": page.cursor,
                 "rows": RowCounts(
                     inserted=before.rows.inserted + len(page.rows),
@@ -153,6 +160,23 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     strategies.queries.register("shop", ShopQuery, place="here")
     strategies.extractors.register("shop-orders", made._extract, place="here")
     strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")
+    class Asking:
+        def __init__(self, _warehouse: object, _job: ETLInput) -> None: ...
+
+        def time_to_opening(self) -> timedelta | None:
+            return made.closed_for
+
+        def permits(self) -> None: ...
+
+        def note(self, error: RetryableError) -> None:
+            made.noted.append(error)
+
+    def people_of_batch(_warehouse: object, source: str, batch_id: str) -> dict[str, str]:
+        assert (source, batch_id) == ("shop", "b")
+        return made.people
+
+    monkeypatch.setattr(segment, "Asking", Asking)
+    monkeypatch.setattr(segment, "people_of_batch", people_of_batch)
     monkeypatch.setattr(segment, "Loader", Loader)
     monkeypatch.setattr(segment, "begin_job", made.begin_job)
     monkeypatch.setattr(segment, "end_job", made.end_job)

@@ -286,6 +286,7 @@ async def test_jobs_are_written_in_blocks_and_none_is_left_out(
     number: int,
 ) -> None:
     monkeypatch.setattr(planning, "JobWriter", Writer)
+    monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
     planners.register("shop", planner(lambda _plan: range(number)), place="here")
     expanders.register("shop", asynchronous, place="here")
     reports: list[int] = []
@@ -309,6 +310,7 @@ async def test_a_source_is_closed_when_its_jobs_cannot_be_written(
             closed.append(True)
 
     monkeypatch.setattr(planning, "JobWriter", Writer)
+    monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
     monkeypatch.setattr(Writer, "refused", 3)
     planners.register("shop", planner(lambda _plan: range(900)), place="here")
     expanders.register("shop", closing, place="here")

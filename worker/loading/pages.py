@@ -1,11 +1,10 @@
 """Loads pages: rows, rejects, ledger and cursor of a page in one transaction."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-import psycopg
 from psycopg import errors
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
@@ -16,15 +15,17 @@ from temporaletl.errors import (
     SchemaConflictError,
     WarehouseUnavailableError,
 )
-from temporaletl.messages import ETLInput, JobProgress, RowCounts
-from temporaletl.rows import Event, Reject, Row
+from temporaletl.messages import ETLInput, JobProgress
+from temporaletl.rows import Event, Reject, Row, Whole
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.ledger import PROGRESS, progress_of
 from worker.loading import rejects, schema
 from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
+from worker.loading.retraction import retract
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -60,9 +61,13 @@ class PageLoad:
     rows: Sequence[Row]
     rejects: Sequence[Reject]
     records: int
+    rejected_records: int  # those of which something was rejected before the load
     cursor_before: JsonValue
     cursor: JsonValue
     extracted_at: datetime
+    wholes: Sequence[Whole] = ()
+    #: Rejects that were tried again, by id: None where they became rows, else why not.
+    replayed: Mapping[int, str | None] = field(default_factory=dict)
 
 
 # The look-up must go through the key's index, whatever statistics say. A table that was just
@@ -89,20 +94,20 @@ _OTHERS_RUNNING = """
 """
 _PAGE = """
     INSERT INTO etl_pages (batch_id, seq, page, job_id, workflow_id, run_id, cursor_before,
-                           cursor_after, records, inserted, updated, unchanged, rejected,
+                           cursor_after, records, inserted, updated, unchanged, deleted, rejected,
                            extracted_at)
     VALUES (%(batch_id)s, %(seq)s, %(page)s, %(job_id)s, %(workflow_id)s, %(run_id)s,
             %(cursor_before)s, %(cursor)s, %(records)s, %(inserted)s, %(updated)s,
-            %(unchanged)s, %(rejected)s, %(extracted_at)s)
+            %(unchanged)s, %(deleted)s, %(rejected)s, %(extracted_at)s)
 """
 _ADVANCE = """
     UPDATE etl_jobs
     SET pages = pages + 1, records = records + %(records)s, cursor = %(cursor)s,
+        rejected_records = rejected_records + %(rejected_records)s,
         inserted = inserted + %(inserted)s, updated = updated + %(updated)s,
-        unchanged = unchanged + %(unchanged)s, rejected = rejected + %(rejected)s,
-        touched_at = now()
+        unchanged = unchanged + %(unchanged)s, deleted = deleted + %(deleted)s,
+        rejected = rejected + %(rejected)s, touched_at = now()
     WHERE batch_id = %(batch_id)s AND seq = %(seq)s AND pages = %(page)s AND state = 'running'
-    RETURNING state, stream, pages, records, inserted, updated, unchanged, rejected, cursor, error
 """
 
 
@@ -242,7 +247,8 @@ class Loader:
                 )
                 for merge, some in packed
             ]
-            return self._record(connection, page, outcomes)
+            deleted = self._retract(connection, page)
+            return self._record(connection, page, outcomes, deleted)
 
     def _pass_fence(self, connection: Connection, page: PageLoad) -> datetime:
         job = self._lineage.job
@@ -261,6 +267,23 @@ class Loader:
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
         return now
 
+    def _retract(self, connection: Connection, page: PageLoad) -> int:
+        # A backfill sees a part of what there is.
+        if self._lineage.job.mode == "backfill":
+            return 0
+        return sum(
+            retract(
+                connection,
+                merge.target,
+                page.wholes,
+                page.rows,
+                source=self._lineage.job.source,
+                extracted_at=page.extracted_at,
+            )
+            for merge in self._merges
+            if merge.target.layout.partitioned
+        )
+
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job
         found = connection.execute(
@@ -269,17 +292,26 @@ class Loader:
         return [str(stream) for (stream,) in found]
 
     def _record(
-        self, connection: Connection, page: PageLoad, outcomes: Sequence[Outcome]
+        self,
+        connection: Connection,
+        page: PageLoad,
+        outcomes: Sequence[Outcome],
+        deleted: int,
     ) -> JobProgress:
         lineage, job = self._lineage, self._lineage.job
-        refused = [*page.rejects, *(one for outcome in outcomes for one in outcome.rejects)]
+        at_load = [one for outcome in outcomes for one in outcome.rejects]
+        refused = [*page.rejects, *at_load]
+        # Settled first: what fails again is entered anew, and must not be taken for the old one.
+        rejects.settle(connection, page.replayed)
         rejects.keep(
             connection,
             refused,
             job,
             workflow_id=lineage.workflow_id,
             run_id=lineage.run_id,
+            extracted_at=page.extracted_at,
         )
+        again = sum(reason is not None for reason in page.replayed.values())
         values = {
             "batch_id": job.batch_id,
             "seq": job.seq,
@@ -290,18 +322,19 @@ class Loader:
             "cursor_before": _json(page.cursor_before),
             "cursor": _json(page.cursor),
             "records": page.records,
+            # A refused row belongs to some record; to which, is no longer known.
+            "rejected_records": min(page.records, page.rejected_records + len(at_load)),
             "inserted": sum(outcome.inserted for outcome in outcomes),
             "updated": sum(outcome.updated for outcome in outcomes),
             "unchanged": sum(outcome.unchanged for outcome in outcomes),
-            "rejected": len(refused),
+            "deleted": deleted,
+            "rejected": len(refused) + again,
             "extracted_at": page.extracted_at,
         }
         connection.execute(_PAGE, values)
-        with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            progress = cursor.execute(_ADVANCE, values).fetchone()
+        progress = connection.execute(f"{_ADVANCE} RETURNING {PROGRESS}", values).fetchone()
         assert progress is not None  # noqa: S101 - the fence holds the row
-        counts = {name: progress.pop(name) for name in RowCounts.model_fields}
-        return JobProgress(rows=RowCounts(**counts), **progress)
+        return progress_of(progress)
 
 
 def _json(value: JsonValue) -> Jsonb | None:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -84,16 +85,17 @@ def _fits(number: float | Decimal) -> bool:
 _UPSERT = sql.SQL(
     """
     INSERT INTO etl_rejects AS r (source, stream, reject_hash, stage, reason, key, payload, times,
-                                  batch_id, job_id, workflow_id, run_id)
+                                  batch_id, job_id, workflow_id, run_id, extracted_at)
     SELECT %(source)s, %(stream)s, hash, stage, reason, key, payload::jsonb, times,
-           %(batch_id)s, %(job_id)s, %(workflow_id)s, %(run_id)s
+           %(batch_id)s, %(job_id)s, %(workflow_id)s, %(run_id)s, %(extracted_at)s
     FROM unnest(%(hashes)s::bigint[], %(stages)s::text[], %(reasons)s::text[], %(keys)s::text[],
                 %(payloads)s::text[], %(times)s::integer[])
          AS i (hash, stage, reason, key, payload, times)
     ON CONFLICT (source, stream, reject_hash) DO UPDATE SET
         times = r.times + excluded.times, last_seen = now(), reason = excluded.reason,
         batch_id = excluded.batch_id, job_id = excluded.job_id,
-        workflow_id = excluded.workflow_id, run_id = excluded.run_id
+        workflow_id = excluded.workflow_id, run_id = excluded.run_id,
+        extracted_at = greatest(r.extracted_at, excluded.extracted_at)
     """
 )
 
@@ -105,6 +107,7 @@ def keep(
     *,
     workflow_id: str,
     run_id: str,
+    extracted_at: datetime,
 ) -> None:
     """Write rejects in the caller's transaction; one met before is counted, not repeated."""
     rows: dict[int, list[Any]] = {}
@@ -132,6 +135,24 @@ def keep(
                 "job_id": job.job_id,
                 "workflow_id": workflow_id,
                 "run_id": run_id,
+                "extracted_at": extracted_at,
                 **{name: list(values) for name, values in zip(names, some, strict=True)},
             },
+        )
+
+
+def settle(connection: Connection, replayed: Mapping[int, str | None]) -> None:
+    """Delete the rejects that became rows, and give the others their new reason."""
+    done = [reject_id for reject_id, reason in replayed.items() if reason is None]
+    again = {i: storable_text(reason) for i, reason in replayed.items() if reason is not None}
+    if done:
+        connection.execute("DELETE FROM etl_rejects WHERE reject_id = ANY (%s)", [done])
+    if again:
+        connection.execute(
+            """
+            UPDATE etl_rejects AS r SET reason = i.reason
+            FROM unnest(%s::bigint[], %s::text[]) AS i (reject_id, reason)
+            WHERE r.reject_id = i.reject_id
+            """,
+            [list(again), list(again.values())],
         )

@@ -10,6 +10,7 @@ from temporaletl import (
     ConfigurationError,
     ETLInput,
     Event,
+    Identity,
     Page,
     PageRequest,
     Plan,
@@ -17,7 +18,9 @@ from temporaletl import (
     RecordError,
     SourceUnavailableError,
     TransformContext,
+    Whole,
     extract_method,
+    identities_method,
     params_method,
     query_type,
     transform_inputs_method,
@@ -52,10 +55,17 @@ class NumbersQuery(Query):
     poisoned: int = -1  # the job that cannot be extracted
     flaky_page: int = -1  # the page that fails whenever a segment begins with it, once a job
     bad_every: int = 0  # every so many values cannot be transformed
+    missing: int = -1  # the value that the source no longer has
+    people: tuple[str, ...] = ()  # who counted the numbers, in turn
     plan_seconds: float = 0.0  # how long each job takes to be planned
+    whole: bool = False  # each page says that its numbers are all of its job
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
+#: Numbers that cannot be transformed for as long as a test leaves them here.
+cursed: set[int] = set()
+#: What the source knows of people: their e-mail addresses.
+addresses: dict[str, str] = {}
 #: Names of outages that last until a test ends them.
 outages: set[str] = set()
 _failed_once: set[tuple[str, int]] = set()
@@ -64,6 +74,12 @@ _failed_once: set[tuple[str, int]] = set()
 @params_method("numbers", streams=("all",), overlap=timedelta(0), lag=timedelta(0))
 def describe(plan: Plan) -> NumbersQuery:
     return NumbersQuery.from_dict(plan.metadata.params)
+
+
+@identities_method("numbers")
+def people(_plan: Plan) -> Iterator[Identity]:
+    for person, address in addresses.items():
+        yield Identity(source_kind_id="numbers", person=person, email=address)
 
 
 @transform_inputs_method("numbers")
@@ -90,14 +106,21 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
             _failed_once.add(strike)
             raise SourceUnavailableError("the source broke off")
         first = page * query.size
-        records = [Number(query.job, value) for value in range(first, first + query.size)]
+        values = range(first, first + query.size)
+        records = [Number(query.job, value) for value in values if value != query.missing]
         page += 1
         yield Page(records=records, cursor=page)
 
 
 @transform_method("numbers")
-def transform(record: Number, context: TransformContext) -> Iterator[Event]:
+def transform(
+    record: Number | dict[str, int], context: TransformContext
+) -> Iterator[Event | Whole]:
     query: NumbersQuery = context.query
+    if isinstance(record, dict):
+        record = Number(**record)
+    if record.value in cursed:
+        raise RecordError(f"{record.value} is cursed")
     if query.bad_every and record.value % query.bad_every == 0:
         raise RecordError(f"{record.value} is a bad number")
     yield Event(
@@ -105,4 +128,9 @@ def transform(record: Number, context: TransformContext) -> Iterator[Event]:
         event_type="number_counted",
         event_time_utc=EPOCH + timedelta(seconds=record.value),
         parent_item_id=str(record.job),
+        employee_id=context.employee(
+            query.people[record.value % len(query.people)] if query.people else None
+        ),
     )
+    if query.whole:
+        yield Whole(f"{record.job}:")

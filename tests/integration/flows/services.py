@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from queuer.__main__ import service_of as queuer_of
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.service import make_worker
+from temporaletl.service import make_workers
 from temporaletl.settings import NotificationSettings, TemporalSettings, WorkerSettings
 from temporaletl.warehouse.connection import Warehouse
 from worker.__main__ import service_of as worker_of
@@ -43,13 +43,22 @@ class Services:
         with self.warehouse.connection() as connection:
             return list(connection.execute(statement.encode(), parameters).fetchall())
 
+    def rows_changed(self, statement: str) -> None:
+        with self.warehouse.connection() as connection:
+            connection.execute(statement.encode())
+
 
 @asynccontextmanager
 async def running(
-    client: Client, warehouse: Warehouse, *, attempts: int = 5, **settings: object
+    client: Client,
+    warehouse: Warehouse,
+    *,
+    attempts: int = 5,
+    queue: str | None = None,
+    **settings: object,
 ) -> AsyncGenerator[Services]:
     """Run the queuer and the worker until the block ends; `settings` are the worker's."""
-    queue = f"test-{uuid.uuid4().hex}"
+    queue = queue or f"test-{uuid.uuid4().hex}"
     temporal = TemporalSettings.model_validate(
         {
             "queuer_queue": queue,
@@ -59,9 +68,12 @@ async def running(
             "activity_max_retries": attempts,
         }
     )
-    queuer = make_worker(queuer_of(NotificationSettings.load()), client, warehouse, temporal)
-    worker = make_worker(
-        worker_of(WorkerSettings.model_validate(settings)), client, warehouse, temporal
-    )
-    async with queuer, worker:
+    services = [
+        queuer_of(NotificationSettings.load()),
+        worker_of(WorkerSettings.model_validate(settings)),
+    ]
+    async with AsyncExitStack() as running_workers:
+        for service in services:
+            for worker in make_workers(service, client, warehouse, temporal):
+                await running_workers.enter_async_context(worker)
         yield Services(client, warehouse, queue)

@@ -1,6 +1,7 @@
 """Batches from a request to rows, on a real Temporal server and a real PostgreSQL."""
 
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import queuer.dispatch
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
+from tests.integration.flows import numbers
 from tests.integration.flows.services import Services, running
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
@@ -95,7 +97,7 @@ async def test_bad_records_become_rejects_and_the_rest_loads(services: Services)
 async def test_a_job_that_only_rejects_fails_and_says_so(services: Services) -> None:
     summary = await services.run(pages=1, size=4, bad_every=1)
     assert summary.state == "failed"
-    assert "4 rejects among 4 records" in summary.failures[0].error
+    assert "of 4 records of numbers all 4 were rejected" in summary.failures[0].error
 
 
 async def test_a_batch_that_cannot_be_planned_fails_with_the_reason(services: Services) -> None:
@@ -195,3 +197,17 @@ async def job_of(services: Services) -> WorkflowHandle[Any, Any]:
 async def no_activity_pending(services: Services) -> bool:
     described = await (await job_of(services)).describe()
     return not described.raw_description.pending_activities
+
+
+@pytest.mark.parametrize(("mode", "key"), [("full", 0), ("backfill", 4)])
+async def test_jobs_of_a_backfill_have_a_lower_priority(
+    services: Services, mode: str, key: int
+) -> None:
+    span = {"date_start": numbers.EPOCH, "date_end": numbers.EPOCH + timedelta(days=1)}
+    handle = await services.start(
+        QueuerInput(source="numbers", mode=mode, **(span if mode == "backfill" else {}))
+    )
+    assert (await handle.result()).rows.inserted == 10
+    [(job_id,)] = services.rows("SELECT workflow_id FROM etl_jobs")
+    job = await services.client.get_workflow_handle(job_id).describe()
+    assert job.raw_description.workflow_execution_info.priority.priority_key == key

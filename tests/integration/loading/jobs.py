@@ -91,6 +91,7 @@ class Job:
             rows=rows,
             rejects=rejects,
             records=len(rows) + len(rejects),
+            rejected_records=len(rejects),
             cursor_before=self.pages or None,
             cursor=self.pages + 1,
             extracted_at=at or datetime.now(UTC),

@@ -1,0 +1,171 @@
+"""Who is who: which employee a source's person is, as far as that is known."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.rows import Identity, person_key
+from temporaletl.warehouse.connection import Connection, Warehouse
+
+_PEOPLE_AT_ONCE = 1_000
+
+# A person is an employee by what the source itself says, else by the e-mail address: that of
+# Salesforce first, where several sources know it.
+_RESOLVED = """
+    SELECT i.person, coalesce(i.employee_id, e.employee_id) AS employee_id
+    FROM etl_identities AS i LEFT JOIN LATERAL (
+        SELECT employee_id FROM etl_identities
+        WHERE employee_id IS NOT NULL AND lower(email) = lower(i.email)
+        ORDER BY source_kind_id <> 'salesforce', source_kind_id, person LIMIT 1
+    ) AS e ON i.employee_id IS NULL
+    WHERE i.source_kind_id = %(source)s AND coalesce(i.employee_id, e.employee_id) IS NOT NULL
+"""
+# Some sources know a person by the address alone.
+_ADDRESSES = """
+    SELECT DISTINCT ON (lower(email)) lower(email), employee_id FROM etl_identities
+    WHERE employee_id IS NOT NULL AND email <> ''
+    ORDER BY lower(email), source_kind_id <> 'salesforce', source_kind_id, person
+"""
+
+
+def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
+    """Enter a source's people, and return how many there were. Safe to repeat.
+
+    What is known of a person already stays where the source says nothing. A person whose
+    employee id came from elsewhere keeps what came with it.
+
+    Raises:
+        ConfigurationError: a person without an id.
+    """
+    count = 0
+    block: list[Identity] = []
+    for person in people:
+        if not person.person or not person.source_kind_id:
+            raise ConfigurationError(f"an identity without a source or a person: {person}")
+        block.append(person)
+        if len(block) == _PEOPLE_AT_ONCE:
+            _enter(warehouse, block)
+            count, block = count + len(block), []
+    _enter(warehouse, block)
+    return count + len(block)
+
+
+def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> None:
+    # In one order everywhere, so that two batches cannot deadlock; of repeats the last.
+    unique = {(each.source_kind_id, each.person): each for each in people}
+    columns = ("source_kind_id", "person", "employee_id", "email", "name", "timezone")
+    rows = [[getattr(unique[key], name) for name in columns] for key in sorted(unique)]
+    if not rows:
+        return
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO etl_identities AS i
+                (source_kind_id, person, employee_id, email, name, timezone)
+            SELECT n.source_kind_id, n.person, coalesce(n.employee_id, k.employee_id),
+                   CASE WHEN kept THEN coalesce(k.email, n.email)
+                        ELSE coalesce(n.email, k.email) END,
+                   CASE WHEN kept THEN coalesce(k.name, n.name)
+                        ELSE coalesce(n.name, k.name) END,
+                   coalesce(n.timezone, k.timezone)
+            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+                AS n (source_kind_id, person, employee_id, email, name, timezone)
+            LEFT JOIN etl_identities AS k USING (source_kind_id, person),
+            LATERAL (SELECT n.employee_id IS NULL AND k.employee_id IS NOT NULL AS kept) AS which
+            ON CONFLICT (source_kind_id, person) DO UPDATE SET
+                employee_id = excluded.employee_id, email = excluded.email, name = excluded.name,
+                timezone = excluded.timezone, updated_at = now(), row_hash = NULL
+            WHERE (i.employee_id, i.email, i.name, i.timezone) IS DISTINCT FROM
+                (excluded.employee_id, excluded.email, excluded.name, excluded.timezone)
+            """,
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+def known_people(warehouse: Warehouse, source: str) -> dict[str, str]:
+    """Employee ids by `person_key` of the source's people, and of all e-mail addresses."""
+    with warehouse.connection() as connection:
+        return _known(connection, source)
+
+
+def _known(connection: Connection, source: str) -> dict[str, str]:
+    addresses = connection.execute(_ADDRESSES).fetchall()
+    resolved = connection.execute(_RESOLVED, {"source": source}).fetchall()
+    return {person_key(str(person)): str(known) for person, known in (*addresses, *resolved)}
+
+
+@lru_cache(maxsize=16)
+def people_of_batch(warehouse: Warehouse, source: str, batch_id: str) -> Mapping[str, str]:
+    """`known_people`, read once for each batch, so that its jobs agree on who is who."""
+    del batch_id  # part of the key alone
+    return known_people(warehouse, source)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPerson:
+    """One of a source's people; `employee_id` also where it was found by the e-mail address."""
+
+    person: str
+    employee_id: str | None
+    email: str | None
+    name: str | None
+
+
+def list_people(warehouse: Warehouse, source: str, *, limit: int) -> tuple[list[KnownPerson], int]:
+    """The source's people, the unknown ones first, and how many there are in all."""
+    with warehouse.connection() as connection:
+        known = _known(connection, source)
+        found = connection.execute(
+            "SELECT person, email, name FROM etl_identities WHERE source_kind_id = %s",
+            [source],
+        ).fetchall()
+    people = [
+        KnownPerson(str(person), known.get(person_key(str(person))), email, name)  # type: ignore[arg-type]
+        for person, email, name in found
+    ]
+    people.sort(key=lambda each: (each.employee_id is not None, each.person))
+    return people[:limit], len(people)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of a source's people: those filled in, and those whose id is ambiguous."""
+
+    people: int
+    events: int
+    #: Ids of people that are employee ids of others as well: their events are left alone.
+    ambiguous: tuple[str, ...]
+
+
+def fill_events(warehouse: Warehouse, source: str) -> Filled:
+    """Put employee ids into the source's events of people who became known later.
+
+    Events whose person was unknown carry the source's id of the person; these are filled, in one
+    transaction. Their `row_hash` becomes NULL, so that the next load compares them anew. Safe to
+    repeat.
+    """
+    with warehouse.connection() as connection:
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return Filled(0, 0, ())
+        known = {p: e for p, e in _known(connection, source).items() if p != e}
+        employees = set(known.values())
+        sure = {p: e for p, e in known.items() if p not in employees}
+        found = connection.execute(
+            """
+            WITH filled AS (
+                UPDATE events AS t
+                SET employee_id = i.employee_id, row_hash = NULL, updated_at = now()
+                FROM unnest(%(people)s::text[], %(employees)s::text[]) AS i (person, employee_id)
+                WHERE t.source_kind_id = %(source)s AND i.person =
+                    CASE WHEN strpos(t.employee_id, '@') > 0 THEN lower(t.employee_id)
+                         ELSE t.employee_id END
+                RETURNING i.person
+            )
+            SELECT count(DISTINCT person), count(*) FROM filled
+            """,
+            {"source": source, "people": list(sure), "employees": list(sure.values())},
+        ).fetchone()
+    assert found is not None  # noqa: S101 - an aggregate always has a row
+    ambiguous = tuple(sorted(known.keys() - sure.keys()))
+    return Filled(int(str(found[0])), int(str(found[1])), ambiguous)

@@ -1,0 +1,128 @@
+"""People in events: resolved once for each batch, and filled in later."""
+
+from collections.abc import AsyncGenerator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from temporaletl.rows import Identity
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.identities import fill_events, record_people
+from tests.integration.flows import numbers
+from tests.integration.flows.services import Services, running
+from tests.integration.temporal_server import TemporalServer
+
+
+@pytest_asyncio.fixture
+async def services(
+    temporal_server: TemporalServer, warehouse: Warehouse
+) -> AsyncGenerator[Services]:
+    async with running(temporal_server.client, warehouse) as both:
+        yield both
+
+
+@pytest.fixture(autouse=True)
+def _addresses() -> Iterator[None]:
+    yield
+    numbers.addresses.clear()
+
+
+def employ(warehouse: Warehouse, **employees: str) -> None:
+    """Let Salesforce know employees by their addresses at example.com."""
+    record_people(
+        warehouse,
+        [
+            Identity(
+                source_kind_id="salesforce",
+                person=f"005-{name}",
+                employee_id=employee,
+                email=f"{name}@Example.com",
+            )
+            for name, employee in employees.items()
+        ],
+    )
+
+
+def people(services: Services) -> dict[str, int]:
+    return dict(services.rows("SELECT coalesce(employee_id, '-'), count(*) FROM events GROUP BY 1"))
+
+
+async def test_people_are_resolved_by_what_the_source_and_salesforce_know(
+    services: Services,
+) -> None:
+    employ(services.warehouse, jane="E1", joe="E2")
+    numbers.addresses.update({"u-1": "JANE@example.com", "u-2": "nobody@example.com"})
+
+    await services.run(size=9, people=["u-1", "u-2", "Joe@example.com"])
+
+    assert people(services) == {"E1": 3, "u-2": 3, "E2": 3}
+
+
+async def test_a_person_who_becomes_known_later_is_filled_into_older_events(
+    services: Services,
+) -> None:
+    numbers.addresses["u-1"] = "jane@example.com"
+    await services.run(size=9, people=["u-1", "u-2", "Joe@example.com"])
+    assert people(services) == {"u-1": 3, "u-2": 3, "Joe@example.com": 3}
+    employ(services.warehouse, jane="E1", joe="E2")
+
+    filled = fill_events(services.warehouse, "numbers")
+
+    assert (filled.people, filled.events, filled.ambiguous) == (2, 6, ())
+    assert people(services) == {"E1": 3, "u-2": 3, "E2": 3}
+    assert fill_events(services.warehouse, "numbers").events == 0
+
+
+async def test_filled_events_are_what_the_next_load_would_have_made_of_them(
+    services: Services,
+) -> None:
+    numbers.addresses["u-1"] = "jane@example.com"
+    await services.run(size=4, people=["u-1"])
+    employ(services.warehouse, jane="E1")
+    fill_events(services.warehouse, "numbers")
+    columns = "event_id, employee_id, event_properties, relation_properties"
+    filled = services.rows(f"SELECT {columns} FROM events ORDER BY 1")
+
+    await services.run(size=4, people=["u-1"])
+
+    assert services.rows(f"SELECT {columns} FROM events ORDER BY 1") == filled
+    repeat = await services.run(size=4, people=["u-1"])
+    assert (repeat.rows.updated, repeat.rows.unchanged) == (0, 4)
+
+
+async def test_a_person_whose_id_is_another_ones_employee_id_is_left_alone_and_named(
+    services: Services,
+) -> None:
+    employ(services.warehouse, jane="7")
+    numbers.addresses["u-1"] = "jane@example.com"
+    await services.run(size=2, people=["u-1", "7"])
+    record_people(
+        services.warehouse,
+        [Identity(source_kind_id="numbers", person="7", employee_id="8")],
+    )
+
+    filled = fill_events(services.warehouse, "numbers")
+
+    assert (filled.events, filled.ambiguous) == (0, ("7",))
+    assert people(services) == {"7": 2}
+
+
+async def test_what_one_source_says_of_a_person_does_not_undo_what_another_said(
+    warehouse: Warehouse,
+) -> None:
+    def known() -> list[tuple[object, ...]]:
+        with warehouse.connection() as connection:
+            return connection.execute(
+                "SELECT person, employee_id, email, name, xmin::text FROM etl_identities"
+            ).fetchall()
+
+    record_people(
+        warehouse,
+        [Identity(source_kind_id="jira", person="a1", employee_id="E1", email="jane@example.com")],
+    )
+    own = Identity(source_kind_id="jira", person="a1", email="j@example.com", name="Jane")
+    record_people(warehouse, [own, own])
+    [(person, employee, email, name, version)] = known()
+    assert (person, employee, email, name) == ("a1", "E1", "jane@example.com", "Jane")
+    record_people(warehouse, [own])
+    assert known()[0][-1] == version
