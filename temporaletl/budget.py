@@ -57,20 +57,37 @@ class Permits:
             (stop or threading.Event()).wait(remaining)
 
 
+class Requests:
+    """How many requests a segment made, and how long they took together. For many threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self.count = 0
+        self.seconds = 0.0  # summed, also over those that were under way at once
+
+    def add(self, seconds: float) -> None:
+        with self._guard:
+            self.count += 1
+            self.seconds += seconds
+
+
 _permits: ContextVar[Permits | None] = ContextVar("permits", default=None)
+_requests: ContextVar[Requests | None] = ContextVar("requests", default=None)
 
 
 @contextmanager
-def spending(permits: Permits | None) -> Iterator[None]:
-    """Have every request of this context, its tasks and threads wait for its turn; None for none.
+def spending(permits: Permits | None) -> Iterator[Requests]:
+    """Have every request of this context wait for its turn and be counted; None: no turns.
 
-    Threads belong to it when they are started with its context, as `asyncio.to_thread` does.
+    Tasks belong to the context, and threads that are started with it, as `asyncio.to_thread` does.
     """
-    token = _permits.set(permits)
+    requests = Requests()
+    tokens = _permits.set(permits), _requests.set(requests)
     try:
-        yield
+        yield requests
     finally:
-        _permits.reset(token)
+        _permits.reset(tokens[0])
+        _requests.reset(tokens[1])
 
 
 def take_permit(stop: threading.Event | None = None) -> None:
@@ -85,3 +102,15 @@ def take_permit(stop: threading.Event | None = None) -> None:
     permits = _permits.get()
     if permits is not None:
         permits.take(stop)
+
+
+@contextmanager
+def counted_request() -> Iterator[None]:
+    """Count a request of the running segment, and how long it takes. `HttpClient` does."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        requests = _requests.get()
+        if requests is not None:
+            requests.add(time.perf_counter() - began)

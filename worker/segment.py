@@ -107,8 +107,16 @@ async def run_segment(
     context = TransformContext(job=job, query=query, identities=people)
     segment = _Segment(loader, strategies, context, begun, limits, progress)
     try:
-        with spending(asking.permits()):
-            done = await segment.run()
+        with spending(asking.permits()) as requests:
+            try:
+                done = await segment.run()
+            finally:
+                log.info(
+                    "source_asked",
+                    job_id=job.job_id,
+                    requests=requests.count,
+                    request_seconds=round(requests.seconds, 4),
+                )
     except PageSupersededError:
         # Another attempt of this segment is ahead of us: leave the job to it.
         log.info("segment_superseded", job_id=job.job_id, pages=segment.progress.pages)

@@ -19,7 +19,7 @@ import tenacity
 from requests import codes
 from requests import exceptions as failures
 
-from temporaletl.budget import take_permit
+from temporaletl.budget import counted_request, take_permit
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -150,9 +150,10 @@ class HttpClient:
         try:
             # The plain request, also where a library's session overrides it with retries of
             # its own. It reads the whole body, so that a break in the middle is met here.
-            return requests.Session.request(
-                self._session, method, url, timeout=self._timeout, allow_redirects=False, **call
-            )
+            with counted_request():
+                return requests.Session.request(
+                    self._session, method, url, timeout=self._timeout, allow_redirects=False, **call
+                )
         except failures.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise ConfigurationError(
