@@ -120,7 +120,8 @@ class Read:
         context = TransformContext(job=job, query=None)
         for record in page.records:
             self.issues[record.id] += 1
-            self.events |= {event.event_id: event for event in transform(record, context)}
+            made = transform(record, context)
+            self.events |= {each.event_id: each for each in made if isinstance(each, Event)}
         self.rejects += page.rejects
         self.cursors.append(json.loads(json.dumps(page.cursor)))
 

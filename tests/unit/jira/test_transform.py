@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from temporaletl import ETLInput, Event, RecordError, TransformContext
+from temporaletl import ETLInput, Event, RecordError, TransformContext, Whole
 from temporaletl.strategies import transformers
 from worker.sources.jira.changelog import item_keys, type_of
 from worker.sources.jira.issue import IssueRecord, Item
@@ -60,7 +60,8 @@ def whole(**parts: Any) -> Json:
 
 
 def events_of(issue: Json, **identities: str) -> list[Event]:
-    return transform(IssueRecord.read(msgspec.json.encode(issue)), context(**identities))
+    made = transform(IssueRecord.read(msgspec.json.encode(issue)), context(**identities))
+    return [each for each in made if isinstance(each, Event)]
 
 
 def change(field: str, before: Any = None, after: Any = None, **more: Any) -> Json:
@@ -267,6 +268,34 @@ def test_what_a_reject_keeps_can_be_transformed_again() -> None:
     assert kept["fields"]["customfield_1"] == "kept"
     assert record.key == "A-1"
     events = transform(record, context())
-    assert len(events) == 3
+    assert len([each for each in events if isinstance(each, Event)]) == 3
     assert transform(kept, context()) == events
     assert transform(msgspec.json.encode(kept), context()) == events
+
+
+def test_what_can_be_deleted_in_jira_is_told_to_be_all_there_is() -> None:
+    made = transform(IssueRecord.read(whole(comments=[comment()])), context())
+    assert [each for each in made if isinstance(each, Whole)] == [
+        Whole("10:comment:"),
+        Whole("10:worklog:"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["comment", "worklog"])
+def test_a_truncated_list_is_not_told_to_be_all_there_is(name: str) -> None:
+    issue = whole()
+    issue["fields"][name]["total"] = 1
+    made = transform(IssueRecord.read(issue), context())
+    assert Whole(f"10:{name}:") not in made
+    assert len([each for each in made if isinstance(each, Whole)]) == 1
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_reject_without_its_whole_lists_is_not_taken_for_the_issue(absent: bool) -> None:
+    issue = whole()
+    if absent:
+        del issue["changelog"]
+    else:
+        issue["changelog"]["total"] = 2
+    with pytest.raises(RecordError, match="histories were not all read"):
+        transform(issue, context())

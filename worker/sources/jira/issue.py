@@ -126,14 +126,20 @@ SEARCHED_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Fi
 _issue = msgspec.json.Decoder(Issue)
 
 
+def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
+    """Tell whether a list that came with its issue is all there is."""
+    return entries is not None and total is not None and len(entries) >= total
+
+
 class IssueRecord:
     """One issue as found, and its complete lists once they are known.
 
-    `raw` is Jira's own JSON with those lists put in: what is kept when the issue is rejected,
-    and what `read` takes.
+    `complete` names the lists that are all there is: `comments`, `worklogs`, `histories`. `raw`
+    is Jira's own JSON with those lists put in: what is kept when the issue is rejected, and what
+    `read` takes.
     """
 
-    __slots__ = ("comments", "found", "histories", "issue", "key", "worklogs")
+    __slots__ = ("comments", "complete", "found", "histories", "issue", "key", "worklogs")
 
     def __init__(self, found: bytes | msgspec.Raw, issue: Issue) -> None:
         self.found = found
@@ -143,6 +149,13 @@ class IssueRecord:
         self.comments: Sequence[Comment] = (fields.comment and fields.comment.comments) or ()
         self.worklogs: Sequence[Worklog] = (fields.worklog and fields.worklog.worklogs) or ()
         self.histories: Sequence[History] = (changelog and changelog.histories) or ()
+        self.complete: set[str] = set()
+        if fields.comment and is_complete(fields.comment.comments, fields.comment.total):
+            self.complete.add("comments")
+        if fields.worklog and is_complete(fields.worklog.worklogs, fields.worklog.total):
+            self.complete.add("worklogs")
+        if changelog and is_complete(changelog.histories, changelog.total):
+            self.complete.add("histories")
 
     @classmethod
     def read(cls, payload: Any) -> "IssueRecord":
@@ -162,10 +175,10 @@ class IssueRecord:
     @property
     def raw(self) -> Json:
         whole = msgspec.json.decode(self.found)
-        if self.comments:
+        if "comments" in self.complete:
             whole["fields"]["comment"] = {"comments": self.comments, "total": len(self.comments)}
-        if self.worklogs:
+        if "worklogs" in self.complete:
             whole["fields"]["worklog"] = {"worklogs": self.worklogs, "total": len(self.worklogs)}
-        if self.histories:
+        if "histories" in self.complete:
             whole["changelog"] = {"histories": self.histories, "total": len(self.histories)}
         return whole

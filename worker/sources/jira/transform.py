@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from temporaletl import Event, TransformContext, transform_method
+from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
 from worker.sources.jira.adf import text_of
 from worker.sources.jira.changelog import changes
 from worker.sources.jira.issue import IssueRecord, Named
@@ -11,23 +11,32 @@ from worker.sources.jira.moments import utc
 from worker.sources.jira.people import described, employee_of, id_of, timezone_of
 from worker.sources.jira.remarks import comments, worklogs
 
+_LISTS = {"comments", "worklogs", "histories"}
+
 
 @transform_method("jira")
-def transform(record: Any, context: TransformContext) -> list[Event]:
+def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     """Turn an issue into the events of its life.
 
-    Takes an `IssueRecord`, or an issue's JSON as a reject keeps it.
+    Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
+    deleted and edited in Jira: where all of them are known, older events of others go. What is
+    in a changelog stays there.
 
     Raises:
-        RecordError: something that happened has no time.
+        RecordError: something that happened has no time, or JSON lacks a part of its lists.
         msgspec.DecodeError: the JSON is not an issue.
     """
     if not isinstance(record, IssueRecord):
         record = IssueRecord.read(record)
-    events = [_created(record, context)]
+        if missing := sorted(_LISTS - record.complete):
+            raise RecordError(f"its {', '.join(missing)} were not all read: load it again")
+    events: list[Event | Whole] = [_created(record, context)]
     events += changes(record, context)
     events += comments(record, context)
     events += worklogs(record, context)
+    for name, kind in (("comments", "comment"), ("worklogs", "worklog")):
+        if name in record.complete:
+            events.append(Whole(f"{record.id}:{kind}:"))
     return events
 
 

@@ -61,11 +61,6 @@ class _WithChangelog(msgspec.Struct):
     changelog: _Listed | None = None
 
 
-def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
-    """Tell whether a list that came with its issue is all there is."""
-    return entries is not None and total is not None and len(entries) >= total
-
-
 def read_comments(client: JiraClient, issue_id: str) -> list[Comment] | None:
     """Return all comments of an issue, None if it is gone. Blocks."""
     return _read_list(client, f"issue/{issue_id}/comment", Comment)

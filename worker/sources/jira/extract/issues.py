@@ -84,20 +84,19 @@ async def _complete(client: JiraClient, records: Sequence[IssueRecord]) -> dict[
 
 def _missing(client: JiraClient, record: IssueRecord) -> Iterator[tuple[IssueRecord, str, _Read]]:
     """Yield the lists that did not come whole with the issue, each with what reads it."""
-    fields, changelog = record.issue.fields, record.issue.changelog
-    comment, worklog = fields.comment, fields.worklog
-    if comment is None or not details.is_complete(comment.comments, comment.total):
+    if "comments" not in record.complete:
         yield record, "comments", details.read_comments
-    if worklog is None or not details.is_complete(worklog.worklogs, worklog.total):
+    if "worklogs" not in record.complete:
         yield record, "worklogs", details.read_worklogs
-    if not client.site.cloud and (
-        changelog is None or not details.is_complete(changelog.histories, changelog.total)
-    ):
+    if not client.site.cloud and "histories" not in record.complete:
         yield record, "histories", details.read_changelog
 
 
 def _unite(record: IssueRecord, name: str, entries: Sequence[Any] | None) -> None:
     """Put a list read apart in place of the one found; neither loses what only it has."""
+    if entries is None:
+        return
+    record.complete.add(name)
     if entries:
         found = getattr(record, name)
         setattr(record, name, list({str(each.id): each for each in (*found, *entries)}.values()))
