@@ -20,9 +20,11 @@ from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import Registry
-from temporaletl.rows import Event, Reject, Row, Whole, person_key
+from temporaletl.rows import Census, Event, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
+#: In an extract method's name: all streams that have no method of their own.
+ANY_STREAM = "*"
 
 F = TypeVar("F", bound=Callable[..., Any])
 Q = TypeVar("Q", bound="type[Query]")
@@ -162,7 +164,7 @@ class TransformMethod(Protocol):
 
     def __call__(
         self, record: Any, context: TransformContext, /
-    ) -> Iterable[Row | Reject | Whole]: ...
+    ) -> Iterable[Row | Reject | Whole | Census]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +172,20 @@ class Planner:
     """A source as the queuer sees it."""
 
     describe: Callable[[Plan], Any | Awaitable[Any]]
-    streams: tuple[str, ...]
+    #: Read `streams` instead.
+    declared_streams: Sequence[str] | Callable[[], Sequence[str]]
     #: How far an incremental window reaches back behind the watermark, for late arrivals.
     overlap: timedelta
     #: How far a window's end stays behind now, for what the source lists late.
     lag: Callable[[], timedelta]
     #: Builds and checks the source's settings; raises ConfigurationError.
     settings: Callable[[], Any] | None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams there are; a source that asks its settings for them may raise ETLError."""
+        declared = self.declared_streams
+        return tuple(declared() if callable(declared) else declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +212,7 @@ def _place(defined: Any) -> str:
 def params_method(
     source: str,
     *,
-    streams: Sequence[str],
+    streams: Sequence[str] | Callable[[], Sequence[str]],
     overlap: timedelta = timedelta(minutes=5),
     lag: timedelta | Callable[[], timedelta] = timedelta(seconds=30),
     settings: Callable[[], Any] | None = None,
@@ -211,12 +220,13 @@ def params_method(
     """Register `describe(plan)`, plain or async: what the backlog is.
 
     What it returns goes, unseen by the platform, to the source's transform inputs method.
-    A lag that depends on the source's settings is a function, called when a batch is planned.
+    A lag that depends on the source's settings is a function, called when a batch is planned; so
+    are streams that only the settings know.
     """
     lag_now = lag if callable(lag) else lambda: lag
 
     def register(function: F) -> F:
-        planner = Planner(function, tuple(streams), overlap, lag_now, settings)
+        planner = Planner(function, streams, overlap, lag_now, settings)
         planners.register(source, planner, place=_place(function))
         return function
 
@@ -274,7 +284,10 @@ def query_type(source: str) -> Callable[[Q], Q]:
 
 
 def extract_method(name: str) -> Callable[[F], F]:
-    """Register an async generator of pages under `<source>-<stream>`; see `ExtractMethod`."""
+    """Register an async generator of pages under `<source>-<stream>`; see `ExtractMethod`.
+
+    `<source>-*` stands for all of the source's streams that have none of their own.
+    """
 
     def register(function: F) -> F:
         if not inspect.isasyncgenfunction(function):
@@ -318,13 +331,14 @@ def resolve(source: str, stream: str) -> Strategies:
     """
     name = f"{source}-{stream}"
     query = queries.get(source)
-    if name not in extractors:
+    extracted = name if name in extractors else f"{source}-{ANY_STREAM}"
+    if extracted not in extractors:
         known = [known for known in extractors if known.startswith(f"{source}-")]
         raise UnknownSourceError(
             f"source {source!r} has no stream {stream!r}; its streams: {', '.join(known) or 'none'}"
         )
     transformer = transformers.get(name if name in transformers else source)
-    return Strategies(query, extractors.get(name), transformer.transform, transformer.rows)
+    return Strategies(query, extractors.get(extracted), transformer.transform, transformer.rows)
 
 
 def import_sources(package: str) -> None:

@@ -16,7 +16,7 @@ import structlog
 from temporaletl.budget import spending
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.rows import Reject, Row, Whole
+from temporaletl.rows import Census, Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import people_of_batch
@@ -26,6 +26,8 @@ from worker.loading import Lineage, Loader, PageLoad, PageSupersededError
 from worker.replay import Rejected, replaying
 
 log = structlog.get_logger("worker.segment")
+
+type Made = Row | Reject | Whole | Census
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
@@ -254,6 +256,7 @@ class _Segment:
                 records=records,
                 rejected_records=made.rejected_records,
                 wholes=made.wholes,
+                censuses=made.censuses,
                 replayed=made.replayed,
                 cursor_before=self.progress.cursor,
                 cursor=pages[-1].page.cursor,
@@ -295,6 +298,7 @@ class Transformed:
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
+    censuses: list[Census] = field(default_factory=list)
     #: Records of which something was rejected.
     rejected_records: int = 0
     #: Rejects that were tried again, by id: None where they became rows, else why not.
@@ -306,7 +310,7 @@ def transform_record(
 ) -> None:
     """Add the record's rows, or one reject: never some rows and an exception."""
     reason: str | None = None
-    found: list[Row | Reject | Whole] = []
+    found: list[Made] = []
     try:
         found = list(strategies.transform(record, context))
     except (PermanentError, RetryableError):
@@ -325,13 +329,13 @@ def transform_record(
             made.rejects.append(row)
         elif isinstance(row, Whole):
             made.wholes.append(row)
+        elif isinstance(row, Census):
+            made.censuses.append(row)
         else:
             made.rows.append(row)
 
 
-def _settle(
-    record: Rejected, found: list[Row | Reject | Whole], reason: str | None, made: Transformed
-) -> None:
+def _settle(record: Rejected, found: list[Made], reason: str | None, made: Transformed) -> None:
     """Note what became of a reject; one that its own record yields again is that reject."""
     again = [row for row in found if isinstance(row, Reject) and row.key == record.key]
     for reject in again:

@@ -16,7 +16,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Reject, Row, Whole
+from temporaletl.rows import Census, Event, Reject, Row, Whole
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
@@ -25,7 +25,7 @@ from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
-from worker.loading.retraction import retract
+from worker.loading.retraction import Retraction
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -66,6 +66,7 @@ class PageLoad:
     cursor: JsonValue
     extracted_at: datetime
     wholes: Sequence[Whole] = ()
+    censuses: Sequence[Census] = ()
     #: Rejects that were tried again, by id: None where they became rows, else why not.
     replayed: Mapping[int, str | None] = field(default_factory=dict)
 
@@ -271,18 +272,14 @@ class Loader:
         # A backfill sees a part of what there is.
         if self._lineage.job.mode == "backfill":
             return 0
-        return sum(
-            retract(
-                connection,
-                merge.target,
-                page.wholes,
-                page.rows,
-                source=self._lineage.job.source,
-                extracted_at=page.extracted_at,
-            )
-            for merge in self._merges
-            if merge.target.layout.partitioned
-        )
+        deleted = 0
+        for merge in self._merges:
+            if merge.target.layout.partitioned:
+                source = self._lineage.job.source
+                retraction = Retraction(connection, merge.target, source, page.extracted_at)
+                deleted += retraction.apply_wholes(page.wholes, page.rows)
+                deleted += sum(retraction.apply_census(census) for census in page.censuses)
+        return deleted
 
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from temporaletl import (
+    Census,
     ConfigurationError,
     ETLInput,
     Event,
@@ -58,6 +59,8 @@ class NumbersQuery(Query):
     missing: int = -1  # the value that the source no longer has
     people: tuple[str, ...] = ()  # who counted the numbers, in turn
     plan_seconds: float = 0.0  # how long each job takes to be planned
+    census: tuple[int, ...] = ()  # the jobs that there are, told with the last page
+    accept_deletions: bool = False
     whole: bool = False  # each page says that its numbers are all of its job
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
@@ -115,7 +118,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 @transform_method("numbers")
 def transform(
     record: Number | dict[str, int], context: TransformContext
-) -> Iterator[Event | Whole]:
+) -> Iterator[Event | Whole | Census]:
     query: NumbersQuery = context.query
     if isinstance(record, dict):
         record = Number(**record)
@@ -132,5 +135,8 @@ def transform(
             query.people[record.value % len(query.people)] if query.people else None
         ),
     )
+    if query.census and record.value == query.pages * query.size - 1:
+        items = frozenset(map(str, query.census))
+        yield Census(items, most_gone=1.0 if query.accept_deletions else 0.1)
     if query.whole:
         yield Whole(f"{record.job}:")
