@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         SourceUnavailableError,
     )
     from temporaletl.messages import ETLInput, Window
-    from temporaletl.rows import Census, Event, Identity, Json, LocalTime, Reject, Row, Whole
+    from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row, Whole
     from temporaletl.strategies import (
         Page,
         PageRequest,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Census",
     "ConfigurationError",
     "CredentialsError",
     "ETLInput",

@@ -123,19 +123,6 @@ class Whole(msgspec.Struct, frozen=True):
             raise ValueError("an empty prefix would cover every event of the source")
 
 
-class Census(msgspec.Struct, frozen=True):
-    """Says which items the source has, all of them, by what their event ids begin with.
-
-    An event's id begins with its item's and a colon. Events of items that are not among these
-    are deleted, unless they are newer. Where that were more than `most_gone` of all items, and
-    more than a few, nothing is deleted and the job fails: it then looks as if the source showed
-    less than it has.
-    """
-
-    items: frozenset[str]
-    most_gone: float = 0.1
-
-
 def person_key(person: str) -> str:
     """How a person is looked up: by the id as it is, by an e-mail address without its case."""
     return person.lower() if "@" in person else person

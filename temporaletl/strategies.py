@@ -7,7 +7,15 @@ that other wheels name in the entry-point group `temporaletl.sources`.
 import importlib
 import inspect
 import pkgutil
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
@@ -20,7 +28,7 @@ from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import Registry
-from temporaletl.rows import Census, Event, Reject, Row, Whole, person_key
+from temporaletl.rows import Event, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 #: In an extract method's name: all streams that have no method of their own.
@@ -106,12 +114,14 @@ class PageRequest:
     """What an extract strategy gets: where to begin, and for whom.
 
     `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
-    are committed.
+    are committed. `stored_items` lists the items of the source whose events are loaded, by what
+    the event ids begin with, up to the first colon; it blocks.
     """
 
     job: ETLInput
     query: Any
     cursor: JsonValue = None
+    stored_items: Callable[[], frozenset[str]] = frozenset
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +174,7 @@ class TransformMethod(Protocol):
 
     def __call__(
         self, record: Any, context: TransformContext, /
-    ) -> Iterable[Row | Reject | Whole | Census]: ...
+    ) -> Iterable[Row | Reject | Whole]: ...
 
 
 @dataclass(frozen=True, slots=True)

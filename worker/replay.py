@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError, RecordError
 from temporaletl.messages import ETLInput
-from temporaletl.rows import Census, Reject, Row, Whole
+from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
 from temporaletl.warehouse.connection import Warehouse
 
@@ -50,9 +50,7 @@ def replaying(warehouse: Warehouse, strategies: Strategies) -> Strategies:
             cursor = page.cursor
             yield page
 
-    def transform(
-        record: Any, context: TransformContext
-    ) -> Sequence[Row | Reject | Whole | Census]:
+    def transform(record: Any, context: TransformContext) -> Sequence[Row | Reject | Whole]:
         return _transform(strategies, record, context)
 
     class Versioned(ReplayQuery):
@@ -102,7 +100,7 @@ def _read(warehouse: Warehouse, job: ETLInput, cursor: JsonValue) -> Page | None
 
 def _transform(
     strategies: Strategies, record: Rejected, context: TransformContext
-) -> Sequence[Row | Reject | Whole | Census]:
+) -> Sequence[Row | Reject | Whole]:
     if record.stage == "load":
         return [_row(strategies.rows, record)]
     if record.params is None:

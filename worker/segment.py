@@ -16,7 +16,7 @@ import structlog
 from temporaletl.budget import spending
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.rows import Census, Reject, Row, Whole
+from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import people_of_batch
@@ -27,7 +27,7 @@ from worker.replay import Rejected, replaying
 
 log = structlog.get_logger("worker.segment")
 
-type Made = Row | Reject | Whole | Census
+type Made = Row | Reject | Whole
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
@@ -193,7 +193,12 @@ class _Segment:
 
     async def _extract(self) -> None:
         job = self._context.job
-        request = PageRequest(job=job, query=self._context.query, cursor=self.progress.cursor)
+        request = PageRequest(
+            job=job,
+            query=self._context.query,
+            cursor=self.progress.cursor,
+            stored_items=self._loader.stored_items,
+        )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
                 asked, began = datetime.now(UTC), perf_counter()
@@ -256,7 +261,6 @@ class _Segment:
                 records=records,
                 rejected_records=made.rejected_records,
                 wholes=made.wholes,
-                censuses=made.censuses,
                 replayed=made.replayed,
                 cursor_before=self.progress.cursor,
                 cursor=pages[-1].page.cursor,
@@ -298,7 +302,6 @@ class Transformed:
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
-    censuses: list[Census] = field(default_factory=list)
     #: Records of which something was rejected.
     rejected_records: int = 0
     #: Rejects that were tried again, by id: None where they became rows, else why not.
@@ -329,8 +332,6 @@ def transform_record(
             made.rejects.append(row)
         elif isinstance(row, Whole):
             made.wholes.append(row)
-        elif isinstance(row, Census):
-            made.censuses.append(row)
         else:
             made.rows.append(row)
 

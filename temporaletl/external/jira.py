@@ -76,6 +76,11 @@ class JiraSettings(Settings):
     extract_from: Literal["api", "trino"] = Field(
         "api", validation_alias="JIRA_EXTRACT_FROM", description="where issues are read: api, trino"
     )
+    find_deleted: Literal["always", "full", "never"] = Field(
+        "always",
+        validation_alias="JIRA_FIND_DELETED",
+        description="in which runs all issues are listed to find those that are gone",
+    )
     page_size: PositiveInt = Field(
         100, validation_alias="JIRA_PAGE_SIZE", description="issues asked for at once"
     )

@@ -149,6 +149,9 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
         def prepare(self) -> None: ...
 
+        def stored_items(self) -> frozenset[str]:
+            return frozenset()
+
         def load(self, page: PageLoad) -> JobProgress:
             return made.load(page)
 
@@ -160,6 +163,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     strategies.queries.register("shop", ShopQuery, place="here")
     strategies.extractors.register("shop-orders", made._extract, place="here")
     strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")
+
     class Asking:
         def __init__(self, _warehouse: object, _job: ETLInput) -> None: ...
 

@@ -16,7 +16,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Census, Event, Reject, Row, Whole
+from temporaletl.rows import Event, Reject, Row, Whole
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
@@ -25,7 +25,7 @@ from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
-from worker.loading.retraction import Retraction
+from worker.loading.retraction import retract, stored_items
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -66,7 +66,6 @@ class PageLoad:
     cursor: JsonValue
     extracted_at: datetime
     wholes: Sequence[Whole] = ()
-    censuses: Sequence[Census] = ()
     #: Rejects that were tried again, by id: None where they became rows, else why not.
     replayed: Mapping[int, str | None] = field(default_factory=dict)
 
@@ -149,6 +148,10 @@ class Loader:
         source = self._lineage.job.source
         targets = schema.prepare(self._warehouse, self._layouts, source)
         self._merges = [Merge(target) for target in targets]
+
+    def stored_items(self) -> frozenset[str]:
+        """The items of the source whose events are loaded: see `PageRequest`."""
+        return stored_items(self._warehouse, self._lineage.job.source)
 
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.
@@ -272,14 +275,19 @@ class Loader:
         # A backfill sees a part of what there is.
         if self._lineage.job.mode == "backfill":
             return 0
-        deleted = 0
-        for merge in self._merges:
-            if merge.target.layout.partitioned:
-                source = self._lineage.job.source
-                retraction = Retraction(connection, merge.target, source, page.extracted_at)
-                deleted += retraction.apply_wholes(page.wholes, page.rows)
-                deleted += sum(retraction.apply_census(census) for census in page.censuses)
-        return deleted
+        job = self._lineage.job
+        return sum(
+            retract(
+                connection,
+                merge.target,
+                page.wholes,
+                page.rows,
+                source=job.source,
+                extracted_at=page.extracted_at,
+            )
+            for merge in self._merges
+            if merge.target.layout.partitioned
+        )
 
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job

@@ -1,14 +1,12 @@
 """Deletes events that a source no longer shows, where it was seen to show all there are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import sql
 
-from temporaletl.errors import SourceProtocolError
-from temporaletl.rows import Census, Event, Row, Whole
-from temporaletl.warehouse.connection import Connection
+from temporaletl.rows import Event, Row, Whole
+from temporaletl.warehouse.connection import Connection, Warehouse
 from worker.loading.columns import PARTITION_KEY
 from worker.loading.schema import Target
 
@@ -24,77 +22,58 @@ _DELETE = """
 # One look into the index for each item: from the first of its events behind those of the last.
 _ITEMS = """
     WITH RECURSIVE items (item) AS (
-        (SELECT split_part(event_id, ':', 1) FROM {target}
-         WHERE {partition} = %(source)s ORDER BY event_id LIMIT 1)
+        (SELECT split_part(event_id, ':', 1) FROM events
+         WHERE source_kind_id = %(source)s ORDER BY event_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT split_part(t.event_id, ':', 1) FROM {target} AS t
-                WHERE t.{partition} = %(source)s AND t.event_id >= items.item || ';'
+        SELECT (SELECT split_part(t.event_id, ':', 1) FROM events AS t
+                WHERE t.source_kind_id = %(source)s AND t.event_id >= items.item || ';'
                 ORDER BY t.event_id LIMIT 1)
         FROM items WHERE items.item IS NOT NULL
     )
     SELECT item FROM items WHERE item IS NOT NULL
 """
-#: So few may be gone whatever their share is.
-_FEW_ITEMS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """Deletes from one table, in the caller's transaction; safe to repeat.
+def retract(
+    connection: Connection,
+    target: Target,
+    wholes: Sequence[Whole],
+    rows: Sequence[Row],
+    *,
+    source: str,
+    extracted_at: datetime,
+) -> int:
+    """Delete the stored events that a `Whole` covers and the page lacks; return their number.
 
-    What is newer than `extracted_at` stays.
+    What is newer than the page stays. Runs in the caller's transaction; safe to repeat.
     """
+    if not wholes:
+        return 0
+    prefixes = sorted({whole.prefix for whole in wholes})
+    # The statement takes parameters: a percent sign in a name must be doubled.
+    names = (name.replace("%", "%%") for name in (target.schema, target.name))
+    statement = sql.SQL(_DELETE).format(
+        target=sql.Identifier(*names),
+        partition=sql.Identifier(PARTITION_KEY),
+        extracted_at=sql.Identifier(target.layout.ours["extracted_at"]),
+    )
+    values = {
+        "source": source,
+        "prefixes": prefixes,
+        "ends": [_past(prefix) for prefix in prefixes],
+        "kept": [row.event_id for row in rows if isinstance(row, Event)],
+        "extracted_at": extracted_at,
+    }
+    return connection.execute(statement, values, prepare=False).rowcount
 
-    connection: Connection
-    target: Target
-    source: str
-    extracted_at: datetime
 
-    def apply_wholes(self, wholes: Sequence[Whole], rows: Sequence[Row]) -> int:
-        """Delete the events that a `Whole` covers and the page lacks; return their number."""
-        kept = [row.event_id for row in rows if isinstance(row, Event)]
-        return self._delete({whole.prefix for whole in wholes}, kept)
-
-    def apply_census(self, census: Census) -> int:
-        """Delete the events of items that are gone; return their number.
-
-        Raises:
-            SourceProtocolError: too many items would be gone; nothing is deleted.
-        """
-        found = self.connection.execute(self._compose(_ITEMS), {"source": self.source})
-        stored = {str(item) for (item,) in found}
-        gone = stored - census.items
-        if len(gone) > max(_FEW_ITEMS, census.most_gone * len(stored)):
-            raise SourceProtocolError(
-                f"{self.source} shows {len(census.items):,} items, and {len(gone):,} of the "
-                f"{len(stored):,} that are loaded would be gone: were permissions taken away, or "
-                "a filter narrowed? If they are gone indeed, run once with --param "
-                "accept_deletions=true"
-            )
-        return self._delete({f"{item}:" for item in gone}, [])
-
-    def _delete(self, prefixes: set[str], kept: Sequence[str]) -> int:
-        if not prefixes:
-            return 0
-        ordered = sorted(prefixes)
-        values = {
-            "source": self.source,
-            "prefixes": ordered,
-            "ends": [_past(prefix) for prefix in ordered],
-            "kept": kept,
-            "extracted_at": self.extracted_at,
-        }
-        deleted = self.connection.execute(self._compose(_DELETE), values, prepare=False)
-        return deleted.rowcount
-
-    def _compose(self, statement: str) -> sql.Composed:
-        # The statements take parameters: a percent sign in a name must be doubled.
-        names = (self.target.schema, self.target.name)
-        return sql.SQL(statement).format(
-            target=sql.Identifier(*(name.replace("%", "%%") for name in names)),
-            partition=sql.Identifier(PARTITION_KEY),
-            extracted_at=sql.Identifier(self.target.layout.ours["extracted_at"]),
-        )
+def stored_items(warehouse: Warehouse, source: str) -> frozenset[str]:
+    """What the source's stored events' ids begin with, up to the first colon."""
+    with warehouse.connection() as connection:
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return frozenset()
+        found = connection.execute(_ITEMS, {"source": source})
+        return frozenset(str(item) for (item,) in found)
 
 
 def _past(prefix: str) -> str:

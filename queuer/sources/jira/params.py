@@ -24,18 +24,25 @@ _MINUTE_MS = 60_000
 class JiraParams(Query):
     """What a schedule or a person may set.
 
-    `jql` is a further filter, beside JIRA_JQL. A job reads about `issues_per_job` issues.
+    `jql` is a further filter, beside JIRA_JQL; with it, no run looks for deleted issues. A job
+    reads about `issues_per_job` issues. `accept_deletions` lets more issues go than a mistake
+    may cost.
     """
 
     jql: Annotated[str, AfterValidator(check_jql)] | None = None
     issues_per_job: PositiveInt = 5_000
+    accept_deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The ranges to read, each one job's share: none overlap, and nothing lies between them."""
+    """The ranges to read, each one job's share: none overlap, and nothing lies between them.
+
+    `census` says that one more job lists all issues, to find those that are gone.
+    """
 
     ranges: tuple[IssueRange, ...]
+    census: bool = False
 
 
 @params_method(
@@ -58,7 +65,11 @@ async def describe_backlog(plan: Plan) -> Backlog:
     filters = tuple(text for text in (settings.jql, params.jql) if text)
     whole = range_of(window, plan.metadata.mode, filters)
     now_ms = as_ms(plan.metadata.started)
-    return Backlog(await site.start(divide, site, whole, now_ms, params.issues_per_job))
+    wanted = {"always": ("full", "incremental"), "full": ("full",), "never": ()}
+    return Backlog(
+        await site.start(divide, site, whole, now_ms, params.issues_per_job),
+        census=params.jql is None and plan.metadata.mode in wanted[settings.find_deleted],
+    )
 
 
 def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from temporaletl import (
-    Census,
     ConfigurationError,
     ETLInput,
     Event,
@@ -59,8 +58,7 @@ class NumbersQuery(Query):
     missing: int = -1  # the value that the source no longer has
     people: tuple[str, ...] = ()  # who counted the numbers, in turn
     plan_seconds: float = 0.0  # how long each job takes to be planned
-    census: tuple[int, ...] = ()  # the jobs that there are, told with the last page
-    accept_deletions: bool = False
+    gone: tuple[int, ...] = ()  # the jobs whose numbers are no longer there, if they are stored
     whole: bool = False  # each page says that its numbers are all of its job
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
@@ -102,6 +100,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     if query.outage in outages:
         raise SourceUnavailableError("the source is out of order")
     page = int(str(request.cursor or 0))
+    if query.gone:
+        stored = await asyncio.to_thread(request.stored_items)
+        yield Page(records=sorted(stored & set(map(str, query.gone))), cursor=0)
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)
         strike = (f"{request.job.batch_id}/{request.job.seq}", page)
@@ -117,9 +118,12 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 @transform_method("numbers")
 def transform(
-    record: Number | dict[str, int], context: TransformContext
-) -> Iterator[Event | Whole | Census]:
+    record: Number | dict[str, int] | str, context: TransformContext
+) -> Iterator[Event | Whole]:
     query: NumbersQuery = context.query
+    if isinstance(record, str):
+        yield Whole(f"{record}:")
+        return
     if isinstance(record, dict):
         record = Number(**record)
     if record.value in cursed:
@@ -135,8 +139,5 @@ def transform(
             query.people[record.value % len(query.people)] if query.people else None
         ),
     )
-    if query.census and record.value == query.pages * query.size - 1:
-        items = frozenset(map(str, query.census))
-        yield Census(items, most_gone=1.0 if query.accept_deletions else 0.1)
     if query.whole:
         yield Whole(f"{record.job}:")

@@ -51,20 +51,12 @@ async def test_a_repeat_of_a_whole_deletes_nothing(services: Services) -> None:
     assert (summary.rows.deleted, summary.rows.unchanged) == (0, 3)
 
 
-async def test_items_that_a_census_lacks_are_deleted(services: Services) -> None:
+async def test_a_source_can_ask_for_what_is_stored_and_tell_what_of_it_is_gone(
+    services: Services,
+) -> None:
     await services.run(jobs=12, size=2)
-    here = [number for number in range(12) if number not in (1, 7)]
-    summary = await services.run(jobs=1, size=2, census=here)
-    assert (summary.state, summary.rows.deleted) == ("completed", 4)
-    assert ids(services) == sorted(f"{job}:{value}" for job in here for value in range(2))
-
-
-async def test_a_census_that_lacks_too_much_deletes_nothing_and_fails(services: Services) -> None:
-    await services.run(jobs=12, size=1)
-    summary = await services.run(jobs=1, size=1, census=[0])
-    assert summary.state == "failed"
-    assert "11 of the 12 that are loaded would be gone" in summary.failures[0].error
-    assert len(ids(services)) == 12
-    accepted = await services.run(jobs=1, size=1, census=[0], accept_deletions=True)
-    assert (accepted.state, accepted.rows.deleted) == ("completed", 11)
-    assert ids(services) == ["0:0"]
+    summary = await services.run(jobs=1, size=2, gone=[1, 7, 99])
+    assert (summary.state, summary.rows.deleted, summary.records) == ("completed", 4, 4)
+    assert ids(services) == sorted(
+        f"{job}:{value}" for job in range(12) if job not in (1, 7) for value in range(2)
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from temporaletl import Page, PageRequest, Reject, extract_method
 from temporaletl.external.jira import JiraSettings, open_site
 from worker.sources.jira.extract import details
+from worker.sources.jira.extract.census import find_gone
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.walk import Walk
 from worker.sources.jira.issue import IssueRecord
@@ -19,6 +20,8 @@ _Read = Callable[[JiraClient, str], Sequence[Any] | None]
 async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
+    A census yields the issues that are gone instead, each one a `GoneIssue`.
+
     While the lists of one page are completed, the next page is searched for. An issue may come
     more than once, never not at all.
 
@@ -27,6 +30,10 @@ async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
     settings = JiraSettings.load()
     client = JiraClient(open_site(settings))
     query: JiraQuery = request.query
+    if query.census:
+        async for page in _pages_of_gone(client, request):
+            yield page
+        return
     walk = Walk(
         client,
         query.issues(settings.jql),
@@ -47,6 +54,15 @@ async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
     finally:
         client.stop.set()
         await _abandon([ahead])
+
+
+async def _pages_of_gone(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
+    pages = find_gone(client, request)
+    try:
+        while (page := await client.site.start(next, pages, None)) is not None:
+            yield page
+    finally:
+        client.stop.set()
 
 
 async def _complete(client: JiraClient, records: Sequence[IssueRecord]) -> dict[str, Reject]:

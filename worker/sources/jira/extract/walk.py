@@ -32,6 +32,8 @@ _MOST_FRUITLESS = 2_000
 #: A total that counts issues which never come is believed for so many empty answers.
 _MOST_EMPTY = 4
 _MOST_IDS_IN_CURSOR = 200
+#: What a walk needs for itself.
+BARE_FIELDS = ("created", "updated")
 _BAD_REQUEST = 400
 
 
@@ -55,6 +57,7 @@ class Found:
 
     records: Sequence[IssueRecord]
     rejects: Sequence[Reject]
+    ids: Sequence[str]  # of both
     cursor: JsonValue
     asked: datetime
 
@@ -90,11 +93,22 @@ class _Row:
 
 
 class Walk:
-    """Finds every issue of a range at least once, from a cursor on."""
+    """Finds every issue of a range at least once, from a cursor on.
+
+    `fields` are what it asks for of each issue; beyond the bare times, changelogs come as well
+    where a search can give them.
+    """
 
     def __init__(
-        self, client: JiraClient, issues: IssueRange, page_size: int, cursor: JsonValue
+        self,
+        client: JiraClient,
+        issues: IssueRange,
+        page_size: int,
+        cursor: JsonValue = None,
+        *,
+        fields: Sequence[str] = SEARCHED_FIELDS,
     ) -> None:
+        self._fields = fields
         self._client = client
         self._range = issues
         self._page_size = page_size
@@ -122,6 +136,7 @@ class Walk:
                 return Found(
                     records=[row.record for row in fresh if row.record is not None],
                     rejects=[row.reject for row in fresh if row.reject is not None],
+                    ids=[row.id for row in fresh],
                     cursor=self._cursor(),
                     asked=asked,
                 )
@@ -165,10 +180,12 @@ class Walk:
         query: dict[str, Any] = {
             "jql": bounds.jql(ordered=True),
             "maxResults": self._page_size,
-            "fields": SEARCHED_FIELDS,
+            "fields": self._fields,
         }
         if not self._client.site.cloud:
-            query |= {"startAt": place.start, "expand": ["changelog"]}
+            query["startAt"] = place.start
+            if self._fields != BARE_FIELDS:
+                query["expand"] = ["changelog"]
         elif place.token:
             query["nextPageToken"] = place.token
         accept = {_BAD_REQUEST} if "nextPageToken" in query else ()

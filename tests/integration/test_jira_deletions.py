@@ -1,0 +1,112 @@
+"""Source `jira`: which of the issues that were loaded are gone."""
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from queuer.sources.jira.inputs import expand_backlog
+from queuer.sources.jira.params import describe_backlog
+from temporaletl import CredentialsError, PageRequest, SourceProtocolError, TransformContext, Whole
+from temporaletl.messages import Mode
+from tests.fakes.jira import generate
+from tests.fakes.jira.service import OWN_FAULTS
+from tests.fakes.server import FakeServer
+from tests.integration.test_jira_source import BOTH, LONG_AGO, NOW, SMALL, plan_of, served
+from worker.sources.jira.extract.issues import extract_issues
+from worker.sources.jira.query import JiraQuery
+from worker.sources.jira.transform import transform
+
+__all__ = ["served"]
+
+Serve = Callable[..., FakeServer]
+FAULTS = ["503", "504", "reset", "expired-token", *OWN_FAULTS]
+
+
+async def gone(*stored: str, mode: Mode = "full", **params: object) -> list[str]:
+    """The ids that a census finds gone among these."""
+    start = LONG_AGO if mode == "incremental" else None
+    plan = plan_of(mode, start, NOW, **params)
+    jobs = list(expand_backlog(plan, await describe_backlog(plan)))
+    [job] = [job for job in jobs if job.params.get("census")]
+    request = PageRequest(
+        job=job, query=JiraQuery.from_dict(job.params), stored_items=lambda: frozenset(stored)
+    )
+    found: list[str] = []
+    async with contextlib.aclosing(extract_issues(request)) as pages:
+        async for page in pages:
+            for record in page.records:
+                [whole] = transform(record, TransformContext(job=job, query=request.query))
+                assert isinstance(whole, Whole)
+                assert whole.prefix == f"{record.id}:"
+                found.append(record.id)
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+async def test_issues_that_were_loaded_and_are_no_longer_there_are_found(
+    served: Serve, personality: str, mode: Mode
+) -> None:
+    site = generate(60, seed=4, personality=personality, limits=SMALL)
+    served(site)
+    here = [str(row.id) for row in site.rows]
+    assert await gone(*here, "7", "8", mode=mode) == ["7", "8"]
+    assert await gone(*here, mode=mode) == []
+
+
+@BOTH
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_no_fault_makes_an_issue_look_gone(
+    served: Serve, personality: str, kind: str
+) -> None:
+    site = generate(80, seed=4, personality=personality, limits=SMALL)
+    served(site, f"{kind}:0.2")
+    assert await gone(*(str(row.id) for row in site.rows), "7") == ["7"]
+
+
+async def test_what_a_listing_leaves_out_is_asked_for_before_it_counts_as_gone(
+    served: Serve,
+) -> None:
+    site = generate(40, seed=4, personality="cloud")
+    here = [str(row.id) for row in site.rows]
+    served(site, JIRA_JQL="created < 0")  # lists none
+    assert await gone(*here, "7") == ["7"]
+
+
+@BOTH
+async def test_too_many_gone_issues_look_like_a_permission_taken_away(
+    served: Serve, personality: str
+) -> None:
+    served(generate(10, seed=4, personality=personality))
+    stored = [str(number) for number in range(1, 40)]
+    with pytest.raises(SourceProtocolError, match=r"39 of the 39.*accept_deletions=true"):
+        await gone(*stored)
+    assert len(await gone(*stored, accept_deletions=True)) == 39
+
+
+async def test_a_refused_account_does_not_make_issues_look_gone(served: Serve) -> None:
+    server = served(generate(10, seed=4, personality="cloud"))
+    server.service.forbidden = True  # type: ignore[attr-defined]
+    with pytest.raises(CredentialsError):
+        await gone("7")
+
+
+@pytest.mark.parametrize(
+    ("setting", "mode", "params", "asked"),
+    [
+        ("always", "incremental", {}, True),
+        ("full", "incremental", {}, False),
+        ("full", "full", {}, True),
+        ("never", "full", {}, False),
+        ("always", "backfill", {}, False),
+        ("always", "full", {"jql": "updated >= 0"}, False),
+    ],
+)
+async def test_a_census_is_taken_in_the_runs_that_it_is_wanted_in(
+    served: Serve, setting: str, mode: Mode, params: dict[str, str], asked: bool
+) -> None:
+    served(generate(5, seed=4, personality="cloud"), JIRA_FIND_DELETED=setting)
+    plan = plan_of(mode, None if mode == "full" else LONG_AGO, NOW, **params)
+    jobs = list(expand_backlog(plan, await describe_backlog(plan)))
+    assert any("census" in job.params for job in jobs) == asked
