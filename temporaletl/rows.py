@@ -22,6 +22,7 @@ the query type, the lineage (`job_id`, `workflow_id`, `run_id`, `extracted_at`, 
 `updated_at`) and `row_hash`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
@@ -40,6 +41,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     table: ClassVar[str]
     #: Columns that identify a row; they are never null.
     key: ClassVar[tuple[str, ...]]
+    #: Other names, in this table, for columns of the lineage.
+    lineage: ClassVar[Mapping[str, str]] = {}
 
 
 class Event(Row, frozen=True, kw_only=True, gc=False):

@@ -179,7 +179,8 @@ def layout_of(row: type[Row]) -> Layout:
             "a datetime with a time zone, and a known time zone",
         )
     taken = {column.name for column in columns}
-    ours = {name: f"etl_{name}" if name in taken else name for name in _OURS}
+    ours = {name: row.lineage.get(name, name) for name in _OURS}
+    ours |= {name: f"etl_{own}" for name, own in ours.items() if own in taken}
     columns += [
         Column(ours[name], _OUR_TYPES[name], "the platform's own")
         for name in (*STAMPS, *LINEAGE, HASH)

@@ -28,14 +28,16 @@ def find_gone(client: JiraClient, request: PageRequest) -> Iterator[Page]:
         SourceProtocolError: so many are gone that permissions or a filter may be the reason.
         RetryableError, PermanentError: as `HttpClient.request`.
     """
-    missing = request.stored_items() - _listed(client, request)
+    stored = request.stored_items()
+    if not stored:
+        return
+    missing = stored - _listed(client, request)
     asked = datetime.now(UTC)
     gone = [id_ for id_ in sorted(missing) if id_.isdigit() and _is_gone(client, id_)]
-    stored = len(request.stored_items())
-    most = max(_FEW_GONE, _MOST_GONE * stored)
+    most = max(_FEW_GONE, _MOST_GONE * len(stored))
     if len(gone) > most and not request.query.accept_deletions:
         raise SourceProtocolError(
-            f"jira: {len(gone):,} of the {stored:,} issues that are loaded are no longer shown: "
+            f"jira: {len(gone):,} of the {len(stored):,} issues that are loaded are no longer shown: "
             "was a permission taken away from the account? If they are gone indeed, run once "
             "with --param accept_deletions=true"
         )

@@ -1,0 +1,1 @@
+"""ServiceTitan's backlog as jobs."""

@@ -1,0 +1,217 @@
+"""ServiceTitan: settings, the four kinds of records that are read, and where an export goes on.
+
+Facts of the API are the vendor's documents'. Times are UTC there; what an address writes without
+a zone is UTC as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+
+from temporaletl.budget import RateBudget
+from temporaletl.settings import Settings
+from temporaletl.strategies import rate_budget
+
+SOURCE = "servicetitan"
+
+#: `export` follows the feed of changes, `list` pages through a search.
+Paging = Literal["export", "list"]
+
+#: The most rows that a list may be asked for at once.
+MOST_ROWS = 5_000
+#: How far a window that begins by date reaches back behind the watermark.
+OVERLAP = timedelta(minutes=30)
+#: The feed withholds the latest changes; its users are told to ask again in five to ten minutes.
+_EXPORT_LAG = timedelta(minutes=10)
+_LIST_LAG = timedelta(minutes=1)
+_TOKEN_PATH = "/connect/token"  # noqa: S105 - a path
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One stream's place in the API."""
+
+    stream: str
+    #: First part of the path.
+    module: str
+    #: As the vendor's portal names the module.
+    title: str
+    #: Whether its list takes `sort`, else `orderBy` with `orderByDirection`.
+    sorted: bool
+
+    def order(self, field: str, *, descending: bool = False) -> Mapping[str, str]:
+        """Return the parameters that order its list."""
+        if self.sorted:
+            return {"sort": f"{'-' if descending else '+'}{field}"}
+        return {"orderBy": field, "orderByDirection": "desc" if descending else "asc"}
+
+
+RESOURCES: Mapping[str, Resource] = {
+    each.stream: each
+    for each in (
+        Resource("customers", "crm", "CRM", sorted=True),
+        Resource("jobs", "jpm", "Job Planning and Management", sorted=True),
+        Resource("invoices", "accounting", "Accounting", sorted=False),
+        Resource("estimates", "sales", "Sales & Estimates", sorted=False),
+    )
+}
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://api.servicetitan.io")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    return text.strip().rstrip("/")
+
+
+def _token_address(text: str) -> str:
+    address = _address(text)
+    return address if urlsplit(address).path else address + _TOKEN_PATH
+
+
+class ServiceTitanPace(Settings):
+    """How fast ServiceTitan may be asked; readable without the rest of its settings."""
+
+    requests_per_second: PositiveFloat = Field(
+        50,
+        validation_alias="SERVICETITAN_REQUESTS_PER_SECOND",
+        description="requests of all workers together; the vendor allows an app 60 for a tenant",
+    )
+
+
+class ServiceTitanSettings(ServiceTitanPace):
+    """Which tenant to read, as which app, and how."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        "https://api.servicetitan.io",
+        validation_alias="SERVICETITAN_URL",
+        description="the API's address; https://api-integration.servicetitan.io for integration",
+    )
+    auth_url: Annotated[str, AfterValidator(_token_address)] = Field(
+        f"https://auth.servicetitan.io{_TOKEN_PATH}",
+        validation_alias="SERVICETITAN_AUTH_URL",
+        description="where tokens are given out; https://auth-integration.servicetitan.io for "
+        "integration",
+    )
+    client_id: str = Field(
+        validation_alias="SERVICETITAN_CLIENT_ID",
+        description="the client id that the tenant got when it connected the app",
+    )
+    client_secret: SecretStr = Field(
+        validation_alias="SERVICETITAN_CLIENT_SECRET", description="the client id's secret"
+    )
+    app_key: SecretStr = Field(
+        validation_alias="SERVICETITAN_APP_KEY",
+        description="the app's key, from the developer portal",
+    )
+    tenant_id: PositiveInt = Field(
+        validation_alias="SERVICETITAN_TENANT_ID", description="the number of the tenant to read"
+    )
+    paging: Paging = Field(
+        "export",
+        validation_alias="SERVICETITAN_PAGING",
+        description="export: follow the feed of changes; list: search by time of modification",
+    )
+    page_size: int = Field(
+        1_000,
+        ge=1,
+        le=MOST_ROWS,
+        validation_alias="SERVICETITAN_PAGE_SIZE",
+        description=f"records in one page of a list, 1 to {MOST_ROWS}; exports choose their own",
+    )
+    include_recent_changes: bool = Field(
+        default=False,
+        validation_alias="SERVICETITAN_INCLUDE_RECENT_CHANGES",
+        description="have exports show the latest changes sooner, some of them twice",
+    )
+    lag_seconds: NonNegativeFloat | None = Field(
+        None,
+        validation_alias="SERVICETITAN_LAG_SECONDS",
+        description="how far windows end behind now; by default 600 with exports, 60 with lists",
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="SERVICETITAN_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout_seconds: PositiveFloat = Field(
+        110,
+        validation_alias="SERVICETITAN_READ_TIMEOUT_SECONDS",
+        description="how long an answer may take; the vendor gives up by itself after 100",
+    )
+
+    @model_validator(mode="after")
+    def _one_environment(self) -> Self:
+        hosts = {urlsplit(self.url).hostname or "", urlsplit(self.auth_url).hostname or ""}
+        known = [host for host in hosts if host.endswith(".servicetitan.io")]
+        if len({"-integration." in host for host in known}) > 1:
+            raise ValueError(
+                "SERVICETITAN_URL and SERVICETITAN_AUTH_URL name different environments, "
+                "production and integration: set both to the one that the app is for"
+            )
+        return self
+
+    @property
+    def site(self) -> str:
+        """What tokens of exports belong to."""
+        return f"{self.url}/tenant/{self.tenant_id}"
+
+    @property
+    def lag(self) -> timedelta:
+        if self.lag_seconds is not None:
+            return timedelta(seconds=self.lag_seconds)
+        return _EXPORT_LAG if self.paging == "export" else _LIST_LAG
+
+
+@rate_budget(SOURCE)
+def pace() -> RateBudget:
+    """Return what the app may ask of the tenant."""
+    return RateBudget(requests_per_second=ServiceTitanPace.load().requests_per_second)
+
+
+class ExportPosition(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="paging", tag="export"
+):
+    """Where an export goes on; as JSON it is the cursor of its pages.
+
+    The last page of a job holds the token with which the feed goes on later. `reached` is then
+    the end of the job's window, the watermark that this token stands for; a backfill has none.
+    """
+
+    site: str
+    #: None begins by the date of the job's window.
+    token: str | None = None
+    #: How often the feed refused a token and was begun anew.
+    restarts: int = 0
+    #: Whether the feed had no more.
+    ended: bool = False
+    reached: datetime | None = None
+
+
+def continuation(cursor: JsonValue, *, site: str, watermark: datetime) -> str | None:
+    """Return the token with which a job goes on where an earlier job ended with `cursor`.
+
+    None where it must begin by date: the earlier job was no export, belongs to another tenant, or
+    someone has set the watermark back behind it since.
+    """
+    try:
+        position = msgspec.convert(cursor, ExportPosition)
+    except msgspec.ValidationError:
+        return None
+    if position.site != site or position.reached is None or watermark < position.reached:
+        return None
+    return position.token

@@ -1,0 +1,240 @@
+"""One ServiceTitan tenant per process: its session, its token, its answers."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+from requests import codes
+from requests.adapters import HTTPAdapter
+
+from temporaletl.errors import ConfigurationError, CredentialsError, SourceProtocolError
+from temporaletl.external.http import HttpClient, message_of
+from temporaletl.external.servicetitan import SOURCE, Resource, ServiceTitanSettings
+
+#: Jobs of one process that may ask at the same time without opening further connections.
+_CONNECTIONS = 8
+#: A token is renewed so long before it expires, or when a fifth of its life is left.
+_LONGEST_MARGIN_SECONDS = 60.0
+#: The life of a token that does not say how long it lives.
+_SHORT_LIFE_SECONDS = 300.0
+_REFUSED = frozenset({codes.bad_request, codes.unauthorized, codes.forbidden})
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+    expires_in: float = _SHORT_LIFE_SECONDS
+
+
+class _Refusal(msgspec.Struct):
+    error: str = ""
+
+
+class Login:
+    """The app's token, renewed before it expires. Safe to use from many threads."""
+
+    def __init__(self, settings: ServiceTitanSettings) -> None:
+        self._settings = settings
+        self._session = requests.Session()
+        # Otherwise a .netrc file could add credentials of its own.
+        self._session.auth = _as_it_is
+        self._http = _client(settings, self._session)
+        self._guard = threading.Lock()
+        self._token = ""
+        self._renewed_at = 0.0  # monotonic seconds
+
+    def close(self) -> None:
+        self._session.close()
+
+    def ensure(self, stop: threading.Event | None = None) -> None:
+        """Have a token that lives on for a while.
+
+        Raises: as `renew`.
+        """
+        with self._guard:
+            if time.monotonic() >= self._renewed_at:
+                self._fetch(stop)
+
+    def renew(self) -> None:
+        """Get another token, whatever the present one is good for.
+
+        Raises:
+            CredentialsError: client id or secret is refused.
+            RetryableError: the server does not give tokens just now.
+        """
+        with self._guard:
+            self._fetch(None)
+
+    def sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the credentials to a request."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["ST-App-Key"] = self._settings.app_key.get_secret_value()
+        return request
+
+    def _fetch(self, stop: threading.Event | None) -> None:
+        settings = self._settings
+        asked = time.monotonic()
+        answer = self._http.request(
+            "POST",
+            settings.auth_url,
+            data={
+                "grant_type": "client_credentials",
+                "client_id": settings.client_id,
+                "client_secret": settings.client_secret.get_secret_value(),
+            },
+            accept={*_REFUSED, codes.not_found},
+            stop=stop,
+        )
+        if answer.status_code == codes.not_found:
+            raise ConfigurationError(
+                f"{SOURCE}: {_host(settings.auth_url)} gives out no tokens there (404); correct "
+                "SERVICETITAN_AUTH_URL"
+            )
+        if answer.status_code in _REFUSED:
+            raise CredentialsError(self._refused(answer))
+        token = decode(_Token, answer)
+        life = max(0.0, token.expires_in)
+        self._token = token.access_token
+        self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
+
+    def _refused(self, answer: requests.Response) -> str:
+        what = f"{SOURCE}: {_host(self._settings.auth_url)} refuses the client"
+        said = message_of(answer)
+        if said:
+            what += f" ({answer.status_code}: {said})"
+        try:
+            reason = msgspec.json.decode(answer.content, type=_Refusal).error
+        except msgspec.DecodeError:
+            reason = ""
+        if reason in {"unauthorized_client", "invalid_scope", "access_denied"}:
+            return (
+                f"{what}; have the tenant's administrator connect the app again, or correct "
+                "SERVICETITAN_CLIENT_ID"
+            )
+        return (
+            f"{what}; check SERVICETITAN_CLIENT_ID and SERVICETITAN_CLIENT_SECRET, and that they "
+            "are for the environment of SERVICETITAN_AUTH_URL"
+        )
+
+
+class ServiceTitanSite:
+    """One tenant as one process sees it. Safe to use from many threads."""
+
+    def __init__(self, settings: ServiceTitanSettings) -> None:
+        self.settings = settings
+        self._login = Login(settings)
+        self._session = requests.Session()
+        self._session.auth = self._login.sign
+        self._session.headers["Accept"] = "application/json"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        self._http = _client(settings, self._session, self._login)
+
+    def close(self) -> None:
+        """Let go of connections; requests under way are not waited for."""
+        self._session.close()
+        self._login.close()
+
+    def read(
+        self,
+        resource: Resource,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        """Ask for a path below the tenant in the resource's module.
+
+        Raises:
+            CredentialsError: client, app key or the app's rights are refused; says which.
+            ConfigurationError: there is no such tenant, or no such address.
+            RetryableError, SourceProtocolError: as `HttpClient.request`.
+        """
+        settings = self.settings
+        url = f"{settings.url}/{resource.module}/v2/tenant/{settings.tenant_id}/{path}"
+        self._login.ensure(stop)
+        answer = self._http.request(
+            "GET",
+            url,
+            params=params,
+            accept={*accept, codes.forbidden, codes.not_found},
+            stop=stop,
+        )
+        said = message_of(answer) if answer.status_code >= codes.bad_request else ""
+        said = said and f": {said}"
+        if answer.status_code == codes.forbidden:
+            raise CredentialsError(
+                f"{SOURCE}: the app may not read {resource.stream} of tenant {settings.tenant_id} "
+                f"(403{said}); give it the read scope for {resource.stream} ({resource.title}) in "
+                "the developer portal and have the tenant accept it, or correct "
+                "SERVICETITAN_TENANT_ID"
+            )
+        if answer.status_code == codes.not_found:
+            raise ConfigurationError(
+                f"{SOURCE}: {_host(settings.url)} has no {path} of tenant {settings.tenant_id} "
+                f"(404{said}); correct SERVICETITAN_TENANT_ID or SERVICETITAN_URL"
+            )
+        return answer
+
+
+def _client(
+    settings: ServiceTitanSettings, session: requests.Session, login: Login | None = None
+) -> HttpClient:
+    return HttpClient(
+        session,
+        source=SOURCE,
+        credentials="SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET and SERVICETITAN_APP_KEY",
+        connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+        read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+        # One answer that never comes must leave time for another attempt.
+        longest_call=timedelta(seconds=2.5 * settings.read_timeout_seconds),
+        renew=None if login is None else login.renew,
+    )
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).netloc
+
+
+def decode[T](kind: type[T], response: requests.Response) -> T:
+    """Decode an answer's body.
+
+    Raises:
+        SourceProtocolError: it is not JSON, or not of that shape.
+    """
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.DecodeError as error:
+        content = response.headers.get("Content-Type", "no content type")
+        raise SourceProtocolError(
+            f"{SOURCE}: {urlsplit(response.url).path} answered {response.status_code} with a body "
+            f"({content}) that does not fit: {error}"
+        ) from None
+
+
+_sites: dict[ServiceTitanSettings, ServiceTitanSite] = {}
+_sites_guard = threading.Lock()
+
+
+def open_site(settings: ServiceTitanSettings) -> ServiceTitanSite:
+    """Return the process's one site for these settings; asks nothing of it yet."""
+    with _sites_guard:
+        if settings not in _sites:
+            _sites[settings] = ServiceTitanSite(settings)
+        return _sites[settings]
+
+
+def close_sites() -> None:
+    """Close every open site."""
+    with _sites_guard:
+        while _sites:
+            _sites.popitem()[1].close()

@@ -1,0 +1,84 @@
+"""The lists: pages by number, filters, and orders."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.fakes.exchange import Request, Response
+from tests.fakes.servicetitan.refusal import RefusedError, flag, instant, number
+from tests.fakes.servicetitan.tenant import Collection, Order, Row
+
+if TYPE_CHECKING:
+    from tests.fakes.servicetitan.service import ServiceTitanService
+
+MOST_ROWS = 5_000
+_DEFAULT_ROWS = 50
+_SORTED = ("customers", "jobs")
+_FIELDS: dict[str, Order] = {"id": "id", "modifiedon": "modified", "createdon": "created"}
+
+
+def page(service: "ServiceTitanService", request: Request, collection: Collection) -> Response:
+    """Answer one page of a list."""
+    size = number(request, "pageSize", _DEFAULT_ROWS, most=MOST_ROWS)
+    place = number(request, "page", 1)
+    rows = _found(service, request, collection)
+    first = (place - 1) * size
+    some = rows[first : first + size]
+    more = first + size < len(rows)
+    faults = service.faults
+    if more and faults.draw("empty-page", request):
+        some = []
+    elif more and len(some) > 1 and faults.draw("short-page", request):
+        some = some[: len(some) // 2]
+    elif not more and some and faults.draw("more-at-end", request):
+        more = True
+    head = f'{{"page":{place},"pageSize":{size},"hasMore":{"true" if more else "false"},'
+    head += f'"totalCount":{len(rows) if flag(request, "includeTotal") else "null"},"data":['
+    body = head.encode() + b",".join(map(collection.render, some)) + b"]}"
+    if more and some and faults.draw("changing-rows", request):
+        service.tenant.change(collection.stream, some[0])
+    return Response(200, body)
+
+
+def _found(service: "ServiceTitanService", request: Request, collection: Collection) -> list[Row]:
+    order, descending = _order(service, request, collection.stream)
+    salt = next(service.salts) if service.faults.draw("unstable-ties", request) else 0
+    tests = _tests(request)
+    rows = [row for row in collection.sorted(order, salt=salt) if all(t(row) for t in tests)]
+    return rows[::-1] if descending else rows
+
+
+def _order(service: "ServiceTitanService", request: Request, stream: str) -> tuple[Order, bool]:
+    if stream in _SORTED:
+        asked = request.first("sort").strip()
+        descending, asked = asked.startswith("-"), asked.lstrip("+-").strip()
+        name = "sort"
+    else:
+        name, asked = "orderBy", request.first("orderBy")
+        direction = request.first("orderByDirection", "asc").lower()
+        if direction not in {"asc", "ascending", "desc", "descending"}:
+            raise RefusedError(400, "orderByDirection", f"The value '{direction}' is not valid.")
+        descending = direction.startswith("desc")
+    if service.order == "ignored" or not asked:
+        return "id", False
+    if service.order == "refused" or asked.lower() not in _FIELDS:
+        raise RefusedError(400, name, f"The field '{asked}' cannot be sorted by.")
+    return _FIELDS[asked.lower()], descending
+
+
+def _tests(request: Request) -> list[Callable[[Row], bool]]:
+    tests: list[Callable[[Row], bool]] = [lambda row: not row.deleted]
+    active = request.first("active", "true").lower()
+    if active not in {"true", "any", "false"}:
+        raise RefusedError(400, "active", f"The value '{active}' is not valid.")
+    if active != "any":
+        wanted = active == "true"
+        tests.append(lambda row: row.active is wanted)
+    if (since := instant(request, "modifiedOnOrAfter")) is not None:
+        tests.append(lambda row, t=since: row.modified >= t)  # type: ignore[misc]
+    if (before := instant(request, "modifiedBefore")) is not None:
+        tests.append(lambda row, t=before: row.modified < t)  # type: ignore[misc]
+    if (since := instant(request, "createdOnOrAfter")) is not None:
+        tests.append(lambda row, t=since: row.created >= t)  # type: ignore[misc]
+    if (before := instant(request, "createdBefore")) is not None:
+        tests.append(lambda row, t=before: row.created < t)  # type: ignore[misc]
+    return tests

@@ -1,0 +1,187 @@
+"""Reading a fake ServiceTitan as the platform does: plan, extract page by page, transform."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from queuer.sources.servicetitan.inputs import expand_backlog
+from queuer.sources.servicetitan.params import describe_backlog
+from temporaletl import (
+    ETLInput,
+    Page,
+    PageRequest,
+    Plan,
+    Reject,
+    RetryableError,
+    Row,
+    TransformContext,
+    Window,
+)
+from temporaletl.external import http
+from temporaletl.external.servicetitan import OVERLAP, RESOURCES
+from temporaletl.external.servicetitan_site import close_sites
+from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.strategies import resolve
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.server import FakeServer
+from tests.fakes.servicetitan import Tenant, serve
+from tests.fakes.servicetitan.service import OWN_FAULTS
+from worker.sources.servicetitan import transform as transforms
+from worker.sources.servicetitan.extract import streams as extracts
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STREAMS = tuple(RESOURCES)
+#: Importing them is what registers them.
+REGISTERED = (transforms, extracts)
+
+Serve = Callable[..., FakeServer]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+    """Serve a tenant, and set the environment so that the source reads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            tenant: Tenant,
+            *faults: str,
+            seed: int = 7,
+            service: Mapping[str, Any] | None = None,
+            **settings: str,
+        ) -> FakeServer:
+            known = {**TRANSPORT, **OWN_FAULTS}
+            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
+            made = {"export_rows": 20, **(service or {})}
+            server = stack.enter_context(serve(tenant, faults=injected, **made))
+            variables = {
+                "SERVICETITAN_URL": server.url,
+                "SERVICETITAN_AUTH_URL": server.url,
+                "SERVICETITAN_CLIENT_ID": "cid.fake",
+                "SERVICETITAN_CLIENT_SECRET": "cs1.fake",
+                "SERVICETITAN_APP_KEY": "ak1.fake",
+                "SERVICETITAN_TENANT_ID": str(tenant.number),
+                "SERVICETITAN_PAGE_SIZE": "20",
+                "SERVICETITAN_READ_TIMEOUT_SECONDS": "0.5",
+            }
+            for name, value in (variables | settings).items():
+                monkeypatch.setenv(name, value)
+            return server
+
+        yield start
+        close_sites()
+
+
+def jobs_of(
+    mode: Mode = "full",
+    *,
+    streams: Sequence[str] = STREAMS,
+    start: datetime | None = None,
+    end: datetime = NOW,
+    last: Mapping[str, Any] | None = None,
+    **params: Any,
+) -> list[ETLInput]:
+    metadata = BatchMetadata(
+        batch_id="b",
+        source="servicetitan",
+        mode=mode,
+        connection="default",
+        windows={stream: Window(start=start, end=end) for stream in streams},
+        params=params,
+        worker_queue="q",
+        started=NOW,
+    )
+    plan = Plan(metadata, dict(last or {}))
+    return list(expand_backlog(plan, describe_backlog(plan)))
+
+
+@asynccontextmanager
+async def pages_of(job: ETLInput, cursor: Any = None) -> AsyncIterator[Any]:
+    strategies = resolve("servicetitan", job.stream)
+    query = strategies.query.from_dict(job.params)
+    pages = strategies.extract(PageRequest(job=job, query=query, cursor=cursor))
+    async with contextlib.aclosing(pages):
+        yield pages
+
+
+@dataclass
+class Read:
+    """What came of reading: the rows of each stream by id, as a table would hold them."""
+
+    rows: dict[str, dict[int, Row]] = field(default_factory=lambda: {s: {} for s in STREAMS})
+    rejects: list[Reject] = field(default_factory=list)
+    cursors: dict[str, list[Any]] = field(default_factory=lambda: {s: [] for s in STREAMS})
+    records: int = 0
+    interruptions: int = 0
+
+    def add(self, job: ETLInput, page: Page) -> None:
+        strategies = resolve("servicetitan", job.stream)
+        context = TransformContext(job=job, query=None)
+        self.records += len(page.records)
+        for record in page.records:
+            for row in strategies.transform(record, context):
+                assert isinstance(row, strategies.rows)
+                self.rows[job.stream][row.st_id] = row  # type: ignore[attr-defined]
+        self.rejects += page.rejects
+        self.cursors[job.stream].append(json.loads(json.dumps(page.cursor)))
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """As the platform gives them to the next plan."""
+        return {stream: cursors[-1] for stream, cursors in self.cursors.items() if cursors}
+
+
+async def read(jobs: Sequence[ETLInput], into: Read | None = None) -> Read:
+    """Read jobs to their end, going on from the last cursor as the platform does."""
+    found = into or Read()
+    for job in jobs:
+        cursor: Any = None
+        while True:
+            try:
+                async with pages_of(job, cursor) as pages:
+                    async for page in pages:
+                        found.add(job, page)
+                        cursor = found.cursors[job.stream][-1]
+                break
+            except RetryableError:
+                found.interruptions += 1
+                assert found.interruptions < 60
+    return found
+
+
+def bare(rows: Mapping[int, Row]) -> dict[int, Any]:
+    """Rows without the time of modification, which saving again moves."""
+    made: dict[int, Any] = {}
+    for id_, row in rows.items():
+        values = msgspec.to_builtins(row)
+        values["full_data"] = {k: v for k, v in values["full_data"].items() if k != "modifiedOn"}
+        made[id_] = {**values, "modified_on": None}
+    return made
+
+
+def is_whole(found: Read, tenant: Tenant, *, deleted: bool = True) -> bool:
+    """Whether exactly the records there are were found, each as it is now."""
+    for stream, collection in tenant.collections.items():
+        rows = {
+            row.id: json.loads(collection.render(row))
+            for row in collection.rows.values()
+            if deleted or not row.deleted
+        }
+        got = {id_: row.full_data for id_, row in found.rows[stream].items()}  # type: ignore[attr-defined]
+        if got != rows:
+            return False
+    return True
+
+
+def watermark(moment: datetime) -> datetime:
+    """The start of an incremental window after a batch that ended at a moment."""
+    return moment - OVERLAP

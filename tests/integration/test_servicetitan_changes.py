@@ -1,0 +1,255 @@
+"""One run after another on data that changes: together they hold what a full load would."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from temporaletl.external.servicetitan import OVERLAP
+from tests.fakes.servicetitan import Tenant, generate
+from tests.fakes.servicetitan.moments import SECOND, ticks
+from tests.integration.servicetitan_reading import (
+    STREAMS,
+    Read,
+    Serve,
+    is_whole,
+    jobs_of,
+    read,
+    served,
+)
+
+__all__ = ["served"]
+
+BOTH = pytest.mark.parametrize("paging", ["export", "list"])
+BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
+
+
+class Time:
+    """The clock that tenant and schedule share; it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = BEGAN
+
+    def __call__(self) -> int:
+        return ticks(self.now)
+
+    def pass_(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+class Runs:
+    """Batches of one source after each other, with their watermark and last cursors."""
+
+    def __init__(self, time: Time, paging: str) -> None:
+        self.time = time
+        self.paging = paging
+        self.table = Read()
+        self.watermark: datetime | None = None
+
+    async def run(self, **more: Any) -> Read:
+        """Run an incremental batch into the table; return what it alone brought."""
+        start = None if self.watermark is None else self.watermark - OVERLAP
+        end = self.time.now - timedelta(minutes=10 if self.paging == "export" else 1)
+        last = {**self.table.last, **more.pop("last", {})}
+        jobs = jobs_of("incremental", start=start, end=end, last=last, paging=self.paging, **more)
+        for job in jobs:
+            self.table.cursors[job.stream].clear()
+        found = await read(jobs)
+        for stream in STREAMS:
+            self.table.rows[stream] |= found.rows[stream]
+            self.table.cursors[stream] += found.cursors[stream]
+        self.watermark = end
+        return found
+
+
+def tenant_of(time: Time, records: int = 60, seed: int = 1) -> Tenant:
+    tenant = generate(records, seed=seed)
+    tenant.clock = time
+    return tenant
+
+
+@BOTH
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_runs_after_each_other_hold_what_a_full_load_would(
+    served: Serve, paging: str, seed: int
+) -> None:
+    time, drawn = Time(), random.Random(seed)  # noqa: S311
+    tenant = tenant_of(time, seed=seed)
+    served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
+    runs = Runs(time, paging)
+    for _ in range(5):
+        for stream in STREAMS:
+            rows = list(tenant.collections[stream].rows.values())
+            for row in drawn.sample(rows, 8):
+                tenant.change(stream, row, summary=f"changed {drawn.random()}")
+            tenant.deactivate(stream, drawn.choice(rows))
+            tenant.add(stream, summary="new")
+            tied = time()
+            for row in drawn.sample(rows, 12):
+                tenant.change(stream, row, at=tied, summary="all at once")
+            time.pass_(seconds=drawn.randrange(200))
+        await runs.run()
+        time.pass_(minutes=drawn.randrange(20))
+    time.pass_(hours=1)
+    await runs.run()
+    assert is_whole(runs.table, tenant)
+
+
+@BOTH
+async def test_what_is_stored_late_is_found_by_the_next_run(served: Serve, paging: str) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    served(tenant)
+    runs = Runs(time, paging)
+    await runs.run()
+    time.pass_(minutes=30)
+    # A transaction that took long: its records bear times that were read up to already.
+    late = time() - 50 * 60 * SECOND
+    for stream in STREAMS:
+        tenant.add(stream, at=late, summary="late")
+        tenant.change(stream, next(iter(tenant.collections[stream].rows.values())), at=late)
+    time.pass_(minutes=30)
+    await runs.run()
+    assert is_whole(runs.table, tenant)
+
+
+@BOTH
+async def test_records_of_the_moment_where_a_run_ended_are_not_lost(
+    served: Serve, paging: str
+) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    served(tenant)
+    runs = Runs(time, paging)
+    await runs.run()
+    assert runs.watermark is not None
+    edge = ticks(runs.watermark)
+    for at in (edge - 1, edge, edge + 1):
+        tenant.add("jobs", at=at, summary="at the edge")
+    time.pass_(hours=2)
+    await runs.run()
+    assert is_whole(runs.table, tenant)
+
+
+async def test_deleted_records_arrive_as_inactive_through_the_feed(served: Serve) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    served(tenant)
+    runs = Runs(time, "export")
+    await runs.run()
+    gone = next(row for row in tenant.collections["customers"].rows.values() if row.active)
+    time.pass_(hours=1)
+    tenant.delete("customers", gone)
+    time.pass_(hours=1)
+    found = await runs.run()
+    row: Any = found.rows["customers"][gone.id]
+    assert row.active is False
+    assert is_whole(runs.table, tenant)
+
+
+async def test_the_next_export_goes_on_with_the_last_token(served: Serve) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    server = served(tenant)
+    runs = Runs(time, "export")
+    await runs.run()
+    last = runs.table.last
+    assert all(cursor["ended"] and cursor["token"] for cursor in last.values())
+    server.traffic.clear()
+    time.pass_(hours=1)
+    found = await runs.run()
+    # Nothing new: a token again, which is kept without a record.
+    assert found.records == 0
+    asked = {each.request.first("from") for each in server.traffic.asked("export/")}
+    assert asked == {cursor["token"] for cursor in last.values()}
+    assert len(asked) == len(STREAMS)
+    assert all(runs.table.last[stream]["token"] for stream in STREAMS)
+
+
+async def test_a_token_that_has_expired_meanwhile_gives_way_to_the_date(served: Serve) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    server = served(tenant)
+    runs = Runs(time, "export")
+    await runs.run()
+    watermark = runs.watermark
+    service: Any = server.service
+    service.expired_feed_tokens |= {cursor["token"] for cursor in runs.table.last.values()}
+    tenant.add("jobs", summary="new")
+    time.pass_(hours=1)
+    server.traffic.clear()
+    await runs.run()
+    assert is_whole(runs.table, tenant)
+    assert watermark is not None
+    since = (watermark - OVERLAP).isoformat().replace("+00:00", "Z")
+    asked = [each.request.first("from") for each in server.traffic.asked("export/jobs")]
+    assert asked[1] == since
+
+
+async def test_a_watermark_set_back_is_read_from(served: Serve) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    served(tenant)
+    runs = Runs(time, "export")
+    await runs.run()
+    runs.watermark = datetime(2019, 1, 1, tzinfo=UTC)
+    time.pass_(hours=1)
+    found = await runs.run()
+    assert is_whole(found, tenant)
+    runs.watermark = None
+    time.pass_(hours=1)
+    assert is_whole(await runs.run(), tenant)
+
+
+async def test_a_token_of_another_tenant_is_not_used(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time()
+    first, second = tenant_of(time), tenant_of(time, seed=2)
+    second.number = 7654321
+    served(first)
+    runs = Runs(time, "export")
+    await runs.run()
+    server = served(second)
+    time.pass_(hours=1)
+    await runs.run()
+    asked = [each.request.first("from") for each in server.traffic.asked("export/")]
+    assert all(text.startswith("2025-") for text in asked)
+    monkeypatch.setenv("SERVICETITAN_TENANT_ID", "1")
+
+
+async def test_the_way_of_paging_can_change_from_run_to_run(served: Serve) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    served(tenant)
+    runs = Runs(time, "export")
+    for paging in ("export", "list", "export", "export", "list"):
+        runs.paging = paging
+        await runs.run()
+        tenant.add("invoices", summary=paging)
+        time.pass_(minutes=45)
+    await runs.run()
+    assert is_whole(runs.table, tenant)
+
+
+@BOTH
+async def test_records_changed_while_they_are_read_are_had_in_the_end(
+    served: Serve, paging: str
+) -> None:
+    time = Time()
+    tenant = tenant_of(time, records=80)
+    server = served(
+        tenant,
+        "changing-rows:0.6",
+        "unstable-ties:1",
+        "ties:0.4",
+        service={"export_rows": 7},
+        SERVICETITAN_PAGE_SIZE="7",
+    )
+    runs = Runs(time, paging)
+    await runs.run()
+    server.faults.clear()
+    time.pass_(hours=1)
+    await runs.run()
+    assert is_whole(runs.table, tenant)

@@ -1,0 +1,1 @@
+"""Source `servicetitan`: customers, jobs, invoices and estimates of one tenant."""

@@ -1,0 +1,1 @@
+"""Reading ServiceTitan: its feeds of changes, and its lists."""

@@ -1,0 +1,239 @@
+"""ServiceTitan's JSON as types: what the tables have columns for, the rest stays as it came.
+
+Exports and lists, old and new versions of the API give different fields: any but the id may be
+absent.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from temporaletl import Json, RecordError, Reject
+
+
+class Body(msgspec.Struct, rename="camel", gc=False, frozen=True, kw_only=True):
+    """Base of the records; unknown fields are ignored, times are text."""
+
+    id: int
+    active: bool | None = None
+    created_on: str | None = None
+    modified_on: str | None = None
+
+    @property
+    def known_by(self) -> str:
+        """What a person knows the record by."""
+        return str(self.id)
+
+
+class Named(msgspec.Struct, gc=False, frozen=True):
+    id: int | None = None
+    name: str | None = None
+
+
+class Address(msgspec.Struct, gc=False, frozen=True):
+    street: str | None = None
+    unit: str | None = None
+    city: str | None = None
+    state: str | None = None
+    zip: str | None = None
+    country: str | None = None
+
+
+class InvoicedJob(msgspec.Struct, gc=False, frozen=True):
+    id: int | None = None
+    number: str | None = None
+    type: str | None = None
+
+
+class TaxCode(msgspec.Struct, rename="camel", gc=False, frozen=True):
+    tax_rate: Decimal | None = None
+
+
+#: A name, or an object that has one.
+Name = str | Named
+
+
+class Customer(Body, frozen=True, kw_only=True, gc=False):
+    name: str | None = None
+    type: Name | None = None
+    address: Address | None = None
+    balance: Decimal | None = None
+    credit_limit: Decimal | None = None
+    tax_exempt: bool | None = None
+    do_not_mail: bool | None = None
+    do_not_service: bool | None = None
+    merged_to_id: int | None = None
+    created_by_id: int | None = None
+
+
+class Job(Body, frozen=True, kw_only=True, gc=False):
+    job_number: str | None = None
+    job_status: Name | None = None
+    priority: Name | None = None
+    summary: str | None = None
+    customer_id: int | None = None
+    location_id: int | None = None
+    project_id: int | None = None
+    business_unit_id: int | None = None
+    job_type_id: int | None = None
+    campaign_id: int | None = None
+    invoice_id: int | None = None
+    booking_id: int | None = None
+    lead_call_id: int | None = None
+    sold_by_id: int | None = None
+    recall_for_id: int | None = None
+    warranty_id: int | None = None
+    appointment_count: int | None = None
+    first_appointment_id: int | None = None
+    last_appointment_id: int | None = None
+    no_charge: bool | None = None
+    total: Decimal | None = None
+    created_by_id: int | None = None
+    completed_on: str | None = None
+
+    @property
+    def known_by(self) -> str:
+        return self.job_number or str(self.id)
+
+
+class Invoice(Body, frozen=True, kw_only=True, gc=False):
+    reference_number: str | None = None
+    invoice_type: Name | None = None
+    sync_status: str | None = None
+    review_status: Name | None = None
+    summary: str | None = None
+    customer: Named | None = None
+    location: Named | None = None
+    business_unit: Named | None = None
+    job: InvoicedJob | None = None
+    project_id: int | None = None
+    batch: Named | None = None
+    adjustment_to_id: int | None = None
+    term_name: str | None = None
+    sub_total: Decimal | None = None
+    sales_tax: Decimal | None = None
+    sales_tax_code: TaxCode | None = None
+    discount_total: Decimal | None = None
+    total: Decimal | None = None
+    balance: Decimal | None = None
+    invoice_date: str | None = None
+    due_date: str | None = None
+    paid_on: str | None = None
+    created_by: str | None = None
+
+    @property
+    def known_by(self) -> str:
+        return self.reference_number or str(self.id)
+
+
+class Estimate(Body, frozen=True, kw_only=True, gc=False):
+    name: str | None = None
+    status: Name | None = None
+    review_status: Name | None = None
+    summary: str | None = None
+    job_id: int | None = None
+    job_number: str | None = None
+    project_id: int | None = None
+    customer_id: int | None = None
+    location_id: int | None = None
+    business_unit_id: int | None = None
+    business_unit_name: str | None = None
+    subtotal: Decimal | None = None
+    tax: Decimal | None = None
+    sold_by: int | None = None
+    sold_on: str | None = None
+
+
+class _Bare(msgspec.Struct, rename="camel"):
+    id: Json = None
+    job_number: Json = None
+    reference_number: Json = None
+    modified_on: Json = None
+
+
+#: Making a decoder costs far more than most records.
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    "customers": msgspec.json.Decoder(Customer),
+    "jobs": msgspec.json.Decoder(Job),
+    "invoices": msgspec.json.Decoder(Invoice),
+    "estimates": msgspec.json.Decoder(Estimate),
+}
+
+
+class Record[B: Body]:
+    """One record: its JSON as it came, and what is read of it."""
+
+    __slots__ = ("body", "found")
+
+    def __init__(self, found: bytes | msgspec.Raw, body: B) -> None:
+        self.found = found
+        self.body = body
+
+    @classmethod
+    def read(cls, stream: str, payload: Any) -> "Record[Any]":
+        """Read a record of a stream from its JSON, encoded or not; a record is returned as it is.
+
+        Raises:
+            RecordError: it is not one; names the field.
+        """
+        if isinstance(payload, Record):
+            return payload
+        if not isinstance(payload, bytes | msgspec.Raw):
+            payload = msgspec.json.encode(payload)
+        try:
+            return cls(payload, _decoders[stream].decode(payload))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RecordError(f"not one of the {stream}: {error}") from None
+
+    @property
+    def key(self) -> str:
+        return self.body.known_by
+
+    @property
+    def raw(self) -> Json:
+        """The record as ServiceTitan gave it.
+
+        Raises:
+            RecordError: a part that no column needed cannot be decoded.
+        """
+        try:
+            return msgspec.json.decode(self.found)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RecordError(f"the record is not valid JSON: {error}") from None
+
+
+def undecodable(found: msgspec.Raw, reason: str) -> Reject:
+    """Keep a record that cannot be read, under whatever it can still be known by."""
+    bare = bare_of(found)
+    names = (bare.job_number, bare.reference_number, bare.id)
+    key = next((str(name) for name in names if isinstance(name, str | int)), None)
+    return Reject(stage="extract", reason=reason, key=key, payload=found)
+
+
+def bare_of(found: msgspec.Raw) -> _Bare:
+    """Read what even a faulty record may have."""
+    try:
+        return msgspec.json.decode(found, type=_Bare)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Bare()
+
+
+def moment(text: str | None, field: str) -> datetime | None:
+    """Return a time in UTC; None for none, and for the year 1, which is the vendor's "never".
+
+    Digits beyond the microsecond are cut off.
+
+    Raises:
+        RecordError: it is no time; names the field.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=UTC)
+        return None if found.year == 1 else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise RecordError(f"{field} is not a time: {text!r}") from None
