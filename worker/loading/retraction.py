@@ -10,13 +10,21 @@ from temporaletl.warehouse.connection import Connection, Warehouse
 from worker.loading.columns import PARTITION_KEY
 from worker.loading.schema import Target
 
-# The ids are in the index's order, bytes by bytes, so that a prefix is a range of them. Planned
-# each time: a long list of what is kept is then searched by hash.
+# The ids are in the index's order, bytes by bytes, so that a prefix is a range of them. LATERAL
+# with OFFSET keeps the planner from reading the whole table for each. Planned each time: a long
+# list of what is kept is then searched by hash.
+_FIND = """
+    SELECT found.event_id FROM unnest(%(prefixes)s::text[], %(ends)s::text[]) AS w (prefix, past),
+    LATERAL (
+        SELECT t.event_id FROM {target} AS t
+        WHERE t.{partition} = %(source)s AND t.event_id >= w.prefix AND t.event_id < w.past
+        OFFSET 0
+    ) AS found
+    WHERE NOT found.event_id = ANY (%(kept)s::text[])
+"""
 _DELETE = """
     DELETE FROM {target} AS t
-    USING unnest(%(prefixes)s::text[], %(ends)s::text[]) AS w (prefix, past)
-    WHERE t.{partition} = %(source)s AND t.event_id >= w.prefix AND t.event_id < w.past
-      AND NOT t.event_id = ANY (%(kept)s::text[])
+    WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s)
 """
 # One look into the index for each item: from the first of its events behind those of the last.
@@ -52,19 +60,23 @@ def retract(
     prefixes = sorted({whole.prefix for whole in wholes})
     # The statement takes parameters: a percent sign in a name must be doubled.
     names = (name.replace("%", "%%") for name in (target.schema, target.name))
-    statement = sql.SQL(_DELETE).format(
-        target=sql.Identifier(*names),
-        partition=sql.Identifier(PARTITION_KEY),
-        extracted_at=sql.Identifier(target.layout.ours["extracted_at"]),
-    )
+    parts = {
+        "target": sql.Identifier(*names),
+        "partition": sql.Identifier(PARTITION_KEY),
+        "extracted_at": sql.Identifier(target.layout.ours["extracted_at"]),
+    }
     values = {
         "source": source,
         "prefixes": prefixes,
         "ends": [_past(prefix) for prefix in prefixes],
         "kept": [row.event_id for row in rows if isinstance(row, Event)],
-        "extracted_at": extracted_at,
     }
-    return connection.execute(statement, values, prepare=False).rowcount
+    found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
+    gone = [str(event_id) for (event_id,) in found]
+    if not gone:
+        return 0
+    values = {"source": source, "gone": gone, "extracted_at": extracted_at}
+    return connection.execute(sql.SQL(_DELETE).format(**parts), values, prepare=False).rowcount
 
 
 def stored_items(warehouse: Warehouse, source: str) -> frozenset[str]:

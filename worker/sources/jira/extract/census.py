@@ -37,8 +37,8 @@ def find_gone(client: JiraClient, request: PageRequest) -> Iterator[Page]:
     most = max(_FEW_GONE, _MOST_GONE * len(stored))
     if len(gone) > most and not request.query.accept_deletions:
         raise SourceProtocolError(
-            f"jira: {len(gone):,} of the {len(stored):,} issues that are loaded are no longer shown: "
-            "was a permission taken away from the account? If they are gone indeed, run once "
+            f"jira: {len(gone):,} of the {len(stored):,} issues that are loaded are not shown any "
+            "more: was a permission taken away from the account? If they are gone indeed, run once "
             "with --param accept_deletions=true"
         )
     for first in range(0, len(gone), _GONE_PER_PAGE):
