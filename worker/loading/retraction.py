@@ -75,8 +75,12 @@ def retract(
     gone = [str(event_id) for (event_id,) in found]
     if not gone:
         return 0
-    values = {"source": source, "gone": gone, "extracted_at": extracted_at}
-    return connection.execute(sql.SQL(_DELETE).format(**parts), values, prepare=False).rowcount
+    deleted = connection.execute(
+        sql.SQL(_DELETE).format(**parts),
+        {"source": source, "gone": gone, "extracted_at": extracted_at},
+        prepare=False,
+    )
+    return deleted.rowcount
 
 
 def stored_items(warehouse: Warehouse, source: str) -> frozenset[str]:
