@@ -81,11 +81,16 @@ class Platform:
             connection.execute("SET search_path TO workplace")
             connection.execute(statement.encode())
 
-    def etl(self, *words: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+    def etl(
+        self,
+        *words: str,
+        timeout_seconds: float = 60,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in the services' environment unless another is given."""
         return subprocess.run(
             [ETL, *words],
-            env=self.environment,
+            env=self.environment if environment is None else environment,
             cwd=self.folder,
             capture_output=True,
             text=True,

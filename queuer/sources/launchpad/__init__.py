@@ -1,0 +1,1 @@
+"""Launchpad's backlog as jobs: slices of members, and targets."""

@@ -1,0 +1,336 @@
+"""Launchpad: settings, one site per process, and the searches that its API offers.
+
+launchpadlib signs the requests and knows, from the service's own description (WADL), which
+searches there are. Paging and decoding are ours: its collections give no place to resume from,
+and know no page size.
+"""
+
+import asyncio
+import contextvars
+import json
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+import requests
+from launchpadlib.credentials import (  # type: ignore[import-untyped]
+    AccessToken,
+    AnonymousAccessToken,
+    Credentials,
+)
+from launchpadlib.launchpad import Launchpad  # type: ignore[import-untyped]
+from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
+from lazr.restfulclient._json import DatetimeJSONEncoder  # type: ignore[import-untyped]
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+from requests.adapters import HTTPAdapter
+from wadllib.application import Resource  # type: ignore[import-untyped]
+
+from temporaletl.budget import RateBudget
+from temporaletl.errors import CredentialsError, SourceProtocolError
+from temporaletl.external.http import HttpClient
+from temporaletl.external.launchpad_http import (
+    Signature,
+    Transport,
+    UnreadableError,
+    decode,
+    service_url,
+)
+from temporaletl.settings import Settings
+from temporaletl.strategies import rate_budget
+
+#: Versions of the API: questions can be searched for in the development version only.
+STABLE, DEVEL = "1.0", "devel"
+
+#: What launchpadlib calls "edge" is long gone.
+_ROOTS = {name: url for name, url in service_roots.items() if name != "edge"}
+_TOKEN = "LP_CONSUMER_KEY, LP_ACCESS_TOKEN_KEY and LP_ACCESS_TOKEN_SECRET"  # noqa: S105
+_ANONYMOUS = "temporaletl"
+_PERSON = re.compile(r"[a-z0-9][a-z0-9+.\-]*")
+_TARGET = re.compile(r"[a-z0-9][A-Za-z0-9+.\-]*(/[A-Za-z0-9+.\-]+)*")
+
+
+def _split(value: object) -> object:
+    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+
+
+def person_name(text: str) -> str:
+    """Return a Launchpad name, given with or without the tilde.
+
+    Raises:
+        ValueError: no person or team can be called so.
+    """
+    name = text.strip().removeprefix("~").lower()
+    if not _PERSON.fullmatch(name):
+        raise ValueError(f"{text!r} is not a Launchpad name (as in ~name)")
+    return name
+
+
+def _target_name(text: str) -> str:
+    name = text.strip().strip("/")
+    if not _TARGET.fullmatch(name):
+        raise ValueError(f"{text!r} is not a project, distribution or package")
+    return name
+
+
+def _each(names: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(sorted({read(name) for name in names}))
+
+
+#: Launchpad names of people and teams, with or without the tilde; sorted, each once.
+People = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(partial(_each, read=person_name)),
+]
+#: Projects, distributions, packages (`ubuntu/+source/bash`); sorted, each once.
+Targets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(partial(_each, read=_target_name)),
+]
+
+
+class LaunchpadSettings(Settings):
+    """Which Launchpad to read, as whom, and whose work."""
+
+    consumer_key: str | None = Field(None, validation_alias="LP_CONSUMER_KEY")
+    access_token_key: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_KEY")
+    access_token_secret: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_SECRET")
+    service_root: Annotated[str, AfterValidator(partial(service_url, known=_ROOTS))] = Field(
+        _ROOTS["production"],
+        validation_alias="LP_SERVICE_ROOT",
+        description="which Launchpad: production, staging, qastaging, dogfood, or an address",
+    )
+    members: Annotated[People, NoDecode] = Field(
+        (), validation_alias="LP_MEMBERS", description="Launchpad names, separated by commas"
+    )
+    targets: Annotated[Targets, NoDecode] = Field(
+        (),
+        validation_alias="LP_TARGETS",
+        description="projects and distributions to read whole, separated by commas",
+    )
+    page_size: int = Field(
+        50,
+        ge=1,
+        le=299,  # what Launchpad gives at most, less one to join pages by
+        validation_alias="LP_PAGE_SIZE",
+        description="bugs, proposals or questions in one page, 1 to 299",
+    )
+    concurrency: PositiveInt = Field(
+        6, validation_alias="LP_CONCURRENCY", description="requests at once from one process"
+    )
+    requests_per_second: PositiveFloat = Field(
+        10,
+        validation_alias="LP_REQUESTS_PER_SECOND",
+        description="how often all workers together may ask",
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="LP_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="LP_READ_TIMEOUT_SECONDS")
+
+    @model_validator(mode="after")
+    def _whole_token(self) -> Self:
+        parts = {
+            "LP_CONSUMER_KEY": self.consumer_key,
+            "LP_ACCESS_TOKEN_KEY": self.access_token_key,
+            "LP_ACCESS_TOKEN_SECRET": self.access_token_secret,
+        }
+        missing = [name for name, value in parts.items() if value is None]
+        if missing and len(missing) < len(parts):
+            given = " and ".join(name for name in parts if name not in missing)
+            raise ValueError(
+                f"{' and '.join(missing)} missing, though {given} is set: Launchpad wants all "
+                "three, or none for anonymous access"
+            )
+        return self
+
+    @property
+    def anonymous(self) -> bool:
+        return self.consumer_key is None
+
+
+@rate_budget("launchpad")
+def budget() -> RateBudget:
+    return RateBudget(requests_per_second=LaunchpadSettings.load().requests_per_second)
+
+
+class _Library(Launchpad):  # type: ignore[misc]  # the library has no types
+    """launchpadlib over our transport."""
+
+    def __init__(self, transport: Transport, root: str, version: str, credentials: Any) -> None:
+        self._transport = transport
+        # Without a cache of its own it would make a folder for one.
+        super().__init__(credentials, None, None, root, cache={}, version=version)
+
+    def httpFactory(self, *_: Any) -> Transport:  # noqa: N802 - the name is the library's
+        return self._transport
+
+
+class LaunchpadSite:
+    """One Launchpad as one process sees it: its session, its threads, its description.
+
+    Safe to use from many threads. `concurrency` bounds the requests of all jobs together.
+    """
+
+    def __init__(self, settings: LaunchpadSettings) -> None:
+        self.settings = settings
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="launchpad")
+        self._credentials = _credentials(settings)
+        self._session = requests.Session()
+        self._session.auth = Signature(self._credentials)
+        for scheme in ("http://", "https://"):
+            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
+            self._session.mount(scheme, adapter)
+        self._named = _TOKEN if not settings.anonymous else f"{_TOKEN} (none is set)"
+        client = HttpClient(
+            self._session,
+            source="launchpad",
+            credentials=self._named,
+            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+            read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+            # Access tokens cannot be renewed, but a refusal is only believed when repeated.
+            renew=lambda: None,
+        )
+        self._transport = Transport(client, root=settings.service_root, credentials=self._named)
+        # launchpadlib's objects are not made for threads: one at a time asks for its next URL.
+        self._guard = threading.Lock()
+        self._libraries: dict[str, _Library] = {}
+
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._session.close()
+
+    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a blocking function in one of the site's threads."""
+        # As asyncio.to_thread does, so that log lines keep the workflow's ids.
+        call = partial(contextvars.copy_context().run, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def read[T](self, kind: type[T], url: str, *, stop: threading.Event | None = None) -> T:
+        """Get and decode. Blocks.
+
+        Raises: as `Transport.get` and `decode`.
+        """
+        return decode(kind, self._transport.get(url, stop=stop))
+
+    def search_url(self, place: str, operation: str, version: str, **query: Any) -> str | None:
+        """Return the URL of a search, as launchpadlib would ask for it. Blocks.
+
+        `place` is `~name` or the path of a target. None where Launchpad offers no such search
+        there.
+
+        Raises: as `Transport.get`; UnreadableError where there is no such target.
+        """
+        with self._guard:
+            library = self._library(version)
+            # A person is taken for granted, a target looked at: it may be of many types.
+            resource = library.people(place[1:]) if place[0] == "~" else library.load(place)
+            try:
+                method = resource.lp_get_named_operation(operation).wadl_method
+            except KeyError:
+                return None
+            # As launchpadlib encodes them: JSON, but for values out of a list of options.
+            plain = {param.name for param in method.request.query_params if param.options}
+            encoded = {
+                name: value if name in plain else json.dumps(value, cls=DatetimeJSONEncoder)
+                for name, value in query.items()
+            }
+            return str(method.build_request_url(**encoded))
+
+    def options(self, kind: str, field: str, version: str) -> list[str]:
+        """Return the values that a field of a kind of entry can have, as Launchpad describes it.
+
+        Empty where it does not say. Blocks.
+        """
+        with self._guard:
+            library = self._library(version)
+            application, url = library._wadl, f"{library._root_uri}#{kind}"  # noqa: SLF001
+            described = application.representation_definitions.get(f"{kind}-full")
+            if described is None:
+                return []
+            entry = Resource(application, url, application.get_resource_type(url).tag)
+            return [
+                option.value
+                for param in described.params(entry)
+                if param.name == field
+                for option in param.options
+            ]
+
+    def check_access(self, *, stop: threading.Event | None = None) -> None:
+        """Ask for what everybody may read, to tell a private object from a lost permission.
+
+        Raises:
+            CredentialsError: not even that may be read.
+        """
+        try:
+            self._transport.get(f"{self.settings.service_root}{STABLE}/", stop=stop)
+        except UnreadableError as error:
+            host = urlsplit(self.settings.service_root).netloc
+            raise CredentialsError(
+                f"launchpad: {host} refuses everything (HTTP {error.status}); check {self._named}, "
+                "and that they may still be used"
+            ) from None
+
+    def _library(self, version: str) -> _Library:
+        """Return launchpadlib for a version; the guard is held."""
+        if version not in self._libraries:
+            root = self.settings.service_root
+            try:
+                library = _Library(self._transport, root, version, self._credentials)
+            except UnreadableError as error:
+                if error.may_be_credentials:
+                    self.check_access()
+                raise SourceProtocolError(
+                    f"launchpad: {root} has no API of version {version}: {error}; "
+                    "check LP_SERVICE_ROOT"
+                ) from None
+            except (ValueError, KeyError, SyntaxError) as error:
+                raise SourceProtocolError(
+                    f"launchpad: {root}{version}/ does not describe itself as Launchpad does "
+                    f"({type(error).__name__}); check LP_SERVICE_ROOT"
+                ) from None
+            self._libraries[version] = library
+        return self._libraries[version]
+
+
+def _credentials(settings: LaunchpadSettings) -> Credentials:
+    key, secret = settings.access_token_key, settings.access_token_secret
+    if settings.consumer_key is None or key is None or secret is None:
+        return Credentials(_ANONYMOUS, access_token=AnonymousAccessToken())
+    token = AccessToken(key.get_secret_value(), secret.get_secret_value())
+    return Credentials(settings.consumer_key, access_token=token)
+
+
+_sites: dict[LaunchpadSettings, LaunchpadSite] = {}
+_sites_guard = threading.Lock()
+
+
+def open_site(settings: LaunchpadSettings) -> LaunchpadSite:
+    """Return the process's one site for these settings; asks nothing of Launchpad yet."""
+    with _sites_guard:
+        if settings not in _sites:
+            _sites[settings] = LaunchpadSite(settings)
+        return _sites[settings]
+
+
+def close_sites() -> None:
+    """Close every open site."""
+    with _sites_guard:
+        while _sites:
+            _sites.popitem()[1].close()

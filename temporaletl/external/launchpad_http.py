@@ -1,0 +1,203 @@
+"""How requests reach Launchpad: signed by launchpadlib, sent and retried by `HttpClient`.
+
+launchpadlib's own connection sleeps up to half a minute over a 503, takes a 429 for an answer,
+waits without end, and may be used by one thread only. `Transport` takes its place.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import httplib2  # type: ignore[import-untyped]
+import msgspec
+import requests
+from requests import codes
+
+from temporaletl.errors import CredentialsError, SourceProtocolError
+from temporaletl.external.http import HttpClient, message_of
+
+WADL = "application/vnd.sun.wadl+xml"
+JSON = "application/json"
+
+_UNREADABLE = frozenset({401, 403, 404, 410})
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_MOST_HOPS = 5
+#: How Launchpad words a 401 that is about the credentials, not about what was asked for.
+_BAD_TOKEN = re.compile(
+    r"\b(expired|invalid|unknown|revoked|no|bad)\s+(access\s+|oauth\s+|request\s+)?"
+    r"(token|consumer|nonce|signature|credentials?)",
+    re.IGNORECASE,
+)
+
+
+class UnreadableError(SourceProtocolError):
+    """What was asked for is private, or not there: Launchpad does not tell these apart."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what} may not be read, or is not there (HTTP {status})")
+        self.status = status
+
+    @property
+    def may_be_credentials(self) -> bool:
+        """Whether a loss of all access would look the same."""
+        return self.status in {401, 403}
+
+
+class Authorizer(Protocol):
+    """What signs a request: launchpadlib's credentials."""
+
+    def authorizeRequest(  # noqa: N802 - the name is the library's
+        self, absolute_uri: str, method: str, body: Any, headers: dict[str, str]
+    ) -> None: ...
+
+
+class Signature(requests.auth.AuthBase):
+    """Signs each attempt anew: a nonce is good for one."""
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        signed: dict[str, str] = {}
+        self._authorizer.authorizeRequest(
+            request.url or "", request.method or "GET", request.body, signed
+        )
+        request.headers.update(signed)
+        return request
+
+
+class Transport:
+    """Reads from one Launchpad, in the place of launchpadlib's HTTP connection.
+
+    Safe to use from many threads. Descriptions of the service (WADL, over a megabyte each) are
+    asked for once.
+    """
+
+    #: launchpadlib keeps responses on disk unless there is no cache.
+    cache = None
+
+    def __init__(self, http: HttpClient, *, root: str, credentials: str) -> None:
+        self._http = http
+        self._origin = urlsplit(root)[:2]
+        self._credentials = credentials
+        self._descriptions: dict[str, bytes] = {}
+        self._guard = threading.Lock()
+
+    def request(
+        self,
+        uri: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[httplib2.Response, bytes]:
+        """Answer as httplib2 does; launchpadlib calls it.
+
+        Raises: as `get`, and SourceProtocolError for anything but reading.
+        """
+        if method != "GET" or body:
+            raise SourceProtocolError(f"launchpad: {method} {urlsplit(uri).path} is not reading")
+        accept = (headers or {}).get("Accept", JSON)
+        if accept != WADL:
+            answer = self.get(uri, accept=accept)
+            told = {name.lower(): value for name, value in answer.headers.items()}
+            return httplib2.Response({**told, "status": str(answer.status_code)}), answer.content
+        with self._guard:
+            if uri not in self._descriptions:
+                self._descriptions[uri] = self.get(uri, accept=WADL).content
+            description = self._descriptions[uri]
+        return httplib2.Response({"status": "200", "content-type": WADL}), description
+
+    def get(
+        self, url: str, *, accept: str = JSON, stop: threading.Event | None = None
+    ) -> requests.Response:
+        """Get what is at a URL of this Launchpad; follow it where it has moved. Blocks.
+
+        Raises:
+            UnreadableError: it is private, or not there.
+            CredentialsError: the access token is refused.
+            SourceProtocolError: a link leads away from this Launchpad, or in circles.
+            Others as `HttpClient.request`.
+        """
+        for _ in range(_MOST_HOPS):
+            answer = self._ask(url, accept, stop)
+            if answer.status_code == codes.not_found:
+                # A copy of the database that lags behind has not heard of it yet.
+                answer = self._ask(url, accept, stop)
+            if answer.status_code not in _MOVED:
+                break
+            url = urljoin(url, answer.headers.get("Location", ""))
+        else:
+            raise SourceProtocolError(f"launchpad: {urlsplit(url).path} moves in circles")
+        if answer.status_code in _UNREADABLE:
+            raise self._refusal(answer)
+        return answer
+
+    def _ask(self, url: str, accept: str, stop: threading.Event | None) -> requests.Response:
+        # The token goes along with each request, so none goes anywhere else.
+        if urlsplit(url)[:2] != self._origin:
+            place = urlsplit(url).hostname or url
+            raise SourceProtocolError(
+                f"launchpad: a link leads to {place}, away from {self._origin[1]}; "
+                "check LP_SERVICE_ROOT"
+            )
+        return self._http.request(
+            "GET", url, headers={"Accept": accept}, accept=_UNREADABLE | _MOVED, stop=stop
+        )
+
+    def _refusal(self, answer: requests.Response) -> Exception:
+        place = urlsplit(answer.url)
+        told = _BAD_TOKEN.search(message_of(answer))
+        if answer.status_code == codes.unauthorized and told:
+            # Launchpad's own words repeat the token.
+            return CredentialsError(
+                f"launchpad: {place.netloc} refuses the access token ({told[0].lower()}); "
+                f"check {self._credentials}"
+            )
+        return UnreadableError(f"launchpad: {place.path}", answer.status_code)
+
+
+#: Making a decoder costs far more than most answers.
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def decode[T](kind: type[T], answer: requests.Response) -> T:
+    """Decode an answer's body.
+
+    Raises:
+        SourceProtocolError: it is not JSON, or not of that shape.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
+    try:
+        found: T = decoder.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        path = urlsplit(answer.url).path
+        content = answer.headers.get("Content-Type", "no content type")
+        raise SourceProtocolError(
+            f"launchpad: {path} answered {answer.status_code} with a body ({content}) that does "
+            f"not fit: {error}"
+        ) from None
+    return found
+
+
+def service_url(text: str, known: Mapping[str, str]) -> str:
+    """Return a service root's URL, with the slash, for a name or a URL.
+
+    Raises:
+        ValueError: it is neither, or more than the root.
+    """
+    text = text.strip()
+    if text in known:
+        return known[text]
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"must be one of {', '.join(sorted(known))}, or an address")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    root = text.rstrip("/")
+    if re.search(r"/(\d+\.\d+|beta|devel)$", root):
+        raise ValueError("must be the address without the version of the API at its end")
+    return f"{root}/"

@@ -1,0 +1,192 @@
+"""Every source through the whole platform: real servers, both services as processes, its fake.
+
+What the sources hold and how it changes is told by the rigs that the standard suite uses.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.client import Client
+
+from temporaletl.messages import BatchSummary
+from temporaletl.testing import FakeRig
+from tests.acceptance.platform import Platform, platform_in
+from tests.integration.temporal_server import require_temporal
+from tests.rigs.jira import JiraRig
+from tests.rigs.launchpad import LaunchpadRig
+from tests.rigs.salesforce import SalesforceRig
+from tests.rigs.servicetitan import ServiceTitanRig
+
+pytestmark = pytest.mark.timeout(300)
+
+RIGS = (JiraRig, LaunchpadRig, SalesforceRig, ServiceTitanRig)
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "jira": ("jira_events",),
+    "launchpad": ("launchpad_events",),
+    "salesforce": ("salesforce_events", "etl_identities"),
+    "servicetitan": ("st_customers", "st_jobs", "st_invoices", "st_estimates"),
+}
+_LINEAGE = (
+    "job_id", "workflow_id", "run_id", "extracted_at", "fetched_at", "loaded_at", "updated_at",
+    # The identities that a run's planning enters are not hashed.
+    "row_hash",
+)  # fmt: skip
+#: The share of requests that suffer some fault.
+_RATE_TOGETHER = 0.5
+
+each_source = pytest.mark.parametrize("source", sorted(TABLES))
+
+
+class Sources:
+    """All sources, served at once, and the platform that reads them."""
+
+    def __init__(self, platform: Platform, rigs: Mapping[str, FakeRig]) -> None:
+        self.platform = platform
+        self.rigs = rigs
+
+    def load(self, source: str, *words: str) -> BatchSummary:
+        return self.platform.load(source, *words, timeout_seconds=200)
+
+    def empty(self, source: str) -> None:
+        """Forget everything of a source: the next run begins at the beginning."""
+        for table in TABLES[source]:
+            self.platform.execute(f"TRUNCATE {table}")
+        self.platform.execute(f"DELETE FROM etl_sync_state WHERE source = '{source}'")
+
+    def keep(self, source: str, name: str) -> int:
+        """Keep the present rows of a source under a name; return their number."""
+        total = 0
+        for table in TABLES[source]:
+            columns = ", ".join(self._columns(table))
+            self.platform.execute(
+                f"DROP TABLE IF EXISTS {name}_{table}; "
+                f"CREATE TABLE {name}_{table} AS SELECT {columns} FROM {table}"
+            )
+            [(count,)] = self.platform.rows(f"SELECT count(*) FROM {name}_{table}")
+            total += int(count)
+        return total
+
+    def differences(self, source: str, name: str) -> list[tuple[object, ...]]:
+        """Rows that are there now and were not, and the other way round; a few of each."""
+        found: list[tuple[object, ...]] = []
+        for table in TABLES[source]:
+            columns = ", ".join(self._columns(table))
+            now, then = f"SELECT {columns} FROM {table}", f"SELECT {columns} FROM {name}_{table}"
+            found += self.platform.rows(f"{now} EXCEPT ALL {then} LIMIT 3")
+            found += self.platform.rows(f"{then} EXCEPT ALL {now} LIMIT 3")
+        return found
+
+    def _columns(self, table: str) -> list[str]:
+        found = self.platform.rows(
+            "SELECT attname FROM pg_attribute "
+            f"WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+        )
+        return [name for (name,) in found if name.removeprefix("etl_") not in _LINEAGE]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+    require_temporal()
+    with contextlib.ExitStack() as exits:
+        environment: dict[str, str] = {}
+        rigs = {}
+        for make in RIGS:
+            rig = make()
+            rigs[rig.source] = rig
+            environment |= exits.enter_context(contextlib.contextmanager(rig.serve)())
+        folder = tmp_path_factory.mktemp("sources") / "platform"
+        platform = exits.enter_context(platform_in(folder, environment))
+        yield Sources(platform, rigs)
+
+
+@each_source
+def test_with_every_fault_the_rows_are_those_of_a_calm_day(sources: Sources, source: str) -> None:
+    rig = sources.rigs[source]
+    calm = sources.load(source, "--mode", "full")
+    assert calm.state == "completed", calm
+    assert sources.keep(source, "calm") > 0
+    sources.empty(source)
+
+    # The standard suite has each of them at a fifth of all requests; here they come together.
+    for fault in rig.faults:
+        rig.strike(f"{fault}:{_RATE_TOGETHER / len(rig.faults)}")
+    try:
+        faulty = sources.load(source, "--mode", "full")
+    finally:
+        assert rig.calm() > 0
+
+    assert faulty.state == "completed", faulty
+    assert sources.differences(source, "calm") == []
+    assert faulty.rows.rejected == 0
+
+
+@each_source
+def test_what_changed_is_loaded_as_a_full_load_would_load_it(sources: Sources, source: str) -> None:
+    rig = sources.rigs[source]
+    sources.load(source, "--mode", "full")
+    [(watermark,)] = sources.platform.rows(
+        f"SELECT min(watermark) FROM etl_sync_state WHERE source = '{source}'"
+    )
+    # Later than what is loaded, and so little behind the watermark that the overlap reaches it.
+    rig.change(watermark - timedelta(seconds=30))
+
+    incremental = sources.load(source)
+    assert incremental.state == "completed", incremental
+    assert incremental.rows.inserted > 0
+    sources.keep(source, "incremental")
+    sources.empty(source)
+    full = sources.load(source, "--mode", "full")
+
+    assert full.state == "completed", full
+    assert sources.differences(source, "incremental") == []
+
+
+@each_source
+def test_a_backfill_changes_neither_rows_nor_state(sources: Sources, source: str) -> None:
+    sources.load(source, "--mode", "full")
+    sources.keep(source, "before")
+    state = sources.platform.rows(f"SELECT * FROM etl_sync_state WHERE source = '{source}'")
+
+    end = datetime.now(UTC).date() - timedelta(days=1)
+    backfill = sources.load(source, "--from", "2020-01-01", "--to", end.isoformat())
+
+    assert backfill.state == "completed", backfill
+    assert (backfill.rows.inserted, backfill.rows.updated, backfill.rows.deleted) == (0, 0, 0)
+    assert backfill.rows.unchanged > 0
+    assert sources.differences(source, "before") == []
+    assert state == sources.platform.rows(f"SELECT * FROM etl_sync_state WHERE source = '{source}'")
+
+
+@each_source
+def test_refused_credentials_are_one_clear_failure(sources: Sources, source: str) -> None:
+    rig = sources.rigs[source]
+    environment = sources.platform.environment | dict(rig.wrong_credentials)
+    checked = sources.platform.etl("check", source, environment=environment)
+    assert checked.returncode == 2, checked.stdout
+    told = checked.stdout + checked.stderr
+    assert any(setting in told for setting in rig.wrong_credentials)
+    assert not [
+        secret for secret in (*rig.secrets, *rig.wrong_credentials.values()) if secret in told
+    ]
+
+
+def test_no_secret_stands_in_any_history_log_or_table(sources: Sources) -> None:
+    secrets = [secret for rig in sources.rigs.values() for secret in rig.secrets]
+    for source in sorted(TABLES):
+        sources.load(source)
+    told = asyncio.run(_histories(sources.platform))
+    assert told.count("eventType") > 100
+    told += "".join(
+        log.read_text(errors="replace") for log in (sources.platform.folder / "logs").iterdir()
+    )
+    for table in ("etl_batches", "etl_jobs", "etl_pages", "etl_rejects", "etl_sync_state"):
+        told += str(sources.platform.rows(f"SELECT * FROM {table}"))
+    assert [secret for secret in secrets if secret in told] == []
+
+
+async def _histories(platform: Platform) -> str:
+    client = await Client.connect(platform.temporal.endpoint.address)
+    return "".join([history.to_json() async for history in client.list_workflows().map_histories()])

@@ -1,0 +1,187 @@
+"""What the tests of source `launchpad` share: serving an archive, and reading it as a worker."""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queuer.sources.launchpad.inputs import expand_backlog
+from queuer.sources.launchpad.params import describe_backlog
+from temporaletl import (
+    ETLInput,
+    Event,
+    Page,
+    PageRequest,
+    Plan,
+    Reject,
+    RetryableError,
+    Whole,
+    Window,
+)
+from temporaletl.external import http
+from temporaletl.external.launchpad import close_sites
+from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.strategies import TransformContext, extractors, transformers
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.launchpad import Archive, serve
+from tests.fakes.launchpad.service import OWN_FAULTS
+from tests.fakes.server import FakeServer
+from worker.sources.launchpad import bugs, proposals, questions
+from worker.sources.launchpad.extract import bugs as extract_bugs
+from worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
+from worker.sources.launchpad.extract import questions as extract_questions
+from worker.sources.launchpad.query import LaunchpadQuery
+
+#: The modules register the strategies under test.
+REGISTERED = (
+    bugs,
+    proposals,
+    questions,
+    extract_bugs,
+    extract_merge_proposals,
+    extract_questions,
+)
+STREAMS = ("bugs", "merge_proposals", "questions")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
+TOKEN = {
+    "LP_CONSUMER_KEY": "a-consumer",
+    "LP_ACCESS_TOKEN_KEY": "a-token-key",
+    "LP_ACCESS_TOKEN_SECRET": "a-token-secret",
+}
+ACCEPTED = ":".join(TOKEN.values())
+
+Serve = Callable[..., FakeServer]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+    """Serve an archive, and set the environment so that the source reads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            archive: Archive,
+            *faults: str,
+            seed: int = 7,
+            service: dict[str, Any] | None = None,
+            **settings: str,
+        ) -> FakeServer:
+            known = {**TRANSPORT, **OWN_FAULTS}
+            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
+            server = stack.enter_context(serve(archive, faults=injected, **(service or {})))
+            variables = {
+                "LP_SERVICE_ROOT": server.url,
+                "LP_MEMBERS": " ".join(archive.people),
+                "LP_READ_TIMEOUT_SECONDS": "0.5",
+            }
+            for name, value in (variables | settings).items():
+                monkeypatch.setenv(name, value)
+            return server
+
+        yield start
+        close_sites()
+
+
+def plan_of(stream: str, mode: Mode, start: datetime | None, end: datetime, **params: Any) -> Plan:
+    metadata = BatchMetadata(
+        batch_id="b",
+        source="launchpad",
+        mode=mode,
+        connection="default",
+        windows={stream: Window(start=start, end=end)},
+        params=params,
+        worker_queue="q",
+        started=NOW,
+    )
+    return Plan(metadata)
+
+
+async def jobs_of(
+    stream: str,
+    mode: Mode = "full",
+    *,
+    start: datetime | None = None,
+    end: datetime = NOW,
+    **params: Any,
+) -> list[ETLInput]:
+    plan = plan_of(stream, mode, start, end, **params)
+    return list(expand_backlog(plan, describe_backlog(plan)))
+
+
+@asynccontextmanager
+async def pages_of(job: ETLInput, cursor: Any = None, size: int = 20) -> AsyncIterator[Any]:
+    query = LaunchpadQuery.from_dict({**job.params, "page_size": size})
+    extract = extractors.get(f"launchpad-{job.stream}")
+    async with contextlib.aclosing(
+        extract(PageRequest(job=job, query=query, cursor=cursor))
+    ) as pages:
+        yield pages
+
+
+def transformed(job: ETLInput, record: Any) -> list[Any]:
+    """What comes of a record: events, and that they are all."""
+    context = TransformContext(job=job, query=None)
+    return list(transformers.get(f"launchpad-{job.stream}").transform(record, context))
+
+
+def events_in(made: list[Any]) -> dict[str, Event]:
+    return {event.event_id: event for event in made if isinstance(event, Event)}
+
+
+@dataclass
+class Read:
+    """What came of reading: events by id, and how."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    records: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+    cursors: list[Any] = field(default_factory=list)
+    interruptions: int = 0
+
+    def add(self, job: ETLInput, page: Page) -> None:
+        for record in page.records:
+            self.records[record.key] += 1
+            made = transformed(job, record)
+            told = events_in(made)
+            for whole in made:
+                if isinstance(whole, Whole) and job.mode != "backfill":
+                    self.forget(whole.prefix, told)
+            self.events |= told
+        self.rejects += page.rejects
+        self.cursors.append(json.loads(json.dumps(page.cursor)))
+
+    def forget(self, prefix: str, told: dict[str, Event]) -> None:
+        """Drop what is not told any more, as the loader does."""
+        for gone in [id_ for id_ in self.events if id_.startswith(prefix) and id_ not in told]:
+            del self.events[gone]
+
+
+async def read(jobs: list[ETLInput], *, size: int = 20) -> Read:
+    """Read jobs to their end, going on from the last cursor as the platform does."""
+    found = Read()
+    for job in jobs:
+        cursor: Any = None
+        while True:
+            try:
+                async with pages_of(job, cursor, size) as pages:
+                    async for page in pages:
+                        found.add(job, page)
+                        cursor = found.cursors[-1]
+                break
+            except RetryableError:
+                found.interruptions += 1
+                assert found.interruptions < 30
+    return found
+
+
+def types_of(found: Read) -> Counter[str]:
+    return Counter(event.event_type for event in found.events.values())

@@ -1,0 +1,366 @@
+"""Source `launchpad` against the fake service, over real HTTP, from the backlog to events."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from temporaletl import ETLInput, Window
+from temporaletl.messages import Mode
+from tests.fakes.faults import TRANSPORT
+from tests.fakes.launchpad import Archive, generate, truth
+from tests.fakes.launchpad.service import OWN_FAULTS
+from tests.integration.launchpad_reading import (
+    LONG_AGO,
+    NOW,
+    STREAMS,
+    Read,
+    Serve,
+    jobs_of,
+    pages_of,
+    read,
+    served,
+    types_of,
+)
+
+__all__ = ["served"]
+
+EACH = pytest.mark.parametrize("stream", STREAMS)
+
+
+def members_of(archive: Archive) -> str:
+    return " ".join(archive.people)
+
+
+def small(seed: int = 1) -> Archive:
+    return generate(20, proposals=12, questions=10, seed=seed, people=4)
+
+
+def tiny(seed: int) -> Archive:
+    return generate(8, proposals=6, questions=5, seed=seed, people=3)
+
+
+@EACH
+async def test_a_full_read_of_people_finds_everything(served: Serve, stream: str) -> None:
+    archive = generate(60, seed=1)
+    served(archive)
+    found = await read(await jobs_of(stream, members_per_job=4))
+    assert types_of(found) == truth(archive)[stream]
+    assert not found.rejects
+
+
+@EACH
+async def test_a_read_of_some_people_finds_what_concerns_them(served: Serve, stream: str) -> None:
+    archive = generate(30, seed=2, people=8)
+    served(archive)
+    some = list(archive.people)[:3]
+    found = await read(await jobs_of(stream, members=some))
+    assert types_of(found) == truth(archive, some)[stream]
+
+
+async def test_targets_are_read_whole_without_any_members(served: Serve) -> None:
+    archive = generate(30, seed=3)
+    served(archive, LP_MEMBERS="", LP_TARGETS="alpha, beta-tool, ubuntu")
+    for stream in STREAMS:
+        found = await read(await jobs_of(stream))
+        assert types_of(found) == truth(archive)[stream]
+
+
+async def test_a_distribution_without_merge_proposals_is_no_error(served: Serve) -> None:
+    served(small(), LP_MEMBERS="", LP_TARGETS="ubuntu")
+    assert not (await read(await jobs_of("merge_proposals"))).events
+
+
+async def test_what_two_jobs_meet_gives_the_same_rows(served: Serve) -> None:
+    archive = small(seed=4)
+    served(archive)
+    jobs = await jobs_of("bugs", members_per_job=1)
+    whole = await read(jobs)
+    for job in jobs:
+        each = await read([job])
+        assert all(whole.events[id_] == event for id_, event in each.events.items())
+
+
+#: Answers so small that few entries already need every kind of paging.
+PAGED = {"batch_limit": 3}
+QUIET = [kind for kind in {**TRANSPORT, **OWN_FAULTS} if kind not in {"hang", "429-date"}]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("kind", QUIET)
+async def test_no_fault_hides_or_changes_anything(served: Serve, kind: str, seed: int) -> None:
+    shaping = f"{kind}:0.2" if kind in {"ties", "null-people"} else ""
+    expected = await faultless(served, seed, shaping)
+    server = served(tiny(seed), f"{kind}:0.2", seed=seed, service=PAGED)
+    for stream in STREAMS:
+        found = await read(await jobs_of(stream), size=4)
+        assert found.events == expected[stream].events
+        assert not found.rejects
+    assert server.traffic.during_pause == 0
+    assert kind not in TRANSPORT or server.faults.injected[kind]
+
+
+_faultless: dict[tuple[int, str], dict[str, Read]] = {}
+
+
+async def faultless(served: Serve, seed: int, shaping: str) -> dict[str, Read]:
+    """Read the same archive without faults, once for all tests."""
+    if (seed, shaping) not in _faultless:
+        archive = tiny(seed)
+        served(archive, *filter(None, [shaping]), seed=seed)
+        found = {stream: await read(await jobs_of(stream)) for stream in STREAMS}
+        assert {stream: types_of(each) for stream, each in found.items()} == truth(archive)
+        _faultless[seed, shaping] = found
+    return _faultless[seed, shaping]
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+async def test_all_paging_faults_at_once_hide_nothing(served: Serve, seed: int) -> None:
+    archive = generate(16, proposals=8, questions=6, seed=seed, people=4)
+    kinds = ("repeated-page-link", "short-page", "empty-page", "total-too-large", "changing-rows")
+    faults = ("ties:0.7", *(f"{kind}:0.2" for kind in kinds))
+    server = served(archive, *faults, seed=seed, service=PAGED)
+    for stream in STREAMS:
+        found = await read(await jobs_of(stream), size=5)
+        assert types_of(found) == truth(archive)[stream]
+    assert set(server.faults.injected) == set(kinds)
+
+
+@pytest.mark.parametrize("kind", ["hang", "429-date"])
+async def test_no_long_wait_hides_anything(served: Serve, kind: str) -> None:
+    archive = tiny(1)
+    served(archive, f"{kind}:0.2:3")
+    for stream in STREAMS:
+        assert types_of(await read(await jobs_of(stream))) == truth(archive)[stream]
+
+
+@EACH
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+async def test_reading_goes_on_from_every_cursor(served: Serve, stream: str, mode: Mode) -> None:
+    served(tiny(seed=7), "ties:0.5")
+    start = LONG_AGO if mode == "incremental" else None
+    (job,) = await jobs_of(stream, mode, start=start)
+    whole = await read([job], size=3)
+    first = Read()
+    async with pages_of(job, None, 3) as pages:
+        async for page in pages:
+            first.add(job, page)
+            rest = Read()
+            async with pages_of(job, first.cursors[-1], 3) as others:
+                async for other in others:
+                    rest.add(job, other)
+            assert first.events | rest.events == whole.events
+    assert len(first.cursors) > 1
+
+
+@EACH
+async def test_an_ended_job_asks_for_nothing(served: Serve, stream: str) -> None:
+    archive = small()
+    server = served(archive)
+    (job,) = await jobs_of(stream, members=list(archive.people)[:1])
+    found = await read([job])
+    before = server.traffic.requests
+    async with pages_of(job, found.cursors[-1]) as pages:
+        assert [page async for page in pages] == []
+    assert server.traffic.requests == before
+
+
+def window_events(found: Read, window: Window) -> set[str]:
+    return {id_ for id_, event in found.events.items() if event.event_time_utc in window}
+
+
+@EACH
+async def test_a_backfill_finds_every_event_of_its_window(served: Serve, stream: str) -> None:
+    archive = generate(40, seed=8, people=4)
+    served(archive)
+    everything = await read(await jobs_of(stream))
+    window = Window(
+        start=datetime(2024, 1, 3, 4, 5, 6, tzinfo=UTC), end=datetime(2024, 6, 1, tzinfo=UTC)
+    )
+    if stream == "questions":
+        window = Window(start=LONG_AGO, end=datetime(2023, 1, 4, tzinfo=UTC))
+    found = await read(await jobs_of(stream, "backfill", start=window.start, end=window.end or NOW))
+    assert window_events(everything, window)
+    assert window_events(found, window) == window_events(everything, window)
+    created = [e for e in found.events.values() if e.event_type.endswith("_created")]
+    assert all(window.end and event.event_time_utc < window.end for event in created)
+
+
+async def test_windows_that_meet_leave_nothing_between_them_at_equal_times(served: Serve) -> None:
+    archive = Archive(small().people.values(), small().targets.values())
+    served(archive)
+    edge = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    who = next(iter(archive.people))
+    for shift in (-1, 0, 0, 0, 1):
+        moment = edge + timedelta(microseconds=shift)
+        archive.edit.report_bug(who, "alpha", at=moment.isoformat(timespec="microseconds"))
+    served_bugs = []
+    for start, end in ((LONG_AGO, edge), (edge, NOW)):
+        found = await read(await jobs_of("bugs", "backfill", start=start, end=end), size=2)
+        served_bugs.append(window_events(found, Window(start=start, end=end)))
+    before, after = served_bugs
+    assert not before & after
+    assert {id_ for id_ in before | after if id_.endswith(":created")} == {
+        f"bug:{number}:created" for number in range(1, 6)
+    }
+
+
+async def test_an_incremental_read_has_what_changed_and_no_upper_bound(served: Serve) -> None:
+    archive = generate(50, seed=9, people=4)
+    served(archive)
+    times = sorted(bug.updated for bug in archive.bugs.values())
+    start = datetime.fromisoformat(times[-20])
+    archive.edit.comment_bug(archive.bugs[1], next(iter(archive.people)), at=NOW.isoformat())
+    found = await read(await jobs_of("bugs", "incremental", start=start))
+    numbers = {event.parent_item_id for event in found.events.values()}
+    assert numbers == {
+        str(b.number) for b in archive.bugs.values() if datetime.fromisoformat(b.updated) >= start
+    }
+    assert "1" in numbers
+
+
+async def change(archive: Archive) -> None:
+    """Let everything happen that can, at a time when a second run will look."""
+    edit, (ann, bo, *_) = archive.edit, archive.people
+    old = archive.bugs[1]
+    edit.comment_bug(old, bo)
+    edit.set_status(old, ann, "Fix Released")
+    edit.subscribe(old, ann, bo, "somebody")
+    tied = archive.now()
+    for bug in list(archive.bugs.values())[3:9]:
+        edit.comment_bug(bug, bo, at=tied)
+    edit.report_bug(ann, "alpha")
+    proposal = edit.propose(ann, "alpha", bo)
+    edit.comment_proposal(proposal, bo, "Approve")
+    closed = next(p for p in archive.proposals.values() if p.status == "Merged")
+    edit.comment_proposal(closed, ann)
+    edit.comment_proposal(closed, bo, "Disapprove")
+    opened = next(p for p in archive.proposals.values() if p.status == "Needs review")
+    edit.merge(opened, None)
+    edit.supersede(proposal, ann)
+    question = edit.ask(ann, "alpha")
+    edit.reply(question, bo, "Answer", "Answered")
+    edit.reply(question, ann, "Confirm", "Solved")
+    solved = next(q for q in archive.questions.values() if q.messages)
+    edit.reply(solved, bo, "Comment")
+
+
+@EACH
+async def test_a_second_run_of_changed_data_gives_what_a_full_one_does(
+    served: Serve, stream: str
+) -> None:
+    archive = generate(20, questions=10, proposals=15, seed=10, people=4)
+    archive.clock = lambda: NOW + timedelta(hours=1)
+    served(archive)
+    late = archive.edit.report_bug(*(next(iter(archive.people)), "alpha"), at=NOW.isoformat())
+    first = await read(await jobs_of(stream))
+    await change(archive)
+    archive.edit.comment_bug(late, next(iter(archive.people)), at=NOW.isoformat())
+    start = NOW - timedelta(minutes=10)
+    second = await read(
+        await jobs_of(stream, "incremental", start=start, end=NOW + timedelta(days=1)), size=4
+    )
+    full = await read(await jobs_of(stream))
+    assert first.events | second.events == full.events
+    assert types_of(full) == truth(archive)[stream]
+    assert set(second.events) > set(full.events) - set(first.events) > set()
+
+
+async def test_a_bug_that_is_gone_keeps_its_rows_and_hides_no_other(served: Serve) -> None:
+    archive = small(seed=11)
+    served(archive)
+    first = await read(await jobs_of("bugs"))
+    archive.edit.remove_bug(archive.bugs[5])
+    again = await read(await jobs_of("bugs"), size=5)
+    gone = {id_ for id_ in first.events if id_.startswith("bug:5:")}
+    assert gone
+    assert set(first.events) - set(again.events) == gone
+
+
+async def test_a_comment_that_was_hidden_leaves_the_warehouse(served: Serve) -> None:
+    archive = small(seed=13)
+    served(archive)
+    bug = next(bug for bug in archive.bugs.values() if len(bug.messages) > 1)
+    found = await read(await jobs_of("bugs"))
+    gone = f"bug:{bug.number}:comment:{bug.messages.pop().index}"
+    archive.edit.touch_bug(bug)
+    assert gone in found.events
+    end = NOW + timedelta(days=1)
+    (job,) = await jobs_of("bugs", "incremental", start=NOW, end=end)
+    async with pages_of(job) as pages:
+        async for page in pages:
+            found.add(job, page)
+    assert gone not in found.events
+    assert types_of(found) == truth(archive)["bugs"]
+
+
+async def test_closed_days_leave_old_closed_proposals_to_the_full_run(served: Serve) -> None:
+    archive = generate(0, proposals=40, seed=12, people=5)
+    server = served(archive)
+    end = NOW + timedelta(days=1)
+    jobs = await jobs_of("merge_proposals", "incremental", start=NOW, end=end, closed_days=30)
+    found = await read(jobs)
+    still_open = {
+        f"merge_proposal:{p.number}:created"
+        for p in archive.proposals.values()
+        if p.status not in {"Merged", "Rejected", "Superseded"}
+    }
+    assert {id_ for id_ in found.events if id_.endswith(":created")} == still_open
+    assert server.traffic.count("/votes") == len(still_open)
+
+
+@EACH
+async def test_pages_know_when_they_were_asked_for(served: Serve, stream: str) -> None:
+    served(small())
+    (job,) = await jobs_of(stream)
+    began = datetime.now(UTC)
+    async with pages_of(job) as pages:
+        times = [page.extracted_at async for page in pages]
+    assert times == sorted(times)
+    assert began <= times[0] <= datetime.now(UTC)
+
+
+@EACH
+async def test_an_abandoned_extraction_ends_at_once(served: Serve, stream: str) -> None:
+    server = served(small(), LP_READ_TIMEOUT_SECONDS="20")
+    (job,) = await jobs_of(stream)
+    async with asyncio.timeout(5):
+        async with pages_of(job, None, 2) as pages:
+            await anext(pages)
+            server.faults.add("hang:1")
+            reading = asyncio.ensure_future(anext(pages))
+            ends = asyncio.get_running_loop().time() + 4
+            while not server.faults.injected["hang"] and not reading.done():
+                assert asyncio.get_running_loop().time() < ends
+                await asyncio.sleep(0)
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+        assert reading.done()
+
+
+async def test_nothing_is_planned_for_an_empty_window(served: Serve) -> None:
+    served(small())
+    jobs: list[ETLInput] = []
+    for stream in STREAMS:
+        jobs += await jobs_of(stream, "incremental", start=NOW, end=NOW)
+    assert jobs == []
+
+
+async def test_requests_at_once_are_bounded(served: Serve) -> None:
+    server = served(small(), LP_CONCURRENCY="2")
+    await read(await jobs_of("bugs"))
+    assert server.traffic.most_in_flight <= 2
+
+
+async def test_the_description_of_the_service_is_asked_for_once(served: Serve) -> None:
+    server = served(small())
+    for stream in STREAMS:
+        await read(await jobs_of(stream, members_per_job=2))
+    described = [
+        each
+        for each in server.traffic.asked()
+        if each.request.headers.get("accept") == "application/vnd.sun.wadl+xml"
+    ]
+    assert sorted(each.request.path for each in described) == ["/1.0/", "/devel/"]

@@ -1,0 +1,121 @@
+"""The settings of Launchpad: which one, as whom, whose work."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from temporaletl import ConfigurationError
+from temporaletl.external.launchpad import LaunchpadSettings, budget, close_sites, open_site
+
+TOKEN = {
+    "LP_CONSUMER_KEY": "my-app",
+    "LP_ACCESS_TOKEN_KEY": "k3y-of-mine",
+    "LP_ACCESS_TOKEN_SECRET": "s3cret-of-mine",
+}
+
+Load = Callable[..., LaunchpadSettings]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
+    monkeypatch.chdir(tmp_path)
+
+    def load(**variables: str) -> LaunchpadSettings:
+        monkeypatch.setattr("os.environ", dict(variables))
+        return LaunchpadSettings.load()
+
+    return load
+
+
+def test_without_any_setting_production_is_read_anonymously(load: Load) -> None:
+    settings = load()
+    assert settings.anonymous
+    assert settings.service_root == "https://api.launchpad.net/"
+    assert settings.members == settings.targets == ()
+
+
+@pytest.mark.parametrize("missing", TOKEN)
+def test_a_token_in_part_names_what_is_missing(load: Load, missing: str) -> None:
+    given = {name: value for name, value in TOKEN.items() if name != missing}
+    with pytest.raises(ConfigurationError, match=f"^{missing} missing") as caught:
+        load(**given)
+    told = "".join(traceback.format_exception(caught.value))
+    assert not any(value in told for value in given.values() if value != "my-app")
+
+
+def test_a_whole_token_is_kept_out_of_sight(load: Load) -> None:
+    settings = load(**TOKEN)
+    assert not settings.anonymous
+    assert "of-mine" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [
+        ("staging", "https://api.staging.launchpad.net/"),
+        ("qastaging", "https://api.qastaging.launchpad.net/"),
+        ("dogfood", "https://api.dogfood.paddev.net/"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+        ("https://lp.example/", "https://lp.example/"),
+    ],
+)
+def test_a_service_root_is_a_name_or_an_address(load: Load, given: str, root: str) -> None:
+    assert load(LP_SERVICE_ROOT=given).service_root == root
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("prod", "be one of"),
+        ("ftp://api.launchpad.net", "be one of"),
+        ("https://api.launchpad.net/1.0/", "without the version"),
+        ("https://api.launchpad.net/devel", "without the version"),
+        ("https://me:pass@api.launchpad.net", "without credentials"),
+    ],
+)
+def test_another_service_root_is_refused_with_the_reason(load: Load, given: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"LP_SERVICE_ROOT is wrong: .*{told}"):
+        load(LP_SERVICE_ROOT=given)
+
+
+def test_names_are_separated_by_commas_or_blanks_with_or_without_a_tilde(load: Load) -> None:
+    settings = load(LP_MEMBERS="~zoe, ann\n Bob,,ann", LP_TARGETS="ubuntu/+source/bash  /alpha/")
+    assert settings.members == ("ann", "bob", "zoe")
+    assert settings.targets == ("alpha", "ubuntu/+source/bash")
+
+
+@pytest.mark.parametrize("name", ["LP_MEMBERS", "LP_TARGETS"])
+def test_what_is_no_name_is_refused(load: Load, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name} is wrong: 'https://launchpad.net/\?x'"):
+        load(**{name: "https://launchpad.net/?x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LP_PAGE_SIZE", "0"),
+        ("LP_PAGE_SIZE", "301"),
+        ("LP_REQUESTS_PER_SECOND", "0"),
+        ("LP_REQUESTS_PER_SECOND", "nan"),
+        ("LP_CONCURRENCY", "many"),
+    ],
+)
+def test_numbers_out_of_range_are_named(load: Load, name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        load(**{name: value})
+
+
+def test_the_pace_comes_from_the_settings(load: Load) -> None:
+    load(LP_REQUESTS_PER_SECOND="3")
+    assert budget().requests_per_second == 3
+
+
+def test_equal_settings_share_one_site(load: Load) -> None:
+    one, other = load(**TOKEN), load()
+    try:
+        assert open_site(one) is open_site(one)
+        assert open_site(one) is not open_site(other)
+    finally:
+        close_sites()

@@ -1,0 +1,1 @@
+"""Source `launchpad`: what people did to bugs, merge proposals and questions."""

@@ -1,0 +1,100 @@
+"""Pages of bugs with everything that hangs on them."""
+
+from collections.abc import AsyncGenerator, Iterator
+from datetime import datetime
+
+import msgspec
+
+from temporaletl import Page, PageRequest, Reject, extract_method
+from temporaletl.external.launchpad import LaunchpadSettings, open_site
+from temporaletl.external.launchpad_http import UnreadableError
+from worker.sources.launchpad.entries import Bug, utc_or_none
+from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.details import Gathered, finish, gather
+from worker.sources.launchpad.extract.subjects import Hidden, subjects_of
+from worker.sources.launchpad.extract.walk import Walk
+from worker.sources.launchpad.query import LaunchpadQuery
+from worker.sources.launchpad.record import BugWhole, Found
+
+
+@extract_method("launchpad-bugs")
+async def extract_bugs(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the bugs of the job's people and targets that changed since the window's start.
+
+    There is no upper bound: a bug that changes every few minutes would always be above it. A bug
+    may come more than once, never not at all; one made after a backfill's end does not come.
+
+    Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
+        ConfigurationError for a target that is not there.
+    """
+    settings = LaunchpadSettings.load()
+    client = LaunchpadClient(open_site(settings))
+    query: LaunchpadQuery = request.query
+    window = request.job.window
+    until = window.end if request.job.mode == "backfill" else None
+    size = query.page_size or settings.page_size
+    hidden = Hidden(resumed=request.cursor is not None)
+    walk = Walk(client, subjects_of(query), window.start, size, request.cursor, hidden)
+    #: When each bug that was read had last changed. Whatever changes it after that changes it
+    #: after the window, too: none is read twice, though it is listed for many people.
+    seen: dict[int, datetime | None] = {}
+    try:
+        while (listed := await client.site.start(walk.ask)) is not None:
+            unread = [number for number in listed.bugs if number not in seen]
+            calls = ((number, listed.bugs[number], until) for number in unread)
+            read = await gather(client, _read, calls)
+            seen |= dict(zip(unread, (changed for _, changed in read), strict=True))
+            records, rejects = await finish(client, [g for g, _ in read], people_in, hidden)
+            changed = [moment for number in listed.bugs if (moment := seen[number]) is not None]
+            walk.move(listed, changed)
+            if records or rejects or listed.rejects:
+                yield Page(
+                    records=records,
+                    cursor=walk.cursor,
+                    rejects=[*listed.rejects, *rejects],
+                    extracted_at=listed.asked,
+                )
+        hidden.end()
+    finally:
+        client.stop.set()
+
+
+def _read(
+    client: LaunchpadClient, number: int, link: str, until: datetime | None
+) -> tuple[Gathered, datetime | None]:
+    """Read a bug, and when it last changed; nothing of one that was made too late. Blocks."""
+    gathered, key = Gathered(), str(number)
+    try:
+        raw = client.read(msgspec.Raw, link)
+    except UnreadableError as error:
+        gathered.lacks(f"bug {number}", key, error, {"bug_link": link})
+        return gathered, None
+    try:
+        bug = msgspec.json.decode(raw, type=Bug, strict=False)
+    except msgspec.DecodeError as error:
+        gathered.rejects.append(
+            Reject(stage="extract", reason=f"no bug: {error}", key=key, payload={"bug": raw})
+        )
+        return gathered, None
+    changed, made = utc_or_none(bug.date_last_updated), utc_or_none(bug.date_created)
+    if until is not None and made is not None and made >= until:
+        return gathered, changed
+
+    gathered.found = Found(key, {"bug": raw})
+    links = {
+        "activity": bug.activity_collection_link,
+        "messages": bug.messages_collection_link,
+        "tasks": bug.bug_tasks_collection_link,
+    }
+    gathered.read(client, links, f"bug {number}", key)
+    return gathered, changed
+
+
+def people_in(record: Found) -> Iterator[str | None]:
+    """Yield the links of the people whose part in something a bug tells."""
+    whole = Found.whole(BugWhole, record)
+    yield whole.bug.owner_link
+    for change in whole.activity:
+        yield change.person_link
+    for message in whole.messages:
+        yield message.owner_link

@@ -1,0 +1,208 @@
+"""Lists that Launchpad cannot filter by time: read whole, then worked through by number.
+
+Numbers grow, so what is new comes last; the number of the last entry worked through is all that
+a cursor needs, whatever order the server lists in, and whatever moves in its lists.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
+
+import msgspec
+from pydantic import JsonValue
+
+from temporaletl import ConfigurationError, Page, PageRequest, Reject
+from temporaletl.external.launchpad import LaunchpadSettings, LaunchpadSite, open_site
+from temporaletl.external.launchpad_http import UnreadableError
+from worker.sources.launchpad.entries import Entry, number_of
+from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
+from worker.sources.launchpad.extract.subjects import (
+    Hidden,
+    Searches,
+    pick_up,
+    subjects_of,
+)
+from worker.sources.launchpad.query import LaunchpadQuery
+
+#: A list read that recently is not read again to go on with a job.
+_GOOD_FOR = timedelta(minutes=30)
+_MOST_LISTS = 16
+
+
+class Position(msgspec.Struct, omit_defaults=True):
+    """Where reading stands; as JSON it is a page's cursor. `after` is an entry's number."""
+
+    subject: str | None = None
+    after: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The entries of one subject by number, lowest first, and when they were asked for."""
+
+    entries: Sequence[tuple[int, msgspec.Raw]]
+    rejects: Sequence[Reject]
+    asked: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is listed: the stream's name, its searches, which entries matter, how one is read."""
+
+    stream: str
+    searches: Searches
+    wanted: Callable[[PageRequest, msgspec.Raw], bool]
+    read: Callable[[LaunchpadClient, int, msgspec.Raw], Gathered]
+    people_in: PeopleIn
+
+
+async def pages(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the entries of the job's people and targets, each with all that hangs on it."""
+    settings = LaunchpadSettings.load()
+    client = LaunchpadClient(open_site(settings))
+    query: LaunchpadQuery = request.query
+    place = _position(request.cursor)
+    if place.ended:
+        return
+    size = query.page_size or settings.page_size
+    hidden = Hidden(resumed=request.cursor is not None)
+    delivered: set[int] = set()
+    try:
+        subjects = pick_up(subjects_of(query), place.subject)
+        for following, subject in enumerate(subjects, 1):
+            behind = _cursor(subjects[following] if following < len(subjects) else None)
+            resumed = subject == place.subject
+            after = place.after if resumed else 0
+            listing = await client.site.start(_list, client, kind, subject, resumed, hidden)
+            rejects = listing.rejects if after == 0 else ()
+            todo = [
+                (number, entry)
+                for number, entry in listing.entries
+                if number > after and number not in delivered and kind.wanted(request, entry)
+            ]
+            if rejects and not todo:
+                yield Page(records=[], cursor=behind, rejects=rejects, extracted_at=listing.asked)
+            for first in range(0, len(todo), size):
+                part = todo[first : first + size]
+                gathered = await gather(client, kind.read, part)
+                records, missing = await finish(client, gathered, kind.people_in, hidden)
+                delivered |= {number for number, _ in part}
+                last = first + size >= len(todo)
+                yield Page(
+                    records=records,
+                    cursor=behind if last else _cursor(subject, part[-1][0]),
+                    rejects=[*rejects, *missing],
+                    extracted_at=listing.asked,
+                )
+                rejects = ()
+        hidden.end()
+    finally:
+        client.stop.set()
+
+
+def _cursor(subject: str | None, after: int = 0) -> JsonValue:
+    place = Position(ended=True) if subject is None else Position(subject, after)
+    cursor: JsonValue = msgspec.to_builtins(place)
+    return cursor
+
+
+def _position(cursor: JsonValue) -> Position:
+    try:
+        return msgspec.convert(cursor or {}, Position)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"no cursor of a Launchpad list: {error}") from None
+
+
+def _list(
+    client: LaunchpadClient,
+    kind: Kind,
+    subject: str,
+    resumed: bool,  # noqa: FBT001 - called through a thread
+    hidden: Hidden,
+) -> Listing:
+    """Return all of a subject's entries. Blocks.
+
+    Raises: as `LaunchpadClient.read_whole` and `Hidden.note_subject`.
+    """
+    shelf = _shelf_of(client.site)
+    if resumed and (kept := shelf.get(kind.stream, subject)) is not None:
+        return kept
+    asked = datetime.now(UTC)
+    entries: dict[int, msgspec.Raw] = {}
+    rejects: list[Reject] = []
+    try:
+        for url in kind.searches(client.site, subject):
+            for raw in client.read_whole(url, _identity, patience=2).entries:
+                number = _identity(raw)
+                if isinstance(number, int):
+                    entries[number] = raw
+                else:
+                    reason = "the entry's self_link has no number"
+                    rejects.append(Reject(stage="extract", reason=reason, payload=raw))
+    except UnreadableError as error:
+        hidden.note_subject(client.site, subject, error)
+    else:
+        hidden.shown = True
+    listing = Listing(sorted(entries.items(), key=lambda item: item[0]), rejects, asked)
+    shelf.put(kind.stream, subject, listing)
+    return listing
+
+
+def _identity(entry: msgspec.Raw) -> int | bytes:
+    """An entry's number; the entry itself where it has none."""
+    try:
+        number = number_of(msgspec.json.decode(entry, type=Entry).self_link)
+    except msgspec.DecodeError:
+        number = None
+    return bytes(entry) if number is None else number
+
+
+class _Shelf:
+    """The latest lists of one site. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lists: OrderedDict[tuple[str, str], Listing] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, stream: str, subject: str) -> Listing | None:
+        with self._guard:
+            listing = self._lists.get((stream, subject))
+        return listing if listing and datetime.now(UTC) - listing.asked < _GOOD_FOR else None
+
+    def put(self, stream: str, subject: str, listing: Listing) -> None:
+        with self._guard:
+            self._lists[stream, subject] = listing
+            self._lists.move_to_end((stream, subject))
+            while len(self._lists) > _MOST_LISTS:
+                self._lists.popitem(last=False)
+
+
+_shelves: WeakKeyDictionary[LaunchpadSite, _Shelf] = WeakKeyDictionary()
+_shelves_guard = threading.Lock()
+
+
+def _shelf_of(site: LaunchpadSite) -> _Shelf:
+    with _shelves_guard:
+        return _shelves.setdefault(site, _Shelf())
+
+
+def settled(request: PageRequest, moments: Sequence[datetime | None], *, closed: bool) -> bool:
+    """Whether an entry, by its own dates, is to be left out of a job.
+
+    A backfill leaves out what was made after its end; `moments` begin with that date. An
+    incremental run leaves out what was closed `closed_days` before its window, if that is set.
+    """
+    window, mode = request.job.window, request.job.mode
+    made = moments[0]
+    if mode == "backfill":
+        return made is not None and window.end is not None and made >= window.end
+    days = request.query.closed_days
+    if mode != "incremental" or days is None or window.start is None or not closed:
+        return False
+    latest = max((moment for moment in moments if moment is not None), default=None)
+    return latest is not None and latest < window.start - timedelta(days=days)

@@ -1,0 +1,22 @@
+"""What a job of source `launchpad` asks for."""
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from temporaletl import Query, query_type
+from temporaletl.external.launchpad import People, Targets
+
+
+@query_type("launchpad")
+class LaunchpadQuery(Query):
+    """The work of some members, and what happened in some targets.
+
+    `closed_days` leaves out, in an incremental run, merge proposals and questions that were
+    closed so many days before its window; None leaves out none. `members_per_job` was for the
+    planning.
+    """
+
+    members: People = ()
+    targets: Targets = ()
+    closed_days: NonNegativeInt | None = None
+    members_per_job: PositiveInt | None = None
+    page_size: PositiveInt | None = None  # None: LP_PAGE_SIZE
