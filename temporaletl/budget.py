@@ -34,7 +34,9 @@ class Permits:
     def __init__(self, requests_per_second: float, reserve: Reserve) -> None:
         self._interval = 1 / requests_per_second
         self._reserve = reserve
-        self._at_once = max(1, math.floor(requests_per_second * _RESERVED_SECONDS))
+        self._most = max(1, math.floor(requests_per_second * _RESERVED_SECONDS))
+        # Doubled each time: a segment of few requests leaves few turns unused.
+        self._at_once = 1
         self._guard = threading.Lock()
         self._left = 0
         self._next = 0.0  # monotonic seconds
@@ -49,6 +51,7 @@ class Permits:
                 delay = self._reserve(self._at_once)
                 self._next = time.monotonic() + delay.total_seconds()
                 self._left = self._at_once
+                self._at_once = min(2 * self._at_once, self._most)
             self._left -= 1
             turn = max(time.monotonic(), self._next)
             self._next = turn + self._interval
