@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from control.commands import runs, schedules, sources, stack, warehouse
+from control.commands import authoring, runs, schedules, sources, stack, warehouse
 from control.commands.arguments import examples
 from temporaletl.command import be_command
 
@@ -15,6 +15,7 @@ _LOOKING = "Look first"
 _REGULARLY = "Load regularly"
 _KEEPING = "Look after what is loaded"
 _MACHINE = "This machine"
+_AUTHORS = "Write a source"
 
 app = typer.Typer(
     name="etl",
@@ -131,6 +132,14 @@ app.add_typer(
     rich_help_panel=_KEEPING,
     help="Which employees the people of a source are.",
 )
+app.command(
+    "new-source",
+    rich_help_panel=_AUTHORS,
+    epilog=examples(
+        "etl new-source shop  # in a checkout: a source beside the others",
+        "etl new-source shop --wheel --folder ../shop-source  # a package of its own",
+    ),
+)(authoring.new_source)
 
 
 def main() -> NoReturn:

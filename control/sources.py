@@ -1,10 +1,12 @@
 """What is registered: the sources as both services see them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from temporaletl.errors import UnknownSourceError
+from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.registry import Registry
 from temporaletl.strategies import (
+    ANY_STREAM,
     Planner,
     Strategies,
     extractors,
@@ -71,27 +73,33 @@ def strategies_of(source: str, stream: str) -> Strategies:
 
 
 def _source(name: str) -> Source:
-    planned = planners.get(name).streams if name in planners else ()
     extracted = [e.removeprefix(f"{name}-") for e in extractors if e.startswith(f"{name}-")]
     query = queries.get(name) if name in queries else None
     place = next((r.place(name) for r in (planners, queries) if name in r), "")
+    try:
+        planned = planners.get(name).streams if name in planners else ()
+        known = dict.fromkeys((*planned, *extracted))
+        streams = tuple(_stream(name, s, planned) for s in known if s != ANY_STREAM or not planned)
+    except ETLError as error:
+        # Only the source's settings know its streams, and they are not there or wrong.
+        streams = (Stream(ANY_STREAM, (), place, fault=str(error)),)
     return Source(
         name=name,
-        streams=tuple(_stream(name, s) for s in dict.fromkeys((*planned, *extracted))),
+        streams=streams,
         version=query.version() if query else "",
         specific_version=query.specific_version() if query else "",
         place=place,
     )
 
 
-def _stream(source: str, name: str) -> Stream:
-    method = f"{source}-{name}"
-    place = extractors.place(method) if method in extractors else ""
+def _stream(source: str, name: str, planned: Collection[str]) -> Stream:
+    methods = (f"{source}-{name}", f"{source}-{ANY_STREAM}")
+    place = next((extractors.place(method) for method in methods if method in extractors), "")
     try:
         found = resolve(source, name)
     except UnknownSourceError as error:
         return Stream(name, (), place, fault=str(error))
     fault = None
-    if source not in planners or name not in planners.get(source).streams:
+    if name not in planned:
         fault = f"no params method plans stream {name!r}"
     return Stream(name, tuple(row.table for row in found.rows), place, fault)

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
 
+#: Sources are imported when a process starts, and never again.
+AFTER_RESTART = "; one that was installed meanwhile is known after a restart of the services"
+
 
 class Registry[T]:
     """A mapping that refuses to be overwritten and explains what it does not know."""
@@ -36,7 +39,7 @@ class Registry[T]:
         except KeyError:
             known = ", ".join(sorted(self._entries)) or "none"
             raise UnknownSourceError(
-                f"no {self.kind} is registered for {name!r}; known: {known}"
+                f"no {self.kind} is registered for {name!r}; known: {known}{AFTER_RESTART}"
             ) from None
 
     def place(self, name: str) -> str:

@@ -11,7 +11,6 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
-    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -27,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
-from temporaletl.registry import Registry
+from temporaletl.registry import AFTER_RESTART, Registry
 from temporaletl.rows import Event, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
@@ -345,7 +344,8 @@ def resolve(source: str, stream: str) -> Strategies:
     if extracted not in extractors:
         known = [known for known in extractors if known.startswith(f"{source}-")]
         raise UnknownSourceError(
-            f"source {source!r} has no stream {stream!r}; its streams: {', '.join(known) or 'none'}"
+            f"source {source!r} has no stream {stream!r}; "
+            f"its streams: {', '.join(known) or 'none'}{AFTER_RESTART}"
         )
     transformer = transformers.get(name if name in transformers else source)
     return Strategies(query, extractors.get(extracted), transformer.transform, transformer.rows)

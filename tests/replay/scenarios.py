@@ -32,7 +32,7 @@ class Scenario:
     mode: str = "full"
     attempts: int = 5
     #: Settings of the worker.
-    worker: Mapping[str, float] = field(default_factory=dict)
+    worker: Mapping[str, Any] = field(default_factory=dict)
     #: The bounds that the workflows had when they were recorded, where not their own.
     bounds: Mapping[str, int] = field(default_factory=dict)
 

@@ -138,6 +138,21 @@ class Shop:
         return self.progress
 
 
+class Asking:
+    """What the shop may be asked."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+
+    def time_to_opening(self) -> timedelta | None:
+        return self.shop.closed_for
+
+    def permits(self) -> None: ...
+
+    def note(self, error: RetryableError) -> None:
+        self.shop.noted.append(error)
+
+
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     """A registered source whose pages are loaded into memory."""
@@ -164,22 +179,11 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     strategies.extractors.register("shop-orders", made._extract, place="here")
     strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")
 
-    class Asking:
-        def __init__(self, _warehouse: object, _job: ETLInput) -> None: ...
-
-        def time_to_opening(self) -> timedelta | None:
-            return made.closed_for
-
-        def permits(self) -> None: ...
-
-        def note(self, error: RetryableError) -> None:
-            made.noted.append(error)
-
     def people_of_batch(_warehouse: object, source: str, batch_id: str) -> dict[str, str]:
         assert (source, batch_id) == ("shop", "b")
         return made.people
 
-    monkeypatch.setattr(segment, "Asking", Asking)
+    monkeypatch.setattr(segment, "Asking", lambda _warehouse, _job: Asking(made))
     monkeypatch.setattr(segment, "people_of_batch", people_of_batch)
     monkeypatch.setattr(segment, "Loader", Loader)
     monkeypatch.setattr(segment, "begin_job", made.begin_job)

@@ -29,7 +29,7 @@ def test_a_taken_name_is_refused_with_both_places(colours: Registry[int]) -> Non
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(colours: Registry[int]) -> None:
-    with pytest.raises(UnknownSourceError, match=r"no colour .* 'green'; known: blue, red$"):
+    with pytest.raises(UnknownSourceError, match=r"'green'; known: blue, red; .* restart"):
         colours.get("green")
 
 

@@ -329,7 +329,9 @@ async def test_a_job_fails_when_too_many_of_its_records_are_rejected(
     if not fails:
         assert (await shop.run()).done
         return
-    with pytest.raises(TooManyRejectsError, match=rf"of {good + bad} records of shop orders {bad} were rejected"):
+    with pytest.raises(
+        TooManyRejectsError, match=rf"of {good + bad} records of shop orders {bad} were rejected"
+    ):
         await shop.run()
     assert len(shop.loads[0].rejects) == bad
 

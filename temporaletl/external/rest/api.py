@@ -1,0 +1,156 @@
+"""Where a REST API is, as whom it is asked, and one session for all who ask it."""
+
+import asyncio
+import threading
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from pydantic import AfterValidator, AliasGenerator, Field, PositiveFloat, PositiveInt, SecretStr
+from requests.auth import AuthBase
+
+from temporaletl.budget import RateBudget
+from temporaletl.external.http import HttpClient
+from temporaletl.settings import Settings
+
+
+def variables(prefix: str) -> AliasGenerator:
+    """Name each setting after its variable: `page_size` of SHOP is SHOP_PAGE_SIZE."""
+    return AliasGenerator(validation_alias=lambda name: f"{prefix}_{name.upper()}")
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://api.example.com/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    return text.strip().rstrip("/")
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    token = secret.get_secret_value().strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise ValueError("must be one line of ASCII characters")
+    return SecretStr(token)
+
+
+class RestSettings(Settings):
+    """An API that anybody may ask; the base of `TokenSettings`.
+
+    Subclass it with `alias_generator=variables("SHOP")`. For credentials of another kind, add
+    fields, let `headers` send them and `credentials` name them.
+    """
+
+    url: Annotated[str, AfterValidator(_base_url)] = Field(
+        description="the API's address, e.g. https://api.example.com/v1"
+    )
+    page_size: PositiveInt = Field(100, description="records asked for at once")
+    requests_per_second: PositiveFloat | None = Field(
+        None, description="how often all workers together may ask; unset: without limit"
+    )
+    connect_timeout_seconds: PositiveFloat = Field(10, description="patience for a connection")
+    read_timeout_seconds: PositiveFloat = Field(60, description="patience for an answer")
+
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"Accept": "application/json"}
+
+    @classmethod
+    def credentials(cls) -> str:
+        """The settings to correct where the API refuses us."""
+        return cls.variable("url")
+
+    @classmethod
+    def variable(cls, setting: str) -> str:
+        """The environment variable of a setting."""
+        return str(cls.model_fields[setting].validation_alias or setting.upper())
+
+    @classmethod
+    def budget(cls) -> RateBudget:
+        """The source's rate budget: `rate_budget("shop")(ShopSettings.budget)`."""
+        return RateBudget(requests_per_second=cls.load().requests_per_second)
+
+
+class TokenSettings(RestSettings):
+    """An API that takes a bearer token."""
+
+    token: Annotated[SecretStr, AfterValidator(_token)] = Field(description="the access token")
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"Authorization": f"Bearer {self.token.get_secret_value()}"}
+
+    @classmethod
+    def credentials(cls) -> str:
+        return cls.variable("token")
+
+
+class _Headers(AuthBase):
+    """Adds headers as requests' authentication, lest it takes credentials from a netrc file."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
+
+
+class RestApi:
+    """One API as one process sees it. Safe to use from many tasks and threads."""
+
+    def __init__(self, source: str, settings: RestSettings) -> None:
+        self.source = source
+        self.settings = settings
+        self._session = requests.Session()
+        self._session.auth = _Headers(settings.headers())
+        self._http = HttpClient(
+            self._session,
+            source=source,
+            credentials=settings.credentials(),
+            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+            read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+            # A refusal may be a fault of one node: it is asked again once, and then believed.
+            renew=self._session.cookies.clear,
+        )
+
+    def close(self) -> None:
+        self._session.close()
+
+    async def get(
+        self, path: str, params: Mapping[str, Any] | None = None, *, accept: Collection[int] = ()
+    ) -> requests.Response:
+        """Ask for a path below the API's address, or for one from its root (`/…`).
+
+        Raises: as `HttpClient.request`.
+        """
+        url = urljoin(f"{self.settings.url}/", path)
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                self._http.request, "GET", url, params=params, accept=accept, stop=stop
+            )
+        finally:
+            # A request that nobody waits for any more is not tried again.
+            stop.set()
+
+
+_apis: dict[tuple[str, RestSettings], RestApi] = {}
+_guard = threading.Lock()
+
+
+def open_api(source: str, settings: RestSettings) -> RestApi:
+    """Return the process's one API for these settings; asks nothing yet."""
+    with _guard:
+        if (source, settings) not in _apis:
+            _apis[source, settings] = RestApi(source, settings)
+        return _apis[source, settings]
+
+
+def close_apis() -> None:
+    """Close every open session."""
+    with _guard:
+        while _apis:
+            _apis.popitem()[1].close()

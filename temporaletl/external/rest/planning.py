@@ -1,0 +1,53 @@
+"""The planning of sources that need none: each window of a stream is one job."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+from temporaletl.external.rest.api import RestSettings
+from temporaletl.messages import ETLInput
+from temporaletl.strategies import (
+    Plan,
+    params_method,
+    rate_budget,
+    transform_inputs_method,
+)
+
+
+def rest_source[S: RestSettings](
+    source: str,
+    *,
+    streams: Sequence[str],
+    overlap: timedelta = timedelta(minutes=5),
+    lag: timedelta = timedelta(seconds=30),
+) -> Callable[[type[S]], type[S]]:
+    """Register, beside its settings, the planning and the rate budget of a simple source.
+
+    Each stream's window is one job, which its paginator goes through from cursor to cursor. A
+    source that can count or divide what there is registers its own `params_method` and
+    `transform_inputs_method` instead.
+    """
+
+    def register(settings: type[S]) -> type[S]:
+        def describe(plan: Plan) -> Plan:
+            return plan
+
+        def expand(plan: Plan, _: Plan) -> Iterator[ETLInput]:
+            for stream, window in plan.windows.items():
+                if window.start is None or window.start != window.end:
+                    yield plan.job(stream, window)
+
+        def budget() -> object:
+            return settings.budget()
+
+        for function in (describe, expand, budget):
+            # Whoever looks for the source shall find its author's module, not this one.
+            function.__module__ = settings.__module__
+            function.__qualname__ = settings.__qualname__
+        params_method(source, streams=streams, overlap=overlap, lag=lag, settings=settings.load)(
+            describe
+        )
+        transform_inputs_method(source)(expand)
+        rate_budget(source)(budget)
+        return settings
+
+    return register

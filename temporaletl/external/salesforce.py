@@ -1,0 +1,169 @@
+"""Salesforce for both services: settings, the rate budget, and who the employees are."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+import msgspec
+
+from temporaletl.budget import RateBudget
+from temporaletl.errors import ConfigurationError, RecordError
+from temporaletl.external.salesforce_org import close_orgs, open_org
+from temporaletl.external.salesforce_query import Selection, read_rows
+from temporaletl.external.salesforce_refusals import InvalidFieldError, InvalidTypeError
+from temporaletl.external.salesforce_settings import Pace, SalesforceSettings
+from temporaletl.rows import Identity
+from temporaletl.strategies import rate_budget
+
+__all__ = [
+    "Employee",
+    "SalesforceSettings",
+    "close_orgs",
+    "employee_of",
+    "employees_of",
+    "identities_of",
+    "misnamed",
+    "read_employees",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Employee:
+    """A person of the org, and who the person is in other sources.
+
+    `person` is the Id of the User, by which Salesforce's records name people. `timezone` is an
+    IANA name. `identities` are the person's ids by source, e.g. `{"launchpad": "jane"}`.
+    """
+
+    person: str
+    employee_id: str
+    email: str | None = None
+    name: str | None = None
+    timezone: str | None = None
+    active: bool = True
+    identities: Mapping[str, str] = field(default_factory=dict)
+
+
+@rate_budget("salesforce")
+def salesforce_budget() -> RateBudget:
+    """What the workers together may ask: SF_REQUESTS_PER_SECOND."""
+    return RateBudget(requests_per_second=Pace.load().requests_per_second)
+
+
+def employees_of(
+    settings: SalesforceSettings, *, start: datetime | None = None, end: datetime | None = None
+) -> Selection:
+    """Return the rows of the employees that changed with start <= SystemModstamp < end."""
+    wanted = [settings.employee_id_field, settings.employee_email_field]
+    wanted += [settings.employee_user_field] if settings.employee_user_field else []
+    wanted += [field for _, field in settings.identities]
+    users = settings.employee_object == "User"
+    return Selection(
+        object=settings.employee_object,
+        fields=tuple(wanted),
+        optional=("Name", "TimeZoneSidKey", "IsActive") if users else ("Name",),
+        start=start,
+        end=end,
+        present=True,
+    )
+
+
+def employee_of(settings: SalesforceSettings, row: Mapping[str, Any]) -> Employee:
+    """Return the employee that a row of `employees_of` describes.
+
+    Raises:
+        RecordError: it names nobody.
+    """
+    id_ = _text(row, "Id")
+    if id_ is None:
+        raise RecordError("Id is missing")
+    user = _text(row, settings.employee_user_field) if settings.employee_user_field else None
+    zone = _text(row, "TimeZoneSidKey")
+    found = {source: _text(row, field) for source, field in settings.identities}
+    return Employee(
+        person=user or id_,
+        employee_id=_text(row, settings.employee_id_field) or id_,
+        email=_text(row, settings.employee_email_field),
+        name=_text(row, "Name"),
+        timezone=zone if zone in _zones() else None,
+        active=_text(row, "IsActive") not in {"False", "false"},
+        identities={source: person for source, person in found.items() if person},
+    )
+
+
+def identities_of(employee: Employee) -> list[Identity]:
+    """Return the employee as the Salesforce user, and as each identity elsewhere."""
+    people = {"salesforce": employee.person, **employee.identities}
+    return [
+        Identity(
+            source_kind_id=source,
+            person=person,
+            employee_id=employee.employee_id,
+            email=employee.email,
+            name=employee.name,
+            timezone=employee.timezone,
+        )
+        for source, person in people.items()
+    ]
+
+
+def read_employees(
+    settings: SalesforceSettings, *, start: datetime | None = None
+) -> Iterator[Employee]:
+    """Yield the employees, of `start` only those that changed since. Blocks.
+
+    Raises:
+        ConfigurationError: the object or a field of the settings is not there; names the setting.
+        CredentialsError: the login is refused, or lacks a permission.
+        RetryableError: Salesforce is not there, or wants to be left alone.
+    """
+    try:
+        for row in read_rows(open_org(settings), employees_of(settings, start=start)):
+            yield employee_of(settings, msgspec.json.decode(row))
+    except (InvalidFieldError, InvalidTypeError) as error:
+        raise misnamed(settings, error) from None
+
+
+def misnamed(
+    settings: SalesforceSettings, error: InvalidFieldError | InvalidTypeError
+) -> ConfigurationError:
+    """Return the same error about the employees with the setting to correct."""
+    if isinstance(error, InvalidTypeError):
+        return ConfigurationError(
+            f"SF_EMPLOYEE_OBJECT={settings.employee_object} is no object that can be read: {error}"
+        )
+    named = {
+        "SF_EMPLOYEE_ID_FIELD": (settings.employee_id_field,),
+        "SF_EMPLOYEE_EMAIL_FIELD": (settings.employee_email_field,),
+        "SF_EMPLOYEE_USER_FIELD": (settings.employee_user_field or "",),
+        "SF_IDENTITY_FIELDS": tuple(field for _, field in settings.identities),
+    }
+    culprit = next(
+        (
+            setting
+            for setting, fields in named.items()
+            if any(error.field in field.split(".") for field in fields)
+        ),
+        "SF_EMPLOYEE_ID_FIELD, SF_EMPLOYEE_EMAIL_FIELD or SF_IDENTITY_FIELDS",
+    )
+    return ConfigurationError(
+        f"{culprit} names a field that {settings.employee_object} does not show: {error}"
+    )
+
+
+def _text(row: Mapping[str, Any], path: str) -> str | None:
+    value: Any = row
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())

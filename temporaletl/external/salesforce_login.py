@@ -1,0 +1,181 @@
+"""The three ways into Salesforce, each by simple-salesforce over our requests."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from xml.parsers.expat import ExpatError
+
+import requests
+from requests import codes
+from simple_salesforce.exceptions import SalesforceAuthenticationFailed
+from simple_salesforce.login import SalesforceLogin
+
+from temporaletl.errors import (
+    CredentialsError,
+    ETLError,
+    RateLimitedError,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
+from temporaletl.external.http import HttpClient
+from temporaletl.external.salesforce_settings import SalesforceSettings
+
+#: A refused login answers 400 or 401, by SOAP 500; the library reads why.
+_ANSWERED = frozenset({400, 401, 403, 500})
+#: 3,600 logins an hour are a user's limit.
+_LOGIN_PAUSE = timedelta(minutes=10)
+_MOST_WORDS = 300
+
+_REMEDIES = {
+    "INVALID_LOGIN": "check {names}; SF_TOKEN, the security token, is wanted from networks that "
+    "are not trusted and changes with the password; SF_DOMAIN=test is for sandboxes",
+    "INVALID_OPERATION_WITH_EXPIRED_PASSWORD": "set a new password, and correct SF_PASSWORD and "
+    "SF_TOKEN",
+    "invalid_grant": "check {names}, SF_DOMAIN, and that the connected app lets this user in",
+    "invalid_client_id": "check SF_CONSUMER_KEY",
+    "invalid_client": "check SF_CONSUMER_KEY and SF_CONSUMER_SECRET",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An open session, and the address of the org's instance."""
+
+    session_id: str = field(repr=False)
+    instance: str
+
+
+class Wire(requests.Session):
+    """The session that simple-salesforce is given: each of its requests is sent by `send`."""
+
+    def __init__(self, send: Callable[..., requests.Response]) -> None:
+        super().__init__()
+        self._send = send
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, **more: Any
+    ) -> requests.Response:
+        """Send; of what requests can do, what simple-salesforce uses."""
+        known = {name: more.get(name) for name in ("params", "data", "json", "headers")}
+        return self._send(method, url, **known)
+
+
+def unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave a request as it is; with it, requests looks for no password in a .netrc file."""
+    return request
+
+
+def log_in(settings: SalesforceSettings) -> Login:
+    """Open a session. Blocks; asks once, and a few times more where Salesforce is not there.
+
+    Raises:
+        CredentialsError: refused; names the settings to correct.
+        RateLimitedError: too many logins.
+        SourceUnavailableError: no usable answer.
+        SourceProtocolError: an answer that is no login's.
+    """
+    with requests.Session() as transport:
+        transport.auth = unsigned
+        http = HttpClient(
+            transport,
+            source="salesforce login",
+            credentials=settings.credentials,
+            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+            read_timeout=timedelta(seconds=min(60, settings.read_timeout_seconds)),
+        )
+
+        def send(method: str, url: str, **more: Any) -> requests.Response:
+            address = _at(settings.instance_url, url) if settings.instance_url else url
+            response = http.request(method, address, accept=_ANSWERED, **more)
+            if b"<passwordExpired>true<" in response.content:
+                # Salesforce opens a session then in which nothing but a new password is taken.
+                raise SalesforceAuthenticationFailed(
+                    "INVALID_OPERATION_WITH_EXPIRED_PASSWORD", "the password has expired"
+                )
+            return response
+
+        session_id, host = _by_library(settings, Wire(send))
+    return Login(session_id, settings.instance_url or f"https://{host}")
+
+
+def _by_library(settings: SalesforceSettings, wire: Wire) -> tuple[str, str]:
+    try:
+        with warnings.catch_warnings():
+            # It says on a channel of its own what it raises as well.
+            warnings.simplefilter("ignore", UserWarning)
+            session_id, host = SalesforceLogin(session=wire, **_arguments(settings))
+    except SalesforceAuthenticationFailed as error:
+        raise _refused(settings, error) from None
+    except ETLError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ExpatError) as error:
+        raise SourceProtocolError(
+            f"salesforce login: the answer is no login's ({type(error).__name__}); check SF_DOMAIN "
+            "and SF_INSTANCE_URL"
+        ) from None
+    if not session_id or not host:
+        raise SourceProtocolError(
+            "salesforce login: the answer names no session; check SF_DOMAIN and SF_INSTANCE_URL"
+        )
+    return session_id, host
+
+
+def _arguments(settings: SalesforceSettings) -> dict[str, Any]:
+    secret = settings.consumer_secret
+    if settings.way == "client credentials" and secret is not None:
+        # The library refuses the common domains, which an explicit address takes the place of.
+        domain = settings.domain if "." in settings.domain else "instance.my"
+        return {
+            "consumer_key": settings.consumer_key,
+            "consumer_secret": secret.get_secret_value(),
+            "domain": domain,
+        }
+    if settings.way == "jwt" and settings.private_key is not None:
+        return {
+            "username": settings.username,
+            "consumer_key": settings.consumer_key,
+            "privatekey": settings.private_key.get_secret_value(),
+            "domain": _audience(settings),
+            "instance_url": settings.domain,
+        }
+    password = settings.password.get_secret_value() if settings.password else ""
+    token = settings.token.get_secret_value() if settings.token else ""
+    return {
+        "username": settings.username,
+        # The library escapes the password for XML, but not the token.
+        "password": password + token,
+        "security_token": "",
+        "sf_version": settings.api_version,
+        "domain": settings.domain,
+    }
+
+
+def _audience(settings: SalesforceSettings) -> str:
+    """Return whom a JWT is for: all of production is `login`, all sandboxes are `test`."""
+    host = urlsplit(settings.instance_url or "").hostname or settings.domain
+    sandbox = settings.domain == "test" or ".sandbox." in f"{host}." or "--" in host
+    return "test" if sandbox else "login"
+
+
+def _at(instance: str, url: str) -> str:
+    """Return the same path at the given address."""
+    there, parts = urlsplit(instance), urlsplit(url)
+    return urlunsplit((there.scheme, there.netloc, parts.path, parts.query, ""))
+
+
+def _refused(settings: SalesforceSettings, error: SalesforceAuthenticationFailed) -> ETLError:
+    code = str(error.code or "").rpartition(":")[2]
+    words = " ".join((error.auth_message or "").split())[:_MOST_WORDS]
+    where = settings.instance_url or f"https://{settings.domain}.salesforce.com"
+    if code.isdigit() and int(code) >= codes.server_error:
+        return SourceUnavailableError(f"salesforce login at {where}: HTTP {code}")
+    said = f"salesforce login at {where} is refused: {code}: {words}"
+    if "RATE_EXCEEDED" in code.upper() or "rate exceeded" in words.lower():
+        return RateLimitedError(f"{said}; too many logins in an hour", delay=_LOGIN_PAUSE)
+    if code == "SERVER_UNAVAILABLE":
+        return SourceUnavailableError(said)
+    remedy = _REMEDIES.get(code, "check {names}").format(names=settings.credentials)
+    return CredentialsError(f"{said}; {remedy}")

@@ -1,0 +1,182 @@
+"""One org as one process sees it: its session, its threads, what it may still be asked."""
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import structlog
+from requests import codes
+from requests.adapters import HTTPAdapter
+from simple_salesforce.api import Salesforce
+
+from temporaletl.errors import RateLimitedError
+from temporaletl.external.http import HttpClient
+from temporaletl.external.salesforce_login import Login, log_in
+from temporaletl.external.salesforce_refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
+from temporaletl.external.salesforce_settings import SalesforceSettings
+
+log = structlog.get_logger("salesforce")
+
+#: Requests at once from one process; an org takes few long ones at a time.
+_CONCURRENCY = 8
+#: Sessions that are refused one after the other, each just opened: something else is wrong.
+_MOST_SESSIONS = 3
+_ANSWERED = JUDGED | {codes.unauthorized}
+_REPORTED_STEP = 0.05  # share of the limit
+
+
+class SalesforceOrg:
+    """An org behind one login. Safe to use from many threads.
+
+    Logs in at the first request, and anew once for each refused session.
+    """
+
+    def __init__(self, settings: SalesforceSettings) -> None:
+        self.settings = settings
+        self._threads = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="salesforce")
+        self._transport = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._transport.mount(scheme, HTTPAdapter(pool_maxsize=_CONCURRENCY))
+        self._transport.auth = self._sign
+        self._http = HttpClient(
+            self._transport,
+            source="salesforce",
+            credentials=settings.credentials,
+            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+            read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+            renew=self._renew,
+        )
+        self._guard = threading.Lock()
+        self._login: Login | None = None
+        self._usage = 0.0  # share of the daily limit
+        self._closed_until = 0.0  # monotonic seconds
+        self._closed_by = ""
+        #: Names of fields that the org does not show, by object; see `salesforce_query`.
+        self.hidden: dict[str, frozenset[str]] = {}
+        #: Objects already warned of.
+        self.absent: set[str] = set()
+
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._transport.close()
+
+    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a blocking function in one of the org's threads."""
+        # As asyncio.to_thread does, so that permits and log lines keep what they belong to.
+        call = partial(contextvars.copy_context().run, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    @property
+    def api(self) -> str:
+        """The path of the API's version."""
+        return f"/services/data/v{self.settings.api_version}"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        data: Any = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        """Ask for a path of the instance, and return the success. Blocks.
+
+        Raises:
+            RateLimitedError: the org's daily requests are used up, or nearly (SF_API_USAGE_LIMIT).
+            ETLError: as `salesforce_refusals.refusal_of`, `HttpClient.request`, `log_in`.
+        """
+        call = {"params": params, "data": data, "json": json, "headers": headers, "stop": stop}
+        for _ in range(_MOST_SESSIONS):
+            self._wait_for_opening()
+            url = f"{self._session().instance}{path}"
+            response = self._http.request(method, url, accept=_ANSWERED, **call)
+            self._note_usage(response)
+            if response.ok:
+                return response
+            if response.status_code != codes.unauthorized:
+                break
+        refusal = refusal_of(
+            response, f"salesforce: {method} {path.partition('?')[0]}", self.settings.credentials
+        )
+        if isinstance(refusal, RateLimitedError) and refusal.delay:
+            self._close(refusal.delay, str(refusal))
+        raise refusal
+
+    def send(self, method: str, url: str, **more: Any) -> requests.Response:
+        """Ask for a whole URL, as simple-salesforce writes it."""
+        return self.request(method, urlsplit(url).path, **more)
+
+    def _session(self) -> Login:
+        with self._guard:
+            if self._login is None:
+                self._login = log_in(self.settings)
+            return self._login
+
+    def _renew(self) -> None:
+        with self._guard:
+            self._login = log_in(self.settings)
+        log.info("salesforce_session_renewed")
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._login is not None:
+            request.headers["Authorization"] = f"Bearer {self._login.session_id}"
+        return request
+
+    def _wait_for_opening(self) -> None:
+        remaining = self._closed_until - time.monotonic()
+        if remaining > 0:
+            raise RateLimitedError(self._closed_by, delay=timedelta(seconds=remaining))
+
+    def _close(self, delay: timedelta, reason: str) -> None:
+        with self._guard:
+            self._closed_until = time.monotonic() + delay.total_seconds()
+            self._closed_by = reason
+
+    def _note_usage(self, response: requests.Response) -> None:
+        usage = Salesforce.parse_api_usage(response.headers.get("Sforce-Limit-Info", ""))
+        shares = [(each.used / each.total, each) for each in usage.values() if each.total]
+        if not shares:
+            return
+        share, most = max(shares, key=lambda each: each[0])
+        with self._guard:
+            before, self._usage = self._usage, share
+        if share // _REPORTED_STEP != before // _REPORTED_STEP:
+            log.info("salesforce_api_usage", used=most.used, limit=most.total)
+        if share >= self.settings.api_usage_limit:
+            self._close(
+                DAILY_LIMIT_PAUSE,
+                f"salesforce: {most.used} of the org's {most.total} API requests a day are used, "
+                f"and SF_API_USAGE_LIMIT={self.settings.api_usage_limit:g} leaves the rest to "
+                "others: wait, raise it, or run the source less often",
+            )
+
+
+_orgs: dict[SalesforceSettings, SalesforceOrg] = {}
+_orgs_guard = threading.Lock()
+
+
+def open_org(settings: SalesforceSettings) -> SalesforceOrg:
+    """Return the process's one org for these settings; asks nothing of Salesforce yet."""
+    with _orgs_guard:
+        if settings not in _orgs:
+            _orgs[settings] = SalesforceOrg(settings)
+        return _orgs[settings]
+
+
+def close_orgs() -> None:
+    """Close every org, and forget their sessions."""
+    with _orgs_guard:
+        while _orgs:
+            _orgs.popitem()[1].close()

@@ -1,0 +1,275 @@
+"""Rows of one object, in the order of a stamp and the Id, page by page.
+
+Each page is a query of its own that begins behind the last row seen, so that reading goes on
+from anywhere without anything the server would have to remember, and rows with equal stamps,
+however many, neither repeat nor get lost.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+from simple_salesforce.format import quote_soql_value
+
+from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
+from temporaletl.external.salesforce_org import SalesforceOrg
+from temporaletl.external.salesforce_refusals import InvalidFieldError, StaleLocatorError
+from temporaletl.external.salesforce_settings import check_field, check_name
+
+log = structlog.get_logger("salesforce")
+
+_ONE_MS = timedelta(milliseconds=1)
+#: Answers in a row without rows that promise more.
+_MOST_EMPTY = 5
+
+
+def utc(text: str | None) -> datetime:
+    """Return Salesforce's time, such as 2024-05-01T10:00:00.000+0000, in UTC.
+
+    Raises:
+        RecordError: it is missing, or no time with a zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text or "")
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise RecordError("a time is missing" if not text else f"{text!r} is no time in a zone")
+
+
+def literal(moment: datetime) -> str:
+    """Return a time as SOQL writes it, to the millisecond, rounded up.
+
+    A stamp in whole milliseconds is before the moment just when it is before the literal, and
+    not before it likewise.
+    """
+    rounded = moment.astimezone(UTC)
+    over = timedelta(microseconds=rounded.microsecond % 1000)
+    if over:
+        rounded += _ONE_MS - over
+    return rounded.strftime("%Y-%m-%dT%H:%M:%S.") + f"{rounded.microsecond // 1000:03d}Z"
+
+
+class Keyset(msgspec.Struct, frozen=True):
+    """The place behind a row: its stamp as a SOQL literal, and its Id."""
+
+    at: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows of an object with start <= stamp < end, deleted and archived ones among them.
+
+    Of `fields` all must be there; of `optional` ones those are left out that the org does not
+    show. `deleted` leaves only the deleted rows, `present` only the others.
+    """
+
+    object: str
+    fields: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    stamp: str = "SystemModstamp"
+    start: datetime | None = None
+    end: datetime | None = None
+    deleted: bool = False
+    present: bool = False
+
+    @property
+    def path(self) -> str:
+        """The endpoint that answers it: `query` leaves the deleted rows out."""
+        return "query" if self.present else "queryAll"
+
+    def where(self, after: Keyset | None = None) -> str:
+        """Return the condition with its keyword; empty where there is none."""
+        stamp = check_name(self.stamp)
+        clauses = []
+        if after is not None:
+            at = literal(utc(after.at))
+            clauses += [
+                f"{stamp} >= {at}",
+                f"({stamp} > {at} OR Id > {quote_soql_value(after.id)})",
+            ]
+        elif self.start is not None:
+            clauses.append(f"{stamp} >= {literal(self.start)}")
+        if self.end is not None:
+            clauses.append(f"{stamp} < {literal(self.end)}")
+        if self.deleted:
+            clauses.append("IsDeleted = true")
+        return f" WHERE {' AND '.join(clauses)}" if clauses else ""
+
+    def columns(self, hidden: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Return what is selected; each name is checked."""
+        seen = [each for each in self.optional if not _is_hidden(each, hidden)]
+        return tuple(
+            check_field(each) for each in dict.fromkeys(("Id", self.stamp, *self.fields, *seen))
+        )
+
+    def soql(self, columns: Sequence[str], after: Keyset | None = None) -> str:
+        """Return the query for the rows behind `after`, in no order."""
+        names = ", ".join(columns)
+        return f"SELECT {names} FROM {check_name(self.object)}{self.where(after)}"  # noqa: S608 - checked names
+
+    def page_soql(self, columns: Sequence[str], after: Keyset | None, size: int) -> str:
+        """Return the query for the next `size` rows behind `after`."""
+        order = f" ORDER BY {self.stamp} ASC, Id ASC LIMIT {size}"
+        return self.soql(columns, after) + order
+
+
+def _is_hidden(field: str, hidden: frozenset[str]) -> bool:
+    relation, _, last = field.rpartition(".")
+    return not hidden.isdisjoint({field, last, relation})
+
+
+class Bare(msgspec.Struct, rename="pascal", frozen=True, gc=False):
+    """The least of a row: its place, as far as it can be read."""
+
+    id: str | None = None
+    system_modstamp: str | None = None
+    created_date: str | None = None
+
+    def place(self, stamp: str) -> Keyset | None:
+        text = self.created_date if stamp == "CreatedDate" else self.system_modstamp
+        try:
+            return Keyset(literal(utc(text)), self.id) if self.id else None
+        except RecordError:
+            return None
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    records: list[msgspec.Raw]
+    done: bool = True
+    total_size: int = 0
+    next_records_url: str | None = None
+
+
+_answers = msgspec.json.Decoder(Answer)
+_bare = msgspec.json.Decoder(Bare)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPage:
+    """Rows as JSON, the place behind them, and whether they are the last."""
+
+    rows: Sequence[msgspec.Raw]
+    after: Keyset | None
+    last: bool
+
+
+def ask(
+    org: SalesforceOrg, endpoint: str, soql: str, size: int, stop: threading.Event | None = None
+) -> Answer:
+    """Run one query, and return its first answer that has rows.
+
+    Raises:
+        SourceUnavailableError: nothing but empty answers, or a cursor that is gone.
+        ETLError: as `SalesforceOrg.request`.
+    """
+    headers = {"Sforce-Query-Options": f"batchSize={max(200, min(size, 2000))}"}
+    path, params = f"{org.api}/{endpoint}/", {"q": soql}
+    for _ in range(_MOST_EMPTY):
+        response = org.request("GET", path, params=params, headers=headers, stop=stop)
+        try:
+            answer = _answers.decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SourceProtocolError(
+                f"salesforce: {path} answered {response.status_code} with a body that does not "
+                f"fit: {error}"
+            ) from None
+        if answer.records or answer.done or not answer.next_records_url:
+            return answer
+        path, params = f"/{answer.next_records_url.lstrip('/')}", {}
+    raise SourceUnavailableError(f"salesforce: {_MOST_EMPTY} answers in a row without rows: {soql}")
+
+
+def count(org: SalesforceOrg, selection: Selection, stop: threading.Event | None = None) -> int:
+    """Return how many rows there are now. Raises: as `ask`."""
+    soql = f"SELECT COUNT() FROM {check_name(selection.object)}{selection.where()}"  # noqa: S608
+    return ask(org, selection.path, soql, 200, stop).total_size
+
+
+def read_page(
+    org: SalesforceOrg,
+    selection: Selection,
+    after: Keyset | None,
+    size: int,
+    stop: threading.Event | None = None,
+) -> QueryPage:
+    """Return the next rows behind `after`. Blocks; safe to repeat.
+
+    Raises:
+        InvalidFieldError: a field that is not optional is not there.
+        InvalidTypeError: the object is not there.
+        SourceUnavailableError: the server does not get on.
+        ETLError: as `SalesforceOrg.request`.
+    """
+
+    def ask_for(columns: Sequence[str]) -> Answer:
+        soql = selection.page_soql(columns, after, size)
+        try:
+            return ask(org, selection.path, soql, size, stop)
+        except StaleLocatorError:
+            return ask(org, selection.path, soql, size, stop)
+
+    answer = with_seen_columns(org, selection, ask_for)
+    place = _place_behind(answer.records, selection, after)
+    last = answer.done and len(answer.records) < size
+    return QueryPage(answer.records, place, last)
+
+
+def with_seen_columns[T](
+    org: SalesforceOrg, selection: Selection, ask_for: Callable[[Sequence[str]], T]
+) -> T:
+    """Call with the columns that the org shows: an optional one that is refused is left out.
+
+    Raises:
+        InvalidFieldError: a field that is not optional is refused.
+        ETLError: what the call raises else.
+    """
+    while True:
+        hidden = org.hidden.get(selection.object, frozenset())
+        columns = selection.columns(hidden)
+        try:
+            return ask_for(columns)
+        except InvalidFieldError as error:
+            if error.field is None or selection.columns(hidden | {error.field}) == columns:
+                raise
+            org.hidden[selection.object] = hidden | {error.field}
+            log.warning("salesforce_field_hidden", object=selection.object, field=error.field)
+
+
+def _place_behind(
+    rows: Sequence[msgspec.Raw], selection: Selection, after: Keyset | None
+) -> Keyset | None:
+    if not rows:
+        return after
+    for row in reversed(rows):
+        try:
+            place = _bare.decode(row).place(selection.stamp)
+        except msgspec.DecodeError:
+            continue
+        if place is not None:
+            break
+    else:
+        raise SourceProtocolError(
+            f"salesforce: {len(rows)} rows of {selection.object} without Id and {selection.stamp}"
+        )
+    if after is not None and (place == after or place.at < after.at):
+        raise SourceUnavailableError(
+            f"salesforce: the query for {selection.object} after {after.at} gives rows from before"
+        )
+    return place
+
+
+def read_rows(org: SalesforceOrg, selection: Selection) -> Iterator[msgspec.Raw]:
+    """Yield every row as JSON, in order. Blocks. Raises: as `read_page`."""
+    after: Keyset | None = None
+    while True:
+        page = read_page(org, selection, after, org.settings.page_size)
+        yield from page.rows
+        if page.last:
+            return
+        after = page.after

@@ -1,0 +1,333 @@
+"""Which Salesforce to read, as whom, and how hard."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+
+from temporaletl.settings import Settings
+
+#: How Salesforce lets a program in.
+Way = Literal["password", "jwt", "client credentials"]
+
+_IDENTIFIER = re.compile(r"[A-Za-z](?:_?[A-Za-z0-9]|__[A-Za-z0-9])*")
+_SOURCE = re.compile(r"[a-z][a-z0-9_-]*")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_COMMON_DOMAINS = frozenset({"login", "test"})
+
+
+def check_name(text: str) -> str:
+    """Return the name of an object that can stand in SOQL as it is.
+
+    Raises:
+        ValueError: it is no identifier.
+    """
+    if not _IDENTIFIER.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of Salesforce's API, such as User or Employee__c")
+    return text
+
+
+def check_field(text: str) -> str:
+    """Return the name of a field, of the object or of one it leads to, that can stand in SOQL.
+
+    Raises:
+        ValueError: it is neither an identifier nor several joined by dots.
+    """
+    if not all(_IDENTIFIER.fullmatch(part) for part in text.split(".")):
+        raise ValueError(
+            f"{text!r} is no field's API name, such as EmployeeNumber, Staff_Number__c or "
+            "Contact.Staff_Number__c"
+        )
+    return text
+
+
+def _domain(text: str) -> str:
+    host = text.strip().lower().removeprefix("https://").rstrip("/")
+    host = host.removesuffix(".salesforce.com")
+    if not _HOST.fullmatch(host) or ("." not in host and host not in _COMMON_DOMAINS):
+        raise ValueError(
+            f"{text!r} is neither login, nor test, nor a My Domain such as example.my or "
+            "example--trial.sandbox.my (what stands before .salesforce.com)"
+        )
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _instance_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://example.my.salesforce.com")
+    if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
+        raise ValueError("must be the bare address, without path, credentials or parameters")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("must begin with https://: passwords and tokens are sent there")
+    return text.strip().rstrip("/")
+
+
+def _private_key(key: SecretStr) -> SecretStr:
+    # Environments often carry a PEM text on one line, its line ends written as \n.
+    text = key.get_secret_value().strip().strip('"').replace("\\n", "\n")
+    try:
+        loaded = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        loaded = None
+    if not isinstance(loaded, RSAPrivateKey):
+        # Without the cause, which might repeat some of the key.
+        raise ValueError(  # noqa: TRY004 - pydantic's way to say that a value is wrong
+            "must be an RSA private key in PEM, without a passphrase (-----BEGIN PRIVATE "
+            "KEY-----…), on several lines or with \\n between them"
+        )
+    return SecretStr(text)
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [pair.strip() for pair in text.split(",") if pair.strip()]
+    found: list[tuple[str, str]] = []
+    for pair in pairs:
+        source, colon, field = (part.strip() for part in pair.partition(":"))
+        if not colon or not _SOURCE.fullmatch(source):
+            raise ValueError(
+                f"{pair!r} is not SOURCE:FIELD; write launchpad:Launchpad_ID__c,jira:Jira_ID__c"
+            )
+        found.append((source, check_field(field)))
+    named = [source for source, _ in found]
+    if len(set(named)) < len(named):
+        raise ValueError("names a source twice: keep one field for each")
+    return tuple(found)
+
+
+def _identity_fields(text: str) -> str:
+    _pairs(text)
+    return text
+
+
+class _Login(Settings):
+    """The variables of every way in, not yet looked at together."""
+
+    username: str | None = Field(
+        None, validation_alias="SF_USERNAME", description="the user's name, like jane@example.com"
+    )
+    password: SecretStr | None = Field(
+        None, validation_alias="SF_PASSWORD", description="of the login with SF_USERNAME"
+    )
+    token: SecretStr | None = Field(
+        None,
+        validation_alias="SF_TOKEN",
+        description="the security token that goes with SF_PASSWORD",
+    )
+    consumer_key: str | None = Field(
+        None, validation_alias="SF_CONSUMER_KEY", description="the connected app's consumer key"
+    )
+    consumer_secret: SecretStr | None = Field(
+        None, validation_alias="SF_CONSUMER_SECRET", description="for client credentials"
+    )
+    private_key: SecretStr | None = Field(
+        None, validation_alias="SF_PRIVATE_KEY", description="the JWT bearer login's RSA key, PEM"
+    )
+
+    def given(self) -> list[str]:
+        """Return the variables that are set."""
+        return [
+            str(type(self).model_fields[name].validation_alias)
+            for name in _Login.model_fields
+            if getattr(self, name) is not None
+        ]
+
+
+class Pace(Settings):
+    """How hard Salesforce may be asked."""
+
+    requests_per_second: PositiveFloat = Field(
+        10, validation_alias="SF_REQUESTS_PER_SECOND", description="of all workers together"
+    )
+
+
+class SalesforceSettings(_Login, Pace):
+    """Which Salesforce to read, and as whom.
+
+    An explicit SF_INSTANCE_URL is where both logins and queries go; else a login goes to
+    SF_DOMAIN, and queries to the instance that the login names.
+    """
+
+    private_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
+        None,
+        validation_alias="SF_PRIVATE_KEY",
+        description="the RSA key, as PEM, of the JWT bearer login",
+    )
+    domain: Annotated[str, AfterValidator(_domain)] = Field(
+        "login",
+        validation_alias="SF_DOMAIN",
+        description="where to log in: login, test (sandboxes) or a My Domain such as example.my",
+    )
+    instance_url: Annotated[str, AfterValidator(_instance_url)] | None = Field(
+        None,
+        validation_alias="SF_INSTANCE_URL",
+        description="the org's own address, e.g. https://example.my.salesforce.com",
+    )
+    api_version: str = Field(
+        "59.0",
+        validation_alias="SF_API_VERSION",
+        pattern=r"^[0-9]{2,3}\.0$",
+        description="the version of Salesforce's API, like 59.0",
+    )
+    page_size: int = Field(
+        2_000,
+        ge=1,
+        le=2_000,
+        validation_alias="SF_PAGE_SIZE",
+        description="rows asked for at once by REST",
+    )
+    bulk_above_rows: PositiveInt = Field(
+        50_000,
+        validation_alias="SF_BULK_ABOVE_ROWS",
+        description="a job of more rows is read by the Bulk API 2.0",
+    )
+    bulk_page_rows: PositiveInt = Field(
+        5_000,
+        validation_alias="SF_BULK_PAGE_ROWS",
+        description="rows of a bulk result fetched at once",
+    )
+    bulk_timeout_minutes: PositiveFloat = Field(
+        240,
+        validation_alias="SF_BULK_TIMEOUT_MINUTES",
+        description="a bulk query that takes longer is aborted and fails its job",
+    )
+    api_usage_limit: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        validation_alias="SF_API_USAGE_LIMIT",
+        description="the share of the org's daily API requests above which the source pauses",
+    )
+    lag_seconds: PositiveFloat = Field(
+        120,
+        validation_alias="SF_LAG_SECONDS",
+        description="how far a window's end stays behind now, for what is committed late",
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="SF_CONNECT_TIMEOUT_SECONDS"
+    )
+    #: Salesforce itself gives a query two minutes.
+    read_timeout_seconds: PositiveFloat = Field(130, validation_alias="SF_READ_TIMEOUT_SECONDS")
+
+    employee_object: Annotated[str, AfterValidator(check_name)] = Field(
+        "User",
+        validation_alias="SF_EMPLOYEE_OBJECT",
+        description="the object that lists the employees",
+    )
+    employee_user_field: Annotated[str, AfterValidator(check_field)] | None = Field(
+        None,
+        validation_alias="SF_EMPLOYEE_USER_FIELD",
+        description="the field of SF_EMPLOYEE_OBJECT with the Id of the person's User",
+    )
+    employee_id_field: Annotated[str, AfterValidator(check_field)] = Field(
+        "EmployeeNumber",
+        validation_alias="SF_EMPLOYEE_ID_FIELD",
+        description="the field of SF_EMPLOYEE_OBJECT with the employee's id",
+    )
+    employee_email_field: Annotated[str, AfterValidator(check_field)] = Field(
+        "Email",
+        validation_alias="SF_EMPLOYEE_EMAIL_FIELD",
+        description="the field of SF_EMPLOYEE_OBJECT with the e-mail address",
+    )
+    identity_fields: Annotated[str, AfterValidator(_identity_fields)] | None = Field(
+        None,
+        validation_alias="SF_IDENTITY_FIELDS",
+        description="fields with a person's ids elsewhere, like launchpad:Launchpad_ID__c",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        given = set(self.given())
+        if not given:
+            raise ValueError(
+                "no credentials for Salesforce: set SF_CONSUMER_KEY and SF_CONSUMER_SECRET (client "
+                "credentials), or SF_CONSUMER_KEY, SF_PRIVATE_KEY and SF_USERNAME (JWT bearer), or "
+                "SF_USERNAME, SF_PASSWORD and SF_TOKEN"
+            )
+        wanted = _WAYS[self.way]
+        missing = [name for name in wanted.needs if name not in given]
+        excess = sorted(given - {*wanted.needs, *wanted.takes})
+        if excess:
+            raise ValueError(
+                f"{' and '.join(excess)} cannot go with "
+                f"{' and '.join(sorted(given.intersection(wanted.needs)))}: keep the variables of "
+                f"one login; that by {self.way} wants {', '.join(wanted.needs)}{wanted.hint}"
+            )
+        if missing:
+            raise ValueError(
+                f"{' and '.join(missing)} not set, though {' and '.join(sorted(given))} is: the "
+                f"login by {self.way} wants {', '.join(wanted.needs)}{wanted.hint}"
+            )
+        if (
+            self.way == "client credentials"
+            and self.domain in _COMMON_DOMAINS
+            and not self.instance_url
+        ):
+            raise ValueError(
+                "the login by client credentials goes to the org's own address: set SF_DOMAIN to "
+                "its My Domain (such as example.my), or SF_INSTANCE_URL"
+            )
+        return self
+
+    @property
+    def way(self) -> Way:
+        """The login that the set variables ask for."""
+        if self.private_key is not None:
+            return "jwt"
+        if self.consumer_secret is not None:
+            return "client credentials"
+        if self.password is not None or self.token is not None or self.consumer_key is None:
+            return "password"
+        return "client credentials" if self.username is None else "jwt"
+
+    @property
+    def credentials(self) -> str:
+        """The variables to correct when the login is refused."""
+        names = [name for name in self.given() if name in {*_WAYS[self.way].needs, "SF_TOKEN"}]
+        return f"{', '.join(names[:-1])} and {names[-1]}"
+
+    @property
+    def identities(self) -> tuple[tuple[str, str], ...]:
+        """Other sources, each with the field that holds a person's id there."""
+        return _pairs(self.identity_fields or "")
+
+    @classmethod
+    def is_configured(cls) -> bool:
+        """Whether any variable of a login is set, rightly or not."""
+        return bool(_Login.load().given())
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The variables of one way in: those it needs, and those it takes beside them."""
+
+    needs: tuple[str, ...]
+    takes: tuple[str, ...] = ()
+    hint: str = ""
+
+
+_WAYS: dict[Way, _Wanted] = {
+    "password": _Wanted(
+        ("SF_USERNAME", "SF_PASSWORD"),
+        takes=("SF_TOKEN",),
+        hint=" (and SF_TOKEN, unless the network is trusted)",
+    ),
+    "jwt": _Wanted(("SF_CONSUMER_KEY", "SF_PRIVATE_KEY", "SF_USERNAME")),
+    "client credentials": _Wanted(
+        ("SF_CONSUMER_KEY", "SF_CONSUMER_SECRET"),
+        hint="; for a JWT bearer login set SF_PRIVATE_KEY and SF_USERNAME",
+    ),
+}

@@ -1,0 +1,278 @@
+"""One check's bench: the source served, its settings in the environment, warehouses on request."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from queuer.planning import jobs_of
+from temporaletl.errors import UnknownSourceError
+from temporaletl.external import http
+from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window, job_id_of
+from temporaletl.registry import Registry
+from temporaletl.rows import Row
+from temporaletl.strategies import (
+    Page,
+    PageRequest,
+    Planner,
+    TransformContext,
+    import_sources,
+    planners,
+    resolve,
+)
+from temporaletl.testing.batch import Batch, key_of, plan_batch, run_batch
+from temporaletl.testing.postgres import empty_warehouse, server_url
+from temporaletl.testing.rig import Rig
+from temporaletl.warehouse.connection import Warehouse
+from worker import asking
+from worker.loading.rejects import storable_json
+from worker.segment import reject_of
+
+_runner = pytest.StashKey[asyncio.Runner]()
+
+#: Tells what one service has registered after it imported its sources, as at its start.
+_REGISTERED = """
+import json, sys
+from temporaletl import strategies as s
+s.import_sources(sys.argv[1])
+print(json.dumps({
+    "planners": list(s.planners),
+    "expanders": list(s.expanders),
+    "queries": list(s.queries),
+    "extractors": list(s.extractors),
+    "transformers": list(s.transformers),
+    "budgets": list(s.budgets),
+}))
+"""
+
+#: Rows by table and key.
+Rows = dict[tuple[str, str], Row]
+
+
+class Bench:
+    """What the checks work with. Every method ends by itself within a minute."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        environment: Mapping[str, str],
+        *,
+        request: pytest.FixtureRequest,
+        patch: pytest.MonkeyPatch,
+        exits: ExitStack,
+    ) -> None:
+        self.rig = rig
+        self.source = rig.source
+        self.environment = environment
+        self.patch = patch
+        self._request = request
+        self._exits = exits
+
+    @property
+    def planner(self) -> Planner:
+        return planners.get(self.source)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return self.planner.streams
+
+    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the one event loop that all checks share, as a service's jobs share its own."""
+        stash = self._request.config.stash
+        if _runner not in stash:
+            # With a factory of its own it leaves the thread's current loop alone.
+            stash[_runner] = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._request.config.add_cleanup(stash[_runner].close)
+        return stash[_runner].run(work)
+
+    def warehouse(self) -> Warehouse:
+        """An empty one, dropped with the check."""
+        return self._exits.enter_context(empty_warehouse(server_url(self._request)))
+
+    def ask_for(
+        self, mode: Mode = "full", *, start: datetime | None = None, end: datetime | None = None
+    ) -> QueuerInput:
+        return QueuerInput(
+            source=self.source,
+            mode=mode,
+            date_start=start,
+            date_end=end,
+            params=dict(self.rig.params),
+        )
+
+    def load(
+        self,
+        warehouse: Warehouse,
+        request: QueuerInput | None = None,
+        *,
+        nominal: datetime | None = None,
+        stop_behind: int | None = None,
+    ) -> Batch:
+        """Run a batch, by default a full load as of the rig's `now`; see `run_batch`."""
+        return self.run(
+            run_batch(
+                warehouse,
+                request or self.ask_for(),
+                nominal=nominal or self.rig.now,
+                stop_behind=stop_behind,
+            )
+        )
+
+    def plan(self, request: QueuerInput | None = None, *, late: timedelta = timedelta(0)) -> Batch:
+        """Plan a batch into a ledger of its own, `late` behind the rig's `now`."""
+        asked = request or self.ask_for()
+        return self.run(plan_batch(self.warehouse(), asked, nominal=self.rig.now + late))
+
+    def jobs(self, windows: Mapping[str, Window], mode: Mode = "full") -> list[ETLInput]:
+        """The jobs of these windows, planned without a warehouse."""
+        metadata = BatchMetadata(
+            batch_id="suite",
+            source=self.source,
+            mode=mode,
+            connection="default",
+            windows=dict(windows),
+            params=dict(self.rig.params),
+            worker_queue="suite",
+            started=self.rig.now,
+        )
+
+        async def plan() -> list[ETLInput]:
+            async with contextlib.aclosing(jobs_of(metadata)) as jobs:
+                return [job.model_copy(update={"job_id": job_id_of(job)}) async for job in jobs]
+
+        return self.run(plan())
+
+    def all_jobs(self) -> list[ETLInput]:
+        return self.jobs({stream: Window(end=self.rig.now) for stream in self.streams})
+
+    def pages(self, job: ETLInput, cursor: Any = None) -> list[Page]:
+        """The pages of a job from a cursor on, which has been JSON meanwhile."""
+        strategies = resolve(job.source, job.stream)
+        request = PageRequest(
+            job=job,
+            query=strategies.query.from_dict(job.params),
+            cursor=json.loads(json.dumps(cursor)),
+        )
+
+        async def read() -> list[Page]:
+            async with contextlib.aclosing(strategies.extract(request)) as pages:
+                return [page async for page in pages]
+
+        return self.run(read())
+
+    def outcome(self, job: ETLInput, record: Any) -> list[Any]:
+        """What the transform makes of one record; raises as it does."""
+        strategies = resolve(job.source, job.stream)
+        context = TransformContext(job=job, query=strategies.query.from_dict(job.params))
+        return list(strategies.transform(record, context))
+
+    def rows(self, job: ETLInput, *pages: Page) -> Rows:
+        """The rows of pages, as the transform makes them."""
+        return {
+            (row.table, key_of(type(row), columns(row))): row
+            for page in pages
+            for record in page.records
+            for row in self.outcome(job, record)
+            if isinstance(row, Row)
+        }
+
+    def set_page_size(self, size: int) -> None:
+        if self.rig.page_size_setting is None:
+            pytest.skip(f"{type(self.rig).__name__} names no page_size_setting")
+        self.patch.setenv(self.rig.page_size_setting, str(size))
+
+
+def columns(row: Row) -> dict[str, Any]:
+    """A row's columns as its transform set them."""
+    return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+def as_kept(record: Any) -> Any:
+    """A record as a replay of its reject would meet it: through JSON and back."""
+    return msgspec.json.decode(storable_json(reject_of(record, "").payload))
+
+
+def registered() -> dict[str, dict[str, Any]]:
+    """What each service registers in a process of its own, by the service's name."""
+    return _registered(os.pathsep.join(sys.path))
+
+
+@lru_cache
+def _registered(path: str) -> dict[str, dict[str, Any]]:
+    asked = {
+        service: subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _REGISTERED, f"{service}.sources"],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for service in ("queuer", "worker")
+    }
+    found = {}
+    for service, process in asked.items():
+        try:
+            out, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+        assert process.returncode == 0, f"{service} cannot import its sources: {err[-2000:]}"  # noqa: S101
+        found[service] = json.loads(out)
+    return found
+
+
+@contextmanager
+def make_bench(
+    kind: type[Rig],
+    request: pytest.FixtureRequest,
+    patch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    folder: Path,
+) -> Iterator[Bench]:
+    """Serve a source; afterwards look whether a log line gave a secret away."""
+    import_sources("queuer.sources")
+    import_sources("worker.sources")
+    if kind.source not in planners:
+        raise UnknownSourceError(
+            f"source {kind.source!r} is not registered: is its package installed (`pip install "
+            f"-e .`), and does its pyproject.toml name its module in the entry-point group "
+            f"temporaletl.sources?"
+        )
+    # No `.env` file of the folder that the tests run in.
+    patch.chdir(folder)
+    # What is tried again is tried again soon.
+    patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    # A rate budget is for a source that others use, too: here it would only make each segment,
+    # and there are hundreds of them, wait for its turn.
+    patch.setattr(asking, "budgets", Registry("rate budget"))
+    caplog.set_level(logging.INFO)
+    with ExitStack() as exits, structlog.testing.capture_logs() as lines:
+        rig = kind()
+        environment = exits.enter_context(contextmanager(rig.serve)())
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        bench = Bench(rig, environment, request=request, patch=patch, exits=exits)
+        if rig.page_size_setting is not None:
+            bench.set_page_size(rig.page_sizes[0])
+        yield bench
+    for text in (caplog.text, *map(str, lines)):
+        assert_discreet(rig, text)
+
+
+def assert_discreet(rig: Rig, text: str) -> None:
+    """Fail where a text holds one of the rig's secrets."""
+    for position, secret in enumerate(rig.secrets):
+        assert secret not in text, f"secret number {position + 1} is told: {text[:2000]}"  # noqa: S101

@@ -1,0 +1,27 @@
+"""What a source's own fake is built on: an HTTP server on loopback, with faults on request."""
+
+from temporaletl.testing.fakes.exchange import Exchange, Request, Response, Traffic
+from temporaletl.testing.fakes.faults import TRANSPORT, Fault, Faults, FaultSpecError
+from temporaletl.testing.fakes.server import (
+    FakeServer,
+    Service,
+    open_server,
+    run_alone,
+    serving_options,
+)
+
+__all__ = [
+    "TRANSPORT",
+    "Exchange",
+    "FakeServer",
+    "Fault",
+    "FaultSpecError",
+    "Faults",
+    "Request",
+    "Response",
+    "Service",
+    "Traffic",
+    "open_server",
+    "run_alone",
+    "serving_options",
+]

@@ -1,0 +1,136 @@
+"""Faults that a fake injects on purpose, by rate, the same ones for the same seed."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import xxhash
+
+from temporaletl.testing.fakes.exchange import Request
+
+#: Faults that any HTTP service can show: the server itself plays them.
+TRANSPORT: dict[str, str] = {
+    "429": "too many requests, Retry-After in seconds",
+    "429-date": "too many requests, Retry-After as an HTTP date",
+    "502": "bad gateway, an HTML page",
+    "503": "service unavailable, no Retry-After",
+    "504": "gateway timeout, an HTML page",
+    "reset": "connection reset in the middle of the body",
+    "hang": "request accepted and never answered",
+    "expired-token": "401 in the middle of a session (once, unless a limit is given)",
+}
+
+_ONCE = frozenset({"expired-token"})
+
+
+class FaultSpecError(ValueError):
+    """A fault was asked for that does not exist or has no usable rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How often one kind happens; `limit` bounds the total, None leaves it open."""
+
+    kind: str
+    rate: float
+    limit: int | None = None
+
+
+class Faults:
+    """Decides which requests go wrong.
+
+    Each decision hashes the seed, the kind, the request, and how often that same request was
+    seen before. So it depends neither on the order in which concurrent requests arrive nor on
+    timing, and a repeated request draws anew: a fault with a rate below 1 is transient.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[str | Fault] = (),
+        *,
+        known: Mapping[str, str] = TRANSPORT,
+        seed: int = 0,
+        retry_after: timedelta = timedelta(seconds=1),
+        hang: timedelta = timedelta(seconds=120),
+    ) -> None:
+        self.known = dict(known)
+        self.seed = seed
+        self.retry_after = retry_after
+        self.hang = hang
+        self.injected: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._active: dict[str, Fault] = {}
+        self._seen: Counter[tuple[str, int]] = Counter()
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: str | Fault) -> None:
+        """Switch a fault on, replacing an earlier one of its kind.
+
+        Raises:
+            FaultSpecError: no such kind, or not KIND:RATE[:LIMIT] with a rate from 0 to 1.
+        """
+        fault = spec if isinstance(spec, Fault) else parse_fault(spec)
+        if fault.kind not in self.known:
+            names = ", ".join(sorted(self.known))
+            raise FaultSpecError(f"no fault is called {fault.kind!r}; there are: {names}")
+        with self._lock:
+            self._active[fault.kind] = fault
+
+    def clear(self) -> None:
+        """Switch every fault off; what was injected stays counted."""
+        with self._lock:
+            self._active.clear()
+
+    def rate(self, kind: str) -> float:
+        """Return the rate of a kind, 0 when it is off."""
+        fault = self._active.get(kind)
+        return fault.rate if fault else 0.0
+
+    def draw(self, kind: str, request: Request) -> bool:
+        """Decide whether this request suffers this fault; a yes is counted as injected."""
+        if kind not in self._active:
+            return False
+        print_of_request = xxhash.xxh3_64_intdigest(
+            f"{request.method} {request.target} ".encode() + request.body
+        )
+        with self._lock:
+            fault = self._active.get(kind)
+            if fault is None or (fault.limit is not None and self.injected[kind] >= fault.limit):
+                return False
+            attempt = self._seen[kind, print_of_request]
+            self._seen[kind, print_of_request] = attempt + 1
+            drawn = xxhash.xxh3_64_intdigest(
+                f"{self.seed}|{kind}|{print_of_request}|{attempt}".encode()
+            )
+            if drawn >= fault.rate * 2**64:
+                return False
+            self.injected[kind] += 1
+            return True
+
+    def first_of(self, kinds: Iterable[str], request: Request) -> str | None:
+        """Return the first of the kinds that this request draws."""
+        if not self._active:
+            return None
+        return next((kind for kind in kinds if self.draw(kind, request)), None)
+
+
+def parse_fault(spec: str) -> Fault:
+    """Read KIND:RATE or KIND:RATE:LIMIT.
+
+    Raises:
+        FaultSpecError: the text has another shape.
+    """
+    kind, *numbers = spec.split(":")
+    try:
+        rate = float(numbers[0])
+        limit = int(numbers[1]) if len(numbers) > 1 else None
+    except (IndexError, ValueError):
+        raise FaultSpecError(f"{spec!r} is not KIND:RATE or KIND:RATE:LIMIT") from None
+    if not 0 <= rate <= 1 or numbers[2:] or (limit is not None and limit < 0):
+        raise FaultSpecError(f"{spec!r}: the rate goes from 0 to 1, the limit is a count")
+    if limit is None and kind in _ONCE:
+        limit = 1
+    return Fault(kind, rate, limit)

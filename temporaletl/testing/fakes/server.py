@@ -1,0 +1,362 @@
+"""The HTTP server under every fake: threaded, HTTP/1.1 keep-alive, loopback only.
+
+A fake is a `Service`; `FakeServer` serves it in threads, and `run_alone` from a command line.
+"""
+
+import argparse
+import contextlib
+import errno
+import select
+import signal
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from email.utils import formatdate
+from http import HTTPStatus
+from http.server import ThreadingHTTPServer
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from temporaletl.testing.fakes.exchange import REASONS, Exchange, Request, Response, Traffic
+from temporaletl.testing.fakes.faults import TRANSPORT, Fault, Faults, FaultSpecError
+
+__all__ = ["Exchange", "FakeServer", "Request", "Response", "Service", "Traffic", "run_alone"]
+
+_LARGEST_BODY = 64 * 1024 * 1024
+#: How long a peer that stopped reading may hold a thread, in seconds.
+_SEND_SECONDS = 60
+_STATELESS = tuple(kind for kind in TRANSPORT if kind != "expired-token")
+
+
+class Service(Protocol):
+    """What a fake implements."""
+
+    #: Its own faults by name, each with one line of help; the transport's come on top.
+    own_faults: dict[str, str]
+
+    def bind(self, base_url: str, faults: Faults) -> None:
+        """Learn the address it is served under and the faults it should show."""
+
+    def answer(self, request: Request) -> Response:
+        """Answer one request; called from many threads at once."""
+
+    def refuse(self, status: int) -> Response:
+        """Give the answer for 401 or 429 in the service's own words and headers."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    block_on_close = True
+    request_queue_size = 512
+
+    def __init__(self, port: int, fake: "FakeServer") -> None:
+        self.fake = fake
+        self._connections: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def server_bind(self) -> None:
+        # The inherited bind asks the resolver for the host's name, which can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
+
+    def keep(self, connection: socket.socket) -> None:
+        with self._guard:
+            self._connections.add(connection)
+
+    def drop(self, connection: socket.socket) -> None:
+        with self._guard:
+            self._connections.discard(connection)
+
+    def hang_up(self) -> None:
+        """End every open connection, so that threads waiting on idle clients return."""
+        with self._guard:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+    server: _Server
+    request: socket.socket
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.keep(self.request)
+
+    def finish(self) -> None:
+        self.server.drop(self.request)
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def handle(self) -> None:
+        # A client that goes away is the client's affair.
+        with contextlib.suppress(OSError):
+            while not self.server.fake.closing.is_set() and self._serve_one():
+                pass
+
+    def _serve_one(self) -> bool:
+        """Answer one request; return whether the connection stays open."""
+        line = self.rfile.readline(65_537)
+        if not line.strip():
+            return False
+        try:
+            method, target, version = line.decode("latin-1").split()
+        except ValueError:
+            return self._send(Response(400, b"", "text/plain"), keep=False)
+        headers: dict[str, str] = {}
+        while (line := self.rfile.readline(65_537)) not in {b"\r\n", b"\n", b""}:
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.strip().lower()] = value.strip()
+        if "transfer-encoding" in headers:
+            return self._send(Response(411, b"", "text/plain"), keep=False)
+        length = int(headers.get("content-length") or 0)
+        if length > _LARGEST_BODY:
+            return self._send(Response(413, b"", "text/plain"), keep=False)
+        body = self.rfile.read(length) if length else b""
+        keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+        return self._respond(Request(method, target, headers, body), keep=keep)
+
+    def _respond(self, request: Request, *, keep: bool) -> bool:
+        fake = self.server.fake
+        started = fake.traffic.begin()
+        fault: str | None = None
+        status = sent = 0
+        try:
+            if fake.latency_seconds:
+                time.sleep(fake.latency_seconds)
+            fault, response = fake.decide(request)
+            if response is None:
+                self._hang()
+            elif fault != "reset":
+                status, sent = response.status, len(response.body)
+        finally:
+            # Noted before it is sent, so that a client which has its answer finds it noted.
+            fake.traffic.end(started, request, status=status, fault=fault, sent=sent)
+            if fake.log:
+                print(request.method, request.target, status, fault or "", file=sys.stderr)  # noqa: T201
+        if response is None:
+            return False
+        if fault == "reset":
+            return self._reset(response)
+        return self._send(response, keep=keep, head_only=request.method == "HEAD")
+
+    def _send(self, response: Response, *, keep: bool, head_only: bool = False) -> bool:
+        if not keep:
+            response.headers = {**response.headers, "Connection": "close"}
+        self.request.settimeout(_SEND_SECONDS)
+        self.request.sendall(response.head() + (b"" if head_only else response.body))
+        self.request.settimeout(None)
+        return keep
+
+    def _hang(self) -> None:
+        """Stay silent until the client leaves, the fake closes, or the time is up."""
+        fake = self.server.fake
+        ends = time.monotonic() + fake.faults.hang.total_seconds()
+        while not fake.closing.is_set() and time.monotonic() < ends:
+            readable, _, _ = select.select([self.request], [], [], 0.02)
+            if readable and not self.request.recv(1, socket.MSG_PEEK):
+                return
+
+    def _reset(self, response: Response) -> Literal[False]:
+        """Send the whole head and half of the body, then a TCP reset; the connection is gone."""
+        self.request.sendall(response.head() + response.body[: len(response.body) // 2])
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.server.drop(self.request)
+        # The reset goes out when the last reference is closed, and before any orderly FIN.
+        self.wfile.close()
+        self.rfile.close()
+        self.request.close()
+        return False
+
+
+class FakeServer:
+    """Serves one service on loopback, as a context manager or until `close`.
+
+    The port is taken when the object is made (0 lets the system choose), answers begin with
+    `start`. Closing ends open connections and hanging requests, and joins every thread.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        port: int = 0,
+        faults: Iterable[str | Fault] | Faults = (),
+        seed: int = 0,
+        latency: timedelta = timedelta(0),
+        requests_per_second: float | None = None,
+        log: bool = False,
+    ) -> None:
+        known = {**TRANSPORT, **service.own_faults}
+        self.service = service
+        self.faults = (
+            faults if isinstance(faults, Faults) else Faults(faults, known=known, seed=seed)
+        )
+        self.traffic = Traffic()
+        self.latency_seconds = latency.total_seconds()
+        self.log = log
+        self.closing = threading.Event()
+        self._bucket = _Bucket(requests_per_second) if requests_per_second else None
+        self._answered = False
+        self._http = _Server(port, self)
+        self._thread: threading.Thread | None = None
+        self.port: int = self._http.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        service.bind(self.url, self.faults)
+
+    def start(self) -> Self:
+        """Begin to answer, in a thread of its own."""
+        self._thread = threading.Thread(target=self._serve, name="fake")
+        self._thread.start()
+        return self
+
+    def _serve(self) -> None:
+        # `serve_forever` would poll for its end; this waits for `close` to knock.
+        while not self.closing.is_set():
+            self._http.handle_request()
+
+    def close(self) -> None:
+        """Stop answering and give the port back; harmless when repeated."""
+        self.closing.set()
+        if self._thread is not None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            self._thread.join()
+            self._thread = None
+        self._http.hang_up()
+        self._http.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def decide(self, request: Request) -> tuple[str | None, Response | None]:
+        """Return the fault that strikes, if any, and the answer; None means silence."""
+        if self._bucket is not None and not self._bucket.take():
+            return None, self._too_many(as_date=False)
+        # Before anything was answered there is no session in whose middle a token could expire.
+        kinds = TRANSPORT if self._answered else _STATELESS
+        fault = self.faults.first_of(kinds, request)
+        if fault is None or fault == "reset":
+            response = self.service.answer(request)
+            self._answered = self._answered or response.status < HTTPStatus.BAD_REQUEST
+            return fault, response
+        if fault == "hang":
+            return fault, None
+        if fault == "expired-token":
+            return fault, self.service.refuse(401)
+        if fault.startswith("429"):
+            return fault, self._too_many(as_date=fault.endswith("date"))
+        return fault, _gateway_page(int(fault))
+
+    def _too_many(self, *, as_date: bool) -> Response:
+        seconds = self.faults.retry_after.total_seconds()
+        response = self.service.refuse(429)
+        # Dates have whole seconds; rounding up keeps the promise that waiting is enough.
+        value = formatdate(int(time.time() + seconds) + 1, usegmt=True) if as_date else None
+        response.headers = {**response.headers, "Retry-After": value or f"{seconds:.0f}"}
+        self.traffic.pause(seconds)
+        return response
+
+
+class _Bucket:
+    """Allows `rate` requests a second, with bursts of one second's worth."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._tokens = rate
+        self._filled = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate)
+            self._filled = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+def _gateway_page(status: int) -> Response:
+    title = f"{status} {REASONS[status]}"
+    page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    return Response(status, page.encode(), "text/html")
+
+
+def serving_options(own_faults: dict[str, str]) -> argparse.ArgumentParser:
+    """Return the options that every fake's command has, for use as a parent parser."""
+    kinds = {**TRANSPORT, **own_faults}
+    parser = argparse.ArgumentParser(
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="faults:\n" + "\n".join(f"  {kind:22}{text}" for kind, text in kinds.items()),
+    )
+    parser.add_argument("--port", type=int, default=0, help="0 lets the system choose")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="KIND:RATE[:LIMIT]", help="repeatable"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of generated data and faults")
+    parser.add_argument("--latency-ms", type=float, default=0, help="added to each answer")
+    parser.add_argument("--retry-after", type=int, default=1, help="seconds that a 429 demands")
+    parser.add_argument("--hang-seconds", type=float, default=120, help="bound of a hang")
+    parser.add_argument("--max-per-second", type=float, help="more requests get a real 429")
+    parser.add_argument("--log", action="store_true", help="one line a request, on stderr")
+    return parser
+
+
+def open_server(service: Service, options: argparse.Namespace) -> FakeServer:
+    """Make the server that `serving_options` describe; exit with status 2 when it cannot be."""
+    try:
+        faults = Faults(
+            options.fault,
+            known={**TRANSPORT, **service.own_faults},
+            seed=options.seed,
+            retry_after=timedelta(seconds=options.retry_after),
+            hang=timedelta(seconds=options.hang_seconds),
+        )
+        return FakeServer(
+            service,
+            port=options.port,
+            faults=faults,
+            latency=timedelta(milliseconds=options.latency_ms),
+            requests_per_second=options.max_per_second,
+            log=options.log,
+        )
+    except FaultSpecError as error:
+        message = str(error)
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        reason = "is in use already; choose another with --port" if in_use else f"fails: {error}"
+        message = f"port {options.port} {reason}"
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
+
+
+def run_alone(server: FakeServer) -> None:
+    """Serve until SIGTERM or SIGINT, saying once where."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with server:
+        print(f"listening on {server.url}", flush=True)  # noqa: T201
+        stop.wait()

@@ -1,0 +1,128 @@
+"""What a source gives the standard suite: how it is served, what it holds, how that changes."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar, Protocol
+
+from pydantic import JsonValue
+
+from temporaletl.testing.fakes.faults import TRANSPORT
+
+
+class MissingMeansError(Exception):
+    """The rig does not give what a check needs; the message says what."""
+
+
+class Rig(ABC):
+    """How the suite gets a source to read. Made anew for each check, and served once.
+
+    `serve` alone must be given. A check whose means are not there is skipped, and named.
+    Some fifty records are enough: they should fill several pages.
+    """
+
+    #: The name the source registers under.
+    source: ClassVar[str]
+    #: Parameters of each run, as `etl run --param` gives them.
+    params: ClassVar[Mapping[str, JsonValue]] = {}
+    #: The variable that sets how many records are asked for at once, and two sizes to try.
+    page_size_setting: ClassVar[str | None] = None
+    page_sizes: ClassVar[tuple[int, int]] = (7, 20)
+    #: What must never be told: tokens and passwords as they stand in the environment.
+    secrets: ClassVar[Sequence[str]] = ()
+    #: Variables that make the source refuse us, with their values.
+    wrong_credentials: ClassVar[Mapping[str, str]] = {}
+    #: Faults that can strike while it is read.
+    faults: ClassVar[Collection[str]] = ()
+    #: Faults that change what is served; what was read before may be of before.
+    unsettling: ClassVar[Collection[str]] = ()
+    #: By table, the column whose time decides which window a row belongs to.
+    time_columns: ClassVar[Mapping[str, str]] = {"events": "event_time_utc"}
+    #: Whether a backfill brings nothing from outside of its window; of entities it may bring more.
+    exact_windows: ClassVar[bool] = True
+    #: A moment behind everything served.
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    @abstractmethod
+    def serve(self) -> Iterator[Mapping[str, str]]:
+        """Serve the data; a generator that yields once, the environment that leads to it."""
+
+    def truth(self) -> Mapping[str, int | Collection[str]]:
+        """By stream, the rows of a full load: their number, or their keys.
+
+        The key of an event is its id; of another row, its key columns joined by "/".
+        """
+        raise MissingMeansError("the rig does not tell what is served (truth)")
+
+    def change(self, at: datetime) -> None:
+        """Add a record and change one, as if it happened at that time. Nothing is deleted."""
+        raise MissingMeansError(f"the rig cannot change what is served (change, {at})")
+
+    def spoil(self) -> None:
+        """Make one record such that no rows can be made of it."""
+        raise MissingMeansError("the rig cannot spoil a record (spoil)")
+
+    def strike(self, fault: str) -> None:
+        """Let a fault happen from now on, `KIND:RATE` or `KIND:RATE:LIMIT`."""
+        raise MissingMeansError(f"the rig has no faults (strike {fault})")
+
+    def calm(self) -> int:
+        """Let no fault happen any more; return how many did."""
+        return 0
+
+
+class _Struck(Protocol):
+    injected: Counter[str]
+
+    def add(self, spec: str, /) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Server(Protocol):
+    """What the suite needs of a `FakeServer`."""
+
+    url: str
+
+    @property
+    def faults(self) -> _Struck: ...
+
+    def start(self) -> object: ...
+
+    def close(self) -> None: ...
+
+
+class FakeRig(Rig):
+    """A rig whose source is read from a `FakeServer`."""
+
+    faults: ClassVar[Collection[str]] = tuple(TRANSPORT)
+
+    server: Server
+
+    @abstractmethod
+    def make_server(self) -> Server:
+        """Make the server with its data, not yet started."""
+
+    @abstractmethod
+    def environment(self, url: str) -> Mapping[str, str]:
+        """The settings that lead the source to the server, its timeouts short."""
+
+    def close(self) -> None:
+        """Let go of what the source keeps open: sessions, threads."""
+
+    def serve(self) -> Iterator[Mapping[str, str]]:
+        self.server = self.make_server()
+        self.server.start()
+        try:
+            yield self.environment(self.server.url)
+        finally:
+            self.server.close()
+            self.close()
+
+    def strike(self, fault: str) -> None:
+        self.server.faults.add(fault)
+
+    def calm(self) -> int:
+        self.server.faults.clear()
+        return self.server.faults.injected.total()

@@ -1,0 +1,1 @@
+"""Sources as their authors would write them."""

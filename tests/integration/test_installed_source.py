@@ -1,0 +1,116 @@
+"""A source that another wheel brings: written, built, installed, found, planned and run."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.checkout import PROJECT, Folder
+
+#: A process that never saw the source's folder loads it in the services' own functions.
+_LOAD = """
+import asyncio, sys
+from temporaletl.strategies import import_sources
+import_sources("queuer.sources")
+import_sources("worker.sources")
+from temporaletl.messages import QueuerInput
+from temporaletl.testing.batch import read_content, run_batch
+from temporaletl.testing.postgres import empty_warehouse
+from temporaletl.testing.fakes import FakeServer
+sys.path.insert(0, sys.argv[1])
+from rig_demo import DemoRig
+import contextlib, os
+rig = DemoRig()
+with contextlib.contextmanager(rig.serve)() as environment:
+    os.environ.update(environment)
+    with empty_warehouse(os.environ["DATABASE_URL"]) as warehouse:
+        batch = asyncio.run(run_batch(warehouse, QueuerInput(source="demo"), nominal=rig.now))
+        found = read_content(warehouse, "demo")["events"]
+        assert batch.summary.state == "completed", batch.summary
+        assert set(found) == rig.truth()["items"]
+print(len(found), "events")
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Folder:
+    """The package that `etl new-source demo` writes outside of a checkout."""
+    outside = Folder(tmp_path_factory.mktemp("elsewhere"), [PROJECT], postgres_url)
+    written = outside.etl("new-source", "demo")
+    assert written.status == 0, written.err
+    assert "temporaletl_demo.py" in written.out
+    return Folder(outside.home / "temporaletl-demo", [PROJECT], postgres_url)
+
+
+@pytest.fixture(scope="module")
+def installed(project: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """An environment in which the package's wheel is installed, and its project is not."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    built = project.python("-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels))
+    assert built.status == 0, built.err
+    (wheel,) = wheels.glob("*.whl")
+    target = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if "dist-info" not in name} == {
+            "temporaletl_demo.py"
+        }
+        archive.extractall(target)
+    return Folder(tmp_path_factory.mktemp("home"), [target, PROJECT], project.postgres_url)
+
+
+@pytest.mark.timeout(240)
+def test_it_passes_the_standard_suite_in_its_own_project(
+    project: Folder, installed: Folder
+) -> None:
+    there = Folder(project.home, installed.path, project.postgres_url)
+    passed = there.python("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert passed.status == 0, passed.out[-5000:]
+    assert "skipped" not in passed.out
+
+
+def test_it_is_formatted_and_clean_in_its_own_project(project: Folder) -> None:
+    for command in (("format", "--check"), ("check",)):
+        done = project.python("-m", "ruff", *command, "--no-cache")
+        assert done.status == 0, done.out + done.err
+
+
+def test_its_suite_says_what_is_missing_where_it_is_not_installed(project: Folder) -> None:
+    failed = project.python(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("tests", "-k", "test_its_names_are_plain"),
+    )
+    assert failed.status == 1
+    assert "source 'demo' is not registered: is its package installed" in failed.out
+
+
+def test_both_services_find_plan_and_run_it(project: Folder, installed: Folder) -> None:
+    done = installed.python("-c", _LOAD, str(project.home / "tests"))
+    assert done.status == 0, done.err
+    assert done.out.split()[-2:] == ["90", "events"]
+
+
+def test_it_is_listed_with_the_place_where_it_is_defined(installed: Folder) -> None:
+    listed = installed.etl("sources", "--json")
+    assert listed.status == 0, listed.err
+    (demo,) = [each for each in json.loads(listed.out) if each["source"] == "demo"]
+    assert demo["place"].startswith("temporaletl_demo.DemoSettings")
+    (stream,) = demo["streams"]
+    assert (stream["stream"], stream["tables"], stream["fault"]) == ("items", ["events"], None)
+    assert stream["place"].startswith("temporaletl_demo.pages:")
+
+
+def test_a_name_that_an_installed_source_has_is_taken(installed: Folder) -> None:
+    again = installed.etl("new-source", "demo")
+    assert again.status == 2
+    assert again.err == "etl: there is a source 'demo' already; choose another name\n"
+
+
+def test_a_folder_that_holds_something_is_no_place_for_a_package(
+    installed: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    done = installed.etl("new-source", "other", "--folder", str(tmp_path))
+    assert done.status == 2
+    assert "is no checkout of TemporalETL, nor an empty folder" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,199 @@
+"""The Bulk API 2.0: large jobs of source `salesforce`, against the fake org."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from temporaletl import ConfigurationError, ETLInput, SourceProtocolError
+from temporaletl.external.salesforce import close_orgs
+from tests.fakes.faults import TRANSPORT
+from tests.fakes.salesforce import generate
+from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService
+from tests.fakes.server import FakeServer
+from tests.integration.salesforce_reading import (
+    Read,
+    Serve,
+    holds,
+    jobs_of,
+    pages_of,
+    read,
+    serving,
+)
+from worker.sources.salesforce import extract
+from worker.sources.salesforce.bulk import BulkJobFailedError
+
+served = serving
+
+BULK = {"SF_BULK_ABOVE_ROWS": "10", "SF_BULK_PAGE_ROWS": "25"}
+
+
+def service_of(server: FakeServer) -> SalesforceService:
+    assert isinstance(server.service, SalesforceService)
+    return server.service
+
+
+def cases(jobs: list[ETLInput]) -> ETLInput:
+    return next(job for job in jobs if job.params["object"] == "Case")
+
+
+async def test_the_bulk_path_gives_the_same_rows_as_rest(served: Serve) -> None:
+    org = generate(120, seed=1)
+    served(org)
+    by_rest = await read(jobs_of())
+    close_orgs()
+    server = served(org, **BULK)
+    in_bulk = await read(jobs_of())
+    assert in_bulk.events == by_rest.events
+    assert holds(in_bulk, org)
+    assert set(in_bulk.records.values()) == {1}
+    assert service_of(server).job_numbers == 8
+    # Beside counts and probes, nothing was read by REST.
+    assert server.traffic.count("queryAll") == 16
+
+
+async def test_only_jobs_of_many_rows_are_done_in_bulk(served: Serve) -> None:
+    org = generate(40, seed=2)
+    server = served(org, SF_BULK_ABOVE_ROWS=str(len(org.all("CaseHistory")) - 1))
+    assert holds(await read(jobs_of()), org)
+    assert service_of(server).job_numbers == 1
+    close_orgs()
+    assert holds(await read(jobs_of(bulk_above_rows=10_000)), org)
+    assert service_of(server).job_numbers == 1
+
+
+FAULTS = [
+    kind
+    for kind in {**TRANSPORT, **OWN_FAULTS}
+    if kind not in {"hang", "429-date", "bulk-failed", "bulk-aborted"}
+]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_no_fault_hides_anything_in_bulk(served: Serve, kind: str, seed: int) -> None:
+    org = generate(60, seed=3)
+    server = served(org, f"{kind}:0.2", seed=seed, **BULK)
+    found = await read(jobs_of())
+    assert holds(found, org)
+    assert not found.rejects
+    assert server.traffic.during_pause == 0
+
+
+async def test_reading_goes_on_within_the_job_that_is_there(served: Serve) -> None:
+    org = generate(100, seed=5)
+    server = served(org, **BULK)
+    job = cases(jobs_of())
+    whole = await read([job])
+    begun = service_of(server).job_numbers
+    before = Read()
+    async with pages_of(job) as pages:
+        async for page in pages:
+            before.add(job, page)
+            rest = Read()
+            async with pages_of(job, before.cursors[-1]) as others:
+                async for other in others:
+                    rest.add(job, other)
+            assert before.events | rest.events == whole.events
+            assert before.events.keys().isdisjoint(rest.events)
+    assert len(before.cursors) == 5  # the job's creation, and four pieces
+    assert service_of(server).job_numbers == begun + 1
+
+
+async def test_a_job_that_is_gone_is_begun_anew(served: Serve) -> None:
+    org = generate(100, seed=6)
+    server = served(org, **BULK)
+    job = cases(jobs_of())
+    found = Read()
+    async with pages_of(job) as pages:
+        async for page in pages:
+            found.add(job, page)
+            if len(found.cursors) == 3:
+                break
+    service_of(server).jobs.clear()
+    async with pages_of(job, found.cursors[-1]) as pages:
+        async for page in pages:
+            found.add(job, page)
+    assert len(found.records) == 100
+    assert service_of(server).job_numbers == 2
+
+
+async def test_results_that_are_always_gone_fail_the_job(served: Serve) -> None:
+    served(generate(30, seed=7), "bulk-gone:1", **BULK)
+    with pytest.raises(SourceProtocolError, match="gone before they were read"):
+        await read([cases(jobs_of())])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("bulk-failed", "Failed: QUERY_TIMEOUT"), ("bulk-aborted", "Aborted")]
+)
+async def test_a_job_that_fails_is_an_error_and_not_an_empty_success(
+    served: Serve, kind: str, words: str
+) -> None:
+    served(generate(30, seed=8), f"{kind}:1", **BULK)
+    with pytest.raises(BulkJobFailedError, match=rf"Case ended as {words}.*SF_BULK_ABOVE_ROWS"):
+        await read([cases(jobs_of())])
+
+
+async def test_a_slow_job_is_waited_for_without_holding_a_slot(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org = generate(30, seed=9)
+    server = served(org, **BULK)
+    service_of(server).bulk_looks = 12
+    monkeypatch.setattr(extract, "_PATIENCE_SECONDS", 0.01)
+    found = await read([cases(jobs_of())])
+    assert len(found.records) == 30
+    assert found.interruptions
+    assert {error.delay for error in found.interruptions} == {timedelta(seconds=20)}
+    # Each wait moved the cursor, so that the platform does not take it for standing still.
+    texts = [str(cursor) for cursor in found.cursors]
+    assert len(set(texts)) == len(texts)
+    assert service_of(server).job_numbers == 1
+
+
+async def test_a_job_that_takes_for_ever_is_aborted(served: Serve) -> None:
+    server = served(generate(30, seed=9), SF_BULK_TIMEOUT_MINUTES="0.0001", **BULK)
+    service = service_of(server)
+    service.bulk_looks = 10_000
+    with pytest.raises(ConfigurationError, match="SF_BULK_TIMEOUT_MINUTES"):
+        await read([cases(jobs_of())])
+    assert [job.state for job in service.jobs.values()] == ["Aborted"]
+
+
+async def test_fields_that_the_user_may_not_see_are_left_out_in_bulk(served: Serve) -> None:
+    org = generate(30, seed=10)
+    org.hidden = {("Case", "Description"), ("User", "TimeZoneSidKey")}
+    served(org, **BULK)
+    found = await read(jobs_of())
+    assert len(found.events) > 100
+    assert {event.timezone for event in found.events.values()} == {"UTC"}
+
+
+async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -> None:
+    org = generate(100, seed=11)
+    server = served(org, **BULK)
+    service = service_of(server)
+    job = cases(jobs_of())
+    found = Read()
+    async with pages_of(job) as pages:
+        async for page in pages:
+            found.add(job, page)
+            service.doors.sessions.clear()
+    assert len(found.records) == 100
+    assert service.doors.opened <= 6
+
+
+async def test_an_abandoned_bulk_extraction_ends_at_once(served: Serve) -> None:
+    server = served(generate(60, seed=12), SF_READ_TIMEOUT_SECONDS="20", **BULK)
+    job = cases(jobs_of())
+    async with asyncio.timeout(5), pages_of(job) as pages:
+        await anext(pages)
+        server.faults.add("hang:1")
+        reading: asyncio.Future[Any] = asyncio.ensure_future(anext(pages))
+        while not server.faults.injected["hang"]:
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert reading.cancelled()

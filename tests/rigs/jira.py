@@ -1,0 +1,72 @@
+"""Source `jira`, served by the fake site of either kind."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from temporaletl.external.jira import as_ms, close_sites
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.jira import JiraService, Limits, generate, truth
+from tests.fakes.jira.service import OWN_FAULTS
+from tests.fakes.server import FakeServer
+
+_SECRET = "a-token-nobody-shall-see"
+#: Small answers, so that few issues already need every kind of paging.
+_SMALL = Limits(
+    inline_comments=4, inline_worklogs=3, detail_page=20, bulk_page=60, bulk_page_most=60
+)
+
+
+class _JiraRig(FakeRig):
+    source = "jira"
+    page_size_setting = "JIRA_PAGE_SIZE"
+    secrets = (_SECRET,)
+    personality: ClassVar[str]
+    accepted: ClassVar[str]
+    credentials: ClassVar[Mapping[str, str]]
+
+    def make_server(self) -> FakeServer:
+        self.site = generate(50, seed=1, personality=self.personality, limits=_SMALL)
+        service = JiraService(self.site, accepted=[self.accepted])
+        faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
+        return FakeServer(service, faults=faults)
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        return {"JIRA_URL": url, "JIRA_READ_TIMEOUT_SECONDS": "0.5", **self.credentials}
+
+    def close(self) -> None:
+        close_sites()
+
+    def truth(self) -> Mapping[str, int]:
+        return {"issues": truth(self.site).events}
+
+    def change(self, at: datetime) -> None:
+        first = self.site.rows[0]
+        self.site.edit.add_issue(first.project, at=as_ms(at))
+        self.site.edit.transition(first.id, "Done", at=as_ms(at))
+
+    def spoil(self) -> None:
+        with self.site.lock:
+            row = self.site.rows[5]
+            self.site.pin(row).fields["created"] = None
+            self.site.changed(row)
+
+
+class JiraRig(_JiraRig):
+    personality = "cloud"
+    accepted = f"me@example.com:{_SECRET}"
+    credentials: ClassVar[Mapping[str, str]] = {
+        "JIRA_EMAIL": "me@example.com",
+        "JIRA_API_TOKEN": _SECRET,
+    }
+    wrong_credentials: ClassVar[Mapping[str, str]] = {"JIRA_API_TOKEN": "some-other-token"}
+    faults = (*TRANSPORT, "short-page", "empty-page", "expired-page-token", "repeated-page-token")
+
+
+class JiraServerRig(_JiraRig):
+    personality = "server"
+    accepted = _SECRET
+    credentials: ClassVar[Mapping[str, str]] = {"JIRA_PERSONAL_TOKEN": _SECRET}
+    wrong_credentials: ClassVar[Mapping[str, str]] = {"JIRA_PERSONAL_TOKEN": "some-other-token"}
+    faults = (*TRANSPORT, "short-page", "total-too-large")

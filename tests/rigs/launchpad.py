@@ -1,0 +1,57 @@
+"""Source `launchpad`, served by the fake archive."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from temporaletl.external.launchpad import close_sites
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.launchpad import generate, serve, truth
+from tests.fakes.launchpad.archive import text_of
+from tests.fakes.launchpad.service import OWN_FAULTS
+from tests.fakes.server import FakeServer
+
+_KEY, _SECRET = "a-token-key-nobody-shall-see", "a-token-secret-nobody-shall-see"
+
+
+class LaunchpadRig(FakeRig):
+    source = "launchpad"
+    page_size_setting = "LP_PAGE_SIZE"
+    secrets = (_KEY, _SECRET)
+    wrong_credentials: ClassVar[Mapping[str, str]] = {"LP_ACCESS_TOKEN_SECRET": "another-secret"}
+    faults = (*TRANSPORT, "500", "short-page", "empty-page", "total-too-large")
+
+    def make_server(self) -> FakeServer:
+        self.archive = generate(16, proposals=10, questions=10, people=8, seed=1)
+        faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
+        accepted = [f"a-consumer:{_KEY}:{_SECRET}"]
+        return serve(self.archive, faults=faults, accepted=accepted, batch_limit=5)
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        return {
+            "LP_SERVICE_ROOT": url,
+            "LP_MEMBERS": " ".join(self.archive.people),
+            "LP_CONSUMER_KEY": "a-consumer",
+            "LP_ACCESS_TOKEN_KEY": _KEY,
+            "LP_ACCESS_TOKEN_SECRET": _SECRET,
+            "LP_READ_TIMEOUT_SECONDS": "0.5",
+        }
+
+    def close(self) -> None:
+        close_sites()
+
+    def truth(self) -> Mapping[str, int]:
+        counts = truth(self.archive, list(self.archive.people))
+        return {stream: types.total() for stream, types in counts.items()}
+
+    def change(self, at: datetime) -> None:
+        moment = text_of(at.astimezone(UTC))
+        bug = next(iter(self.archive.bugs.values()))
+        person = bug.owner or next(iter(self.archive.people))
+        self.archive.edit.set_status(bug, person, "Triaged", at=moment)
+        self.archive.edit.report_bug(person, bug.tasks[0].target, at=moment)
+
+    def spoil(self) -> None:
+        bug = list(self.archive.bugs.values())[3]
+        bug.created = "some day"

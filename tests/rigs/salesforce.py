@@ -1,0 +1,52 @@
+"""Source `salesforce`, served by the fake org."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from temporaletl.external.salesforce import close_orgs
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.salesforce import Doors, generate, serve, truth
+from tests.fakes.salesforce.service import OWN_FAULTS
+from tests.fakes.server import FakeServer
+
+_SECRET = "a-consumer-secret-nobody-shall-see"
+
+
+class SalesforceRig(FakeRig):
+    source = "salesforce"
+    page_size_setting = "SF_PAGE_SIZE"
+    secrets = (_SECRET,)
+    wrong_credentials: ClassVar[Mapping[str, str]] = {"SF_CONSUMER_SECRET": "another-secret"}
+    faults = (*TRANSPORT, "short-page", "empty-page", "server-unavailable", "changing-rows")
+    unsettling = ("changing-rows",)
+
+    def make_server(self) -> FakeServer:
+        self.org = generate(20, seed=1)
+        faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
+        return serve(self.org, faults=faults, doors=Doors(apps={"app": _SECRET}))
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        return {
+            "SF_INSTANCE_URL": url,
+            "SF_CONSUMER_KEY": "app",
+            "SF_CONSUMER_SECRET": _SECRET,
+            "SF_READ_TIMEOUT_SECONDS": "0.5",
+        }
+
+    def close(self) -> None:
+        close_orgs()
+
+    def truth(self) -> Mapping[str, int]:
+        return {"employees": truth(self.org)["employees"]}
+
+    def change(self, at: datetime) -> None:
+        case = self.org.all("Case")[0]
+        self.org.change(case, at, case["CreatedById"], Status="Closed")
+        self.org.add("Task", at, by=case["CreatedById"], Subject="A new task")
+
+    def spoil(self) -> None:
+        case = self.org.all("Case")[3]
+        case["CreatedDate"] = "some day"
+        self.org.note_edits()

@@ -1,0 +1,72 @@
+"""Source `servicetitan`, served by the fake tenant."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from temporaletl.external.servicetitan_site import close_sites
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.server import FakeServer
+from tests.fakes.servicetitan import generate, serve, truth
+from tests.fakes.servicetitan.moments import ticks
+from tests.fakes.servicetitan.service import OWN_FAULTS
+
+_SECRET = "a-client-secret-nobody-shall-see"
+_APP_KEY = "an-app-key-nobody-shall-see"
+_TABLES = ("st_customers", "st_jobs", "st_invoices", "st_estimates")
+
+
+class ServiceTitanRig(FakeRig):
+    source = "servicetitan"
+    page_size_setting = "SERVICETITAN_PAGE_SIZE"
+    secrets = (_SECRET, _APP_KEY)
+    wrong_credentials: ClassVar[Mapping[str, str]] = {
+        "SERVICETITAN_CLIENT_SECRET": "some-other-secret"
+    }
+    faults = (*TRANSPORT, "short-page", "empty-page", "repeated-token", "more-at-end")
+    time_columns: ClassVar[Mapping[str, str]] = dict.fromkeys(_TABLES, "modified_on")
+    exact_windows = False
+
+    def make_server(self) -> FakeServer:
+        self.tenant = generate(25, seed=1)
+        # The feed keeps nothing back, and its present is that of the data.
+        self.tenant.withheld_seconds = 0
+        self.tenant.clock = lambda: ticks(self.now)
+        faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
+        return serve(
+            self.tenant,
+            faults=faults,
+            client=f"cid.fake:{_SECRET}",
+            app_key=_APP_KEY,
+            export_rows=7,
+        )
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        return {
+            "SERVICETITAN_URL": url,
+            "SERVICETITAN_AUTH_URL": url,
+            "SERVICETITAN_CLIENT_ID": "cid.fake",
+            "SERVICETITAN_CLIENT_SECRET": _SECRET,
+            "SERVICETITAN_APP_KEY": _APP_KEY,
+            "SERVICETITAN_TENANT_ID": str(self.tenant.number),
+            "SERVICETITAN_READ_TIMEOUT_SECONDS": "0.5",
+        }
+
+    def close(self) -> None:
+        close_sites()
+
+    def truth(self) -> Mapping[str, int]:
+        return truth(self.tenant).records
+
+    def change(self, at: datetime) -> None:
+        self.tenant.clock = lambda: ticks(at)
+        for stream, collection in self.tenant.collections.items():
+            row = next(iter(collection.rows.values()))
+            self.tenant.change(stream, row, at=ticks(at))
+            self.tenant.add(stream, at=ticks(at))
+
+    def spoil(self) -> None:
+        customers = self.tenant.collections["customers"]
+        row = list(customers.rows.values())[5]
+        self.tenant.change("customers", row, at=row.modified, createdOn="some day")

@@ -1,0 +1,48 @@
+"""The example source, served by the fake shop."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from temporaletl.external.rest import close_apis
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.server import FakeServer
+from tests.fakes.shop import OWN_FAULTS, ShopService, generate
+
+_TOKEN = "let-me-in-please"
+
+
+class ShopRig(FakeRig):
+    source = "shop"
+    page_size_setting = "SHOP_PAGE_SIZE"
+    secrets = (_TOKEN,)
+    wrong_credentials: ClassVar[Mapping[str, str]] = {"SHOP_TOKEN": "some-other-token"}
+    faults = (*TRANSPORT, "short-page", "empty-page", "changing-rows")
+
+    def make_server(self) -> FakeServer:
+        self.orders = generate(60)
+        self.shop = ShopService(self.orders, token=_TOKEN)
+        known = {**TRANSPORT, **OWN_FAULTS}
+        return FakeServer(self.shop, faults=Faults(known=known, retry_after=timedelta(0)))
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        return {
+            "SHOP_URL": f"{url}/v1",
+            "SHOP_TOKEN": _TOKEN,
+            "SHOP_READ_TIMEOUT_SECONDS": "0.5",
+        }
+
+    def close(self) -> None:
+        close_apis()
+
+    def truth(self) -> Mapping[str, set[str]]:
+        return {"orders": self.orders.events}
+
+    def change(self, at: datetime) -> None:
+        self.orders.place(at)
+        unpaid = next(order.id for order in self.orders.listed() if order.paid_at is None)
+        self.orders.pay(unpaid, at)
+
+    def spoil(self) -> None:
+        self.shop.spoiled.add(7)

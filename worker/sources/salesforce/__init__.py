@@ -1,0 +1,1 @@
+"""Source `salesforce`: what happened to an org's cases, opportunities, tasks and events."""

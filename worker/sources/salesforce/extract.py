@@ -1,0 +1,291 @@
+"""Pages of rows: by REST in the order of stamp and Id, or many at once by the Bulk API."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+from pydantic import JsonValue
+
+from temporaletl import (
+    ConfigurationError,
+    Page,
+    PageRequest,
+    RecordError,
+    Reject,
+    SourceProtocolError,
+    SourceUnavailableError,
+    extract_method,
+)
+from temporaletl.external.salesforce_org import SalesforceOrg, open_org
+from temporaletl.external.salesforce_query import (
+    Keyset,
+    QueryPage,
+    Selection,
+    count,
+    read_page,
+)
+from temporaletl.external.salesforce_refusals import GoneError, InvalidTypeError
+from temporaletl.external.salesforce_settings import SalesforceSettings
+from temporaletl.external.salesforce_streams import MAY_BE_ABSENT, STREAMS
+from worker.sources.salesforce.bulk import BulkQueries
+from worker.sources.salesforce.query import SalesforceQuery
+from worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
+
+log = structlog.get_logger("salesforce")
+
+#: Reads rows as records; `read_rows` where there is no other.
+Read = Callable[[Iterable[Any]], tuple[list[Any], list[Reject]]]
+
+_FIRST_POLL_SECONDS = 0.5
+_LONGEST_POLL_SECONDS = 5.0
+#: A bulk job that takes longer is left alone, without holding a worker's slot meanwhile.
+_PATIENCE_SECONDS = 20.0
+_NEXT_LOOK = timedelta(seconds=20)
+_MOST_BULK_JOBS = 4
+
+
+class Position(msgspec.Struct, omit_defaults=True):
+    """Where an extraction stands; as JSON it is a page's cursor.
+
+    By REST it is the place behind the last row. Of a bulk query it is the job with the locator
+    of the next piece, and how many rows came before that.
+    """
+
+    after: Keyset | None = None
+    job: str | None = None
+    began: str | None = None  # the bulk job
+    locator: str | None = None
+    rows: int = 0
+    looks: int = 0
+    jobs: int = 0  # begun so far: results may be gone before they are read
+    ended: bool = False
+
+
+async def rows_of(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the job's rows as records.
+
+    An object that the org does not have yields nothing, where an org may do without it.
+
+    Raises:
+        ConfigurationError: the job is of an object that no stream has.
+        ETLError: as `pages_of`.
+    """
+    query: SalesforceQuery = request.query
+    kind = KINDS.get(query.object)
+    if kind is None:
+        raise ConfigurationError(
+            f"{query.object} is no object of source 'salesforce': {', '.join(sorted(KINDS))}"
+        )
+    needed, others = fields_of(kind)
+    window = request.job.window
+    selection = Selection(
+        object=query.object,
+        fields=needed,
+        optional=others,
+        stamp=query.stamp,
+        start=window.start,
+        end=window.end if query.bounded else None,
+        deleted=query.deleted,
+    )
+    org = open_org(SalesforceSettings.load())
+
+    def read(rows: Iterable[Any]) -> tuple[list[Any], list[Reject]]:
+        return read_rows(rows, query.object)
+
+    try:
+        async with contextlib.aclosing(pages_of(org, selection, request, read)) as pages:
+            async for page in pages:
+                yield page
+    except InvalidTypeError as error:
+        if query.object not in MAY_BE_ABSENT:
+            raise
+        if query.object not in org.absent:
+            org.absent.add(query.object)
+            log.warning("salesforce_object_absent", object=query.object, reason=str(error))
+
+
+for _stream in STREAMS:
+    extract_method(f"salesforce-{_stream}")(rows_of)
+
+
+async def pages_of(
+    org: SalesforceOrg, selection: Selection, request: PageRequest, read: Read
+) -> AsyncGenerator[Page]:
+    """Yield a selection's rows from the request's cursor on; above so many rows in bulk.
+
+    Raises:
+        BulkJobFailedError: Salesforce gave up a bulk query.
+        ETLError: as `temporaletl.external.salesforce_query.read_page`.
+    """
+    try:
+        position = msgspec.convert(request.cursor or {}, Position)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"no cursor of source 'salesforce': {error}") from None
+    if position.ended:
+        return
+    stop = threading.Event()
+    extraction = _Extraction(org, selection, request.query, read, stop)
+    try:
+        if request.cursor is None:
+            rows = await org.start(count, org, selection, stop)
+            if rows == 0:
+                return
+            if rows > (request.query.bulk_above_rows or org.settings.bulk_above_rows):
+                position = await extraction.begin_bulk(position)
+                # Committed before the job is waited for: whoever goes on, goes on with it.
+                yield Page([], _cursor(position))
+        pages = extraction.bulk(position) if position.job else extraction.rest(position.after)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
+    finally:
+        stop.set()
+
+
+class _Extraction:
+    def __init__(
+        self,
+        org: SalesforceOrg,
+        selection: Selection,
+        query: SalesforceQuery,
+        read: Read,
+        stop: threading.Event,
+    ) -> None:
+        self._org = org
+        self._selection = selection
+        self._read = read
+        self._size = query.page_size or org.settings.page_size
+        self._stop = stop
+        self._queries = BulkQueries(org, stop)
+
+    async def rest(self, after: Keyset | None) -> AsyncGenerator[Page]:
+        """Yield pages; each is asked for while its predecessor is loaded."""
+        asked, ahead = datetime.now(UTC), self._ask(after)
+        try:
+            while True:
+                page, page_asked = await ahead, asked
+                if not page.last:
+                    asked, ahead = datetime.now(UTC), self._ask(page.after)
+                if page.rows:
+                    records, rejects = self._read(page.rows)
+                    yield Page(records, _cursor(Position(after=page.after)), rejects, page_asked)
+                if page.last:
+                    return
+        finally:
+            self._stop.set()
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    def _ask(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
+        return self._org.start(read_page, self._org, self._selection, after, self._size, self._stop)
+
+    async def begin_bulk(self, before: Position) -> Position:
+        if before.jobs == _MOST_BULK_JOBS:
+            raise SourceProtocolError(
+                f"salesforce: the results of {before.jobs} bulk queries for "
+                f"{self._selection.object} were gone before they were read"
+            )
+        job = await self._org.start(self._queries.create, self._selection)
+        began = datetime.now(UTC).isoformat()
+        log.info("salesforce_bulk_query_begun", job=job, object=self._selection.object)
+        return Position(job=job, began=began, jobs=before.jobs + 1)
+
+    async def bulk(self, position: Position) -> AsyncGenerator[Page]:
+        while True:
+            try:
+                async for page in self._results(position):
+                    yield page
+            except GoneError:
+                # Its rows come in no order, so there is no place in the middle to go on from.
+                position = await self.begin_bulk(position)
+                yield Page([], _cursor(position))
+            else:
+                return
+
+    async def _results(self, position: Position) -> AsyncGenerator[Page]:
+        job, began = str(position.job), datetime.fromisoformat(str(position.began))
+        while not await self._settled(job, began):
+            position = msgspec.structs.replace(position, looks=position.looks + 1)
+            # A page is progress: without one, waiting would count as failing.
+            yield Page([], _cursor(position))
+            raise SourceUnavailableError(
+                f"salesforce: bulk query {job} for {self._selection.object} is not complete yet",
+                delay=_NEXT_LOOK,
+            )
+        seen = {position.locator}
+        while not position.ended:
+            piece = await self._org.start(
+                self._queries.piece,
+                job,
+                self._selection.object,
+                position.locator,
+                self._org.settings.bulk_page_rows,
+            )
+            if piece.locator is not None and piece.locator in seen:
+                raise SourceUnavailableError(f"salesforce: bulk query {job} repeats a locator")
+            seen.add(piece.locator)
+            rows = position.rows + len(piece.rows)
+            if piece.locator is None:
+                told = await self._org.start(self._queries.rows_in, job)
+                if rows < told:
+                    raise SourceUnavailableError(
+                        f"salesforce: bulk query {job} gave {rows} of its {told} rows"
+                    )
+            position = msgspec.structs.replace(
+                position, locator=piece.locator, rows=rows, ended=piece.locator is None
+            )
+            records, rejects = self._read(piece.rows)
+            yield Page(records, _cursor(position), rejects, began)
+
+    async def _settled(self, job: str, began: datetime) -> bool:
+        """Wait a while for the job's end; return whether it came."""
+        limit = timedelta(minutes=self._org.settings.bulk_timeout_minutes)
+        loop = asyncio.get_running_loop()
+        patience, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_POLL_SECONDS
+        while not await self._org.start(self._queries.is_complete, job):
+            if datetime.now(UTC) - began > limit:
+                await self._org.start(self._queries.abort, job)
+                raise ConfigurationError(
+                    f"salesforce: bulk query {job} for {self._selection.object} was aborted after "
+                    f"SF_BULK_TIMEOUT_MINUTES={limit.total_seconds() / 60:g}: raise it, or load "
+                    "shorter windows"
+                )
+            if loop.time() + pause > patience:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_POLL_SECONDS, pause * 2)
+        return True
+
+
+def _cursor(position: Position) -> JsonValue:
+    cursor: JsonValue = msgspec.to_builtins(position)
+    return cursor
+
+
+def read_rows(rows: Iterable[Any], object_name: str) -> tuple[list[SalesforceRecord], list[Reject]]:
+    """Return the rows as records, and rejects of those that cannot be read."""
+    records: list[SalesforceRecord] = []
+    rejects: list[Reject] = []
+    for row in rows:
+        try:
+            records.append(SalesforceRecord.read(row, object_name))
+        except RecordError as error:
+            rejects.append(reject_of(row, str(error)))
+    return records, rejects
+
+
+def reject_of(row: Any, reason: str) -> Reject:
+    """Keep a row that cannot be read, under the best name it has."""
+    try:
+        payload = row if isinstance(row, dict) else msgspec.json.decode(row)
+    except msgspec.DecodeError:
+        return Reject(stage="extract", reason=reason, payload=bytes(row))
+    found = payload if isinstance(payload, dict) else {}
+    names: Sequence[Any] = [found.get(name) for name in ("CaseNumber", "Id")]
+    key = next((name for name in names if isinstance(name, str)), None)
+    return Reject(stage="extract", reason=reason, key=key, payload=payload)

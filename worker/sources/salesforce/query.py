@@ -1,0 +1,25 @@
+"""What a job of source `salesforce` asks for."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from temporaletl import Query, query_type
+from temporaletl.external.salesforce_settings import check_name
+
+
+@query_type("salesforce")
+class SalesforceQuery(Query):
+    """Rows of one object whose stamp lies in the job's window.
+
+    `bounded` is false where the window's end is no limit, `deleted` true where only deleted rows
+    are wanted. A schedule may set `page_size` (None: SF_PAGE_SIZE) and `bulk_above_rows` (None:
+    SF_BULK_ABOVE_ROWS).
+    """
+
+    object: Annotated[str, AfterValidator(check_name)]
+    stamp: Literal["SystemModstamp", "CreatedDate"] = "SystemModstamp"
+    deleted: bool = False
+    bounded: bool = True
+    page_size: int | None = Field(None, ge=1, le=2_000)
+    bulk_above_rows: PositiveInt | None = None
