@@ -107,3 +107,9 @@ prepare_temporal() {
     "$python" -m control.temporal_command >/dev/null || return 1
     export PATH=$PATH:$cache/bin
 }
+
+# The Trino server that tests start. Fails where it cannot be had; a server that runs already
+# (TRINO_TEST_URL) is enough.
+prepare_trino() {
+    [[ -n ${TRINO_TEST_URL:-} ]] || "$root/scripts/trino-server" >/dev/null
+}

@@ -2,5 +2,6 @@
 
 from tests.integration.postgres_server import postgres_url, warehouse
 from tests.integration.temporal_server import temporal_server
+from tests.integration.trino_server import trino_server
 
-__all__ = ["postgres_url", "temporal_server", "warehouse"]
+__all__ = ["postgres_url", "temporal_server", "trino_server", "warehouse"]

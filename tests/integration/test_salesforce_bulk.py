@@ -1,7 +1,6 @@
 """The Bulk API 2.0: large jobs of source `salesforce`, against the fake org."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -136,19 +135,19 @@ async def test_a_job_that_fails_is_an_error_and_not_an_empty_success(
         await read([cases(jobs_of())])
 
 
-async def test_a_slow_job_is_waited_for_without_holding_a_slot(
+async def test_a_slow_job_is_waited_for_in_bounded_looks(
     served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     org = generate(30, seed=9)
     server = served(org, **BULK)
     service_of(server).bulk_looks = 12
-    monkeypatch.setattr(extract, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(extract, "_LOOK_SECONDS", 0.01)
     found = await read([cases(jobs_of())])
     assert len(found.records) == 30
-    assert found.interruptions
-    assert {error.delay for error in found.interruptions} == {timedelta(seconds=20)}
-    # Each wait moved the cursor, so that the platform does not take it for standing still.
+    # Whoever waits does not keep the other jobs from asking, and is not taken to stand still.
+    assert not found.interruptions
     texts = [str(cursor) for cursor in found.cursors]
+    assert len(texts) > 3
     assert len(set(texts)) == len(texts)
     assert service_of(server).job_numbers == 1
 
@@ -192,7 +191,7 @@ async def test_an_abandoned_bulk_extraction_ends_at_once(served: Serve) -> None:
         await anext(pages)
         server.faults.add("hang:1")
         reading: asyncio.Future[Any] = asyncio.ensure_future(anext(pages))
-        while not server.faults.injected["hang"]:
+        while not server.faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

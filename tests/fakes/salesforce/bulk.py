@@ -145,7 +145,7 @@ def _complete(service: "SalesforceService", request: Request, job: Job) -> None:
         rows = service.org.select(job.query, everything=job.operation == "queryAll")
         if not job.query.order:
             # Chunks are read side by side: nothing may be thought of the order.
-            rows.sort(key=lambda row: xxhash.xxh3_64_intdigest(row["Id"]))
+            rows.sort(key=lambda row: xxhash.xxh3_64_intdigest(str(row["Id"]).encode()))
         name = job.query.object
         job.lines = [
             [_text(service.org.value(name, row, path)) for path in job.query.columns or ()]

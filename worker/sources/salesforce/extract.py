@@ -43,9 +43,8 @@ Read = Callable[[Iterable[Any]], tuple[list[Any], list[Reject]]]
 
 _FIRST_POLL_SECONDS = 0.5
 _LONGEST_POLL_SECONDS = 5.0
-#: A bulk job that takes longer is left alone, without holding a worker's slot meanwhile.
-_PATIENCE_SECONDS = 20.0
-_NEXT_LOOK = timedelta(seconds=20)
+#: A bulk job is looked at for so long at a time; a page between lets the segment end.
+_LOOK_SECONDS = 15.0
 _MOST_BULK_JOBS = 4
 
 
@@ -210,13 +209,10 @@ class _Extraction:
     async def _results(self, position: Position) -> AsyncGenerator[Page]:
         job, began = str(position.job), datetime.fromisoformat(str(position.began))
         while not await self._settled(job, began):
+            # A wait that is raised would close the source for every other job; a page without
+            # records is progress, behind which a segment may end, pause or be cancelled.
             position = msgspec.structs.replace(position, looks=position.looks + 1)
-            # A page is progress: without one, waiting would count as failing.
             yield Page([], _cursor(position))
-            raise SourceUnavailableError(
-                f"salesforce: bulk query {job} for {self._selection.object} is not complete yet",
-                delay=_NEXT_LOOK,
-            )
         seen = {position.locator}
         while not position.ended:
             piece = await self._org.start(
@@ -246,7 +242,7 @@ class _Extraction:
         """Wait a while for the job's end; return whether it came."""
         limit = timedelta(minutes=self._org.settings.bulk_timeout_minutes)
         loop = asyncio.get_running_loop()
-        patience, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_POLL_SECONDS
+        patience, pause = loop.time() + _LOOK_SECONDS, _FIRST_POLL_SECONDS
         while not await self._org.start(self._queries.is_complete, job):
             if datetime.now(UTC) - began > limit:
                 await self._org.start(self._queries.abort, job)

@@ -1,0 +1,1 @@
+"""The streams of source `trino` as jobs."""

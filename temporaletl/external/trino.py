@@ -1,0 +1,350 @@
+"""Trino: one server per process, and queries whose rows are streamed.
+
+The `trino` library speaks the protocol and binds parameters; it keeps Trino's own JSON for values
+(`temporaletl.external.trino_values` reads them, so that one odd value costs its row, not the
+query). Its requests go through `HttpClient`: retries, delays and refusals are the platform's.
+
+A server since Trino 418 is needed, where parameters travel with their query.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import re
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import trino.client
+import trino.constants
+import trino.dbapi
+from requests.adapters import HTTPAdapter
+from trino import exceptions as refusals
+
+from temporaletl.budget import spending
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ETLError,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
+from temporaletl.external.http import HttpClient
+from temporaletl.external.trino_access import Bearer, TrinoSettings
+from temporaletl.external.trino_values import Column
+
+__all__ = ["Parameter", "Statement", "TrinoServer", "TrinoSettings", "close_servers", "open_trino"]
+
+#: What a query may be given: bound by Trino, never a part of its text.
+Parameter = str | int | float | bool | datetime | None
+
+_GONE = frozenset({404, 410})
+#: Errors that Trino blames on the user, though the next attempt may be spared them.
+_PASSING = frozenset({"ABANDONED_QUERY", "USER_CANCELED", "TRANSACTION_CONFLICT"})
+_QUERY_PATH = re.compile(r"/v1/statement/[^\s:]+")
+_LOCATION = re.compile(r"^line (\d+):(\d+): ")
+_MESSAGE_CHARACTERS = 500
+
+
+class _Session(requests.Session):
+    """Trusts the authority it is told to: the environment's would win over it otherwise."""
+
+    def __init__(self, authority: str | None) -> None:
+        super().__init__()
+        self._authority = authority
+
+    def merge_environment_settings(self, *args: Any, **kwargs: Any) -> Any:
+        merged = super().merge_environment_settings(*args, **kwargs)
+        if self._authority is not None:
+            merged["verify"] = self._authority
+        return merged
+
+
+class _Relay(requests.Session):
+    """What the library takes for its session: passes one query's requests on to our client."""
+
+    def __init__(self, http: HttpClient, stop: threading.Event, *, secured: str | None) -> None:
+        """`secured` is the address that our credentials are for, None without credentials."""
+        super().__init__()
+        self._http = http
+        self._stop = stop
+        self._secured = secured
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, *, data: Any = None, headers: Any = None, **_: Any
+    ) -> requests.Response:
+        if self._stop.is_set() and method != "DELETE":
+            raise SourceUnavailableError("trino: the query was abandoned")
+        if self._secured is not None and not url.startswith(f"{self._secured}/"):
+            # The links in answers are whatever a proxy makes Trino believe.
+            parts = urlsplit(url)
+            raise ConfigurationError(
+                f"trino: its answers lead to {parts.scheme}://{parts.netloc} instead of "
+                f"{self._secured}, where our credentials are not sent: a proxy in front of Trino "
+                "must pass on the Host and X-Forwarded-* that it is asked with"
+            )
+        told = {**self.headers, **(headers or {})}
+        # Results as they are produced: spooled ones would come from places with rules of their own.
+        told.pop(trino.constants.HEADER_ENCODING, None)
+        try:
+            answer = self._http.request(
+                method,
+                url,
+                data=data,
+                headers={name: value for name, value in told.items() if value is not None},
+                accept=_GONE,
+                stop=self._stop,
+            )
+        except ETLError as error:
+            # Whoever knows a query's address may read its results; and Trino's authority has a
+            # setting of its own.
+            text = _QUERY_PATH.sub("/v1/statement", str(error))
+            error.args = (text.replace("REQUESTS_CA_BUNDLE", "TRINO_CA_FILE"),)
+            raise
+        if answer.status_code not in _GONE:
+            return answer
+        if method == "POST":
+            raise ConfigurationError(
+                f"trino: there is no Trino at {url} ({answer.status_code}); check TRINO_HOST, "
+                "TRINO_PORT and TRINO_HTTP_SCHEME"
+            )
+        raise SourceUnavailableError("trino: the server no longer knows the query")
+
+
+class Statement:
+    """One query. Its rows are fetched one batch after the other, by one thread at a time.
+
+    `name` says in errors whose query it is; its text begins behind `lines_before` lines of ours.
+    """
+
+    def __init__(
+        self,
+        server: "TrinoServer",
+        sql: str,
+        parameters: Sequence[Parameter] = (),
+        *,
+        name: str,
+        lines_before: int = 0,
+    ) -> None:
+        self.name = name
+        self._sql = sql
+        self._parameters = list(parameters)
+        self._lines_before = lines_before
+        self._credentials = server.settings.credentials
+        self._stop = threading.Event()
+        self._guard = threading.Lock()
+        self._cursor = server.connect(self._stop).cursor()
+        self._columns: tuple[Column, ...] | None = None
+
+    def columns(self) -> tuple[Column, ...]:
+        """Return what the rows consist of; runs the query at the first call. Blocks.
+
+        Raises: as `fetch`.
+        """
+        with self._guard, self._classed():
+            return self._start()
+
+    def fetch(self, count: int) -> list[list[Any]]:
+        """Return the next rows, none at the end, with values as Trino's JSON has them. Blocks.
+
+        Raises:
+            ConfigurationError: Trino does not understand the query, or the data break it.
+            CredentialsError: Trino refuses us, or what the query wants to read.
+            SourceUnavailableError: Trino went away, or has no resources for the query.
+        """
+        with self._guard, self._classed():
+            self._start()
+            rows: list[list[Any]] = self._cursor.fetchmany(count)
+            return rows
+
+    def close(self) -> None:
+        """Have Trino drop a query that did not come to its end. Blocks, for a fetch under way."""
+        self._stop.set()
+        with self._guard, contextlib.suppress(Exception):
+            self._cursor.close()
+
+    def _start(self) -> tuple[Column, ...]:
+        if self._columns is None:
+            self._cursor.execute(self._sql, self._parameters)
+            query = self._cursor._query  # noqa: SLF001 - in public, types are texts only
+            self._columns = tuple(
+                Column(each["name"], each["type"], each["typeSignature"])
+                for each in query.columns or ()
+            )
+        return self._columns
+
+    @contextmanager
+    def _classed(self) -> Iterator[None]:
+        """Raise what goes wrong in the platform's errors."""
+        try:
+            yield
+        except ETLError:
+            raise
+        except refusals.TrinoQueryError as error:
+            raise self._failure(error) from None
+        except refusals.NotSupportedError as error:
+            raise ConfigurationError(f"trino: {self.name}: {error}") from None
+        except (refusals.Error, refusals.HttpError) as error:
+            raise SourceUnavailableError(
+                f"trino: {self.name}: the query broke off ({type(error).__name__})"
+            ) from None
+        except (ValueError, LookupError, TypeError) as error:
+            raise SourceProtocolError(
+                f"trino: {self.name}: the answer is not what Trino's protocol says "
+                f"({type(error).__name__})"
+            ) from None
+
+    def _failure(self, error: refusals.TrinoQueryError) -> ETLError:
+        words = " ".join(_LOCATION.sub(self._located, error.message).split())
+        if len(words) > _MESSAGE_CHARACTERS:
+            words = f"{words[:_MESSAGE_CHARACTERS]}…"
+        told = f"trino: {self.name}: {words} ({error.error_name}, query {error.query_id})"
+        if error.error_name == "PERMISSION_DENIED":
+            return CredentialsError(f"{told}; check {self._credentials}")
+        if error.error_type == "USER_ERROR" and error.error_name not in _PASSING:
+            return ConfigurationError(told)
+        return SourceUnavailableError(told)
+
+    def _located(self, found: re.Match[str]) -> str:
+        line = int(found[1]) - self._lines_before
+        return f"line {line} of its SQL: " if line > 0 else ""
+
+
+class TrinoServer:
+    """One Trino as one process sees it: its connections, its threads, its token.
+
+    Safe to use from many threads. `concurrency` bounds the requests of all queries together.
+    """
+
+    def __init__(self, settings: TrinoSettings) -> None:
+        self.settings = settings
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="trino")
+        self._session = _Session(str(settings.ca_file) if settings.ca_file else None)
+        for scheme in ("http://", "https://"):
+            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
+            self._session.mount(scheme, adapter)
+        if settings.client_cert is not None:
+            key = settings.client_key
+            certificate = str(settings.client_cert)
+            self._session.cert = (certificate, str(key)) if key else certificate
+        bearer = None
+        self._user = settings.user or "temporaletl"
+        if settings.password is not None and settings.user:
+            self._session.auth = (settings.user, settings.password.get_secret_value())
+        elif settings.uses_google:
+            bearer = self._session.auth = Bearer(settings)
+            self._user = settings.user or bearer.account["client_email"]
+        host, port = settings.address
+        secured = settings.scheme == "https" and (settings.client_cert or self._session.auth)
+        self._secured = f"https://{host}:{port}" if secured else None
+        self._http = HttpClient(
+            self._session,
+            source="trino",
+            credentials=settings.credentials,
+            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+            read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+            renew=bearer.renew if bearer else None,
+        )
+
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._session.close()
+
+    def connect(self, stop: threading.Event) -> trino.dbapi.Connection:
+        """Make the library's connection for one query; nothing is asked yet."""
+        settings = self.settings
+        host, port = settings.address
+        limit = settings.query_minutes
+        return trino.dbapi.Connection(
+            host=host,
+            port=port,
+            user=self._user,
+            source="temporaletl",
+            catalog=settings.catalog,
+            schema=settings.schema_name,
+            http_scheme=settings.scheme,
+            http_session=_Relay(self._http, stop, secured=self._secured),
+            # Times without a zone are UTC: this is where Trino takes their zone from.
+            timezone="UTC",
+            legacy_primitive_types=True,
+            legacy_prepared_statements=False,
+            max_attempts=1,
+            encoding=[],
+            session_properties=(
+                {} if limit is None else {"query_max_run_time": f"{limit * 60:.0f}s"}
+            ),
+        )
+
+    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a blocking function in one of the server's threads."""
+        # With the caller's context, so that log lines keep the workflow's ids; but the budget
+        # that a source has is not for what is asked of Trino.
+        call = partial(contextvars.copy_context().run, _unbudgeted, function, *args)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def columns(self, statement: Statement) -> tuple[Column, ...]:
+        """Return what a query's rows consist of; raises as `Statement.fetch`."""
+        return await self.start(statement.columns)
+
+    async def batches(self, statement: Statement, count: int) -> AsyncGenerator[list[list[Any]]]:
+        """Yield a query's rows, `count` at a time; abandoned, the query is cancelled.
+
+        Raises: as `Statement.fetch`.
+        """
+        try:
+            while rows := await self.start(statement.fetch, count):
+                yield rows
+        finally:
+            self.abandon(statement)
+
+    def abandon(self, statement: Statement) -> None:
+        """Have a query dropped, without waiting for it."""
+        # Without threads the process ends, and Trino drops the query by itself.
+        with contextlib.suppress(RuntimeError):
+            self._threads.submit(statement.close)
+
+    def ask(self, sql: str, parameters: Sequence[Parameter] = (), *, name: str) -> list[list[Any]]:
+        """Return all rows of a small result. Blocks; raises as `Statement.fetch`."""
+        statement = Statement(self, sql, parameters, name=name)
+        rows: list[list[Any]] = []
+        try:
+            while found := statement.fetch(self.settings.page_rows):
+                rows += found
+        finally:
+            statement.close()
+        return rows
+
+
+def _unbudgeted[T](function: Callable[..., T], *args: Any) -> T:
+    with spending(None):
+        return function(*args)
+
+
+_servers: dict[TrinoSettings, TrinoServer] = {}
+_servers_guard = threading.Lock()
+
+
+def open_trino(settings: TrinoSettings) -> TrinoServer:
+    """Return the process's one server for these settings; asks nothing of Trino yet.
+
+    Raises:
+        ConfigurationError: the credentials cannot be used.
+    """
+    with _servers_guard:
+        if settings not in _servers:
+            _servers[settings] = TrinoServer(settings)
+        return _servers[settings]
+
+
+def close_servers() -> None:
+    """Close every open server."""
+    with _servers_guard:
+        while _servers:
+            _servers.popitem()[1].close()

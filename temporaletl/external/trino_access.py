@@ -1,0 +1,295 @@
+"""Who we are to Trino: settings, and a token that is renewed while a query runs."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import google.auth.exceptions
+import google.auth.jwt
+import google.auth.transport.requests
+import google.oauth2.service_account
+import requests
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from requests.auth import AuthBase
+
+from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
+from temporaletl.settings import Settings
+
+_SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
+_TOKENS_FROM = "https://oauth2.googleapis.com/token"
+_LONGEST_TOKEN_SECONDS = 3600  # Google's own limit
+#: A token is renewed when so much of its life is left, or a tenth of it if that is less.
+_EARLY = timedelta(minutes=1)
+
+
+def _host(text: str) -> str:
+    if "/" in text or (":" in text and not text.startswith("[")):
+        raise ValueError(
+            "must be the bare name of the host; TRINO_HTTP_SCHEME and TRINO_PORT hold the rest"
+        )
+    return text.strip()
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+File = Annotated[Path, AfterValidator(_file)]
+
+
+class TrinoSettings(Settings):
+    """Which Trino to ask, as whom, and how patiently."""
+
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        validation_alias="TRINO_HOST", description="the name of Trino's coordinator"
+    )
+    port: PositiveInt | None = Field(
+        None, validation_alias="TRINO_PORT", description="default 443 for https, 8080 for http"
+    )
+    http_scheme: Literal["http", "https"] | None = Field(
+        None,
+        validation_alias="TRINO_HTTP_SCHEME",
+        description="http or https; default https with credentials or port 443",
+    )
+    user: str | None = Field(None, validation_alias="TRINO_USER")
+    password: SecretStr | None = Field(None, validation_alias="TRINO_PASSWORD")
+    catalog: str | None = Field(None, validation_alias="TRINO_CATALOG")
+    schema_name: str | None = Field(None, validation_alias="TRINO_SCHEMA")
+    client_cert: File | None = Field(
+        None, validation_alias="TRINO_CLIENT_CERT", description="a client certificate, as PEM file"
+    )
+    client_key: File | None = Field(
+        None, validation_alias="TRINO_CLIENT_KEY", description="its key, as PEM file"
+    )
+    ca_file: File | None = Field(
+        None, validation_alias="TRINO_CA_FILE", description="the authority of Trino's certificate"
+    )
+    account_type: str = Field("service_account", validation_alias="GCP_ACCOUNT_TYPE")
+    project_id: str | None = Field(None, validation_alias="GCP_PROJECT_ID")
+    private_key_id: str | None = Field(None, validation_alias="GCP_PRIVATE_KEY_ID")
+    private_key: SecretStr | None = Field(None, validation_alias="GCP_PRIVATE_KEY")
+    client_email: str | None = Field(None, validation_alias="GCP_CLIENT_EMAIL")
+    client_id: str | None = Field(None, validation_alias="GCP_CLIENT_ID")
+    token_uri: str = Field(_TOKENS_FROM, validation_alias="GCP_TOKEN_URI")
+    key_file: Path | None = Field(
+        None,
+        validation_alias="GOOGLE_APPLICATION_CREDENTIALS",
+        description="the key file of a Google service account",
+    )
+    token_kind: Literal["jwt", "id", "access"] = Field(
+        "jwt",
+        validation_alias="TRINO_GOOGLE_TOKEN",
+        description="jwt: signed by ourselves; id, access: fetched from Google",
+    )
+    audience: str | None = Field(
+        None,
+        validation_alias="TRINO_JWT_AUDIENCE",
+        description="whom a token is for; default https://TRINO_HOST",
+    )
+    token_seconds: PositiveInt = Field(
+        _LONGEST_TOKEN_SECONDS,
+        le=_LONGEST_TOKEN_SECONDS,
+        validation_alias="TRINO_JWT_SECONDS",
+        description="how long a token that we sign ourselves lives",
+    )
+    page_rows: PositiveInt = Field(
+        1000, validation_alias="TRINO_PAGE_ROWS", description="rows of one page"
+    )
+    concurrency: PositiveInt = Field(
+        8, validation_alias="TRINO_CONCURRENCY", description="requests at once from one process"
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="TRINO_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="TRINO_READ_TIMEOUT_SECONDS")
+    query_minutes: PositiveFloat | None = Field(
+        None, validation_alias="TRINO_QUERY_MINUTES", description="the longest a query may run"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.password is not None and self.private_key is not None:
+            raise ValueError(
+                "TRINO_PASSWORD and GCP_PRIVATE_KEY are both set: keep the one that Trino takes"
+            )
+        if self.password is not None and not self.user:
+            raise ValueError("TRINO_PASSWORD is set without TRINO_USER")
+        if (self.private_key is None) != (self.client_email is None):
+            missing = "GCP_PRIVATE_KEY" if self.private_key is None else "GCP_CLIENT_EMAIL"
+            raise ValueError(f"{missing} is not set: a service account is its e-mail and its key")
+        if self.private_key is not None and self.account_type != "service_account":
+            raise ValueError("GCP_ACCOUNT_TYPE is wrong: only service_account has a key to sign")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("TRINO_CLIENT_KEY is set without TRINO_CLIENT_CERT")
+        if self.http_scheme == "http" and self._has_own_credentials:
+            raise ValueError(
+                "TRINO_HTTP_SCHEME is http: credentials are only sent over https, and Trino takes "
+                "them over nothing else"
+            )
+        return self
+
+    @property
+    def _has_own_credentials(self) -> bool:
+        return bool(self.password or self.private_key or self.client_cert)
+
+    @property
+    def scheme(self) -> str:
+        if self.http_scheme is not None:
+            return self.http_scheme
+        return "https" if self.port in {443, 8443} or self._has_own_credentials else "http"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.port or (443 if self.scheme == "https" else 8080)
+
+    @property
+    def uses_google(self) -> bool:
+        """Whether a token of a Google service account is sent.
+
+        GOOGLE_APPLICATION_CREDENTIALS may stand in the environment for other reasons: it counts
+        over https only, and only where nothing says more plainly who we are.
+        """
+        if self.private_key is not None:
+            return True
+        other = self.password is not None or self.client_cert is not None
+        return self.key_file is not None and self.scheme == "https" and not other
+
+    @property
+    def credentials(self) -> str:
+        """The settings to correct when Trino refuses us."""
+        if self.password is not None:
+            return "TRINO_USER and TRINO_PASSWORD"
+        if self.uses_google:
+            key = (
+                "GCP_CLIENT_EMAIL and GCP_PRIVATE_KEY"
+                if self.private_key is not None
+                else "GOOGLE_APPLICATION_CREDENTIALS"
+            )
+            return f"{key}, TRINO_JWT_AUDIENCE and TRINO_USER"
+        if self.client_cert is not None:
+            return "TRINO_CLIENT_CERT and TRINO_USER"
+        return "TRINO_USER and TRINO_PASSWORD (no credentials are set)"
+
+    def service_account(self) -> Mapping[str, str]:
+        """The service account's key, as Google's key files have it.
+
+        Raises:
+            ConfigurationError: there is none, or the file does not hold one.
+        """
+        if self.private_key is not None:
+            return {
+                "type": self.account_type,
+                "project_id": self.project_id or "",
+                "private_key_id": self.private_key_id or "",
+                # Environments often hold the key on one line.
+                "private_key": self.private_key.get_secret_value().replace("\\n", "\n"),
+                "client_email": self.client_email or "",
+                "client_id": self.client_id or "",
+                "token_uri": self.token_uri,
+            }
+        try:
+            found = json.loads((self.key_file or Path()).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"GOOGLE_APPLICATION_CREDENTIALS: {self.key_file} cannot be read "
+                f"({type(error).__name__})"
+            ) from None
+        if not isinstance(found, dict) or found.get("type") != "service_account":
+            raise ConfigurationError(
+                f"GOOGLE_APPLICATION_CREDENTIALS: {self.key_file} is not the key of a service "
+                "account"
+            )
+        return found
+
+
+class Bearer(AuthBase):
+    """Puts a token on each request: renewed before it expires, and when it is refused.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, settings: TrinoSettings) -> None:
+        self._names = settings.credentials
+        self.account = settings.service_account()
+        self._credentials = _credentials(settings, self.account)
+        timeout = settings.connect_timeout_seconds + settings.read_timeout_seconds
+        self._ask: Callable[..., Any] = partial(
+            google.auth.transport.requests.Request(), timeout=timeout
+        )
+        self._guard = threading.Lock()
+        self._early = timedelta(0)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        with self._guard:
+            if not self._is_good():
+                self._refresh()
+            request.headers["Authorization"] = f"Bearer {_text(self._credentials.token)}"
+        return request
+
+    def renew(self) -> None:
+        """Get another token, whatever ours says of its life.
+
+        Raises:
+            CredentialsError: Google refuses.
+            SourceUnavailableError: Google does not answer.
+        """
+        with self._guard:
+            self._refresh()
+
+    def _is_good(self) -> bool:
+        return self._credentials.token is not None and self._remaining() > self._early
+
+    def _remaining(self) -> timedelta:
+        expiry: datetime | None = self._credentials.expiry
+        if expiry is None:
+            return timedelta.max
+        return expiry.replace(tzinfo=UTC) - datetime.now(UTC)
+
+    def _refresh(self) -> None:
+        try:
+            self._credentials.refresh(self._ask)
+        except google.auth.exceptions.GoogleAuthError as error:
+            passing = isinstance(error, google.auth.exceptions.TransportError) or error.retryable
+            kind = SourceUnavailableError if passing else CredentialsError
+            # Its own text may hold the answer's body.
+            raise kind(
+                f"trino: no token from Google ({type(error).__name__}); check {self._names}"
+            ) from None
+        # Expiry is told in whole seconds, cut off.
+        self._early = min(_EARLY, self._remaining() / 10) + timedelta(seconds=1)
+
+
+def _text(token: Any) -> str:
+    return token.decode() if isinstance(token, bytes) else str(token)
+
+
+def _credentials(settings: TrinoSettings, account: Mapping[str, str]) -> Any:
+    audience = settings.audience or f"https://{settings.host}"
+    service = google.oauth2.service_account
+    try:
+        match settings.token_kind:
+            case "jwt":
+                return google.auth.jwt.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+                    account, audience=audience, token_lifetime=settings.token_seconds
+                )
+            case "id":
+                return service.IDTokenCredentials.from_service_account_info(  # type: ignore[no-untyped-call]
+                    account, target_audience=audience
+                )
+            case "access":
+                return service.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+                    account, scopes=_SCOPES
+                )
+    except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
+        # Its text may hold a part of the key.
+        raise ConfigurationError(
+            f"trino: the service account's key cannot be used ({type(error).__name__}); check "
+            f"{settings.credentials}"
+        ) from None

@@ -1,0 +1,158 @@
+"""Reading a query's rows in an order that never loses one, from any position on.
+
+Whatever the query is, it becomes the inner part of one that orders by a time and then by keys, and
+begins at a position. Trino pushes the bounds on the time down into the query where it can.
+
+A position is where the last delivered row stands. Reading goes on with the rows *at* it: those
+that share even its keys come again, so that none is lost between them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from pydantic import JsonValue
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.external.trino import Parameter, Statement, TrinoServer
+
+#: What the query's own lines come after, for Trino's words on them.
+_LINES_BEFORE = 1
+_MOMENT = "timestamp(12) with time zone"
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a row stands: its time in UTC as Trino writes it (None sorts first), and its keys."""
+
+    time: str | None
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cursor: JsonValue) -> "Position | None":
+        """Read a page's cursor; None at the beginning.
+
+        Raises:
+            ConfigurationError: it is none of ours.
+        """
+        if cursor is None:
+            return None
+        try:
+            return msgspec.convert(cursor, cls)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"no cursor of rows from Trino: {error}") from None
+
+    @property
+    def cursor(self) -> JsonValue:
+        return {"time": self.time, "keys": list(self.keys)}
+
+
+def quoted(name: str) -> str:
+    """Return a column's or table's name for use in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def as_utc(expression: str) -> str:
+    """SQL for a time as text in UTC, to the last digit; null where it is no time at all."""
+    return f"CAST(TRY_CAST({expression} AS {_MOMENT}) AT TIME ZONE 'UTC' AS varchar)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A query's rows with start <= time < end, ordered by `time` and `keys`, which are columns.
+
+    Without a start, rows whose time is null come first. After the query's own columns come the
+    `extra` expressions, then the row's position.
+    """
+
+    sql: str
+    parameters: Sequence[Parameter]
+    time: str
+    keys: Sequence[str]
+    start: datetime | None = None
+    end: datetime | None = None
+    extra: Sequence[str] = ()
+
+    def statement(self, server: TrinoServer, after: Position | None, *, name: str) -> Statement:
+        """Make the query, from a position on."""
+        time = quoted(self.time)
+        keys = [f"COALESCE(CAST({quoted(key)} AS varchar), '')" for key in self.keys]
+        conditions: list[str] = []
+        values: list[Parameter] = []
+        if self.start is not None:
+            conditions.append(f"{time} >= ?")
+            values.append(self.start)
+        if self.end is not None:
+            conditions.append(
+                f"({time} < ? OR {time} IS NULL)" if self.start is None else f"{time} < ?"
+            )
+            values.append(self.end)
+        if after is not None:
+            self._go_on(after, time, keys, conditions, values)
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        selected = ", ".join(["q.*", *self.extra, as_utc(time), *keys])
+        order = ", ".join([f"{time} NULLS FIRST", *keys])
+        text = f"SELECT {selected} {_inner(self.sql)} {where}ORDER BY {order}"
+        return Statement(
+            server, text, [*self.parameters, *values], name=name, lines_before=_LINES_BEFORE
+        )
+
+    def _go_on(
+        self,
+        after: Position,
+        time: str,
+        keys: Sequence[str],
+        conditions: list[str],
+        values: list[Parameter],
+    ) -> None:
+        if len(after.keys) != len(keys):
+            raise ConfigurationError(
+                "the job was begun with other keys than are configured now: run it anew"
+            )
+        beyond, beyond_values = _at_or_beyond(keys, after.keys)
+        if after.time is None:
+            conditions.append(f"({time} IS NOT NULL OR {beyond})")
+            values += beyond_values
+            return
+        moment = f"CAST(? AS {_MOMENT})"
+        conditions.append(f"{time} >= {moment} AND ({time} > {moment} OR {beyond})")
+        values += [after.time, after.time, *beyond_values]
+
+    def position(self, row: Sequence[object]) -> Position:
+        """Return where a row of the statement stands."""
+        time, *keys = row[-1 - len(self.keys) :]
+        return Position(None if time is None else str(time), tuple(map(str, keys)))
+
+    @property
+    def trailing(self) -> int:
+        """How many columns of the statement are not the query's own."""
+        return len(self.extra) + 1 + len(self.keys)
+
+
+def _inner(sql: str) -> str:
+    # On lines of its own, as it may end with a comment.
+    return f"FROM (\n{sql}\n) AS q"
+
+
+def _at_or_beyond(keys: Sequence[str], values: Sequence[str]) -> tuple[str, list[Parameter]]:
+    """A condition for keys at or behind those given, in their order."""
+    if len(keys) == 1:
+        return f"{keys[0]} >= ?", [values[0]]
+    rest, rest_values = _at_or_beyond(keys[1:], values[1:])
+    return (
+        f"({keys[0]} > ? OR ({keys[0]} = ? AND {rest}))",
+        [values[0], values[0], *rest_values],
+    )
+
+
+def outer_times(
+    server: TrinoServer, sql: str, parameters: Sequence[Parameter], time: str, *, name: str
+) -> tuple[str | None, str | None]:
+    """Return the earliest and the latest time of a query's rows, as text in UTC. Blocks.
+
+    Raises: as `Statement.fetch`.
+    """
+    column = quoted(time)
+    text = f"SELECT {as_utc(f'min({column})')}, {as_utc(f'max({column})')} {_inner(sql)}"
+    ((first, last),) = server.ask(text, parameters, name=name)
+    return first, last

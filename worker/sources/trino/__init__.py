@@ -1,0 +1,1 @@
+"""Source `trino`: the rows of any configured query, as events."""

@@ -1,0 +1,99 @@
+"""Pages of rows, streamed from one query."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
+from temporaletl.external.trino import TrinoSettings, open_trino
+from temporaletl.external.trino_order import Ordered, Position, as_utc, quoted
+from temporaletl.external.trino_streams import load_streams
+from temporaletl.external.trino_values import Column, Row, utc_moment
+from worker.sources.trino.mapping import ColumnMapping
+from worker.sources.trino.query import TrinoQuery
+
+
+class TrinoRecord:
+    """One row as JSON, its event's time in UTC; and how to make an event of it."""
+
+    __slots__ = ("mapping", "raw")
+
+    def __init__(self, raw: dict[str, Any], mapping: ColumnMapping) -> None:
+        self.raw = raw
+        self.mapping = mapping
+
+    @property
+    def key(self) -> str | None:
+        """What the row is known by; None where it lacks that."""
+        try:
+            return self.mapping.id_of(self.raw)
+        except RecordError:
+            return None
+
+
+@extract_method("trino-*")
+async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the rows of the job's window in the order of their time, each a `TrinoRecord`.
+
+    Raises:
+        ConfigurationError: the stream is gone from its file, its query is wrong, or lacks columns.
+        ETLError: as `temporaletl.external.trino.Statement.fetch`.
+    """
+    job, query = request.job, request.query
+    assert isinstance(query, TrinoQuery)  # noqa: S101 - the platform made it of the job
+    streams = load_streams()
+    stream = streams.get(job.stream)
+    server = open_trino(TrinoSettings.load())
+    by = stream.ordered_by(job.mode)
+    sql, parameters = stream.bound(stream.window_of_sql(job.window, job.mode), query.parameters)
+    ordered = Ordered(
+        sql=sql,
+        parameters=parameters,
+        time=by,
+        keys=stream.event_id,
+        start=job.window.start,
+        end=job.window.end,
+        extra=(as_utc(quoted(stream.event_time)),),
+    )
+    where = streams.described(job.stream)
+    after = Position.of(request.cursor)
+    # The rows are as they were when the query began, however long it is read.
+    asked = datetime.now(UTC)
+    statement = ordered.statement(server, after, name=f"{where}, read by column {by}")
+    batches = server.batches(statement, query.page_rows or server.settings.page_rows)
+    async with contextlib.aclosing(batches):
+        try:
+            columns = (await server.columns(statement))[: -ordered.trailing]
+            mapping = ColumnMapping(job.stream, stream, [c.name for c in columns], where=where)
+            _check_time(columns, mapping, where)
+        except BaseException:
+            server.abandon(statement)
+            raise
+        reader = Row(columns)
+        async for rows in batches:
+            yield Page(
+                records=[_record(row, len(columns), reader, mapping) for row in rows],
+                cursor=ordered.position(rows[-1]).cursor,
+                extracted_at=asked,
+            )
+
+
+def _record(values: Sequence[Any], time: int, reader: Row, mapping: ColumnMapping) -> TrinoRecord:
+    raw = reader.read(values)
+    moment = values[time]
+    if moment is not None:
+        # What Trino makes of the time is exact, also in an hour that its zone repeats. A year
+        # that Python does not know stays as it came, and is refused later.
+        with contextlib.suppress(ValueError):
+            raw[mapping.time] = utc_moment(moment).isoformat()
+    return TrinoRecord(raw, mapping)
+
+
+def _check_time(columns: Sequence[Column], mapping: ColumnMapping, where: str) -> None:
+    column = next(column for column in columns if column.name == mapping.time)
+    if not column.is_time:
+        raise ConfigurationError(
+            f"trino: {where}: column {column.name} is the event's time, but is a {column.type}; "
+            "make it a timestamp in the query, as with from_iso8601_timestamp or from_unixtime"
+        )

@@ -1,0 +1,162 @@
+"""From a row's columns to an event."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from temporaletl import ConfigurationError, Event, RecordError, TransformContext
+from temporaletl.external.trino_streams import FromColumn, Stream
+
+Row = Mapping[str, Any]
+
+#: Numbers that JSON has no form for; Trino writes them so.
+_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+
+
+class ColumnMapping:
+    """How the rows of one stream, with columns of these names, become events.
+
+    Names in configurations and in Trino's answers are the same in whatever case.
+    """
+
+    def __init__(self, name: str, stream: Stream, columns: Sequence[str], *, where: str) -> None:
+        self.stream = name
+        self._columns = {column.lower(): column for column in columns}
+        missing = sorted(stream.named_columns - set(self._columns))
+        if missing:
+            raise ConfigurationError(
+                f"trino: {where}: the query has no column {', '.join(missing)}; it has "
+                f"{', '.join(columns)}"
+            )
+        if len(self._columns) < len(columns):
+            twice = sorted({c.lower() for c in columns if self._columns[c.lower()] != c})
+            twice = twice or sorted({c for c in columns if list(columns).count(c) > 1})
+            raise ConfigurationError(
+                f"trino: {where}: the query has two columns called {', '.join(twice)}; rename one"
+            )
+        self.time = self._columns[stream.event_time.lower()]
+        self._id = self._all(stream.event_id)
+        self._item, self._person = self._one(stream.item), self._one(stream.person)
+        self._type, self._relation = stream.event_type, stream.relation_type
+        self._zone = stream.timezone
+        self._relation_properties = self._all(stream.relation_properties)
+        self._metrics = self._all(stream.metrics)
+        self._properties = (
+            [each for lower, each in self._columns.items() if lower not in stream.named_columns]
+            if stream.properties is None
+            else self._all(stream.properties)
+        )
+
+    def _all(self, names: Sequence[str]) -> list[str]:
+        return [self._columns[name.lower()] for name in names]
+
+    def _one(self, name: str | None) -> str | None:
+        return None if name is None else self._columns[name.lower()]
+
+    def id_of(self, row: Row) -> str:
+        """Return the event's id within its stream; of several parts, none is mistaken for two.
+
+        Raises:
+            RecordError: a part is null, or no single value.
+        """
+        parts: list[str] = []
+        for name in self._id:
+            text = _text(row, name)
+            if text is None:
+                raise RecordError(f"column {name} is null, though events are known by it")
+            parts.append(text)
+        if len(parts) == 1:
+            return parts[0]
+        return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+    def event(self, row: Row, context: TransformContext) -> Event:
+        """Make a row's event.
+
+        Raises:
+            RecordError: a column lacks what an event must have, or has what it cannot be.
+        """
+        person = None if self._person is None else _text(row, self._person)
+        return Event(
+            event_id=f"{self.stream}:{self.id_of(row)}",
+            event_type=self._required(row, self._type),
+            event_time_utc=self._time(row),
+            parent_item_id=None if self._item is None else _text(row, self._item),
+            relation_type=self._told(row, self._relation),
+            employee_id=context.employee(person),
+            timezone=self._timezone(row),
+            event_properties={name: row[name] for name in self._properties},
+            relation_properties={name: row[name] for name in self._relation_properties},
+            metrics={
+                name: _number(name, row[name]) for name in self._metrics if row[name] is not None
+            },
+        )
+
+    def _told(self, row: Row, either: str | FromColumn | None) -> str | None:
+        if isinstance(either, FromColumn):
+            return _text(row, self._columns[either.column.lower()])
+        return either
+
+    def _required(self, row: Row, either: str | FromColumn) -> str:
+        told = self._told(row, either)
+        if not told and isinstance(either, FromColumn):
+            raise RecordError(f"column {either.column} is empty, though it is the event's type")
+        return str(told)
+
+    def _time(self, row: Row) -> datetime:
+        value = row[self.time]
+        if value is None:
+            raise RecordError(f"column {self.time} is null, though it is the event's time")
+        try:
+            moment = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise RecordError(f"column {self.time}: {value!r} is no time") from None
+        return moment if moment.tzinfo is UTC else _utc(moment)
+
+    def _timezone(self, row: Row) -> str:
+        zone = self._told(row, self._zone) or "UTC"
+        if zone not in _zones():
+            raise RecordError(f"column {self._zone_column}: {zone!r} is no time zone")
+        return zone
+
+    @property
+    def _zone_column(self) -> str:
+        return self._zone.column if isinstance(self._zone, FromColumn) else ""
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _text(row: Row, name: str) -> str | None:
+    value = row[name]
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise RecordError(f"column {name} is a list or an object, not a single value")
+
+
+def _number(name: str, value: Any) -> int | float | str:
+    if isinstance(value, (int, float)):  # booleans too
+        return value
+    if isinstance(value, str):
+        if value in _NOT_FINITE:
+            return value
+        try:
+            # A decimal of more digits than a double keeps.
+            number = float(value)
+        except ValueError:
+            pass
+        else:
+            if number - number == 0:
+                return number
+    raise RecordError(f"column {name}: {value!r} is no number")

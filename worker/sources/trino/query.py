@@ -1,0 +1,14 @@
+"""What a job of source `trino` asks for, beside its window."""
+
+from pydantic import Field, PositiveInt
+
+from temporaletl import Query, query_type
+from temporaletl.external.trino_streams import Value
+
+
+@query_type("trino")
+class TrinoQuery(Query):
+    """Values for the query's own parameters, instead of those that the stream sets."""
+
+    parameters: dict[str, Value] = Field(default_factory=dict)
+    page_rows: PositiveInt | None = None  # None: TRINO_PAGE_ROWS
