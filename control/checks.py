@@ -14,8 +14,9 @@ from control.servers import is_polled, open_temporal
 from control.sources import find_source, strategies_of
 from temporaletl.errors import CredentialsError, ETLError
 from temporaletl.messages import Message, QueuerInput
+from temporaletl.names import segment_queue
 from temporaletl.settings import WarehouseSettings
-from temporaletl.strategies import PageRequest, Planner
+from temporaletl.strategies import PageRequest, Planner, budgets
 from temporaletl.warehouse.connection import Warehouse
 
 _ANSWER_WITHIN = timedelta(seconds=30)
@@ -59,7 +60,7 @@ async def check_source(source: str, hear: Callable[[Check], None]) -> list[Check
             await attempt(f"stream {stream}", partial(_ask, source, planner, stream))
     await attempt("warehouse", lambda: asyncio.to_thread(_look_into_warehouse))
     if await attempt("Temporal", _reach_temporal):
-        for missing in await _missing_services():
+        for missing in await _missing_services(source):
             note = Check(name="services", verdict="note", detail=missing)
             results.append(note)
             hear(note)
@@ -94,6 +95,9 @@ async def _ask(source: str, planner: Planner, stream: str) -> str:
     pages = strategies.extract(PageRequest(job=job, query=query))
     async with contextlib.aclosing(pages):
         page = await anext(pages, None)
+    if page is not None and page.rejects and not page.records:
+        rejects = f"{len(page.rejects):,} records of the last day cannot be read"
+        return f"answers; {rejects}: {page.rejects[0].reason}"
     if page is None or not page.records:
         return "answers; nothing in the last day"
     return f"answers; {len(page.records):,} records on the first page of the last day"
@@ -131,11 +135,13 @@ async def _reach_temporal() -> str:
     return f"{client.service_client.config.target_host}, namespace {client.namespace}"
 
 
-async def _missing_services() -> list[str]:
+async def _missing_services(source: str) -> list[str]:
     client, settings = await open_temporal()
-    services = {"queuer": settings.queuer_queue, "worker": settings.worker_queue}
+    services = [("queuer", settings.queuer_queue), ("worker", settings.worker_queue)]
+    if source in budgets:
+        services.append(("worker", segment_queue(settings.worker_queue, source)))
     return [
         f"no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
-        for name, queue in services.items()
+        for name, queue in services
         if not await is_polled(client, queue)
     ]
