@@ -28,7 +28,7 @@ class TrinoRelay:
         absent: bool = False,
         public_key: str | None = None,
         authority: Path | None = None,
-) -> None:
+    ) -> None:
         self.own_faults: dict[str, str] = {}
         self.absent = absent
         self.refused = 0
