@@ -5,6 +5,7 @@ What the sources hold and how it changes is told by the rigs that the standard s
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -172,6 +173,45 @@ def test_refused_credentials_are_one_clear_failure(sources: Sources, source: str
     assert not [
         secret for secret in (*rig.secrets, *rig.wrong_credentials.values()) if secret in told
     ]
+
+
+def test_rejects_are_replayed_by_a_command(sources: Sources) -> None:
+    sources.load("servicetitan", "--mode", "full")
+    platform = sources.platform
+    platform.execute(
+        """
+        INSERT INTO etl_rejects (source, stream, reject_hash, stage, reason, key, payload,
+                                 batch_id, job_id, workflow_id, run_id, extracted_at)
+        SELECT source, stream, n, 'transform', 'of an earlier version', 'No. ' || n,
+               CASE n WHEN 1 THEN (SELECT full_data || '{"id": 4711}' FROM st_customers LIMIT 1)
+                      ELSE '{"id": "none"}' END,
+               batch_id, job_id, workflow_id, run_id, '2020-01-01Z'
+        FROM etl_jobs, generate_series(1, 2) AS n
+        WHERE source = 'servicetitan' AND stream = 'customers' AND state = 'completed'
+        ORDER BY started_at DESC LIMIT 2
+        """
+    )
+    try:
+        done = platform.etl("rejects", "replay", "servicetitan", "--wait", "--json")
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout)["rows"]
+        assert (rows["inserted"], rows["rejected"]) == (1, 1)
+        listed = platform.etl("rejects", "list", "servicetitan", "--json")
+        [left] = json.loads(listed.stdout)
+        assert left["key"] == "No. 2"
+        assert "earlier version" not in left["reason"]
+    finally:
+        platform.execute("DELETE FROM etl_rejects; DELETE FROM st_customers WHERE st_id = 4711")
+
+
+def test_people_are_listed_and_filled_by_commands(sources: Sources) -> None:
+    sources.load("salesforce", "--mode", "full")
+    listed = sources.platform.etl("identities", "list", "salesforce", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert {"person", "employee_id", "email", "name"} == set(json.loads(listed.stdout)[0])
+    filled = sources.platform.etl("identities", "fill", "salesforce", "--json")
+    assert filled.returncode == 0, filled.stderr
+    assert sources.platform.etl("identities", "fill", "nonsense").returncode == 2
 
 
 def test_no_secret_stands_in_any_history_log_or_table(sources: Sources) -> None:
