@@ -94,10 +94,16 @@ def trino_server() -> Iterator[TrinoServer]:
     launchers = sorted(_cache_folder().glob("trino-[0-9]*/bin/launcher"))
     if not launchers:
         _missing("none in the project's cache (scripts/trino-server brings it in)")
-    java = _java_home()
+    with running_trino(launchers[-1], _java_home()) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_trino(launcher: Path, java: str) -> Iterator[TrinoServer]:
+    """Run a server of its own, with an empty schema `memory.test`, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="etl-trino-") as folder:
         server = _configure(Path(folder))
-        with _running(launchers[-1], java, Path(folder), server):
+        with _running(launcher, java, Path(folder), server):
             server.execute("CREATE SCHEMA IF NOT EXISTS memory.test")
             yield server
 
