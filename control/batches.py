@@ -126,7 +126,7 @@ def jobs_of_interest(warehouse: Warehouse, batch_id: str, *, limit: int) -> list
 def tally(warehouse: Warehouse, batch_id: str) -> tuple[JobTally, RowCounts, int]:
     """Jobs by state, rows by outcome, and records, as of now."""
     with warehouse.connection() as connection:
-        return tally_jobs(connection, batch_id)
+        return tally_jobs(connection, batch_id)[:3]
 
 
 def summary_of(warehouse: Warehouse, workflow_id: str, run_id: str) -> BatchSummary | None:
@@ -148,7 +148,7 @@ def _batch(connection: Connection, row: Sequence[Any]) -> BatchReport:
         rows, records = summary.rows, summary.records
         error, failures = summary.error, summary.failures
     else:
-        jobs, rows, records = tally_jobs(connection, batch_id)
+        jobs, rows, records, _ = tally_jobs(connection, batch_id)
         error, failures = None, failed_jobs(connection, batch_id) if jobs.failed else ()
     return BatchReport(
         batch_id=batch_id,

@@ -220,6 +220,9 @@ def _print_summary(summary: BatchSummary) -> None:
         say(f"{skipped} skipped: the same work was under way in another run", style="yellow")
     elif summary.state == "completed" and not summary.records:
         say(_nothing(summary))
+    if summary.deleted:
+        gone = count(summary.deleted, "row")
+        say(f"{gone} deleted: the source no longer has what they tell of")
     if summary.rows.rejected:
         rejected = count(summary.rows.rejected, "record")
         say(f"{rejected} rejected: etl rejects list {summary.source}", style="yellow")

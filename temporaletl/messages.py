@@ -140,15 +140,11 @@ def job_id_of(job: ETLInput) -> str:
 
 
 class RowCounts(Message):
-    """What became of the rows: each row counts once, in exactly one of these.
-
-    `deleted` are rows loaded before that are no longer in the source.
-    """
+    """What became of the rows: each row counts once, in exactly one of these."""
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
-    deleted: int = 0
     rejected: int = 0
 
 
@@ -161,6 +157,7 @@ class JobProgress(Message):
     records: int = 0  # records extracted
     rejected_records: int = 0  # those of which something was rejected
     rows: RowCounts = RowCounts()
+    deleted: int = 0  # rows loaded before that the source no longer has
     cursor: JsonValue = None  # where extraction goes on; None at the beginning
     error: str | None = None
 
@@ -262,6 +259,7 @@ class BatchSummary(Message):
     seconds: float
     jobs: JobCounts = JobCounts()
     rows: RowCounts = RowCounts()
+    deleted: int = 0  # rows loaded before that the source no longer has
     records: int = 0
     failures: tuple[JobFailure, ...] = ()  # the first hundred; `jobs.failed` counts all
     error: str | None = None

@@ -40,7 +40,7 @@ _OPEN: list[JobState] = ["planned", "running", "paused"]
 #: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
 PROGRESS = (
     "state, stream, pages, records, rejected_records, "
-    "inserted, updated, unchanged, deleted, rejected, cursor, error"
+    "inserted, updated, unchanged, rejected, deleted, cursor, error"
 )
 
 
@@ -255,7 +255,7 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
 
 def progress_of(row: Sequence[Any]) -> JobProgress:
     """Make a job's progress of its columns `PROGRESS`."""
-    state, stream, pages, records, rejected_records, *counts, cursor, error = row
+    state, stream, pages, records, rejected_records, *counts, deleted, cursor, error = row
     return JobProgress(
         state=state,
         stream=stream,
@@ -263,6 +263,7 @@ def progress_of(row: Sequence[Any]) -> JobProgress:
         records=records,
         rejected_records=rejected_records,
         rows=RowCounts(**dict(zip(RowCounts.model_fields, counts, strict=True))),
+        deleted=deleted,
         cursor=cursor,
         error=error,
     )
@@ -347,7 +348,7 @@ def _summarise(
     cancelled: bool,
     error: str | None,
 ) -> BatchSummary:
-    jobs, rows, records = tally_jobs(connection, metadata.batch_id)
+    jobs, rows, records, deleted = tally_jobs(connection, metadata.batch_id)
     failed = error is not None or jobs.failed > 0
     return BatchSummary(
         batch_id=metadata.batch_id,
@@ -360,6 +361,7 @@ def _summarise(
         jobs=JobCounts.model_validate(jobs.model_dump()),  # by state: only how they ended
         records=records,
         rows=rows,
+        deleted=deleted,
         failures=failed_jobs(connection, metadata.batch_id),
         error=error,
     )

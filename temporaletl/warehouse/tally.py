@@ -17,8 +17,8 @@ class JobTally(JobCounts):
     waiting: int = 0  # planned and not begun
 
 
-def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int]:
-    """A batch's jobs by state, rows by outcome, and records, as of now."""
+def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int, int]:
+    """A batch's jobs by state, rows by outcome, records, and rows deleted, as of now."""
     row: Sequence[Any] | None = connection.execute(
         """
         SELECT count(*), count(*) FILTER (WHERE state = 'completed'),
@@ -28,7 +28,7 @@ def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCoun
             count(*) FILTER (WHERE state = 'planned'),
             coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
             coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
-            coalesce(sum(deleted), 0)::bigint, coalesce(sum(rejected), 0)::bigint
+            coalesce(sum(rejected), 0)::bigint, coalesce(sum(deleted), 0)::bigint
         FROM etl_jobs WHERE batch_id = %s
         """,
         [batch_id],
@@ -43,8 +43,8 @@ def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCoun
         running=row[5],
         waiting=row[6],
     )
-    rows = RowCounts(**dict(zip(RowCounts.model_fields, row[8:], strict=True)))
-    return jobs, rows, row[7]
+    rows = RowCounts(**dict(zip(RowCounts.model_fields, row[8:12], strict=True)))
+    return jobs, rows, row[7], row[12]
 
 
 def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]:

@@ -156,7 +156,7 @@ def test_a_backfill_changes_neither_rows_nor_state(sources: Sources, source: str
     backfill = sources.load(source, "--from", "2020-01-01", "--to", end.isoformat())
 
     assert backfill.state == "completed", backfill
-    assert (backfill.rows.inserted, backfill.rows.updated, backfill.rows.deleted) == (0, 0, 0)
+    assert (backfill.rows.inserted, backfill.rows.updated, backfill.deleted) == (0, 0, 0)
     assert backfill.rows.unchanged > 0
     assert sources.differences(source, "before") == []
     assert state == sources.platform.rows(f"SELECT * FROM etl_sync_state WHERE source = '{source}'")

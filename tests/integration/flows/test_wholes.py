@@ -24,7 +24,7 @@ def ids(services: Services) -> list[str]:
 async def test_what_is_gone_from_a_whole_is_deleted_and_counted(services: Services) -> None:
     await services.run(jobs=2, size=3)
     summary = await services.run(jobs=2, size=3, whole=True, missing=1)
-    assert (summary.rows.deleted, summary.rows.unchanged) == (2, 4)
+    assert (summary.deleted, summary.rows.unchanged) == (2, 4)
     assert ids(services) == ["0:0", "0:2", "1:0", "1:2"]
     [(pages,)] = services.rows("SELECT sum(deleted)::int FROM etl_pages")
     assert pages == 2
@@ -41,14 +41,14 @@ async def test_a_whole_covers_its_own_prefix_alone(services: Services) -> None:
 async def test_without_a_word_of_the_transform_nothing_is_deleted(services: Services) -> None:
     await services.run(size=3)
     summary = await services.run(size=3, missing=1)
-    assert summary.rows.deleted == 0
+    assert summary.deleted == 0
     assert len(ids(services)) == 3
 
 
 async def test_a_repeat_of_a_whole_deletes_nothing(services: Services) -> None:
     await services.run(size=3, whole=True)
     summary = await services.run(size=3, whole=True)
-    assert (summary.rows.deleted, summary.rows.unchanged) == (0, 3)
+    assert (summary.deleted, summary.rows.unchanged) == (0, 3)
 
 
 async def test_a_source_can_ask_for_what_is_stored_and_tell_what_of_it_is_gone(
@@ -56,7 +56,7 @@ async def test_a_source_can_ask_for_what_is_stored_and_tell_what_of_it_is_gone(
 ) -> None:
     await services.run(jobs=12, size=2)
     summary = await services.run(jobs=1, size=2, gone=[1, 7, 99])
-    assert (summary.state, summary.rows.deleted, summary.records) == ("completed", 4, 4)
+    assert (summary.state, summary.deleted, summary.records) == ("completed", 4, 4)
     assert ids(services) == sorted(
         f"{job}:{value}" for job in range(12) if job not in (1, 7) for value in range(2)
     )
