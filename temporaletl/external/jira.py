@@ -1,4 +1,4 @@
-"""Jira, Cloud and Data Center: settings, one site per process, and the words of its queries.
+"""Jira, Cloud and Data Center: one site per process, and the words of its queries.
 
 The `jira` library makes the session and its authentication. Paging, retries and decoding are
 ours: the library's own retries cut `Retry-After` short, and its lists stop at the first page.
@@ -13,18 +13,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import jira
 import msgspec
 import requests
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from requests.adapters import HTTPAdapter
 
+from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, SourceProtocolError
 from temporaletl.external.http import HttpClient, message_of
-from temporaletl.settings import Settings
+from temporaletl.external.jira_settings import JiraPace, JiraSettings, check_jql
+from temporaletl.strategies import rate_budget
+
+__all__ = [
+    "IssueRange",
+    "JiraSettings",
+    "JiraSite",
+    "Order",
+    "as_ms",
+    "check_jql",
+    "close_sites",
+    "decode",
+    "mended",
+    "open_site",
+]
 
 Order = Literal["created", "updated"]
 
@@ -39,77 +53,10 @@ _ESCAPE = re.compile(
 )
 
 
-def check_jql(text: str) -> str:
-    """Return a filter that can stand in brackets within a query.
-
-    Raises:
-        ValueError: it brings its own ORDER BY.
-    """
-    unquoted = re.sub(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "", text)
-    if re.search(r"\border\s+by\b", unquoted, re.IGNORECASE):
-        raise ValueError("must be a filter without ORDER BY: the order is the platform's")
-    return text.strip()
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address like https://example.atlassian.net")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be the bare address, without credentials or parameters")
-    return text.strip().rstrip("/")
-
-
-class JiraSettings(Settings):
-    """Which Jira to read, and as whom."""
-
-    url: Annotated[str, AfterValidator(_base_url)] = Field(
-        validation_alias="JIRA_URL",
-        description="the address of the Jira site, e.g. https://example.atlassian.net",
-    )
-    email: str | None = Field(None, validation_alias="JIRA_EMAIL")
-    api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")
-    personal_token: SecretStr | None = Field(None, validation_alias="JIRA_PERSONAL_TOKEN")
-    jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
-        None, validation_alias="JIRA_JQL", description="a further filter on the issues to read"
-    )
-    extract_from: Literal["api", "trino"] = Field(
-        "api", validation_alias="JIRA_EXTRACT_FROM", description="where issues are read: api, trino"
-    )
-    find_deleted: Literal["always", "full", "never"] = Field(
-        "always",
-        validation_alias="JIRA_FIND_DELETED",
-        description="in which runs all issues are listed to find those that are gone",
-    )
-    page_size: PositiveInt = Field(
-        100, validation_alias="JIRA_PAGE_SIZE", description="issues asked for at once"
-    )
-    concurrency: PositiveInt = Field(
-        6, validation_alias="JIRA_CONCURRENCY", description="requests at once from one process"
-    )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="JIRA_CONNECT_TIMEOUT_SECONDS"
-    )
-    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="JIRA_READ_TIMEOUT_SECONDS")
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> Self:
-        if self.personal_token is not None and (self.email or self.api_token):
-            raise ValueError(
-                "JIRA_PERSONAL_TOKEN (Data Center) and JIRA_EMAIL with JIRA_API_TOKEN (Cloud) "
-                "are both set: keep the one that JIRA_URL takes"
-            )
-        if self.personal_token is None and not (self.email or self.api_token):
-            raise ValueError(
-                "no credentials for Jira: set JIRA_EMAIL and JIRA_API_TOKEN for Jira Cloud, or "
-                "JIRA_PERSONAL_TOKEN for Data Center"
-            )
-        if self.personal_token is None and not (self.email and self.api_token):
-            missing, given = (
-                ("JIRA_API_TOKEN", "JIRA_EMAIL") if self.email else ("JIRA_EMAIL", "JIRA_API_TOKEN")
-            )
-            raise ValueError(f"{missing} is not set, though {given} is: Jira Cloud wants both")
-        return self
+@rate_budget("jira")
+def jira_budget() -> RateBudget:
+    """What the workers together may ask: JIRA_REQUESTS_PER_SECOND."""
+    return RateBudget(requests_per_second=JiraPace.load().requests_per_second)
 
 
 def as_ms(moment: datetime) -> int:
@@ -293,7 +240,7 @@ def decode[T](kind: type[T], response: requests.Response) -> T:
             found: T = decoder.decode(response.content)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # One emoji cut in half must not cost everything else that is in the answer.
-            found = decoder.decode(_mended(response.content))
+            found = decoder.decode(mended(response.content))
     except msgspec.DecodeError as error:
         path = urlsplit(response.url).path
         content = response.headers.get("Content-Type", "no content type")
@@ -304,7 +251,7 @@ def decode[T](kind: type[T], response: requests.Response) -> T:
     return found
 
 
-def _mended(body: bytes) -> bytes:
+def mended(body: bytes) -> bytes:
     """Return JSON with U+FFFD for lone surrogates and for bytes that are no UTF-8."""
     return _ESCAPE.sub(
         lambda escape: rb"\ufffd" if escape["half"] else escape[0],
@@ -320,11 +267,12 @@ def open_site(settings: JiraSettings) -> JiraSite:
     """Return the process's one site for these settings; asks nothing of Jira yet.
 
     Raises:
-        ConfigurationError: the settings ask for another place than the API.
+        ConfigurationError: no address or no credentials are set.
     """
-    if settings.extract_from != "api":
+    if not settings.has_api:
         raise ConfigurationError(
-            f"JIRA_EXTRACT_FROM={settings.extract_from} is not read by this strategy: set it to api"
+            "jira: the site cannot be asked: set JIRA_URL, and JIRA_EMAIL with JIRA_API_TOKEN or "
+            "JIRA_PERSONAL_TOKEN"
         )
     with _sites_guard:
         if settings not in _sites:

@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, PositiveInt
 
-from temporaletl import Plan, Query, Window, params_method
-from temporaletl.external.jira import (
-    IssueRange,
-    JiraSettings,
-    JiraSite,
-    as_ms,
-    check_jql,
-    open_site,
-)
+from temporaletl import ConfigurationError, Plan, Query, Window, params_method
+from temporaletl.external.jira import IssueRange, JiraSettings, as_ms, check_jql, open_site
+from temporaletl.external.jira_dataset import IssueTable, open_issues
+from temporaletl.external.trino import TrinoSettings
 
 _MINUTE_MS = 60_000
 
@@ -45,31 +40,86 @@ class Backlog:
     census: bool = False
 
 
+class Counted(Protocol):
+    """Where issues are counted."""
+
+    @property
+    def cloud(self) -> bool:
+        """Whether a count is about right only, as Cloud's is."""
+
+    def count(self, issues: IssueRange) -> int:
+        """Return how many issues there are. Blocks."""
+
+
+class _CountedTable:
+    """The dataset; where it is not the place that is read, it may be behind that."""
+
+    def __init__(self, table: IssueTable, *, exact: bool) -> None:
+        self.cloud = not exact
+        self.count = table.count
+
+
+def check_settings() -> JiraSettings:
+    """Read the settings of all places that are asked.
+
+    Raises:
+        ConfigurationError: one is missing or wrong; it is named.
+    """
+    settings = JiraSettings.load()
+    if settings.uses_trino:
+        TrinoSettings.load()
+    return settings
+
+
 @params_method(
     "jira",
     streams=("issues",),
     # Searches lag behind writes, and clocks differ.
     overlap=timedelta(minutes=10),
     lag=timedelta(minutes=1),
-    settings=JiraSettings.load,
+    settings=check_settings,
 )
 async def describe_backlog(plan: Plan) -> Backlog:
-    """Count the issues in question, and divide them."""
+    """Count the issues in question, and divide them.
+
+    Raises:
+        ConfigurationError: a parameter or a setting is wrong.
+        ETLError: as the API or Trino, whichever is asked, raises.
+    """
     window = plan.windows.get("issues")
     if window is None or (window.start is not None and window.start == window.end):
         # Without an upper bound, an empty window of long ago would be all that came after it.
         return Backlog(())
     params = JiraParams.from_dict(plan.metadata.params)
     settings = JiraSettings.load()
-    site = open_site(settings)
+    if settings.extract_from == "trino":
+        if params.jql:
+            raise ConfigurationError(
+                "the parameter jql is not for JIRA_EXTRACT_FROM=trino: Trino does not understand it"
+            )
+        if plan.metadata.mode == "incremental" and window.start is not None:
+            # What changed in Jira comes into the dataset later, with the time of its change.
+            late = timedelta(hours=settings.trino_overlap_hours)
+            window = Window(start=window.start - late, end=window.end)
     filters = tuple(text for text in (settings.jql, params.jql) if text)
     whole = range_of(window, plan.metadata.mode, filters)
     now_ms = as_ms(plan.metadata.started)
     wanted = {"always": ("full", "incremental"), "full": ("full",), "never": ()}
     return Backlog(
-        await site.start(divide, site, whole, now_ms, params.issues_per_job),
+        await _divided(settings, whole, now_ms, params.issues_per_job),
         census=params.jql is None and plan.metadata.mode in wanted[settings.find_deleted],
     )
+
+
+async def _divided(
+    settings: JiraSettings, whole: IssueRange, now_ms: int, issues_per_job: int
+) -> tuple[IssueRange, ...]:
+    if settings.counted_in == "api":
+        site = open_site(settings)
+        return await site.start(divide, site, whole, now_ms, issues_per_job)
+    table = open_issues(settings)
+    counted = _CountedTable(table, exact=settings.extract_from == "trino")
+    return await table.server.start(divide, counted, whole, now_ms, issues_per_job)
 
 
 def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
@@ -90,7 +140,7 @@ def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
 
 
 def divide(
-    site: JiraSite, whole: IssueRange, now_ms: int, issues_per_job: int
+    site: Counted, whole: IssueRange, now_ms: int, issues_per_job: int
 ) -> tuple[IssueRange, ...]:
     """Divide a range into consecutive ones of at most about so many issues.
 

@@ -81,11 +81,13 @@ def user(service: "JiraService", request: Request, _version: str, _: list[str]) 
 
 def users_search(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
     """Page through all accounts, apps and those who left included."""
+    _check_browsing(service)
     return _people(request, [each.person for each in service.site.users.values()])
 
 
 def user_search(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
     """Find people by a part of their name; on Server a single dot finds everybody."""
+    _check_browsing(service)
     cloud = service.site.cloud
     asked = request.first("query" if cloud else "username").lower()
     if not asked:
@@ -99,6 +101,13 @@ def user_search(service: "JiraService", request: Request, _version: str, _: list
     if not cloud and request.first("includeInactive").lower() != "true":
         people = [person for person in people if person.get("active", True)]
     return _people(request, people)
+
+
+def _check_browsing(service: "JiraService") -> None:
+    if not service.may_browse_users:
+        raise RefusedError(
+            403, "You do not have permission to browse users: no global permission for that."
+        )
 
 
 def _matches(person: Json, asked: str) -> bool:

@@ -62,6 +62,8 @@ class JiraService:
         self.require_auth = require_auth or accepted is not None
         #: Takes the permission away: every request answers 403.
         self.forbidden = False
+        #: Whether the account has the global permission to browse users and groups.
+        self.may_browse_users = True
         self.walks = itertools.count(1)
         self.expired_tokens: set[str] = set()
         self.faults = Faults(known=OWN_FAULTS)

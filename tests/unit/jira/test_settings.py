@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.external.jira import IssueRange, JiraSettings, open_site
+from temporaletl.external.jira import IssueRange, JiraSettings, jira_budget, open_site
 
 CLOUD = {
     "JIRA_URL": "https://example.atlassian.net/",
@@ -63,9 +63,41 @@ def test_quoted_words_are_no_order(load: Load) -> None:
     assert load(CLOUD | {"JIRA_JQL": 'summary ~ "order by"'}).jql == 'summary ~ "order by"'
 
 
-def test_another_place_to_extract_from_is_refused_by_the_api(load: Load) -> None:
-    with pytest.raises(ConfigurationError, match="JIRA_EXTRACT_FROM=trino"):
-        open_site(load(CLOUD | {"JIRA_EXTRACT_FROM": "trino"}))
+def test_without_the_api_neither_address_nor_credentials_are_needed(load: Load) -> None:
+    settings = load({"JIRA_EXTRACT_FROM": "trino"})
+    assert (settings.uses_trino, settings.uses_api, settings.has_api) == (True, False, False)
+    with pytest.raises(ConfigurationError, match=r"cannot be asked: set JIRA_URL"):
+        open_site(settings)
+
+
+def test_with_the_dataset_the_api_may_still_complete_it(load: Load) -> None:
+    settings = load(CLOUD | {"JIRA_EXTRACT_FROM": "trino"})
+    assert (settings.uses_api, settings.has_api) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ({"JIRA_EXTRACT_FROM": "trino", "JIRA_BACKLOG_FROM": "api"}, "JIRA_URL is not set"),
+        ({"JIRA_EXTRACT_FROM": "api", "JIRA_BACKLOG_FROM": "trino"}, "JIRA_URL is not set"),
+        ({"JIRA_EXTRACT_FROM": "trino", "JIRA_JQL": "a = 1"}, "JIRA_TRINO_ISSUES"),
+        ({"JIRA_EXTRACT_FROM": "trino", "JIRA_EMAIL": "a@example.com"}, "JIRA_API_TOKEN is not"),
+        ({"JIRA_EXTRACT_FROM": "trino", "JIRA_TRINO_ISSUES": "issues"}, "as jira.issues"),
+    ],
+)
+def test_what_the_places_need_is_named(load: Load, places: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        load(places)
+
+
+def test_the_budget_is_what_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JIRA_REQUESTS_PER_SECOND", raising=False)
+    assert jira_budget().requests_per_second is None
+    monkeypatch.setenv("JIRA_REQUESTS_PER_SECOND", "2.5")
+    assert jira_budget().requests_per_second == 2.5
 
 
 def test_a_range_has_its_bounds_in_milliseconds() -> None:

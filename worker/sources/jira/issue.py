@@ -178,6 +178,13 @@ class IssueRecord:
     def id(self) -> str:
         return str(self.issue.id)
 
+    def total(self, name: str) -> int | None:
+        """Return how many entries a list has in Jira, as the issue itself says."""
+        fields, changelog = self.issue.fields, self.issue.changelog
+        found = {"comments": fields.comment, "worklogs": fields.worklog, "histories": changelog}
+        listed = found[name]
+        return None if listed is None else listed.total
+
     @property
     def raw(self) -> Json:
         whole = msgspec.json.decode(self.found)

@@ -5,6 +5,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from temporaletl import TransformContext
+from temporaletl.rows import person_key
 from worker.sources.jira.issue import Person
 
 
@@ -22,8 +23,8 @@ def employee_of(person: Person | None, context: TransformContext) -> str | None:
     known = context.identities
     if known:
         for each in (person.account_id, person.name, person.key, person.email_address):
-            if each and each in known:
-                return known[each]
+            if each and (employee := known.get(person_key(each))) is not None:
+                return employee
     return context.employee(id_of(person))
 
 

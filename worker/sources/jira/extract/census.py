@@ -1,6 +1,6 @@
 """Which issues are gone: Jira does not tell of deletions, so all that there are is listed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from temporaletl import Page, PageRequest, SourceProtocolError
@@ -19,10 +19,17 @@ _FEW_GONE = 10
 
 
 def find_gone(client: JiraClient, request: PageRequest) -> Iterator[Page]:
-    """Yield the stored issues that the site does not have, each one a `GoneIssue`. Blocks.
+    """Yield the stored issues that the site does not have: see `pages_of_gone`. Blocks."""
+    yield from pages_of_gone(request, lambda: _listed(client, request), client)
+
+
+def pages_of_gone(
+    request: PageRequest, list_ids: Callable[[], set[str]], client: JiraClient | None
+) -> Iterator[Page]:
+    """Yield the stored issues that are not listed, each one a `GoneIssue`. Blocks.
 
     An index may lag and a listing may slip, so each one is asked for by itself before it counts
-    as gone.
+    as gone; without a client, the listing is all there is to go by.
 
     Raises:
         SourceProtocolError: so many are gone that permissions or a filter may be the reason.
@@ -31,9 +38,13 @@ def find_gone(client: JiraClient, request: PageRequest) -> Iterator[Page]:
     stored = request.stored_items()
     if not stored:
         return
-    missing = stored - _listed(client, request)
+    missing = stored - list_ids()
     asked = datetime.now(UTC)
-    gone = [id_ for id_ in sorted(missing) if id_.isdigit() and _is_gone(client, id_)]
+    gone = [
+        id_
+        for id_ in sorted(missing)
+        if id_.isdigit() and (client is None or _is_gone(client, id_))
+    ]
     most = max(_FEW_GONE, _MOST_GONE * len(stored))
     if len(gone) > most and not request.query.accept_deletions:
         raise SourceProtocolError(

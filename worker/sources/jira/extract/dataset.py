@@ -1,0 +1,152 @@
+"""Issues from the dataset in Trino.
+
+The dataset may hold less than Jira: lists are cut off where the search that filled it cut them.
+Such lists are completed over the API where that can be asked; else what is there is loaded, and a
+reject says how much is missing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from temporaletl import Page, PageRequest, Reject
+from temporaletl.external.jira import JiraSettings, mended, open_site
+from temporaletl.external.jira_dataset import ISSUE_COLUMNS, open_issues
+from temporaletl.external.trino_order import Position
+from worker.sources.jira.extract.census import pages_of_gone
+from worker.sources.jira.extract.client import JiraClient
+from worker.sources.jira.extract.completion import complete
+from worker.sources.jira.issue import IssueRecord
+from worker.sources.jira.query import JiraQuery
+
+log = structlog.get_logger("worker.sources.jira")
+
+_LISTS = ("comments", "worklogs", "histories")
+
+
+async def issues(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
+
+    Raises: as `temporaletl.external.trino.Statement.fetch`, and where lists are completed, as
+    `temporaletl.external.http.HttpClient.request`.
+    """
+    settings = JiraSettings.load()
+    query: JiraQuery = request.query
+    table = open_issues(settings)
+    client = JiraClient(open_site(settings)) if settings.has_api else None
+    after = Position.of(request.cursor)
+    ordered = await table.server.start(table.ordered, query.issues(None))
+    asked = datetime.now(UTC)
+    statement = ordered.statement(table.server, after, name=table.name)
+    batches = table.server.batches(statement, query.page_size or settings.page_size)
+    listless: set[str] = set()
+    try:
+        async with contextlib.aclosing(batches):
+            async for rows in batches:
+                # Decoding a page of issues takes long enough to be felt elsewhere.
+                records, rejects = await asyncio.to_thread(_decoded, rows)
+                faults = {} if client is None else await complete(client, _cut_off(records))
+                if client is None:
+                    rejects += _shortened(records, listless)
+                yield Page(
+                    records=[each for each in records if each.id not in faults],
+                    cursor=ordered.position(rows[-1]).cursor,
+                    rejects=[*rejects, *faults.values()],
+                    extracted_at=asked,
+                )
+    finally:
+        if client is not None:
+            client.stop.set()
+
+
+async def gone(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the stored issues that are not in the dataset any more, each one a `GoneIssue`.
+
+    Where Jira can be asked, it has the last word on each.
+
+    Raises: as `worker.sources.jira.extract.census.pages_of_gone`.
+    """
+    settings = JiraSettings.load()
+    table = open_issues(settings)
+    client = JiraClient(open_site(settings)) if settings.has_api else None
+    pages = pages_of_gone(request, table.ids, client)
+    try:
+        # In Jira's threads, where there are any: there, requests wait for their turn.
+        start = table.server.start if client is None else client.site.start
+        while (page := await start(next, pages, None)) is not None:
+            yield page
+    finally:
+        if client is not None:
+            client.stop.set()
+
+
+def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Reject]]:
+    records: list[IssueRecord] = []
+    rejects: list[Reject] = []
+    for row in rows:
+        columns = dict(zip(ISSUE_COLUMNS, row, strict=False))
+        try:
+            record = _record(_issue(columns))
+        except msgspec.DecodeError as error:
+            reason = "column fields is null" if columns["fields"] is None else str(error)
+            key = columns["key"] or columns["id"]
+            rejects.append(Reject(stage="extract", reason=reason, key=key, payload=columns))
+        else:
+            records.append(record)
+    return records, rejects
+
+
+def _record(issue: bytes) -> IssueRecord:
+    try:
+        return IssueRecord.read(issue)
+    except msgspec.DecodeError:
+        # One emoji cut in half must not cost everything else of the issue.
+        return IssueRecord.read(mended(issue))
+
+
+def _issue(columns: dict[str, str | None]) -> bytes:
+    """Put the columns together to the issue's JSON as Jira has it.
+
+    Without a key, people know it by its id.
+    """
+    id_ = columns["id"]
+    parts: dict[str, Any] = {"id": id_, "key": columns["key"] or id_, "self": columns["self"]}
+    for name in ("fields", "changelog"):
+        text = columns[name]
+        if text is not None:
+            parts[name] = msgspec.Raw(text.encode("utf-8", "replace"))
+    return msgspec.json.encode(parts)
+
+
+def _cut_off(records: Sequence[IssueRecord]) -> list[IssueRecord]:
+    return [record for record in records if not record.complete.issuperset(_LISTS)]
+
+
+def _shortened(records: Sequence[IssueRecord], listless: set[str]) -> Iterator[Reject]:
+    """Yield a reject for each issue that says that it has more than is there.
+
+    Lists that the dataset does not keep at all, or of which it does not know how long they are,
+    are told in the log; `listless` holds those that were told of.
+    """
+    for record in records:
+        missing: list[str] = []
+        for name in _LISTS:
+            total, held = record.total(name), len(getattr(record, name))
+            if total is not None and held < total:
+                missing.append(f"{total - held} of {total} {name}")
+            elif name not in record.complete and name not in listless:
+                listless.add(name)
+                log.warning("dataset_without_whole_lists", lists=name, first_issue=record.key)
+        if missing:
+            yield Reject(
+                stage="extract",
+                reason=f"{', '.join(missing)} are not in the dataset; the rest is loaded. With "
+                "JIRA_URL and credentials set, they are read from Jira",
+                key=record.key,
+                payload=record.found,
+            )
