@@ -17,7 +17,7 @@ from requests import codes
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
 
-from temporaletl.errors import RateLimitedError
+from temporaletl.errors import CredentialsError, RateLimitedError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.salesforce_login import Login, log_in
 from temporaletl.external.salesforce_refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
@@ -29,6 +29,8 @@ log = structlog.get_logger("salesforce")
 _CONCURRENCY = 8
 #: Sessions that are refused one after the other, each just opened: something else is wrong.
 _MOST_SESSIONS = 3
+#: A refused login is not tried again for so long: a few wrong ones lock the user out.
+_REFUSED_SECONDS = 60.0
 _ANSWERED = JUDGED | {codes.unauthorized}
 _REPORTED_STEP = 0.05  # share of the limit
 
@@ -56,6 +58,7 @@ class SalesforceOrg:
         )
         self._guard = threading.Lock()
         self._login: Login | None = None
+        self._refused: tuple[float, str] | None = None
         self._usage = 0.0  # share of the daily limit
         self._closed_until = 0.0  # monotonic seconds
         self._closed_by = ""
@@ -85,6 +88,7 @@ class SalesforceOrg:
         method: str,
         path: str,
         *,
+        about: str = "",
         params: Mapping[str, Any] | None = None,
         data: Any = None,
         json: Any = None,
@@ -92,6 +96,8 @@ class SalesforceOrg:
         stop: threading.Event | None = None,
     ) -> requests.Response:
         """Ask for a path of the instance, and return the success. Blocks.
+
+        `about` is the object that is read, for the words of a refusal.
 
         Raises:
             RateLimitedError: the org's daily requests are used up, or nearly (SF_API_USAGE_LIMIT).
@@ -107,9 +113,8 @@ class SalesforceOrg:
                 return response
             if response.status_code != codes.unauthorized:
                 break
-        refusal = refusal_of(
-            response, f"salesforce: {method} {path.partition('?')[0]}", self.settings.credentials
-        )
+        what = f"salesforce: {method} {path.partition('?')[0]}" + (about and f" for {about}")
+        refusal = refusal_of(response, what, self.settings.credentials)
         if isinstance(refusal, RateLimitedError) and refusal.delay:
             self._close(refusal.delay, str(refusal))
         raise refusal
@@ -120,14 +125,22 @@ class SalesforceOrg:
 
     def _session(self) -> Login:
         with self._guard:
-            if self._login is None:
-                self._login = log_in(self.settings)
-            return self._login
+            return self._login or self._open()
 
     def _renew(self) -> None:
         with self._guard:
-            self._login = log_in(self.settings)
+            self._open()
         log.info("salesforce_session_renewed")
+
+    def _open(self) -> Login:
+        if self._refused is not None and time.monotonic() < self._refused[0]:
+            raise CredentialsError(self._refused[1])
+        try:
+            self._login = log_in(self.settings)
+        except CredentialsError as error:
+            self._refused = (time.monotonic() + _REFUSED_SECONDS, str(error))
+            raise
+        return self._login
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._login is not None:
@@ -140,9 +153,10 @@ class SalesforceOrg:
             raise RateLimitedError(self._closed_by, delay=timedelta(seconds=remaining))
 
     def _close(self, delay: timedelta, reason: str) -> None:
+        until = time.monotonic() + delay.total_seconds()
         with self._guard:
-            self._closed_until = time.monotonic() + delay.total_seconds()
-            self._closed_by = reason
+            if until > self._closed_until:
+                self._closed_until, self._closed_by = until, reason
 
     def _note_usage(self, response: requests.Response) -> None:
         usage = Salesforce.parse_api_usage(response.headers.get("Sforce-Limit-Info", ""))

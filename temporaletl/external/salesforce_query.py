@@ -160,18 +160,24 @@ class QueryPage:
 
 
 def ask(
-    org: SalesforceOrg, endpoint: str, soql: str, size: int, stop: threading.Event | None = None
+    org: SalesforceOrg,
+    selection: Selection,
+    soql: str,
+    size: int,
+    stop: threading.Event | None = None,
 ) -> Answer:
-    """Run one query, and return its first answer that has rows.
+    """Run one query on the selection's object, and return its first answer that has rows.
 
     Raises:
         SourceUnavailableError: nothing but empty answers, or a cursor that is gone.
         ETLError: as `SalesforceOrg.request`.
     """
     headers = {"Sforce-Query-Options": f"batchSize={max(200, min(size, 2000))}"}
-    path, params = f"{org.api}/{endpoint}/", {"q": soql}
+    path, params = f"{org.api}/{selection.path}/", {"q": soql}
     for _ in range(_MOST_EMPTY):
-        response = org.request("GET", path, params=params, headers=headers, stop=stop)
+        response = org.request(
+            "GET", path, about=selection.object, params=params, headers=headers, stop=stop
+        )
         try:
             answer = _answers.decode(response.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -188,7 +194,7 @@ def ask(
 def count(org: SalesforceOrg, selection: Selection, stop: threading.Event | None = None) -> int:
     """Return how many rows there are now. Raises: as `ask`."""
     soql = f"SELECT COUNT() FROM {check_name(selection.object)}{selection.where()}"  # noqa: S608
-    return ask(org, selection.path, soql, 200, stop).total_size
+    return ask(org, selection, soql, 200, stop).total_size
 
 
 def read_page(
@@ -210,14 +216,23 @@ def read_page(
     def ask_for(columns: Sequence[str]) -> Answer:
         soql = selection.page_soql(columns, after, size)
         try:
-            return ask(org, selection.path, soql, size, stop)
+            return ask(org, selection, soql, size, stop)
         except StaleLocatorError:
-            return ask(org, selection.path, soql, size, stop)
+            return ask(org, selection, soql, size, stop)
 
     answer = with_seen_columns(org, selection, ask_for)
     place = _place_behind(answer.records, selection, after)
     last = answer.done and len(answer.records) < size
     return QueryPage(answer.records, place, last)
+
+
+def probe(org: SalesforceOrg, selection: Selection, stop: threading.Event | None = None) -> None:
+    """Find out whether the selection can be read at all. Raises: as `read_page`."""
+
+    def ask_for(columns: Sequence[str]) -> Answer:
+        return ask(org, selection, f"{selection.soql(columns)} LIMIT 1", 200, stop)
+
+    with_seen_columns(org, selection, ask_for)
 
 
 def with_seen_columns[T](

@@ -27,20 +27,6 @@ JUDGED = frozenset({400, 403, 404, 405, 409, 412, 414, 415, 431})
 
 _NO_COLUMN = re.compile(r"No such column '([^']+)' on entity")
 _NO_RELATION = re.compile(r"Didn't understand relationship '([^']+)'")
-_UNAVAILABLE = frozenset(
-    {"QUERY_TIMEOUT", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION"}
-)
-_GONE = frozenset({"NOT_FOUND", "INVALIDJOB", "INVALIDENTITY"})
-_FORBIDDEN = {
-    "API_DISABLED_FOR_ORG": "the org's edition, or the user's profile, has no API: grant the "
-    "permission 'API Enabled'",
-    "API_CURRENTLY_DISABLED": "the API is switched off for this org",
-    "FUNCTIONALITY_NOT_ENABLED": "the org has not enabled this",
-    "INVALID_OPERATION_WITH_EXPIRED_PASSWORD": "the password has expired: set a new one, and "
-    "correct SF_PASSWORD",
-    "INSUFFICIENT_ACCESS": "the user lacks a permission",
-    "INSUFFICIENT_ACCESS_OR_READONLY": "the user lacks a permission",
-}
 
 
 class InvalidFieldError(ConfigurationError):
@@ -56,6 +42,14 @@ class InvalidFieldError(ConfigurationError):
 
 class InvalidTypeError(CredentialsError):
     """A query names an object that the org does not have, or that the user may not see."""
+
+
+class QueryTimeoutError(SourceUnavailableError):
+    """A query took longer than the two minutes that Salesforce gives it."""
+
+
+class NotInBulkError(SourceProtocolError):
+    """The Bulk API does not have this object; REST may."""
 
 
 class StaleLocatorError(SourceUnavailableError):
@@ -80,43 +74,60 @@ def faults_in(response: requests.Response) -> list[_Fault]:
         return []
 
 
+#: What each code means, and what is to be said beside Salesforce's own words.
+_KINDS: dict[str, tuple[type[ETLError], str]] = {
+    "API_CURRENTLY_DISABLED": (CredentialsError, "the API is switched off for this org"),
+    "API_DISABLED_FOR_ORG": (
+        CredentialsError,
+        "the org's edition or the profile of {user} has no API: grant 'API Enabled'",
+    ),
+    "FUNCTIONALITY_NOT_ENABLED": (CredentialsError, "the org has not enabled this"),
+    "INSUFFICIENT_ACCESS": (CredentialsError, "{user} lacks a permission"),
+    "INSUFFICIENT_ACCESS_OR_READONLY": (CredentialsError, "{user} lacks a permission"),
+    "INVALIDENTITY": (NotInBulkError, ""),
+    "INVALIDJOB": (GoneError, ""),
+    "INVALID_OPERATION_WITH_EXPIRED_PASSWORD": (
+        CredentialsError,
+        "the password has expired: set a new one, and correct SF_PASSWORD",
+    ),
+    "INVALID_QUERY_LOCATOR": (StaleLocatorError, ""),
+    "INVALID_TYPE": (InvalidTypeError, "{user} may not see that object, or there is none"),
+    "NOT_FOUND": (GoneError, "check SF_INSTANCE_URL and SF_API_VERSION"),
+    "QUERY_TIMEOUT": (QueryTimeoutError, ""),
+    "SERVER_UNAVAILABLE": (SourceUnavailableError, ""),
+    "UNABLE_TO_LOCK_ROW": (SourceUnavailableError, ""),
+    "UNKNOWN_EXCEPTION": (SourceUnavailableError, ""),
+}
+#: The same where the code says nothing.
+_BY_STATUS: dict[int, tuple[type[ETLError], str]] = {
+    codes.unauthorized: (
+        CredentialsError,
+        "its sessions are refused, though the login succeeds: check the session policies of {user}",
+    ),
+    codes.forbidden: (CredentialsError, "{user} may not do this"),
+    codes.not_found: (GoneError, "check SF_INSTANCE_URL and SF_API_VERSION"),
+}
+
+
 def refusal_of(response: requests.Response, what: str, credentials: str) -> ETLError:
     """Return the error that a refused request means.
 
     `what` is what was asked for; `credentials` names the settings of the login.
     """
     found = faults_in(response)
-    code = found[0].errorCode if found else ""
+    code, text = (found[0].errorCode, found[0].message) if found else ("", "")
     words = message_of(response)
     said = f"{what}: {code or response.status_code}" + (f": {words}" if words else "")
-    text = found[0].message if found else ""
     user = f"the user behind {credentials}"
-    match code:
-        case "REQUEST_LIMIT_EXCEEDED":
-            refusal: ETLError = _limit(said, text)
-        case "INVALID_QUERY_LOCATOR":
-            refusal = StaleLocatorError(said)
-        case "INVALID_FIELD":
-            said = f"{said}; {user} may not see that field, or there is none"
-            refusal = InvalidFieldError(said, _field_in(text))
-        case "INVALID_TYPE":
-            refusal = InvalidTypeError(f"{said}; {user} may not see that object, or there is none")
-        case _ if code in _UNAVAILABLE:
-            refusal = SourceUnavailableError(said)
-        case _ if code in _FORBIDDEN:
-            refusal = CredentialsError(f"{said}; {_FORBIDDEN[code]} ({user})")
-        case _ if code in _GONE or response.status_code in {codes.not_found, codes.gone}:
-            refusal = GoneError(f"{said}; check SF_INSTANCE_URL and SF_API_VERSION")
-        case _ if response.status_code == codes.unauthorized:
-            refusal = CredentialsError(
-                f"{said}; the login with {credentials} succeeds, but its sessions are refused: "
-                "check the session policies of the org and of the user's profile"
-            )
-        case _ if response.status_code == codes.forbidden:
-            refusal = CredentialsError(f"{said}; {user} may not do this")
-        case _:
-            refusal = SourceProtocolError(said)
-    return refusal
+    if code == "REQUEST_LIMIT_EXCEEDED":
+        return _limit(said, text)
+    if code == "INVALID_FIELD":
+        said = f"{said}; {user} may not see that field, or there is none"
+        return InvalidFieldError(said, _field_in(text))
+    kind, remedy = _KINDS.get(code) or _BY_STATUS.get(
+        response.status_code, (SourceProtocolError, "")
+    )
+    return kind(said + (f"; {remedy.format(user=user)}" if remedy else ""))
 
 
 def _limit(said: str, message: str) -> RateLimitedError:

@@ -78,7 +78,7 @@ def _instance_url(text: str) -> str:
 
 def _private_key(key: SecretStr) -> SecretStr:
     # Environments often carry a PEM text on one line, its line ends written as \n.
-    text = key.get_secret_value().strip().strip('"').replace("\\n", "\n")
+    text = key.get_secret_value().strip().strip('"').replace("\\n", "\n").strip()
     try:
         loaded = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

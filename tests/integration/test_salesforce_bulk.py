@@ -170,6 +170,22 @@ async def test_fields_that_the_user_may_not_see_are_left_out_in_bulk(served: Ser
     assert {event.timezone for event in found.events.values()} == {"UTC"}
 
 
+async def test_what_the_bulk_api_does_not_have_is_read_by_rest(served: Serve) -> None:
+    org = generate(30, seed=10)
+    org.not_in_bulk = {"CaseHistory"}
+    server = served(org, **BULK)
+    assert holds(await read(jobs_of()), org)
+    assert {job.query.object for job in service_of(server).jobs.values()} >= {"Case", "Task"}
+    assert all(job.query.object != "CaseHistory" for job in service_of(server).jobs.values())
+
+
+async def test_rows_too_many_to_be_counted_are_read_in_bulk(served: Serve) -> None:
+    org = generate(30, seed=10)
+    server = served(org, "query-timeout:1:1")
+    assert len((await read([cases(jobs_of())])).records) == 30
+    assert service_of(server).job_numbers == 1
+
+
 async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -> None:
     org = generate(100, seed=11)
     server = served(org, **BULK)

@@ -47,6 +47,10 @@ def create(service: "SalesforceService", request: Request) -> Response:
         raise RefusedError(
             400, "FEATURENOTENABLED", "Aggregate functions are not supported in bulk queries"
         )
+    if understood.object in service.org.not_in_bulk:
+        raise RefusedError(
+            400, "INVALIDENTITY", f"Entity '{understood.object}' is not supported by the Bulk API."
+        )
     slow = 5 if service.faults.draw("bulk-slow", request) else 0
     service.job_numbers += 1
     job = Job(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.fakes.salesforce.refusal import RefusedError
 from tests.fakes.salesforce.schema import TYPES, ObjectType, make_id
 from tests.fakes.salesforce.soql import Catalogue, Order, Row, SoqlQuery, parse, stamp_of
 
@@ -43,6 +44,10 @@ class Org:
         self.hidden: set[tuple[str, str]] = set()
         #: Objects the user may not see, or whose history is not tracked.
         self.absent: set[str] = set()
+        #: Objects that are there, but whose rows the user may not read.
+        self.locked: set[str] = set()
+        #: Objects that the Bulk API does not have.
+        self.not_in_bulk: set[str] = set()
         self.lock = threading.RLock()
         self._numbers = 0
         self._blank: dict[str, Row] = {
@@ -178,7 +183,12 @@ class Org:
             SoqlError: it is malformed, or names what is not there.
         """
         seen = {name: each for name, each in self.types.items() if name not in self.absent}
-        return parse(soql, Catalogue(seen, self._find, self.hidden))
+        understood = parse(soql, Catalogue(seen, self._find, self.hidden))
+        if understood.object in self.locked:
+            raise RefusedError(
+                403, "INSUFFICIENT_ACCESS", "insufficient access rights on object id"
+            )
+        return understood
 
     def select(self, query: SoqlQuery, *, everything: bool) -> list[Row]:
         """Return the rows in order; `everything` leaves deleted and archived ones in."""

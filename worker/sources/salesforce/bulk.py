@@ -3,7 +3,8 @@
 import csv
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from simple_salesforce.bulk2 import Operation, _Bulk2Client
 from temporaletl import PermanentError, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.salesforce_login import Wire
 from temporaletl.external.salesforce_org import SalesforceOrg
-from temporaletl.external.salesforce_query import Selection, read_page, with_seen_columns
+from temporaletl.external.salesforce_query import Selection, probe, with_seen_columns
 
 #: States in which a job has not ended.
 _UNDER_WAY = frozenset({"UploadComplete", "InProgress"})
@@ -43,15 +44,18 @@ class BulkQueries:
     def create(self, selection: Selection) -> str:
         """Begin a query and return its job's id; one that is begun twice is done twice.
 
-        Raises: as `read_page`.
+        Raises:
+            NotInBulkError: the Bulk API does not have the object.
+            ETLError: as `temporaletl.external.salesforce_query.probe`.
         """
         # What a user may not see, the job would tell only at its end.
-        read_page(self._org, selection, None, 1, self._stop)
+        probe(self._org, selection, self._stop)
 
         def begin(columns: Sequence[str]) -> Any:
             # No order: Salesforce divides only unordered queries, and large ones need it.
             operation = Operation.query if selection.present else Operation.query_all
-            return self._library.create_job(operation, selection.soql(columns))
+            with _answers_of("a new bulk query"):
+                return dict(self._library.create_job(operation, selection.soql(columns)))
 
         return str(_told(with_seen_columns(self._org, selection, begin), "id"))
 
@@ -62,7 +66,7 @@ class BulkQueries:
             BulkJobFailedError: there will be none.
             GoneError: there is no such job, or no longer.
         """
-        job = self._library.get_job(job_id, is_query=True)
+        job = self._job(job_id)
         state = str(_told(job, "state"))
         if state == "JobComplete":
             return True
@@ -77,11 +81,16 @@ class BulkQueries:
 
     def rows_in(self, job_id: str) -> int:
         """Return how many rows a complete job has."""
-        job = self._library.get_job(job_id, is_query=True)
-        return int(job.get("numberRecordsProcessed") or 0)
+        return int(self._job(job_id).get("numberRecordsProcessed") or 0)
+
+    def _job(self, job_id: str) -> dict[str, Any]:
+        with _answers_of(f"bulk query {job_id}"):
+            return dict(self._library.get_job(job_id, is_query=True))
 
     def abort(self, job_id: str) -> None:
-        self._library.abort_job(job_id, is_query=True)
+        """End a query that nobody waits for any more."""
+        with _answers_of(f"bulk query {job_id}"):
+            self._library.abort_job(job_id, is_query=True)
 
     def piece(self, job_id: str, object_name: str, locator: str | None, size: int) -> Piece:
         """Fetch the next rows of a complete job.
@@ -91,14 +100,10 @@ class BulkQueries:
             GoneError: the results are no longer there.
             SourceProtocolError: the answer is no result.
         """
-        try:
+        with _answers_of(f"the results of bulk query {job_id}"):
             result = self._library.get_query_results(job_id, locator or "", size)
-        except (LookupError, ValueError) as error:
-            raise SourceProtocolError(
-                f"salesforce: the results of bulk query {job_id} cannot be read: {error}"
-            ) from None
-        rows = list(_rows(str(result["records"]), object_name))
-        told = int(result["number_of_records"])
+            rows = list(_rows(str(result["records"]), object_name))
+            told = int(result["number_of_records"])
         if len(rows) != told:
             raise SourceUnavailableError(
                 f"salesforce: {len(rows)} rows came of bulk query {job_id}, not the {told} told"
@@ -106,10 +111,21 @@ class BulkQueries:
         return Piece(rows, str(result["locator"]) or None)
 
 
-def _told(job: Any, name: str) -> Any:
-    if not isinstance(job, dict) or not job.get(name):
+def _told(job: Mapping[str, Any], name: str) -> Any:
+    if not job.get(name):
         raise SourceProtocolError(f"salesforce: a bulk job without {name}: {str(job)[:200]}")
     return job[name]
+
+
+@contextmanager
+def _answers_of(what: str) -> Iterator[None]:
+    """Let no error of reading an answer go by the library's or Python's own name."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        raise SourceProtocolError(
+            f"salesforce: the answer about {what} cannot be read ({type(error).__name__})"
+        ) from None
 
 
 def _rows(text: str, object_name: str) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,12 @@ from temporaletl.external.salesforce_query import (
     count,
     read_page,
 )
-from temporaletl.external.salesforce_refusals import GoneError, InvalidTypeError
+from temporaletl.external.salesforce_refusals import (
+    GoneError,
+    InvalidTypeError,
+    NotInBulkError,
+    QueryTimeoutError,
+)
 from temporaletl.external.salesforce_settings import SalesforceSettings
 from temporaletl.external.salesforce_streams import MAY_BE_ABSENT, STREAMS
 from worker.sources.salesforce.bulk import BulkQueries
@@ -131,11 +136,12 @@ async def pages_of(
     extraction = _Extraction(org, selection, request.query, read, stop)
     try:
         if request.cursor is None:
-            rows = await org.start(count, org, selection, stop)
+            limit = request.query.bulk_above_rows or org.settings.bulk_above_rows
+            rows = await extraction.count(at_most=limit)
             if rows == 0:
                 return
-            if rows > (request.query.bulk_above_rows or org.settings.bulk_above_rows):
-                position = await extraction.begin_bulk(position)
+            if rows > limit and (begun := await extraction.try_bulk()):
+                position = begun
                 # Committed before the job is waited for: whoever goes on, goes on with it.
                 yield Page([], _cursor(position))
         pages = extraction.bulk(position) if position.job else extraction.rest(position.after)
@@ -171,7 +177,7 @@ class _Extraction:
                 if not page.last:
                     asked, ahead = datetime.now(UTC), self._ask(page.after)
                 if page.rows:
-                    records, rejects = self._read(page.rows)
+                    records, rejects = await self._org.start(self._read, page.rows)
                     yield Page(records, _cursor(Position(after=page.after)), rejects, page_asked)
                 if page.last:
                     return
@@ -183,22 +189,38 @@ class _Extraction:
     def _ask(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
         return self._org.start(read_page, self._org, self._selection, after, self._size, self._stop)
 
+    async def count(self, *, at_most: int) -> int:
+        """Count the rows; ones too many to be counted in time are more than `at_most`."""
+        try:
+            return await self._org.start(count, self._org, self._selection, self._stop)
+        except QueryTimeoutError:
+            return at_most + 1
+
+    async def try_bulk(self) -> Position | None:
+        """Begin a bulk query; None where the Bulk API does not have the object."""
+        try:
+            return await self.begin_bulk(Position())
+        except NotInBulkError as error:
+            log.warning("salesforce_not_in_bulk", reason=str(error))
+            return None
+
     async def begin_bulk(self, before: Position) -> Position:
         if before.jobs == _MOST_BULK_JOBS:
             raise SourceProtocolError(
                 f"salesforce: the results of {before.jobs} bulk queries for "
                 f"{self._selection.object} were gone before they were read"
             )
-        job = await self._org.start(self._queries.create, self._selection)
         began = datetime.now(UTC).isoformat()
+        job = await self._org.start(self._queries.create, self._selection)
         log.info("salesforce_bulk_query_begun", job=job, object=self._selection.object)
         return Position(job=job, began=began, jobs=before.jobs + 1)
 
     async def bulk(self, position: Position) -> AsyncGenerator[Page]:
         while True:
             try:
-                async for page in self._results(position):
-                    yield page
+                async with contextlib.aclosing(self._results(position)) as pages:
+                    async for page in pages:
+                        yield page
             except GoneError:
                 # Its rows come in no order, so there is no place in the middle to go on from.
                 position = await self.begin_bulk(position)
@@ -235,7 +257,7 @@ class _Extraction:
             position = msgspec.structs.replace(
                 position, locator=piece.locator, rows=rows, ended=piece.locator is None
             )
-            records, rejects = self._read(piece.rows)
+            records, rejects = await self._org.start(self._read, piece.rows)
             yield Page(records, _cursor(position), rejects, began)
 
     async def _settled(self, job: str, began: datetime) -> bool:

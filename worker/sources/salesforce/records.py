@@ -233,6 +233,8 @@ class SalesforceRecord:
             if isinstance(payload, Mapping):
                 name = object_name or _object_in(payload)
                 return cls(payload, msgspec.convert(payload, KINDS[name], strict=False))
+            if not isinstance(payload, (bytes, msgspec.Raw)):
+                raise RecordError(f"the payload is no object of JSON but {type(payload).__name__}")
             name = object_name or _object_in(msgspec.json.decode(payload))
             return cls(payload, _decoders[name].decode(payload))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
