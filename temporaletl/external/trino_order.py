@@ -77,6 +77,26 @@ class Ordered:
         """Make the query, from a position on."""
         time = quoted(self.time)
         keys = [f"COALESCE(CAST({quoted(key)} AS varchar), '')" for key in self.keys]
+        conditions, values = self._window()
+        if after is not None:
+            self._go_on(after, time, keys, conditions, values)
+        where = _where(conditions)
+        selected = ", ".join(["q.*", *self.extra, as_utc(time), *keys])
+        order = ", ".join([f"{time} NULLS FIRST", *keys])
+        text = f"SELECT {selected} {_inner(self.sql)}{where} ORDER BY {order}"
+        return Statement(
+            server, text, [*self.parameters, *values], name=name, lines_before=_LINES_BEFORE
+        )
+
+    def count(self, server: TrinoServer, *, name: str) -> int:
+        """Return how many rows there are. Blocks; raises as `Statement.fetch`."""
+        conditions, values = self._window()
+        text = f"SELECT count(*) {_inner(self.sql)}{_where(conditions)}"
+        ((count,),) = server.ask(text, [*self.parameters, *values], name=name)
+        return int(count)
+
+    def _window(self) -> tuple[list[str], list[Parameter]]:
+        time = quoted(self.time)
         conditions: list[str] = []
         values: list[Parameter] = []
         if self.start is not None:
@@ -87,15 +107,7 @@ class Ordered:
                 f"({time} < ? OR {time} IS NULL)" if self.start is None else f"{time} < ?"
             )
             values.append(self.end)
-        if after is not None:
-            self._go_on(after, time, keys, conditions, values)
-        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-        selected = ", ".join(["q.*", *self.extra, as_utc(time), *keys])
-        order = ", ".join([f"{time} NULLS FIRST", *keys])
-        text = f"SELECT {selected} {_inner(self.sql)} {where}ORDER BY {order}"
-        return Statement(
-            server, text, [*self.parameters, *values], name=name, lines_before=_LINES_BEFORE
-        )
+        return conditions, values
 
     def _go_on(
         self,
@@ -132,6 +144,10 @@ class Ordered:
 def _inner(sql: str) -> str:
     # On lines of its own, as it may end with a comment.
     return f"FROM (\n{sql}\n) AS q"
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _at_or_beyond(keys: Sequence[str], values: Sequence[str]) -> tuple[str, list[Parameter]]:

@@ -107,7 +107,7 @@ def _decimal(value: Any) -> int | float | str:
 def _json(text: Any) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         # Numbers that no double holds, depths beyond sense: as they are.
         return text
 

@@ -1,7 +1,9 @@
 """What the integration tests share: one real server of each kind for the session."""
 
+from tests.integration.jira_dataset import dataset
 from tests.integration.postgres_server import postgres_url, warehouse
 from tests.integration.temporal_server import temporal_server
+from tests.integration.trino_reading import lake
 from tests.integration.trino_server import trino_server
 
-__all__ = ["postgres_url", "temporal_server", "trino_server", "warehouse"]
+__all__ = ["dataset", "lake", "postgres_url", "temporal_server", "trino_server", "warehouse"]

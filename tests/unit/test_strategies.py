@@ -182,6 +182,26 @@ def test_a_streams_own_transform_wins_over_the_sources() -> None:
 
 
 @pytest.mark.usefixtures("shop")
+def test_one_extract_method_may_stand_for_all_other_streams() -> None:
+    async def any_pages(_request: PageRequest) -> AsyncGenerator[Page]:
+        return
+        yield
+
+    extract_method("shop-*")(any_pages)
+    assert resolve("shop", "orders").extract is no_pages
+    assert resolve("shop", "customers").extract is any_pages
+
+
+def test_streams_may_be_what_the_settings_say_when_they_are_asked_for() -> None:
+    known = ["orders"]
+    params_method("shop", streams=lambda: known)(no_pages)
+    planner = strategies.planners.get("shop")
+    assert list(planner.streams) == ["orders"]
+    known.append("refunds")
+    assert list(planner.streams) == ["orders", "refunds"]
+
+
+@pytest.mark.usefixtures("shop")
 def test_an_unknown_source_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownSourceError, match="'store'; known: shop"):
         resolve("store", "orders")

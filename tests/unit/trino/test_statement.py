@@ -1,0 +1,196 @@
+"""What a query's end means, whatever Trino calls it; and where our credentials go."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temporaletl import (
+    ConfigurationError,
+    CredentialsError,
+    RateLimitedError,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
+from temporaletl.external import http
+from temporaletl.external.trino import (
+    Statement,
+    TrinoSettings,
+    close_servers,
+    open_trino,
+)
+from temporaletl.external.trino_order import Ordered, Position
+from tests.fakes.exchange import Request, Response
+from tests.fakes.faults import Faults
+from tests.fakes.server import FakeServer
+
+Json = dict[str, Any]
+ANSWER = {"id": "q1", "infoUri": "http://x/", "stats": {}}
+
+
+class OneAnswer:
+    """Says the same to every question."""
+
+    own_faults: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, answer: Response) -> None:
+        self.told = answer
+        self.requests: list[Request] = []
+
+    def bind(self, base_url: str, faults: Faults) -> None: ...
+
+    def answer(self, request: Request) -> Response:
+        self.requests.append(request)
+        return self.told
+
+    def refuse(self, status: int) -> Response:
+        return Response(status)
+
+
+Ask = Callable[[Response], OneAnswer]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ask]:
+    """Ask a server that answers so; returns what it was asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
+
+    def ask(answer: Response, **variables: str) -> OneAnswer:
+        service = OneAnswer(answer)
+        with FakeServer(service) as server:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("TRINO_HOST", "127.0.0.1")
+            monkeypatch.setenv("TRINO_PORT", str(server.port))
+            trino = open_trino(TrinoSettings.load())
+            Statement(trino, "SELECT 1", name="the query of x").fetch(10)
+        return service
+
+    yield ask
+    close_servers()
+
+
+def failed(kind: str, name: str, message: str = "line 1:8: it is wrong") -> Response:
+    error = {"message": message, "errorCode": 1, "errorName": name, "errorType": kind}
+    return Response.of({**ANSWER, "error": error})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "error"),
+    [
+        ("USER_ERROR", "COLUMN_NOT_FOUND", ConfigurationError),
+        ("USER_ERROR", "DIVISION_BY_ZERO", ConfigurationError),
+        ("USER_ERROR", "PERMISSION_DENIED", CredentialsError),
+        ("USER_ERROR", "ABANDONED_QUERY", SourceUnavailableError),
+        ("INSUFFICIENT_RESOURCES", "EXCEEDED_CLUSTER_MEMORY", SourceUnavailableError),
+        ("INTERNAL_ERROR", "SERVER_SHUTTING_DOWN", SourceUnavailableError),
+        ("EXTERNAL", "HIVE_METASTORE_ERROR", SourceUnavailableError),
+    ],
+)
+def test_an_error_of_a_query_says_whose_it_is(
+    ask: Ask, kind: str, name: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=rf"the query of x: line 1 of its SQL: it is wrong \({name},"):
+        ask(failed(kind, name))
+
+
+def test_an_endless_message_is_cut(ask: Ask) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ask(failed("USER_ERROR", "SYNTAX_ERROR", "x" * 10_000))
+    assert len(str(refused.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (Response(404, b"none", "text/plain"), ConfigurationError, "no Trino at .*TRINO_HOST"),
+        (Response(401, b"no", "text/plain"), CredentialsError, "no credentials are set"),
+        (Response(403, b"no", "text/plain"), CredentialsError, "TRINO_USER"),
+        (Response(200, b"<html>", "text/html"), SourceProtocolError, "not what Trino's protocol"),
+        (Response.of({"id": "q1"}), SourceProtocolError, "not what Trino's protocol"),
+        (Response(200, b""), SourceUnavailableError, "broke off"),
+        (Response(503, b""), SourceUnavailableError, "503"),
+    ],
+)
+def test_an_answer_that_is_none_says_what_to_do(
+    ask: Ask, answer: Response, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        ask(answer)
+
+
+def test_a_long_delay_is_left_to_the_platform(ask: Ask) -> None:
+    with pytest.raises(RateLimitedError) as limited:
+        ask(Response(429, b"", "text/plain", {"Retry-After": "300"}))
+    assert limited.value.delay is not None
+    assert limited.value.delay.total_seconds() > 290
+
+
+def test_a_query_says_who_asks_and_takes_results_as_they_come(ask: Ask) -> None:
+    column = {
+        "name": "x",
+        "type": "integer",
+        "typeSignature": {"rawType": "integer", "arguments": []},
+    }
+    service = ask(Response.of({**ANSWER, "columns": [column], "data": [[1]]}))
+    (request,) = service.requests
+    assert request.headers["x-trino-user"] == "temporaletl"
+    assert request.headers["x-trino-time-zone"] == "UTC"
+    assert "x-trino-query-data-encoding" not in request.headers
+
+
+def test_credentials_are_sent_to_no_other_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRINO_HOST", "trino.example")
+    monkeypatch.setenv("TRINO_USER", "u")
+    monkeypatch.setenv("TRINO_PASSWORD", "s3cret")
+    trino = open_trino(TrinoSettings.load())
+    statement = Statement(trino, "SELECT 1", name="x")
+    relay = statement._cursor._connection._http_session
+    for url in ("http://trino.example/v1/statement/1", "https://trino.example.org/v1/x"):
+        with pytest.raises(ConfigurationError, match="our credentials are not sent"):
+            relay.get(url)
+    close_servers()
+
+
+class Recorded:
+    """Stands for a server that is never asked."""
+
+    def connect(self, _stop: Any) -> Any:
+        return self
+
+    def cursor(self) -> None: ...
+
+    settings = type("S", (), {"credentials": ""})
+
+
+def sql_of(ordered: Ordered, after: Position | None) -> tuple[str, list[Any]]:
+    statement = ordered.statement(Recorded(), after, name="x")  # type: ignore[arg-type]
+    return statement._sql, statement._parameters
+
+
+def test_names_are_quoted_and_values_bound_however_they_look() -> None:
+    ordered = Ordered(sql="SELECT 1 -- :)", parameters=["p"], time='t"; --', keys=("k'",))
+    text, values = sql_of(ordered, Position("2024-01-01 00:00:00 UTC", ("'; DROP TABLE x",)))
+    assert '"t""; --" >= CAST(? AS timestamp(12) with time zone)' in text
+    assert "\nSELECT 1 -- :)\n)" in text
+    assert "DROP" not in text
+    assert values == [
+        "p",
+        "2024-01-01 00:00:00 UTC",
+        "2024-01-01 00:00:00 UTC",
+        "'; DROP TABLE x",
+    ]
+    assert text.count("?") == len(values) - 1
+
+
+def test_a_cursor_of_other_keys_is_refused() -> None:
+    ordered = Ordered(sql="SELECT 1", parameters=[], time="t", keys=("a", "b"))
+    with pytest.raises(ConfigurationError, match="other keys"):
+        sql_of(ordered, Position(None, ("1",)))
+    with pytest.raises(ConfigurationError, match="no cursor of rows"):
+        Position.of({"page": 3})
