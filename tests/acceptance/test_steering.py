@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from temporaletl.connect import open_client
@@ -57,6 +58,8 @@ def platform(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> It
         "JIRA_API_TOKEN": "a-token",
         # Many small pages, so that there is much to be paused in.
         "JIRA_PAGE_SIZE": "4",
+        # The one job that loads is what is steered.
+        "JIRA_FIND_DELETED": "never",
         "ETL_ROWS_PER_PAGE": "50",
         "ETL_SEGMENT_SECONDS": "2",
     }
@@ -153,10 +156,18 @@ class Run:
                 return False
         return bool(jobs)
 
-    async def is_tried_again(self) -> bool:
+    async def stays_away(self) -> bool:
+        """Whether the job waits in a timer, and nothing of it in a worker."""
         [job] = [job async for job in self.client.list_workflows(_RUNNING_JOBS)]
-        described = await self.client.get_workflow_handle(job.id).describe()
-        return any(each.attempt > 1 for each in described.raw_description.pending_activities)
+        handle = self.client.get_workflow_handle(job.id)
+        described = (await handle.describe()).raw_description
+        if described.pending_activities or described.HasField("pending_workflow_task"):
+            return False
+        timers = Counter([event.event_type async for event in handle.fetch_history_events()])
+        ended = (
+            timers[EventType.EVENT_TYPE_TIMER_FIRED] + timers[EventType.EVENT_TYPE_TIMER_CANCELED]
+        )
+        return timers[EventType.EVENT_TYPE_TIMER_STARTED] > ended
 
     async def pause(self) -> None:
         """Pause it, and see that it rests in time and goes on resting."""
@@ -203,14 +214,18 @@ async def test_pause_takes_effect_while_the_source_asks_to_be_left_alone(
     await until(lambda: jira.faults.injected["429"] > before)
     await run.pause()
 
-    # The next segment loads nothing at all: now it is Temporal that waits to try it again.
+    # Now it is Temporal that waits, and the source is not asked.
+    asked = jira.faults.injected["429"]
     run.steer("resume")
-    await until(run.is_tried_again)
+    await until(run.stays_away)
+    assert jira.faults.injected["429"] == asked
     await run.pause()
 
     jira.faults.clear()
     jira.latency_seconds = 0
-    # The worker that was told so would keep away from the source for these ten minutes.
+    # All workers would keep away from the source for these ten minutes, and the one that was told
+    # so knows it by itself.
+    platform.execute("DELETE FROM etl_budgets")
     platform.services["worker"].end()
     platform.start_service("worker")
     run.steer("resume")

@@ -56,8 +56,22 @@ def bare(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run", "jria"], ["'jria'", "the sources are jira, temporal"]),
-        (["preview", "jria"], ["'jria'", "the sources are jira, temporal"]),
+        (
+            ["run", "jria"],
+            [
+                "'jria'",
+                "the sources are ",
+                "jira, ",
+            ],
+        ),
+        (
+            ["preview", "jria"],
+            [
+                "'jria'",
+                "the sources are ",
+                "jira, ",
+            ],
+        ),
         (["run", "jira", "--stream", "tickets"], ["'tickets'", "its streams: issues"]),
         (["run", "jira", "--from", "yesterday"], ["yesterday"]),
         (["run", "jira", "--from", "2024-13-01"], ["2024-13-01"]),

@@ -123,7 +123,8 @@ async def test_without_wait_it_says_how_to_follow_what_it_started(etl: CommandLi
 
 
 async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:
-    params = {"pages": 40, "page_seconds": 0.05, "size": 5}
+    # Long enough for a command to start on a busy machine.
+    params = {"pages": 200, "page_seconds": 0.05, "size": 1}
     handle = await etl.services.start(QueuerInput(source="numbers", mode="full", params=params))
     await until(lambda: etl.services.rows("SELECT 1 FROM etl_pages LIMIT 1") != [])
     [(batch, job)] = etl.services.rows("SELECT batch_id, job_id FROM etl_jobs")
