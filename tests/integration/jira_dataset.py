@@ -25,8 +25,8 @@ from temporaletl import (
     TransformContext,
     Window,
 )
-from temporaletl.external.jira import close_sites
-from temporaletl.external.trino import close_servers
+from temporaletl.external.jira.site import close_sites
+from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
 from tests.fakes.jira import serve
 from tests.fakes.jira.site import Limits, Site

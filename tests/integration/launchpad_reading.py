@@ -26,7 +26,7 @@ from temporaletl import (
     Window,
 )
 from temporaletl.external import http
-from temporaletl.external.launchpad import close_sites
+from temporaletl.external.launchpad.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.strategies import TransformContext, extractors, transformers
 from tests.fakes.faults import TRANSPORT, Faults

@@ -27,8 +27,9 @@ from temporaletl import (
     TransformContext,
     Window,
 )
-from temporaletl.external import http, salesforce_refusals
-from temporaletl.external.salesforce import close_orgs
+from temporaletl.external import http
+from temporaletl.external.salesforce import refusals
+from temporaletl.external.salesforce.employees import close_orgs
 from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.strategies import resolve
 from tests.fakes.faults import TRANSPORT, Faults
@@ -52,8 +53,8 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve an org, and set the environment so that the source reads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(salesforce_refusals, "_CONCURRENCY_PAUSE", timedelta(0))
-    monkeypatch.setattr(salesforce_refusals, "DAILY_LIMIT_PAUSE", timedelta(0))
+    monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(0))
+    monkeypatch.setattr(refusals, "DAILY_LIMIT_PAUSE", timedelta(0))
     monkeypatch.setattr(extract, "_FIRST_POLL_SECONDS", 0.001)
     with contextlib.ExitStack() as stack:
 

@@ -26,8 +26,9 @@ from temporaletl import (
     Window,
 )
 from temporaletl.external import http
-from temporaletl.external.servicetitan import OVERLAP, RESOURCES
-from temporaletl.external.servicetitan_site import close_sites
+from temporaletl.external.servicetitan.resources import RESOURCES
+from temporaletl.external.servicetitan.settings import OVERLAP
+from temporaletl.external.servicetitan.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.strategies import resolve
 from tests.fakes.faults import TRANSPORT, Faults

@@ -8,7 +8,7 @@ import pytest
 
 from queuer.sources.jira.people import identify
 from temporaletl import Identity, Plan
-from temporaletl.external.jira import close_sites
+from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import BatchMetadata
 from tests.fakes.jira import generate, serve
 from tests.fakes.jira.service import JiraService

@@ -29,7 +29,7 @@ from temporaletl import (
     Window,
 )
 from temporaletl.external import http
-from temporaletl.external.jira import close_sites
+from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.jira import generate, serve, truth

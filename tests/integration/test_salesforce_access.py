@@ -14,8 +14,8 @@ from temporaletl import (
     SourceProtocolError,
 )
 from temporaletl.errors import ETLError
-from temporaletl.external import salesforce_refusals
-from temporaletl.external.salesforce import close_orgs
+from temporaletl.external.salesforce import refusals
+from temporaletl.external.salesforce.employees import close_orgs
 from tests.fakes.exchange import Response
 from tests.fakes.salesforce import Doors, generate, truth
 from tests.fakes.salesforce.service import SalesforceService
@@ -279,7 +279,7 @@ async def test_a_used_up_day_is_a_limit_with_a_delay(
     served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = served(generate(60, seed=4), SF_API_USAGE_LIMIT="1")
-    monkeypatch.setattr(salesforce_refusals, "DAILY_LIMIT_PAUSE", timedelta(minutes=30))
+    monkeypatch.setattr(refusals, "DAILY_LIMIT_PAUSE", timedelta(minutes=30))
     service_of(server).daily_limit = 3
     service_of(server).used = 3
     with pytest.raises(RateLimitedError, match=r"TotalRequests.*24 hours") as caught:
@@ -313,7 +313,7 @@ async def test_too_many_long_requests_are_a_short_wait(
     served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served(generate(5), "concurrent-limit:1")
-    monkeypatch.setattr(salesforce_refusals, "_CONCURRENCY_PAUSE", timedelta(seconds=30))
+    monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(seconds=30))
     with pytest.raises(RateLimitedError, match="too many long requests") as caught:
         await read(jobs_of(), patience=0)
     assert caught.value.delay == timedelta(seconds=30)

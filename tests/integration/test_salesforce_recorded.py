@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from temporaletl.external.salesforce import SalesforceSettings, read_employees
+from temporaletl.external.salesforce.employees import SalesforceSettings, read_employees
 from tests.fakes.salesforce.load import load
 from tests.integration.salesforce_reading import Serve, jobs_of, read, serving
 

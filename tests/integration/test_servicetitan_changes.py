@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.external.servicetitan import OVERLAP
+from temporaletl.external.servicetitan.settings import OVERLAP
 from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.moments import SECOND, ticks
 from tests.integration.servicetitan_reading import (

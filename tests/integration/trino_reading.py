@@ -28,7 +28,7 @@ from temporaletl import (
     Window,
 )
 from temporaletl.external import http
-from temporaletl.external.trino import close_servers
+from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
 from tests.integration.trino_server import TrinoServer
 from worker.sources.trino.extract import extract

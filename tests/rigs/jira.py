@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from temporaletl.external.jira import as_ms, close_sites
+from temporaletl.external.jira.site import as_ms, close_sites
 from temporaletl.testing import FakeRig
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.jira import JiraService, Limits, generate, truth

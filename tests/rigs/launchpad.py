@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from temporaletl.external.launchpad import close_sites
+from temporaletl.external.launchpad.site import close_sites
 from temporaletl.testing import FakeRig
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import generate, serve, truth

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from temporaletl.external.servicetitan_site import close_sites
+from temporaletl.external.servicetitan.site import close_sites
 from temporaletl.testing import FakeRig
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer

@@ -9,9 +9,10 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
-from temporaletl.external.jira import IssueRange, JiraSettings, as_ms, check_jql, open_site
-from temporaletl.external.jira_dataset import IssueTable, open_issues
-from temporaletl.external.trino import TrinoSettings
+from temporaletl.external.jira.dataset import IssueTable, open_issues
+from temporaletl.external.jira.settings import JiraSettings, check_jql
+from temporaletl.external.jira.site import IssueRange, as_ms, open_site
+from temporaletl.external.trino.server import TrinoSettings
 
 _MINUTE_MS = 60_000
 

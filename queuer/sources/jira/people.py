@@ -6,9 +6,10 @@ import msgspec
 import structlog
 
 from temporaletl import Identity, Plan, identities_method
-from temporaletl.external.jira import JiraSettings, JiraSite, decode, open_site
-from temporaletl.external.jira_dataset import identity, read_people
-from temporaletl.external.trino import TrinoSettings, open_trino
+from temporaletl.external.jira.dataset import identity, read_people
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import JiraSite, decode, open_site
+from temporaletl.external.trino.server import TrinoSettings, open_trino
 
 log = structlog.get_logger("queuer.sources.jira")
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import structlog
 
 from temporaletl import ConfigurationError
-from temporaletl.external.launchpad import person_name
-from temporaletl.external.salesforce import Employee, read_employees
-from temporaletl.external.salesforce_settings import SalesforceSettings
+from temporaletl.external.launchpad.settings import person_name
+from temporaletl.external.salesforce.employees import Employee, read_employees
+from temporaletl.external.salesforce.settings import SalesforceSettings
 
 log = structlog.get_logger("queuer.sources.launchpad")
 

@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from queuer.sources.launchpad.members import members_of_salesforce
 from temporaletl import Plan, Query, params_method
-from temporaletl.external.launchpad import LaunchpadSettings, People, Targets
+from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
 
 STREAMS = ("bugs", "merge_proposals", "questions")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from queuer.sources.launchpad.members import employees, launchpad_name
 from temporaletl import Identity, Plan, identities_method
-from temporaletl.external.launchpad import LaunchpadSettings
+from temporaletl.external.launchpad.settings import LaunchpadSettings
 
 
 @identities_method("launchpad")

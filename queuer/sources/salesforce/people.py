@@ -4,15 +4,19 @@ from collections.abc import Iterator
 
 from queuer.sources.salesforce.params import SOURCE
 from temporaletl import Identity, Plan, identities_method
-from temporaletl.external.salesforce import SalesforceSettings, identities_of, read_employees
-from temporaletl.external.salesforce_streams import EMPLOYEES
+from temporaletl.external.salesforce.employees import (
+    SalesforceSettings,
+    identities_of,
+    read_employees,
+)
+from temporaletl.external.salesforce.streams import EMPLOYEES
 
 
 @identities_method(SOURCE)
 def read_people(plan: Plan) -> Iterator[Identity]:
     """Yield every employee's identities; with the stream `employees`, those of its window.
 
-    Raises: as `temporaletl.external.salesforce.read_employees`.
+    Raises: as `temporaletl.external.salesforce.employees.read_employees`.
     """
     # Without that stream there is no watermark that would tell who is known already.
     window = plan.windows.get(EMPLOYEES)

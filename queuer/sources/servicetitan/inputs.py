@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from queuer.sources.servicetitan.params import Backlog
 from temporaletl import ETLInput, Plan, transform_inputs_method
-from temporaletl.external.servicetitan import SOURCE
+from temporaletl.external.servicetitan.settings import SOURCE
 
 
 @transform_inputs_method(SOURCE)

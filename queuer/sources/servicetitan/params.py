@@ -6,14 +6,13 @@ from typing import Annotated
 from pydantic import Field
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.external.servicetitan import (
+from temporaletl.external.servicetitan.resources import RESOURCES, continuation
+from temporaletl.external.servicetitan.settings import (
     MOST_ROWS,
     OVERLAP,
-    RESOURCES,
     SOURCE,
     Paging,
     ServiceTitanSettings,
-    continuation,
 )
 
 

@@ -7,16 +7,10 @@ from datetime import datetime, timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.external.trino import TrinoSettings, open_trino
-from temporaletl.external.trino_order import outer_times
-from temporaletl.external.trino_streams import (
-    Stream,
-    Streams,
-    Value,
-    load_streams,
-    stream_names,
-)
-from temporaletl.external.trino_values import utc_moment
+from temporaletl.external.trino.order import outer_times
+from temporaletl.external.trino.server import TrinoSettings, open_trino
+from temporaletl.external.trino.streams import Stream, Streams, Value, load_streams, stream_names
+from temporaletl.external.trino.values import utc_moment
 
 SOURCE = "trino"
 
@@ -60,7 +54,7 @@ def describe(plan: Plan) -> Backlog:
 
     Raises:
         ConfigurationError: a parameter, a setting or a stream is wrong.
-        ETLError: as `temporaletl.external.trino.Statement.fetch`.
+        ETLError: as `temporaletl.external.trino.server.Statement.fetch`.
     """
     params = TrinoParams.from_dict(plan.metadata.params)
     streams = load_streams()

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 import requests
 
-from temporaletl.external.jira import IssueRange
+from temporaletl.external.jira.site import IssueRange
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.walk import Found, Walk
 

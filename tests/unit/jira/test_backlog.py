@@ -11,7 +11,7 @@ from queuer.sources.jira import params
 from queuer.sources.jira.inputs import expand_backlog
 from queuer.sources.jira.params import Backlog, divide, range_of
 from temporaletl import ConfigurationError, Plan, Window
-from temporaletl.external.jira import IssueRange, as_ms
+from temporaletl.external.jira.site import IssueRange, as_ms
 from temporaletl.messages import BatchMetadata, Mode
 from worker.sources.jira.query import JiraQuery
 

@@ -5,7 +5,7 @@ import pytest
 import requests
 
 from temporaletl import SourceProtocolError
-from temporaletl.external.jira import decode
+from temporaletl.external.jira.site import decode
 
 
 class Told(msgspec.Struct):

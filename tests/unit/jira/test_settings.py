@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.external.jira import IssueRange, JiraSettings, jira_budget, open_site
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import IssueRange, jira_budget, open_site
 
 CLOUD = {
     "JIRA_URL": "https://example.atlassian.net/",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.external.launchpad import LaunchpadSettings, budget, close_sites, open_site
+from temporaletl.external.launchpad.settings import LaunchpadSettings, budget
+from temporaletl.external.launchpad.site import close_sites, open_site
 
 TOKEN = {
     "LP_CONSUMER_KEY": "my-app",

@@ -15,8 +15,9 @@ from temporaletl import (
 )
 from temporaletl.budget import Permits, spending
 from temporaletl.external import http
-from temporaletl.external.launchpad import LaunchpadSettings, LaunchpadSite
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.settings import LaunchpadSettings
+from temporaletl.external.launchpad.site import LaunchpadSite
+from temporaletl.external.launchpad.transport import UnreadableError
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import generate, serve
 from tests.fakes.server import FakeServer

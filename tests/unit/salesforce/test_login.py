@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from temporaletl import CredentialsError, RateLimitedError, SourceProtocolError
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.external import http
-from temporaletl.external.salesforce_login import Login, log_in
-from temporaletl.external.salesforce_settings import SalesforceSettings
+from temporaletl.external.salesforce.login import Login, log_in
+from temporaletl.external.salesforce.settings import SalesforceSettings
 
 SOAP = (
     b"<r><passwordExpired>false</passwordExpired><sessionId>S1</sessionId>"

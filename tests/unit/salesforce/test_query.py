@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from temporaletl import RecordError
-from temporaletl.external.salesforce_query import Bare, Keyset, Selection, literal, utc
+from temporaletl.external.salesforce.query import Bare, Keyset, Selection, literal, utc
 
 START = datetime(2024, 5, 1, 10, tzinfo=UTC)
 WHOLE = Selection("Case", ("CaseNumber",), optional=("Subject", "CreatedBy.TimeZoneSidKey"))

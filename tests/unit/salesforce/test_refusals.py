@@ -13,7 +13,7 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external.salesforce_refusals import (
+from temporaletl.external.salesforce.refusals import (
     GoneError,
     InvalidFieldError,
     InvalidTypeError,

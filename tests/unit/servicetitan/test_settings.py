@@ -9,13 +9,8 @@ import msgspec
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.external.servicetitan import (
-    RESOURCES,
-    ExportPosition,
-    ServiceTitanSettings,
-    continuation,
-    pace,
-)
+from temporaletl.external.servicetitan.resources import RESOURCES, ExportPosition, continuation
+from temporaletl.external.servicetitan.settings import ServiceTitanSettings, pace
 
 GIVEN = {
     "SERVICETITAN_CLIENT_ID": "cid.1",

@@ -14,7 +14,7 @@ from temporaletl import (
     SourceUnavailableError,
     Window,
 )
-from temporaletl.external.servicetitan import RESOURCES
+from temporaletl.external.servicetitan.resources import RESOURCES
 from worker.sources.servicetitan.extract.client import ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.extract.feed import Feed
 from worker.sources.servicetitan.extract.walk import Walk

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from temporaletl import ConfigurationError, CredentialsError, SourceUnavailableError
-from temporaletl.external.trino import close_servers, open_trino
-from temporaletl.external.trino_access import Bearer, TrinoSettings
+from temporaletl.external.trino.access import Bearer, TrinoSettings
+from temporaletl.external.trino.server import close_servers, open_trino
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer

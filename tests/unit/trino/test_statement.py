@@ -14,13 +14,8 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.external import http
-from temporaletl.external.trino import (
-    Statement,
-    TrinoSettings,
-    close_servers,
-    open_trino,
-)
-from temporaletl.external.trino_order import Ordered, Position
+from temporaletl.external.trino.order import Ordered, Position
+from temporaletl.external.trino.server import Statement, TrinoSettings, close_servers, open_trino
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from temporaletl import ConfigurationError, Window
-from temporaletl.external.trino_streams import (
+from temporaletl.external.trino.streams import (
     BEGINNING,
     END,
     FromColumn,

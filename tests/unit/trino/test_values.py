@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.external.trino_values import Column, Row, conversion, utc_moment
+from temporaletl.external.trino.values import Column, Row, conversion, utc_moment
 
 
 def converted(kind: str, value: Any, *arguments: Any) -> Any:

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import Query, query_type
-from temporaletl.external.jira import IssueRange, Order, check_jql
+from temporaletl.external.jira.settings import check_jql
+from temporaletl.external.jira.site import IssueRange, Order
 
 
 @query_type("jira")

@@ -3,7 +3,7 @@
 from pydantic import NonNegativeInt, PositiveInt
 
 from temporaletl import Query, query_type
-from temporaletl.external.launchpad import People, Targets
+from temporaletl.external.launchpad.settings import People, Targets
 
 
 @query_type("launchpad")

@@ -11,9 +11,9 @@ from typing import Any
 from simple_salesforce.bulk2 import Operation, _Bulk2Client
 
 from temporaletl import PermanentError, SourceProtocolError, SourceUnavailableError
-from temporaletl.external.salesforce_login import Wire
-from temporaletl.external.salesforce_org import SalesforceOrg
-from temporaletl.external.salesforce_query import Selection, probe, with_seen_columns
+from temporaletl.external.salesforce.login import Wire
+from temporaletl.external.salesforce.org import SalesforceOrg
+from temporaletl.external.salesforce.query import Selection, probe, with_seen_columns
 
 #: States in which a job has not ended.
 _UNDER_WAY = frozenset({"UploadComplete", "InProgress"})
@@ -46,7 +46,7 @@ class BulkQueries:
 
         Raises:
             NotInBulkError: the Bulk API does not have the object.
-            ETLError: as `temporaletl.external.salesforce_query.probe`.
+            ETLError: as `temporaletl.external.salesforce.query.probe`.
         """
         # What a user may not see, the job would tell only at its end.
         probe(self._org, selection, self._stop)

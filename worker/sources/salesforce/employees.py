@@ -16,7 +16,7 @@ from temporaletl import (
     extract_method,
     transform_method,
 )
-from temporaletl.external.salesforce import (
+from temporaletl.external.salesforce.employees import (
     Employee,
     SalesforceSettings,
     employee_of,
@@ -24,8 +24,8 @@ from temporaletl.external.salesforce import (
     identities_of,
     misnamed,
 )
-from temporaletl.external.salesforce_org import open_org
-from temporaletl.external.salesforce_refusals import InvalidFieldError, InvalidTypeError
+from temporaletl.external.salesforce.org import open_org
+from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
 from worker.sources.salesforce.extract import pages_of, reject_of
 
 

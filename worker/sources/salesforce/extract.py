@@ -21,22 +21,16 @@ from temporaletl import (
     SourceUnavailableError,
     extract_method,
 )
-from temporaletl.external.salesforce_org import SalesforceOrg, open_org
-from temporaletl.external.salesforce_query import (
-    Keyset,
-    QueryPage,
-    Selection,
-    count,
-    read_page,
-)
-from temporaletl.external.salesforce_refusals import (
+from temporaletl.external.salesforce.org import SalesforceOrg, open_org
+from temporaletl.external.salesforce.query import Keyset, QueryPage, Selection, count, read_page
+from temporaletl.external.salesforce.refusals import (
     GoneError,
     InvalidTypeError,
     NotInBulkError,
     QueryTimeoutError,
 )
-from temporaletl.external.salesforce_settings import SalesforceSettings
-from temporaletl.external.salesforce_streams import MAY_BE_ABSENT, STREAMS
+from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.external.salesforce.streams import MAY_BE_ABSENT, STREAMS
 from worker.sources.salesforce.bulk import BulkQueries
 from worker.sources.salesforce.query import SalesforceQuery
 from worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
@@ -124,7 +118,7 @@ async def pages_of(
 
     Raises:
         BulkJobFailedError: Salesforce gave up a bulk query.
-        ETLError: as `temporaletl.external.salesforce_query.read_page`.
+        ETLError: as `temporaletl.external.salesforce.query.read_page`.
     """
     try:
         position = msgspec.convert(request.cursor or {}, Position)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from temporaletl import Query, query_type
-from temporaletl.external.salesforce_settings import check_name
+from temporaletl.external.salesforce.settings import check_name
 
 
 @query_type("salesforce")

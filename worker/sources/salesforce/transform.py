@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from temporaletl import Event, Json, RecordError, TransformContext, transform_method
-from temporaletl.external.salesforce_query import utc
+from temporaletl.external.salesforce.query import utc
 from worker.sources.salesforce.records import (
     Case,
     CaseComment,

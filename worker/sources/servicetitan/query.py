@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from temporaletl import Query, query_type
-from temporaletl.external.servicetitan import MOST_ROWS, SOURCE, Paging
+from temporaletl.external.servicetitan.settings import MOST_ROWS, SOURCE, Paging
 
 
 @query_type(SOURCE)

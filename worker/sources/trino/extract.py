@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
-from temporaletl.external.trino import TrinoSettings, open_trino
-from temporaletl.external.trino_order import Ordered, Position, as_utc, quoted
-from temporaletl.external.trino_streams import load_streams
-from temporaletl.external.trino_values import Column, Row, utc_moment
+from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
+from temporaletl.external.trino.server import TrinoSettings, open_trino
+from temporaletl.external.trino.streams import load_streams
+from temporaletl.external.trino.values import Column, Row, utc_moment
 from worker.sources.trino.mapping import ColumnMapping
 from worker.sources.trino.query import TrinoQuery
 
@@ -38,7 +38,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
     Raises:
         ConfigurationError: the stream is gone from its file, its query is wrong, or lacks columns.
-        ETLError: as `temporaletl.external.trino.Statement.fetch`.
+        ETLError: as `temporaletl.external.trino.server.Statement.fetch`.
     """
     job, query = request.job, request.query
     assert isinstance(query, TrinoQuery)  # noqa: S101 - the platform made it of the job

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from temporaletl import ConfigurationError, Event, RecordError, TransformContext
-from temporaletl.external.trino_streams import FromColumn, Stream
+from temporaletl.external.trino.streams import FromColumn, Stream
 
 Row = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 from pydantic import Field, PositiveInt
 
 from temporaletl import Query, query_type
-from temporaletl.external.trino_streams import Value
+from temporaletl.external.trino.streams import Value
 
 
 @query_type("trino")

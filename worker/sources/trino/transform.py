@@ -3,7 +3,7 @@
 from typing import Any
 
 from temporaletl import ConfigurationError, Event, RecordError, TransformContext, transform_method
-from temporaletl.external.trino_streams import load_streams
+from temporaletl.external.trino.streams import load_streams
 from worker.sources.trino.extract import TrinoRecord
 from worker.sources.trino.mapping import ColumnMapping
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from temporaletl import Page, PageRequest, SourceProtocolError
-from temporaletl.external.jira import IssueRange
+from temporaletl.external.jira.site import IssueRange
 from worker.sources.jira.extract.client import ABSENT, JiraClient
 from worker.sources.jira.extract.walk import BARE_FIELDS, Walk
 from worker.sources.jira.issue import GoneIssue

@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from temporaletl.external.jira import JiraSite, decode
+from temporaletl.external.jira.site import JiraSite, decode
 
 #: Issues of a list that is gone, of an endpoint that this site does not have.
 ABSENT = frozenset({404, 405})

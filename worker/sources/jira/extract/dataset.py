@@ -15,9 +15,10 @@ import msgspec
 import structlog
 
 from temporaletl import Page, PageRequest, Reject
-from temporaletl.external.jira import JiraSettings, mended, open_site
-from temporaletl.external.jira_dataset import ISSUE_COLUMNS, open_issues
-from temporaletl.external.trino_order import Position
+from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import mended, open_site
+from temporaletl.external.trino.order import Position
 from worker.sources.jira.extract.census import pages_of_gone
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import complete
@@ -32,8 +33,8 @@ _LISTS = ("comments", "worklogs", "histories")
 async def issues(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
-    Raises: as `temporaletl.external.trino.Statement.fetch`, and where lists are completed, as
-    `temporaletl.external.http.HttpClient.request`.
+    Raises: as `temporaletl.external.trino.server.Statement.fetch`, and where lists are completed,
+    as `temporaletl.external.http.HttpClient.request`.
     """
     settings = JiraSettings.load()
     query: JiraQuery = request.query

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from temporaletl.external.jira import decode
+from temporaletl.external.jira.site import decode
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.issue import Comment, History, Id, Worklog
 

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from temporaletl import Page, PageRequest, extract_method
-from temporaletl.external.jira import JiraSettings, open_site
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import open_site
 from worker.sources.jira.extract import dataset
 from worker.sources.jira.extract.census import find_gone
 from worker.sources.jira.extract.client import JiraClient

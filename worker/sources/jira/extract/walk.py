@@ -16,7 +16,7 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
-from temporaletl.external.jira import IssueRange, as_ms, decode
+from temporaletl.external.jira.site import IssueRange, as_ms, decode
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.issue import SEARCHED_FIELDS, IssueRecord
 from worker.sources.jira.moments import Moment, ms_of

@@ -6,8 +6,9 @@ from datetime import datetime
 import msgspec
 
 from temporaletl import Page, PageRequest, Reject, extract_method
-from temporaletl.external.launchpad import LaunchpadSettings, open_site
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.settings import LaunchpadSettings
+from temporaletl.external.launchpad.site import open_site
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Bug, utc_or_none
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, finish, gather

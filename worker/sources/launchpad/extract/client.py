@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from temporaletl import SourceUnavailableError
-from temporaletl.external.launchpad import LaunchpadSite
+from temporaletl.external.launchpad.site import LaunchpadSite
 
 log = structlog.get_logger("worker.sources.launchpad")
 

@@ -10,8 +10,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from temporaletl import Json, RecordError, Reject
-from temporaletl.external.launchpad import STABLE, LaunchpadSite
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.site import STABLE, LaunchpadSite
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Person, name_of, readable
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.subjects import Hidden

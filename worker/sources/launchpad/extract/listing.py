@@ -15,8 +15,9 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Page, PageRequest, Reject
-from temporaletl.external.launchpad import LaunchpadSettings, LaunchpadSite, open_site
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.settings import LaunchpadSettings
+from temporaletl.external.launchpad.site import LaunchpadSite, open_site
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Entry, number_of
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather

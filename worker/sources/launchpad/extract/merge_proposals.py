@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 
 from temporaletl import Page, PageRequest, extract_method
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Proposal, readable, utc_or_none
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered

@@ -6,8 +6,8 @@ from datetime import datetime
 import structlog
 
 from temporaletl import ConfigurationError, Reject
-from temporaletl.external.launchpad import DEVEL, STABLE, LaunchpadSite
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.site import DEVEL, STABLE, LaunchpadSite
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.query import LaunchpadQuery
 
 log = structlog.get_logger("worker.sources.launchpad")

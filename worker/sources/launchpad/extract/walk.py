@@ -18,7 +18,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
-from temporaletl.external.launchpad_http import UnreadableError
+from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import REDACTED, Task, number_of
 from worker.sources.launchpad.extract.client import CollectionPage, LaunchpadClient, with_query
 from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, pick_up

@@ -11,8 +11,8 @@ import requests
 from pydantic import JsonValue
 
 from temporaletl import RecordError, Reject, Window
-from temporaletl.external.servicetitan import Resource
-from temporaletl.external.servicetitan_site import ServiceTitanSite
+from temporaletl.external.servicetitan.resources import Resource
+from temporaletl.external.servicetitan.site import ServiceTitanSite
 from worker.sources.servicetitan.record import Record, undecodable
 
 

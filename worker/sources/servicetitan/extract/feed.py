@@ -18,8 +18,8 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external.servicetitan import ExportPosition
-from temporaletl.external.servicetitan_site import decode
+from temporaletl.external.servicetitan.resources import ExportPosition
+from temporaletl.external.servicetitan.site import decode
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, moment
 

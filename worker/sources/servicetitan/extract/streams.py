@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from temporaletl import Page, PageRequest, extract_method
-from temporaletl.external.servicetitan import RESOURCES, SOURCE, ServiceTitanSettings
-from temporaletl.external.servicetitan_site import open_site
+from temporaletl.external.servicetitan.resources import RESOURCES
+from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
+from temporaletl.external.servicetitan.site import open_site
 from worker.sources.servicetitan.extract.client import ServiceTitanClient, Span
 from worker.sources.servicetitan.extract.feed import Feed
 from worker.sources.servicetitan.extract.walk import Walk

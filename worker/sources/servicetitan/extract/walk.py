@@ -21,7 +21,7 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
-from temporaletl.external.servicetitan_site import decode
+from temporaletl.external.servicetitan.site import decode
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, bare_of, moment
 

@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.external.trino import Parameter
+from temporaletl.external.trino.server import Parameter
 from temporaletl.messages import Mode, Window
 from temporaletl.settings import Settings
 

@@ -19,9 +19,9 @@ from simple_salesforce.api import Salesforce
 
 from temporaletl.errors import CredentialsError, RateLimitedError
 from temporaletl.external.http import HttpClient
-from temporaletl.external.salesforce_login import Login, log_in
-from temporaletl.external.salesforce_refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
-from temporaletl.external.salesforce_settings import SalesforceSettings
+from temporaletl.external.salesforce.login import Login, log_in
+from temporaletl.external.salesforce.refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
+from temporaletl.external.salesforce.settings import SalesforceSettings
 
 log = structlog.get_logger("salesforce")
 
@@ -62,7 +62,7 @@ class SalesforceOrg:
         self._usage = 0.0  # share of the daily limit
         self._closed_until = 0.0  # monotonic seconds
         self._closed_by = ""
-        #: Names of fields that the org does not show, by object; see `salesforce_query`.
+        #: Names of fields that the org does not show, by object; see `with_seen_columns`.
         self.hidden: dict[str, frozenset[str]] = {}
         #: Objects already warned of.
         self.absent: set[str] = set()

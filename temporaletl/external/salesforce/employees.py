@@ -11,10 +11,10 @@ import msgspec
 
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, RecordError
-from temporaletl.external.salesforce_org import close_orgs, open_org
-from temporaletl.external.salesforce_query import Selection, read_rows
-from temporaletl.external.salesforce_refusals import InvalidFieldError, InvalidTypeError
-from temporaletl.external.salesforce_settings import Pace, SalesforceSettings
+from temporaletl.external.salesforce.org import close_orgs, open_org
+from temporaletl.external.salesforce.query import Selection, read_rows
+from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
+from temporaletl.external.salesforce.settings import Pace, SalesforceSettings
 from temporaletl.rows import Identity
 from temporaletl.strategies import rate_budget
 

@@ -24,21 +24,8 @@ from requests.adapters import HTTPAdapter
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, SourceProtocolError
 from temporaletl.external.http import HttpClient, message_of
-from temporaletl.external.jira_settings import JiraPace, JiraSettings, check_jql
+from temporaletl.external.jira.settings import JiraPace, JiraSettings
 from temporaletl.strategies import rate_budget
-
-__all__ = [
-    "IssueRange",
-    "JiraSettings",
-    "JiraSite",
-    "Order",
-    "as_ms",
-    "check_jql",
-    "close_sites",
-    "decode",
-    "mended",
-    "open_site",
-]
 
 Order = Literal["created", "updated"]
 

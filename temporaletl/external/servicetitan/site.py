@@ -14,7 +14,8 @@ from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceProtocolError
 from temporaletl.external.http import HttpClient, message_of
-from temporaletl.external.servicetitan import SOURCE, Resource, ServiceTitanSettings
+from temporaletl.external.servicetitan.resources import Resource
+from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
 
 #: Jobs of one process that may ask at the same time without opening further connections.
 _CONNECTIONS = 8

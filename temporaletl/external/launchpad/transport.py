@@ -181,23 +181,3 @@ def decode[T](kind: type[T], answer: requests.Response) -> T:
             f"not fit: {error}"
         ) from None
     return found
-
-
-def service_url(text: str, known: Mapping[str, str]) -> str:
-    """Return a service root's URL, with the slash, for a name or a URL.
-
-    Raises:
-        ValueError: it is neither, or more than the root.
-    """
-    text = text.strip()
-    if text in known:
-        return known[text]
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"must be one of {', '.join(sorted(known))}, or an address")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be the bare address, without credentials or parameters")
-    root = text.rstrip("/")
-    if re.search(r"/(\d+\.\d+|beta|devel)$", root):
-        raise ValueError("must be the address without the version of the API at its end")
-    return f"{root}/"

@@ -15,9 +15,9 @@ import structlog
 from simple_salesforce.format import quote_soql_value
 
 from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
-from temporaletl.external.salesforce_org import SalesforceOrg
-from temporaletl.external.salesforce_refusals import InvalidFieldError, StaleLocatorError
-from temporaletl.external.salesforce_settings import check_field, check_name
+from temporaletl.external.salesforce.org import SalesforceOrg
+from temporaletl.external.salesforce.refusals import InvalidFieldError, StaleLocatorError
+from temporaletl.external.salesforce.settings import check_field, check_name
 
 log = structlog.get_logger("salesforce")
 

@@ -1,7 +1,7 @@
 """Trino: one server per process, and queries whose rows are streamed.
 
 The `trino` library speaks the protocol and binds parameters; it keeps Trino's own JSON for values
-(`temporaletl.external.trino_values` reads them, so that one odd value costs its row, not the
+(`temporaletl.external.trino.values` reads them, so that one odd value costs its row, not the
 query). Its requests go through `HttpClient`: retries, delays and refusals are the platform's.
 
 A server since Trino 418 is needed, where parameters travel with their query.
@@ -36,8 +36,8 @@ from temporaletl.errors import (
     SourceUnavailableError,
 )
 from temporaletl.external.http import HttpClient
-from temporaletl.external.trino_access import Bearer, TrinoSettings
-from temporaletl.external.trino_values import Column
+from temporaletl.external.trino.access import Bearer, TrinoSettings
+from temporaletl.external.trino.values import Column
 
 __all__ = ["Parameter", "Statement", "TrinoServer", "TrinoSettings", "close_servers", "open_trino"]
 

@@ -21,7 +21,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
 )
 from temporaletl.external.http import HttpClient
-from temporaletl.external.salesforce_settings import SalesforceSettings
+from temporaletl.external.salesforce.settings import SalesforceSettings
 
 #: A refused login answers 400 or 401, by SOAP 500; the library reads why.
 _ANSWERED = frozenset({400, 401, 403, 500})

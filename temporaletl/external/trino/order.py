@@ -15,7 +15,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.external.trino import Parameter, Statement, TrinoServer
+from temporaletl.external.trino.server import Parameter, Statement, TrinoServer
 
 #: What the query's own lines come after, for Trino's words on them.
 _LINES_BEFORE = 1

@@ -11,11 +11,17 @@ from functools import cache
 from zoneinfo import available_timezones
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.external.jira import IssueRange
-from temporaletl.external.jira_settings import JiraSettings
-from temporaletl.external.trino import Parameter, Statement, TrinoServer, TrinoSettings, open_trino
-from temporaletl.external.trino_order import Ordered, quoted
-from temporaletl.external.trino_values import Column
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import IssueRange
+from temporaletl.external.trino.order import Ordered, quoted
+from temporaletl.external.trino.server import (
+    Parameter,
+    Statement,
+    TrinoServer,
+    TrinoSettings,
+    open_trino,
+)
+from temporaletl.external.trino.values import Column
 from temporaletl.rows import Identity
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,20 +1,12 @@
-"""ServiceTitan: settings, the four kinds of records that are read, and where an export goes on.
+"""Which tenant of ServiceTitan is read, by which app, and how."""
 
-Facts of the API are the vendor's documents'. Times are UTC there; what an address writes without
-a zone is UTC as well.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import msgspec
 from pydantic import (
     AfterValidator,
     Field,
-    JsonValue,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -39,36 +31,6 @@ OVERLAP = timedelta(minutes=30)
 _EXPORT_LAG = timedelta(minutes=10)
 _LIST_LAG = timedelta(minutes=1)
 _TOKEN_PATH = "/connect/token"  # noqa: S105 - a path
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One stream's place in the API."""
-
-    stream: str
-    #: First part of the path.
-    module: str
-    #: As the vendor's portal names the module.
-    title: str
-    #: Whether its list takes `sort`, else `orderBy` with `orderByDirection`.
-    sorted: bool
-
-    def order(self, field: str, *, descending: bool = False) -> Mapping[str, str]:
-        """Return the parameters that order its list."""
-        if self.sorted:
-            return {"sort": f"{'-' if descending else '+'}{field}"}
-        return {"orderBy": field, "orderByDirection": "desc" if descending else "asc"}
-
-
-RESOURCES: Mapping[str, Resource] = {
-    each.stream: each
-    for each in (
-        Resource("customers", "crm", "CRM", sorted=True),
-        Resource("jobs", "jpm", "Job Planning and Management", sorted=True),
-        Resource("invoices", "accounting", "Accounting", sorted=False),
-        Resource("estimates", "sales", "Sales & Estimates", sorted=False),
-    )
-}
 
 
 def _address(text: str) -> str:
@@ -181,37 +143,3 @@ class ServiceTitanSettings(ServiceTitanPace):
 def pace() -> RateBudget:
     """Return what the app may ask of the tenant."""
     return RateBudget(requests_per_second=ServiceTitanPace.load().requests_per_second)
-
-
-class ExportPosition(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="paging", tag="export"
-):
-    """Where an export goes on; as JSON it is the cursor of its pages.
-
-    The last page of a job holds the token with which the feed goes on later. `reached` is then
-    the end of the job's window, the watermark that this token stands for; a backfill has none.
-    """
-
-    site: str
-    #: None begins by the date of the job's window.
-    token: str | None = None
-    #: How often the feed refused a token and was begun anew.
-    restarts: int = 0
-    #: Whether the feed had no more.
-    ended: bool = False
-    reached: datetime | None = None
-
-
-def continuation(cursor: JsonValue, *, site: str, watermark: datetime) -> str | None:
-    """Return the token with which a job goes on where an earlier job ended with `cursor`.
-
-    None where it must begin by date: the earlier job was no export, belongs to another tenant, or
-    someone has set the watermark back behind it since.
-    """
-    try:
-        position = msgspec.convert(cursor, ExportPosition)
-    except msgspec.ValidationError:
-        return None
-    if position.site != site or position.reached is None or watermark < position.reached:
-        return None
-    return position.token

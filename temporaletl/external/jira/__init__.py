@@ -1,0 +1,1 @@
+"""Jira, over its API and from a dataset in Trino."""

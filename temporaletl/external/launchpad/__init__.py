@@ -1,0 +1,1 @@
+"""Launchpad, over its web service."""

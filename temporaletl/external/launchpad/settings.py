@@ -1,0 +1,154 @@
+"""Which Launchpad is read, as whom, and whose work."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from temporaletl.budget import RateBudget
+from temporaletl.settings import Settings
+from temporaletl.strategies import rate_budget
+
+#: What launchpadlib calls "edge" is long gone.
+_ROOTS = {name: url for name, url in service_roots.items() if name != "edge"}
+_PERSON = re.compile(r"[a-z0-9][a-z0-9+.\-]*")
+_TARGET = re.compile(r"[a-z0-9][A-Za-z0-9+.\-]*(/[A-Za-z0-9+.\-]+)*")
+
+
+def _service_url(text: str, known: Mapping[str, str]) -> str:
+    """Return a service root's URL, with the slash, for a name or a URL.
+
+    Raises:
+        ValueError: it is neither, or more than the root.
+    """
+    text = text.strip()
+    if text in known:
+        return known[text]
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"must be one of {', '.join(sorted(known))}, or an address")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    root = text.rstrip("/")
+    if re.search(r"/(\d+\.\d+|beta|devel)$", root):
+        raise ValueError("must be the address without the version of the API at its end")
+    return f"{root}/"
+
+
+def _split(value: object) -> object:
+    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+
+
+def person_name(text: str) -> str:
+    """Return a Launchpad name, given with or without the tilde.
+
+    Raises:
+        ValueError: no person or team can be called so.
+    """
+    name = text.strip().removeprefix("~").lower()
+    if not _PERSON.fullmatch(name):
+        raise ValueError(f"{text!r} is not a Launchpad name (as in ~name)")
+    return name
+
+
+def _target_name(text: str) -> str:
+    name = text.strip().strip("/")
+    if not _TARGET.fullmatch(name):
+        raise ValueError(f"{text!r} is not a project, distribution or package")
+    return name
+
+
+def _each(names: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(sorted({read(name) for name in names}))
+
+
+#: Launchpad names of people and teams, with or without the tilde; sorted, each once.
+People = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(partial(_each, read=person_name)),
+]
+#: Projects, distributions, packages (`ubuntu/+source/bash`); sorted, each once.
+Targets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(partial(_each, read=_target_name)),
+]
+
+
+class LaunchpadSettings(Settings):
+    """Which Launchpad to read, as whom, and whose work."""
+
+    consumer_key: str | None = Field(None, validation_alias="LP_CONSUMER_KEY")
+    access_token_key: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_KEY")
+    access_token_secret: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_SECRET")
+    service_root: Annotated[str, AfterValidator(partial(_service_url, known=_ROOTS))] = Field(
+        _ROOTS["production"],
+        validation_alias="LP_SERVICE_ROOT",
+        description="which Launchpad: production, staging, qastaging, dogfood, or an address",
+    )
+    members: Annotated[People, NoDecode] = Field(
+        (), validation_alias="LP_MEMBERS", description="Launchpad names, separated by commas"
+    )
+    targets: Annotated[Targets, NoDecode] = Field(
+        (),
+        validation_alias="LP_TARGETS",
+        description="projects and distributions to read whole, separated by commas",
+    )
+    page_size: int = Field(
+        50,
+        ge=1,
+        le=299,  # what Launchpad gives at most, less one to join pages by
+        validation_alias="LP_PAGE_SIZE",
+        description="bugs, proposals or questions in one page, 1 to 299",
+    )
+    concurrency: PositiveInt = Field(
+        6, validation_alias="LP_CONCURRENCY", description="requests at once from one process"
+    )
+    requests_per_second: PositiveFloat = Field(
+        10,
+        validation_alias="LP_REQUESTS_PER_SECOND",
+        description="how often all workers together may ask",
+    )
+    connect_timeout_seconds: PositiveFloat = Field(
+        10, validation_alias="LP_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="LP_READ_TIMEOUT_SECONDS")
+
+    @model_validator(mode="after")
+    def _whole_token(self) -> Self:
+        parts = {
+            "LP_CONSUMER_KEY": self.consumer_key,
+            "LP_ACCESS_TOKEN_KEY": self.access_token_key,
+            "LP_ACCESS_TOKEN_SECRET": self.access_token_secret,
+        }
+        missing = [name for name, value in parts.items() if value is None]
+        if missing and len(missing) < len(parts):
+            given = " and ".join(name for name in parts if name not in missing)
+            raise ValueError(
+                f"{' and '.join(missing)} missing, though {given} is set: Launchpad wants all "
+                "three, or none for anonymous access"
+            )
+        return self
+
+    @property
+    def anonymous(self) -> bool:
+        return self.consumer_key is None
+
+
+@rate_budget("launchpad")
+def budget() -> RateBudget:
+    return RateBudget(requests_per_second=LaunchpadSettings.load().requests_per_second)

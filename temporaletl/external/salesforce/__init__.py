@@ -1,0 +1,1 @@
+"""Salesforce, over REST; the bulk API is the worker's alone."""

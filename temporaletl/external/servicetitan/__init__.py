@@ -1,0 +1,1 @@
+"""ServiceTitan, over its lists and its export feeds."""
