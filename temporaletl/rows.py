@@ -116,7 +116,8 @@ class Whole(msgspec.Struct, frozen=True):
     """Says that a record's events whose ids begin with `prefix` are all that the source has.
 
     A transform yields it beside them. Stored events under the prefix that are not among the
-    page's rows are deleted, unless they are newer. Only for what was seen completely.
+    page's rows are deleted, unless they are newer. Only for what was seen completely. As a record
+    of a page it says that nothing is left under the prefix.
     """
 
     prefix: str

@@ -27,7 +27,7 @@ from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import AFTER_RESTART, Registry
-from temporaletl.rows import Event, Reject, Row, Whole, person_key
+from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 #: In an extract method's name: all streams that have no method of their own.
@@ -113,14 +113,16 @@ class PageRequest:
     """What an extract strategy gets: where to begin, and for whom.
 
     `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
-    are committed. `stored_items` lists the items of the source whose events are loaded, by what
-    the event ids begin with, up to the first colon; it blocks.
+    are committed. `stored_items` takes a prefix, which may be empty, and returns what follows it,
+    up to the next colon, in the ids of the source's events that are loaded; `stored_properties`
+    takes such an id, and returns the event's properties, None where there is none. Both block.
     """
 
     job: ETLInput
     query: Any
     cursor: JsonValue = None
-    stored_items: Callable[[], frozenset[str]] = frozenset
+    stored_items: Callable[[str], frozenset[str]] = lambda _prefix: frozenset()
+    stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
 
 
 @dataclass(frozen=True, slots=True)

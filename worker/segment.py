@@ -198,6 +198,7 @@ class _Segment:
             query=self._context.query,
             cursor=self.progress.cursor,
             stored_items=self._loader.stored_items,
+            stored_properties=self._loader.stored_properties,
         )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
@@ -315,7 +316,7 @@ def transform_record(
     reason: str | None = None
     found: list[Made] = []
     try:
-        found = list(strategies.transform(record, context))
+        found = [record] if isinstance(record, Whole) else [*strategies.transform(record, context)]
     except (PermanentError, RetryableError):
         raise
     except Exception as error:  # noqa: BLE001 - any fault rejects this record alone

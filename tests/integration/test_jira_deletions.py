@@ -7,7 +7,7 @@ import pytest
 
 from queuer.sources.jira.inputs import expand_backlog
 from queuer.sources.jira.params import describe_backlog
-from temporaletl import CredentialsError, PageRequest, SourceProtocolError, TransformContext, Whole
+from temporaletl import CredentialsError, PageRequest, SourceProtocolError, Whole
 from temporaletl.messages import Mode
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
@@ -15,7 +15,6 @@ from tests.fakes.server import FakeServer
 from tests.integration.test_jira_source import BOTH, LONG_AGO, NOW, SMALL, plan_of, served
 from worker.sources.jira.extract.issues import extract_issues
 from worker.sources.jira.query import JiraQuery
-from worker.sources.jira.transform import transform
 
 __all__ = ["served"]
 
@@ -30,16 +29,14 @@ async def gone(*stored: str, mode: Mode = "full", **params: object) -> list[str]
     jobs = list(expand_backlog(plan, await describe_backlog(plan)))
     [job] = [job for job in jobs if job.params.get("census")]
     request = PageRequest(
-        job=job, query=JiraQuery.from_dict(job.params), stored_items=lambda: frozenset(stored)
+        job=job, query=JiraQuery.from_dict(job.params), stored_items=lambda _: frozenset(stored)
     )
     found: list[str] = []
     async with contextlib.aclosing(extract_issues(request)) as pages:
         async for page in pages:
             for record in page.records:
-                [whole] = transform(record, TransformContext(job=job, query=request.query))
-                assert isinstance(whole, Whole)
-                assert whole.prefix == f"{record.id}:"
-                found.append(record.id)
+                assert isinstance(record, Whole)
+                found.append(record.prefix.removesuffix(":"))
     return found
 
 

@@ -267,7 +267,7 @@ async def test_a_second_run_of_changed_data_gives_what_a_full_one_does(
     assert set(second.events) > set(full.events) - set(first.events) > set()
 
 
-async def test_a_bug_that_is_gone_keeps_its_rows_and_hides_no_other(served: Serve) -> None:
+async def test_a_bug_that_is_gone_hides_no_other(served: Serve) -> None:
     archive = small(seed=11)
     served(archive)
     first = await read(await jobs_of("bugs"))

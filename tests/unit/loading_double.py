@@ -164,8 +164,10 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
         def prepare(self) -> None: ...
 
-        def stored_items(self) -> frozenset[str]:
+        def stored_items(self, _prefix: str) -> frozenset[str]:
             return frozenset()
+
+        def stored_properties(self, _event_id: str) -> None: ...
 
         def load(self, page: PageLoad) -> JobProgress:
             return made.load(page)

@@ -16,7 +16,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Reject, Row, Whole
+from temporaletl.rows import Event, Json, Reject, Row, Whole
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
@@ -25,7 +25,7 @@ from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
-from worker.loading.retraction import retract, stored_items
+from worker.loading.retraction import retract, stored_items, stored_properties
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -149,9 +149,13 @@ class Loader:
         targets = schema.prepare(self._warehouse, self._layouts, source)
         self._merges = [Merge(target) for target in targets]
 
-    def stored_items(self) -> frozenset[str]:
+    def stored_items(self, prefix: str) -> frozenset[str]:
         """The items of the source whose events are loaded: see `PageRequest`."""
-        return stored_items(self._warehouse, self._lineage.job.source)
+        return stored_items(self._warehouse, self._lineage.job.source, prefix)
+
+    def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
+        """The properties of one of the source's events: see `PageRequest`."""
+        return stored_properties(self._warehouse, self._lineage.job.source, event_id)
 
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.

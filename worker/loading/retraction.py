@@ -1,11 +1,12 @@
 """Deletes events that a source no longer shows, where it was seen to show all there are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 from psycopg import sql
 
-from temporaletl.rows import Event, Row, Whole
+from temporaletl.rows import Event, Json, Row, Whole
 from temporaletl.warehouse.connection import Connection, Warehouse
 from worker.loading.columns import PARTITION_KEY
 from worker.loading.schema import Target
@@ -27,14 +28,18 @@ _DELETE = """
     WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s)
 """
+#: Behind every id.
+_LAST = chr(0x10FFFF)
 # One look into the index for each item: from the first of its events behind those of the last.
 _ITEMS = """
     WITH RECURSIVE items (item) AS (
-        (SELECT split_part(event_id, ':', 1) FROM events
-         WHERE source_kind_id = %(source)s ORDER BY event_id LIMIT 1)
+        (SELECT split_part(substr(event_id, %(behind)s), ':', 1) FROM events
+         WHERE source_kind_id = %(source)s AND event_id >= %(prefix)s AND event_id < %(past)s
+         ORDER BY event_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT split_part(t.event_id, ':', 1) FROM events AS t
-                WHERE t.source_kind_id = %(source)s AND t.event_id >= items.item || ';'
+        SELECT (SELECT split_part(substr(t.event_id, %(behind)s), ':', 1) FROM events AS t
+                WHERE t.source_kind_id = %(source)s
+                  AND t.event_id >= %(prefix)s || items.item || ';' AND t.event_id < %(past)s
                 ORDER BY t.event_id LIMIT 1)
         FROM items WHERE items.item IS NOT NULL
     )
@@ -83,15 +88,35 @@ def retract(
     return deleted.rowcount
 
 
-def stored_items(warehouse: Warehouse, source: str) -> frozenset[str]:
-    """What the source's stored events' ids begin with, up to the first colon."""
+def stored_items(warehouse: Warehouse, source: str, prefix: str) -> frozenset[str]:
+    """What follows the prefix, up to the next colon, in the ids of the source's stored events."""
+    values = {
+        "source": source,
+        "prefix": prefix,
+        "past": _past(prefix),
+        "behind": len(prefix) + 1,
+    }
     with warehouse.connection() as connection:
         if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
             return frozenset()
-        found = connection.execute(_ITEMS, {"source": source})
+        found = connection.execute(_ITEMS, values)
         return frozenset(str(item) for (item,) in found)
+
+
+def stored_properties(
+    warehouse: Warehouse, source: str, event_id: str
+) -> Mapping[str, Json] | None:
+    """The properties of a stored event; None where there is no such event."""
+    with warehouse.connection() as connection:
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return None
+        found = connection.execute(
+            "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
+            (source, event_id),
+        ).fetchone()
+    return None if found is None else cast("Mapping[str, Json]", found[0] or {})
 
 
 def _past(prefix: str) -> str:
     """The first text behind all that begin with the prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else _LAST

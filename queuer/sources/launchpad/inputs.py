@@ -1,6 +1,7 @@
 """Launchpad's slices as jobs."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from queuer.sources.launchpad.params import Backlog
 from temporaletl import ETLInput, Plan, transform_inputs_method
@@ -8,7 +9,7 @@ from temporaletl import ETLInput, Plan, transform_inputs_method
 
 @transform_inputs_method("launchpad")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each stream and slice of members, and for each stream and target.
+    """One job for each stream and slice of members, and for each stream and target; a census.
 
     Two jobs may meet the same bug; both make the same rows of it.
     """
@@ -20,3 +21,11 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
             yield plan.job(stream, window, members=list(members), targets=[])
         for target in backlog.targets:
             yield plan.job(stream, window, members=[], targets=[target])
+        if backlog.census:
+            yield plan.job(
+                stream,
+                window,
+                members=[*chain.from_iterable(backlog.slices)],
+                targets=[*backlog.targets],
+                census=True,
+            )

@@ -17,21 +17,27 @@ class LaunchpadParams(Query):
 
     `members` and `targets` replace what the settings say, both of them as soon as one is given.
     A job reads the work of `members_per_job` people, or one target. `closed_days` leaves out of
-    incremental runs what was closed so many days before their window.
+    incremental runs what was closed so many days before their window. `accept_deletions` lets
+    much be gone at once.
     """
 
     members: People | None = None
     targets: Targets | None = None
     members_per_job: PositiveInt = 20
     closed_days: NonNegativeInt | None = None
+    accept_deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The slices of people, each one job's share, and the targets, each one job."""
+    """The slices of people, each one job's share, and the targets, each one job.
+
+    `census` says that one more job for each stream lists everything, to find what is gone.
+    """
 
     slices: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
+    census: bool = False
 
 
 @params_method(
@@ -52,7 +58,15 @@ def describe_backlog(plan: Plan) -> Backlog:
     members, targets = asked_for(params)
     size = params.members_per_job
     slices = tuple(members[first : first + size] for first in range(0, len(members), size))
-    return Backlog(slices, targets)
+    wanted = {"always": ("full", "incremental"), "full": ("full",), "never": ()}
+    return Backlog(
+        slices,
+        targets,
+        # Where others are asked for than usual, most of what is stored is in no list.
+        census=params.members is None
+        and params.targets is None
+        and plan.metadata.mode in wanted[LaunchpadSettings.load().find_deleted],
+    )
 
 
 def asked_for(params: LaunchpadParams) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
@@ -107,6 +107,11 @@ class LaunchpadSettings(Settings):
         (),
         validation_alias="LP_TARGETS",
         description="projects and distributions to read whole, separated by commas",
+    )
+    find_deleted: Literal["always", "full", "never"] = Field(
+        "always",
+        validation_alias="LP_FIND_DELETED",
+        description="in which runs everything is listed to find what is gone",
     )
     page_size: int = Field(
         50,

@@ -101,8 +101,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
         raise SourceUnavailableError("the source is out of order")
     page = int(str(request.cursor or 0))
     if query.gone:
-        stored = await asyncio.to_thread(request.stored_items)
-        yield Page(records=sorted(stored & set(map(str, query.gone))), cursor=0)
+        stored = await asyncio.to_thread(request.stored_items, "")
+        gone = sorted(stored & set(map(str, query.gone)))
+        yield Page(records=[Whole(f"{each}:") for each in gone], cursor=0)
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)
         strike = (f"{request.job.batch_id}/{request.job.seq}", page)
@@ -118,12 +119,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 @transform_method("numbers")
 def transform(
-    record: Number | dict[str, int] | str, context: TransformContext
+    record: Number | dict[str, int], context: TransformContext
 ) -> Iterator[Event | Whole]:
     query: NumbersQuery = context.query
-    if isinstance(record, str):
-        yield Whole(f"{record}:")
-        return
     if isinstance(record, dict):
         record = Number(**record)
     if record.value in cursed:

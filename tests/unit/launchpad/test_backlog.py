@@ -78,9 +78,10 @@ def test_members_are_planned_in_slices_for_each_stream(monkeypatch: pytest.Monke
         ["ann", "bob"],
         ["cleo", "dan"],
         ["eve"],
+        ["ann", "bob", "cleo", "dan", "eve"],  # the census
     ]
     assert {job.stream for job in jobs} == set(STREAMS)
-    assert len({job_id_of(job) for job in jobs}) == len(jobs) == 9
+    assert len({job_id_of(job) for job in jobs}) == len(jobs) == 12
 
 
 def test_the_same_request_gives_the_same_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +97,7 @@ def test_each_target_is_a_job_and_needs_no_members(monkeypatch: pytest.MonkeyPat
     assert [(job.params["members"], job.params["targets"]) for job in jobs] == [
         ([], ["alpha"]),
         ([], ["ubuntu"]),
+        ([], ["alpha", "ubuntu"]),  # the census
     ]
 
 
@@ -113,7 +115,7 @@ def test_the_worker_takes_every_parameter_of_a_job(monkeypatch: pytest.MonkeyPat
     for job in jobs_of(members_per_job=1, closed_days=30):
         query = LaunchpadQuery.from_dict(job.params)
         assert query.closed_days == 30
-        assert len(query.members) == 1
+        assert len(query.members) == (2 if query.census else 1)
 
 
 @pytest.mark.parametrize(

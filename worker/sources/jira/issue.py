@@ -131,12 +131,6 @@ def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
     return entries is not None and total is not None and len(entries) >= total
 
 
-class GoneIssue(msgspec.Struct, frozen=True):
-    """An issue that was loaded and is no longer there."""
-
-    id: str
-
-
 class IssueRecord:
     """One issue as found, and its complete lists once they are known.
 

@@ -6,7 +6,7 @@ from typing import Any
 from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
 from worker.sources.jira.adf import text_of
 from worker.sources.jira.changelog import changes
-from worker.sources.jira.issue import GoneIssue, IssueRecord, Named
+from worker.sources.jira.issue import IssueRecord, Named
 from worker.sources.jira.moments import utc
 from worker.sources.jira.people import described, employee_of, id_of, timezone_of
 from worker.sources.jira.remarks import comments, worklogs
@@ -18,16 +18,14 @@ _LISTS = {"comments", "worklogs", "histories"}
 def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     """Turn an issue into the events of its life.
 
-    Takes an `IssueRecord`, a `GoneIssue`, or an issue's JSON as a reject keeps it. Comments and
-    worklogs can be deleted and edited in Jira: where all of them are known, events of others go.
-    What is in a changelog stays there.
+    Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
+    deleted and edited in Jira: where all of them are known, events of others go. What is in a
+    changelog stays there.
 
     Raises:
         RecordError: something that happened has no time, or JSON lacks a part of its lists.
         msgspec.DecodeError: the JSON is not an issue.
     """
-    if isinstance(record, GoneIssue):
-        return [Whole(f"{record.id}:")]
     if not isinstance(record, IssueRecord):
         record = IssueRecord.read(record)
         if missing := sorted(_LISTS - record.complete):

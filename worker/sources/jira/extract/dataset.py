@@ -9,17 +9,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 
 from temporaletl import Page, PageRequest, Reject
+from temporaletl.census import Census
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import mended, open_site
 from temporaletl.external.trino.order import Position
-from worker.sources.jira.extract.census import pages_of_gone
+from worker.sources.jira.extract.census import is_gone
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import complete
 from worker.sources.jira.issue import IssueRecord
@@ -66,21 +68,20 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 async def gone(request: PageRequest) -> AsyncGenerator[Page]:
-    """Yield the stored issues that are not in the dataset any more, each one a `GoneIssue`.
+    """Yield the stored issues that are not in the dataset any more; see `Census.pages`.
 
     Where Jira can be asked, it has the last word on each.
-
-    Raises: as `worker.sources.jira.extract.census.pages_of_gone`.
     """
     settings = JiraSettings.load()
     table = open_issues(settings)
     client = JiraClient(open_site(settings)) if settings.has_api else None
-    pages = pages_of_gone(request, table.ids, client)
+    census = Census("issues", table.ids, None if client is None else partial(is_gone, client))
+    # In Jira's threads, where there are any: there, requests wait for their turn.
+    start = table.server.start if client is None else client.site.start
     try:
-        # In Jira's threads, where there are any: there, requests wait for their turn.
-        start = table.server.start if client is None else client.site.start
-        while (page := await start(next, pages, None)) is not None:
-            yield page
+        async with contextlib.aclosing(census.pages(request, start)) as pages:
+            async for page in pages:
+                yield page
     finally:
         if client is not None:
             client.stop.set()

@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from temporaletl import Page, PageRequest, extract_method
+from temporaletl.census import Census
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from worker.sources.jira.extract import dataset
-from worker.sources.jira.extract.census import find_gone
+from worker.sources.jira.extract.census import is_gone, listed
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import abandon, complete
 from worker.sources.jira.extract.walk import Walk
@@ -18,7 +20,7 @@ from worker.sources.jira.query import JiraQuery
 async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
-    A census yields the issues that are gone instead, each one a `GoneIssue`. An issue may come
+    A census yields the issues that are gone instead, see `Census.pages`. An issue may come
     more than once, never not at all.
 
     Raises: as `temporaletl.external.http.HttpClient.request`; where Trino is the place to read,
@@ -30,7 +32,7 @@ async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
         pages = dataset.gone(request) if query.census else dataset.issues(request)
     else:
         client = JiraClient(open_site(settings))
-        pages = _pages_of_gone(client, request) if query.census else _issues(client, request)
+        pages = _gone(client, request) if query.census else _issues(client, request)
     async with contextlib.aclosing(pages):
         async for page in pages:
             yield page
@@ -64,10 +66,11 @@ async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Pa
         await abandon([ahead])
 
 
-async def _pages_of_gone(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
-    pages = find_gone(client, request)
+async def _gone(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
+    census = Census("issues", partial(listed, client, request), partial(is_gone, client))
     try:
-        while (page := await client.site.start(next, pages, None)) is not None:
-            yield page
+        async with contextlib.aclosing(census.pages(request, client.site.start)) as pages:
+            async for page in pages:
+                yield page
     finally:
         client.stop.set()

@@ -1,7 +1,9 @@
 """Pages of bugs with everything that hangs on them."""
 
+import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -9,10 +11,11 @@ from temporaletl import Page, PageRequest, Reject, extract_method
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import open_site
 from temporaletl.external.launchpad.transport import UnreadableError
-from worker.sources.launchpad.entries import Bug, utc_or_none
+from worker.sources.launchpad.entries import Bug, Task, number_of, utc_or_none
+from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, finish, gather
-from worker.sources.launchpad.extract.subjects import Hidden, subjects_of
+from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
 from worker.sources.launchpad.extract.walk import Walk
 from worker.sources.launchpad.query import LaunchpadQuery
 from worker.sources.launchpad.record import BugWhole, Found
@@ -23,11 +26,20 @@ async def extract_bugs(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the bugs of the job's people and targets that changed since the window's start.
 
     There is no upper bound: a bug that changes every few minutes would always be above it. A bug
-    may come more than once, never not at all; one made after a backfill's end does not come.
+    may come more than once, never not at all; one made after a backfill's end does not come. A
+    census yields what is gone instead, see `temporaletl.census`.
 
     Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
         ConfigurationError for a target that is not there.
     """
+    searches = partial(bug_searches, since=None)
+    found = gone(request, "bug", searches, _number_in) if request.query.census else _bugs(request)
+    async with contextlib.aclosing(found) as pages:
+        async for page in pages:
+            yield page
+
+
+async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
     settings = LaunchpadSettings.load()
     client = LaunchpadClient(open_site(settings))
     query: LaunchpadQuery = request.query
@@ -89,6 +101,13 @@ def _read(
     }
     gathered.read(client, links, f"bug {number}", key)
     return gathered, changed
+
+
+def _number_in(entry: msgspec.Raw) -> int | None:
+    try:
+        return number_of(msgspec.json.decode(entry, type=Task).bug_link)
+    except msgspec.DecodeError:
+        return None
 
 
 def people_in(record: Found) -> Iterator[str | None]:

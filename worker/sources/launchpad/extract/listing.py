@@ -4,6 +4,7 @@ Numbers grow, so what is new comes last; the number of the last entry worked thr
 a cursor needs, whatever order the server lists in, and whatever moves in its lists.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -19,6 +20,7 @@ from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Entry, number_of
+from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
 from worker.sources.launchpad.extract.subjects import (
@@ -53,9 +55,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is listed: the stream's name, its searches, which entries matter, how one is read."""
+    """What is listed: its searches, which entries matter, how one is read.
 
-    stream: str
+    Ids of its events begin with its name; `version` is that of the API which knows it.
+    """
+
+    name: str
+    version: str
     searches: Searches
     wanted: Callable[[PageRequest, msgspec.Raw], bool]
     read: Callable[[LaunchpadClient, int, msgspec.Raw], Gathered]
@@ -63,7 +69,22 @@ class Kind:
 
 
 async def pages(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
-    """Yield the entries of the job's people and targets, each with all that hangs on it."""
+    """Yield the entries of the job's people and targets, each with all that hangs on it.
+
+    A census yields what is gone instead, see `temporaletl.census`.
+    """
+    census = request.query.census
+    found = _gone(kind, request) if census else _listed(kind, request)
+    async with contextlib.aclosing(found) as all_pages:
+        async for page in all_pages:
+            yield page
+
+
+def _gone(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
+    return gone(request, kind.name, kind.searches, _number, kind.version)
+
+
+async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
     settings = LaunchpadSettings.load()
     client = LaunchpadClient(open_site(settings))
     query: LaunchpadQuery = request.query
@@ -131,7 +152,7 @@ def _list(
     Raises: as `LaunchpadClient.read_whole` and `Hidden.note_subject`.
     """
     shelf = _shelf_of(client.site)
-    if resumed and (kept := shelf.get(kind.stream, subject)) is not None:
+    if resumed and (kept := shelf.get(kind.name, subject)) is not None:
         return kept
     asked = datetime.now(UTC)
     entries: dict[int, msgspec.Raw] = {}
@@ -150,17 +171,21 @@ def _list(
     else:
         hidden.shown = True
     listing = Listing(sorted(entries.items(), key=lambda item: item[0]), rejects, asked)
-    shelf.put(kind.stream, subject, listing)
+    shelf.put(kind.name, subject, listing)
     return listing
 
 
 def _identity(entry: msgspec.Raw) -> int | bytes:
     """An entry's number; the entry itself where it has none."""
-    try:
-        number = number_of(msgspec.json.decode(entry, type=Entry).self_link)
-    except msgspec.DecodeError:
-        number = None
+    number = _number(entry)
     return bytes(entry) if number is None else number
+
+
+def _number(entry: msgspec.Raw) -> int | None:
+    try:
+        return number_of(msgspec.json.decode(entry, type=Entry).self_link)
+    except msgspec.DecodeError:
+        return None
 
 
 class _Shelf:

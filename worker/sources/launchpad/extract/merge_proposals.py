@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 
 from temporaletl import Page, PageRequest, extract_method
+from temporaletl.external.launchpad.site import STABLE
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Proposal, readable, utc_or_none
 from worker.sources.launchpad.extract.client import LaunchpadClient
@@ -88,4 +89,4 @@ def people_in(record: Found) -> Iterator[str | None]:
         yield vote.registrant_link
 
 
-_KIND = Kind("merge_proposals", proposal_searches, _wanted, _read, people_in)
+_KIND = Kind("merge_proposal", STABLE, proposal_searches, _wanted, _read, people_in)

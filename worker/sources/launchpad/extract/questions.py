@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 
 from temporaletl import Page, PageRequest, extract_method
+from temporaletl.external.launchpad.site import DEVEL
 from worker.sources.launchpad.entries import Question, utc_or_none
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered
@@ -68,4 +69,4 @@ def people_in(record: Found) -> Iterator[str | None]:
         yield message.owner_link
 
 
-_KIND = Kind("questions", question_searches, _wanted, _read, people_in)
+_KIND = Kind("question", DEVEL, question_searches, _wanted, _read, people_in)
