@@ -59,6 +59,10 @@ class Rig(ABC):
         """Add a record and change one, as if it happened at that time. Nothing is deleted."""
         raise MissingMeansError(f"the rig cannot change what is served (change, {at})")
 
+    def delete(self, at: datetime) -> None:
+        """Delete a record, as if it happened at that time."""
+        raise MissingMeansError(f"the rig cannot delete what is served (delete, {at})")
+
     def spoil(self) -> None:
         """Make one record such that no rows can be made of it."""
         raise MissingMeansError("the rig cannot spoil a record (spoil)")

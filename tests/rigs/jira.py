@@ -46,6 +46,9 @@ class _JiraRig(FakeRig):
         self.site.edit.add_issue(first.project, at=as_ms(at))
         self.site.edit.transition(first.id, "Done", at=as_ms(at))
 
+    def delete(self, at: datetime) -> None:  # noqa: ARG002 - Jira keeps no trace of it
+        self.site.edit.delete_issue(self.site.rows[2].id)
+
     def spoil(self) -> None:
         with self.site.lock:
             row = self.site.rows[5]

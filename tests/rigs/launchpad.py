@@ -52,6 +52,9 @@ class LaunchpadRig(FakeRig):
         self.archive.edit.set_status(bug, person, "Triaged", at=moment)
         self.archive.edit.report_bug(person, bug.tasks[0].target, at=moment)
 
+    def delete(self, at: datetime) -> None:  # noqa: ARG002 - Launchpad keeps no trace of it
+        self.archive.edit.remove_bug(list(self.archive.bugs.values())[2])
+
     def spoil(self) -> None:
         bug = list(self.archive.bugs.values())[3]
         bug.created = "some day"

@@ -46,6 +46,10 @@ class SalesforceRig(FakeRig):
         self.org.change(case, at, case["CreatedById"], Status="Closed")
         self.org.add("Task", at, by=case["CreatedById"], Subject="A new task")
 
+    def delete(self, at: datetime) -> None:
+        case = self.org.all("Case")[2]
+        self.org.delete(case, at, case["CreatedById"])
+
     def spoil(self) -> None:
         case = self.org.all("Case")[3]
         case["CreatedDate"] = "some day"

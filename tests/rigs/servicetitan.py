@@ -66,6 +66,11 @@ class ServiceTitanRig(FakeRig):
             self.tenant.change(stream, row, at=ticks(at))
             self.tenant.add(stream, at=ticks(at))
 
+    def delete(self, at: datetime) -> None:
+        self.tenant.clock = lambda: ticks(at)
+        for stream, collection in self.tenant.collections.items():
+            self.tenant.delete(stream, list(collection.rows.values())[2])
+
     def spoil(self) -> None:
         customers = self.tenant.collections["customers"]
         row = list(customers.rows.values())[5]
