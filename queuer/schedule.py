@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import typer
 from temporalio.client import (
@@ -34,6 +34,7 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.messages import QueuerInput
 from temporaletl.settings import TemporalSettings
 from temporaletl.strategies import import_sources
+from temporaletl.timezones import known_timezone
 
 _PART = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<step>\d+))?")
 #: Temporal accepts no shorter catch-up window.
@@ -142,7 +143,7 @@ def make_schedule(
 
 
 def _known_zone(name: str) -> str:
-    if name not in available_timezones():
+    if known_timezone(name) is None:
         raise ConfigurationError(f"time zone {name!r} is not an IANA name such as Europe/London")
     return ZoneInfo(name).key
 

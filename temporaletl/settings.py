@@ -27,6 +27,20 @@ from temporaletl.messages import RunPolicy
 S = TypeVar("S", bound="Settings")
 
 
+def site_address(text: str, *, example: str) -> str:
+    """Return an address without the slash at its end; it may have a path.
+
+    Raises:
+        ValueError: it is no address of http, or more than an address.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"must be an address like {example}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be the bare address, without credentials or parameters")
+    return text.strip().rstrip("/")
+
+
 class Settings(BaseSettings):
     """Base of all settings: frozen, from the environment, empty values unset."""
 

@@ -6,9 +6,10 @@ import msgspec
 import structlog
 
 from temporaletl import Identity, Plan, identities_method
+from temporaletl.external.answers import decode
 from temporaletl.external.jira.dataset import identity, read_people
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.jira.site import JiraSite, decode, open_site
+from temporaletl.external.jira.site import JiraSite, open_site
 from temporaletl.external.trino.server import TrinoSettings, open_trino
 
 log = structlog.get_logger("queuer.sources.jira")
@@ -52,7 +53,7 @@ def _asked(site: JiraSite) -> Iterator[Identity]:
         if answer.status_code == _FORBIDDEN:
             log.warning("people_not_shown", path=path, remedy="let the account browse users")
             return
-        users = decode(list[_User], answer)
+        users = decode(list[_User], answer, source="jira")
         before = len(known)
         for user in users:
             person = user.account_id or user.name or user.key

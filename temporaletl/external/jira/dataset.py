@@ -7,8 +7,6 @@ they are; `fields` and `changelog` are Jira's JSON, as text or as Trino's own ty
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from zoneinfo import available_timezones
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings
@@ -23,6 +21,7 @@ from temporaletl.external.trino.server import (
 )
 from temporaletl.external.trino.values import Column
 from temporaletl.rows import Identity
+from temporaletl.timezones import known_timezone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The columns of an issue, in the order in which `IssueTable.ordered` gives them.
@@ -174,13 +173,8 @@ def identity(person: str, *, email: str | None, name: str | None, timezone: str 
         person=person,
         email=email or None,
         name=name or None,
-        timezone=timezone if timezone in _zones() else None,
+        timezone=known_timezone(timezone),
     )
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 def open_issues(settings: JiraSettings) -> IssueTable:

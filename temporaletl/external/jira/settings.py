@@ -1,8 +1,8 @@
 """Which Jira to read, where, and as whom."""
 
 import re
+from functools import partial
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -14,8 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.settings import Settings
+from temporaletl.settings import Settings, site_address
 
+_EXAMPLE = "https://example.atlassian.net"
 Place = Literal["api", "trino"]
 
 #: Parts of a table's name in Trino: catalog, schema and table, of which the first may be absent.
@@ -32,15 +33,6 @@ def check_jql(text: str) -> str:
     if re.search(r"\border\s+by\b", unquoted, re.IGNORECASE):
         raise ValueError("must be a filter without ORDER BY: the order is the platform's")
     return text.strip()
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address like https://example.atlassian.net")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be the bare address, without credentials or parameters")
-    return text.strip().rstrip("/")
 
 
 def _table(text: str) -> str:
@@ -67,10 +59,10 @@ class JiraPace(Settings):
 class JiraSettings(Settings):
     """Which Jira to read, where, and as whom."""
 
-    url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+    url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
         None,
         validation_alias="JIRA_URL",
-        description="the address of the Jira site, e.g. https://example.atlassian.net",
+        description=f"the address of the Jira site, e.g. {_EXAMPLE}",
     )
     email: str | None = Field(None, validation_alias="JIRA_EMAIL")
     api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")

@@ -6,7 +6,6 @@ ours: the library's own retries cut `Retry-After` short, and its lists stop at t
 
 import asyncio
 import contextvars
-import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import jira
 import msgspec
@@ -22,7 +20,8 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from temporaletl.budget import RateBudget
-from temporaletl.errors import ConfigurationError, SourceProtocolError
+from temporaletl.errors import ConfigurationError
+from temporaletl.external.answers import decode
 from temporaletl.external.http import HttpClient, message_of
 from temporaletl.external.jira.settings import JiraPace, JiraSettings
 from temporaletl.strategies import rate_budget
@@ -32,12 +31,6 @@ Order = Literal["created", "updated"]
 #: Beyond it a query is posted: servers and proxies refuse long request lines.
 _LONGEST_JQL_IN_URL = 1500
 _BAD_REQUEST = frozenset({400})
-#: Any escape within JSON's texts, two halves of a surrogate pair as one; `half` is a lone one.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
 
 
 @rate_budget("jira")
@@ -89,10 +82,6 @@ class _Count(msgspec.Struct):
 
 class _Total(msgspec.Struct):
     total: int
-
-
-#: Making a decoder costs far more than most answers.
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 class JiraSite:
@@ -151,7 +140,7 @@ class JiraSite:
         with self._guard:
             if self._cloud is None:
                 url = f"{self.settings.url}/rest/api/2/serverInfo"
-                info = decode(_ServerInfo, self._http.request("GET", url))
+                info = decode(_ServerInfo, self._http.request("GET", url), source="jira")
                 self._cloud = info.deployment_type.lower() == "cloud"
             return self._cloud
 
@@ -197,52 +186,19 @@ class JiraSite:
         """
         jql = issues.jql()
         if not self.cloud:
-            return decode(_Total, self.search({"jql": jql, "maxResults": 0, "fields": "id"})).total
+            answer = self.search({"jql": jql, "maxResults": 0, "fields": "id"})
+            return decode(_Total, answer, source="jira").total
         path = "search/approximate-count"
         answer = self.request("POST", path, json={"jql": jql}, accept=_BAD_REQUEST)
         if answer.status_code in _BAD_REQUEST:
             raise ConfigurationError(_refused(jql, answer))
-        return decode(_Count, answer).count
+        return decode(_Count, answer, source="jira").count
 
 
 def _refused(jql: str, answer: requests.Response) -> str:
     return (
         f"jira refuses the query {jql!r}: {message_of(answer)}; its filters come from JIRA_JQL "
         "and the parameter jql"
-    )
-
-
-def decode[T](kind: type[T], response: requests.Response) -> T:
-    """Decode an answer's body; of characters that no text can have, each becomes U+FFFD.
-
-    Raises:
-        SourceProtocolError: it is not JSON, or not of that shape.
-    """
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
-    try:
-        try:
-            response.content.decode()  # what is left raw is not looked at below
-            found: T = decoder.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # One emoji cut in half must not cost everything else that is in the answer.
-            found = decoder.decode(mended(response.content))
-    except msgspec.DecodeError as error:
-        path = urlsplit(response.url).path
-        content = response.headers.get("Content-Type", "no content type")
-        raise SourceProtocolError(
-            f"jira: {path} answered {response.status_code} with a body ({content}) that does not "
-            f"fit: {error}"
-        ) from None
-    return found
-
-
-def mended(body: bytes) -> bytes:
-    """Return JSON with U+FFFD for lone surrogates and for bytes that are no UTF-8."""
-    return _ESCAPE.sub(
-        lambda escape: rb"\ufffd" if escape["half"] else escape[0],
-        body.decode("utf-8", "replace").encode(),
     )
 
 

@@ -28,9 +28,10 @@ from requests.adapters import HTTPAdapter
 from wadllib.application import Resource  # type: ignore[import-untyped]
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
+from temporaletl.external.answers import decode
 from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
-from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError, decode
+from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
 
 #: Versions of the API: questions can be searched for in the development version only.
 STABLE, DEVEL = "1.0", "devel"
@@ -97,7 +98,7 @@ class LaunchpadSite:
 
         Raises: as `Transport.get` and `decode`.
         """
-        return decode(kind, self._transport.get(url, stop=stop))
+        return decode(kind, self._transport.get(url, stop=stop), source="launchpad")
 
     def search_url(self, place: str, operation: str, version: str, **query: Any) -> str | None:
         """Return the URL of a search, as launchpadlib would ask for it. Blocks.

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import httplib2  # type: ignore[import-untyped]
-import msgspec
 import requests
 from requests import codes
 
@@ -156,28 +155,3 @@ class Transport:
                 f"check {self._credentials}"
             )
         return UnreadableError(f"launchpad: {place.path}", answer.status_code)
-
-
-#: Making a decoder costs far more than most answers.
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-
-
-def decode[T](kind: type[T], answer: requests.Response) -> T:
-    """Decode an answer's body.
-
-    Raises:
-        SourceProtocolError: it is not JSON, or not of that shape.
-    """
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
-    try:
-        found: T = decoder.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        path = urlsplit(answer.url).path
-        content = answer.headers.get("Content-Type", "no content type")
-        raise SourceProtocolError(
-            f"launchpad: {path} answered {answer.status_code} with a body ({content}) that does "
-            f"not fit: {error}"
-        ) from None
-    return found

@@ -4,8 +4,9 @@ import asyncio
 import threading
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from pydantic import AfterValidator, AliasGenerator, Field, PositiveFloat, PositiveInt, SecretStr
@@ -13,21 +14,14 @@ from requests.auth import AuthBase
 
 from temporaletl.budget import RateBudget
 from temporaletl.external.http import HttpClient
-from temporaletl.settings import Settings
+from temporaletl.settings import Settings, site_address
+
+_EXAMPLE = "https://api.example.com/v1"
 
 
 def variables(prefix: str) -> AliasGenerator:
     """Name each setting after its variable: `page_size` of SHOP is SHOP_PAGE_SIZE."""
     return AliasGenerator(validation_alias=lambda name: f"{prefix}_{name.upper()}")
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address like https://api.example.com/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be the bare address, without credentials or parameters")
-    return text.strip().rstrip("/")
 
 
 def _token(secret: SecretStr) -> SecretStr:
@@ -44,8 +38,8 @@ class RestSettings(Settings):
     fields, let `headers` send them and `credentials` name them.
     """
 
-    url: Annotated[str, AfterValidator(_base_url)] = Field(
-        description="the API's address, e.g. https://api.example.com/v1"
+    url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] = Field(
+        description=f"the API's address, e.g. {_EXAMPLE}"
     )
     page_size: PositiveInt = Field(100, description="records asked for at once")
     requests_per_second: PositiveFloat | None = Field(

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 import msgspec
 
@@ -17,6 +15,7 @@ from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidT
 from temporaletl.external.salesforce.settings import Pace, SalesforceSettings
 from temporaletl.rows import Identity
 from temporaletl.strategies import rate_budget
+from temporaletl.timezones import known_timezone
 
 __all__ = [
     "Employee",
@@ -88,7 +87,7 @@ def employee_of(settings: SalesforceSettings, row: Mapping[str, Any]) -> Employe
         employee_id=_text(row, settings.employee_id_field) or id_,
         email=_text(row, settings.employee_email_field),
         name=_text(row, "Name"),
-        timezone=zone if zone in _zones() else None,
+        timezone=known_timezone(zone),
         active=_text(row, "IsActive") not in {"False", "false"},
         identities={source: person for source, person in found.items() if person},
     )
@@ -162,8 +161,3 @@ def _text(row: Mapping[str, Any], path: str) -> str | None:
         value = int(value)
     text = "" if value is None else str(value).strip()
     return text or None
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())

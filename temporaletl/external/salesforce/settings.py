@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
-from temporaletl.settings import Settings
+from temporaletl.settings import Settings, site_address
 
 #: How Salesforce lets a program in.
 Way = Literal["password", "jwt", "client credentials"]
@@ -66,14 +66,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _instance_url(text: str) -> str:
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address like https://example.my.salesforce.com")
-    if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
-        raise ValueError("must be the bare address, without path, credentials or parameters")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    address = site_address(text, example="https://example.my.salesforce.com")
+    parts = urlsplit(address)
+    if parts.path:
+        raise ValueError("must be the bare address, without a path")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("must begin with https://: passwords and tokens are sent there")
-    return text.strip().rstrip("/")
+    return address
 
 
 def _private_key(key: SecretStr) -> SecretStr:

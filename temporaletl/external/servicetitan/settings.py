@@ -1,6 +1,7 @@
 """Which tenant of ServiceTitan is read, by which app, and how."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import Settings
+from temporaletl.settings import Settings, site_address
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"
@@ -33,13 +34,7 @@ _LIST_LAG = timedelta(minutes=1)
 _TOKEN_PATH = "/connect/token"  # noqa: S105 - a path
 
 
-def _address(text: str) -> str:
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address like https://api.servicetitan.io")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be the bare address, without credentials or parameters")
-    return text.strip().rstrip("/")
+_address = partial(site_address, example="https://api.servicetitan.io")
 
 
 def _token_address(text: str) -> str:

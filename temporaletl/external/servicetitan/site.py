@@ -12,7 +12,8 @@ import requests
 from requests import codes
 from requests.adapters import HTTPAdapter
 
-from temporaletl.errors import ConfigurationError, CredentialsError, SourceProtocolError
+from temporaletl.errors import ConfigurationError, CredentialsError
+from temporaletl.external.answers import decode
 from temporaletl.external.http import HttpClient, message_of
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
@@ -97,7 +98,7 @@ class Login:
             )
         if answer.status_code in _REFUSED:
             raise CredentialsError(self._refused(answer))
-        token = decode(_Token, answer)
+        token = decode(_Token, answer, source=SOURCE)
         life = max(0.0, token.expires_in)
         self._token = token.access_token
         self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
@@ -204,22 +205,6 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _host(address: str) -> str:
     return urlsplit(address).netloc
-
-
-def decode[T](kind: type[T], response: requests.Response) -> T:
-    """Decode an answer's body.
-
-    Raises:
-        SourceProtocolError: it is not JSON, or not of that shape.
-    """
-    try:
-        return msgspec.json.decode(response.content, type=kind)
-    except msgspec.DecodeError as error:
-        content = response.headers.get("Content-Type", "no content type")
-        raise SourceProtocolError(
-            f"{SOURCE}: {urlsplit(response.url).path} answered {response.status_code} with a body "
-            f"({content}) that does not fit: {error}"
-        ) from None
 
 
 _sites: dict[ServiceTitanSettings, ServiceTitanSite] = {}

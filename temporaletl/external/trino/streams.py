@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +36,7 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.external.trino.server import Parameter
 from temporaletl.messages import Mode, Window
 from temporaletl.settings import Settings
+from temporaletl.timezones import known_timezone
 
 #: Bounds of windows that have none, for a query that asks for them. Trino and Python take both.
 BEGINNING = datetime(1000, 1, 1, tzinfo=UTC)
@@ -140,7 +140,7 @@ class Stream(BaseModel):
         for name in placeholders(self.sql):
             if name not in known:
                 raise ValueError(f"sql: :{name} has no value; give it one in parameters")
-        if isinstance(self.timezone, str) and self.timezone not in available_timezones():
+        if isinstance(self.timezone, str) and known_timezone(self.timezone) is None:
             raise ValueError(f"timezone: {self.timezone!r} is no time zone like Europe/Helsinki")
         return self
 

@@ -1,11 +1,10 @@
 """The people in Jira's JSON, as events name them."""
 
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from temporaletl import TransformContext
 from temporaletl.rows import person_key
+from temporaletl.timezones import known_timezone
 from worker.sources.jira.issue import Person
 
 
@@ -30,13 +29,7 @@ def employee_of(person: Person | None, context: TransformContext) -> str | None:
 
 def timezone_of(person: Person | None) -> str:
     """Return the person's time zone, UTC where it is unknown or no zone at all."""
-    zone = None if person is None else person.time_zone
-    return zone if zone and zone in _zones() else "UTC"
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return known_timezone(person.time_zone if person else None) or "UTC"
 
 
 def described(person: Person | None) -> dict[str, Any]:

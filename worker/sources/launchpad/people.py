@@ -1,10 +1,9 @@
 """The people behind links, as events name them."""
 
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from temporaletl import TransformContext
+from temporaletl.timezones import known_timezone
 from worker.sources.launchpad.entries import REDACTED, name_of
 from worker.sources.launchpad.record import Known
 
@@ -31,15 +30,6 @@ def part_of(
     return {
         "relation_type": relation,
         "employee_id": context.employee(name),
-        "timezone": _zone(person.time_zone if person else None),
+        "timezone": known_timezone(person.time_zone if person else None) or "UTC",
         "relation_properties": told,
     }
-
-
-def _zone(zone: str | None) -> str:
-    return zone if zone and zone in _zones() else "UTC"
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())

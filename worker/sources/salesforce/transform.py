@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from temporaletl import Event, Json, RecordError, TransformContext, transform_method
 from temporaletl.external.salesforce.query import utc
+from temporaletl.timezones import known_timezone
 from worker.sources.salesforce.records import (
     Case,
     CaseComment,
@@ -310,10 +309,4 @@ def _iso(row: Row, name: str) -> str | None:
 
 
 def _zone(person: Person | None) -> str:
-    zone = person and person.time_zone_sid_key
-    return zone if zone and zone in _zones() else "UTC"
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return known_timezone(person.time_zone_sid_key if person else None) or "UTC"

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from temporaletl import ConfigurationError, Event, RecordError, TransformContext
 from temporaletl.external.trino.streams import FromColumn, Stream
+from temporaletl.timezones import known_timezone
 
 Row = Mapping[str, Any]
 
@@ -116,7 +115,7 @@ class ColumnMapping:
 
     def _timezone(self, row: Row) -> str:
         zone = self._told(row, self._zone) or "UTC"
-        if zone not in _zones():
+        if known_timezone(zone) is None:
             raise RecordError(f"column {self._zone_column}: {zone!r} is no time zone")
         return zone
 
@@ -127,11 +126,6 @@ class ColumnMapping:
 
 def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 def _text(row: Row, name: str) -> str | None:

@@ -3,7 +3,8 @@
 import threading
 from typing import Any
 
-from temporaletl.external.jira.site import JiraSite, decode
+from temporaletl.external.answers import decode
+from temporaletl.external.jira.site import JiraSite
 
 #: Issues of a list that is gone, of an endpoint that this site does not have.
 ABSENT = frozenset({404, 405})
@@ -23,4 +24,4 @@ class JiraClient:
         Raises: as `HttpClient.request` and `decode`.
         """
         answer = self.site.request("GET", path, params=params, accept=ABSENT, stop=self.stop)
-        return None if answer.status_code in ABSENT else decode(kind, answer)
+        return None if answer.status_code in ABSENT else decode(kind, answer, source="jira")

@@ -17,9 +17,10 @@ import structlog
 
 from temporaletl import Page, PageRequest, Reject
 from temporaletl.census import Census
+from temporaletl.external.answers import mended
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.jira.site import mended, open_site
+from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
 from worker.sources.jira.extract.census import is_gone
 from worker.sources.jira.extract.client import JiraClient

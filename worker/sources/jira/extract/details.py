@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from temporaletl.external.jira.site import decode
+from temporaletl.external.answers import decode
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.issue import Comment, History, Id, Worklog
 
@@ -191,7 +191,7 @@ def _read_bulk(
             token = None
             used.clear()
             continue
-        page = decode(_Bulk, response)
+        page = decode(_Bulk, response, source="jira")
         _sort_out(page.issue_change_logs or (), found, faults)
         following = page.next_page_token
         if not following:

@@ -16,7 +16,8 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
-from temporaletl.external.jira.site import IssueRange, as_ms, decode
+from temporaletl.external.answers import decode
+from temporaletl.external.jira.site import IssueRange, as_ms
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.issue import SEARCHED_FIELDS, IssueRecord
 from worker.sources.jira.moments import Moment, ms_of
@@ -190,7 +191,9 @@ class Walk:
             query["nextPageToken"] = place.token
         accept = {_BAD_REQUEST} if "nextPageToken" in query else ()
         response = self._client.site.search(query, accept=accept, stop=self._client.stop)
-        return None if response.status_code == _BAD_REQUEST else decode(_Answer, response)
+        if response.status_code == _BAD_REQUEST:
+            return None
+        return decode(_Answer, response, source="jira")
 
     def _move(self, rows: Sequence[_Row], answer: _Answer, asked_ms: int) -> None:
         times = [row.time for row in rows if row.time is not None]

@@ -18,8 +18,9 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
+from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import ExportPosition
-from temporaletl.external.servicetitan.site import decode
+from temporaletl.external.servicetitan.settings import SOURCE
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, moment
 
@@ -107,7 +108,9 @@ class Feed:
         path = f"export/{self._client.resource.stream}"
         accept = () if token is None else (_BAD_REQUEST,)
         response = self._client.read(path, params, accept=accept)
-        return None if response.status_code == _BAD_REQUEST else decode(_Answer, response)
+        if response.status_code == _BAD_REQUEST:
+            return None
+        return decode(_Answer, response, source=SOURCE)
 
     def _begin_anew(self) -> None:
         """Go back to the date where the job begins: our token is no longer good."""

@@ -21,7 +21,8 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
-from temporaletl.external.servicetitan.site import decode
+from temporaletl.external.answers import decode
+from temporaletl.external.servicetitan.settings import SOURCE
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, bare_of, moment
 
@@ -187,7 +188,9 @@ class Walk:
         if self._span.created_before is not None:
             params["createdBefore"] = as_text(self._span.created_before)
         response = self._client.read(self._client.resource.stream, params, accept=accept)
-        return None if response.status_code in accept else decode(_Answer, response)
+        if response.status_code in accept:
+            return None
+        return decode(_Answer, response, source=SOURCE)
 
     def _step(self) -> list[_Row]:
         """Ask once, move on, and return what was not delivered before."""

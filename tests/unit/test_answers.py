@@ -5,7 +5,7 @@ import pytest
 import requests
 
 from temporaletl import SourceProtocolError
-from temporaletl.external.jira.site import decode
+from temporaletl.external.answers import decode
 
 
 class Told(msgspec.Struct):
@@ -32,11 +32,11 @@ def answer(body: bytes) -> requests.Response:
     ],
 )
 def test_what_no_text_can_have_becomes_a_replacement(body: bytes, text: str) -> None:
-    assert decode(Told, answer(body)).text == text
+    assert decode(Told, answer(body), source="jira").text == text
 
 
 def test_what_is_left_raw_is_mended_too() -> None:
-    raw = decode(msgspec.Raw, answer(b'{"text": "\xff"}'))
+    raw = decode(msgspec.Raw, answer(b'{"text": "\xff"}'), source="jira")
     assert msgspec.json.decode(raw, type=Told).text == "\ufffd"
 
 
@@ -45,4 +45,4 @@ def test_what_is_left_raw_is_mended_too() -> None:
 )
 def test_what_cannot_be_mended_names_the_path(body: bytes) -> None:
     with pytest.raises(SourceProtocolError, match="/rest/api/3/search/jql answered 200"):
-        decode(Told, answer(body))
+        decode(Told, answer(body), source="jira")
