@@ -137,11 +137,14 @@ async def _reach_temporal() -> str:
 
 async def _missing_services(source: str) -> list[str]:
     client, settings = await open_temporal()
-    services = [("queuer", settings.queuer_queue), ("worker", settings.worker_queue)]
+    services = [
+        ("queuer", settings.queuer_queue, False),
+        ("worker", settings.worker_queue, False),
+    ]
     if source in budgets:
-        services.append(("worker", segment_queue(settings.worker_queue, source)))
+        services.append(("worker", segment_queue(settings.worker_queue, source), True))
     return [
         f"no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
-        for name, queue in services
-        if not await is_polled(client, queue)
+        for name, queue, for_segments in services
+        if not await is_polled(client, queue, for_segments=for_segments)
     ]

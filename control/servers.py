@@ -81,14 +81,21 @@ def answered(*, absent: str | None = None) -> Iterator[None]:
         raise ConfigurationError(f"Temporal answered {status}: {error.message}") from None
 
 
-async def is_polled(client: Client, queue: str) -> bool:
-    """Whether a service takes workflow tasks from a queue; True where that cannot be told."""
+async def is_polled(client: Client, queue: str, *, for_segments: bool = False) -> bool:
+    """Whether a service takes tasks from a queue; True where that cannot be told.
+
+    `for_segments` asks of a source's own queue, which has no workflows.
+    """
     try:
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace,
                 task_queue=TaskQueue(name=queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+                task_queue_type=(
+                    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+                    if for_segments
+                    else TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+                ),
             ),
             timeout=PATIENCE,
         )

@@ -172,6 +172,13 @@ def test_a_backfill_changes_neither_rows_nor_state(sources: Sources, source: str
 
 
 @each_source
+def test_a_check_finds_all_well(sources: Sources, source: str) -> None:
+    checked = sources.platform.etl("check", source)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert {line.split()[0] for line in checked.stdout.splitlines()} == {"ok"}, checked.stdout
+
+
+@each_source
 def test_refused_credentials_are_one_clear_failure(sources: Sources, source: str) -> None:
     rig = sources.rigs[source]
     environment = sources.platform.environment | dict(rig.wrong_credentials)

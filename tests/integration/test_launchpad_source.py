@@ -267,6 +267,28 @@ async def test_a_second_run_of_changed_data_gives_what_a_full_one_does(
     assert set(second.events) > set(full.events) - set(first.events) > set()
 
 
+@EACH
+async def test_what_a_job_has_loaded_its_later_segments_do_not_read_again(
+    served: Serve, stream: str
+) -> None:
+    archive = small(seed=14)
+    served(archive)
+    (job,) = await jobs_of(stream)
+    found, cursor, more = Read(), None, True
+    while more:
+        assert len(found.cursors) < 100
+        async with pages_of(job, cursor, 3) as pages:
+            page = await anext(pages, None)
+            # Whatever it reads ahead is lost.
+            await anext(pages, None)
+        more = page is not None
+        if page is not None:
+            found.add(job, page)
+            cursor = found.cursors[-1]
+    assert set(found.records.values()) == {1}
+    assert types_of(found) == truth(archive)[stream]
+
+
 async def test_a_bug_that_is_gone_hides_no_other(served: Serve) -> None:
     archive = small(seed=11)
     served(archive)

@@ -15,6 +15,7 @@ from worker.sources.launchpad.entries import Bug, Task, number_of, utc_or_none
 from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, finish, gather
+from worker.sources.launchpad.extract.memory import recall
 from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
 from worker.sources.launchpad.extract.walk import Walk
 from worker.sources.launchpad.query import LaunchpadQuery
@@ -48,19 +49,21 @@ async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
     size = query.page_size or settings.page_size
     hidden = Hidden(resumed=request.cursor is not None)
     walk = Walk(client, subjects_of(query), window.start, size, request.cursor, hidden)
-    #: When each bug that was read had last changed. Whatever changes it after that changes it
-    #: after the window, too: none is read twice, though it is listed for many people.
-    seen: dict[int, datetime | None] = {}
+    # Whatever changes a bug after it was read changes it after the window, too: none is read
+    # twice, though it is listed for many people.
+    memory = recall(client.site, request)
     try:
         while (listed := await client.site.start(walk.ask)) is not None:
-            unread = [number for number in listed.bugs if number not in seen]
+            unread = [number for number in listed.bugs if number not in memory]
             calls = ((number, listed.bugs[number], until) for number in unread)
             read = await gather(client, _read, calls)
-            seen |= dict(zip(unread, (changed for _, changed in read), strict=True))
+            for number, (_, moment) in zip(unread, read, strict=True):
+                memory.add(number, moment)
             records, rejects = await finish(client, [g for g, _ in read], people_in, hidden)
-            changed = [moment for number in listed.bugs if (moment := seen[number]) is not None]
-            walk.move(listed, changed)
+            known = (memory.changed(number) for number in listed.bugs)
+            walk.move(listed, [moment for moment in known if moment is not None])
             if records or rejects or listed.rejects:
+                memory.turn(walk.cursor)
                 yield Page(
                     records=records,
                     cursor=walk.cursor,

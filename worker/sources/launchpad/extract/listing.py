@@ -23,6 +23,7 @@ from worker.sources.launchpad.entries import Entry, number_of
 from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
+from worker.sources.launchpad.extract.memory import recall
 from worker.sources.launchpad.extract.subjects import (
     Hidden,
     Searches,
@@ -93,7 +94,7 @@ async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
         return
     size = query.page_size or settings.page_size
     hidden = Hidden(resumed=request.cursor is not None)
-    delivered: set[int] = set()
+    memory = recall(client.site, request)
     try:
         subjects = pick_up(subjects_of(query), place.subject)
         for following, subject in enumerate(subjects, 1):
@@ -105,7 +106,7 @@ async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
             todo = [
                 (number, entry)
                 for number, entry in listing.entries
-                if number > after and number not in delivered and kind.wanted(request, entry)
+                if number > after and number not in memory and kind.wanted(request, entry)
             ]
             if rejects and not todo:
                 yield Page(records=[], cursor=behind, rejects=rejects, extracted_at=listing.asked)
@@ -113,11 +114,14 @@ async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
                 part = todo[first : first + size]
                 gathered = await gather(client, kind.read, part)
                 records, missing = await finish(client, gathered, kind.people_in, hidden)
-                delivered |= {number for number, _ in part}
                 last = first + size >= len(todo)
+                cursor = behind if last else _cursor(subject, part[-1][0])
+                for number, _ in part:
+                    memory.add(number)
+                memory.turn(cursor)
                 yield Page(
                     records=records,
-                    cursor=behind if last else _cursor(subject, part[-1][0]),
+                    cursor=cursor,
                     rejects=[*rejects, *missing],
                     extracted_at=listing.asked,
                 )
