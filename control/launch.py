@@ -237,6 +237,8 @@ def _print_summary(summary: BatchSummary) -> None:
 
 
 def _nothing(summary: BatchSummary) -> str:
+    if summary.mode == "replay":
+        return f"nothing to replay: {summary.source} has no rejects"
     windows = sorted({show_window(window) for window in summary.windows.values()})
     if len(windows) > 1:
         windows = [

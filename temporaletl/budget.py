@@ -93,6 +93,16 @@ def spending(permits: Permits | None) -> Iterator[Requests]:
         _requests.reset(tokens[1])
 
 
+@contextmanager
+def without_turns() -> Iterator[None]:
+    """Have requests of this context wait for no turn: they go elsewhere. They are counted."""
+    token = _permits.set(None)
+    try:
+        yield
+    finally:
+        _permits.reset(token)
+
+
 def take_permit(stop: threading.Event | None = None) -> None:
     """Wait for the turn of one request to the source of the running segment. Blocks.
 

@@ -218,6 +218,8 @@ def test_rejects_are_replayed_by_a_command(sources: Sources) -> None:
         assert "earlier version" not in left["reason"]
     finally:
         platform.execute("DELETE FROM etl_rejects; DELETE FROM st_customers WHERE st_id = 4711")
+    none = platform.etl("rejects", "replay", "servicetitan", "--wait")
+    assert "nothing to replay: servicetitan has no rejects" in none.stdout
 
 
 def test_people_are_listed_and_filled_by_commands(sources: Sources) -> None:

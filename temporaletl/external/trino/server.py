@@ -27,7 +27,7 @@ import trino.dbapi
 from requests.adapters import HTTPAdapter
 from trino import exceptions as refusals
 
-from temporaletl.budget import spending
+from temporaletl.budget import without_turns
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -323,7 +323,7 @@ class TrinoServer:
 
 
 def _unbudgeted[T](function: Callable[..., T], *args: Any) -> T:
-    with spending(None):
+    with without_turns():
         return function(*args)
 
 
