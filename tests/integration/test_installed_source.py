@@ -19,14 +19,14 @@ from temporaletl.testing.batch import read_content, run_batch
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.testing.fakes import FakeServer
 sys.path.insert(0, sys.argv[1])
-from rig_demo import DemoRig
+from rig_kiosk import KioskRig
 import contextlib, os
-rig = DemoRig()
+rig = KioskRig()
 with contextlib.contextmanager(rig.serve)() as environment:
     os.environ.update(environment)
     with empty_warehouse(os.environ["DATABASE_URL"]) as warehouse:
-        batch = asyncio.run(run_batch(warehouse, QueuerInput(source="demo"), nominal=rig.now))
-        found = read_content(warehouse, "demo")["events"]
+        batch = asyncio.run(run_batch(warehouse, QueuerInput(source="kiosk"), nominal=rig.now))
+        found = read_content(warehouse, "kiosk")["events"]
         assert batch.summary.state == "completed", batch.summary
         assert set(found) == rig.truth()["items"]
 print(len(found), "events")
@@ -35,12 +35,12 @@ print(len(found), "events")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Folder:
-    """The package that `etl new-source demo` writes outside of a checkout."""
+    """The package that `etl new-source kiosk` writes outside of a checkout."""
     outside = Folder(tmp_path_factory.mktemp("elsewhere"), [PROJECT], postgres_url)
-    written = outside.etl("new-source", "demo")
+    written = outside.etl("new-source", "kiosk")
     assert written.status == 0, written.err
-    assert "temporaletl_demo.py" in written.out
-    return Folder(outside.home / "temporaletl-demo", [PROJECT], postgres_url)
+    assert "temporaletl_kiosk.py" in written.out
+    return Folder(outside.home / "temporaletl-kiosk", [PROJECT], postgres_url)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def installed(project: Folder, tmp_path_factory: pytest.TempPathFactory) -> Fold
     target = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if "dist-info" not in name} == {
-            "temporaletl_demo.py"
+            "temporaletl_kiosk.py"
         }
         archive.extractall(target)
     return Folder(tmp_path_factory.mktemp("home"), [target, PROJECT], project.postgres_url)
@@ -81,7 +81,7 @@ def test_its_suite_says_what_is_missing_where_it_is_not_installed(project: Folde
         *("tests", "-k", "test_its_names_are_plain"),
     )
     assert failed.status == 1
-    assert "source 'demo' is not registered: is its package installed" in failed.out
+    assert "source 'kiosk' is not registered: is its package installed" in failed.out
 
 
 def test_both_services_find_plan_and_run_it(project: Folder, installed: Folder) -> None:
@@ -93,17 +93,17 @@ def test_both_services_find_plan_and_run_it(project: Folder, installed: Folder) 
 def test_it_is_listed_with_the_place_where_it_is_defined(installed: Folder) -> None:
     listed = installed.etl("sources", "--json")
     assert listed.status == 0, listed.err
-    (demo,) = [each for each in json.loads(listed.out) if each["source"] == "demo"]
-    assert demo["place"].startswith("temporaletl_demo.DemoSettings")
-    (stream,) = demo["streams"]
+    (kiosk,) = [each for each in json.loads(listed.out) if each["source"] == "kiosk"]
+    assert kiosk["place"].startswith("temporaletl_kiosk.KioskSettings")
+    (stream,) = kiosk["streams"]
     assert (stream["stream"], stream["tables"], stream["fault"]) == ("items", ["events"], None)
-    assert stream["place"].startswith("temporaletl_demo.pages:")
+    assert stream["place"].startswith("temporaletl_kiosk.pages:")
 
 
 def test_a_name_that_an_installed_source_has_is_taken(installed: Folder) -> None:
-    again = installed.etl("new-source", "demo")
+    again = installed.etl("new-source", "kiosk")
     assert again.status == 2
-    assert again.err == "etl: there is a source 'demo' already; choose another name\n"
+    assert again.err == "etl: there is a source 'kiosk' already; choose another name\n"
 
 
 def test_a_folder_that_holds_something_is_no_place_for_a_package(

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.checkout import PROJECT, Folder, copy_checkout
 
 #: The shortest and the longest name a source can have: lines are wrapped and sorted by it.
-NAMES = ["z", "demo", "microsoft_dynamics"]
+NAMES = ["z", "rehearsal", "microsoft_dynamics"]
 WRITTEN = [
     "temporaletl/external/{}.py",
     "queuer/sources/{}.py",
@@ -40,7 +40,7 @@ def files_of(name: str) -> list[str]:
 def test_a_new_source_passes_the_standard_suite_at_once(checkout: Folder) -> None:
     passed = checkout.python(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        "tests/integration/test_demo_source.py",
+        "tests/integration/test_rehearsal_source.py",
     )
     assert passed.status == 0, passed.out[-5000:]
     assert "skipped" not in passed.out
@@ -69,15 +69,15 @@ def test_a_new_source_keeps_to_the_layers(checkout: Folder) -> None:
 def test_a_new_source_is_listed_where_it_is_written(checkout: Folder) -> None:
     listed = checkout.etl("sources")
     assert listed.status == 0, listed.err
-    assert "worker.sources.demo.pages:" in listed.out
+    assert "worker.sources.rehearsal.pages:" in listed.out
 
 
 def test_nothing_is_written_over(checkout: Folder) -> None:
-    files = [checkout.home / path for path in files_of("demo")]
+    files = [checkout.home / path for path in files_of("rehearsal")]
     before = [path.stat().st_mtime_ns for path in files]
-    again = checkout.etl("new-source", "demo")
+    again = checkout.etl("new-source", "rehearsal")
     assert (again.status, again.out) == (2, "")
-    assert again.err == "etl: there is a source 'demo' already; choose another name\n"
+    assert again.err == "etl: there is a source 'rehearsal' already; choose another name\n"
     taken = checkout.etl("new-source", "http")
     assert taken.status == 2
     assert taken.err.endswith(
@@ -109,11 +109,13 @@ def test_the_wheel_carries_the_templates_and_the_suite(checkout: Folder, tmp_pat
 
 
 def test_the_fake_runs_alone_and_the_source_reads_it(checkout: Folder) -> None:
-    with checkout.start("-m", "tests.fakes.demo", "--port", "0", "--items", "5") as fake:
+    with checkout.start("-m", "tests.fakes.rehearsal", "--port", "0", "--items", "5") as fake:
         assert fake.stdout is not None
         url = fake.stdout.readline().removeprefix("listening on ").strip()
         read = checkout.etl(
-            *("preview", "demo", "--limit", "3", "--json"), DEMO_URL=url, DEMO_TOKEN="any"
+            *("preview", "rehearsal", "--limit", "3", "--json"),
+            REHEARSAL_URL=url,
+            REHEARSAL_TOKEN="any",
         )
     assert read.status == 0, read.err
     assert "item_created" in read.out

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from temporaletl.testing import SourceSuite
+from tests.integration.trino_server import TrinoServer
 from tests.integration.wheels import publish
 from tests.rigs.jira import JiraRig, JiraServerRig
 from tests.rigs.launchpad import LaunchpadRig
 from tests.rigs.salesforce import SalesforceRig
 from tests.rigs.servicetitan import ServiceTitanRig
 from tests.rigs.shop import ShopRig
+from tests.rigs.trino import TrinoRig
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,3 +48,14 @@ class TestSalesforce(SourceSuite):
 
 class TestServiceTitan(SourceSuite):
     rig = ServiceTitanRig
+
+
+@pytest.mark.timeout(300)  # the server takes long to start where the machine is busy
+class TestTrino(SourceSuite):
+    rig = TrinoRig
+
+    @pytest.fixture(autouse=True)
+    def _server(self, trino_server: TrinoServer) -> None:
+        if trino_server.secured is None:
+            pytest.skip("no Trino server: the one of TRINO_TEST_URL does not take our tokens")
+        TrinoRig.use(trino_server)

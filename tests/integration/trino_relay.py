@@ -34,7 +34,10 @@ class TrinoRelay:
         self.refused = 0
         self._target = target
         self._public_key = public_key
-        self._verify = True if authority is None else str(authority)
+        # Many threads share it; it holds no state but connections.
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = True if authority is None else str(authority)
 
     def bind(self, base_url: str, faults: Faults) -> None:
         """Nothing depends on it: Trino builds its links from the request's Host."""
@@ -45,13 +48,12 @@ class TrinoRelay:
         if self._public_key is not None and not self._let_in(request):
             self.refused += 1
             return Response(401, b"the token has expired", "text/plain")
-        answer = requests.request(
+        answer = self._session.request(
             request.method,
             f"{self._target}{request.target}",
             headers=request.headers,
             data=request.body,
             timeout=_PASSED_ON_SECONDS,
-            verify=self._verify,
         )
         kind = answer.headers.get("Content-Type", "text/plain")
         return Response(answer.status_code, answer.content, kind)

@@ -47,7 +47,7 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     [
         ("bogus", "No such command 'bogus'"),
         ("run", "Missing argument 'SOURCE'"),
-        ("run nope", "there is no source 'nope'; the sources are jira, "),
+        ("run nope", "there is no source 'nope'; the sources are "),
         ("run jira --mode some", "'incremental', 'full', 'backfill'"),
         ("run jira --stream nope", "no stream 'nope'; its streams: issues"),
         ("run jira --from yesterday", "--from 'yesterday' is no ISO date such as 2025-01-31"),

@@ -3,13 +3,15 @@
 Whatever the query is, it becomes the inner part of one that orders by a time and then by keys, and
 begins at a position. Trino pushes the bounds on the time down into the query where it can.
 
-A position is where the last delivered row stands. Reading goes on with the rows *at* it: those
-that share even its keys come again, so that none is lost between them.
+A position is where the last delivered row stands, and how many rows stand there that were
+delivered: rows that share even their keys are neither lost between two readings nor read forever.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from pydantic import JsonValue
@@ -23,10 +25,14 @@ _MOMENT = "timestamp(12) with time zone"
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a row stands: its time in UTC as Trino writes it (None sorts first), and its keys."""
+    """Where a row stands: its time in UTC as Trino writes it (None sorts first), and its keys.
+
+    `rows` of those that stand there were delivered.
+    """
 
     time: str | None
     keys: tuple[str, ...]
+    rows: int = 0
 
     @classmethod
     def of(cls, cursor: JsonValue) -> "Position | None":
@@ -44,7 +50,15 @@ class Position(msgspec.Struct, frozen=True):
 
     @property
     def cursor(self) -> JsonValue:
-        return {"time": self.time, "keys": list(self.keys)}
+        return {"time": self.time, "keys": list(self.keys), "rows": self.rows}
+
+
+#: A position without its count.
+_Place = tuple[str | None, tuple[str, ...]]
+
+
+def _place(position: Position | None) -> _Place | None:
+    return None if position is None else (position.time, position.keys)
 
 
 def quoted(name: str) -> str:
@@ -130,10 +144,37 @@ class Ordered:
         conditions.append(f"{time} >= {moment} AND ({time} > {moment} OR {beyond})")
         values += [after.time, after.time, *beyond_values]
 
-    def position(self, row: Sequence[object]) -> Position:
-        """Return where a row of the statement stands."""
+    async def read(
+        self, server: TrinoServer, statement: Statement, after: Position | None, count: int
+    ) -> AsyncGenerator[tuple[list[list[Any]], Position]]:
+        """Yield rows behind a position, at most `count` at a time, and where they end.
+
+        Raises: as `Statement.fetch`.
+        """
+        delivered = 0 if after is None else after.rows
+        async with contextlib.aclosing(server.batches(statement, count)) as batches:
+            async for batch in batches:
+                at = 0
+                while at < min(delivered, len(batch)) and self._place(batch[at]) == _place(after):
+                    at += 1
+                delivered = delivered - at if at == len(batch) else 0
+                if rows := batch[at:]:
+                    after = self._behind(after, rows)
+                    yield rows, after
+
+    def _behind(self, before: Position | None, rows: Sequence[Sequence[object]]) -> Position:
+        """Where reading stands behind rows that were delivered behind a position."""
+        last = self._place(rows[-1])
+        count = 1
+        while count < len(rows) and self._place(rows[-1 - count]) == last:
+            count += 1
+        if count == len(rows) and before is not None and _place(before) == last:
+            count += before.rows
+        return Position(*last, rows=count)
+
+    def _place(self, row: Sequence[object]) -> _Place:
         time, *keys = row[-1 - len(self.keys) :]
-        return Position(None if time is None else str(time), tuple(map(str, keys)))
+        return None if time is None else str(time), tuple(map(str, keys))
 
     @property
     def trailing(self) -> int:

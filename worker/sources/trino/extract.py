@@ -61,8 +61,8 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     # The rows are as they were when the query began, however long it is read.
     asked = datetime.now(UTC)
     statement = ordered.statement(server, after, name=f"{where}, read by column {by}")
-    batches = server.batches(statement, query.page_rows or server.settings.page_rows)
-    async with contextlib.aclosing(batches):
+    count = query.page_rows or server.settings.page_rows
+    async with contextlib.aclosing(ordered.read(server, statement, after, count)) as batches:
         try:
             columns = (await server.columns(statement))[: -ordered.trailing]
             mapping = ColumnMapping(job.stream, stream, [c.name for c in columns], where=where)
@@ -71,10 +71,10 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
             server.abandon(statement)
             raise
         reader = Row(columns)
-        async for rows in batches:
+        async for rows, position in batches:
             yield Page(
                 records=[_record(row, len(columns), reader, mapping) for row in rows],
-                cursor=ordered.position(rows[-1]).cursor,
+                cursor=position.cursor,
                 extracted_at=asked,
             )
 

@@ -47,11 +47,12 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
     ordered = await table.server.start(table.ordered, query.issues(None))
     asked = datetime.now(UTC)
     statement = ordered.statement(table.server, after, name=table.name)
-    batches = table.server.batches(statement, query.page_size or settings.page_size)
+    count = query.page_size or settings.page_size
+    batches = ordered.read(table.server, statement, after, count)
     listless: set[str] = set()
     try:
         async with contextlib.aclosing(batches):
-            async for rows in batches:
+            async for rows, position in batches:
                 # Decoding a page of issues takes long enough to be felt elsewhere.
                 records, rejects = await asyncio.to_thread(_decoded, rows)
                 faults = {} if client is None else await complete(client, _cut_off(records))
@@ -59,7 +60,7 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
                     rejects += _shortened(records, listless)
                 yield Page(
                     records=[each for each in records if each.id not in faults],
-                    cursor=ordered.position(rows[-1]).cursor,
+                    cursor=position.cursor,
                     rejects=[*rejects, *faults.values()],
                     extracted_at=asked,
                 )

@@ -1,0 +1,124 @@
+"""Source `trino`, a real server behind a relay that can go wrong."""
+
+import tempfile
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from temporaletl.external.trino.server import close_servers
+from temporaletl.testing import FakeRig
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.server import FakeServer
+from tests.integration.trino_relay import TrinoRelay, over_tls
+from tests.integration.trino_server import ACCOUNT, TrinoServer
+
+_STREAMS = """
+[orders]
+sql = "SELECT * FROM {table} WHERE changed_at >= :start AND changed_at < :end"
+cursor = "changed_at"
+event_time = "placed_at"
+event_id = "order_id"
+event_type = "order_placed"
+item = "number"
+timezone = {{ column = "zone" }}
+metrics = ["amount"]
+"""
+_COUNT = 50
+_COLUMNS = "order_id, number, zone, placed_at, changed_at, amount"
+
+
+class TrinoRig(FakeRig):
+    source = "trino"
+    page_size_setting = "TRINO_PAGE_ROWS"
+    page_sizes = (17, 25)  # going on costs a query each time
+    faults: ClassVar[Collection[str]] = tuple(TRANSPORT)
+
+    #: The server of the session, with HTTPS for its own tokens.
+    trino: ClassVar[TrinoServer]
+
+    @classmethod
+    def use(cls, server: TrinoServer) -> None:
+        """Read from this server; its key is what must not be told."""
+        cls.trino = server
+        key = rsa.generate_private_key(65_537, 2048)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        assert server.secured is not None
+        cls.secrets = (server.secured.private_key.splitlines()[3],)
+        cls.wrong_credentials = {"GCP_PRIVATE_KEY": pem.decode().replace("\n", "\\n")}
+
+    def serve(self) -> Iterator[Mapping[str, str]]:
+        self._table = f"memory.test.t{uuid.uuid4().hex[:12]}"
+        rows = ", ".join(
+            _row(number, datetime(2025, 3, 1, tzinfo=UTC) + timedelta(hours=number // 4))
+            for number in range(_COUNT)
+        )
+        self.trino.execute(
+            f"CREATE TABLE {self._table} AS SELECT * FROM (VALUES {rows}) AS t ({_COLUMNS})"
+        )
+        with tempfile.TemporaryDirectory(prefix="etl-rig-") as folder:
+            self._folder = Path(folder)
+            (self._folder / "streams.toml").write_text(_STREAMS.format(table=self._table))
+            yield from super().serve()
+        self.trino.execute(f"DROP TABLE {self._table}")
+
+    def make_server(self) -> FakeServer:
+        secured = self.trino.secured
+        assert secured is not None
+        relay = TrinoRelay(f"https://localhost:{secured.port}", authority=secured.certificate)
+        faults = Faults(known=TRANSPORT, retry_after=timedelta(0))
+        return over_tls(FakeServer(relay, faults=faults), secured.certificate.parent)
+
+    def environment(self, url: str) -> Mapping[str, str]:
+        secured = self.trino.secured
+        assert secured is not None
+        return {
+            "TRINO_STREAMS_FILE": str(self._folder / "streams.toml"),
+            "TRINO_HOST": "localhost",
+            "TRINO_PORT": url.rpartition(":")[2],
+            "TRINO_HTTP_SCHEME": "https",
+            "TRINO_CA_FILE": str(secured.certificate),
+            "GCP_CLIENT_EMAIL": ACCOUNT,
+            "GCP_PRIVATE_KEY": secured.private_key.replace("\n", "\\n"),
+            # The server itself holds a request for a second where it has nothing to tell yet.
+            "TRINO_READ_TIMEOUT_SECONDS": "3",
+        }
+
+    def close(self) -> None:
+        close_servers()
+
+    def truth(self) -> Mapping[str, int]:
+        return {"orders": _COUNT}
+
+    def change(self, at: datetime) -> None:
+        self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(_COUNT, at)}")
+        self._rewrite(f"order_id, 'N-new', zone, placed_at, {_moment(at)} AS changed_at, amount")
+
+    def spoil(self) -> None:
+        self._rewrite("order_id, number, 'Nowhere/Land', placed_at, changed_at, amount")
+
+    def _rewrite(self, columns: str) -> None:
+        """Have other columns in the first row; tables of the memory catalog know no UPDATE."""
+        spare = f"{self._table}_"
+        self.trino.execute(
+            f"CREATE TABLE {spare} AS SELECT * FROM {self._table} WHERE order_id <> 0"
+            f" UNION ALL SELECT {columns} FROM {self._table} WHERE order_id = 0"
+        )
+        self.trino.execute(f"DROP TABLE {self._table}")
+        self.trino.execute(f"ALTER TABLE {spare} RENAME TO {self._table}")
+
+
+def _moment(at: datetime) -> str:
+    return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC'"
+
+
+def _row(number: int, at: datetime) -> str:
+    zone = ("Europe/Helsinki", "UTC", "Asia/Kolkata")[number % 3]
+    return (
+        f"({number}, CAST('N-{number}' AS varchar), CAST('{zone}' AS varchar), {_moment(at)}, "
+        f"{_moment(at)}, DECIMAL '{number}.50')"
+    )
