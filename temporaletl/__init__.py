@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from temporaletl.errors import (
         ConfigurationError,
         CredentialsError,
+        NotReadyError,
         PermanentError,
         RateLimitedError,
         RecordError,
@@ -40,6 +41,7 @@ __all__ = [
     "Identity",
     "Json",
     "LocalTime",
+    "NotReadyError",
     "Page",
     "PageRequest",
     "PermanentError",

@@ -45,6 +45,13 @@ class RateLimitedError(RetryableError):
     """The source refused a call because of its rate limit."""
 
 
+class NotReadyError(RetryableError):
+    """What one job asked for is still being made; others may go on asking.
+
+    `delay` is how long the job had better wait before it looks again.
+    """
+
+
 class WarehouseUnavailableError(RetryableError):
     """PostgreSQL did not answer or broke off; nothing of the open transaction is kept."""
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from temporaletl.budget import Permits
-from temporaletl.errors import RetryableError
+from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.messages import ETLInput
 from temporaletl.strategies import budgets
 from temporaletl.warehouse.budget import close_source, reserve_requests, time_to_opening
@@ -49,5 +49,7 @@ class Asking:
 
     def note(self, error: RetryableError) -> None:
         """Tell all workers how long the source wants to be left alone, where it said so."""
+        if isinstance(error, NotReadyError):
+            return
         if error.delay is not None and error.delay >= _WORTH_TELLING:
             close_source(self._warehouse, self._job.source, self._job.connection, error.delay)

@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporaletl import (
     ETLInput,
     Event,
+    NotReadyError,
     Page,
     PageRequest,
     Plan,
@@ -42,6 +43,8 @@ RATE = 40.0
 asked: list[float] = []
 #: How long the source wants to be left alone, told to whoever asks first.
 refusals: list[timedelta] = []
+#: The looks that job 0 takes before what it asked for is ready.
+unready: list[int] = []
 
 
 @query_type("metered")
@@ -71,6 +74,10 @@ def expand(plan: Plan, backlog: MeteredQuery) -> Iterator[ETLInput]:
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     query: MeteredQuery = request.query
     first = int(str(request.cursor or 0))
+    if query.job == 0 and unready:
+        # A page is progress, whatever is on it.
+        yield Page(records=[], cursor=first)
+        raise NotReadyError("not ready yet", delay=timedelta(seconds=unready.pop()))
     for number in range(first, query.requests):
         await asyncio.to_thread(take_permit)
         asked.append(time.monotonic())
@@ -103,6 +110,7 @@ async def services(
 def _nothing_asked() -> None:
     asked.clear()
     refusals.clear()
+    unready.clear()
 
 
 async def load(services: Services, **params: Any) -> None:
@@ -135,6 +143,17 @@ async def test_one_refusal_keeps_all_workers_away(services: Services) -> None:
     # Those under way had their turn reserved already.
     early = [moment for moment in asked if refused + 0.5 < moment < refused + 2.9]
     assert early == []
+
+
+async def test_a_job_that_waits_for_its_own_keeps_no_other_away(services: Services) -> None:
+    unready.extend([1, 3])
+    began = time.monotonic()
+    await load(services, jobs=4, requests=2)
+
+    assert len(asked) == 8
+    assert time.monotonic() - began > 4
+    # The requests of the three other jobs.
+    assert max(sorted(asked)[:6]) - min(asked) < 2
 
 
 async def test_segments_of_a_source_with_a_budget_have_a_task_queue_of_their_own(

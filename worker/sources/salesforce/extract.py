@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from temporaletl import (
     ConfigurationError,
+    NotReadyError,
     Page,
     PageRequest,
     RecordError,
@@ -42,8 +43,9 @@ Read = Callable[[Iterable[Any]], tuple[list[Any], list[Reject]]]
 
 _FIRST_POLL_SECONDS = 0.5
 _LONGEST_POLL_SECONDS = 5.0
-#: A bulk job is looked at for so long at a time; a page between lets the segment end.
-_LOOK_SECONDS = 15.0
+#: A bulk job is looked at for so long at a time; between, longer and longer, it is let alone.
+_LOOK = timedelta(seconds=5)
+_LONGEST_REST = timedelta(minutes=1)
 _MOST_BULK_JOBS = 4
 
 
@@ -225,10 +227,14 @@ class _Extraction:
     async def _results(self, position: Position) -> AsyncGenerator[Page]:
         job, began = str(position.job), datetime.fromisoformat(str(position.began))
         while not await self._settled(job, began):
-            # A wait that is raised would close the source for every other job; a page without
-            # records is progress, behind which a segment may end, pause or be cancelled.
+            # A page without records is progress: a job that waits for hours does not fail for
+            # having been tried too often. Behind it, Temporal waits in the place of the worker.
             position = msgspec.structs.replace(position, looks=position.looks + 1)
             yield Page([], _cursor(position))
+            raise NotReadyError(
+                f"salesforce: bulk query {job} is still being worked at",
+                delay=min(_LONGEST_REST, position.looks * _LOOK),
+            )
         seen = {position.locator}
         while not position.ended:
             piece = await self._org.start(
@@ -258,7 +264,7 @@ class _Extraction:
         """Wait a while for the job's end; return whether it came."""
         limit = timedelta(minutes=self._org.settings.bulk_timeout_minutes)
         loop = asyncio.get_running_loop()
-        patience, pause = loop.time() + _LOOK_SECONDS, _FIRST_POLL_SECONDS
+        patience, pause = loop.time() + _LOOK.total_seconds(), _FIRST_POLL_SECONDS
         while not await self._org.start(self._queries.is_complete, job):
             if datetime.now(UTC) - began > limit:
                 await self._org.start(self._queries.abort, job)
