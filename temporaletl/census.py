@@ -28,7 +28,8 @@ _FEW_GONE = 10
 class Census:
     """How a source's items are found gone.
 
-    Event ids of an item begin with `prefix`, the item's id and a colon. `list_ids` returns the
+    Event ids of an item begin with `prefix`, the item's id and a colon; where items are `exact`,
+    that is an event's whole id, without the colon. `list_ids` returns the
     ids of all items that the source shows; `is_gone` asks for one, and without it the list alone
     decides. `most_asked` limits what one census asks for, where each costs a request: others of
     those that are not listed are asked for in later ones.
@@ -38,6 +39,7 @@ class Census:
     list_ids: Callable[[], Collection[str]]
     is_gone: Callable[[str], bool] | None = None
     prefix: str = ""
+    exact: bool = False
     most_asked: int | None = None
 
     async def pages(
@@ -57,7 +59,7 @@ class Census:
             yield page
 
     def _pages(self, request: PageRequest) -> Iterator[Page]:
-        stored = request.stored_items(self.prefix)
+        stored = (request.stored_ids if self.exact else request.stored_items)(self.prefix)
         if not stored:
             return
         asked = datetime.now(UTC)
@@ -72,10 +74,13 @@ class Census:
         for first in range(0, len(gone), _GONE_PER_PAGE):
             some = gone[first : first + _GONE_PER_PAGE]
             yield Page(
-                records=[Whole(f"{self.prefix}{id_}:") for id_ in some],
+                records=[self._nothing_of(id_) for id_ in some],
                 cursor=some[-1],
                 extracted_at=asked,
             )
+
+    def _nothing_of(self, id_: str) -> Whole:
+        return Whole(f"{self.prefix}{id_}" + ("" if self.exact else ":"), exact=self.exact)
 
     def _gone(self, missing: list[str], job_id: str) -> list[str]:
         if self.is_gone is None:

@@ -117,10 +117,12 @@ class Whole(msgspec.Struct, frozen=True):
 
     A transform yields it beside them. Stored events under the prefix that are not among the
     page's rows are deleted, unless they are newer. Only for what was seen completely. As a record
-    of a page it says that nothing is left under the prefix.
+    of a page it says that nothing is left under the prefix. `exact` means the event of that very
+    id, and no other that begins with it.
     """
 
     prefix: str
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if not self.prefix:

@@ -114,14 +114,16 @@ class PageRequest:
 
     `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
     are committed. `stored_items` takes a prefix, which may be empty, and returns what follows it,
-    up to the next colon, in the ids of the source's events that are loaded; `stored_properties`
-    takes such an id, and returns the event's properties, None where there is none. Both block.
+    up to the next colon, in the ids of the source's events that are loaded; `stored_ids` returns
+    all that follows it. `stored_properties` takes such an id, and returns the event's properties,
+    None where there is none. They block.
     """
 
     job: ETLInput
     query: Any
     cursor: JsonValue = None
     stored_items: Callable[[str], frozenset[str]] = lambda _prefix: frozenset()
+    stored_ids: Callable[[str], frozenset[str]] = lambda _prefix: frozenset()
     stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
 
 

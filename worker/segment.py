@@ -198,6 +198,7 @@ class _Segment:
             query=self._context.query,
             cursor=self.progress.cursor,
             stored_items=self._loader.stored_items,
+            stored_ids=self._loader.stored_ids,
             stored_properties=self._loader.stored_properties,
         )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:

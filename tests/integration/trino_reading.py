@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from temporaletl import (
     Reject,
     RetryableError,
     TransformContext,
+    Whole,
     Window,
 )
 from temporaletl.external import http
@@ -130,8 +131,18 @@ def jobs_of(
 
 
 @asynccontextmanager
-async def pages_of(job: ETLInput, cursor: Any = None) -> AsyncIterator[Any]:
-    request = PageRequest(job=job, query=TrinoQuery.from_dict(job.params), cursor=cursor)
+async def pages_of(
+    job: ETLInput, cursor: Any = None, stored: Collection[str] = ()
+) -> AsyncIterator[Any]:
+    """The pages of a job, where events of these ids are stored."""
+    request = PageRequest(
+        job=job,
+        query=TrinoQuery.from_dict(job.params),
+        cursor=cursor,
+        stored_ids=lambda prefix: frozenset(
+            id_.removeprefix(prefix) for id_ in stored if id_.startswith(prefix)
+        ),
+    )
     async with contextlib.aclosing(extract(request)) as pages:
         yield pages
 
@@ -149,6 +160,10 @@ class Read:
     def add(self, job: ETLInput, page: Page) -> None:
         context = TransformContext(job=job, query=None)
         for record in page.records:
+            if isinstance(record, Whole):
+                assert record.exact
+                del self.events[record.prefix]
+                continue
             self.records += 1
             try:
                 self.events |= {event.event_id: event for event in transform(record, context)}
@@ -164,14 +179,17 @@ class Read:
         return {int(event_id.rpartition(":")[2]) for event_id in self.events}
 
 
-async def read(jobs: list[ETLInput]) -> Read:
-    """Read jobs to their end, going on from the last cursor as the platform does."""
-    found = Read()
+async def read(jobs: list[ETLInput], into: Read | None = None) -> Read:
+    """Read jobs to their end, going on from the last cursor as the platform does.
+
+    `into` is what came of reading before.
+    """
+    found = Read() if into is None else into
     for job in jobs:
         cursor: Any = None
         while True:
             try:
-                async with pages_of(job, cursor) as pages:
+                async with pages_of(job, cursor, tuple(found.events)) as pages:
                     async for page in pages:
                         found.add(job, page)
                         cursor = found.cursors[-1]

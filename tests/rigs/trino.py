@@ -27,6 +27,7 @@ event_type = "order_placed"
 item = "number"
 timezone = {{ column = "zone" }}
 metrics = ["amount"]
+find_deleted = true
 """
 _COUNT = 50
 _COLUMNS = "order_id, number, zone, placed_at, changed_at, amount"

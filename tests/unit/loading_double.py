@@ -167,6 +167,9 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
         def stored_items(self, _prefix: str) -> frozenset[str]:
             return frozenset()
 
+        def stored_ids(self, _prefix: str) -> frozenset[str]:
+            return frozenset()
+
         def stored_properties(self, _event_id: str) -> None: ...
 
         def load(self, page: PageLoad) -> JobProgress:

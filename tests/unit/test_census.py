@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,6 +79,14 @@ async def test_more_than_a_few_and_a_tenth_must_be_accepted(missing: int, fails:
     with pytest.raises(SourceProtocolError, match=r"shop: 11 of the 60 orders .*accept_deletions"):
         await gone(census, numbers(60))
     assert len(await gone(census, numbers(60), accept=True)) == 11
+
+
+async def test_exact_items_are_whole_ids() -> None:
+    census = Census("orders", lambda: {"1:a"}, prefix="order:", exact=True)
+    request = replace(request_for(set()), stored_ids=lambda _: frozenset({"1:a", "1:b"}))
+    async with aclosing(census.pages(request, start)) as pages:
+        records = [record async for page in pages for record in page.records]
+    assert records == [Whole("order:1:b", exact=True)]
 
 
 async def test_one_census_asks_for_no_more_than_it_may_and_another_for_others() -> None:

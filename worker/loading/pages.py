@@ -25,7 +25,7 @@ from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
-from worker.loading.retraction import retract, stored_items, stored_properties
+from worker.loading.retraction import retract, stored_ids, stored_items, stored_properties
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -152,6 +152,10 @@ class Loader:
     def stored_items(self, prefix: str) -> frozenset[str]:
         """The items of the source whose events are loaded: see `PageRequest`."""
         return stored_items(self._warehouse, self._lineage.job.source, prefix)
+
+    def stored_ids(self, prefix: str) -> frozenset[str]:
+        """The source's events that are loaded: see `PageRequest`."""
+        return stored_ids(self._warehouse, self._lineage.job.source, prefix)
 
     def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
         """The properties of one of the source's events: see `PageRequest`."""

@@ -62,7 +62,7 @@ def retract(
     """
     if not wholes:
         return 0
-    prefixes = sorted({whole.prefix for whole in wholes})
+    ranges = sorted({(whole.prefix, _end(whole)) for whole in wholes})
     # The statement takes parameters: a percent sign in a name must be doubled.
     names = (name.replace("%", "%%") for name in (target.schema, target.name))
     parts = {
@@ -72,8 +72,8 @@ def retract(
     }
     values = {
         "source": source,
-        "prefixes": prefixes,
-        "ends": [_past(prefix) for prefix in prefixes],
+        "prefixes": [prefix for prefix, _ in ranges],
+        "ends": [end for _, end in ranges],
         "kept": [row.event_id for row in rows if isinstance(row, Event)],
     }
     found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
@@ -103,6 +103,19 @@ def stored_items(warehouse: Warehouse, source: str, prefix: str) -> frozenset[st
         return frozenset(str(item) for (item,) in found)
 
 
+def stored_ids(warehouse: Warehouse, source: str, prefix: str) -> frozenset[str]:
+    """What follows the prefix in the ids of the source's stored events."""
+    with warehouse.connection() as connection:
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return frozenset()
+        found = connection.execute(
+            "SELECT substr(event_id, %s) FROM events"
+            " WHERE source_kind_id = %s AND event_id >= %s AND event_id < %s",
+            (len(prefix) + 1, source, prefix, _past(prefix)),
+        )
+        return frozenset(str(id_) for (id_,) in found)
+
+
 def stored_properties(
     warehouse: Warehouse, source: str, event_id: str
 ) -> Mapping[str, Json] | None:
@@ -115,6 +128,11 @@ def stored_properties(
             (source, event_id),
         ).fetchone()
     return None if found is None else cast("Mapping[str, Json]", found[0] or {})
+
+
+def _end(whole: Whole) -> str:
+    """The first text behind all that it covers; ids have no control characters."""
+    return f"{whole.prefix}\x01" if whole.exact else _past(whole.prefix)
 
 
 def _past(prefix: str) -> str:

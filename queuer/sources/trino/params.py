@@ -16,9 +16,13 @@ SOURCE = "trino"
 
 
 class TrinoParams(Query):
-    """What a schedule or a person may set: values for the queries' own parameters."""
+    """What a schedule or a person may set: values for the queries' own parameters.
+
+    `accept_deletions` lets much be gone at once.
+    """
 
     parameters: dict[str, Value] = Field(default_factory=dict)
+    accept_deletions: bool = False
     page_rows: PositiveInt | None = None
 
 
@@ -33,9 +37,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What to read, by stream."""
+    """What to read, by stream; and the streams whose rows are all listed, to find what is gone."""
 
     shares: Mapping[str, Share]
+    censuses: tuple[str, ...] = ()
 
 
 def _settings() -> tuple[TrinoSettings, Streams]:
@@ -71,7 +76,10 @@ def describe(plan: Plan) -> Backlog:
         if length is not None and window.start is None:
             first = _first(plan, streams, name, stream, params)
         shares[name] = Share(window, length, first)
-    return Backlog(shares)
+    # With other parameters than usual, other rows than usual are there.
+    usual = plan.metadata.mode in {"full", "incremental"} and not params.parameters
+    censuses = tuple(name for name in shares if usual and streams.get(name).find_deleted)
+    return Backlog(shares, censuses)
 
 
 def _first(

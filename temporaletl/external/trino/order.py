@@ -202,6 +202,19 @@ def _at_or_beyond(keys: Sequence[str], values: Sequence[str]) -> tuple[str, list
     )
 
 
+def columns_of_all(
+    server: TrinoServer,
+    sql: str,
+    parameters: Sequence[Parameter],
+    columns: Sequence[str],
+    *,
+    name: str,
+) -> Statement:
+    """Make a query for some columns of all of a query's rows, in no order."""
+    text = f"SELECT {', '.join(map(quoted, columns))} {_inner(sql)}"
+    return Statement(server, text, parameters, name=name, lines_before=_LINES_BEFORE)
+
+
 def outer_times(
     server: TrinoServer, sql: str, parameters: Sequence[Parameter], time: str, *, name: str
 ) -> tuple[str | None, str | None]:

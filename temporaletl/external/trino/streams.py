@@ -133,6 +133,8 @@ class Stream(BaseModel):
     overlap_minutes: NonNegativeFloat = 60
     #: How far behind now a window ends.
     lag_minutes: NonNegativeFloat = 5
+    #: Whether each run reads all `event_id`s, to find the rows that are gone.
+    find_deleted: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> "Stream":

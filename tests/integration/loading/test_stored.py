@@ -1,7 +1,10 @@
 """What an extraction may ask of what is stored."""
 
+from dataclasses import replace
+
 import pytest
 
+from temporaletl import Whole
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import Job, make_event
 
@@ -33,6 +36,24 @@ def test_items_are_what_follows_a_prefix_up_to_the_next_colon(
     job.load(*(make_event(n, event_id=id_) for n, id_ in enumerate(IDS)))
     Job(warehouse, source="other").load(make_event(event_id="bug:99:created"))
     assert job.loader.stored_items(prefix) == items
+
+
+def test_ids_are_all_that_follows_a_prefix(warehouse: Warehouse) -> None:
+    job = Job(warehouse)
+    job.load(*(make_event(n, event_id=id_) for n, id_ in enumerate(IDS)))
+    Job(warehouse, source="other").load(make_event(event_id="bug:99:created"))
+    assert job.loader.stored_ids("bug:") == {"1:created", "1:x", "12:created", "2"}
+    assert job.loader.stored_ids("") == set(IDS)
+    assert job.loader.stored_ids("nothing:") == set()
+
+
+def test_an_exact_whole_of_nothing_is_that_very_event(warehouse: Warehouse) -> None:
+    job = Job(warehouse)
+    ids = ["order:1", "order:10", "order:1:2", "order:1 ", "order:2"]
+    job.load(*(make_event(n, event_id=id_) for n, id_ in enumerate(ids)))
+    gone = replace(job.page(), wholes=[Whole("order:1", exact=True)])
+    assert job.loader.load(gone).deleted == 1
+    assert job.loader.stored_ids("order:") == {"10", "1:2", "1 ", "2"}
 
 
 def test_properties_are_those_of_the_sources_own_event(warehouse: Warehouse) -> None:

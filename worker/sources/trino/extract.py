@@ -7,9 +7,10 @@ from typing import Any
 
 from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
 from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
-from temporaletl.external.trino.server import TrinoSettings, open_trino
-from temporaletl.external.trino.streams import load_streams
+from temporaletl.external.trino.server import TrinoServer, TrinoSettings, open_trino
+from temporaletl.external.trino.streams import Stream, load_streams
 from temporaletl.external.trino.values import Column, Row, utc_moment
+from worker.sources.trino.census import gone
 from worker.sources.trino.mapping import ColumnMapping
 from worker.sources.trino.query import TrinoQuery
 
@@ -36,6 +37,8 @@ class TrinoRecord:
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the rows of the job's window in the order of their time, each a `TrinoRecord`.
 
+    A census yields what is gone instead, see `temporaletl.census`.
+
     Raises:
         ConfigurationError: the stream is gone from its file, its query is wrong, or lacks columns.
         ETLError: as `temporaletl.external.trino.server.Statement.fetch`.
@@ -45,6 +48,21 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     streams = load_streams()
     stream = streams.get(job.stream)
     server = open_trino(TrinoSettings.load())
+    where = streams.described(job.stream)
+    pages = (
+        gone(request, stream, server, where)
+        if query.census
+        else _rows(request, query, stream, server, where)
+    )
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            yield page
+
+
+async def _rows(
+    request: PageRequest, query: TrinoQuery, stream: Stream, server: TrinoServer, where: str
+) -> AsyncGenerator[Page]:
+    job = request.job
     by = stream.ordered_by(job.mode)
     sql, parameters = stream.bound(stream.window_of_sql(job.window, job.mode), query.parameters)
     ordered = Ordered(
@@ -56,7 +74,6 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
         end=job.window.end,
         extra=(as_utc(quoted(stream.event_time)),),
     )
-    where = streams.described(job.stream)
     after = Position.of(request.cursor)
     # The rows are as they were when the query began, however long it is read.
     asked = datetime.now(UTC)

@@ -60,15 +60,7 @@ class ColumnMapping:
         Raises:
             RecordError: a part is null, or no single value.
         """
-        parts: list[str] = []
-        for name in self._id:
-            text = _text(row, name)
-            if text is None:
-                raise RecordError(f"column {name} is null, though events are known by it")
-            parts.append(text)
-        if len(parts) == 1:
-            return parts[0]
-        return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+        return id_of(row, self._id)
 
     def event(self, row: Row, context: TransformContext) -> Event:
         """Make a row's event.
@@ -122,6 +114,19 @@ class ColumnMapping:
     @property
     def _zone_column(self) -> str:
         return self._zone.column if isinstance(self._zone, FromColumn) else ""
+
+
+def id_of(row: Row, columns: Sequence[str]) -> str:
+    """Return the id that an event has by these columns; raises as `ColumnMapping.id_of`."""
+    parts: list[str] = []
+    for name in columns:
+        text = _text(row, name)
+        if text is None:
+            raise RecordError(f"column {name} is null, though events are known by it")
+        parts.append(text)
+    if len(parts) == 1:
+        return parts[0]
+    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
 def _utc(moment: datetime) -> datetime:
