@@ -1,7 +1,8 @@
 """Finds the items that a source no longer has.
 
 Few sources tell of deletions. Where one does not, a job of its own lists all there is; what is
-stored and not listed is asked for by itself, for a list may be behind or cut short.
+stored and not listed is asked for by itself, for a list may be behind or cut short. What was listed
+is known to one segment alone: listing has to end within TEMPORAL_ACTIVITY_TIMEOUT_MINUTES.
 """
 
 import random
@@ -29,10 +30,10 @@ class Census:
     """How a source's items are found gone.
 
     Event ids of an item begin with `prefix`, the item's id and a colon; where items are `exact`,
-    that is an event's whole id, without the colon. `list_ids` returns the
-    ids of all items that the source shows; `is_gone` asks for one, and without it the list alone
-    decides. `most_asked` limits what one census asks for, where each costs a request: others of
-    those that are not listed are asked for in later ones.
+    that is an event's whole id, without the colon. `list_ids` returns the ids of all items that
+    the source shows; `is_gone` asks for one, and without it the list alone decides. `most_asked`
+    limits what one census asks for, where each costs a request: others of those that are not
+    listed are asked for in later ones.
     """
 
     items: str
