@@ -1,19 +1,21 @@
 """`etl preview`: plan, extract and transform as the services do, and write nothing."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from pydantic import JsonValue
 
 from control.sources import find_source, strategies_of
 from queuer.planning import check_request, jobs_of, window_of
+from temporaletl.errors import NotReadyError
 from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
-from temporaletl.strategies import PageRequest, Strategies, TransformContext
+from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
 from worker.segment import Transformed, transform_record
 
 
@@ -71,7 +73,7 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
     query = strategies.query.from_dict(job.params)
     context = TransformContext(job=job, query=query)
     made = Transformed(rows=found.rows, rejects=found.rejects)
-    async with contextlib.aclosing(strategies.extract(PageRequest(job=job, query=query))) as pages:
+    async with contextlib.aclosing(_pages(strategies, job, query)) as pages:
         async for page in pages:
             found.rejects.extend(page.rejects)
             found.records += len(page.rejects)
@@ -81,6 +83,22 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
                 if len(found.rows) >= limit:
                     return True
     return False
+
+
+async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGenerator[Page]:
+    """Yield a job's pages; what is not ready yet is waited for, as Temporal would wait for it."""
+    cursor: JsonValue = None
+    while True:
+        request = PageRequest(job=job, query=query, cursor=cursor)
+        try:
+            async with contextlib.aclosing(strategies.extract(request)) as pages:
+                async for page in pages:
+                    yield page
+                    cursor = page.cursor
+        except NotReadyError as error:
+            await asyncio.sleep((error.delay or timedelta(0)).total_seconds())
+        else:
+            return
 
 
 def unwritten_batch(request: QueuerInput, streams: Sequence[str]) -> BatchMetadata:

@@ -29,7 +29,7 @@ from temporaletl import (
 )
 from temporaletl.external import http
 from temporaletl.external.salesforce import refusals
-from temporaletl.external.salesforce.employees import close_orgs
+from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.strategies import resolve
 from tests.fakes.faults import TRANSPORT, Faults

@@ -15,7 +15,7 @@ from temporaletl import (
 )
 from temporaletl.errors import ETLError
 from temporaletl.external.salesforce import refusals
-from temporaletl.external.salesforce.employees import close_orgs
+from temporaletl.external.salesforce.org import close_orgs
 from tests.fakes.exchange import Response
 from tests.fakes.salesforce import Doors, generate, truth
 from tests.fakes.salesforce.service import SalesforceService

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from temporaletl import ConfigurationError, ETLInput, NotReadyError, SourceProtocolError
-from temporaletl.external.salesforce.employees import close_orgs
+from temporaletl.external.salesforce.org import close_orgs
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService

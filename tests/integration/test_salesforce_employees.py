@@ -7,7 +7,8 @@ import pytest
 
 from queuer.sources.salesforce.people import read_people
 from temporaletl import ConfigurationError, Identity
-from temporaletl.external.salesforce.employees import Employee, SalesforceSettings, read_employees
+from temporaletl.external.salesforce.employees import Employee, read_employees
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.org import Org, moment
 from tests.integration.salesforce_reading import (

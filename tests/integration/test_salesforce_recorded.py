@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from temporaletl.external.salesforce.employees import SalesforceSettings, read_employees
+from temporaletl.external.salesforce.employees import read_employees
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.salesforce.load import load
 from tests.integration.salesforce_reading import Serve, jobs_of, read, serving
 

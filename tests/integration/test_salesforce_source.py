@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from temporaletl import SourceUnavailableError, Window
-from temporaletl.external.salesforce.employees import close_orgs
+from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate

@@ -9,9 +9,9 @@ from temporaletl import (
     CredentialsError,
     ETLInput,
 )
-from temporaletl.external.trino.access import Bearer
+from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.server import TrinoServer as Trino
-from temporaletl.external.trino.server import TrinoSettings, open_trino
+from temporaletl.external.trino.server import open_trino
 from tests.fakes.server import FakeServer
 from tests.integration.trino_reading import (
     SMALL,

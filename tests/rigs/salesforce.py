@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from temporaletl.external.salesforce.employees import close_orgs
+from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.testing import FakeRig
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.salesforce import Doors, generate, serve, truth

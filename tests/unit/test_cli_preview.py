@@ -45,6 +45,12 @@ async def test_records_that_would_be_rejected_are_told_with_their_reason() -> No
     assert found.rejects[0].reason == "0 is a bad number"
 
 
+async def test_what_is_not_ready_yet_is_waited_for() -> None:
+    [found] = await preview(asked(size=3, unready=True), limit=100)
+    assert [row.event_id for row in found.rows] == ["0:0", "0:1", "0:2"]  # type: ignore[attr-defined]
+    assert found.whole
+
+
 async def test_the_sources_errors_are_its_own() -> None:
     with pytest.raises(ConfigurationError, match="job 0 is poisoned"):
         await preview(asked(poisoned=0), limit=1)

@@ -12,7 +12,7 @@ from temporaletl import ConfigurationError, Plan, Query, Window, params_method
 from temporaletl.external.jira.dataset import IssueTable, open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, as_ms, open_site
-from temporaletl.external.trino.server import TrinoSettings
+from temporaletl.external.trino.access import TrinoSettings
 
 _MINUTE_MS = 60_000
 

@@ -10,7 +10,8 @@ from temporaletl.external.answers import decode
 from temporaletl.external.jira.dataset import identity, read_people
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import JiraSite, open_site
-from temporaletl.external.trino.server import TrinoSettings, open_trino
+from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.external.trino.server import open_trino
 
 log = structlog.get_logger("queuer.sources.jira")
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.external.salesforce.employees import SalesforceSettings
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
 
 SOURCE = "salesforce"

@@ -4,11 +4,8 @@ from collections.abc import Iterator
 
 from queuer.sources.salesforce.params import SOURCE
 from temporaletl import Identity, Plan, identities_method
-from temporaletl.external.salesforce.employees import (
-    SalesforceSettings,
-    identities_of,
-    read_employees,
-)
+from temporaletl.external.salesforce.employees import identities_of, read_employees
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES
 
 

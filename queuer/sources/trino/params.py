@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import outer_times
-from temporaletl.external.trino.server import TrinoSettings, open_trino
+from temporaletl.external.trino.server import open_trino
 from temporaletl.external.trino.streams import Stream, Streams, Value, load_streams, stream_names
 from temporaletl.external.trino.values import utc_moment
 

@@ -11,14 +11,9 @@ from datetime import UTC, datetime, timedelta
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, quoted
-from temporaletl.external.trino.server import (
-    Parameter,
-    Statement,
-    TrinoServer,
-    TrinoSettings,
-    open_trino,
-)
+from temporaletl.external.trino.server import Parameter, Statement, TrinoServer, open_trino
 from temporaletl.external.trino.values import Column
 from temporaletl.rows import Identity
 from temporaletl.timezones import known_timezone

@@ -14,7 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.budget import RateBudget
 from temporaletl.settings import Settings, site_address
+from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
 Place = Literal["api", "trino"]
@@ -160,3 +162,9 @@ class JiraSettings(Settings):
         return self.url is not None and (
             self.personal_token is not None or self.api_token is not None
         )
+
+
+@rate_budget("jira")
+def jira_budget() -> RateBudget:
+    """What the workers together may ask: JIRA_REQUESTS_PER_SECOND."""
+    return RateBudget(requests_per_second=JiraPace.load().requests_per_second)

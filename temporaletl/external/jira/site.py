@@ -5,13 +5,11 @@ ours: the library's own retries cut `Retry-After` short, and its lists stop at t
 """
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 import jira
@@ -19,24 +17,17 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
-from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.answers import decode
 from temporaletl.external.http import HttpClient, message_of
-from temporaletl.external.jira.settings import JiraPace, JiraSettings
-from temporaletl.strategies import rate_budget
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.threads import start
 
 Order = Literal["created", "updated"]
 
 #: Beyond it a query is posted: servers and proxies refuse long request lines.
 _LONGEST_JQL_IN_URL = 1500
 _BAD_REQUEST = frozenset({400})
-
-
-@rate_budget("jira")
-def jira_budget() -> RateBudget:
-    """What the workers together may ask: JIRA_REQUESTS_PER_SECOND."""
-    return RateBudget(requests_per_second=JiraPace.load().requests_per_second)
 
 
 def as_ms(moment: datetime) -> int:
@@ -130,9 +121,7 @@ class JiraSite:
 
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the site's threads."""
-        # As asyncio.to_thread does, so that log lines keep the workflow's ids.
-        call = partial(contextvars.copy_context().run, function, *args)
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return start(self._threads, function, *args)
 
     @property
     def cloud(self) -> bool:

@@ -6,13 +6,11 @@ and know no page size.
 """
 
 import asyncio
-import contextvars
 import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +30,7 @@ from temporaletl.external.answers import decode
 from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
+from temporaletl.external.threads import start
 
 #: Versions of the API: questions can be searched for in the development version only.
 STABLE, DEVEL = "1.0", "devel"
@@ -89,9 +88,7 @@ class LaunchpadSite:
 
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the site's threads."""
-        # As asyncio.to_thread does, so that log lines keep the workflow's ids.
-        call = partial(contextvars.copy_context().run, function, *args)
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return start(self._threads, function, *args)
 
     def read[T](self, kind: type[T], url: str, *, stop: threading.Event | None = None) -> T:
         """Get and decode. Blocks.

@@ -1,4 +1,4 @@
-"""Salesforce for both services: settings, the rate budget, and who the employees are."""
+"""Who the employees of an org are, here and in other sources."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,26 +7,13 @@ from typing import Any
 
 import msgspec
 
-from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, RecordError
-from temporaletl.external.salesforce.org import close_orgs, open_org
+from temporaletl.external.salesforce.org import open_org
 from temporaletl.external.salesforce.query import Selection, read_rows
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
-from temporaletl.external.salesforce.settings import Pace, SalesforceSettings
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.rows import Identity
-from temporaletl.strategies import rate_budget
 from temporaletl.timezones import known_timezone
-
-__all__ = [
-    "Employee",
-    "SalesforceSettings",
-    "close_orgs",
-    "employee_of",
-    "employees_of",
-    "identities_of",
-    "misnamed",
-    "read_employees",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +31,6 @@ class Employee:
     timezone: str | None = None
     active: bool = True
     identities: Mapping[str, str] = field(default_factory=dict)
-
-
-@rate_budget("salesforce")
-def salesforce_budget() -> RateBudget:
-    """What the workers together may ask: SF_REQUESTS_PER_SECOND."""
-    return RateBudget(requests_per_second=Pace.load().requests_per_second)
 
 
 def employees_of(

@@ -1,13 +1,11 @@
 """One org as one process sees it: its session, its threads, what it may still be asked."""
 
 import asyncio
-import contextvars
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from temporaletl.external.http import HttpClient
 from temporaletl.external.salesforce.login import Login, log_in
 from temporaletl.external.salesforce.refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.external.threads import start
 
 log = structlog.get_logger("salesforce")
 
@@ -74,9 +73,7 @@ class SalesforceOrg:
 
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the org's threads."""
-        # As asyncio.to_thread does, so that permits and log lines keep what they belong to.
-        call = partial(contextvars.copy_context().run, function, *args)
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return start(self._threads, function, *args)
 
     @property
     def api(self) -> str:
@@ -101,7 +98,7 @@ class SalesforceOrg:
 
         Raises:
             RateLimitedError: the org's daily requests are used up, or nearly (SF_API_USAGE_LIMIT).
-            ETLError: as `salesforce_refusals.refusal_of`, `HttpClient.request`, `log_in`.
+            ETLError: as `refusal_of`, `HttpClient.request`, `log_in`.
         """
         call = {"params": params, "data": data, "json": json, "headers": headers, "stop": stop}
         for _ in range(_MOST_SESSIONS):

@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
+from temporaletl.budget import RateBudget
 from temporaletl.settings import Settings, site_address
+from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.
 Way = Literal["password", "jwt", "client credentials"]
@@ -330,3 +332,9 @@ _WAYS: dict[Way, _Wanted] = {
         hint="; for a JWT bearer login set SF_PRIVATE_KEY and SF_USERNAME",
     ),
 }
+
+
+@rate_budget("salesforce")
+def salesforce_budget() -> RateBudget:
+    """What the workers together may ask: SF_REQUESTS_PER_SECOND."""
+    return RateBudget(requests_per_second=Pace.load().requests_per_second)

@@ -9,14 +9,12 @@ A server since Trino 418 is needed, where parameters travel with their query.
 
 import asyncio
 import contextlib
-import contextvars
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +34,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
 )
 from temporaletl.external.http import HttpClient
+from temporaletl.external.threads import start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.values import Column
 
@@ -284,10 +283,8 @@ class TrinoServer:
 
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the server's threads."""
-        # With the caller's context, so that log lines keep the workflow's ids; but the budget
-        # that a source has is not for what is asked of Trino.
-        call = partial(contextvars.copy_context().run, _unbudgeted, function, *args)
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # The budget that a source has is not for what is asked of Trino.
+        return start(self._threads, _unbudgeted, function, *args)
 
     async def columns(self, statement: Statement) -> tuple[Column, ...]:
         """Return what a query's rows consist of; raises as `Statement.fetch`."""

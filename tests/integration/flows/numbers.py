@@ -11,6 +11,7 @@ from temporaletl import (
     ETLInput,
     Event,
     Identity,
+    NotReadyError,
     Page,
     PageRequest,
     Plan,
@@ -60,6 +61,7 @@ class NumbersQuery(Query):
     plan_seconds: float = 0.0  # how long each job takes to be planned
     gone: tuple[int, ...] = ()  # the jobs whose numbers are no longer there, if they are stored
     whole: bool = False  # each page says that its numbers are all of its job
+    unready: bool = False  # the first look is too early
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
@@ -99,6 +101,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
         raise ConfigurationError(f"job {query.job} is poisoned")
     if query.outage in outages:
         raise SourceUnavailableError("the source is out of order")
+    if query.unready and request.cursor is None:
+        yield Page(records=[], cursor=0)
+        raise NotReadyError("not ready yet", delay=timedelta(milliseconds=1))
     page = int(str(request.cursor or 0))
     if query.gone:
         stored = await asyncio.to_thread(request.stored_items, "")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.jira.site import IssueRange, jira_budget, open_site
+from temporaletl.external.jira.settings import JiraSettings, jira_budget
+from temporaletl.external.jira.site import IssueRange, open_site
 
 CLOUD = {
     "JIRA_URL": "https://example.atlassian.net/",

@@ -8,8 +8,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from temporaletl import ConfigurationError
-from temporaletl.external.salesforce.employees import SalesforceSettings, salesforce_budget
-from temporaletl.external.salesforce.settings import check_field, check_name
+from temporaletl.external.salesforce.settings import (
+    SalesforceSettings,
+    check_field,
+    check_name,
+    salesforce_budget,
+)
 
 APP = {"SF_CONSUMER_KEY": "key", "SF_CONSUMER_SECRET": "hush", "SF_DOMAIN": "example.my"}
 USER = {"SF_USERNAME": "jane@example.com", "SF_PASSWORD": "hush"}

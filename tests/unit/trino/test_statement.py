@@ -14,8 +14,9 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.external import http
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position
-from temporaletl.external.trino.server import Statement, TrinoSettings, close_servers, open_trino
+from temporaletl.external.trino.server import Statement, close_servers, open_trino
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer

@@ -18,7 +18,6 @@ from temporaletl import (
 )
 from temporaletl.external.salesforce.employees import (
     Employee,
-    SalesforceSettings,
     employee_of,
     employees_of,
     identities_of,
@@ -26,6 +25,7 @@ from temporaletl.external.salesforce.employees import (
 )
 from temporaletl.external.salesforce.org import open_org
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from worker.sources.salesforce.extract import pages_of, reject_of
 
 

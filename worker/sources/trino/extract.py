@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
-from temporaletl.external.trino.server import TrinoServer, TrinoSettings, open_trino
+from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams
 from temporaletl.external.trino.values import Column, Row, utc_moment
 from worker.sources.trino.census import gone

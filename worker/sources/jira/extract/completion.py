@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from temporaletl import Reject
+from temporaletl.external.threads import abandon
 from worker.sources.jira.extract import details
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.issue import IssueRecord
@@ -69,10 +70,3 @@ def _unite(record: IssueRecord, name: str, entries: Sequence[Any] | None) -> Non
 
 def _reject(record: IssueRecord, reason: str) -> Reject:
     return Reject(stage="extract", reason=reason, key=record.key, payload=record.found)
-
-
-async def abandon(futures: Sequence["asyncio.Future[Any]"]) -> None:
-    """Wait for nothing any more; what runs in a thread ends there by itself."""
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)

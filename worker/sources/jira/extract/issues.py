@@ -8,10 +8,11 @@ from temporaletl import Page, PageRequest, extract_method
 from temporaletl.census import Census
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
+from temporaletl.external.threads import abandon
 from worker.sources.jira.extract import dataset
 from worker.sources.jira.extract.census import is_gone, listed
 from worker.sources.jira.extract.client import JiraClient
-from worker.sources.jira.extract.completion import abandon, complete
+from worker.sources.jira.extract.completion import complete
 from worker.sources.jira.extract.walk import Walk
 from worker.sources.jira.query import JiraQuery
 

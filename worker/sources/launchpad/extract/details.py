@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from temporaletl import Json, RecordError, Reject
 from temporaletl.external.launchpad.site import STABLE, LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.external.threads import abandon
 from worker.sources.launchpad.entries import Person, name_of, readable
 from worker.sources.launchpad.extract.client import LaunchpadClient
 from worker.sources.launchpad.extract.subjects import Hidden
@@ -86,13 +87,6 @@ async def gather[T](
         return await asyncio.gather(*tasks)
     finally:
         await abandon(tasks)
-
-
-async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
-    """Wait for nothing any more; what runs in a thread ends there by itself."""
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)
 
 
 async def finish(

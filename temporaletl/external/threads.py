@@ -1,0 +1,25 @@
+"""Blocking calls of a source, in threads of its own."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+
+def start[T](threads: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+    """Run a blocking function in one of the threads.
+
+    As with `asyncio.to_thread`, in the caller's context: log lines keep the workflow's ids, and
+    requests wait for their turn in the segment's budget.
+    """
+    call = partial(contextvars.copy_context().run, function, *args)
+    return asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
+    """Wait for nothing any more; what runs in a thread ends there by itself."""
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
