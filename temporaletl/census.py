@@ -9,20 +9,32 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
 from temporaletl.errors import SourceProtocolError
+from temporaletl.messages import Mode
 from temporaletl.rows import Whole
 from temporaletl.strategies import Page, PageRequest
 
 log = structlog.get_logger("temporaletl.census")
+
+#: In which runs a census is taken; never in a backfill, which is about its window alone.
+FindDeleted = Literal["always", "full", "never"]
 
 _GONE_PER_PAGE = 500
 #: The share of the stored items that may be gone before it looks like a mistake...
 _MOST_GONE = 0.1
 #: ...unless they are so few.
 _FEW_GONE = 10
+
+
+def takes_census(find_deleted: FindDeleted, mode: Mode) -> bool:
+    """Whether a run of that mode looks for what is gone."""
+    if find_deleted == "never":
+        return False
+    return mode == "full" or (mode == "incremental" and find_deleted == "always")
 
 
 @dataclass(frozen=True, slots=True)

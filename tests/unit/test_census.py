@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from temporaletl import ETLInput, PageRequest, Query, SourceProtocolError, Whole, Window
-from temporaletl.census import Census
+from temporaletl.census import Census, FindDeleted, takes_census
+from temporaletl.messages import Mode
 
 
 class ShopQuery(Query):
@@ -104,3 +105,14 @@ async def test_one_census_asks_for_no_more_than_it_may_and_another_for_others() 
     assert asked[5:] == first
     await gone(census, numbers(1000), job_id="k")
     assert set(asked[10:]) != set(first)
+
+
+@pytest.mark.parametrize(
+    ("find_deleted", "modes"),
+    [("always", {"full", "incremental"}), ("full", {"full"}), ("never", set())],
+)
+def test_a_backfill_looks_for_nothing_that_is_gone(
+    find_deleted: FindDeleted, modes: set[str]
+) -> None:
+    asked: tuple[Mode, ...] = ("full", "incremental", "backfill", "replay")
+    assert {mode for mode in asked if takes_census(find_deleted, mode)} == modes

@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
+from temporaletl.census import takes_census
 from temporaletl.external.jira.dataset import IssueTable, open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, as_ms, open_site
@@ -105,10 +106,9 @@ async def describe_backlog(plan: Plan) -> Backlog:
     filters = tuple(text for text in (settings.jql, params.jql) if text)
     whole = range_of(window, plan.metadata.mode, filters)
     now_ms = as_ms(plan.metadata.started)
-    wanted = {"always": ("full", "incremental"), "full": ("full",), "never": ()}
     return Backlog(
         await _divided(settings, whole, now_ms, params.issues_per_job),
-        census=params.jql is None and plan.metadata.mode in wanted[settings.find_deleted],
+        census=params.jql is None and takes_census(settings.find_deleted, plan.metadata.mode),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from queuer.sources.launchpad.members import members_of_salesforce
 from temporaletl import Plan, Query, params_method
+from temporaletl.census import takes_census
 from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
 
 STREAMS = ("bugs", "merge_proposals", "questions")
@@ -58,14 +59,13 @@ def describe_backlog(plan: Plan) -> Backlog:
     members, targets = asked_for(params)
     size = params.members_per_job
     slices = tuple(members[first : first + size] for first in range(0, len(members), size))
-    wanted = {"always": ("full", "incremental"), "full": ("full",), "never": ()}
     return Backlog(
         slices,
         targets,
         # Where others are asked for than usual, most of what is stored is in no list.
         census=params.members is None
         and params.targets is None
-        and plan.metadata.mode in wanted[LaunchpadSettings.load().find_deleted],
+        and takes_census(LaunchpadSettings.load().find_deleted, plan.metadata.mode),
     )
 
 

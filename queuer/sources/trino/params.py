@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
+from temporaletl.census import takes_census
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import outer_times
 from temporaletl.external.trino.server import open_trino
@@ -78,7 +79,7 @@ def describe(plan: Plan) -> Backlog:
             first = _first(plan, streams, name, stream, params)
         shares[name] = Share(window, length, first)
     # With other parameters than usual, other rows than usual are there.
-    usual = plan.metadata.mode in {"full", "incremental"} and not params.parameters
+    usual = takes_census("always", plan.metadata.mode) and not params.parameters
     censuses = tuple(name for name in shares if usual and streams.get(name).find_deleted)
     return Backlog(shares, censuses)
 

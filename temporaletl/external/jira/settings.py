@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
+from temporaletl.census import FindDeleted
 from temporaletl.settings import Settings, site_address
 from temporaletl.strategies import rate_budget
 
@@ -95,7 +96,7 @@ class JiraSettings(Settings):
         validation_alias="JIRA_TRINO_OVERLAP_HOURS",
         description="how far back an incremental run looks for issues that came late into Trino",
     )
-    find_deleted: Literal["always", "full", "never"] = Field(
+    find_deleted: FindDeleted = Field(
         "always",
         validation_alias="JIRA_FIND_DELETED",
         description="in which runs all issues are listed to find those that are gone",

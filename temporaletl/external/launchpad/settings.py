@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from temporaletl.budget import RateBudget
+from temporaletl.census import FindDeleted
 from temporaletl.settings import Settings
 from temporaletl.strategies import rate_budget
 
@@ -108,7 +109,7 @@ class LaunchpadSettings(Settings):
         validation_alias="LP_TARGETS",
         description="projects and distributions to read whole, separated by commas",
     )
-    find_deleted: Literal["always", "full", "never"] = Field(
+    find_deleted: FindDeleted = Field(
         "always",
         validation_alias="LP_FIND_DELETED",
         description="in which runs everything is listed to find what is gone",
