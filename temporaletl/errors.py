@@ -4,6 +4,8 @@
     ├── RetryableError              the same call may succeed later
     │   ├── SourceUnavailableError  the source did not answer, or answered 5xx
     │   ├── RateLimitedError        the source asks to come back after a delay
+    │   │   └── ExcessiveWaitError  ...longer than is waited for: tried once more after that
+    │   ├── NotReadyError           what was asked for is still being made
     │   └── WarehouseUnavailableError
     ├── PermanentError              a person must change something first
     │   ├── ConfigurationError      a setting or an argument
@@ -43,6 +45,13 @@ class SourceUnavailableError(RetryableError):
 
 class RateLimitedError(RetryableError):
     """The source refused a call because of its rate limit."""
+
+
+class ExcessiveWaitError(RateLimitedError):
+    """The source asks to wait for longer than ETL_LONGEST_WAIT_MINUTES.
+
+    `delay` is that longest wait. Where the source says so again after it, the job fails.
+    """
 
 
 class NotReadyError(RetryableError):

@@ -11,7 +11,7 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from temporaletl.errors import PermanentError, RecordError, RetryableError
+from temporaletl.errors import ExcessiveWaitError, PermanentError, RecordError, RetryableError
 
 log = structlog.get_logger("temporaletl.activity")
 
@@ -58,7 +58,14 @@ def as_application_error(error: Exception, *, attempt: int) -> ApplicationError:
     """Translate an error of an activity's `attempt` (from 1) for Temporal."""
     message = (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
     if isinstance(error, RetryableError):
-        return ApplicationError(message, type=type(error).__name__, next_retry_delay=error.delay)
+        # Once it was waited for as long as we do, and nothing came of it.
+        given_up = isinstance(error, ExcessiveWaitError) and attempt > 1
+        return ApplicationError(
+            message,
+            type=type(error).__name__,
+            next_retry_delay=error.delay,
+            non_retryable=given_up,
+        )
     if isinstance(error, PermanentError | RecordError):
         return ApplicationError(message, type=type(error).__name__, non_retryable=True)
     # Not our own words: behind the first line, drivers and validators like to quote the data.

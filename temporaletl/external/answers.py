@@ -1,13 +1,18 @@
-"""What an answer over HTTP holds."""
+"""What an answer over HTTP holds: JSON of a declared shape, record by record."""
 
+import contextlib
 import re
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
 
-from temporaletl.errors import SourceProtocolError
+from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
+from temporaletl.external.elements import StructureError, outermost_lists
+from temporaletl.external.error_bodies import message_in
 
 #: Any escape within JSON's texts, two halves of a surrogate pair as one; `half` is a lone one.
 _ESCAPE = re.compile(
@@ -15,39 +20,188 @@ _ESCAPE = re.compile(
     rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_TITLE_WITHIN = 8_192
+#: What decoding raises, whatever is in the bytes.
+DECODE_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: Making a decoder costs far more than most answers.
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
+class GarbledAnswerError(SourceUnavailableError):
+    """A success whose body is no JSON: cut off, empty, or a page of somebody in between."""
+
+
+class MisfitAnswerError(SourceProtocolError):
+    """A success whose JSON lacks what the API promises: a member, a list, or it tells an error.
+
+    `HttpClient.request` asks again some times before it raises this.
+    """
+
+
+def reading[T](kind: type[T], *, source: str) -> Callable[[requests.Response], T]:
+    """Return `decode` for one shape, as `HttpClient.request` takes it to read its answers."""
+    return partial(decode, kind, source=source)
+
+
 def decode[T](kind: type[T], response: requests.Response, *, source: str) -> T:
-    """Decode an answer's body; of characters that no text can have, each becomes U+FFFD.
+    """Decode an answer's body.
+
+    A list that `kind` declares as `list[msgspec.Raw]` holds each element's bytes as they came, be
+    they decodable or not: `decode_record` says of one what is wrong with it. Members that the
+    answer must have are declared without a default: their absence is not emptiness.
 
     Raises:
-        SourceProtocolError: it is not JSON, or not of that shape.
+        GarbledAnswerError: the body is not JSON.
+        MisfitAnswerError: it is JSON of another shape; tells the errors that it names.
     """
+    body = _text_of(response)
+    try:
+        return parse(kind, body)
+    except (*DECODE_FAULTS, StructureError) as error:
+        raise _fault(response, body, error, source) from None
+
+
+def parse[T](kind: type[T], body: bytes) -> T:
+    """Decode JSON of a declared shape, as `decode` does.
+
+    Raises:
+        One of `DECODE_FAULTS`, or StructureError.
+    """
+    decoder = _decoder(kind)
+    try:
+        return decoder.decode(body)
+    except DECODE_FAULTS:
+        lists = _raw_lists(kind)
+        if lists is None:
+            # One emoji cut in half must not cost everything else that is in the answer.
+            mended = without_halves(body)
+            if mended is body:
+                raise
+            return decoder.decode(mended)
+        return _piecewise(decoder, body, lists)
+
+
+def decode_record[T](kind: type[T], raw: bytes | msgspec.Raw) -> T:
+    """Decode one record; of its texts, half a surrogate pair becomes U+FFFD.
+
+    Raises:
+        RecordError: it cannot be decoded, or is not of that shape; says why.
+    """
+    decoder = _decoder(kind)
+    try:
+        return decoder.decode(raw)
+    except DECODE_FAULTS as error:
+        body = bytes(raw)
+        mended = without_halves(body)
+        if mended is not body:
+            with contextlib.suppress(*DECODE_FAULTS):
+                return decoder.decode(mended)
+        raise RecordError(in_words(error)) from None
+
+
+def in_words(error: Exception) -> str:
+    """What a decoder's error says, for a person who has the record before them."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply to be decoded"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a text is not valid UTF-8 (byte 0x{error.object[error.start]:02x})"
+    return str(error)
+
+
+def without_halves(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for lone surrogates; the very same bytes where there are none."""
+    if b"\\u" not in body:
+        return body
+    mended = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], body)
+    return body if mended == body else mended
+
+
+def _decoder[T](kind: type[T]) -> msgspec.json.Decoder[T]:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind, strict=False))
-    try:
+    return decoder
+
+
+def _raw_lists(kind: Any) -> dict[str, str] | None:
+    """The fields of a struct that are lists of raw elements, by their names in JSON.
+
+    For a list of raw elements itself, the empty dictionary; None where there is nothing raw.
+    """
+    if _is_raw_list(kind):
+        return {}
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return None
+    fields = msgspec.structs.fields(kind)
+    return {f.encode_name: f.name for f in fields if _is_raw_list(f.type)} or None
+
+
+def _is_raw_list(kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin is list:
+        return get_args(kind) == (msgspec.Raw,)
+    return origin in _UNIONS and any(map(_is_raw_list, get_args(kind)))
+
+
+_UNIONS = (Union, type(int | None))
+
+
+def _piecewise[T](decoder: msgspec.json.Decoder[T], body: bytes, lists: dict[str, str]) -> T:
+    """Decode what is around the lists' elements, and put these in as they are."""
+    kept: dict[str, list[bytes]] = {}
+    around, position = [], 0
+    for found in outermost_lists(body):
+        if found.name is None and not lists:
+            return [msgspec.Raw(element) for element in found.elements]  # type: ignore[return-value]
+        if found.name in lists:
+            kept[lists[found.name]] = found.elements
+            around += [body[position : found.start], b"[]"]
+            position = found.end
+    around.append(body[position:])
+    decoded = decoder.decode(without_halves(b"".join(around)))
+    for name, elements in kept.items():
+        raws = [msgspec.Raw(element) for element in elements]
+        msgspec.structs.force_setattr(decoded, name, raws)  # type: ignore[arg-type]
+    return decoded
+
+
+def _text_of(response: requests.Response) -> bytes:
+    """The body as UTF-8, whatever its declared charset, without a byte-order mark."""
+    body = response.content
+    declared = _CHARSET.search(response.headers.get("Content-Type", ""))
+    if declared and declared[1].lower().replace("_", "-") not in {"utf-8", "utf8"}:
         try:
-            response.content.decode()  # what is left raw is not looked at below
-            found: T = decoder.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # One emoji cut in half must not cost everything else that is in the answer.
-            found = decoder.decode(mended(response.content))
-    except msgspec.DecodeError as error:
-        path = urlsplit(response.url).path
-        content = response.headers.get("Content-Type", "no content type")
-        raise SourceProtocolError(
-            f"{source}: {path} answered {response.status_code} with a body ({content}) that does "
-            f"not fit: {error}"
-        ) from None
-    return found
+            body = body.decode(declared[1]).encode()
+        except (LookupError, UnicodeError):
+            # What it is in fact is seen when it is decoded.
+            return body
+    return body.removeprefix(_BYTE_ORDER_MARK)
 
 
-def mended(body: bytes) -> bytes:
-    """Return JSON with U+FFFD for lone surrogates and for bytes that are no UTF-8."""
-    return _ESCAPE.sub(
-        lambda escape: rb"\ufffd" if escape["half"] else escape[0],
-        body.decode("utf-8", "replace").encode(),
-    )
+def _fault(
+    response: requests.Response, body: bytes, error: Exception, source: str
+) -> GarbledAnswerError | MisfitAnswerError:
+    place = urlsplit(response.url).path
+    content = response.headers.get("Content-Type", "no content type")
+    told = f"{source}: {place} answered {response.status_code}"
+    if page := page_title(body):
+        return GarbledAnswerError(f"{told} with a page of HTML ({page}) in place of JSON")
+    if isinstance(error, msgspec.ValidationError):
+        said = message_in(body)
+        what = f"an error: {said} ({error})" if said else f"a body that does not fit: {error}"
+        return MisfitAnswerError(f"{told} with {what}")
+    what = "an empty body" if not body.strip() else f"a body ({content}) that is no JSON"
+    return GarbledAnswerError(f"{told} with {what}: {in_words(error)}")
+
+
+def page_title(body: bytes) -> str | None:
+    """What a page of HTML is called, in quotes; None where the body is none."""
+    head = body[:_TITLE_WITHIN].decode("utf-8", "replace")
+    if not head.lstrip().startswith("<"):
+        return None
+    found = _TITLE.search(head)
+    title = " ".join(found[1].split()) if found else ""
+    return f'"{title}"' if title else "without a title"

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from io import BytesIO
+from typing import Any, overload
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import structlog
 import tenacity
+import urllib3
+from pydantic import Field, PositiveFloat
 from requests import codes
 from requests import exceptions as failures
 
@@ -23,11 +27,18 @@ from temporaletl.budget import counted_request, take_permit
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
+    ExcessiveWaitError,
     RateLimitedError,
     RetryableError,
     SourceProtocolError,
     SourceUnavailableError,
 )
+from temporaletl.external.answers import MisfitAnswerError, page_title
+from temporaletl.external.deadline import deadline, watch_connections
+from temporaletl.external.error_bodies import message_of
+from temporaletl.settings import Settings
+
+log = structlog.get_logger("temporaletl.http")
 
 #: Statuses that may pass by themselves. 500 is among them: behind load balancers it mostly is
 #: one node's trouble, and what is asked for here is safe to ask again.
@@ -35,7 +46,31 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 4.0
-_MESSAGE_CHARACTERS = 300
+_BYTES_AT_ONCE = 64 * 1024
+#: The shortest time that a whole answer is given, however short each silence may be.
+_SHORTEST_ANSWER = timedelta(seconds=10)
+#: No honest wait, in seconds: a number this large is a time since 1970, or nonsense.
+_TIMES_BEGIN_AT = 1_000_000_000
+
+
+class HttpSettings(Settings):
+    """What any source is given over HTTP at most."""
+
+    longest_wait_minutes: PositiveFloat = Field(
+        60,
+        le=7 * 24 * 60,
+        validation_alias="ETL_LONGEST_WAIT_MINUTES",
+        description="the longest wait that a source may ask for; it is tried again after that",
+    )
+    answer_limit_megabytes: PositiveFloat = Field(
+        256,
+        validation_alias="ETL_ANSWER_LIMIT_MEGABYTES",
+        description="the largest answer that is read, decompressed",
+    )
+
+
+class AnswerTooLargeError(SourceProtocolError):
+    """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be asked for."""
 
 
 class HttpClient:
@@ -44,8 +79,9 @@ class HttpClient:
     Safe to use from many threads. After an answer with `Retry-After` no thread sends anything
     before that time is over: limits count the account, not the request.
 
-    `credentials` names the settings to correct when the source refuses them. `renew` logs in
-    anew; it is called at most once for each refusal, however many threads meet it.
+    `credentials` names the settings to correct when the source refuses them, `address` the one of
+    its address. `renew` logs in anew; it is called at most once for each refusal, however many
+    threads meet it. `answer_timeout` bounds a whole exchange, however slowly its bytes come.
     """
 
     def __init__(
@@ -54,16 +90,26 @@ class HttpClient:
         *,
         source: str,
         credentials: str,
+        address: str = "",
         connect_timeout: timedelta = timedelta(seconds=10),
         read_timeout: timedelta = timedelta(seconds=60),
         attempts: int = 5,
         longest_wait: timedelta = timedelta(seconds=5),
         longest_call: timedelta = timedelta(minutes=2),
+        answer_timeout: timedelta | None = None,
+        transient: Collection[int] = TRANSIENT,
         renew: Callable[[], None] | None = None,
     ) -> None:
+        watch_connections(session)
         self._session = session
         self._source = source
         self._credentials = credentials
+        self._settings = f"{address} and {credentials}" if address else credentials
+        limits = HttpSettings.load()
+        self._longest_delay = timedelta(minutes=limits.longest_wait_minutes)
+        self._most_bytes = int(limits.answer_limit_megabytes * 1_000_000)
+        self._answer_timeout = answer_timeout or max(2 * read_timeout, _SHORTEST_ANSWER)
+        self._transient = frozenset(transient)
         self._timeout = (connect_timeout.total_seconds(), read_timeout.total_seconds())
         self._longest_wait = longest_wait
         self._give_up = tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(
@@ -75,6 +121,7 @@ class HttpClient:
         self._closed_until = 0.0  # monotonic seconds
         self._closed_by_limit = False
 
+    @overload
     def request(
         self,
         method: str,
@@ -86,16 +133,51 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
-    ) -> requests.Response:
+    ) -> requests.Response: ...
+
+    @overload
+    def request[T](
+        self,
+        method: str,
+        url: str,
+        *,
+        read: Callable[[requests.Response], T],
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> T: ...
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        read: Callable[[requests.Response], Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+    ) -> Any:
         """Return the whole answer: a success, or a status that the caller `accept`s.
 
-        Setting `stop` ends waiting and retrying, not a request under way.
+        `read` makes of either what is returned in its place, most often by decoding it. An answer
+        that it cannot read, be it cut off, a page of a proxy or JSON without what it must have, is
+        asked for again like one that did not come. Setting `stop` ends all at once.
+
+            site.request("GET", url, read=reading(Projects, source="jira"))
 
         Raises:
             RateLimitedError: the source wants us to stay away longer than is waited for here.
             SourceUnavailableError: no usable answer in the attempts there are.
             CredentialsError: 401 or 403.
             ConfigurationError: the address is wrong.
+            MisfitAnswerError: JSON of another shape each time; others as `read` raises.
+            AnswerTooLargeError: more than ETL_ANSWER_LIMIT_MEGABYTES.
             SourceProtocolError: any other refusal, with the source's own words.
         """
         stopped = stop or threading.Event()
@@ -111,9 +193,11 @@ class HttpClient:
             "data": data if json is None else msgspec.json.encode(json),
             "headers": {**({} if json is None else _JSON), **(headers or {})},
         }
-        return retrying(self._attempt, method, url, call, accept, stopped)
+        return retrying(self._attempt, method, url, call, accept, read, stopped)
 
     def _is_short(self, error: BaseException) -> bool:
+        if isinstance(error, MisfitAnswerError):
+            return True
         return isinstance(error, RetryableError) and (
             error.delay is None or error.delay <= self._longest_wait
         )
@@ -124,36 +208,91 @@ class HttpClient:
         url: str,
         call: Mapping[str, Any],
         accept: Collection[int],
+        read: Callable[[requests.Response], Any] | None,
         stopped: threading.Event,
-    ) -> requests.Response:
+    ) -> Any:
         what = f"{self._source}: {method} {_place(url)}"
         logins = self._logins
         self._wait_for_opening(what, stopped)
         take_permit(stopped)
-        response = self._send(method, url, call, what)
+        response = self._send(method, url, call, what, stopped)
         if response.status_code == codes.unauthorized and self._renew is not None:
             with self._guard:
                 if logins == self._logins:
                     self._renew()
                     self._logins += 1
             take_permit(stopped)
-            response = self._send(method, url, call, what)
-        if response.ok and not response.is_redirect:
-            return response
-        self._note_closing(response)
-        if response.status_code in accept:
-            return response
-        raise self._refusal(response, what)
+            response = self._send(method, url, call, what, stopped)
+        if not response.ok or response.is_redirect:
+            self._note_closing(response)
+            if response.status_code not in accept:
+                raise self._refusal(response, what)
+        return response if read is None else self._read(read, response, what)
 
-    def _send(self, method: str, url: str, call: Mapping[str, Any], what: str) -> requests.Response:
+    def _read(
+        self, read: Callable[[requests.Response], Any], response: requests.Response, what: str
+    ) -> Any:
+        try:
+            return read(response)
+        except SourceUnavailableError as error:
+            if response.ok and (page := page_title(response.content)):
+                # The address of some other site, or a log-in page in front of this one.
+                raise type(error)(
+                    f"{what} answered {response.status_code} with a page of HTML ({page}) in "
+                    f"place of the API's answer: if it stays so, check {self._settings}"
+                ) from None
+            raise
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        call: Mapping[str, Any],
+        what: str,
+        stopped: threading.Event,
+    ) -> requests.Response:
+        with deadline(self._answer_timeout, stopped) as ends:
+            try:
+                return self._exchange(method, url, call, what)
+            except (SourceUnavailableError, ConfigurationError):
+                if ends.stopped:
+                    raise SourceUnavailableError(f"{what}: nobody waits any more") from None
+                if ends.passed:
+                    raise SourceUnavailableError(
+                        f"{what}: no whole answer within {self._answer_timeout.total_seconds():g} s"
+                    ) from None
+                raise
+            finally:
+                if ends.passed:
+                    log.warning("answer_too_slow", what=what)
+
+    def _exchange(
+        self, method: str, url: str, call: Mapping[str, Any], what: str
+    ) -> requests.Response:
         # Exceptions of requests carry the whole URL, query included: none is chained.
         try:
             # The plain request, also where a library's session overrides it with retries of
-            # its own. It reads the whole body, so that a break in the middle is met here.
-            with counted_request():
-                return requests.Session.request(
-                    self._session, method, url, timeout=self._timeout, allow_redirects=False, **call
-                )
+            # its own. The whole body is read, so that a break in the middle is met here.
+            with (
+                counted_request(),
+                requests.Session.request(
+                    self._session,
+                    method,
+                    url,
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                    stream=True,
+                    **call,
+                ) as response,
+            ):
+                response._content = self._body_of(response, what)  # noqa: SLF001 - as it would
+                return response
+        except urllib3.exceptions.ReadTimeoutError:
+            raise SourceUnavailableError(
+                f"{what}: no answer within {self._timeout[1]:g} s"
+            ) from None
+        except urllib3.exceptions.HTTPError:
+            raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
         except failures.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise ConfigurationError(
@@ -180,6 +319,20 @@ class HttpClient:
                 f"{what}: cannot be asked for ({type(error).__name__})"
             ) from None
 
+    def _body_of(self, response: requests.Response, what: str) -> bytes:
+        """Read the body, decompressed, as far as it may go."""
+        if response.raw is None:
+            return response.content  # a session with an adapter of its own that reads all
+        body = BytesIO()
+        while some := response.raw.read(_BYTES_AT_ONCE, decode_content=True):
+            if body.tell() + len(some) > self._most_bytes:
+                raise AnswerTooLargeError(
+                    f"{what} answered with more than {self._most_bytes / 1e6:g} MB: ask for fewer "
+                    "records at once, or raise ETL_ANSWER_LIMIT_MEGABYTES"
+                )
+            body.write(some)
+        return body.getvalue()
+
     def _wait_for_opening(self, what: str, stopped: threading.Event) -> None:
         while (remaining := self._closed_until - time.monotonic()) > 0:
             delay = timedelta(seconds=remaining)
@@ -189,9 +342,9 @@ class HttpClient:
             stopped.wait(remaining)
 
     def _note_closing(self, response: requests.Response) -> None:
-        if response.status_code not in TRANSIENT:
+        if response.status_code not in self._transient:
             return
-        delay = retry_after(response)
+        delay = self._delay_of(response)
         if delay is not None:
             with self._guard:
                 closed_until = time.monotonic() + delay.total_seconds()
@@ -199,14 +352,33 @@ class HttpClient:
                     self._closed_until = closed_until
                     self._closed_by_limit = response.status_code == codes.too_many_requests
 
+    def _delay_of(self, response: requests.Response) -> timedelta | None:
+        delay = retry_after(response)
+        return None if delay is None else min(delay, self._longest_delay)
+
+    def _excess(self, response: requests.Response, answered: str) -> ExcessiveWaitError | None:
+        """The error of an answer that asks for a longer wait than there is; None for others."""
+        asked = retry_after(response)
+        if asked is None or asked <= self._longest_delay:
+            return None
+        value = response.headers["Retry-After"][:_RETRY_AFTER_CHARACTERS]
+        minutes = self._longest_delay.total_seconds() / 60
+        return ExcessiveWaitError(
+            f"{answered}; it asks to wait (Retry-After: {value}) for longer than "
+            f"ETL_LONGEST_WAIT_MINUTES={minutes:g}: after that it is asked once more",
+            delay=self._longest_delay,
+        )
+
     def _refusal(self, response: requests.Response, what: str) -> Exception:
         status = response.status_code
         message = message_of(response)
         answered = f"{what} answered {status} {response.reason}" + (message and f": {message}")
-        if status == codes.too_many_requests:
-            return RateLimitedError(answered, delay=retry_after(response))
-        if status in TRANSIENT or status >= codes.server_error:
-            return SourceUnavailableError(answered, delay=retry_after(response))
+        delay = self._delay_of(response)
+        if (excess := self._excess(response, answered)) is not None:
+            return excess
+        if status in self._transient or status >= codes.server_error:
+            limited = status == codes.too_many_requests
+            return (RateLimitedError if limited else SourceUnavailableError)(answered, delay=delay)
         if status == codes.unauthorized:
             return CredentialsError(f"{answered}; check {self._credentials}")
         if status == codes.forbidden:
@@ -221,6 +393,9 @@ class HttpClient:
 
 
 _JSON = {"Content-Type": "application/json"}
+_RETRY_AFTER_CHARACTERS = 40
+#: Beyond it, Python and PostgreSQL have no time to come back at.
+_LONGEST_SECONDS = timedelta(days=36_500).total_seconds()
 
 
 def retry_after(response: requests.Response) -> timedelta | None:
@@ -228,21 +403,24 @@ def retry_after(response: requests.Response) -> timedelta | None:
     value = response.headers.get("Retry-After", "").strip()
     if not value:
         return None
-    try:
-        return max(timedelta(0), timedelta(seconds=float(value)))
-    except (ValueError, OverflowError):
-        until = _http_date(value)
-    if until is None:
-        return None
     # Against the server's own clock, where it shows it: ours may be fast.
     now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
-    return max(timedelta(0), until - now)
+    try:
+        seconds = float(value)
+    except ValueError:
+        until = _http_date(value)
+        return None if until is None else max(timedelta(0), until - now)
+    if seconds >= _TIMES_BEGIN_AT and seconds > now.timestamp():
+        seconds -= now.timestamp()
+    if seconds != seconds:  # NaN  # noqa: PLR0124
+        return None
+    return timedelta(seconds=min(max(0.0, seconds), _LONGEST_SECONDS))
 
 
 def _http_date(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
@@ -280,32 +458,3 @@ def _cause(error: BaseException) -> str:
             *(arg for arg in inner.args if isinstance(arg, BaseException)),
         ]
     return type(known[-1]).__name__
-
-
-def message_of(response: requests.Response) -> str:
-    """Return the server's own words for an error, as far as they are words."""
-    try:
-        text = "; ".join(_sentences(msgspec.json.decode(response.content)))
-    except msgspec.DecodeError:
-        plain = response.headers.get("Content-Type", "").startswith("text/plain")
-        text = response.text if plain else ""
-    text = " ".join(text.split())
-    return text if len(text) <= _MESSAGE_CHARACTERS else f"{text[:_MESSAGE_CHARACTERS]}…"
-
-
-def _sentences(body: Any) -> list[str]:
-    if isinstance(body, str):
-        return [body]
-    if isinstance(body, list):
-        return [sentence for each in body for sentence in _sentences(each)]
-    if not isinstance(body, dict):
-        return []
-    found: list[str] = []
-    for name in ("errorMessages", "errorMessage", "message", "error_description", "error", "title"):
-        found += _sentences(body.get(name))
-    errors = body.get("errors")
-    if isinstance(errors, dict):
-        found += [f"{name}: {text}" for name, each in errors.items() for text in _sentences(each)]
-    else:
-        found += _sentences(errors)
-    return found

@@ -19,7 +19,8 @@ from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.answers import decode
-from temporaletl.external.http import HttpClient, message_of
+from temporaletl.external.error_bodies import message_of
+from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.threads import start
 

@@ -15,7 +15,8 @@ import requests
 from requests import codes
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
-from temporaletl.external.http import HttpClient, message_of
+from temporaletl.external.error_bodies import message_of
+from temporaletl.external.http import HttpClient
 
 WADL = "application/vnd.sun.wadl+xml"
 JSON = "application/json"

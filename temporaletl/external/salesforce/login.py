@@ -89,7 +89,7 @@ def log_in(settings: SalesforceSettings) -> Login:
 
         def send(method: str, url: str, **more: Any) -> requests.Response:
             address = _at(settings.instance_url, url) if settings.instance_url else url
-            response = http.request(method, address, accept=_ANSWERED, **more)
+            response: requests.Response = http.request(method, address, accept=_ANSWERED, **more)
             if b"<passwordExpired>true<" in response.content:
                 # Salesforce opens a session then in which nothing but a new password is taken.
                 raise SalesforceAuthenticationFailed(

@@ -104,7 +104,7 @@ class SalesforceOrg:
         for _ in range(_MOST_SESSIONS):
             self._wait_for_opening()
             url = f"{self._session().instance}{path}"
-            response = self._http.request(method, url, accept=_ANSWERED, **call)
+            response: requests.Response = self._http.request(method, url, accept=_ANSWERED, **call)
             self._note_usage(response)
             if response.ok:
                 return response

@@ -16,7 +16,7 @@ from temporaletl.errors import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external.http import message_of
+from temporaletl.external.error_bodies import message_of
 
 #: A day's requests are counted over the last 24 hours: some are free again every while.
 DAILY_LIMIT_PAUSE = timedelta(minutes=30)

@@ -14,7 +14,8 @@ from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import ConfigurationError, CredentialsError
 from temporaletl.external.answers import decode
-from temporaletl.external.http import HttpClient, message_of
+from temporaletl.external.error_bodies import message_of
+from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
 

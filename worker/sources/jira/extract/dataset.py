@@ -17,7 +17,7 @@ import structlog
 
 from temporaletl import Page, PageRequest, Reject
 from temporaletl.census import Census
-from temporaletl.external.answers import mended
+from temporaletl.external.answers import without_halves
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
@@ -110,7 +110,7 @@ def _record(issue: bytes) -> IssueRecord:
         return IssueRecord.read(issue)
     except msgspec.DecodeError:
         # One emoji cut in half must not cost everything else of the issue.
-        return IssueRecord.read(mended(issue))
+        return IssueRecord.read(without_halves(issue))
 
 
 def _issue(columns: dict[str, str | None]) -> bytes:
