@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from temporaletl.accounts import AccountView, account_view
     from temporaletl.budget import RateBudget, take_permit
     from temporaletl.errors import (
         ConfigurationError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AccountView",
     "ConfigurationError",
     "CredentialsError",
     "ETLInput",
@@ -58,6 +60,7 @@ __all__ = [
     "TransformContext",
     "Whole",
     "Window",
+    "account_view",
     "extract_method",
     "identities_method",
     "params_method",
@@ -72,7 +75,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import a name when it is first asked for: `etl --help` needs none, and shall be quick."""
     if name in __all__:
-        for module in ("budget", "errors", "messages", "rows", "strategies"):
+        for module in ("accounts", "budget", "errors", "messages", "rows", "strategies"):
             if (found := vars(import_module(f"temporaletl.{module}")).get(name)) is not None:
                 globals()[name] = found
                 return found

@@ -1,11 +1,20 @@
 """Names and what is registered under them."""
 
+import inspect
 from collections.abc import Iterator
+from typing import Any
 
 from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
 
 #: Sources are imported when a process starts, and never again.
 AFTER_RESTART = "; one that was installed meanwhile is known after a restart of the services"
+
+
+def place_of(defined: Any) -> str:
+    """Where a function or class is defined, for messages."""
+    code = getattr(inspect.unwrap(defined), "__code__", None)
+    line = f":{code.co_firstlineno}" if code is not None else ""
+    return f"{defined.__module__}.{defined.__qualname__}{line}"
 
 
 class Registry[T]:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
-from temporaletl.registry import AFTER_RESTART, Registry
+from temporaletl.registry import AFTER_RESTART, Registry, place_of
 from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
@@ -216,12 +216,6 @@ extractors: Registry[ExtractMethod] = Registry("extract method")
 transformers: Registry[Transformer] = Registry("transform method")
 
 
-def _place(defined: Any) -> str:
-    code = getattr(inspect.unwrap(defined), "__code__", None)
-    line = f":{code.co_firstlineno}" if code is not None else ""
-    return f"{defined.__module__}.{defined.__qualname__}{line}"
-
-
 def params_method(
     source: str,
     *,
@@ -240,7 +234,7 @@ def params_method(
 
     def register(function: F) -> F:
         planner = Planner(function, streams, overlap, lag_now, settings)
-        planners.register(source, planner, place=_place(function))
+        planners.register(source, planner, place=place_of(function))
         return function
 
     return register
@@ -250,7 +244,7 @@ def transform_inputs_method(source: str) -> Callable[[F], F]:
     """Register `expand(plan, backlog)`, a generator, plain or async, of `plan.job(...)`."""
 
     def register(function: F) -> F:
-        expanders.register(source, function, place=_place(function))
+        expanders.register(source, function, place=place_of(function))
         return function
 
     return register
@@ -263,7 +257,7 @@ def identities_method(source: str) -> Callable[[F], F]:
     """
 
     def register(function: F) -> F:
-        people.register(source, function, place=_place(function))
+        people.register(source, function, place=place_of(function))
         return function
 
     return register
@@ -277,7 +271,7 @@ def rate_budget(source: str) -> Callable[[F], F]:
     """
 
     def register(function: F) -> F:
-        budgets.register(source, function, place=_place(function))
+        budgets.register(source, function, place=place_of(function))
         return function
 
     return register
@@ -289,8 +283,8 @@ def query_type(source: str) -> Callable[[Q], Q]:
     def register(cls: Q) -> Q:
         for method in ("from_dict", "version", "specific_version"):
             if not callable(getattr(cls, method, None)):
-                raise ConfigurationError(f"query type {_place(cls)} has no {method}()")
-        queries.register(source, cls, place=_place(cls))
+                raise ConfigurationError(f"query type {place_of(cls)} has no {method}()")
+        queries.register(source, cls, place=place_of(cls))
         return cls
 
     return register
@@ -304,10 +298,12 @@ def extract_method(name: str) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         if not inspect.isasyncgenfunction(function):
-            raise ConfigurationError(f"extract method {_place(function)} is not an async generator")
+            raise ConfigurationError(
+                f"extract method {place_of(function)} is not an async generator"
+            )
         if "-" not in name:
             raise ConfigurationError(f"extract method {name!r} must be named <source>-<stream>")
-        extractors.register(name, function, place=_place(function))
+        extractors.register(name, function, place=place_of(function))
         return function
 
     return register
@@ -320,7 +316,7 @@ def transform_method(name: str, *, rows: Sequence[type[Row]] = (Event,)) -> Call
     """
 
     def register(function: F) -> F:
-        transformers.register(name, Transformer(function, tuple(rows)), place=_place(function))
+        transformers.register(name, Transformer(function, tuple(rows)), place=place_of(function))
         return function
 
     return register

@@ -1,0 +1,87 @@
+"""Who a source says we are, and how much of it that account sees.
+
+A source that answers an account which sees less shows fewer items, and no error. What is absent
+then is not deleted. So before anything is concluded from absence, the account's view is compared
+with the widest one under which rows were loaded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from temporaletl.registry import Registry, place_of
+
+#: Items of a difference that a message names.
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """What the account behind a source's credentials may see, as far as the source tells.
+
+    `account` is the source's own id of it. `permissions` are those that reading needs, by the
+    source's names; `containers` are the ids of what items lie in: projects, tenants, tables.
+    """
+
+    account: str
+    permissions: frozenset[str] = field(default_factory=frozenset)
+    containers: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownView:
+    """The widest view under which rows were loaded; `accounts` are all that loaded any."""
+
+    accounts: frozenset[str]
+    permissions: frozenset[str]
+    containers: frozenset[str]
+
+    def lacks(self, view: AccountView) -> str | None:
+        """What the present view lacks of it, in words; None where it covers all."""
+        others = sorted(self.accounts - {view.account})
+        if others:
+            return f"rows were loaded by account {_some(others)}, and now it is {view.account!r}"
+        for kind, known, present in (
+            ("permission", self.permissions, view.permissions),
+            ("container", self.containers, view.containers),
+        ):
+            if missing := sorted(known - present):
+                return (
+                    f"account {view.account!r} lacks {len(missing)} of the {len(known)} {kind}s "
+                    f"it had when rows were loaded: {_some(missing)}"
+                )
+        return None
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:_NAMED]))
+    return shown if len(names) <= _NAMED else f"{shown}, …"
+
+
+#: Asks a source, as its settings say; None where it does not tell who asks.
+ViewMethod = Callable[[], AccountView | None]
+F = TypeVar("F", bound=ViewMethod)
+
+account_views: Registry[ViewMethod] = Registry("account view")
+
+
+def account_view(source: str) -> Callable[[F], F]:
+    """Register a function that asks a source who we are, and what we may see.
+
+    It blocks, takes a few requests at most, and reads its settings by itself. It is called before
+    each run, in `etl check`, and before a deletion scan deletes anything; it stands in a module
+    that both services import.
+
+        @account_view("shop")
+        def shop_account() -> AccountView:
+            me = open_shop(ShopSettings.load()).me()
+            return AccountView(me.id, containers=frozenset(me.branches))
+
+    It raises CredentialsError where credentials are set and the source takes us for nobody.
+    """
+
+    def register(function: F) -> F:
+        account_views.register(source, function, place=place_of(function))
+        return function
+
+    return register
