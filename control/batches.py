@@ -55,6 +55,7 @@ class JobReport(Message):
     rows: RowCounts
     cursor: JsonValue = None
     error: str | None = None
+    note: str | None = None
     workflow_id: str | None = None
     run_id: str | None = None
     started_at: datetime | None = None

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from control.preview import numbered_jobs, unwritten_batch
 from control.servers import is_polled, open_temporal
 from control.sources import find_source, strategies_of
+from temporaletl.accounts import AccountView, account_views
 from temporaletl.errors import CredentialsError, ETLError
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import segment_queue
@@ -22,6 +23,7 @@ from temporaletl.warehouse.connection import Warehouse
 _ANSWER_WITHIN = timedelta(seconds=30)
 #: The span that a source is asked for: its last day.
 _SPAN = timedelta(days=1)
+_NAMED = 5
 
 Verdict = Literal["ok", "wrong", "note"]
 
@@ -55,7 +57,13 @@ async def check_source(source: str, hear: Callable[[Check], None]) -> list[Check
         await asyncio.to_thread(planner.settings)
         return "all there"
 
+    async def account() -> str:
+        view = await asyncio.to_thread(account_views.get(source))
+        return "the source does not tell who asks" if view is None else _described(view)
+
     if await attempt("settings", settings):
+        if source in account_views:
+            await attempt("account", account)
         for stream in planner.streams:
             await attempt(f"stream {stream}", partial(_ask, source, planner, stream))
     await attempt("warehouse", lambda: asyncio.to_thread(_look_into_warehouse))
@@ -78,6 +86,15 @@ async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
     except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
         fault = f"{type(error).__name__}: {error}"
     return Check(name=name, verdict="wrong", detail=fault)
+
+
+def _described(view: AccountView) -> str:
+    parts = [view.account]
+    if view.permissions:
+        parts.append(f"may {', '.join(sorted(view.permissions)[:_NAMED])}")
+    if view.containers:
+        parts.append(f"sees {len(view.containers):,} of what its items lie in")
+    return "; ".join(parts)
 
 
 async def _ask(source: str, planner: Planner, stream: str) -> str:

@@ -226,6 +226,8 @@ def _print_summary(summary: BatchSummary) -> None:
     if summary.rows.rejected:
         rejected = count(summary.rows.rejected, "record")
         say(f"{rejected} rejected: etl rejects list {summary.source}", style="yellow")
+    for noted in summary.notes:
+        say(f"{noted.job}: {noted.note}", style="yellow")
     if summary.failures:
         table = make_table("failed job", "error")
         for failure in summary.failures:

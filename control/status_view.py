@@ -230,6 +230,7 @@ def _print_job(job: JobReport, found: Details) -> None:
             ("records", job.records),
             ("rows", _rows(job.rows)),
             ("cursor", None if job.cursor is None else str(job.cursor)),
+            ("note", job.note),
             ("error", Text(job.error, style="bold red") if job.error else None),
         ]
     )

@@ -21,6 +21,8 @@ def sentence(summary: BatchSummary) -> str:
     if summary.failures:
         first = summary.failures[0]
         line += f"; {summary.jobs.failed} failed, first {first.job}: {first.error}"
+    if summary.notes:
+        line += f"; {summary.notes[0].note}"
     if summary.error:
         line += f"; {summary.error}"
     return f"{line} ({summary.workflow_id})"

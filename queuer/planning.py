@@ -14,6 +14,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from temporaletl import names
+from temporaletl.accounts import account_views
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import (
     BatchMetadata,
@@ -25,6 +26,7 @@ from temporaletl.messages import (
 )
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
+from temporaletl.warehouse.accounts import widen_view
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch
@@ -165,12 +167,22 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
             # Not with the batch's parameters: each reject brings those of the job that met it.
             yield plan.job(stream, Window()).model_copy(update={"params": {}})
         return
+    await asyncio.to_thread(_note_view, warehouse, metadata)
     if metadata.source in people:
         await _record_people(warehouse, metadata)
     cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
     async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
         async for job in jobs:
             yield job
+
+
+def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> None:
+    """Have the source say who we are, and note what this account sees: rows are loaded under it."""
+    if metadata.source not in account_views:
+        return
+    view = account_views.get(metadata.source)()
+    if view is not None:
+        widen_view(warehouse, metadata.source, metadata.connection, view)
 
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:

@@ -128,13 +128,13 @@ class ETLInput(Message):
     policy: RunPolicy = RunPolicy()
     segment_queue: str | None = None  # where its segments are run; None: where the flow is
     paused: bool = False  # carried over when the flow continues as new
+    scan: bool = False  # it looks for what is gone: see temporaletl.deletions
 
 
 def job_id_of(job: ETLInput) -> str:
     """Name a job by what it covers: source, stream, mode, connection, window and parameters."""
-    covers = json.dumps(
-        [job.connection, job.window.model_dump(mode="json"), job.params], sort_keys=True
-    )
+    parts = [job.connection, job.window.model_dump(mode="json"), job.params]
+    covers = json.dumps([*parts, "scan"] if job.scan else parts, sort_keys=True)
     digest = hashlib.blake2b(covers.encode(), digest_size=8).hexdigest()
     return f"{job.source}-{job.stream}-{job.mode}-{digest}"
 
@@ -160,6 +160,7 @@ class JobProgress(Message):
     deleted: int = 0  # rows loaded before that the source no longer has
     cursor: JsonValue = None  # where extraction goes on; None at the beginning
     error: str | None = None
+    note: str | None = None  # what a person should know, though nothing failed
 
 
 class SegmentResult(Message):
@@ -232,6 +233,13 @@ class JobFailure(Message):
     error: str
 
 
+class JobNote(Message):
+    """What a person should know of a job, though it did not fail."""
+
+    job: str
+    note: str
+
+
 class FinishRequest(Message):
     metadata: BatchMetadata
     workflow_id: str
@@ -262,4 +270,5 @@ class BatchSummary(Message):
     deleted: int = 0  # rows loaded before that the source no longer has
     records: int = 0
     failures: tuple[JobFailure, ...] = ()  # the first hundred; `jobs.failed` counts all
+    notes: tuple[JobNote, ...] = ()  # the first hundred
     error: str | None = None

@@ -24,7 +24,7 @@ the query type, the lineage (`job_id`, `workflow_id`, `run_id`, `extracted_at`, 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -127,6 +127,19 @@ class Whole(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.prefix:
             raise ValueError("an empty prefix would cover every event of the source")
+
+
+Finding = Literal["listed", "missing", "present", "gone", "deleted", "kept"]
+
+
+class ScanItems(msgspec.Struct, frozen=True):
+    """Items of a deletion scan, and what was found of them: see `temporaletl.deletions`.
+
+    A record of a page, kept with its cursor for the scan's next steps.
+    """
+
+    ids: tuple[str, ...]
+    finding: Finding
 
 
 def person_key(person: str) -> str:

@@ -227,6 +227,11 @@ class WorkerSettings(Settings):
         validation_alias="ETL_REJECT_THRESHOLD",
         description="the share of a job's records that may be rejected before the job fails",
     )
+    deletion_scan_minutes: PositiveFloat = Field(
+        10,
+        validation_alias="ETL_DELETION_SCAN_MINUTES",
+        description="how long a scan for deleted items goes on in one run; the next one goes on",
+    )
     graceful_shutdown_seconds: PositiveFloat = Field(
         60, validation_alias="ETL_GRACEFUL_SHUTDOWN_SECONDS"
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -28,6 +28,9 @@ from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownS
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import AFTER_RESTART, Registry, place_of
 from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key
+
+if TYPE_CHECKING:
+    from temporaletl.deletions import ScanStore
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 #: In an extract method's name: all streams that have no method of their own.
@@ -107,23 +110,34 @@ class Plan:
             segment_queue=self.metadata.segment_queue,
         )
 
+    def deletion_scan(self, stream: str, **params: JsonValue) -> ETLInput:
+        """A job that looks for what is gone: see `temporaletl.deletions`.
+
+        It has no window, so that a later batch's is the same job: two never run at once.
+        """
+        return self.job(stream, Window(), **params).model_copy(update={"scan": True})
+
+
+async def _nothing_to_wait_for() -> None:
+    return
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """What an extract strategy gets: where to begin, and for whom.
 
     `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
-    are committed. `stored_items` takes a prefix, which may be empty, and returns what follows it,
-    up to the next colon, in the ids of the source's events that are loaded; `stored_ids` returns
-    all that follows it. `stored_properties` takes such an id, and returns the event's properties,
-    None where there is none. They block.
+    are committed. `scan` is what the warehouse knows of a deletion scan; None without one.
+    `stored_properties` takes an event's id, and returns its properties as they are loaded, None
+    where there is none. It blocks.
     """
 
     job: ETLInput
     query: Any
     cursor: JsonValue = None
-    stored_items: Callable[[str], frozenset[str]] = lambda _prefix: frozenset()
-    stored_ids: Callable[[str], frozenset[str]] = lambda _prefix: frozenset()
+    scan: "ScanStore | None" = None
+    #: Waits until all pages that were yielded so far are committed.
+    committed: Callable[[], Awaitable[object]] = _nothing_to_wait_for
     stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
 
 
@@ -134,13 +148,15 @@ class Page:
     `cursor` is committed in the transaction that holds the records' rows; extraction goes on
     there after any interruption. `rejects` are records that could not even be decoded.
     `extracted_at` is for strategies that read ahead: when the page was asked for. Others leave
-    it to the platform.
+    it to the platform. `note` is what a person should know of the job though nothing failed; the
+    last one stands in its summary.
     """
 
     records: Sequence[Any]
     cursor: JsonValue
     rejects: Sequence[Reject] = ()
     extracted_at: datetime | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

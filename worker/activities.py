@@ -51,6 +51,7 @@ class WorkerActivities:
             duration=timedelta(seconds=settings.segment_seconds),
             rows_per_page=settings.rows_per_page,
             reject_threshold=settings.reject_threshold,
+            scan_duration=timedelta(minutes=settings.deletion_scan_minutes),
         )
 
     @property

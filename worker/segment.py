@@ -16,18 +16,19 @@ import structlog
 from temporaletl.budget import spending
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.rows import Reject, Row, Whole
+from temporaletl.rows import Reject, Row, ScanItems, Whole
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
+from temporaletl.warehouse.state import advance_loaded
 from worker.asking import Asking
-from worker.loading import Lineage, Loader, PageLoad, PageSupersededError
+from worker.loading import JobScan, Lineage, Loader, PageLoad, PageSupersededError
 from worker.replay import Rejected, replaying
 
 log = structlog.get_logger("worker.segment")
 
-type Made = Row | Reject | Whole
+type Made = Row | Reject | Whole | ScanItems
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
@@ -42,6 +43,7 @@ class SegmentLimits:
     duration: timedelta = timedelta(seconds=15)
     rows_per_page: int = 20_000
     reject_threshold: float = 0.1  # share of the job's records
+    scan_duration: timedelta = timedelta(minutes=10)  # of a deletion scan, in one run
 
 
 class Progress(Protocol):
@@ -107,7 +109,8 @@ async def run_segment(
     await asyncio.to_thread(loader.prepare)
     people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
     context = TransformContext(job=job, query=query, identities=people)
-    segment = _Segment(loader, strategies, context, begun, limits, progress)
+    scan = JobScan(warehouse, job, most=limits.scan_duration) if job.scan else None
+    segment = _Segment(loader, strategies, context, begun, limits, progress, scan)
     try:
         with spending(asking.permits()) as requests:
             try:
@@ -134,8 +137,15 @@ async def run_segment(
         )
     if not done:
         return SegmentResult(progress=segment.progress, done=False)
-    ended = await asyncio.to_thread(end_job, warehouse, job, "completed")
+    ended = await asyncio.to_thread(_complete, warehouse, job)
     return SegmentResult(progress=ended, done=True)
+
+
+def _complete(warehouse: Warehouse, job: ETLInput) -> JobProgress:
+    ended = end_job(warehouse, job, "completed")
+    if not job.scan:
+        advance_loaded(warehouse, job.batch_id, job.stream)
+    return ended
 
 
 class _Segment:
@@ -147,14 +157,19 @@ class _Segment:
         begun: JobProgress,
         limits: SegmentLimits,
         listener: Progress,
+        scan: JobScan | None,
     ) -> None:
         self.progress = begun
+        self._scan = scan
         self._loader = loader
         self._strategies = strategies
         self._context = context
         self._limits = limits
         self._listener = listener
         self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
+        self._uncommitted = 0  # pages that were extracted
+        self._all_committed = asyncio.Event()
+        self._all_committed.set()
         self._rows_per_record = 1.0  # as met so far
         self._called_off = False  # extraction, because the segment's time is over
 
@@ -176,6 +191,9 @@ class _Segment:
                 pages = await self._take(extracting, stopping, patience)
                 if pages:
                     await asyncio.to_thread(self._load, pages)
+                    self._uncommitted -= len(pages)
+                    if self._uncommitted == 0:
+                        self._all_committed.set()
                     self._listener.report(self.progress)
                 elif extracting.done() and not self._listener.stopping.is_set():
                     if self._called_off:
@@ -197,9 +215,9 @@ class _Segment:
             job=job,
             query=self._context.query,
             cursor=self.progress.cursor,
-            stored_items=self._loader.stored_items,
-            stored_ids=self._loader.stored_ids,
+            scan=self._scan,
             stored_properties=self._loader.stored_properties,
+            committed=self._all_committed.wait,
         )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
@@ -208,6 +226,8 @@ class _Segment:
                 if page is None:
                     return
                 seconds = perf_counter() - began
+                self._uncommitted += 1
+                self._all_committed.clear()
                 await self._waiting.put(_Asked(page, page.extracted_at or asked, seconds))
 
     async def _take(
@@ -249,8 +269,9 @@ class _Segment:
         for asked in pages:
             made.rejects.extend(asked.page.rejects)
             made.rejected_records += len(asked.page.rejects)
-            records += len(asked.page.rejects) + len(asked.page.records)
+            records += len(asked.page.rejects)
             for record in asked.page.records:
+                records += not isinstance(record, ScanItems)
                 transform_record(self._strategies, self._context, record, made)
         transformed = perf_counter()
         if records:
@@ -263,6 +284,8 @@ class _Segment:
                 records=records,
                 rejected_records=made.rejected_records,
                 wholes=made.wholes,
+                scanned=made.scanned,
+                note=next((a.page.note for a in reversed(pages) if a.page.note), None),
                 replayed=made.replayed,
                 cursor_before=self.progress.cursor,
                 cursor=pages[-1].page.cursor,
@@ -304,6 +327,7 @@ class Transformed:
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
+    scanned: list[ScanItems] = field(default_factory=list)
     #: Records of which something was rejected.
     rejected_records: int = 0
     #: Rejects that were tried again, by id: None where they became rows, else why not.
@@ -317,7 +341,11 @@ def transform_record(
     reason: str | None = None
     found: list[Made] = []
     try:
-        found = [record] if isinstance(record, Whole) else [*strategies.transform(record, context)]
+        found = (
+            [record]
+            if isinstance(record, Whole | ScanItems)
+            else [*strategies.transform(record, context)]
+        )
     except (PermanentError, RetryableError):
         raise
     except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
@@ -334,6 +362,8 @@ def transform_record(
             made.rejects.append(row)
         elif isinstance(row, Whole):
             made.wholes.append(row)
+        elif isinstance(row, ScanItems):
+            made.scanned.append(row)
         else:
             made.rows.append(row)
 

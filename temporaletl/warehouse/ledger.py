@@ -24,7 +24,7 @@ from temporaletl.messages import (
     job_id_of,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.tally import failed_jobs, tally_jobs
+from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
 
 class SupersededPlanError(RetryableError):
@@ -40,7 +40,7 @@ _OPEN: list[JobState] = ["planned", "running", "paused"]
 #: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
 PROGRESS = (
     "state, stream, pages, records, rejected_records, "
-    "inserted, updated, unchanged, rejected, deleted, cursor, error"
+    "inserted, updated, unchanged, rejected, deleted, cursor, error, note"
 )
 
 
@@ -117,6 +117,7 @@ class JobWriter:
                     numbered.stream,
                     numbered.window.start,
                     numbered.window.end,
+                    numbered.scan,
                     text,
                 )
             )
@@ -127,8 +128,9 @@ class JobWriter:
                 connection.cursor().executemany(
                     """
                     INSERT INTO etl_jobs
-                        (batch_id, seq, job_id, source, stream, window_start, window_end, input)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+                        (batch_id, seq, job_id, source, stream, window_start, window_end, scan,
+                         input)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
                     """,
                     rows,
                 )
@@ -255,7 +257,7 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
 
 def progress_of(row: Sequence[Any]) -> JobProgress:
     """Make a job's progress of its columns `PROGRESS`."""
-    state, stream, pages, records, rejected_records, *counts, deleted, cursor, error = row
+    state, stream, pages, records, rejected_records, *counts, deleted, cursor, error, note = row
     return JobProgress(
         state=state,
         stream=stream,
@@ -266,6 +268,7 @@ def progress_of(row: Sequence[Any]) -> JobProgress:
         deleted=deleted,
         cursor=cursor,
         error=error,
+        note=note,
     )
 
 
@@ -363,5 +366,6 @@ def _summarise(
         rows=rows,
         deleted=deleted,
         failures=failed_jobs(connection, metadata.batch_id),
+        notes=job_notes(connection, metadata.batch_id),
         error=error,
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from temporaletl.messages import BatchMetadata, BatchSummary, Window
+from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 _BY_HAND = "set by hand"
+_MOVING_NOTHING = ("backfill", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,44 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
     stays where it was if one of those windows has no start. It stays where it was, too, if not
     all jobs were planned, or if it was set back behind the window's start in the meantime. A
-    backfill or a replay moves nothing. Safe to repeat.
+    backfill or a replay moves nothing, and no deletion scan holds anything back. Safe to repeat.
     """
-    if metadata.mode in ("backfill", "replay"):
+    if metadata.mode in _MOVING_NOTHING:
         return
     with warehouse.connection() as connection:
         for stream, window in metadata.windows.items():
-            _advance_stream(connection, metadata, summary, stream, window)
+            _advance_stream(connection, metadata, summary.state, stream, window)
+
+
+def advance_loaded(warehouse: Warehouse, batch_id: str, stream: str) -> None:
+    """Move a stream's watermark as soon as its rows are loaded, whatever its batch waits for yet.
+
+    Does nothing while one of its jobs has not completed. Safe to repeat.
+    """
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            """
+            SELECT metadata FROM etl_batches AS b
+            WHERE batch_id = %(batch)s AND jobs_planned IS NOT NULL AND EXISTS (
+                SELECT FROM etl_jobs AS j WHERE j.batch_id = b.batch_id AND j.stream = %(stream)s
+                  AND j.scan AND j.ended_at IS NULL)
+            AND NOT EXISTS (
+                SELECT FROM etl_jobs AS j WHERE j.batch_id = b.batch_id AND j.stream = %(stream)s
+                  AND NOT j.scan AND j.state <> 'completed')
+            """,
+            {"batch": batch_id, "stream": stream},
+        ).fetchone()
+        if row is None:
+            return
+        metadata = BatchMetadata.model_validate(row[0])
+        if metadata.mode not in _MOVING_NOTHING and stream in metadata.windows:
+            _advance_stream(connection, metadata, "running", stream, metadata.windows[stream])
 
 
 def _advance_stream(
     connection: Connection,
     metadata: BatchMetadata,
-    summary: BatchSummary,
+    state: BatchState,
     stream: str,
     window: Window,
 ) -> None:
@@ -100,7 +126,7 @@ def _advance_stream(
             min(window_start) FILTER (WHERE state <> 'completed'),
             coalesce(sum(records), 0)::bigint,
             (SELECT jobs_planned IS NOT NULL FROM etl_batches WHERE batch_id = %s)
-        FROM etl_jobs WHERE batch_id = %s AND stream = %s
+        FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT scan
         """,
         [metadata.batch_id, metadata.batch_id, stream],
     ).fetchone()
@@ -143,7 +169,7 @@ def _advance_stream(
             "whole": whole,
             "mode": metadata.mode,
             "records": records,
-            "state": summary.state,
+            "state": state,
             "batch": metadata.batch_id,
         },
     )
@@ -161,6 +187,7 @@ def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, Jso
             SELECT s.stream, (array_agg(j.cursor ORDER BY j.seq DESC))[1]
             FROM etl_sync_state AS s JOIN etl_jobs AS j USING (batch_id, stream)
             WHERE s.source = %s AND s.connection = %s AND s.stream = ANY (%s) AND s.state <> %s
+              AND NOT j.scan
             GROUP BY s.stream HAVING bool_and(j.state = 'completed')
             """,
             [metadata.source, metadata.connection, sorted(metadata.windows), _BY_HAND],

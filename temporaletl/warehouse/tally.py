@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from temporaletl.messages import JobCounts, JobFailure, RowCounts
+from temporaletl.messages import JobCounts, JobFailure, JobNote, RowCounts
 from temporaletl.warehouse.connection import Connection
 
 _NAMED_FAILURES = 100
@@ -59,3 +59,15 @@ def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]
     return tuple(
         JobFailure(job=str(job), error=str(error)[:_ERROR_CHARACTERS]) for job, error in rows
     )
+
+
+def job_notes(connection: Connection, batch_id: str) -> tuple[JobNote, ...]:
+    """What a person should know of a batch's jobs though they did not fail: the first hundred."""
+    rows = connection.execute(
+        """
+        SELECT job_id, note FROM etl_jobs
+        WHERE batch_id = %s AND note IS NOT NULL ORDER BY seq LIMIT %s
+        """,
+        [batch_id, _NAMED_FAILURES],
+    ).fetchall()
+    return tuple(JobNote(job=str(job), note=str(note)) for job, note in rows)

@@ -145,7 +145,7 @@ def jobs_of(
     *,
     start: datetime | None = None,
     end: datetime = NOW,
-    census: bool = False,
+    scan: bool = False,
     **params: Any,
 ) -> list[ETLInput]:
     metadata = BatchMetadata(
@@ -161,7 +161,7 @@ def jobs_of(
     plan = Plan(metadata)
     backlog = asyncio.run(describe_backlog(plan))
     jobs = list(expand_backlog(plan, backlog))
-    return [job for job in jobs if bool(job.params.get("census")) is census]
+    return [job for job in jobs if job.scan is scan]
 
 
 class Read:

@@ -28,7 +28,9 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.launchpad.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.rows import ScanItems
 from temporaletl.strategies import TransformContext, extractors, transformers
+from temporaletl.testing.scans import MemoryScan
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import Archive, serve
 from tests.fakes.launchpad.service import OWN_FAULTS
@@ -121,7 +123,11 @@ async def jobs_of(
 
 @asynccontextmanager
 async def pages_of(
-    job: ETLInput, cursor: Any = None, size: int = 20, stored: Mapping[str, Event] | None = None
+    job: ETLInput,
+    cursor: Any = None,
+    size: int = 20,
+    stored: Mapping[str, Event] | None = None,
+    scan: MemoryScan | None = None,
 ) -> AsyncIterator[Any]:
     """The pages of a job, where these events are stored."""
     events = {} if stored is None else stored
@@ -129,9 +135,7 @@ async def pages_of(
         job=job,
         query=LaunchpadQuery.from_dict({**job.params, "page_size": size}),
         cursor=cursor,
-        stored_items=lambda prefix: frozenset(
-            id_.removeprefix(prefix).partition(":")[0] for id_ in events if id_.startswith(prefix)
-        ),
+        scan=scan,
         stored_properties=lambda id_: events[id_].event_properties if id_ in events else None,
     )
     extract = extractors.get(f"launchpad-{job.stream}")
@@ -161,6 +165,8 @@ class Read:
 
     def add(self, job: ETLInput, page: Page) -> None:
         for record in page.records:
+            if isinstance(record, ScanItems):
+                continue
             if isinstance(record, Whole):
                 self.forget(record.prefix, {})
                 continue
@@ -188,10 +194,13 @@ async def read(jobs: list[ETLInput], *, size: int = 20, into: Read | None = None
     found = Read() if into is None else into
     for job in jobs:
         cursor: Any = None
+        scan = MemoryScan(lambda: found.events) if job.scan else None
         while True:
             try:
-                async with pages_of(job, cursor, size, found.events) as pages:
+                async with pages_of(job, cursor, size, found.events, scan) as pages:
                     async for page in pages:
+                        if scan is not None:
+                            scan.take(page)
                         found.add(job, page)
                         cursor = found.cursors[-1]
                 break

@@ -7,8 +7,9 @@ import pytest
 
 from queuer.sources.jira.inputs import expand_backlog
 from queuer.sources.jira.params import describe_backlog
-from temporaletl import CredentialsError, PageRequest, SourceProtocolError, Whole
+from temporaletl import CredentialsError, PageRequest, SourceProtocolError
 from temporaletl.messages import Mode
+from temporaletl.testing.scans import MemoryScan
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
@@ -23,21 +24,17 @@ FAULTS = ["503", "504", "reset", "expired-token", *OWN_FAULTS]
 
 
 async def gone(*stored: str, mode: Mode = "full", **params: object) -> list[str]:
-    """The ids that a census finds gone among these."""
+    """The ids that a deletion scan finds gone among these."""
     start = LONG_AGO if mode == "incremental" else None
     plan = plan_of(mode, start, NOW, **params)
     jobs = list(expand_backlog(plan, await describe_backlog(plan)))
-    [job] = [job for job in jobs if job.params.get("census")]
-    request = PageRequest(
-        job=job, query=JiraQuery.from_dict(job.params), stored_items=lambda _: frozenset(stored)
-    )
-    found: list[str] = []
+    [job] = [job for job in jobs if job.scan]
+    scan = MemoryScan(lambda: [f"{each}:created" for each in stored])
+    request = PageRequest(job=job, query=JiraQuery.from_dict(job.params), scan=scan)
     async with contextlib.aclosing(extract_issues(request)) as pages:
         async for page in pages:
-            for record in page.records:
-                assert isinstance(record, Whole)
-                found.append(record.prefix.removesuffix(":"))
-    return found
+            scan.take(page)
+    return [prefix.removesuffix(":") for prefix in scan.deleted]
 
 
 @BOTH
@@ -100,10 +97,10 @@ async def test_a_refused_account_does_not_make_issues_look_gone(served: Serve) -
         ("always", "full", {"jql": "updated >= 0"}, False),
     ],
 )
-async def test_a_census_is_taken_in_the_runs_that_it_is_wanted_in(
+async def test_deletions_are_looked_for_in_the_runs_that_ask_for_it(
     served: Serve, setting: str, mode: Mode, params: dict[str, str], asked: bool
 ) -> None:
     served(generate(5, seed=4, personality="cloud"), JIRA_FIND_DELETED=setting)
     plan = plan_of(mode, None if mode == "full" else LONG_AGO, NOW, **params)
     jobs = list(expand_backlog(plan, await describe_backlog(plan)))
-    assert any("census" in job.params for job in jobs) == asked
+    assert any(job.scan for job in jobs) == asked

@@ -18,6 +18,7 @@ from temporaletl import (
     TransformContext,
 )
 from temporaletl.messages import BatchMetadata
+from temporaletl.testing.scans import MemoryScan
 from tests.fakes.jira import generate
 from tests.integration.jira_dataset import (
     BOTH,
@@ -245,12 +246,14 @@ def gone_of(stored: frozenset[str]) -> list[str]:
     async def run() -> list[str]:
         (job,) = jobs
         query = JiraQuery.from_dict(job.params)
-        request = PageRequest(job=job, query=query, stored_items=lambda _: stored)
+        scan = MemoryScan(lambda: [f"{each}:created" for each in stored])
+        request = PageRequest(job=job, query=query, scan=scan)
         async with contextlib.aclosing(extract_issues(request)) as pages:
-            found = [record async for page in pages for record in page.records]
-        return [each.prefix.removesuffix(":") for each in found]
+            async for page in pages:
+                scan.take(page)
+        return [prefix.removesuffix(":") for prefix in scan.deleted]
 
-    jobs = jobs_of(census=True)
+    jobs = jobs_of(scan=True)
     return asyncio.run(run())
 
 

@@ -97,7 +97,7 @@ async def jobs_of(
     plan = plan_of(mode, start, end, **params)
     jobs = expand_backlog(plan, await describe_backlog(plan))
     # Which issues are gone is asked for by itself: see test_jira_deletions.
-    return [job for job in jobs if "census" not in job.params]
+    return [job for job in jobs if not job.scan]
 
 
 @asynccontextmanager

@@ -145,10 +145,10 @@ async def test_much_that_is_gone_at_once_looks_like_a_permission_taken_away(
         ("always", "full", {"targets": ["alpha"]}, False),
     ],
 )
-async def test_a_census_is_taken_in_the_runs_that_it_is_wanted_in(
+async def test_deletions_are_looked_for_in_the_runs_that_ask_for_it(
     served: Serve, setting: str, mode: Mode, params: dict[str, Any], taken: bool
 ) -> None:
     served(small(seed=26), LP_FIND_DELETED=setting)
     start = None if mode == "full" else NOW - timedelta(days=1)
     jobs = await jobs_of("bugs", mode, start=start, **params)
-    assert any(job.params.get("census") for job in jobs) == taken
+    assert any(job.scan for job in jobs) == taken

@@ -81,7 +81,7 @@ async def test_much_that_is_gone_at_once_must_be_accepted(lake: Lake) -> None:
         ("", "full", {}, False),
     ],
 )
-async def test_a_census_is_taken_where_it_is_wanted(
+async def test_deletions_are_looked_for_where_it_is_asked_for(
     lake: Lake, more: str, mode: Mode, params: dict[str, Any], taken: bool
 ) -> None:
     table = lake.orders(rows(1))
@@ -89,7 +89,7 @@ async def test_a_census_is_taken_where_it_is_wanted(
     lake.streams(f"{text}\nparameters = {{ least = 1 }}\n{more}", table=table)
     start = None if mode == "full" else DAY
     jobs = jobs_of(mode, start=start, **params)
-    assert any(job.params.get("census") for job in jobs) == taken
+    assert any(job.scan for job in jobs) == taken
 
 
 def test_whether_rows_are_looked_for_is_yes_or_no(lake: Lake) -> None:

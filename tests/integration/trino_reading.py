@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.rows import ScanItems
+from temporaletl.testing.scans import MemoryScan
 from tests.integration.trino_server import TrinoServer
 from worker.sources.trino.extract import extract
 from worker.sources.trino.query import TrinoQuery
@@ -132,16 +134,14 @@ def jobs_of(
 
 @asynccontextmanager
 async def pages_of(
-    job: ETLInput, cursor: Any = None, stored: Collection[str] = ()
+    job: ETLInput, cursor: Any = None, scan: MemoryScan | None = None
 ) -> AsyncIterator[Any]:
-    """The pages of a job, where events of these ids are stored."""
+    """The pages of a job."""
     request = PageRequest(
         job=job,
         query=TrinoQuery.from_dict(job.params),
         cursor=cursor,
-        stored_ids=lambda prefix: frozenset(
-            id_.removeprefix(prefix) for id_ in stored if id_.startswith(prefix)
-        ),
+        scan=scan,
     )
     async with contextlib.aclosing(extract(request)) as pages:
         yield pages
@@ -160,6 +160,8 @@ class Read:
     def add(self, job: ETLInput, page: Page) -> None:
         context = TransformContext(job=job, query=None)
         for record in page.records:
+            if isinstance(record, ScanItems):
+                continue
             if isinstance(record, Whole):
                 assert record.exact
                 del self.events[record.prefix]
@@ -187,10 +189,13 @@ async def read(jobs: list[ETLInput], into: Read | None = None) -> Read:
     found = Read() if into is None else into
     for job in jobs:
         cursor: Any = None
+        scan = MemoryScan(found.events.keys) if job.scan else None
         while True:
             try:
-                async with pages_of(job, cursor, tuple(found.events)) as pages:
+                async with pages_of(job, cursor, scan) as pages:
                     async for page in pages:
+                        if scan is not None:
+                            scan.take(page)
                         found.add(job, page)
                         cursor = found.cursors[-1]
                 break

@@ -193,6 +193,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.setattr(segment, "Loader", Loader)
     monkeypatch.setattr(segment, "begin_job", made.begin_job)
     monkeypatch.setattr(segment, "end_job", made.end_job)
+    monkeypatch.setattr(segment, "advance_loaded", lambda *_: None)
     return made
 
 

@@ -16,7 +16,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Json, Reject, Row, Whole
+from temporaletl.rows import Event, Json, Reject, Row, ScanItems, Whole
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
@@ -25,7 +25,8 @@ from worker.loading.columns import layout_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
-from worker.loading.retraction import retract, stored_ids, stored_items, stored_properties
+from worker.loading.retraction import retract, stored_properties
+from worker.loading.scans import write_findings
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -66,6 +67,8 @@ class PageLoad:
     cursor: JsonValue
     extracted_at: datetime
     wholes: Sequence[Whole] = ()
+    scanned: Sequence[ScanItems] = ()
+    note: str | None = None
     #: Rejects that were tried again, by id: None where they became rows, else why not.
     replayed: Mapping[int, str | None] = field(default_factory=dict)
 
@@ -106,7 +109,7 @@ _ADVANCE = """
         rejected_records = rejected_records + %(rejected_records)s,
         inserted = inserted + %(inserted)s, updated = updated + %(updated)s,
         unchanged = unchanged + %(unchanged)s, deleted = deleted + %(deleted)s,
-        rejected = rejected + %(rejected)s, touched_at = now()
+        rejected = rejected + %(rejected)s, note = coalesce(%(note)s, note), touched_at = now()
     WHERE batch_id = %(batch_id)s AND seq = %(seq)s AND pages = %(page)s AND state = 'running'
 """
 
@@ -148,14 +151,6 @@ class Loader:
         source = self._lineage.job.source
         targets = schema.prepare(self._warehouse, self._layouts, source)
         self._merges = [Merge(target) for target in targets]
-
-    def stored_items(self, prefix: str) -> frozenset[str]:
-        """The items of the source whose events are loaded: see `PageRequest`."""
-        return stored_items(self._warehouse, self._lineage.job.source, prefix)
-
-    def stored_ids(self, prefix: str) -> frozenset[str]:
-        """The source's events that are loaded: see `PageRequest`."""
-        return stored_ids(self._warehouse, self._lineage.job.source, prefix)
 
     def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
         """The properties of one of the source's events: see `PageRequest`."""
@@ -260,6 +255,7 @@ class Loader:
                 for merge, some in packed
             ]
             deleted = self._retract(connection, page)
+            write_findings(connection, job, page.scanned)
             return self._record(connection, page, outcomes, deleted)
 
     def _pass_fence(self, connection: Connection, page: PageLoad) -> datetime:
@@ -342,6 +338,7 @@ class Loader:
             "unchanged": sum(outcome.unchanged for outcome in outcomes),
             "deleted": deleted,
             "rejected": len(refused) + again,
+            "note": page.note,
             "extracted_at": page.extracted_at,
         }
         connection.execute(_PAGE, values)

@@ -9,6 +9,7 @@ from psycopg import sql
 from temporaletl.rows import Event, Json, Row, Whole
 from temporaletl.warehouse.connection import Connection, Warehouse
 from worker.loading.columns import PARTITION_KEY
+from worker.loading.scans import past
 from worker.loading.schema import Target
 
 # The ids are in the index's order, bytes by bytes, so that a prefix is a range of them. LATERAL
@@ -27,23 +28,6 @@ _DELETE = """
     DELETE FROM {target} AS t
     WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s)
-"""
-#: Behind every id.
-_LAST = chr(0x10FFFF)
-# One look into the index for each item: from the first of its events behind those of the last.
-_ITEMS = """
-    WITH RECURSIVE items (item) AS (
-        (SELECT split_part(substr(event_id, %(behind)s), ':', 1) FROM events
-         WHERE source_kind_id = %(source)s AND event_id >= %(prefix)s AND event_id < %(past)s
-         ORDER BY event_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT split_part(substr(t.event_id, %(behind)s), ':', 1) FROM events AS t
-                WHERE t.source_kind_id = %(source)s
-                  AND t.event_id >= %(prefix)s || items.item || ';' AND t.event_id < %(past)s
-                ORDER BY t.event_id LIMIT 1)
-        FROM items WHERE items.item IS NOT NULL
-    )
-    SELECT item FROM items WHERE item IS NOT NULL
 """
 
 
@@ -88,34 +72,6 @@ def retract(
     return deleted.rowcount
 
 
-def stored_items(warehouse: Warehouse, source: str, prefix: str) -> frozenset[str]:
-    """What follows the prefix, up to the next colon, in the ids of the source's stored events."""
-    values = {
-        "source": source,
-        "prefix": prefix,
-        "past": _past(prefix),
-        "behind": len(prefix) + 1,
-    }
-    with warehouse.connection() as connection:
-        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
-            return frozenset()
-        found = connection.execute(_ITEMS, values)
-        return frozenset(str(item) for (item,) in found)
-
-
-def stored_ids(warehouse: Warehouse, source: str, prefix: str) -> frozenset[str]:
-    """What follows the prefix in the ids of the source's stored events."""
-    with warehouse.connection() as connection:
-        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
-            return frozenset()
-        found = connection.execute(
-            "SELECT substr(event_id, %s) FROM events"
-            " WHERE source_kind_id = %s AND event_id >= %s AND event_id < %s",
-            (len(prefix) + 1, source, prefix, _past(prefix)),
-        )
-        return frozenset(str(id_) for (id_,) in found)
-
-
 def stored_properties(
     warehouse: Warehouse, source: str, event_id: str
 ) -> Mapping[str, Json] | None:
@@ -132,9 +88,4 @@ def stored_properties(
 
 def _end(whole: Whole) -> str:
     """The first text behind all that it covers; ids have no control characters."""
-    return f"{whole.prefix}\x01" if whole.exact else _past(whole.prefix)
-
-
-def _past(prefix: str) -> str:
-    """The first text behind all that begin with the prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else _LAST
+    return f"{whole.prefix}\x01" if whole.exact else past(whole.prefix)

@@ -8,7 +8,7 @@ from temporaletl import ETLInput, Plan, transform_inputs_method
 
 @transform_inputs_method("jira")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """Make one job of each range, and one of the census."""
+    """Make one job of each range, and one of the deletion scan."""
     for each in backlog.ranges:
         yield plan.job(
             "issues",
@@ -18,5 +18,5 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
             to_ms=each.to_ms,
             updated_from_ms=each.updated_from_ms,
         )
-    if backlog.census:
-        yield plan.job("issues", plan.windows["issues"], census=True)
+    if backlog.scan:
+        yield plan.deletion_scan("issues")

@@ -9,7 +9,7 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
-from temporaletl.census import takes_census
+from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.jira.dataset import IssueTable, open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, as_ms, open_site
@@ -35,11 +35,11 @@ class JiraParams(Query):
 class Backlog:
     """The ranges to read, each one job's share: none overlap, and nothing lies between them.
 
-    `census` says that one more job lists all issues, to find those that are gone.
+    `scan` says that one more job lists all issues, to find those that are gone.
     """
 
     ranges: tuple[IssueRange, ...]
-    census: bool = False
+    scan: bool = False
 
 
 class Counted(Protocol):
@@ -108,7 +108,7 @@ async def describe_backlog(plan: Plan) -> Backlog:
     now_ms = as_ms(plan.metadata.started)
     return Backlog(
         await _divided(settings, whole, now_ms, params.issues_per_job),
-        census=params.jql is None and takes_census(settings.find_deleted, plan.metadata.mode),
+        scan=params.jql is None and scans_for_deletions(settings.find_deleted, plan.metadata.mode),
     )
 
 

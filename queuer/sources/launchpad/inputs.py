@@ -9,7 +9,7 @@ from temporaletl import ETLInput, Plan, transform_inputs_method
 
 @transform_inputs_method("launchpad")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each stream and slice of members, and for each stream and target; a census.
+    """One job for each stream and slice of members or target, and a deletion scan.
 
     Two jobs may meet the same bug; both make the same rows of it.
     """
@@ -21,11 +21,9 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
             yield plan.job(stream, window, members=list(members), targets=[])
         for target in backlog.targets:
             yield plan.job(stream, window, members=[], targets=[target])
-        if backlog.census:
-            yield plan.job(
+        if backlog.scan:
+            yield plan.deletion_scan(
                 stream,
-                window,
                 members=[*chain.from_iterable(backlog.slices)],
                 targets=[*backlog.targets],
-                census=True,
             )

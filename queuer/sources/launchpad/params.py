@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from queuer.sources.launchpad.members import members_of_salesforce
 from temporaletl import Plan, Query, params_method
-from temporaletl.census import takes_census
+from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
 
 STREAMS = ("bugs", "merge_proposals", "questions")
@@ -33,12 +33,12 @@ class LaunchpadParams(Query):
 class Backlog:
     """The slices of people, each one job's share, and the targets, each one job.
 
-    `census` says that one more job for each stream lists everything, to find what is gone.
+    `scan` says that one more job for each stream lists everything, to find what is gone.
     """
 
     slices: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
-    census: bool = False
+    scan: bool = False
 
 
 @params_method(
@@ -63,9 +63,9 @@ def describe_backlog(plan: Plan) -> Backlog:
         slices,
         targets,
         # Where others are asked for than usual, most of what is stored is in no list.
-        census=params.members is None
+        scan=params.members is None
         and params.targets is None
-        and takes_census(LaunchpadSettings.load().find_deleted, plan.metadata.mode),
+        and scans_for_deletions(LaunchpadSettings.load().find_deleted, plan.metadata.mode),
     )
 
 

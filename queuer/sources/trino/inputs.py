@@ -11,12 +11,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @transform_inputs_method(SOURCE)
 def expand(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each slice, oldest first, and a census where a stream wants one."""
+    """One job for each slice, oldest first, and a deletion scan where a stream wants one."""
     for stream, share in backlog.shares.items():
         for window in slices(share):
             yield plan.job(stream, window)
-        if stream in backlog.censuses:
-            yield plan.job(stream, plan.windows[stream], census=True)
+        if stream in backlog.scans:
+            yield plan.deletion_scan(stream)
 
 
 def slices(share: Share) -> Iterator[Window]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.census import takes_census
+from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import outer_times
 from temporaletl.external.trino.server import open_trino
@@ -42,7 +42,7 @@ class Backlog:
     """What to read, by stream; and the streams whose rows are all listed, to find what is gone."""
 
     shares: Mapping[str, Share]
-    censuses: tuple[str, ...] = ()
+    scans: tuple[str, ...] = ()
 
 
 def _settings() -> tuple[TrinoSettings, Streams]:
@@ -79,9 +79,9 @@ def describe(plan: Plan) -> Backlog:
             first = _first(plan, streams, name, stream, params)
         shares[name] = Share(window, length, first)
     # With other parameters than usual, other rows than usual are there.
-    usual = takes_census("always", plan.metadata.mode) and not params.parameters
-    censuses = tuple(name for name in shares if usual and streams.get(name).find_deleted)
-    return Backlog(shares, censuses)
+    usual = scans_for_deletions("always", plan.metadata.mode) and not params.parameters
+    scans = tuple(name for name in shares if usual and streams.get(name).find_deleted)
+    return Backlog(shares, scans)
 
 
 def _first(

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
-from temporaletl.census import FindDeleted
+from temporaletl.deletions import FindDeleted
 from temporaletl.settings import Settings, site_address
 from temporaletl.strategies import rate_budget
 

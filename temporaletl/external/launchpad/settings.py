@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from temporaletl.budget import RateBudget
-from temporaletl.census import FindDeleted
+from temporaletl.deletions import FindDeleted
 from temporaletl.settings import Settings
 from temporaletl.strategies import rate_budget
 

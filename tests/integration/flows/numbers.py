@@ -1,10 +1,13 @@
 """A source of counted numbers, whose every hazard a test can choose by a job's parameters."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from temporaletl import (
     ConfigurationError,
@@ -27,6 +30,7 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
+from temporaletl.deletions import DeletionScan, Items
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -59,7 +63,9 @@ class NumbersQuery(Query):
     missing: int = -1  # the value that the source no longer has
     people: tuple[str, ...] = ()  # who counted the numbers, in turn
     plan_seconds: float = 0.0  # how long each job takes to be planned
-    gone: tuple[int, ...] = ()  # the jobs whose numbers are no longer there, if they are stored
+    here: tuple[int, ...] = ()  # the jobs whose numbers are still there; a scan looks for others
+    scan_fails: bool = False
+    accept_deletions: bool = False
     whole: bool = False  # each page says that its numbers are all of its job
     unready: bool = False  # the first look is too early
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
@@ -71,6 +77,8 @@ cursed: set[int] = set()
 addresses: dict[str, str] = {}
 #: Names of outages that last until a test ends them.
 outages: set[str] = set()
+#: Jobs that scans have listed, in order.
+scanned: list[int] = []
 _failed_once: set[tuple[str, int]] = set()
 
 
@@ -92,6 +100,20 @@ async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     for job in range(backlog.jobs):
         await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)
+    if backlog.here:
+        yield plan.deletion_scan("all")
+
+
+def _scan(request: PageRequest, query: NumbersQuery) -> AsyncGenerator[Page]:
+    def listed(position: JsonValue) -> Iterator[tuple[Collection[str], JsonValue]]:
+        if query.scan_fails:
+            raise ConfigurationError("the list cannot be had")
+        for following, job in enumerate(query.here, 1):
+            if following > int(str(position or 0)):
+                scanned.append(job)
+                yield [str(job)], following
+
+    return DeletionScan("numbers", Items(), listed).pages(request, asyncio.to_thread)
 
 
 @extract_method("numbers-all")
@@ -104,11 +126,12 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     if query.unready and request.cursor is None:
         yield Page(records=[], cursor=0)
         raise NotReadyError("not ready yet", delay=timedelta(milliseconds=1))
+    if request.job.scan:
+        async with contextlib.aclosing(_scan(request, query)) as pages:
+            async for found in pages:
+                yield found
+        return
     page = int(str(request.cursor or 0))
-    if query.gone:
-        stored = await asyncio.to_thread(request.stored_items, "")
-        gone = sorted(stored & set(map(str, query.gone)))
-        yield Page(records=[Whole(f"{each}:") for each in gone], cursor=0)
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)
         strike = (f"{request.job.batch_id}/{request.job.seq}", page)

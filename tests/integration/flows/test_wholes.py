@@ -49,14 +49,3 @@ async def test_a_repeat_of_a_whole_deletes_nothing(services: Services) -> None:
     await services.run(size=3, whole=True)
     summary = await services.run(size=3, whole=True)
     assert (summary.deleted, summary.rows.unchanged) == (0, 3)
-
-
-async def test_a_source_can_ask_for_what_is_stored_and_tell_what_of_it_is_gone(
-    services: Services,
-) -> None:
-    await services.run(jobs=12, size=2)
-    summary = await services.run(jobs=1, size=2, gone=[1, 7, 99])
-    assert (summary.state, summary.deleted, summary.records) == ("completed", 4, 4)
-    assert ids(services) == sorted(
-        f"{job}:{value}" for job in range(12) if job not in (1, 7) for value in range(2)
-    )

@@ -78,7 +78,7 @@ def test_members_are_planned_in_slices_for_each_stream(monkeypatch: pytest.Monke
         ["ann", "bob"],
         ["cleo", "dan"],
         ["eve"],
-        ["ann", "bob", "cleo", "dan", "eve"],  # the census
+        ["ann", "bob", "cleo", "dan", "eve"],  # the deletion scan
     ]
     assert {job.stream for job in jobs} == set(STREAMS)
     assert len({job_id_of(job) for job in jobs}) == len(jobs) == 12
@@ -97,7 +97,7 @@ def test_each_target_is_a_job_and_needs_no_members(monkeypatch: pytest.MonkeyPat
     assert [(job.params["members"], job.params["targets"]) for job in jobs] == [
         ([], ["alpha"]),
         ([], ["ubuntu"]),
-        ([], ["alpha", "ubuntu"]),  # the census
+        ([], ["alpha", "ubuntu"]),  # the deletion scan
     ]
 
 
@@ -115,7 +115,7 @@ def test_the_worker_takes_every_parameter_of_a_job(monkeypatch: pytest.MonkeyPat
     for job in jobs_of(members_per_job=1, closed_days=30):
         query = LaunchpadQuery.from_dict(job.params)
         assert query.closed_days == 30
-        assert len(query.members) == (2 if query.census else 1)
+        assert len(query.members) == (2 if job.scan else 1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
 from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams
 from temporaletl.external.trino.values import Column, Row, utc_moment
-from worker.sources.trino.census import gone
+from worker.sources.trino.deletions import gone
 from worker.sources.trino.mapping import ColumnMapping
 from worker.sources.trino.query import TrinoQuery
 
@@ -38,7 +38,7 @@ class TrinoRecord:
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the rows of the job's window in the order of their time, each a `TrinoRecord`.
 
-    A census yields what is gone instead, see `temporaletl.census`.
+    A deletion scan yields what is gone instead, see `temporaletl.deletions`.
 
     Raises:
         ConfigurationError: the stream is gone from its file, its query is wrong, or lacks columns.
@@ -52,7 +52,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     where = streams.described(job.stream)
     pages = (
         gone(request, stream, server, where)
-        if query.census
+        if job.scan
         else _rows(request, query, stream, server, where)
     )
     async with contextlib.aclosing(pages):

@@ -10,10 +10,9 @@ from temporaletl.external.trino.streams import Value
 class TrinoQuery(Query):
     """Values for the query's own parameters, instead of those that the stream sets.
 
-    A `census` reads no row and finds those that are gone; `accept_deletions` lets it be many.
+    `accept_deletions` lets many rows be gone at once.
     """
 
     parameters: dict[str, Value] = Field(default_factory=dict)
-    census: bool = False
     accept_deletions: bool = False
     page_rows: PositiveInt | None = None  # None: TRINO_PAGE_ROWS

@@ -16,15 +16,15 @@ import msgspec
 import structlog
 
 from temporaletl import Page, PageRequest, Reject
-from temporaletl.census import Census
+from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.answers import without_halves
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
-from worker.sources.jira.extract.census import is_gone
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import complete
+from worker.sources.jira.extract.deletions import is_gone
 from worker.sources.jira.issue import IssueRecord
 from worker.sources.jira.query import JiraQuery
 
@@ -70,18 +70,24 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 async def gone(request: PageRequest) -> AsyncGenerator[Page]:
-    """Yield the stored issues that are not in the dataset any more; see `Census.pages`.
+    """Yield the stored issues that are not in the dataset any more; see `DeletionScan.pages`.
 
     Where Jira can be asked, it has the last word on each.
     """
     settings = JiraSettings.load()
     table = open_issues(settings)
     client = JiraClient(open_site(settings)) if settings.has_api else None
-    census = Census("issues", table.ids, None if client is None else partial(is_gone, client))
+    scan = DeletionScan(
+        "issues",
+        Items(),
+        lambda _: iter([(table.ids(), None)]),
+        None if client is None else partial(is_gone, client),
+        scope=[table.name],
+    )
     # In Jira's threads, where there are any: there, requests wait for their turn.
     start = table.server.start if client is None else client.site.start
     try:
-        async with contextlib.aclosing(census.pages(request, start)) as pages:
+        async with contextlib.aclosing(scan.pages(request, start)) as pages:
             async for page in pages:
                 yield page
     finally:

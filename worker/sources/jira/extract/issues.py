@@ -5,35 +5,33 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 from temporaletl import Page, PageRequest, extract_method
-from temporaletl.census import Census
+from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.threads import abandon
 from worker.sources.jira.extract import dataset
-from worker.sources.jira.extract.census import is_gone, listed
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import complete
+from worker.sources.jira.extract.deletions import is_gone, listed, scope_of
 from worker.sources.jira.extract.walk import Walk
-from worker.sources.jira.query import JiraQuery
 
 
 @extract_method("jira-issues")
 async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
-    A census yields the issues that are gone instead, see `Census.pages`. An issue may come
-    more than once, never not at all.
+    A deletion scan yields the issues that are gone instead, see `DeletionScan.pages`. An issue may
+    come more than once, never not at all.
 
     Raises: as `temporaletl.external.http.HttpClient.request`; where Trino is the place to read,
     also as its queries do.
     """
     settings = JiraSettings.load()
-    query: JiraQuery = request.query
     if settings.extract_from == "trino":
-        pages = dataset.gone(request) if query.census else dataset.issues(request)
+        pages = dataset.gone(request) if request.job.scan else dataset.issues(request)
     else:
         client = JiraClient(open_site(settings))
-        pages = _gone(client, request) if query.census else _issues(client, request)
+        pages = _gone(client, request) if request.job.scan else _issues(client, request)
     async with contextlib.aclosing(pages):
         async for page in pages:
             yield page
@@ -68,9 +66,15 @@ async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Pa
 
 
 async def _gone(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
-    census = Census("issues", partial(listed, client, request), partial(is_gone, client))
+    scan = DeletionScan(
+        "issues",
+        Items(),
+        partial(listed, client, request),
+        partial(is_gone, client),
+        scope=scope_of(client, request),
+    )
     try:
-        async with contextlib.aclosing(census.pages(request, client.site.start)) as pages:
+        async with contextlib.aclosing(scan.pages(request, client.site.start)) as pages:
             async for page in pages:
                 yield page
     finally:

@@ -12,8 +12,8 @@ from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Bug, Task, number_of, utc_or_none
-from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.deletions import gone
 from worker.sources.launchpad.extract.details import Gathered, finish, gather
 from worker.sources.launchpad.extract.memory import recall
 from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
@@ -28,13 +28,13 @@ async def extract_bugs(request: PageRequest) -> AsyncGenerator[Page]:
 
     There is no upper bound: a bug that changes every few minutes would always be above it. A bug
     may come more than once, never not at all; one made after a backfill's end does not come. A
-    census yields what is gone instead, see `temporaletl.census`.
+    deletion scan yields what is gone instead, see `temporaletl.deletions`.
 
     Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
         ConfigurationError for a target that is not there.
     """
     searches = partial(bug_searches, since=None)
-    found = gone(request, "bug", searches, _number_in) if request.query.census else _bugs(request)
+    found = gone(request, "bug", searches, _number_in) if request.job.scan else _bugs(request)
     async with contextlib.aclosing(found) as pages:
         async for page in pages:
             yield page

@@ -20,8 +20,8 @@ from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Entry, number_of
-from worker.sources.launchpad.extract.census import gone
 from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.deletions import gone
 from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
 from worker.sources.launchpad.extract.memory import recall
 from worker.sources.launchpad.extract.subjects import (
@@ -72,10 +72,9 @@ class Kind:
 async def pages(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
     """Yield the entries of the job's people and targets, each with all that hangs on it.
 
-    A census yields what is gone instead, see `temporaletl.census`.
+    A deletion scan yields what is gone instead, see `temporaletl.deletions`.
     """
-    census = request.query.census
-    found = _gone(kind, request) if census else _listed(kind, request)
+    found = _gone(kind, request) if request.job.scan else _listed(kind, request)
     async with contextlib.aclosing(found) as all_pages:
         async for page in all_pages:
             yield page

@@ -2,10 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from functools import partial
 
 from temporaletl import Page, PageRequest, RecordError, Window
-from temporaletl.census import Census
+from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.trino.order import columns_of_all
 from temporaletl.external.trino.server import Statement, TrinoServer
 from temporaletl.external.trino.streams import Stream
@@ -16,21 +15,21 @@ from worker.sources.trino.mapping import id_of
 async def gone(
     request: PageRequest, stream: Stream, server: TrinoServer, where: str
 ) -> AsyncGenerator[Page]:
-    """Yield the stored events whose rows the query finds no more; see `Census.pages`.
+    """Yield the stored events whose rows the query finds no more; see `DeletionScan.pages`.
 
-    All `event_id`s are held at once, those of the query and those that are stored.
+    All `event_id`s of the query are held at once: it is not taken up in the middle.
     """
     sql, parameters = stream.bound(Window(), request.query.parameters)
     statement = columns_of_all(server, sql, parameters, stream.event_id, name=where)
     count = request.query.page_rows or server.settings.page_rows
-    census = Census(
+    scan = DeletionScan(
         f"rows of {request.job.stream}",
-        partial(_listed, statement, count),
-        prefix=f"{request.job.stream}:",
-        exact=True,
+        Items(f"{request.job.stream}:", exact=True),
+        lambda _: iter([(_listed(statement, count), None)]),
+        scope=[f"the rows of {sql} with {parameters}"],
     )
     try:
-        async with contextlib.aclosing(census.pages(request, server.start)) as pages:
+        async with contextlib.aclosing(scan.pages(request, server.start)) as pages:
             async for page in pages:
                 yield page
     finally:

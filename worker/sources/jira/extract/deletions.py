@@ -1,4 +1,8 @@
-"""What the census of issues asks of a site: Jira does not tell of deletions."""
+"""What a deletion scan asks of a Jira site: Jira does not tell of deletions."""
+
+from collections.abc import Collection, Iterator
+
+from pydantic import JsonValue
 
 from temporaletl import PageRequest
 from temporaletl.external.jira.site import IssueRange
@@ -9,14 +13,21 @@ from worker.sources.jira.extract.walk import BARE_FIELDS, Walk
 _ISSUES_AT_ONCE = 1_000
 
 
-def listed(client: JiraClient, request: PageRequest) -> set[str]:
+def listed(
+    client: JiraClient, request: PageRequest, position: JsonValue
+) -> Iterator[tuple[Collection[str], JsonValue]]:
     """List the ids of all issues that the site shows, whatever the job's range. Blocks."""
     filters = request.query.issues(client.site.settings.jql).filters
-    walk = Walk(client, IssueRange("created", filters=filters), _ISSUES_AT_ONCE, fields=BARE_FIELDS)
-    ids: set[str] = set()
+    issues = IssueRange("created", filters=filters)
+    walk = Walk(client, issues, _ISSUES_AT_ONCE, position, fields=BARE_FIELDS)
     while (found := walk.next()) is not None:
-        ids.update(found.ids)
-    return ids
+        yield found.ids, found.cursor
+
+
+def scope_of(client: JiraClient, request: PageRequest) -> tuple[str]:
+    """What is listed, in words."""
+    filters = request.query.issues(client.site.settings.jql).filters
+    return (f"the issues of {' AND '.join(filters)}" if filters else "all issues",)
 
 
 def is_gone(client: JiraClient, id_: str) -> bool:

@@ -1,15 +1,16 @@
 """What is gone: Launchpad does not tell of what was deleted or made private."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
+from pydantic import JsonValue
 
 from temporaletl import Page, PageRequest
-from temporaletl.census import Census
+from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import STABLE, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
@@ -32,20 +33,21 @@ async def gone(
     number_in: NumberIn,
     version: str = STABLE,
 ) -> AsyncGenerator[Page]:
-    """Yield the stored items of a kind that Launchpad shows no more; see `Census.pages`.
+    """Yield the stored items of a kind that Launchpad shows no more; see `DeletionScan.pages`.
 
     A kind is what the ids of events begin with.
     """
     client = LaunchpadClient(open_site(LaunchpadSettings.load()))
-    census = Census(
+    scan = DeletionScan(
         f"{kind.replace('_', ' ')}s",
+        Items(f"{kind}:"),
         partial(_listed, client, request, searches, number_in),
         partial(_is_gone, client, request, kind, version),
-        prefix=f"{kind}:",
+        scope=subjects_of(request.query),
         most_asked=_MOST_ASKED,
     )
     try:
-        async with contextlib.aclosing(census.pages(request, client.site.start)) as pages:
+        async with contextlib.aclosing(scan.pages(request, client.site.start)) as pages:
             async for page in pages:
                 yield page
     finally:
@@ -53,10 +55,16 @@ async def gone(
 
 
 def _listed(
-    client: LaunchpadClient, request: PageRequest, searches: Searches, number_in: NumberIn
-) -> set[str]:
-    listed: set[str] = set()
-    for subject in subjects_of(request.query):
+    client: LaunchpadClient,
+    request: PageRequest,
+    searches: Searches,
+    number_in: NumberIn,
+    position: JsonValue,
+) -> Iterator[tuple[Collection[str], JsonValue]]:
+    """List one subject after the other; a position is the number of subjects behind it."""
+    subjects, done = subjects_of(request.query), int(str(position or 0))
+    for following, subject in enumerate(subjects[done:], done + 1):
+        listed: set[str] = set()
         try:
             for url in searches(client.site, subject):
                 entries = client.read_whole(url).entries
@@ -64,7 +72,7 @@ def _listed(
         except UnreadableError as error:
             # Those who are renamed or gone leave items behind that are there; they are asked for.
             log.warning("not_listed", subject=subject, reason=str(error))
-    return listed
+        yield listed, following
 
 
 def _is_gone(

@@ -1,0 +1,290 @@
+"""Deletion scans: find the stored items that a source no longer has.
+
+Few sources tell of deletions. Where one does not, a job of its own lists all there is; what is
+stored and not listed is asked for by itself, for a list may be behind or cut short. The job goes
+on over any number of segments, and in the next run where its time is over: what it knows so far is
+in the warehouse, committed with its cursor. No watermark waits for it.
+
+Nothing is deleted unless the account sees all that it saw when the rows were loaded.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import msgspec
+import structlog
+from pydantic import JsonValue
+
+from temporaletl.errors import ConfigurationError, SourceProtocolError
+from temporaletl.messages import Mode
+from temporaletl.rows import Finding, ScanItems, Whole
+from temporaletl.strategies import Page, PageRequest
+
+log = structlog.get_logger("temporaletl.deletions")
+
+#: In which runs a deletion scan is made; never in a backfill, which is about its window alone.
+FindDeleted = Literal["always", "full", "never"]
+
+_DELETED_PER_PAGE = 500
+_ASKED_PER_PAGE = 50
+#: The share of the stored items that may be gone before it looks like a mistake...
+_MOST_GONE = 0.1
+#: ...unless they are so few.
+_FEW_GONE = 10
+
+
+def scans_for_deletions(find_deleted: FindDeleted, mode: Mode) -> bool:
+    """Whether a run of that mode looks for what is gone."""
+    if find_deleted == "never":
+        return False
+    return mode == "full" or (mode == "incremental" and find_deleted == "always")
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of a stream, by their events' ids.
+
+    These begin with `prefix`, the item's id and a colon; where items are `exact`, that is an
+    event's whole id, without the colon.
+    """
+
+    prefix: str = ""
+    exact: bool = False
+
+    def tombstone(self, id_: str) -> Whole:
+        """Say that nothing is left of an item."""
+        return Whole(f"{self.prefix}{id_}" + ("" if self.exact else ":"), exact=self.exact)
+
+
+class ScanStore(Protocol):
+    """What the warehouse knows of one scan. Blocks; each method is safe to repeat.
+
+    The findings of a scan's items are written with the pages that bring them, as `ScanItems`.
+    """
+
+    def resume(self) -> JsonValue:
+        """Forget what this job found; take over what an earlier one left, and return its cursor."""
+
+    def is_over(self) -> bool:
+        """Whether the time is over that a scan has in one run."""
+
+    def now(self) -> datetime:
+        """The time by the warehouse's clock."""
+
+    def lacking_view(self) -> str | None:
+        """What the account sees less than when rows were loaded, in words; None where nothing.
+
+        Raises: as the source's account view does.
+        """
+
+    def has_stored(self, items: Items) -> bool: ...
+
+    def narrowed_scope(self, scope: Collection[str]) -> list[str]:
+        """The parts of the last finished scan's scope that this one lacks."""
+
+    def compare(self, items: Items, since: datetime) -> int:
+        """Note the stored items that are missing from the list; return how many are stored.
+
+        Those count that were loaded before `since`, and that no scope left behind.
+        """
+
+    def count(self, finding: Finding) -> int: ...
+
+    def found(self, finding: Finding, most: int) -> list[str]:
+        """Some items of that finding, in an order that differs from scan to scan."""
+
+    def keep_missing(self) -> int:
+        """Let what is missing stay for good; return how many items."""
+
+    def finish(self, scope: Collection[str], *, accepted: bool) -> None:
+        """Note what was compared; with `accepted`, what the account sees now is all there is."""
+
+
+class _Place(msgspec.Struct, omit_defaults=True):
+    """Where a scan stands; as JSON it is a page's cursor."""
+
+    phase: Literal["list", "check", "delete", "ended"] = "list"
+    since: str = ""
+    position: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionScan:
+    """How a source's deleted items are found.
+
+    `list_ids` yields ids of the items that the source shows, from a position on, each with the
+    position behind them; None for a position means that the list cannot be taken up there.
+    `is_gone` asks for one item, and without it the list alone decides. `scope` names the parts of
+    what is listed: filters, members, projects. Items that a narrower scope covers no more are not
+    gone: they stay. `most_asked` limits what one scan asks for, where each costs a request: others
+    of those that are missing are asked for in later ones.
+    """
+
+    noun: str
+    items: Items
+    list_ids: Callable[[JsonValue], Iterator[tuple[Collection[str], JsonValue]]]
+    is_gone: Callable[[str], bool] | None = None
+    scope: Collection[str] = ()
+    most_asked: int | None = None
+
+    async def pages(
+        self, request: PageRequest, start: Callable[..., Awaitable[Page | None]]
+    ) -> AsyncGenerator[Page]:
+        """Yield what is found, and then the items that are gone, each one a `Whole` of nothing.
+
+        `start` runs a function in one of the source's own threads.
+
+        Raises:
+            SourceProtocolError: the account sees less than when the rows were loaded, or so many
+                items are gone that this may be the reason; not where the query's
+                `accept_deletions` is set. Nothing is deleted.
+            ETLError: as `list_ids`, `is_gone` and the source's account view raise.
+        """
+        if request.scan is None:
+            return
+        found = _Run(self, request, request.scan).pages()
+        while (page := await start(next, found, None)) is not None:
+            yield page
+            # The next step looks at what this one found.
+            await request.committed()
+
+
+class _Run:
+    """One job's part of a scan."""
+
+    def __init__(self, scan: DeletionScan, request: PageRequest, store: ScanStore) -> None:
+        self._scan = scan
+        self._store = store
+        self._source = request.job.source
+        self._accepted: bool = request.query.accept_deletions
+        try:
+            self._place = msgspec.convert(request.cursor or {}, _Place)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"no cursor of a deletion scan: {error}") from None
+
+    def pages(self) -> Iterator[Page]:
+        if not self._place.since:
+            self._begin()
+            if not self._store.has_stored(self._scan.items):
+                yield self._end()
+        if self._place.phase == "list":
+            yield from self._list()
+        if self._place.phase == "check":
+            yield from self._check()
+        if self._place.phase == "delete":
+            yield from self._delete()
+
+    def _begin(self) -> None:
+        self._verify()
+        earlier = self._store.resume()
+        self._place = msgspec.convert(earlier or {}, _Place)
+        if not self._place.since:
+            self._place.since = self._store.now().isoformat()
+
+    def _page(self, *records: Any, note: str | None = None) -> Page:
+        return Page(
+            records=records,
+            cursor=msgspec.to_builtins(self._place),
+            extracted_at=datetime.fromisoformat(self._place.since),
+            note=note,
+        )
+
+    def _unfinished(self) -> Page:
+        note = (
+            f"the scan for deleted {self._scan.noun} goes on in the next run: "
+            f"{self._store.count('listed'):,} are listed so far"
+        )
+        log.info("deletion_scan_unfinished", source=self._source, note=note)
+        return self._page(note=note)
+
+    def _list(self) -> Iterator[Page]:
+        for ids, position in self._scan.list_ids(self._place.position):
+            self._place.position = position
+            yield self._page(ScanItems(tuple(ids), "listed"))
+            if position is not None and self._store.is_over():
+                yield self._unfinished()
+                return
+        stored = self._store.compare(self._scan.items, datetime.fromisoformat(self._place.since))
+        narrowed = self._store.narrowed_scope(self._scan.scope)
+        if narrowed and not self._accepted:
+            yield self._end(note=self._kept(narrowed))
+            return
+        self._place.phase, self._place.position = "check", stored
+        yield self._page()
+
+    def _kept(self, narrowed: list[str]) -> str | None:
+        kept = self._store.keep_missing()
+        if not kept:
+            return None
+        note = (
+            f"{kept:,} {self._scan.noun} are stored that what is read covers no more (without "
+            f"{', '.join(narrowed)[:200]}): they stay, and are not looked for again; one run with "
+            "--param accept_deletions=true before this one would have looked for them"
+        )
+        log.warning("items_left_behind", source=self._source, kept=kept, without=narrowed)
+        return note
+
+    def _check(self) -> Iterator[Page]:
+        """Ask for what is missing, one by one."""
+        stored = int(self._place.position or 0)
+        is_gone = self._scan.is_gone
+        if is_gone is None:
+            self._guard(self._store.count("missing"), stored)
+            while ids := self._store.found("missing", _DELETED_PER_PAGE):
+                yield self._page(ScanItems(tuple(ids), "gone"))
+        else:
+            asked = self._store.count("present") + self._store.count("gone")
+            most = self._scan.most_asked
+            while ids := self._store.found("missing", _ASKED_PER_PAGE):
+                if most is not None:
+                    ids = ids[: most - asked]
+                if not ids:
+                    log.warning("deletion_scan_asks_for_some", source=self._source, asked=asked)
+                    break
+                gone = tuple(id_ for id_ in ids if is_gone(id_))
+                present = tuple(id_ for id_ in ids if id_ not in gone)
+                asked += len(ids)
+                yield self._page(ScanItems(gone, "gone"), ScanItems(present, "present"))
+                self._guard(self._store.count("gone"), stored)
+                if self._store.is_over():
+                    yield self._unfinished()
+                    return
+        self._place.phase, self._place.position = "delete", None
+        yield self._page()
+
+    def _guard(self, gone: int, stored: int) -> None:
+        if gone <= max(_FEW_GONE, _MOST_GONE * stored) or self._accepted:
+            return
+        raise SourceProtocolError(
+            f"{self._source}: {gone:,} of the {stored:,} {self._scan.noun} that are loaded are not "
+            "shown any more: was a permission taken away from the account? Nothing is deleted. If "
+            "they are gone indeed, run once with --param accept_deletions=true"
+        )
+
+    def _delete(self) -> Iterator[Page]:
+        while ids := self._store.found("gone", _DELETED_PER_PAGE):
+            # Each time: what was taken away since the beginning is absent, not deleted.
+            self._verify()
+            tombstones = [self._scan.items.tombstone(id_) for id_ in ids]
+            yield self._page(*tombstones, ScanItems(tuple(ids), "deleted"))
+        yield self._end()
+
+    def _end(self, *, note: str | None = None) -> Page:
+        self._store.finish(self._scan.scope, accepted=self._accepted)
+        self._place.phase, self._place.position = "ended", None
+        return self._page(note=note)
+
+    def _verify(self) -> None:
+        """Have the source say who we are, and that we see as much as ever.
+
+        Raises: as `DeletionScan.pages`.
+        """
+        lacking = self._store.lacking_view()
+        if lacking is not None and not self._accepted:
+            raise SourceProtocolError(
+                f"{self._source}: {lacking}. What is not shown now may be there all the same, so "
+                f"no {self._scan.noun} are deleted: give the account back what it had; or, if it "
+                "sees all that there is, run once with --param accept_deletions=true"
+            )

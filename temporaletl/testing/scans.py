@@ -1,0 +1,81 @@
+"""A deletion scan over ids in memory: for tests of a source's own scans."""
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from temporaletl.deletions import Items
+from temporaletl.rows import Finding, ScanItems, Whole
+from temporaletl.strategies import Page
+
+
+class MemoryScan:
+    """What a warehouse that holds events of these ids knows of a scan; see `ScanStore`.
+
+    `take` is called with each page, as a loader takes it; `deleted` are the ids that are gone.
+    """
+
+    def __init__(
+        self, stored: Callable[[], Collection[str]], *, scope: Collection[str] = ()
+    ) -> None:
+        self.findings: dict[str, Finding] = {}
+        self.scope = set(scope)
+        self.lacking: str | None = None
+        self.over = False
+        self.kept: set[str] = set()
+        self.deleted: list[str] = []
+        self._stored = stored
+
+    def take(self, page: Page) -> None:
+        for record in page.records:
+            if isinstance(record, ScanItems):
+                self.findings.update(dict.fromkeys(record.ids, record.finding))
+            elif isinstance(record, Whole):
+                self.deleted.append(record.prefix)
+
+    def resume(self) -> JsonValue:
+        self.findings.clear()
+        return None
+
+    def is_over(self) -> bool:
+        return self.over
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def lacking_view(self) -> str | None:
+        return self.lacking
+
+    def has_stored(self, items: Items) -> bool:
+        return any(id_.startswith(items.prefix) for id_ in self._stored())
+
+    def narrowed_scope(self, scope: Collection[str]) -> list[str]:
+        return sorted(self.scope.difference(scope))
+
+    def compare(self, items: Items, since: datetime) -> int:  # noqa: ARG002 - all were before it
+        ids = {
+            id_.removeprefix(items.prefix) for id_ in self._stored() if id_.startswith(items.prefix)
+        }
+        if not items.exact:
+            ids = {id_.partition(":")[0] for id_ in ids}
+        for id_ in ids - self.kept:
+            self.findings.setdefault(id_, "missing")
+        return len(ids - self.kept)
+
+    def count(self, finding: Finding) -> int:
+        return sum(each == finding for each in self.findings.values())
+
+    def found(self, finding: Finding, most: int) -> list[str]:
+        return sorted(id_ for id_, each in self.findings.items() if each == finding)[:most]
+
+    def keep_missing(self) -> int:
+        missing = self.found("missing", len(self.findings))
+        self.findings.update(dict.fromkeys(missing, "kept"))
+        return len(missing)
+
+    def finish(self, scope: Collection[str], *, accepted: bool) -> None:
+        self.scope = set(scope)
+        self.kept |= set(self.found("kept", len(self.findings)))
+        if accepted:
+            self.lacking = None

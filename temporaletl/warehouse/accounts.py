@@ -1,0 +1,67 @@
+"""The widest view of a source under which rows were loaded."""
+
+from temporaletl.accounts import AccountView, KnownView
+from temporaletl.warehouse.connection import Connection, Warehouse
+
+
+def known_view(warehouse: Warehouse, source: str, connection_name: str) -> KnownView | None:
+    """What the accounts that loaded rows saw together; None where it was never noted."""
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            """
+            SELECT accounts, permissions, containers FROM etl_account_views
+            WHERE source = %s AND connection = %s
+            """,
+            [source, connection_name],
+        ).fetchone()
+    if row is None:
+        return None
+    accounts, permissions, containers = (frozenset(map(str, part)) for part in row)  # type: ignore[call-overload]
+    return KnownView(accounts, permissions, containers)
+
+
+def widen_view(warehouse: Warehouse, source: str, connection_name: str, view: AccountView) -> None:
+    """Note that rows are loaded under a view. Safe to repeat."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO etl_account_views AS v
+                (source, connection, accounts, permissions, containers)
+            VALUES (%(source)s, %(connection)s, %(accounts)s, %(permissions)s, %(containers)s)
+            ON CONFLICT (source, connection) DO UPDATE SET
+                accounts = ARRAY(SELECT unnest(v.accounts) UNION SELECT unnest(%(accounts)s)),
+                permissions =
+                    ARRAY(SELECT unnest(v.permissions) UNION SELECT unnest(%(permissions)s)),
+                containers = ARRAY(SELECT unnest(v.containers) UNION SELECT unnest(%(containers)s)),
+                updated_at = now()
+            WHERE NOT (v.accounts @> %(accounts)s AND v.permissions @> %(permissions)s
+                AND v.containers @> %(containers)s)
+            """,
+            _values(source, connection_name, view),
+        )
+
+
+def replace_view(
+    connection: Connection, source: str, connection_name: str, view: AccountView
+) -> None:
+    """Let a view be all there is, in the caller's transaction: a person has said so."""
+    connection.execute(
+        """
+        INSERT INTO etl_account_views (source, connection, accounts, permissions, containers)
+        VALUES (%(source)s, %(connection)s, %(accounts)s, %(permissions)s, %(containers)s)
+        ON CONFLICT (source, connection) DO UPDATE SET accounts = excluded.accounts,
+            permissions = excluded.permissions, containers = excluded.containers,
+            updated_at = now()
+        """,
+        _values(source, connection_name, view),
+    )
+
+
+def _values(source: str, connection_name: str, view: AccountView) -> dict[str, object]:
+    return {
+        "source": source,
+        "connection": connection_name,
+        "accounts": [view.account],
+        "permissions": sorted(view.permissions),
+        "containers": sorted(view.containers),
+    }

@@ -1,0 +1,217 @@
+"""Which stored items a deletion scan finds gone."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from temporaletl import (
+    ConfigurationError,
+    ETLInput,
+    PageRequest,
+    Query,
+    SourceProtocolError,
+    Window,
+)
+from temporaletl.deletions import DeletionScan, FindDeleted, Items, scans_for_deletions
+from temporaletl.messages import Mode
+from temporaletl.testing.scans import MemoryScan
+
+ORDERS = Items("order:")
+
+
+class ShopQuery(Query):
+    accept_deletions: bool = False
+
+
+async def start[T](function: Callable[..., T], *args: Any) -> T:
+    return function(*args)
+
+
+Start = Callable[..., Awaitable[Any]]
+
+
+def request_for(store: MemoryScan, cursor: Any = None, *, accept: bool = False) -> PageRequest:
+    job = ETLInput(
+        batch_id="b", seq=1, job_id="j", source="shop", stream="orders", mode="full",
+        window=Window(), scan=True,
+    )  # fmt: skip
+    return PageRequest(job=job, query=ShopQuery(accept_deletions=accept), cursor=cursor, scan=store)
+
+
+def storing(ids: Collection[str], **options: Any) -> MemoryScan:
+    return MemoryScan(lambda: [f"order:{id_}:created" for id_ in ids], **options)
+
+
+def listing(*ids: str) -> Callable[[JsonValue], Iterator[tuple[Collection[str], JsonValue]]]:
+    """A list of one item a page, that can be taken up behind each."""
+
+    def list_ids(position: JsonValue) -> Iterator[tuple[Collection[str], JsonValue]]:
+        for following, id_ in enumerate(ids, 1):
+            if following > int(str(position or 0)):
+                yield [id_], following
+
+    return list_ids
+
+
+async def run(scan: DeletionScan, store: MemoryScan, **options: Any) -> list[str]:
+    """Scan to the end of a job; return its pages' notes."""
+    notes: list[str | None] = []
+    async with aclosing(scan.pages(request_for(store, **options), start)) as pages:
+        async for page in pages:
+            store.take(page)
+            notes.append(page.note)
+    return [note for note in notes if note]
+
+
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+async def test_what_is_stored_and_not_listed_is_gone() -> None:
+    store = storing(numbers(18))
+    scan = DeletionScan("orders", ORDERS, listing(*sorted({*numbers(20)} - {"3", "7"})))
+    assert await run(scan, store) == []
+    assert store.deleted == ["order:3:", "order:7:"]
+
+
+async def test_what_is_there_when_it_is_asked_for_is_not_gone() -> None:
+    store = storing(numbers(8))
+    await run(DeletionScan("orders", ORDERS, listing(), lambda id_: id_ == "4"), store)
+    assert store.deleted == ["order:4:"]
+
+
+async def test_where_nothing_is_stored_nothing_is_listed() -> None:
+    def listed(_: JsonValue) -> Iterator[Any]:
+        raise AssertionError("it was asked for")
+
+    store = storing([])
+    await run(DeletionScan("orders", ORDERS, listed), store)
+    assert store.deleted == []
+
+
+@pytest.mark.parametrize(("missing", "fails"), [(10, False), (11, True)])
+@pytest.mark.parametrize("is_gone", [None, lambda _: True])
+async def test_more_than_a_few_and_a_tenth_must_be_accepted(
+    missing: int, fails: bool, is_gone: Callable[[str], bool] | None
+) -> None:
+    scan = DeletionScan("orders", ORDERS, listing(*numbers(60 - missing)), is_gone)
+    store = storing(numbers(60))
+    if not fails:
+        await run(scan, store)
+        assert len(store.deleted) == missing
+        return
+    with pytest.raises(SourceProtocolError, match=r"shop: 11 of the 60 orders .*accept_deletions"):
+        await run(scan, store)
+    assert store.deleted == []
+    await run(scan, store, accept=True)
+    assert len(store.deleted) == 11
+
+
+async def test_exact_items_are_whole_ids() -> None:
+    store = MemoryScan(lambda: ["order:1:a", "order:1:b"])
+    await run(DeletionScan("rows", Items("order:", exact=True), listing("1:a")), store)
+    assert store.deleted == ["order:1:b"]
+
+
+async def test_one_scan_asks_for_no_more_than_it_may() -> None:
+    asked: list[str] = []
+
+    def is_gone(id_: str) -> bool:
+        asked.append(id_)
+        return False
+
+    store = storing(numbers(1000))
+    await run(DeletionScan("orders", ORDERS, listing(), is_gone, most_asked=70), store)
+    assert len(asked) == 70
+    assert store.deleted == []
+
+
+async def test_an_account_that_sees_less_deletes_nothing_and_says_what_to_do() -> None:
+    store = storing(numbers(8))
+    store.lacking = "account 'me' lacks 1 of the 2 containers it had when rows were loaded: 'A'"
+    scan = DeletionScan("orders", ORDERS, listing("1"))
+    with pytest.raises(SourceProtocolError, match=r"lacks 1 of the 2 .*accept_deletions=true"):
+        await run(scan, store)
+    assert store.findings == {}
+    assert store.deleted == []
+    await run(scan, store, accept=True)
+    assert len(store.deleted) == 7
+    assert store.lacking is None
+
+
+async def test_an_account_that_loses_its_view_while_it_lists_deletes_nothing() -> None:
+    store = storing(numbers(8))
+
+    def listed(_: JsonValue) -> Iterator[Any]:
+        yield ["1"], 1
+        store.lacking = "less"
+
+    with pytest.raises(SourceProtocolError, match="less"):
+        await run(DeletionScan("orders", ORDERS, listed), store)
+    assert store.deleted == []
+
+
+async def test_what_a_narrower_scope_covers_no_more_stays_and_is_told_of() -> None:
+    store = storing(numbers(60), scope=["all orders"])
+    narrow = DeletionScan("orders", ORDERS, listing("1"), scope=["the orders of A"])
+    (note,) = await run(narrow, store)
+    assert "59 orders are stored that what is read covers no more (without all orders)" in note
+    assert store.deleted == []
+    # From now on like is compared with like.
+    assert await run(DeletionScan("orders", ORDERS, listing(), scope=narrow.scope), store) == []
+    assert store.deleted == ["order:1:"]
+
+
+async def test_a_wider_scope_deletes_as_ever() -> None:
+    store = storing(numbers(3), scope=["ann"])
+    await run(DeletionScan("orders", ORDERS, listing("1"), scope=["ann", "bob"]), store)
+    assert store.deleted == ["order:0:", "order:2:"]
+
+
+async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_end() -> None:
+    store = storing(numbers(12))
+    scan = DeletionScan("orders", ORDERS, listing(*numbers(9)), lambda id_: id_ != "10")
+    cursor: Any = None
+    for _ in range(40):
+        async with aclosing(scan.pages(request_for(store, cursor), start)) as pages:
+            page = await anext(pages, None)
+        if page is None:
+            break
+        store.take(page)
+        cursor = page.cursor
+    assert page is None
+    assert store.deleted == ["order:11:", "order:9:"]
+
+
+async def test_a_scan_whose_time_is_over_says_that_it_goes_on() -> None:
+    store = storing(numbers(5))
+    store.over = True
+    (note,) = await run(DeletionScan("orders", ORDERS, listing("1", "2", "3")), store)
+    assert "goes on in the next run: 1 are listed so far" in note
+    assert store.deleted == []
+
+
+async def test_a_list_that_cannot_be_taken_up_is_read_to_its_end() -> None:
+    store = storing(numbers(2))
+    store.over = True
+    await run(DeletionScan("orders", ORDERS, lambda _: iter([(["1"], None)])), store)
+    assert store.deleted == ["order:0:"]
+
+
+async def test_a_cursor_of_something_else_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="deletion scan"):
+        await run(DeletionScan("orders", ORDERS, listing()), storing([]), cursor="42")
+
+
+@pytest.mark.parametrize(
+    ("find_deleted", "modes"),
+    [("always", {"full", "incremental"}), ("full", {"full"}), ("never", set())],
+)
+def test_a_backfill_looks_for_nothing_that_is_gone(
+    find_deleted: FindDeleted, modes: set[str]
+) -> None:
+    asked: tuple[Mode, ...] = ("full", "incremental", "backfill", "replay")
+    assert {mode for mode in asked if scans_for_deletions(find_deleted, mode)} == modes
