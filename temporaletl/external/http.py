@@ -251,20 +251,22 @@ class HttpClient:
         what: str,
         stopped: threading.Event,
     ) -> requests.Response:
+        failure: SourceUnavailableError | ConfigurationError | None = None
         with deadline(self._answer_timeout, stopped) as ends:
             try:
-                return self._exchange(method, url, call, what)
-            except (SourceUnavailableError, ConfigurationError):
-                if ends.stopped:
-                    raise SourceUnavailableError(f"{what}: nobody waits any more") from None
-                if ends.passed:
-                    raise SourceUnavailableError(
-                        f"{what}: no whole answer within {self._answer_timeout.total_seconds():g} s"
-                    ) from None
-                raise
-            finally:
-                if ends.passed:
-                    log.warning("answer_too_slow", what=what)
+                response = self._exchange(method, url, call, what)
+            except (SourceUnavailableError, ConfigurationError) as error:
+                failure = error
+        # An answer that was ended from outside may look whole.
+        if ends.stopped:
+            raise SourceUnavailableError(f"{what}: nobody waits any more")
+        if ends.passed:
+            log.warning("answer_too_slow", what=what)
+            seconds = self._answer_timeout.total_seconds()
+            raise SourceUnavailableError(f"{what}: no whole answer within {seconds:g} s")
+        if failure is not None:
+            raise failure
+        return response
 
     def _exchange(
         self, method: str, url: str, call: Mapping[str, Any], what: str
