@@ -25,6 +25,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
+from temporaletl.budget import RateBudget
 from temporaletl.connect import (
     Endpoint,
     ServerUnreachableError,
@@ -45,6 +46,7 @@ from temporaletl.errors import (
 )
 from temporaletl.messages import Window
 from temporaletl.settings import Settings, TemporalSettings
+from temporaletl.strategies import rate_budget
 
 _PREFIX = "SOURCE_TEMPORAL_"
 _CALL_TIMEOUT = timedelta(seconds=30)
@@ -261,3 +263,9 @@ def visibility() -> Visibility:
     if opened is None or (opened.settings, opened.place) != (settings, place):
         opened = _opened[loop] = Visibility(settings, place)
     return opened
+
+
+@rate_budget("temporal")
+def temporal_budget() -> RateBudget:
+    """No limit; its segments have a queue, and so slots, of their own."""
+    return RateBudget()

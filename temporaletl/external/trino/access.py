@@ -16,8 +16,10 @@ import requests
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from requests.auth import AuthBase
 
+from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.settings import Settings
+from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
 _TOKENS_FROM = "https://oauth2.googleapis.com/token"
@@ -293,3 +295,9 @@ def _credentials(settings: TrinoSettings, account: Mapping[str, str]) -> Any:
             f"trino: the service account's key cannot be used ({type(error).__name__}); check "
             f"{settings.credentials}"
         ) from None
+
+
+@rate_budget("trino")
+def trino_budget() -> RateBudget:
+    """No limit; its segments have a queue, and so slots, of their own."""
+    return RateBudget()
