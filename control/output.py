@@ -11,9 +11,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from temporaletl.secrets import redacted
+from temporaletl.terminal import fit_to_print, printable, printable_json
 
 if TYPE_CHECKING:
     from temporaletl.messages import Window
@@ -43,8 +47,21 @@ def err() -> Console:
     return _console(stderr=True)
 
 
+class _SafeConsole(Console):
+    """A console to which no text's control characters go."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = _SafeConsole(
+        stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False
+    )
     if not console.is_terminal:
         console.width = _UNBOUNDED_WIDTH
     return console
@@ -52,18 +69,24 @@ def _console(*, stderr: bool) -> Console:
 
 def say(line: str | Text, style: str | None = None) -> None:
     """A line of the result."""
-    out().print(line, style=style, soft_wrap=True)
+    out().print(_fit(line), style=style, soft_wrap=True)
     out().file.flush()
 
 
 def note(line: str | Text, style: str | None = None) -> None:
     """A line beside the result."""
-    err().print(line, style=style, soft_wrap=True)
+    err().print(_fit(line), style=style, soft_wrap=True)
+
+
+def _fit(line: str | Text) -> Text:
+    # A Text is made of parts that `_shown` has cleaned, or of our own words.
+    return line if isinstance(line, Text) else Text(fit_to_print(line))
 
 
 def print_json(document: Any) -> None:
     """Print the one document of a `--json` command."""
     text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    text = printable_json(redacted(text))
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -119,7 +142,7 @@ def _shown(value: object) -> str:
         case datetime():
             return show_time(value)
         case _:
-            return str(value)
+            return fit_to_print(str(value))
 
 
 def state_text(state: str) -> Text:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
+from temporaletl.terminal import fit_to_print, print_tracebacks_safely
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -27,25 +28,33 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
-        print(f"{name}: {message} (--help says more)", file=sys.stderr)  # noqa: T201
+        _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ETLError as error:
-        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+        _print(f"{name}: {error}")
         sys.exit(MISUSED if isinstance(error, ConfigurationError | CredentialsError) else FAILED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def be_command(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line as all that this process does; see `run_command`."""
+    print_tracebacks_safely()
     try:
         run_command(app, name)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else FAILED
     except BrokenPipeError:
         status = FAILED
+    except Exception:  # noqa: BLE001 - told as Python itself does, but for secrets
+        sys.excepthook(*sys.exc_info())
+        status = FAILED
     _leave(status)
+
+
+def _print(line: str) -> None:
+    print(fit_to_print(line), file=sys.stderr)  # noqa: T201 - one line, for a person
 
 
 def _leave(status: int) -> NoReturn:

@@ -39,7 +39,8 @@ from temporalio.runtime import (
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from temporaletl.errors import ConfigurationError, CredentialsError
-from temporaletl.settings import TemporalSettings
+from temporaletl.secrets import remember_secret
+from temporaletl.settings import TemporalSettings, for_header
 
 log = structlog.get_logger(__name__)
 
@@ -118,13 +119,26 @@ def access(
             raise ConfigurationError(f"{prefix}TLS must be true or false")
         read["TEMPORAL_TLS"] = switch
     if key := read.get("TEMPORAL_API_KEY"):
-        read["TEMPORAL_API_KEY"] = key.strip()
+        read["TEMPORAL_API_KEY"] = _sendable(f"{prefix}API_KEY", key)
+    for name, value in read.items():
+        if name.startswith("TEMPORAL_GRPC_META_"):
+            read[name] = _sendable(name.replace("TEMPORAL_", prefix, 1), value)
+    remember_secret(read.get("TEMPORAL_TLS_CLIENT_KEY_DATA", ""))
     try:
         return ClientConfigProfile.load(disable_file=disable_file, override_env_vars=read)
     except Exception as error:  # noqa: BLE001 - the SDK's own class is not public
         # Only the first line: those behind it quote the configuration file, secrets and all.
         reason = str(error).partition("\n")[0].replace(" TEMPORAL_", f" {prefix}")
         raise ConfigurationError(f"the Temporal client configuration: {reason}") from None
+
+
+def _sendable(variable: str, value: str) -> str:
+    """A value of a header, which is kept out of all that leaves the process."""
+    remember_secret(value)
+    try:
+        return for_header(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{variable} {error}") from None
 
 
 def _pem(variable: str, text: str) -> str:

@@ -12,6 +12,7 @@ from temporalio.worker import (
 )
 
 from temporaletl.errors import ExcessiveWaitError, PermanentError, RecordError, RetryableError
+from temporaletl.secrets import redacted
 
 log = structlog.get_logger("temporaletl.activity")
 
@@ -56,7 +57,7 @@ class _Recovery(ActivityInboundInterceptor):
 
 def as_application_error(error: Exception, *, attempt: int) -> ApplicationError:
     """Translate an error of an activity's `attempt` (from 1) for Temporal."""
-    message = (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
+    message = (redacted(str(error)) or type(error).__name__)[:_LONGEST_MESSAGE]
     if isinstance(error, RetryableError):
         # Once it was waited for as long as we do, and nothing came of it.
         given_up = isinstance(error, ExcessiveWaitError) and attempt > 1

@@ -6,6 +6,23 @@ from typing import TextIO
 
 import structlog
 
+from temporaletl.secrets import redacted
+from temporaletl.terminal import fit_to_print, print_tracebacks_safely, printable_json
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
+def _fit_to_print(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Clean every value before it is coloured."""
+    return {
+        name: value if isinstance(value, bool | int | float | None) else fit_to_print(str(value))
+        for name, value in event.items()
+    }
+
 
 def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Send structlog's and the standard library's records to one stream in one form.
@@ -27,9 +44,13 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
         cache_logger_on_first_use=True,
     )
     final: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.processors.format_exc_info, _fit_to_print, _console()]
         if target.isatty()
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+            lambda _logger, _name, line: printable_json(redacted(str(line))),
+        ]
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(
@@ -41,6 +62,8 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    print_tracebacks_safely()
     # Each refused poll of a Temporal server that is down would be a line of its own.
     logging.getLogger("temporalio").setLevel(max(level, logging.WARNING))
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

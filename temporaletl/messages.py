@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from temporaletl.secrets import redacted
+
 #: `replay` sends a source's rejects through its present transform; it has no window.
 Mode = Literal["incremental", "full", "backfill", "replay"]
 BatchState = Literal["running", "completed", "failed", "cancelled"]
@@ -28,6 +30,8 @@ def _as_utc(value: datetime) -> datetime:
 
 
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
+#: What went wrong, in words that may quote anything: secrets are taken out where it is made.
+ErrorText = Annotated[str, AfterValidator(redacted)]
 
 
 class Message(BaseModel):
@@ -159,8 +163,8 @@ class JobProgress(Message):
     rows: RowCounts = RowCounts()
     deleted: int = 0  # rows loaded before that the source no longer has
     cursor: JsonValue = None  # where extraction goes on; None at the beginning
-    error: str | None = None
-    note: str | None = None  # what a person should know, though nothing failed
+    error: ErrorText | None = None
+    note: ErrorText | None = None  # what a person should know, though nothing failed
 
 
 class SegmentResult(Message):
@@ -174,7 +178,7 @@ class SegmentResult(Message):
 class EndJobRequest(Message):
     job: ETLInput
     state: JobState
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class ETLResult(Message):
@@ -202,7 +206,7 @@ class JobOutcome(Message):
 
     seq: int
     state: JobState
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class OutcomesRequest(Message):
@@ -230,21 +234,21 @@ class JobCounts(Message):
 
 class JobFailure(Message):
     job: str
-    error: str
+    error: ErrorText
 
 
 class JobNote(Message):
     """What a person should know of a job, though it did not fail."""
 
     job: str
-    note: str
+    note: ErrorText
 
 
 class FinishRequest(Message):
     metadata: BatchMetadata
     workflow_id: str
     cancelled: bool = False
-    error: str | None = None  # why the batch could not be planned or dispatched
+    error: ErrorText | None = None  # why the batch could not be planned or dispatched
 
 
 class BatchStatus(Message):
@@ -271,4 +275,4 @@ class BatchSummary(Message):
     records: int = 0
     failures: tuple[JobFailure, ...] = ()  # the first hundred; `jobs.failed` counts all
     notes: tuple[JobNote, ...] = ()  # the first hundred
-    error: str | None = None
+    error: ErrorText | None = None

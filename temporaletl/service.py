@@ -24,6 +24,7 @@ from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
 from temporaletl.strategies import budgets, import_sources
+from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 
@@ -58,7 +59,7 @@ def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Se
     try:
         asyncio.run(serve(service_of(settings.load())))
     except ETLError as error:
-        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - the operator's one line
+        print(fit_to_print(f"{name}: {error}"), file=sys.stderr)  # noqa: T201 - one line
         sys.exit(2)
 
 

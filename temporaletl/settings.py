@@ -4,8 +4,10 @@ Secrets are `SecretStr`: they appear in no log, error or repr. Each source keeps
 beside its connector.
 """
 
+import re
 from datetime import timedelta
-from typing import Annotated, Any, Self, TypeVar
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -17,12 +19,15 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from temporaletl import names
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
+from temporaletl.secrets import remember_secret
 
 S = TypeVar("S", bound="Settings")
 
@@ -41,8 +46,67 @@ def site_address(text: str, *, example: str) -> str:
     return text.strip().rstrip("/")
 
 
+#: The hosts to which credentials may go without encryption, beside this machine.
+_PLAIN_HTTP = "ETL_PLAIN_HTTP_HOSTS"
+#: What a header's value may hold, beside spaces within it.
+_IN_HEADERS = re.compile(r"[\x20-\x7e\xa1-\xac\xae-\xff]+")
+
+
+def for_header(text: str) -> str:
+    """Return a text as a header can hold it, without white space around it.
+
+    Raises:
+        ValueError: a character of it can stand in no header; the text is not repeated.
+    """
+    text = text.strip()
+    if not text:
+        raise ValueError("is empty")
+    if not _IN_HEADERS.fullmatch(text):
+        odd = next(c for c in text if not _IN_HEADERS.fullmatch(c))
+        raise ValueError(
+            f"holds a character that no header can (U+{ord(odd):04X}, at position "
+            f"{text.index(odd) + 1}): was more than the value copied?"
+        )
+    return text
+
+
+def check_encrypted(address: str, variable: str) -> None:
+    """See that credentials may go to an address: over https, or to this machine.
+
+    Raises:
+        ValueError: it is plain http to another host that ETL_PLAIN_HTTP_HOSTS does not name.
+    """
+    parts = urlsplit(address)
+    host = (parts.hostname or "").lower()
+    if parts.scheme == "https" or is_loopback(host) or host in _PlainHttp.load().hosts:
+        return
+    raise ValueError(
+        f"{variable} must begin with https://: credentials are sent there; where that cannot be, "
+        f"{_PLAIN_HTTP}={host} allows it"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name is one of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+#: A text that is sent in a header.
+HeaderText = Annotated[str, AfterValidator(for_header)]
+
+
 class Settings(BaseSettings):
-    """Base of all settings: frozen, from the environment, empty values unset."""
+    """Base of all settings: frozen, from the environment, empty values unset.
+
+    Secrets lose the white space around them, must fit into a header unless `free_secrets` names
+    them, and are kept out of all that leaves the process.
+    """
+
+    #: Secrets that are sent in no header: passwords of other protocols, keys on several lines.
+    free_secrets: ClassVar[frozenset[str]] = frozenset()
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -68,6 +132,18 @@ class Settings(BaseSettings):
         for source in (env_settings, dotenv_settings):
             source.config = SettingsConfigDict(**{**source.config, "populate_by_name": False})
         return init_settings, env_settings, dotenv_settings
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _clean_secret(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, SecretStr):
+            return value
+        text = value.get_secret_value()
+        # Before it is checked: what is wrong with it must not tell it either.
+        remember_secret(text)
+        if info.field_name in cls.free_secrets:
+            return SecretStr(text.strip())
+        return SecretStr(for_header(text))
 
     @classmethod
     def load(cls) -> Self:
@@ -106,6 +182,16 @@ def _variables(name: str, field: Any) -> list[str]:
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
     return [str(alias or name).upper()]
+
+
+class _PlainHttp(Settings):
+    """Where credentials may go without encryption."""
+
+    names: str = Field("", validation_alias=_PLAIN_HTTP)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return frozenset(name.strip().lower() for name in self.names.split(",") if name.strip())
 
 
 class TemporalSettings(Settings):
@@ -169,6 +255,8 @@ class TemporalSettings(Settings):
 class WarehouseSettings(Settings):
     """Which PostgreSQL to load into. `DATABASE_URL` wins over the single parts."""
 
+    free_secrets = frozenset({"database_url", "password"})
+
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     host: str | None = Field(
         None, validation_alias="WPE_DB_HOST", description="the warehouse's host or socket folder"
@@ -193,6 +281,7 @@ class WarehouseSettings(Settings):
                     "DATABASE_URL is not a PostgreSQL URL "
                     "(postgresql://user:password@host:port/name)"
                 ) from None
+            remember_secret(str(parts.get("password") or ""))
             return SecretStr(
                 make_conninfo(**{k: str(v) for k, v in parts.items() if v is not None})
             )
@@ -243,11 +332,14 @@ def _webhooks(text: SecretStr) -> SecretStr:
         if url.strip() and not (parts.scheme in {"http", "https"} and parts.hostname):
             # Without the URL, which is a secret.
             raise ValueError("must be an address like https://hooks.example.com/…")
+        remember_secret(url)
     return text
 
 
 class NotificationSettings(Settings):
     """Who hears of a batch's end."""
+
+    free_secrets = frozenset({"slack_webhook_url", "notify_urls"})
 
     slack_webhook_url: Annotated[SecretStr, AfterValidator(_webhooks)] | None = Field(
         None, validation_alias="SLACK_WEBHOOK_URL", description="Slack's incoming webhook"

@@ -7,9 +7,12 @@ may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from temporaletl.secrets import forget_secrets
 
 _NO_RECORDS = "no recorded data"
 
@@ -74,3 +77,9 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{_NO_RECORDS} beside the project")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    yield
+    forget_secrets()

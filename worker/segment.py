@@ -17,6 +17,7 @@ from temporaletl.budget import spending
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.rows import Reject, Row, ScanItems, Whole
+from temporaletl.secrets import redacted
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import people_of_batch
@@ -131,7 +132,7 @@ async def run_segment(
         if segment.progress.pages == begun.pages:
             raise
         log.info("segment_interrupted", job_id=job.job_id, error=str(error))
-        interrupted = segment.progress.model_copy(update={"error": str(error)})
+        interrupted = segment.progress.model_copy(update={"error": redacted(str(error))})
         return SegmentResult(
             progress=interrupted, done=False, wait=error.delay or timedelta(seconds=1)
         )

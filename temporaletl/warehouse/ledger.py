@@ -23,6 +23,7 @@ from temporaletl.messages import (
     RowCounts,
     job_id_of,
 )
+from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
@@ -228,8 +229,8 @@ def end_job(
 
 
 def _storable(text: str | None) -> str | None:
-    """The text without what PostgreSQL refuses: a source's answer may hold a NUL."""
-    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """The text without secrets, and without what PostgreSQL refuses: an answer may hold a NUL."""
+    return None if text is None else redacted(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:

@@ -13,6 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject
+from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection
 from worker.loading.encode import storable_text
 
@@ -112,7 +113,7 @@ def keep(
     """Write rejects in the caller's transaction; one met before is counted, not repeated."""
     rows: dict[int, list[Any]] = {}
     for reject in rejects:
-        stage, reason = storable_text(reject.stage), storable_text(reject.reason)
+        stage, reason = storable_text(reject.stage), storable_text(redacted(reject.reason))
         key = None if reject.key is None else storable_text(str(reject.key))
         payload = storable_json(reject.payload)
         hashed = _encode([stage, key, payload])

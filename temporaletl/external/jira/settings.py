@@ -16,7 +16,7 @@ from pydantic import (
 
 from temporaletl.budget import RateBudget
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import Settings, site_address
+from temporaletl.settings import HeaderText, Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
@@ -67,7 +67,7 @@ class JiraSettings(Settings):
         validation_alias="JIRA_URL",
         description=f"the address of the Jira site, e.g. {_EXAMPLE}",
     )
-    email: str | None = Field(None, validation_alias="JIRA_EMAIL")
+    email: HeaderText | None = Field(None, validation_alias="JIRA_EMAIL")
     api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")
     personal_token: SecretStr | None = Field(None, validation_alias="JIRA_PERSONAL_TOKEN")
     jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
@@ -137,6 +137,8 @@ class JiraSettings(Settings):
                 "no credentials for Jira: set JIRA_EMAIL and JIRA_API_TOKEN for Jira Cloud, or "
                 "JIRA_PERSONAL_TOKEN for Data Center"
             )
+        if self.url is not None:
+            check_encrypted(self.url, "JIRA_URL")
         if self.personal_token is None and not (self.email and self.api_token):
             missing, given = (
                 ("JIRA_API_TOKEN", "JIRA_EMAIL") if self.email else ("JIRA_EMAIL", "JIRA_API_TOKEN")

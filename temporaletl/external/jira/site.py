@@ -23,6 +23,7 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.threads import start
+from temporaletl.secrets import remember_login
 
 Order = Literal["created", "updated"]
 
@@ -87,6 +88,8 @@ class JiraSite:
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="jira")
         timeouts = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
         token = settings.personal_token
+        if settings.email and settings.api_token:
+            remember_login(settings.email, settings.api_token.get_secret_value())
         self._library = jira.JIRA(
             server=settings.url,
             basic_auth=(

@@ -20,7 +20,7 @@ from pydantic_settings import NoDecode
 
 from temporaletl.budget import RateBudget
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import Settings
+from temporaletl.settings import HeaderText, Settings, check_encrypted
 from temporaletl.strategies import rate_budget
 
 #: What launchpadlib calls "edge" is long gone.
@@ -93,7 +93,7 @@ Targets = Annotated[
 class LaunchpadSettings(Settings):
     """Which Launchpad to read, as whom, and whose work."""
 
-    consumer_key: str | None = Field(None, validation_alias="LP_CONSUMER_KEY")
+    consumer_key: HeaderText | None = Field(None, validation_alias="LP_CONSUMER_KEY")
     access_token_key: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_KEY")
     access_token_secret: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_SECRET")
     service_root: Annotated[str, AfterValidator(partial(_service_url, known=_ROOTS))] = Field(
@@ -141,6 +141,8 @@ class LaunchpadSettings(Settings):
             "LP_ACCESS_TOKEN_KEY": self.access_token_key,
             "LP_ACCESS_TOKEN_SECRET": self.access_token_secret,
         }
+        if self.consumer_key is not None:
+            check_encrypted(self.service_root, "LP_SERVICE_ROOT")
         missing = [name for name, value in parts.items() if value is None]
         if missing and len(missing) < len(parts):
             given = " and ".join(name for name in parts if name not in missing)

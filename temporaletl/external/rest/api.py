@@ -5,16 +5,24 @@ import threading
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urljoin
 
 import requests
-from pydantic import AfterValidator, AliasGenerator, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
 from requests.auth import AuthBase
 
 from temporaletl.budget import RateBudget
 from temporaletl.external.http import HttpClient
-from temporaletl.settings import Settings, site_address
+from temporaletl.settings import Settings, check_encrypted, site_address
 
 _EXAMPLE = "https://api.example.com/v1"
 
@@ -22,13 +30,6 @@ _EXAMPLE = "https://api.example.com/v1"
 def variables(prefix: str) -> AliasGenerator:
     """Name each setting after its variable: `page_size` of SHOP is SHOP_PAGE_SIZE."""
     return AliasGenerator(validation_alias=lambda name: f"{prefix}_{name.upper()}")
-
-
-def _token(secret: SecretStr) -> SecretStr:
-    token = secret.get_secret_value().strip()
-    if not token.isascii() or not token.isprintable() or not token:
-        raise ValueError("must be one line of ASCII characters")
-    return SecretStr(token)
 
 
 class RestSettings(Settings):
@@ -71,7 +72,12 @@ class RestSettings(Settings):
 class TokenSettings(RestSettings):
     """An API that takes a bearer token."""
 
-    token: Annotated[SecretStr, AfterValidator(_token)] = Field(description="the access token")
+    token: SecretStr = Field(description="the access token")
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        check_encrypted(self.url, self.variable("url"))
+        return self
 
     def headers(self) -> dict[str, str]:
         return super().headers() | {"Authorization": f"Bearer {self.token.get_secret_value()}"}

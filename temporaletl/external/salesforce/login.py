@@ -22,6 +22,7 @@ from temporaletl.errors import (
 )
 from temporaletl.external.http import HttpClient
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.secrets import remember_secret
 
 #: A refused login answers 400 or 401, by SOAP 500; the library reads why.
 _ANSWERED = frozenset({400, 401, 403, 500})
@@ -98,6 +99,7 @@ def log_in(settings: SalesforceSettings) -> Login:
             return response
 
         session_id, host = _by_library(settings, Wire(send))
+    remember_secret(session_id)
     return Login(session_id, settings.instance_url or f"https://{host}")
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import Settings, site_address
+from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.
@@ -60,20 +59,12 @@ def _domain(text: str) -> str:
     return host
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _instance_url(text: str) -> str:
     address = site_address(text, example="https://example.my.salesforce.com")
     parts = urlsplit(address)
     if parts.path:
         raise ValueError("must be the bare address, without a path")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise ValueError("must begin with https://: passwords and tokens are sent there")
+    check_encrypted(address, "SF_INSTANCE_URL")
     return address
 
 
@@ -116,6 +107,9 @@ def _identity_fields(text: str) -> str:
 
 class _Login(Settings):
     """The variables of every way in, not yet looked at together."""
+
+    # They travel in the body of a login.
+    free_secrets = frozenset({"password", "token", "consumer_secret", "private_key"})
 
     username: str | None = Field(
         None, validation_alias="SF_USERNAME", description="the user's name, like jane@example.com"

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import Settings, site_address
+from temporaletl.settings import HeaderText, Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"
@@ -66,7 +66,7 @@ class ServiceTitanSettings(ServiceTitanPace):
         description="where tokens are given out; https://auth-integration.servicetitan.io for "
         "integration",
     )
-    client_id: str = Field(
+    client_id: HeaderText = Field(
         validation_alias="SERVICETITAN_CLIENT_ID",
         description="the client id that the tenant got when it connected the app",
     )
@@ -115,6 +115,8 @@ class ServiceTitanSettings(ServiceTitanPace):
     def _one_environment(self) -> Self:
         hosts = {urlsplit(self.url).hostname or "", urlsplit(self.auth_url).hostname or ""}
         known = [host for host in hosts if host.endswith(".servicetitan.io")]
+        check_encrypted(self.url, "SERVICETITAN_URL")
+        check_encrypted(self.auth_url, "SERVICETITAN_AUTH_URL")
         if len({"-integration." in host for host in known}) > 1:
             raise ValueError(
                 "SERVICETITAN_URL and SERVICETITAN_AUTH_URL name different environments, "

@@ -18,6 +18,7 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
+from temporaletl.secrets import remember_secret
 
 #: Jobs of one process that may ask at the same time without opening further connections.
 _CONNECTIONS = 8
@@ -101,6 +102,7 @@ class Login:
             raise CredentialsError(self._refused(answer))
         token = decode(_Token, answer, source=SOURCE)
         life = max(0.0, token.expires_in)
+        remember_secret(token.access_token)
         self._token = token.access_token
         self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
 

@@ -18,7 +18,8 @@ from requests.auth import AuthBase
 
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
-from temporaletl.settings import Settings
+from temporaletl.secrets import remember_secret
+from temporaletl.settings import HeaderText, Settings
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
@@ -48,6 +49,8 @@ File = Annotated[Path, AfterValidator(_file)]
 class TrinoSettings(Settings):
     """Which Trino to ask, as whom, and how patiently."""
 
+    free_secrets = frozenset({"private_key"})
+
     host: Annotated[str, AfterValidator(_host)] = Field(
         validation_alias="TRINO_HOST", description="the name of Trino's coordinator"
     )
@@ -59,7 +62,7 @@ class TrinoSettings(Settings):
         validation_alias="TRINO_HTTP_SCHEME",
         description="http or https; default https with credentials or port 443",
     )
-    user: str | None = Field(None, validation_alias="TRINO_USER")
+    user: HeaderText | None = Field(None, validation_alias="TRINO_USER")
     password: SecretStr | None = Field(None, validation_alias="TRINO_PASSWORD")
     catalog: str | None = Field(None, validation_alias="TRINO_CATALOG")
     schema_name: str | None = Field(None, validation_alias="TRINO_SCHEMA")
@@ -264,6 +267,7 @@ class Bearer(AuthBase):
             raise kind(
                 f"trino: no token from Google ({type(error).__name__}); check {self._names}"
             ) from None
+        remember_secret(_text(self._credentials.token))
         # Expiry is told in whole seconds, cut off.
         self._early = min(_EARLY, self._remaining() / 10) + timedelta(seconds=1)
 
