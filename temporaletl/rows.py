@@ -72,7 +72,9 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
 class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
     """One run of a workflow as Temporal's visibility store lists it.
 
-    Times ending in `_unix` are seconds since 1970 UTC.
+    Times ending in `_unix` are seconds since 1970 UTC. `status` is RUNNING, COMPLETED, FAILED,
+    CANCELED, TERMINATED, CONTINUED_AS_NEW or TIMED_OUT; DELETED where it was running when it was
+    last seen, and Temporal has it no more.
     """
 
     table: ClassVar[str] = "temporal_workflows"

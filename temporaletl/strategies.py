@@ -129,7 +129,7 @@ class PageRequest:
     `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
     are committed. `scan` is what the warehouse knows of a deletion scan; None without one.
     `stored_properties` takes an event's id, and returns its properties as they are loaded, None
-    where there is none. It blocks.
+    where there is none. `stored_rows` looks into the tables of other row classes. Both block.
     """
 
     job: ETLInput
@@ -139,6 +139,24 @@ class PageRequest:
     #: Waits until all pages that were yielded so far are committed.
     committed: Callable[[], Awaitable[object]] = _nothing_to_wait_for
     stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
+    stored_rows: "StoredRows" = lambda _wanted, _equal, _behind, _most: ()
+
+
+class StoredRows(Protocol):
+    """Reads rows of a row class other than `Event`, as they are loaded.
+
+    They have these values in these columns; they come in the order of their keys from behind a
+    key on, at most so many.
+    """
+
+    def __call__[R: Row](
+        self,
+        wanted: type[R],
+        equal: Mapping[str, str],
+        behind: Sequence[str] | None,
+        most: int,
+        /,
+    ) -> Sequence[R]: ...
 
 
 @dataclass(frozen=True, slots=True)

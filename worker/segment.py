@@ -218,6 +218,7 @@ class _Segment:
             cursor=self.progress.cursor,
             scan=self._scan,
             stored_properties=self._loader.stored_properties,
+            stored_rows=self._loader.stored_rows,
             committed=self._all_committed.wait,
         )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:

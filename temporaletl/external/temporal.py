@@ -7,7 +7,9 @@ are those of `temporaletl.connect` under another prefix.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -16,15 +18,22 @@ from weakref import WeakKeyDictionary
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import NoDecode
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
     CountWorkflowExecutionsResponse,
+    DescribeNamespaceRequest,
+    DescribeNamespaceResponse,
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
     ListWorkflowExecutionsRequest,
     ListWorkflowExecutionsResponse,
 )
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
+from temporaletl.accounts import AccountView, account_view
 from temporaletl.budget import RateBudget
 from temporaletl.connect import (
     Endpoint,
@@ -50,6 +59,7 @@ from temporaletl.strategies import rate_budget
 
 _PREFIX = "SOURCE_TEMPORAL_"
 _CALL_TIMEOUT = timedelta(seconds=30)
+_THREADS = 2
 _RATE_LIMIT_DELAYS = (1.0, 2.0, 4.0)  # seconds; the limits are of so many calls a second
 
 RUNNING = "ExecutionStatus = 'Running'"
@@ -127,6 +137,16 @@ def _moment(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+#: Those that can stand in a query as they are: the server makes them so.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9-]+")
+
+
+def with_run_ids(run_ids: Iterable[str]) -> str:
+    """The list filter for executions with these run ids; not for ids that are none of a server."""
+    quoted = (f"'{run_id}'" for run_id in run_ids if _PLAIN_ID.fullmatch(run_id))
+    return f"RunId IN ({', '.join(quoted) or repr('none')})"
+
+
 class StaleTokenError(SourceUnavailableError):
     """The server does not take a page token, or fails on it: only a new listing can help."""
 
@@ -137,6 +157,8 @@ class Visibility:
     def __init__(self, settings: SourceTemporalSettings, place: Endpoint) -> None:
         self.settings = settings
         self.place = place
+        #: For what takes long, and is no request.
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="temporal-source")
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._interval = 1 / settings.requests_per_second
@@ -183,6 +205,45 @@ class Visibility:
             )
 
         return (await self._ask(ask, namespace)).count
+
+    async def describe(
+        self, namespace: str, workflow_id: str, run_id: str
+    ) -> WorkflowExecutionInfo | None:
+        """Return one execution as it is now; None where the server has it no more.
+
+        Raises: as `count`.
+        """
+        request = DescribeWorkflowExecutionRequest(
+            namespace=namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+        )
+
+        async def ask(service: WorkflowService) -> DescribeWorkflowExecutionResponse | None:
+            try:
+                return await service.describe_workflow_execution(
+                    request, metadata={"temporal-namespace": namespace}, timeout=_CALL_TIMEOUT
+                )
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
+                    return None
+                raise
+
+        answer = await self._ask(ask, namespace)
+        return None if answer is None else answer.workflow_execution_info
+
+    async def namespace_id(self, namespace: str) -> str:
+        """Return the id of a namespace, which no other one ever has, not even of that name.
+
+        Raises: as `count`.
+        """
+        request = DescribeNamespaceRequest(namespace=namespace)
+
+        async def ask(service: WorkflowService) -> DescribeNamespaceResponse:
+            return await service.describe_namespace(
+                request, metadata={"temporal-namespace": namespace}, timeout=_CALL_TIMEOUT
+            )
+
+        return (await self._ask(ask, namespace)).namespace_info.id
 
     async def _ask[T](
         self, call: Callable[[WorkflowService], Awaitable[T]], namespace: str, token: bytes = b""
@@ -245,6 +306,11 @@ class Visibility:
         return kind(f"Temporal at {place.address}, namespace {namespace!r}: {text}")
 
 
+def _lacks_namespace(error: RPCError) -> bool:
+    details = error.grpc_status.details
+    return any(each.type_url.endswith(".NamespaceNotFoundFailure") for each in details)
+
+
 #: SQL visibility stores answer a token they cannot read as a fault of their own.
 _TOKEN_FAILURES = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL)
 
@@ -269,3 +335,22 @@ def visibility() -> Visibility:
 def temporal_budget() -> RateBudget:
     """No limit; its segments have a queue, and so slots, of their own."""
     return RateBudget()
+
+
+@account_view("temporal")
+def temporal_account() -> AccountView:
+    """Which namespaces may be described; a server does not tell who asks.
+
+    Raises:
+        ConfigurationError: as `source_settings`; or there is no such namespace.
+        CredentialsError: the API key or certificate is refused.
+        SourceUnavailableError: no answer.
+    """
+    settings, place = source_settings()
+
+    async def ask() -> frozenset[str]:
+        store = Visibility(settings, place)
+        return frozenset([await store.namespace_id(each) for each in settings.namespaces])
+
+    # In a thread of its own, where no loop runs.
+    return AccountView(place.address, containers=asyncio.run(ask()))

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    DescribeNamespaceRequest,
+    RegisterNamespaceRequest,
+)
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import (
     RawValue,
@@ -33,14 +37,17 @@ from temporaletl import (
     Page,
     PageRequest,
     Plan,
-    Reject,
     SourceUnavailableError,
     Window,
 )
 from temporaletl.connect import Endpoint, open_client
+from temporaletl.external.temporal import temporal_account
 from temporaletl.messages import BatchMetadata, ETLInput, Mode
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.strategies import TransformContext
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
+from tests.integration.loading.jobs import Job, counts, fetch
 from tests.integration.temporal_server import TemporalServer
 from worker.sources.temporal.extract import extract
 from worker.sources.temporal.query import TemporalQuery
@@ -57,13 +64,13 @@ TEAM = SearchAttributeKey.for_keyword("SubjectTeam")
 NOTE = SearchAttributeKey.for_text("SubjectNote")
 
 FATES = {
-    "complete": "Completed",
-    "fail": "Failed",
-    "cancel": "Canceled",
-    "terminate": "Terminated",
-    "continue": "ContinuedAsNew",
-    "time out": "TimedOut",
-    "run": "Running",
+    "complete": "COMPLETED",
+    "fail": "FAILED",
+    "cancel": "CANCELED",
+    "terminate": "TERMINATED",
+    "continue": "CONTINUED_AS_NEW",
+    "time out": "TIMED_OUT",
+    "run": "RUNNING",
 }
 SUBJECT_ATTRIBUTES = {
     WHEN.name: "2025-01-02T03:04:05Z",
@@ -262,10 +269,10 @@ async def test_every_execution_is_listed_once(subjects: Subjects) -> None:
     assert max(len(page.records) for page in pages) == 3
     assert len(set(keys_of(rows))) == len(rows) == subjects.rows
     for fate, status in FATES.items():
-        expected = {status, "Completed"} if fate == "continue" else {status}
+        expected = {status, "COMPLETED"} if fate == "continue" else {status}
         found = [row for row in rows if row.workflow_id.startswith(f"{fate}-")]
         assert {row.status for row in found} == expected
-        assert all((row.close_time is None) == (row.status == "Running") for row in found)
+        assert all((row.close_time is None) == (row.status == "RUNNING") for row in found)
 
 
 async def test_memo_and_search_attributes_arrive_decoded(subjects: Subjects) -> None:
@@ -350,7 +357,7 @@ async def both_closed(client: Client) -> bool | None:
     return closed.count == 2 or None
 
 
-async def test_a_memo_of_an_unknown_codec_is_rejected_alone(
+async def test_a_memo_of_an_unknown_codec_is_loaded_as_bytes(
     temporal_server: TemporalServer,
 ) -> None:
     secret = RawValue(Payload(metadata={"encoding": b"binary/encrypted"}, data=b"\x01"))
@@ -360,19 +367,76 @@ async def test_a_memo_of_an_unknown_codec_is_rejected_alone(
         await handle.terminate()
     await until(lambda: both_closed(client), "two closed executions")
     job = make_job(Subjects(client.namespace, client, rows=2, closed=2))
-    context = TransformContext(job=job, query=TemporalQuery.from_dict(job.params))
-    outcomes = [
-        outcome
-        for page in await pages_of(job)
-        for record in page.records
-        for outcome in transform(record, context)
-    ]
-    (row,) = [outcome for outcome in outcomes if isinstance(outcome, TemporalWorkflow)]
-    (reject,) = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
-    assert (row.workflow_id, row.memo) == ("plain", {"note": "words"})
-    assert reject.key is not None
-    assert reject.key.startswith("secret/")
-    assert "binary/encrypted" in reject.reason
+    pages = await pages_of(job)
+    assert {row.workflow_id: row.memo for row in rows_of(job, *pages)} == {
+        "plain": {"note": "words"},
+        "secret": {"note": {"encoding": "binary/encrypted", "data": "AQ=="}},
+    }
+    assert pages[-1].note is not None
+    assert pages[-1].note.startswith("1 executions")
+
+
+async def only_one_listed(client: Client) -> bool | None:
+    return (await client.count_workflows("")).count == 1 or None
+
+
+async def test_an_execution_that_is_deleted_from_temporal_does_not_stay_running(
+    temporal_server: TemporalServer, warehouse: Warehouse
+) -> None:
+    client = await new_namespace(temporal_server)
+    for name in ("gone", "stays"):
+        await client.start_workflow("SubjectFlow", id=name, task_queue="nobody")
+    await until(lambda: two_running(client), "two running executions")
+    subjects = Subjects(client.namespace, client, rows=2, closed=0)
+    job = make_job(subjects, running=True)
+
+    async def load() -> dict[str, str]:
+        """Load the running executions anew, and return all statuses as they are stored."""
+        loading = Job(warehouse, source="temporal", stream="workflows", rows=(TemporalWorkflow,))
+        loading.loader.prepare()
+        query = TemporalQuery.from_dict(job.params)
+        request = PageRequest(job=job, query=query, stored_rows=loading.loader.stored_rows)
+        async for page in extract(request):
+            loading.load(*rows_of(job, page), at=page.extracted_at)
+        with warehouse.connection() as connection:
+            found = connection.execute("SELECT workflow_id, status FROM temporal_workflows")
+            return {str(id_): str(status) for id_, status in found}
+
+    assert await load() == {"gone": "RUNNING", "stays": "RUNNING"}
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id="gone"),
+        )
+    )
+    await until(lambda: only_one_listed(client), "the deletion")
+    assert await load() == {"gone": "DELETED", "stays": "RUNNING"}
+    await client.get_workflow_handle("stays").terminate()
+    await until(lambda: none_running(client), "the end of the other")
+    # Whatever window it has closed in.
+    assert await load() == {"gone": "DELETED", "stays": "TERMINATED"}
+
+
+async def two_running(client: Client) -> bool | None:
+    return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 2 or None
+
+
+async def none_running(client: Client) -> bool | None:
+    return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0 or None
+
+
+async def test_the_account_is_known_by_its_namespaces(
+    subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_TEMPORAL_NAMESPACES", subjects.namespace)
+    view = await asyncio.to_thread(temporal_account)
+    answer = await subjects.client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=subjects.namespace)
+    )
+    assert view.containers == {answer.namespace_info.id}
+    monkeypatch.setenv("SOURCE_TEMPORAL_NAMESPACES", "no-such-namespace")
+    with pytest.raises(ConfigurationError, match="no-such-namespace"):
+        await asyncio.to_thread(temporal_account)
 
 
 async def test_an_unknown_namespace_is_named(subjects: Subjects) -> None:
@@ -389,3 +453,41 @@ async def test_a_source_that_does_not_answer_may_answer_later(
     monkeypatch.setenv("SOURCE_TEMPORAL_ADDRESS", "127.0.0.1:1")
     with pytest.raises(SourceUnavailableError, match=r"127\.0\.0\.1:1 \(SOURCE_TEMPORAL_ADDRESS\)"):
         await pages_of(make_job(subjects))
+
+
+def test_statuses_that_were_loaded_under_other_names_migrate(warehouse: Warehouse) -> None:
+    migrate(warehouse)
+    job = Job(warehouse, source="temporal", stream="workflows", rows=(TemporalWorkflow,))
+    job.load(*(stored(f"old-{word}", word) for word in ("Running", "TimedOut", "ContinuedAsNew")))
+    job.load(stored("new", "TIMED_OUT"), stored("other", "Napping"))
+    with warehouse.connection() as connection:
+        # Where the table is not there yet, there is nothing to do: the first time showed it.
+        connection.execute("DELETE FROM etl_migrations WHERE name LIKE '0006%'")
+    migrate(warehouse)
+    found = fetch(warehouse, "SELECT workflow_id, status, row_hash FROM temporal_workflows")
+    assert {row["workflow_id"]: row["status"] for row in found} == {
+        "old-Running": "RUNNING",
+        "old-TimedOut": "TIMED_OUT",
+        "old-ContinuedAsNew": "CONTINUED_AS_NEW",
+        "new": "TIMED_OUT",
+        "other": "Napping",
+    }
+    assert sum(row["row_hash"] is None for row in found) == 3
+    # The next load writes those once more, and then no more.
+    again = job.load(stored("old-TimedOut", "TIMED_OUT"))
+    assert counts(again)[1] == 1
+    assert counts(job.load(stored("old-TimedOut", "TIMED_OUT")))[1] == 1
+
+
+def stored(workflow_id: str, status: str) -> TemporalWorkflow:
+    return TemporalWorkflow(
+        namespace="shop",
+        workflow_id=workflow_id,
+        run_id="run",
+        workflow_type="SubjectFlow",
+        task_queue="queue",
+        start_time=datetime(2025, 1, 1, tzinfo=UTC),
+        start_time_unix=0.0,
+        status=status,
+        history_length=1,
+    )

@@ -164,13 +164,10 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
         def prepare(self) -> None: ...
 
-        def stored_items(self, _prefix: str) -> frozenset[str]:
-            return frozenset()
-
-        def stored_ids(self, _prefix: str) -> frozenset[str]:
-            return frozenset()
-
         def stored_properties(self, _event_id: str) -> None: ...
+
+        def stored_rows(self, *_wanted: object) -> tuple[Row, ...]:
+            return ()
 
         def load(self, page: PageLoad) -> JobProgress:
             return made.load(page)

@@ -27,6 +27,7 @@ from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
 from worker.loading.retraction import retract, stored_properties
 from worker.loading.scans import write_findings
+from worker.loading.stored import stored_rows
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -155,6 +156,12 @@ class Loader:
     def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
         """The properties of one of the source's events: see `PageRequest`."""
         return stored_properties(self._warehouse, self._lineage.job.source, event_id)
+
+    def stored_rows[R: Row](
+        self, wanted: type[R], equal: Mapping[str, str], behind: Sequence[str] | None, most: int, /
+    ) -> Sequence[R]:
+        """Rows of one of the stream's row classes: see `temporaletl.strategies.StoredRows`."""
+        return stored_rows(self._warehouse, layout_of(wanted), equal, behind, most)
 
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.

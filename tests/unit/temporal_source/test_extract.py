@@ -1,17 +1,28 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
 
 from temporaletl import ConfigurationError, Page, PageRequest, SourceProtocolError
 from temporaletl.external.temporal import StaleTokenError
-from tests.unit.temporal_source.executions import make_execution, make_job
+from temporaletl.rows import TemporalWorkflow
+from tests.unit.temporal_source.executions import (
+    as_record,
+    json_payload,
+    make_context,
+    make_execution,
+    make_job,
+)
 from worker.sources.temporal import extract as module
 from worker.sources.temporal.extract import RUNNING_STALENESS, extract
 from worker.sources.temporal.query import TemporalQuery
+from worker.sources.temporal.transform import transform
 
 
 class FakeStore:
@@ -22,6 +33,11 @@ class FakeStore:
         self.generation = 1
         self.next_token: Callable[[int], bytes] = self._token
         self.listed: list[str] = []
+        self.threads = ThreadPoolExecutor(1)
+        #: What a list by run ids finds.
+        self.by_id: dict[str, WorkflowExecutionInfo] = {}
+        #: What is found by the execution itself, where no list has it.
+        self.described: dict[str, WorkflowExecutionInfo] = {}
 
     def _token(self, index: int) -> bytes:
         return f"{self.generation}:{index}".encode() if index < self.pages else b""
@@ -29,6 +45,9 @@ class FakeStore:
     async def page(self, namespace: str, query: str, token: bytes) -> Any:
         assert namespace == "shop"
         self.listed.append(query)
+        if query.startswith("RunId IN"):
+            found = [each for run_id, each in self.by_id.items() if run_id in query]
+            return ListWorkflowExecutionsResponse(executions=found)
         generation, _, index = token.decode().partition(":")
         if token and generation != str(self.generation):
             raise StaleTokenError("stale")
@@ -38,6 +57,10 @@ class FakeStore:
             next_page_token=self.next_token(number + 1),
         )
 
+    async def describe(self, namespace: str, workflow_id: str, run_id: str) -> Any:
+        assert (namespace, workflow_id) == ("shop", "order-1")
+        return self.described.get(run_id)
+
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
@@ -46,10 +69,23 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     return fake
 
 
-async def pages_from(cursor: JsonValue = None, **params: Any) -> list[Page]:
+async def pages_from(
+    cursor: JsonValue = None, stored: Sequence[TemporalWorkflow] = (), **params: Any
+) -> list[Page]:
     job = make_job(**params)
     query = TemporalQuery.from_dict(job.params)
-    return [page async for page in extract(PageRequest(job=job, query=query, cursor=cursor))]
+
+    def stored_rows(
+        wanted: Any, equal: Mapping[str, str], behind: Sequence[str] | None, most: int
+    ) -> Sequence[Any]:
+        assert wanted is TemporalWorkflow
+        assert equal == {"namespace": "shop", "status": "RUNNING"}
+        keys = [(row.namespace, row.workflow_id, row.run_id) for row in stored]
+        first = 0 if behind is None else keys.index(tuple(behind)) + 1  # type: ignore[arg-type]
+        return stored[first : first + most]
+
+    request = PageRequest(job=job, query=query, cursor=cursor, stored_rows=stored_rows)
+    return [page async for page in extract(request)]
 
 
 def runs(pages: Sequence[Page]) -> list[str]:
@@ -110,6 +146,7 @@ async def test_running_executions_count_as_known_earlier_than_closed_ones(
     closed, running = await pages_from(), await pages_from(running=True)
     after = datetime.now(UTC)
     assert store.listed[-1] == "ExecutionStatus = 'Running'"
+    assert running.pop().records == []
     for page in closed:
         assert page.extracted_at is not None
         assert before <= page.extracted_at <= after
@@ -135,3 +172,65 @@ async def test_an_execution_that_json_cannot_hold_is_rejected_with_its_bytes(
     (reject,) = only.rejects
     assert (reject.stage, reject.key) == ("extract", "order-1/broken")
     assert reject.payload == broken.SerializeToString()
+
+
+def stored_row(run_id: str) -> TemporalWorkflow:
+    """The row that was loaded while the execution ran."""
+    running = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    record = as_record(make_execution(run_id=run_id, status=running, closed=None))
+    (row,) = transform(record, make_context())
+    assert isinstance(row, TemporalWorkflow)
+    return row
+
+
+async def test_what_is_stored_as_running_and_listed_no_more_is_looked_for(
+    store: FakeStore,
+) -> None:
+    running = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    store.by_id["closed"] = make_execution(run_id="closed")
+    store.described["hidden"] = make_execution(run_id="hidden", status=running, closed=None)
+    stored = [stored_row(run_id) for run_id in ("closed", "gone", "hidden", "run-1")]
+    pages = await pages_from(stored=stored, running=True)
+    (closed, deleted) = pages[-1].records
+    assert closed["execution"]["runId"] == "closed"
+    assert (deleted.run_id, deleted.status, deleted.raw) == ("gone", "DELETED", stored[1].raw)
+    assert list(transform(deleted, make_context())) == [deleted]
+    assert pages[-1].note is not None
+    assert pages[-1].note.startswith("1 executions that were running are deleted from Temporal")
+    assert "'run-1'" not in store.listed[-1]
+
+
+async def test_the_look_for_what_is_missing_goes_on_behind_any_page(store: FakeStore) -> None:
+    stored = [stored_row(f"gone-{number:03}") for number in range(250)]
+    pages = await pages_from(stored=stored, running=True)
+    assert len(pages) == store.pages + 3
+    for number, page in enumerate(pages, start=1):
+        rest = await pages_from(page.cursor, stored, running=True)
+        assert [len(each.records) for each in rest] == [
+            len(each.records) for each in pages[number:]
+        ]
+    assert pages[-1].note is not None
+    assert pages[-1].note.startswith("250 executions")
+
+
+async def test_executions_with_what_cannot_be_decoded_are_counted(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = make_execution(memo={"a": json_payload("NaN"), "b": json_payload("{")})
+
+    async def page(namespace: str, query: str, token: bytes) -> Any:
+        del namespace, query
+        following = b"" if token else b"more"
+        return ListWorkflowExecutionsResponse(
+            executions=[broken, make_execution(run_id="run-2")], next_page_token=following
+        )
+
+    monkeypatch.setattr(store, "page", page)
+    first, second = await pages_from()
+    assert not first.rejects
+    assert first.note is not None
+    assert first.note.startswith("1 executions have a memo field or a search attribute")
+    assert second.note is not None
+    assert second.note.startswith("2 executions")
+    (rest,) = await pages_from(first.cursor)
+    assert rest.note == second.note

@@ -10,9 +10,11 @@ class TemporalQuery(Query):
     """Executions of one namespace: those that closed in the job's window, or the running ones.
 
     `namespaces` and `executions_per_job` (about how many a window may hold) were for the
-    planning. `keep_undecodable` loads an execution whose memo cannot be decoded, with the memo
-    as base64, instead of rejecting it.
+    planning. `keep_undecodable` is what is always done: schedules may still have it.
     """
+
+    VERSION = "2"
+    SPECIFIC_VERSION = "2.0"
 
     namespace: str
     running: bool = False

@@ -9,7 +9,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from temporaletl import RecordError, Reject, TransformContext, transform_method
 from temporaletl.rows import TemporalWorkflow
-from worker.sources.temporal.payload import decode_memo, decode_search_attribute
+from worker.sources.temporal.payload import memo_of, search_attributes_of
 
 _STATUS_PREFIX = "WORKFLOW_EXECUTION_STATUS_"
 #: base64 characters above which `raw` leaves a memo's data out: the column `memo` has it.
@@ -18,12 +18,16 @@ _MOST_RAW_DATA = 32 * 1024
 
 @transform_method("temporal", rows=(TemporalWorkflow,))
 def transform(
-    record: Mapping[str, Any] | bytes, context: TransformContext
+    record: Mapping[str, Any] | bytes | TemporalWorkflow, context: TransformContext
 ) -> Iterator[TemporalWorkflow | Reject]:
     """One row, or one reject that holds the execution as JSON.
 
-    The record may also be the execution's protobuf bytes.
+    The record may also be the execution's protobuf bytes, or a row that is one already: that of
+    an execution of which Temporal tells nothing any more.
     """
+    if isinstance(record, TemporalWorkflow):
+        yield record
+        return
     if isinstance(record, bytes):
         record = MessageToDict(WorkflowExecutionInfo.FromString(record))
     execution = record.get("execution", {})
@@ -45,9 +49,6 @@ def _row(
     if start is None:
         raise RecordError("the execution has no start time")
     close = _time(record, "closeTime")
-    memo = record.get("memo", {}).get("fields", {})
-    attributes = record.get("searchAttributes", {}).get("indexedFields", {})
-    lenient = context.query.keep_undecodable
     return TemporalWorkflow(
         namespace=context.query.namespace,
         workflow_id=workflow_id,
@@ -60,11 +61,9 @@ def _row(
         close_time_unix=close.timestamp() if close is not None else None,
         status=_status(record.get("status")),
         history_length=int(record.get("historyLength", 0)),
-        search_attributes={
-            name: decode_search_attribute(name, payload) for name, payload in attributes.items()
-        },
-        memo={name: decode_memo(name, payload, lenient=lenient) for name, payload in memo.items()},
-        raw=_raw(record, memo),
+        search_attributes=search_attributes_of(record),
+        memo=memo_of(record),
+        raw=_raw(record, record.get("memo", {}).get("fields", {})),
     )
 
 
@@ -79,10 +78,10 @@ def _time(record: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _status(value: object) -> str:
-    """`WORKFLOW_EXECUTION_STATUS_TIMED_OUT` as `TimedOut`."""
+    """`WORKFLOW_EXECUTION_STATUS_TIMED_OUT` as `TIMED_OUT`."""
     if not isinstance(value, str) or not value.startswith(_STATUS_PREFIX):
         raise RecordError(f"the execution's status is unknown: {value!r}")
-    return value.removeprefix(_STATUS_PREFIX).title().replace("_", "")
+    return value.removeprefix(_STATUS_PREFIX)
 
 
 def _raw(record: Mapping[str, Any], memo: Mapping[str, Any]) -> Mapping[str, Any]:
