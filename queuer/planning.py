@@ -146,7 +146,8 @@ async def expand(
         UnknownSourceError: the source is not registered.
         ETLError: what the source's strategies raise.
     """
-    writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id)
+    lease = metadata.policy.heartbeat_timeout
+    writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id, lease=lease)
     block: list[ETLInput] = []
     async with contextlib.aclosing(_planned(warehouse, metadata)) as jobs:
         async for job in jobs:

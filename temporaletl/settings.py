@@ -31,6 +31,8 @@ from temporaletl.secrets import remember_secret
 
 S = TypeVar("S", bound="Settings")
 
+_DAY = 86_400
+
 
 def site_address(text: str, *, example: str) -> str:
     """Return an address without the slash at its end; it may have a path.
@@ -266,6 +268,34 @@ class WarehouseSettings(Settings):
     user: str = Field("postgres", validation_alias="WPE_DB_USER")
     password: SecretStr | None = Field(None, validation_alias="WPE_DB_PASSWORD")
     schema_name: str = Field("workplace", validation_alias="WPE_DB_SCHEMA", min_length=1)
+    lock_timeout_seconds: float = Field(
+        30,
+        gt=0,
+        le=_DAY,
+        validation_alias="WPE_DB_LOCK_TIMEOUT_SECONDS",
+        description="how long a transaction waits for a lock before it is tried again later",
+    )
+    statement_timeout_seconds: float = Field(
+        600,
+        gt=0,
+        le=_DAY,
+        validation_alias="WPE_DB_STATEMENT_TIMEOUT_SECONDS",
+        description="how long one statement may take; those that change tables take their time",
+    )
+    idle_transaction_timeout_seconds: float = Field(
+        30,
+        gt=0,
+        le=_DAY,
+        validation_alias="WPE_DB_IDLE_TRANSACTION_TIMEOUT_SECONDS",
+        description="after which the server ends a session that says nothing in a transaction",
+    )
+    network_timeout_seconds: float = Field(
+        25,
+        ge=2,
+        le=_DAY,
+        validation_alias="WPE_DB_NETWORK_TIMEOUT_SECONDS",
+        description="after which a connection that is not acknowledged counts as broken",
+    )
 
     def conninfo(self) -> SecretStr:
         """The libpq connection string, password included.

@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Self
+from time import monotonic
+from typing import Any, Self
 
 import psycopg
-from psycopg import sql
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import SecretStr
 
 from temporaletl.errors import (
     ConfigurationError,
@@ -17,15 +20,17 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.settings import WarehouseSettings
+from temporaletl.warehouse.sessions import OPTIONAL, Session, SessionLimits, beginning
 
-Connection = psycopg.Connection[tuple[object, ...]]
+Connection = Session
 
 # Class 28: authorisation; 3D000, 3F000: no such database, schema; 42501: no privilege.
 _CREDENTIALS = ("28", "42501")
 _CONFIGURATION = ("3D000", "3F000")
 # 08: connection; 53: resources; 57: intervention (shutdown, cancel); 40: rollback, deadlock;
-# 55: lock not available; 58: system error; 25006: a standby that was not promoted yet.
-_TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006")
+# 55: lock not available; 58: system error; 25006: a standby that was not promoted yet; 25P03,
+# 25P04: the session was silent, or the transaction open, for too long.
+_TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
 # A connection that is refused has no SQLSTATE, only the server's words.
 _REFUSED = re.compile(
     r"password authentication failed|no password supplied|no pg_hba.conf entry"
@@ -62,35 +67,58 @@ def translated() -> Iterator[None]:
         raise known from error
 
 
-class Warehouse:
-    """A pool of connections, each with the schema first on its search path.
+def limits_of(settings: WarehouseSettings) -> SessionLimits:
+    """When the sessions of a warehouse end by themselves."""
+    return SessionLimits(
+        lock=timedelta(seconds=settings.lock_timeout_seconds),
+        statement=timedelta(seconds=settings.statement_timeout_seconds),
+        idle=timedelta(seconds=settings.idle_transaction_timeout_seconds),
+        network=timedelta(seconds=settings.network_timeout_seconds),
+    )
 
-    Safe to share between threads. `connection()` opens a transaction that commits on success
-    and rolls back on any exception; a connection that broke is replaced.
+
+class Warehouse:
+    """A pool of sessions, each with the schema first on its search path, and UTC as its zone.
+
+    Safe to share between threads, and behind a pooler that gives each transaction another server
+    process. `connection()` opens a transaction that commits on success and rolls back on any
+    exception; a connection that broke is replaced.
     """
 
     def __init__(self, settings: WarehouseSettings, *, max_connections: int = 8) -> None:
         self.schema = settings.schema_name
-        self._conninfo = settings.conninfo()
+        self.limits = limits_of(settings)
+        given = conninfo_to_dict(settings.conninfo().get_secret_value())
+        ours = self.limits.of_client()
+        # What a URL says of keepalives stands; the name is how our sessions know each other.
+        parts: dict[str, Any] = {**ours, **given, "application_name": ours["application_name"]}
+        self._conninfo = SecretStr(make_conninfo(**parts))
+        self._messages: dict[tuple[bool, bool], bytes] = {}
+        self._unsupported: frozenset[str] | None = None
         self._pool = ConnectionPool(
             self._conninfo.get_secret_value(),
-            connection_class=psycopg.Connection,
-            kwargs={"application_name": "temporaletl", "connect_timeout": 10},
+            connection_class=Session,
+            # Transactions are begun by `Session.start`, in one message with all they need.
+            kwargs={"autocommit": True},
             configure=self._configure,
-            check=ConnectionPool.check_connection,
             min_size=0,
             max_size=max_connections,
+            # Ever longer delays would outlast the outage: whoever asks next begins anew.
+            reconnect_timeout=20,
             open=False,
             name="warehouse",
         )
 
-    def _configure(self, connection: Connection) -> None:
+    def _configure(self, connection: Session) -> None:
         # A plan made while a table was small must not serve when it has grown: a look-up of
-        # 20,000 keys that takes 50 ms then took ten seconds.
+        # 20,000 keys that takes 50 ms then took ten seconds. And a pooler has other plans.
         connection.prepare_threshold = None
-        connection.execute("SELECT set_config('search_path', %s, false)", [_quoted(self.schema)])
-        connection.execute("SET timezone TO 'UTC'")
-        connection.commit()
+        connection.limits = self.limits
+        if self._unsupported is None:
+            values = self.limits.of_server(unlimited=False)
+            self._unsupported = frozenset(
+                name for name in OPTIONAL if not _takes(connection, name, str(values[name]))
+            )
 
     def open(self) -> Self:
         self._pool.open()
@@ -106,28 +134,77 @@ class Warehouse:
         self.close()
 
     @contextmanager
-    def connection(self, *, timeout: timedelta = timedelta(seconds=30)) -> Iterator[Connection]:
-        """Lend a connection inside one transaction.
+    def connection(
+        self,
+        *,
+        timeout: timedelta = timedelta(seconds=30),
+        lease: timedelta | None = None,
+        snapshot: bool = False,
+        unlimited: bool = False,
+    ) -> Iterator[Connection]:
+        """Lend a connection inside one transaction, READ COMMITTED unless `snapshot`.
+
+        `lease`: see `Session.leased`, for the whole transaction. `unlimited` lets statements take
+        as long as they do.
 
         Raises:
-            WarehouseUnavailableError: none could be had within `timeout`, or it broke off.
+            WarehouseUnavailableError: none could be had within `timeout`, it broke off, or a lock
+                was waited for in vain; says whose.
             CredentialsError: the user or its privileges were refused.
             ConfigurationError: no such database.
         """
-        with translated(), self._pool.connection(timeout=timeout.total_seconds()) as connection:
-            yield connection
+        with translated():
+            session = self._begin(timeout, snapshot=snapshot, unlimited=unlimited)
+            session.lease = lease
+            try:
+                with session:
+                    yield session
+            except errors.LockNotAvailable as error:
+                message = f"a lock was waited for in vain: {error.diag.message_primary}"
+                whose = f"; it is held by {session.obstacle}" if session.obstacle else ""
+                raise WarehouseUnavailableError(f"{message}{whose}") from error
+            finally:
+                self._pool.putconn(session)
+
+    def _begin(self, timeout: timedelta, *, snapshot: bool, unlimited: bool) -> Session:
+        deadline = monotonic() + timeout.total_seconds()
+        while True:
+            session = self._pool.getconn(max(0.0, deadline - monotonic()))
+            try:
+                session.start(self._message(snapshot, unlimited), unlimited=unlimited)
+            except BaseException as error:
+                self._pool.putconn(session)
+                # One that broke while it was idle is replaced, and nothing is lost.
+                broke = isinstance(error, psycopg.OperationalError) and session.closed
+                if not broke or monotonic() >= deadline:
+                    raise
+            else:
+                return session
+
+    def _message(self, snapshot: bool, unlimited: bool) -> bytes:  # noqa: FBT001
+        found = self._messages.get((snapshot, unlimited))
+        if found is None:
+            found = beginning(
+                self.schema,
+                self.limits.of_server(unlimited=unlimited),
+                snapshot=snapshot,
+                unsupported=self._unsupported or frozenset(),
+            )
+            self._messages[snapshot, unlimited] = found
+        return found
 
     def check(self) -> None:
         """Connect once, without the pool's retries.
 
         Raises: as `connection`, at once.
         """
-        with (
-            translated(),
-            psycopg.connect(self._conninfo.get_secret_value(), connect_timeout=10) as connection,
-        ):
+        with translated(), psycopg.connect(self._conninfo.get_secret_value()) as connection:
             connection.execute("SELECT 1")
 
 
-def _quoted(schema: str) -> str:
-    return sql.Identifier(schema).as_string(None)
+def _takes(connection: Session, name: str, value: str) -> bool:
+    try:
+        connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+    except (errors.UndefinedObject, errors.InvalidParameterValue):
+        return False
+    return True

@@ -1,10 +1,13 @@
 """The ledger of batches and jobs: what was planned, how far each job got, how it ended.
 
-Every function runs in one short transaction of its own and is safe to repeat.
+Every function runs in one short transaction of its own and is safe to repeat. One that waits for
+a job's or a batch's row ends the session of an attempt that is frozen or cut off: see
+`Session.leased`.
 """
 
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from psycopg.errors import UniqueViolation
@@ -21,6 +24,7 @@ from temporaletl.messages import (
     JobProgress,
     JobState,
     RowCounts,
+    RunPolicy,
     job_id_of,
 )
 from temporaletl.secrets import redacted
@@ -36,6 +40,8 @@ class SupersededPlanError(RetryableError):
 MAX_JOB_BYTES = 16 * 1024
 #: What one answer of `unended_jobs` may weigh: below the size at which Temporal warns.
 MAX_ANSWER_BYTES = 128 * 1024
+#: Where no policy is at hand.
+_LEASE = RunPolicy().heartbeat_timeout
 _OPEN: list[JobState] = ["planned", "running", "paused"]
 
 #: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
@@ -77,12 +83,12 @@ class JobWriter:
     block of jobs in memory, whatever their number.
     """
 
-    def __init__(self, warehouse: Warehouse, batch_id: str) -> None:
+    def __init__(self, warehouse: Warehouse, batch_id: str, *, lease: timedelta = _LEASE) -> None:
         self._warehouse = warehouse
         self._batch_id = batch_id
         self._planner = uuid.uuid4().hex
         self.count = 0
-        with warehouse.connection() as connection:
+        with warehouse.connection(lease=lease) as connection:
             connection.execute(
                 "UPDATE etl_batches SET planner = %s WHERE batch_id = %s AND ended_at IS NULL",
                 [self._planner, batch_id],
@@ -201,7 +207,7 @@ def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: 
     Raises:
         ConfigurationError: the ledger does not know the job.
     """
-    with warehouse.connection() as connection:
+    with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         connection.execute(
             """
             UPDATE etl_jobs SET state = 'running', workflow_id = %s, run_id = %s, error = NULL,
@@ -217,7 +223,7 @@ def end_job(
     warehouse: Warehouse, job: ETLInput, state: JobState, error: str | None = None
 ) -> JobProgress:
     """Enter how a job ended; the first end stands."""
-    with warehouse.connection() as connection:
+    with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         connection.execute(
             """
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
@@ -283,7 +289,7 @@ def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobO
         (o.state, _storable(o.error), batch_id, o.seq, open_states.get(o.state, _OPEN))
         for o in outcomes
     ]
-    with warehouse.connection() as connection:
+    with warehouse.connection(lease=_LEASE) as connection:
         connection.cursor().executemany(
             """
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
@@ -305,7 +311,7 @@ def finish_batch(
 
     Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
     """
-    with warehouse.connection() as connection:
+    with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
         settled = connection.execute(
             """
             SELECT summary, extract(epoch FROM now() - created_at)::float8

@@ -20,7 +20,8 @@ def migrate(warehouse: Warehouse) -> list[str]:
     Raises:
         CredentialsError: the user lacks CREATE; the message says on what.
     """
-    with warehouse.connection() as connection:
+    # An index on a large table takes its time.
+    with warehouse.connection(unlimited=True) as connection:
         schema = sql.Identifier(warehouse.schema)
         row = connection.execute(
             """

@@ -77,7 +77,6 @@ class PageLoad:
 # The look-up must go through the key's index, whatever statistics say. A table that was just
 # filled has none, and the planner then likes to read it whole for every key.
 _SETTINGS = """
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET LOCAL enable_material TO off; SET LOCAL random_page_cost TO 1;
     SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
     SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off;
@@ -240,7 +239,8 @@ class Loader:
         job = self._lineage.job
         with self._warehouse.connection() as connection:
             connection.execute(_SETTINGS)
-            now = self._pass_fence(connection, page)
+            with connection.leased(job.policy.heartbeat_timeout):
+                now = self._pass_fence(connection, page)
             stamp = Stamp(
                 source=job.source,
                 version=self._lineage.version,

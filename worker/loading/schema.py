@@ -70,12 +70,11 @@ def prepare(warehouse: Warehouse, layouts: Sequence[Layout], source: str) -> lis
     for layout in layouts:
         name = _target_name(layout, source)
         check_name(name, f"source {source!r}: table {name!r}")
-    with warehouse.connection() as connection:
-        # One snapshot: a table that another process creates meanwhile is there or is not.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    # One snapshot: a table that another process creates meanwhile is there or is not.
+    with warehouse.connection(snapshot=True) as connection:
         targets = [_ready(connection, warehouse.schema, one, source) for one in layouts]
     if None in targets:
-        with warehouse.connection() as connection:
+        with warehouse.connection(unlimited=True) as connection:
             connection.execute("SET LOCAL lock_timeout TO '60s'")
             connection.execute(
                 "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, warehouse.schema]

@@ -19,7 +19,7 @@ class Statements:
     """
 
     copy: sql.Composed
-    #: Changed rows go through a temporary table, made once per connection.
+    #: Changed rows go through a temporary table, made once in each transaction.
     create_changed: sql.Composed
     copy_changed: sql.Composed
     update: sql.Composed
@@ -33,7 +33,7 @@ class Statements:
 
 
 _CREATE_CHANGED = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS
+    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DROP AS
     SELECT {columns} FROM {target} WITH NO DATA
 """
 _UPDATE = """
@@ -66,7 +66,7 @@ def statements_for(target: Target) -> Statements:
     layout = target.layout
     columns = columns_of(layout)
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
-    # The name tells the shape: a pooled connection may still have one of an older shape.
+    # The name tells the table: a page may change rows of several.
     name = f"etl_changed_{xxh32_hexdigest(repr([target.schema, target.name, columns]).encode())}"
     changed = sql.Identifier("pg_temp", name)
     copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")

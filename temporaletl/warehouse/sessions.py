@@ -1,0 +1,228 @@
+"""A session with PostgreSQL that ends by itself, and knows whom it waits for.
+
+Behind a pooler every transaction may have another server process: whatever a session needs is set
+for each transaction, in the message that begins it. Nothing outlives the transaction.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import sql
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, look_into
+
+log = structlog.get_logger("temporaletl.warehouse")
+
+#: How every session of the platform is named, so that one knows the other.
+APPLICATION = "temporaletl"
+_FIRST_LOOK_SECONDS = 2.0
+_NEXT_LOOK_SECONDS = 5.0
+#: Not every server has these; on one that has not, the others must do.
+OPTIONAL = ("tcp_user_timeout", "client_connection_check_interval")
+# Keepalives begin after two fifths of the time, and are then unanswered for the rest.
+_PROBES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """When a session, or what it does, ends by itself.
+
+    `idle` is for a client that has begun a transaction and says nothing more; `network` for an
+    other side that acknowledges nothing.
+    """
+
+    lock: timedelta = timedelta(seconds=30)
+    statement: timedelta = timedelta(minutes=10)
+    idle: timedelta = timedelta(seconds=30)
+    network: timedelta = timedelta(seconds=25)
+
+    def of_client(self) -> dict[str, int | str]:
+        """What libpq keeps to."""
+        first, next_ = self._keepalives()
+        return {
+            "application_name": f"{APPLICATION} {os.getpid()}@{socket.gethostname()}"[:63],
+            "connect_timeout": 10,
+            "keepalives_idle": first,
+            "keepalives_interval": next_,
+            "keepalives_count": _PROBES,
+            "tcp_user_timeout": _milliseconds(self.network),
+        }
+
+    def of_server(self, *, unlimited: bool) -> dict[str, int]:
+        """What the server keeps to, by its own names; `unlimited` statements take their time."""
+        first, next_ = self._keepalives()
+        return {
+            "lock_timeout": _milliseconds(self.lock),
+            "statement_timeout": 0 if unlimited else _milliseconds(self.statement),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle),
+            "tcp_keepalives_idle": first,
+            "tcp_keepalives_interval": next_,
+            "tcp_keepalives_count": _PROBES,
+            "tcp_user_timeout": _milliseconds(self.network),
+            "client_connection_check_interval": _milliseconds(self.network / _PROBES),
+        }
+
+    def _keepalives(self) -> tuple[int, int]:
+        seconds = self.network.total_seconds()
+        return max(1, round(seconds * 2 / 5)), max(1, round(seconds / 5))
+
+
+def _milliseconds(span: timedelta) -> int:
+    return max(1, round(span / timedelta(milliseconds=1)))
+
+
+def beginning(
+    schema: str, settings: dict[str, int], *, snapshot: bool, unsupported: frozenset[str]
+) -> bytes:
+    """The one message that begins a transaction: its isolation, names, zone and limits."""
+    isolation = "REPEATABLE READ" if snapshot else "READ COMMITTED"
+    local = sql.SQL("SET LOCAL {} TO {}")
+    statements = sql.SQL("; ").join(
+        [
+            sql.SQL(f"BEGIN ISOLATION LEVEL {isolation}"),
+            sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)),
+            sql.SQL("SET LOCAL timezone TO 'UTC'"),
+            *(
+                local.format(sql.Identifier(name), sql.Literal(value))
+                for name, value in settings.items()
+                if name not in unsupported
+            ),
+            sql.SQL(f"SELECT {BACKEND}"),
+        ]
+    )
+    return statements.as_bytes(None)
+
+
+class Session(psycopg.Connection[tuple[object, ...]]):
+    """A connection that asks what became of an answer that does not come.
+
+    Once a statement has brought nothing for two seconds, another connection is asked what the
+    server does for this one, and again every five seconds. What it waits for is logged, and is in
+    `obstacle`; where the server has nothing more to say, or cannot be reached, the connection is
+    closed. `lease` lets it end a session that is in its way: see `leased`.
+    """
+
+    obstacle: str | None = None
+    lease: timedelta | None = None
+    #: The server's process, which a pooler does not tell; None outside of a transaction.
+    backend: Backend | None = None
+    limits = SessionLimits()
+    unlimited = False
+    _look: Future[Finding] | None = None
+    _lost = 0
+
+    def start(self, message: bytes, *, unlimited: bool) -> None:
+        """Begin a transaction; see `beginning`."""
+        self.obstacle = self.lease = self.backend = None
+        self.unlimited = unlimited
+        cursor = self.execute(message)
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+        assert row is not None  # noqa: S101 - a function without a table has one row
+        self.backend = Backend(int(str(row[0])), str(row[1]))
+
+    @contextmanager
+    def leased(self, lease: timedelta) -> Iterator[None]:
+        """Inside the block, end a session of the platform that holds up this one for too long.
+
+        That is one whose transaction is a quarter older than `lease`, and whose client says
+        nothing: it is frozen or cut off. Use it where whoever comes next has been sent because
+        the one before had not given a sign of life for as long.
+        """
+        before, self.lease = self.lease, lease
+        try:
+            yield
+        finally:
+            self.lease = before
+
+    def wait[R](self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:
+        """As psycopg's; all that waits for the server passes here."""
+        return super().wait(self._listen(gen), *args, **kwargs)
+
+    def _listen[R](self, generator: PQGen[R]) -> PQGen[R]:
+        try:
+            wanted = next(generator)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        heard = monotonic()
+        next_look = heard + _FIRST_LOOK_SECONDS
+        self._look, self._lost = None, 0
+        while True:
+            ready = yield wanted
+            now = monotonic()
+            if ready:
+                heard, next_look, self._lost = now, now + _FIRST_LOOK_SECONDS, 0
+            elif now >= next_look and self._look is None:
+                self._look = self._ask()
+                next_look = now + _NEXT_LOOK_SECONDS
+            elif self._look is not None and self._look.done():
+                self._hear(self._look.result(), timedelta(seconds=now - heard))
+                self._look = None
+            try:
+                wanted = generator.send(ready)
+            except StopIteration as end:
+                result = end.value
+                return result
+
+    def _ask(self) -> Future[Finding]:
+        answer: Future[Finding] = Future()
+        info = self.info
+        # Of several hosts, the one that this connection has.
+        parts: dict[str, Any] = {**conninfo_to_dict(info.dsn)}
+        parts.update(
+            host=info.host,
+            port=info.port,
+            password=info.password,
+            application_name=f"{APPLICATION} looks",
+            connect_timeout=5,
+        )
+        if "hostaddr" in parts:
+            parts["hostaddr"] = info.hostaddr
+        conninfo = make_conninfo(**parts)
+        backend, lease = self.backend, self.lease
+
+        def ask() -> None:
+            answer.set_result(look_into(conninfo, backend, lease=lease))
+
+        # Not here: behind a pooler it may wait for the very connection that waits.
+        threading.Thread(
+            target=copy_context().run, args=[ask], name="warehouse-look", daemon=True
+        ).start()
+        return answer
+
+    def _hear(self, found: Finding, silence: timedelta) -> None:
+        seconds = round(silence.total_seconds(), 1)
+        pid = self.backend and self.backend.pid
+        if found.obstacle is not None:
+            self.obstacle = found.obstacle
+            log.warning("lock_awaited", waits_for=found.obstacle, backend=pid, seconds=seconds)
+        # Once may be by chance: the answer was just about to come.
+        self._lost = self._lost + 1 if found.state == "done" else 0
+        unreachable = found.state == "unreachable" and silence > self.limits.network
+        overdue = not self.unlimited and silence > self.limits.statement + self.limits.network
+        if self._lost > 1 or unreachable or overdue:
+            log.warning("session_lost", server=found.state, backend=pid, seconds=seconds)
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"no answer for {seconds} s, though the server "
+                + {
+                    "done": "waits for us, or has ended the session",
+                    "unreachable": "cannot be reached either",
+                }.get(found.state, "should have given up")
+                + ": the connection was cut"
+            )
