@@ -113,3 +113,21 @@ prepare_temporal() {
 prepare_trino() {
     [[ -n ${TRINO_TEST_URL:-} ]] || "$root/scripts/trino-server" >/dev/null
 }
+
+# The `pgbouncer` that tests put before PostgreSQL. Fails where it cannot be had: it comes from
+# Debian's packages, so that it takes root and apt-get where it is not installed.
+prepare_pgbouncer() {
+    pgbouncer_is_here || { [[ $EUID -eq 0 ]] && alone install_pgbouncer; }
+}
+
+pgbouncer_is_here() { (PATH=$PATH:/usr/sbin:/usr/local/sbin && command -v pgbouncer >/dev/null); }
+
+install_pgbouncer() {
+    pgbouncer_is_here && return # another run was first
+    command -v apt-get >/dev/null || return 1
+    say "Installing PgBouncer (some seconds) ..."
+    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+        --no-install-recommends pgbouncer) >/dev/null 2>&1 || return 1
+    # The tests start their own: the package's service is not wanted.
+    systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+}

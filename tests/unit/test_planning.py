@@ -261,7 +261,7 @@ class Writer:
     written: list[ETLInput]
     refused = -1
 
-    def __init__(self, _warehouse: object, _batch_id: str) -> None:
+    def __init__(self, _warehouse: object, _batch_id: str, *, lease: timedelta) -> None:  # noqa: ARG002
         Writer.written = []
 
     @property
