@@ -1,0 +1,110 @@
+"""The benchmarks run: at a size that is no measure of anything, but through all they do."""
+
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import psycopg
+import pytest
+
+from tests.integration.temporal_server import require_temporal
+from tests.integration.trino_server import TrinoServer
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "scripts" / "bench"
+#: What each script prints at its end.
+LAST_WORDS = {"load": "changed / first", "plan": "MB more than", "pipeline": "identical reload"}
+_TIMEOUT_SECONDS = 240
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def output_of(script: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, FOLDER / script, *words],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
+    # 1 is a missed goal, too: what is so small is not held to it.
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert LAST_WORDS[script] in done.stdout, done.stdout
+    return done.stdout
+
+
+def test_every_benchmark_is_run_here() -> None:
+    assert {path.name for path in FOLDER.iterdir() if path.is_file()} == set(LAST_WORDS)
+
+
+def test_the_load_stage_is_measured() -> None:
+    said = output_of("load", "--rows", "1000", "--page", "250", "--rounds", "1")
+    assert "round 1: limit" in said
+    assert "WAL of the reload" in said
+
+
+def test_planning_is_measured() -> None:
+    assert output_of("plan", "--jobs", "5", "10").count(" jobs/s") == 2
+
+
+def test_a_whole_run_is_measured() -> None:
+    require_temporal()
+    said = output_of("pipeline", "jira", "--size", "20", "--records-per-job", "10")
+    assert "0 inserted, 0 updated" in said.partition("identical reload")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["launchpad", "salesforce", "servicetitan", "trino"])
+def test_a_whole_run_of_every_source_is_measured(
+    request: pytest.FixtureRequest, source: str
+) -> None:
+    require_temporal()
+    if source == "trino":
+        # Skips, where it cannot be had.
+        server: TrinoServer = request.getfixturevalue("trino_server")
+        assert server.port
+    output_of("pipeline", source, "--size", "20")
+
+
+@pytest.fixture
+def load_stage(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("TEMPORALETL_BENCH", "1")
+    loader = SourceFileLoader("load_stage", str(FOLDER / "load"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, loader.name, module)
+    loader.exec_module(module)
+    return module
+
+
+def test_what_others_write_is_not_taken_for_the_loaders(
+    load_stage: ModuleType, postgres_url: str
+) -> None:
+    bench = load_stage.Bench(postgres_url, 1_000, 250)
+    try:
+        bench.empty()
+        bench.load()
+        before = bench.wal()
+        if before is None:
+            pytest.skip("no PostgreSQL 18: it does not count WAL by backend")
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            other.execute("SET search_path TO etl_bench")
+            # What autovacuum does to ledger and catalogues, and more of it.
+            other.execute(
+                "CREATE TABLE noise AS SELECT repeat('x', 100) FROM generate_series(1,9999)"
+            )
+            other.execute("VACUUM FULL etl_jobs")
+        assert bench.wal() - before < 10_000
+        again = bench.load()[1]
+        assert again.rows.unchanged == 1_000
+        assert 0 < bench.wal() - before < load_stage.MOST_WAL
+    finally:
+        bench.close()
