@@ -87,7 +87,10 @@ class DispatchFlow:
             page: JobsPage = await workflow.execute_activity(
                 names.LIST_JOBS,
                 JobsRequest(
-                    batch_id=self._share.metadata.batch_id, first=position, end=self._share.end
+                    batch_id=self._share.metadata.batch_id,
+                    first=position,
+                    end=self._share.end,
+                    policy=self._share.metadata.policy,
                 ),
                 result_type=JobsPage,
                 start_to_close_timeout=timedelta(minutes=1),
@@ -147,7 +150,11 @@ class DispatchFlow:
             outcomes = tuple(self._outcomes[:_OUTCOMES_AT_ONCE])
             await workflow.execute_activity(
                 names.RECORD_OUTCOMES,
-                OutcomesRequest(batch_id=self._share.metadata.batch_id, outcomes=outcomes),
+                OutcomesRequest(
+                    batch_id=self._share.metadata.batch_id,
+                    outcomes=outcomes,
+                    policy=self._share.metadata.policy,
+                ),
                 start_to_close_timeout=timedelta(minutes=1),
                 retry_policy=retry_policy(self._share.metadata.policy),
             )

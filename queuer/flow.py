@@ -1,6 +1,7 @@
 """QueuerFlow: from a schedule's parameters to a finished batch."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -186,7 +187,7 @@ class QueuerFlow:
                 names.NOTIFY,
                 summary,
                 start_to_close_timeout=timedelta(minutes=1),
-                retry_policy=retry_policy(metadata.policy.model_copy(update={"max_attempts": 3})),
+                retry_policy=replace(retry_policy(metadata.policy), maximum_attempts=3),
             )
         except ActivityError as failure:
             # The batch is loaded and closed: a deaf webhook must not make it a failure.

@@ -6,7 +6,8 @@
     │   ├── RateLimitedError        the source asks to come back after a delay
     │   │   └── ExcessiveWaitError  ...longer than is waited for: tried once more after that
     │   ├── NotReadyError           what was asked for is still being made
-    │   └── WarehouseUnavailableError
+    │   └── WarehouseUnavailableError   waited out, however long it takes
+    │       └── WarehouseOverloadedError  ...but not a statement that takes too much
     ├── PermanentError              a person must change something first
     │   ├── ConfigurationError      a setting or an argument
     │   │   ├── UnknownSourceError
@@ -63,6 +64,10 @@ class NotReadyError(RetryableError):
 
 class WarehouseUnavailableError(RetryableError):
     """PostgreSQL did not answer or broke off; nothing of the open transaction is kept."""
+
+
+class WarehouseOverloadedError(WarehouseUnavailableError):
+    """PostgreSQL gave up a statement that took too long, or too much memory."""
 
 
 class PermanentError(ETLError):

@@ -7,12 +7,15 @@ from temporaletl.messages import RunPolicy
 
 
 def retry_policy(policy: RunPolicy) -> RetryPolicy:
-    """How Temporal repeats the activities of a batch."""
+    """How Temporal repeats the activities of a batch.
+
+    Without a limit of its own: which attempts count is decided where they are made, by
+    `temporaletl.attempts`. An outage of the warehouse is waited out.
+    """
     return RetryPolicy(
         initial_interval=policy.initial_interval,
         backoff_coefficient=policy.backoff_coefficient,
         maximum_interval=policy.maximum_interval,
-        maximum_attempts=policy.max_attempts,
     )
 
 

@@ -1,5 +1,6 @@
 """The one place where the platform's errors become Temporal's."""
 
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -7,11 +8,14 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import (
     ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
     ExecuteActivityInput,
     Interceptor,
 )
 
+from temporaletl.attempts import Attempts, limit_of
 from temporaletl.errors import ExcessiveWaitError, PermanentError, RecordError, RetryableError
+from temporaletl.messages import RunPolicy
 from temporaletl.secrets import redacted
 
 log = structlog.get_logger("temporaletl.activity")
@@ -29,7 +33,30 @@ class RecoveryInterceptor(Interceptor):
         return _Recovery(next)
 
 
+class _Counting(ActivityOutboundInterceptor):
+    """Has every heartbeat carry on which attempts did not count."""
+
+    def __init__(self, next: ActivityOutboundInterceptor) -> None:  # noqa: A002
+        super().__init__(next)
+        self.attempts: Attempts | None = None
+        self._last: tuple[Any, ...] = ()
+
+    def heartbeat(self, *details: Any) -> None:
+        self._last = details
+        carried = (self.attempts.details,) if self.attempts else ()
+        super().heartbeat(*details, *carried)
+
+    def beat_again(self) -> None:
+        self.heartbeat(*self._last)
+
+
 class _Recovery(ActivityInboundInterceptor):
+    _outbound: _Counting | None = None
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._outbound = _Counting(outbound)
+        super().init(self._outbound)
+
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         info = activity.info()
         with structlog.contextvars.bound_contextvars(
@@ -38,12 +65,24 @@ class _Recovery(ActivityInboundInterceptor):
             activity=info.activity_type,
             attempt=info.attempt,
         ):
+            attempts = Attempts(
+                info.attempt, info.heartbeat_details, limit_of(next(iter(input.args), None))
+            )
+            if self._outbound is not None:
+                self._outbound.attempts = attempts
+            if attempts.unanswered:
+                raise _unanswered(attempts)
             try:
                 return await super().execute_activity(input)
             except (ApplicationError, CancelledError):
                 raise
             except Exception as error:
-                failure = as_application_error(error, attempt=info.attempt)
+                delay = attempts.excuse(error)
+                if delay is not None and self._outbound is not None:
+                    self._outbound.beat_again()
+                failure = as_application_error(
+                    error, attempt=attempts.counted, limit=attempts.limit, delay=delay
+                )
                 log.warning(
                     "activity_failed",
                     error=str(error),
@@ -55,16 +94,35 @@ class _Recovery(ActivityInboundInterceptor):
                 raise failure from None
 
 
-def as_application_error(error: Exception, *, attempt: int) -> ApplicationError:
-    """Translate an error of an activity's `attempt` (from 1) for Temporal."""
+def _unanswered(attempts: Attempts) -> ApplicationError:
+    return ApplicationError(
+        f"{attempts.limit} attempts in a row gave no answer: the workers that had them died, hung, "
+        "or were cut off; their logs tell more",
+        type="UnansweredError",
+        non_retryable=True,
+    )
+
+
+def as_application_error(
+    error: Exception,
+    *,
+    attempt: int,
+    limit: int = RunPolicy().max_attempts,
+    delay: timedelta | None = None,
+) -> ApplicationError:
+    """Translate an error of an activity's `attempt` (from 1) for Temporal.
+
+    Only attempts that count are numbered; after `limit` of them the activity has failed. `delay`
+    is when to try again where the error does not say.
+    """
     message = (redacted(str(error)) or type(error).__name__)[:_LONGEST_MESSAGE]
     if isinstance(error, RetryableError):
         # Once it was waited for as long as we do, and nothing came of it.
-        given_up = isinstance(error, ExcessiveWaitError) and attempt > 1
+        given_up = attempt >= limit or (isinstance(error, ExcessiveWaitError) and attempt > 1)
         return ApplicationError(
             message,
             type=type(error).__name__,
-            next_retry_delay=error.delay,
+            next_retry_delay=error.delay or delay,
             non_retryable=given_up,
         )
     if isinstance(error, PermanentError | RecordError):
@@ -74,5 +132,5 @@ def as_application_error(error: Exception, *, attempt: int) -> ApplicationError:
     return ApplicationError(
         f"{type(error).__name__}: {message}",
         type=type(error).__name__,
-        non_retryable=attempt >= UNEXPECTED_ATTEMPTS,
+        non_retryable=attempt >= min(UNEXPECTED_ATTEMPTS, limit),
     )

@@ -64,7 +64,7 @@ class RunPolicy(Message):
 
     activity_timeout: timedelta = timedelta(minutes=10)
     heartbeat_timeout: timedelta = timedelta(seconds=20)
-    max_attempts: int = 20  # consecutive attempts without progress
+    max_attempts: int = 20  # in a row without progress, those in an outage not counted
     initial_interval: timedelta = timedelta(seconds=1)
     backoff_coefficient: float = 2.0
     maximum_interval: timedelta = timedelta(minutes=1)
@@ -180,6 +180,10 @@ class EndJobRequest(Message):
     state: JobState
     error: ErrorText | None = None
 
+    @property
+    def policy(self) -> RunPolicy:
+        return self.job.policy
+
 
 class ETLResult(Message):
     """How a job ended; returned for `completed` and `cancelled`, failures are raised."""
@@ -194,6 +198,7 @@ class JobsRequest(Message):
     batch_id: str
     first: int
     end: int
+    policy: RunPolicy = RunPolicy()
 
 
 class JobsPage(Message):
@@ -212,6 +217,7 @@ class JobOutcome(Message):
 class OutcomesRequest(Message):
     batch_id: str
     outcomes: tuple[JobOutcome, ...]
+    policy: RunPolicy = RunPolicy()
 
 
 class DispatchInput(Message):
@@ -249,6 +255,10 @@ class FinishRequest(Message):
     workflow_id: str
     cancelled: bool = False
     error: ErrorText | None = None  # why the batch could not be planned or dispatched
+
+    @property
+    def policy(self) -> RunPolicy:
+        return self.metadata.policy
 
 
 class BatchStatus(Message):

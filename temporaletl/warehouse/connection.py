@@ -17,6 +17,7 @@ from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
     ETLError,
+    WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
 from temporaletl.settings import WarehouseSettings
@@ -30,6 +31,8 @@ _CONFIGURATION = ("3D000", "3F000")
 # 08: connection; 53: resources; 57: intervention (shutdown, cancel); 40: rollback, deadlock;
 # 55: lock not available; 58: system error; 25006: a standby that was not promoted yet; 25P03,
 # 25P04: the session was silent, or the transaction open, for too long.
+# One statement was too much: the next attempt's may be, too.
+_OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
 # A connection that is refused has no SQLSTATE, only the server's words.
 _REFUSED = re.compile(
@@ -48,6 +51,11 @@ def describe(error: psycopg.Error) -> ETLError | None:
         return CredentialsError(f"the warehouse refused: {message}")
     if state in _CONFIGURATION or (not state and _ABSENT.search(message)):
         return ConfigurationError(f"the warehouse refused: {message}")
+    if state in _OVERLOADED:
+        return WarehouseOverloadedError(
+            f"the warehouse gave up a statement: {message} (WPE_DB_STATEMENT_TIMEOUT_SECONDS is "
+            "how long one may take)"
+        )
     if state.startswith(_TRANSIENT) or isinstance(error, psycopg.OperationalError | PoolTimeout):
         return WarehouseUnavailableError(f"the warehouse did not answer: {message}")
     if isinstance(error, psycopg.InterfaceError):
@@ -104,7 +112,7 @@ class Warehouse:
             min_size=0,
             max_size=max_connections,
             # Ever longer delays would outlast the outage: whoever asks next begins anew.
-            reconnect_timeout=20,
+            reconnect_timeout=self.limits.network.total_seconds() * 4 / 5,
             open=False,
             name="warehouse",
         )
@@ -137,7 +145,7 @@ class Warehouse:
     def connection(
         self,
         *,
-        timeout: timedelta = timedelta(seconds=30),
+        timeout: timedelta | None = None,
         lease: timedelta | None = None,
         snapshot: bool = False,
         unlimited: bool = False,
@@ -148,13 +156,16 @@ class Warehouse:
         as long as they do.
 
         Raises:
-            WarehouseUnavailableError: none could be had within `timeout`, it broke off, or a lock
-                was waited for in vain; says whose.
+            WarehouseUnavailableError: none could be had within `timeout` (the limit of the
+                network unless it is given), it broke off, or a lock was waited for in vain;
+                says whose.
             CredentialsError: the user or its privileges were refused.
             ConfigurationError: no such database.
         """
         with translated():
-            session = self._begin(timeout, snapshot=snapshot, unlimited=unlimited)
+            session = self._begin(
+                timeout or self.limits.network, snapshot=snapshot, unlimited=unlimited
+            )
             session.lease = lease
             try:
                 with session:

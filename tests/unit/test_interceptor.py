@@ -15,6 +15,7 @@ from temporaletl.errors import (
     RecordError,
     SourceUnavailableError,
     TooManyRejectsError,
+    WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
 from temporaletl.interceptor import RecoveryInterceptor, as_application_error
@@ -27,6 +28,14 @@ def test_what_may_heal_is_retried_at_any_attempt(kind: type[Exception], attempt:
     assert not failure.non_retryable
     assert (failure.message, failure.type) == ("it broke off", kind.__name__)
     assert failure.next_retry_delay is None
+
+
+@pytest.mark.parametrize("kind", [SourceUnavailableError, WarehouseOverloadedError])
+def test_what_may_heal_fails_with_its_last_attempt(kind: type[Exception]) -> None:
+    final = [
+        as_application_error(kind("not yet"), attempt=n, limit=3).non_retryable for n in (1, 2, 3)
+    ]
+    assert final == [False, False, True]
 
 
 def test_a_source_that_names_a_delay_is_left_alone_that_long() -> None:
@@ -78,7 +87,7 @@ class Inner(ActivityInboundInterceptor):
 
 async def intercepted(outcome: BaseException | None) -> Any:
     chain = RecoveryInterceptor().intercept_activity(Inner(outcome))
-    return await ActivityEnvironment().run(chain.execute_activity, Mock())
+    return await ActivityEnvironment().run(chain.execute_activity, Mock(args=[]))
 
 
 async def test_an_activitys_logs_carry_the_ids_of_its_workflow() -> None:
