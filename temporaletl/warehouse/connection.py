@@ -180,7 +180,12 @@ class Warehouse:
     def _begin(self, timeout: timedelta, *, snapshot: bool, unlimited: bool) -> Session:
         deadline = monotonic() + timeout.total_seconds()
         while True:
-            session = self._pool.getconn(max(0.0, deadline - monotonic()))
+            try:
+                session = self._pool.getconn(max(0.0, deadline - monotonic()))
+            except PoolTimeout:
+                # Which does not say why: a refusal must not be taken for an outage.
+                self.check()
+                raise
             try:
                 session.start(self._message(snapshot, unlimited), unlimited=unlimited)
             except BaseException as error:

@@ -71,6 +71,33 @@ class Platform:
         os.killpg(child.pid, signal.SIGKILL)
         child.end()
 
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stop a service (SIGSTOP), and continue it behind the block."""
+        child = self.services[name]
+        os.killpg(child.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(child.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def another(self, name: str) -> Iterator[None]:
+        """One more process of a service, until the block ends; it takes work as it comes."""
+        with (self.folder / "logs" / f"another-{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", name],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                yield
+            finally:
+                process.kill()
+                process.wait(timeout=20)
+
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             connection.execute("SET search_path TO workplace")

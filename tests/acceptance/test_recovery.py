@@ -52,15 +52,18 @@ def disturbed(platform: Platform, disturb: Callable[[], None]) -> BatchSummary:
     return BatchSummary.model_validate(json.loads(answer))
 
 
-def inserted(platform: Platform) -> int:
-    [(count,)] = platform.rows("SELECT count(*) FROM events")
+_INSERTED = "SELECT count(*) FROM events"
+
+
+def inserted(platform: Platform, counted: str = _INSERTED) -> int:
+    [(count,)] = platform.rows(counted)
     return int(count)
 
 
-def wait_until_more(platform: Platform, than: int) -> None:
+def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) -> None:
     deadline = monotonic() + 60
-    while inserted(platform) <= than:
-        assert monotonic() < deadline, f"nothing was loaded beyond {than} rows"
+    while inserted(platform, counted) <= than:
+        assert monotonic() < deadline, f"there was nothing beyond {than}: {counted}"
 
 
 def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:
@@ -86,6 +89,27 @@ def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:
         "SELECT count(DISTINCT (p.batch_id, p.seq, p.page)) - count(*) FROM etl_pages p"
     )
     assert runs == 0
+
+
+def test_a_worker_frozen_in_the_middle_of_a_page(platform: Platform, empty: int) -> None:
+    """Another goes on, though the first keeps its transaction and later wakes up."""
+    platform.execute(
+        """
+        CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(3); RETURN NEW; END
+        $$;
+        CREATE TRIGGER linger BEFORE INSERT ON etl_pages FOR EACH ROW WHEN (NEW.page = 1)
+            EXECUTE FUNCTION linger()
+        """
+    )
+    lingering = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
+        wait_until_more(platform, 0, counted=lingering)
+        with platform.frozen("worker"), platform.another("worker"):
+            answer, errors = command.communicate(timeout=120)
+        assert command.returncode == 0, errors
+    platform.execute("DROP TRIGGER linger ON etl_pages")
+    assert_same_rows(platform, BatchSummary.model_validate(json.loads(answer)), empty)
 
 
 def test_postgresql_stopped_and_started_three_times(platform: Platform, empty: int) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from temporaletl import Event
-from temporaletl.errors import WarehouseUnavailableError
+from temporaletl.errors import CredentialsError, WarehouseOverloadedError, WarehouseUnavailableError
 from temporaletl.messages import RunPolicy
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse, translated
@@ -164,6 +165,27 @@ def test_a_connection_that_nothing_passes_any_more_is_given_up_and_its_job_goes_
         with pytest.raises(psycopg.OperationalError, match="no answer for"):
             connection.execute("SELECT 1")
         assert connection.closed
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_names_the_setting(
+    warehouse: Warehouse, postgres_url: str
+) -> None:
+    with (
+        opened(postgres_url, warehouse, statement_timeout_seconds=0.2) as short,
+        pytest.raises(WarehouseOverloadedError, match="WPE_DB_STATEMENT_TIMEOUT_SECONDS"),
+        short.connection() as connection,
+    ):
+        connection.execute("SELECT pg_sleep(20)")
+
+
+def test_a_user_who_is_refused_is_no_outage(warehouse: Warehouse, postgres_url: str) -> None:
+    as_nobody = make_conninfo(postgres_url, user="somebody who left")
+    with (
+        opened(as_nobody, warehouse, network_timeout_seconds=2) as refused,
+        pytest.raises(CredentialsError, match="does not exist"),
+        refused.connection(),
+    ):
+        pass
 
 
 def test_nothing_outlives_a_transaction(warehouse: Warehouse, postgres_url: str) -> None:
