@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from temporaletl.budget import RateBudget
+from temporaletl.clock import utc_now
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import AFTER_RESTART, Registry, place_of
@@ -130,6 +131,7 @@ class PageRequest:
     are committed. `scan` is what the warehouse knows of a deletion scan; None without one.
     `stored_properties` takes an event's id, and returns its properties as they are loaded, None
     where there is none. `stored_rows` looks into the tables of other row classes. Both block.
+    `now` tells the time by the warehouse's clock: for `Page.extracted_at`.
     """
 
     job: ETLInput
@@ -140,6 +142,7 @@ class PageRequest:
     committed: Callable[[], Awaitable[object]] = _nothing_to_wait_for
     stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
     stored_rows: "StoredRows" = lambda _wanted, _equal, _behind, _most: ()
+    now: Callable[[], datetime] = utc_now
 
 
 class StoredRows(Protocol):
@@ -165,9 +168,9 @@ class Page:
 
     `cursor` is committed in the transaction that holds the records' rows; extraction goes on
     there after any interruption. `rejects` are records that could not even be decoded.
-    `extracted_at` is for strategies that read ahead: when the page was asked for. Others leave
-    it to the platform. `note` is what a person should know of the job though nothing failed; the
-    last one stands in its summary.
+    `extracted_at` is for strategies that read ahead: when the page was asked for, by the
+    request's `now`. Others leave it to the platform. `note` is what a person should know of the
+    job though nothing failed; the last one stands in its summary.
     """
 
     records: Sequence[Any]

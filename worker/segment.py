@@ -7,18 +7,20 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
 import structlog
 
 from temporaletl.budget import spending
+from temporaletl.clock import told_by, utc_now
 from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.rows import Reject, Row, ScanItems, Whole
 from temporaletl.secrets import redacted
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
+from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
@@ -110,10 +112,11 @@ async def run_segment(
     await asyncio.to_thread(loader.prepare)
     people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
     context = TransformContext(job=job, query=query, identities=people)
+    clock = await asyncio.to_thread(read_clock, warehouse)
     scan = JobScan(warehouse, job, most=limits.scan_duration) if job.scan else None
     segment = _Segment(loader, strategies, context, begun, limits, progress, scan)
     try:
-        with spending(asking.permits()) as requests:
+        with told_by(clock), spending(asking.permits()) as requests:
             try:
                 done = await segment.run()
             finally:
@@ -223,7 +226,7 @@ class _Segment:
         )
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
-                asked, began = datetime.now(UTC), perf_counter()
+                asked, began = utc_now(), perf_counter()
                 page = await anext(pages, None)
                 if page is None:
                     return

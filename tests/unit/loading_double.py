@@ -67,6 +67,8 @@ class Shop:
     #: What was noted for the other workers.
     noted: list[RetryableError] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)
+    #: The warehouse's.
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def loaded(self) -> list[str]:
@@ -187,6 +189,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
     monkeypatch.setattr(segment, "Asking", lambda _warehouse, _job: Asking(made))
     monkeypatch.setattr(segment, "people_of_batch", people_of_batch)
+    monkeypatch.setattr(segment, "read_clock", lambda _warehouse: made.clock)
     monkeypatch.setattr(segment, "Loader", Loader)
     monkeypatch.setattr(segment, "begin_job", made.begin_job)
     monkeypatch.setattr(segment, "end_job", made.end_job)

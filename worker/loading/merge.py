@@ -60,6 +60,8 @@ class Outcome:
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
+    #: Of the updated ones, those whose stored time was ahead of the warehouse's clock.
+    repaired: int = 0
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -271,7 +273,13 @@ class _Rows:
             # The part before this one may still be there.
             connection.execute(statements.clear_changed)
         copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
-        self.outcome.updated += connection.execute(statements.update, prepare=False).rowcount
+        updated = connection.execute(statements.update, prepare=False).rowcount
+        if updated < len(positions):
+            # The others are older than what is stored, or what is stored has no honest time.
+            repaired = connection.execute(statements.update_ahead, prepare=False).rowcount
+            self.outcome.repaired += repaired
+            updated += repaired
+        self.outcome.updated += updated
 
     def _blocks(self, positions: Sequence[int]) -> Iterator[tuple[list[bytes], list[bytes]]]:
         hashes, data = self._packed.hashes, self._packed.data

@@ -1,10 +1,11 @@
 """Loads pages: rows, rejects, ledger and cursor of a page in one transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
+import structlog
 from psycopg import errors
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
@@ -28,6 +29,8 @@ from worker.loading.packing import Packed
 from worker.loading.retraction import retract, stored_properties
 from worker.loading.scans import write_findings
 from worker.loading.stored import stored_rows
+
+log = structlog.get_logger("worker.loading")
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
@@ -56,7 +59,8 @@ class PageLoad:
     """What one page brings.
 
     `rows` may mix the loader's row classes; of rows with one key the later wins.
-    `number` is how many pages of the job are committed before this one.
+    `number` is how many pages of the job are committed before this one. An `extracted_at` ahead
+    of the warehouse's clock counts as now.
     """
 
     number: int
@@ -241,6 +245,8 @@ class Loader:
             connection.execute(_SETTINGS)
             with connection.leased(job.policy.heartbeat_timeout):
                 now = self._pass_fence(connection, page)
+            # Nothing can have been asked for after now, whoever's clock says so.
+            page = replace(page, extracted_at=min(page.extracted_at, now))
             stamp = Stamp(
                 source=job.source,
                 version=self._lineage.version,
@@ -261,6 +267,8 @@ class Loader:
                 )
                 for merge, some in packed
             ]
+            if repaired := sum(outcome.repaired for outcome in outcomes):
+                log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
             deleted = self._retract(connection, page)
             write_findings(connection, job, page.scanned)
             return self._record(connection, page, outcomes, deleted)

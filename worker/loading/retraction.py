@@ -24,10 +24,12 @@ _FIND = """
     ) AS found
     WHERE NOT found.event_id = ANY (%(kept)s::text[])
 """
+# A time that has not come says nothing.
 _DELETE = """
     DELETE FROM {target} AS t
     WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
-      AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s)
+      AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
+           OR t.{extracted_at} > clock_timestamp())
 """
 
 

@@ -14,8 +14,8 @@ from worker.loading.schema import Target
 class Statements:
     """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`.
 
-    `update`, `lock` and `confirm` join freely and must be planned each time (`prepare=False`): a
-    plan kept from when the table was small would later read all of it.
+    `update`, `update_ahead`, `lock` and `confirm` join freely and must be planned each time
+    (`prepare=False`): a plan kept from when the table was small would later read all of it.
     """
 
     copy: sql.Composed
@@ -23,6 +23,8 @@ class Statements:
     create_changed: sql.Composed
     copy_changed: sql.Composed
     update: sql.Composed
+    #: Updates where the stored row's time has not come yet: it says nothing.
+    update_ahead: sql.Composed
     clear_changed: sql.Composed
     #: Gives two arrays of positions among the keys: new, and changed.
     look_up: sql.Composed
@@ -39,6 +41,12 @@ _CREATE_CHANGED = """
 _UPDATE = """
     UPDATE {target} AS t SET {changes} FROM {changed} AS s
     WHERE {same} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
+"""
+# No honest time is ahead of the clock. `clock_timestamp`, not `now`: others may have committed
+# since this transaction began.
+_UPDATE_AHEAD = """
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s
+    WHERE {same} AND t.{extracted_at} > clock_timestamp()
 """
 # LIMIT keeps the planner from turning the look-ups into one join over the whole table.
 _LOOK_UP = """
@@ -58,7 +66,8 @@ _LOCK = """
 _CONFIRM = """
     UPDATE {target} AS t SET {lineage} FROM {asked}
     WHERE {match} AND t.{hash} = i.hash
-      AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s)
+      AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s
+           OR t.{extracted_at} > clock_timestamp())
 """
 
 
@@ -100,6 +109,7 @@ def statements_for(target: Target) -> Statements:
         create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
         copy_changed=copy.format(changed, listed),
         update=sql.SQL(_UPDATE).format(**parts),
+        update_ahead=sql.SQL(_UPDATE_AHEAD).format(**parts),
         clear_changed=sql.SQL("DELETE FROM {}").format(changed),
         look_up=sql.SQL(_LOOK_UP).format(**with_parameters),
         lock=sql.SQL(_LOCK).format(**with_parameters),

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from temporaletl import (
     SourceUnavailableError,
     extract_method,
 )
+from temporaletl.clock import utc_now
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import Keyset, QueryPage, Selection, count, read_page
 from temporaletl.external.salesforce.refusals import (
@@ -166,12 +167,12 @@ class _Extraction:
 
     async def rest(self, after: Keyset | None) -> AsyncGenerator[Page]:
         """Yield pages; each is asked for while its predecessor is loaded."""
-        asked, ahead = datetime.now(UTC), self._ask(after)
+        asked, ahead = utc_now(), self._ask(after)
         try:
             while True:
                 page, page_asked = await ahead, asked
                 if not page.last:
-                    asked, ahead = datetime.now(UTC), self._ask(page.after)
+                    asked, ahead = utc_now(), self._ask(page.after)
                 if page.rows:
                     records, rejects = await self._org.start(self._read, page.rows)
                     yield Page(records, _cursor(Position(after=page.after)), rejects, page_asked)
@@ -206,7 +207,7 @@ class _Extraction:
                 f"salesforce: the results of {before.jobs} bulk queries for "
                 f"{self._selection.object} were gone before they were read"
             )
-        began = datetime.now(UTC).isoformat()
+        began = utc_now().isoformat()
         job = await self._org.start(self._queries.create, self._selection)
         log.info("salesforce_bulk_query_begun", job=job, object=self._selection.object)
         return Position(job=job, began=began, jobs=before.jobs + 1)
@@ -266,7 +267,7 @@ class _Extraction:
         loop = asyncio.get_running_loop()
         patience, pause = loop.time() + _LOOK.total_seconds(), _FIRST_POLL_SECONDS
         while not await self._org.start(self._queries.is_complete, job):
-            if datetime.now(UTC) - began > limit:
+            if utc_now() - began > limit:
                 await self._org.start(self._queries.abort, job)
                 raise ConfigurationError(
                     f"salesforce: bulk query {job} for {self._selection.object} was aborted after "

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from temporaletl import (
     SourceProtocolError,
     extract_method,
 )
+from temporaletl.clock import utc_now
 from temporaletl.external.temporal import (
     RUNNING,
     StaleTokenError,
@@ -118,7 +119,7 @@ class _Extraction:
         token = base64.b64decode(position.token)
         seen = {token}
         while True:
-            asked = datetime.now(UTC)
+            asked = utc_now()
             try:
                 answer = await self._store.page(self._namespace, query, token)
             except StaleTokenError as error:
@@ -155,7 +156,7 @@ class _Extraction:
         position = self._position
         wanted = {"namespace": self._namespace, "status": _RUNNING}
         while position.behind is not None:
-            asked = datetime.now(UTC)
+            asked = utc_now()
             stored = await start(
                 self._store.threads,
                 self._request.stored_rows,

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
+from temporaletl.clock import utc_now
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
 from temporaletl.external.trino.server import TrinoServer, open_trino
@@ -77,7 +77,7 @@ async def _rows(
     )
     after = Position.of(request.cursor)
     # The rows are as they were when the query began, however long it is read.
-    asked = datetime.now(UTC)
+    asked = utc_now()
     statement = ordered.statement(server, after, name=f"{where}, read by column {by}")
     count = query.page_rows or server.settings.page_rows
     async with contextlib.aclosing(ordered.read(server, statement, after, count)) as batches:

@@ -8,7 +8,6 @@ reject says how much is missing.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 import structlog
 
 from temporaletl import Page, PageRequest, Reject
+from temporaletl.clock import utc_now
 from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.answers import without_halves
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
@@ -45,7 +45,7 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
     client = JiraClient(open_site(settings)) if settings.has_api else None
     after = Position.of(request.cursor)
     ordered = await table.server.start(table.ordered, query.issues(None))
-    asked = datetime.now(UTC)
+    asked = utc_now()
     statement = ordered.statement(table.server, after, name=table.name)
     count = query.page_size or settings.page_size
     batches = ordered.read(table.server, statement, after, count)

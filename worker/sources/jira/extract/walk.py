@@ -8,7 +8,7 @@ and tokens made of offsets, slip when a row before them moves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
+from temporaletl.clock import utc_now
 from temporaletl.external.answers import decode
 from temporaletl.external.jira.site import IssueRange, as_ms
 from worker.sources.jira.extract.client import JiraClient
@@ -130,7 +131,7 @@ class Walk:
         Raises:
             SourceUnavailableError: no headway; from the last cursor on there may be.
         """
-        asked = datetime.now(UTC)
+        asked = utc_now()
         while not self._ended:
             fresh = self._step()
             if fresh:
@@ -154,7 +155,7 @@ class Walk:
 
     def _step(self) -> list[_Row]:
         """Ask once, move on, and return what was not delivered before."""
-        asked_ms = as_ms(datetime.now(UTC))
+        asked_ms = as_ms(utc_now())
         answer = self._ask()
         if answer is None:
             self._restart()

@@ -9,13 +9,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
 import msgspec
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Page, PageRequest, Reject
+from temporaletl.clock import utc_now
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
@@ -157,7 +158,7 @@ def _list(
     shelf = _shelf_of(client.site)
     if resumed and (kept := shelf.get(kind.name, subject)) is not None:
         return kept
-    asked = datetime.now(UTC)
+    asked = utc_now()
     entries: dict[int, msgspec.Raw] = {}
     rejects: list[Reject] = []
     try:
@@ -201,7 +202,8 @@ class _Shelf:
     def get(self, stream: str, subject: str) -> Listing | None:
         with self._guard:
             listing = self._lists.get((stream, subject))
-        return listing if listing and datetime.now(UTC) - listing.asked < _GOOD_FOR else None
+        good = listing is not None and timedelta(0) <= utc_now() - listing.asked < _GOOD_FOR
+        return listing if good else None
 
     def put(self, stream: str, subject: str, listing: Listing) -> None:
         with self._guard:

@@ -11,13 +11,14 @@ run is read again from its beginning.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
+from temporaletl.clock import utc_now
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import REDACTED, Task, number_of
 from worker.sources.launchpad.extract.client import CollectionPage, LaunchpadClient, with_query
@@ -104,7 +105,7 @@ class Walk:
         """
         if not self._subjects:
             return None
-        subject, asked = self._subjects[0], datetime.now(UTC)
+        subject, asked = self._subjects[0], utc_now()
         try:
             url = self._search(subject)
             listed = Listed(asked) if url is None else self._list(url, asked)

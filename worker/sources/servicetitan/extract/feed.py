@@ -5,7 +5,6 @@ one job to the next as well: so the last one is kept even though nothing follows
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
+from temporaletl.clock import utc_now
 from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import ExportPosition
 from temporaletl.external.servicetitan.settings import SOURCE
@@ -75,7 +75,7 @@ class Feed:
             SourceProtocolError: the feed never takes its own tokens.
         """
         while not self._place.ended:
-            asked = datetime.now(UTC)
+            asked = utc_now()
             answer = self._ask()
             if answer is None:
                 self._begin_anew()

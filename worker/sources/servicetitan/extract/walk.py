@@ -12,7 +12,7 @@ edges of pages when one before them goes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import xxhash
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
+from temporaletl.clock import utc_now
 from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.settings import SOURCE
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
@@ -128,7 +129,7 @@ class Walk:
         Raises:
             SourceUnavailableError: no headway; from the last cursor on there may be.
         """
-        asked = datetime.now(UTC)
+        asked = utc_now()
         while not self._ended:
             if self._place.way is None:
                 self._learn()
