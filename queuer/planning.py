@@ -31,7 +31,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch
 from temporaletl.warehouse.rejects import streams_with_rejects
-from temporaletl.warehouse.state import last_cursors, read_states
+from temporaletl.warehouse.state import last_cursors, trusted_watermarks
 
 _JOBS_AT_ONCE = 500
 _PEOPLE_AT_ONCE = 1_000
@@ -78,14 +78,16 @@ def settle(
     if planner.settings is not None:
         planner.settings()
     streams = request.streams or planner.streams
-    watermarks = {
-        state.stream: state.watermark
-        for state in read_states(warehouse, request.source)
-        if state.connection == request.connection
-    }
+    now, watermarks = trusted_watermarks(warehouse, request.source, request.connection)
+    if request.date_start is not None and request.date_start >= now:
+        raise ConfigurationError(
+            f"the backfill's start {request.date_start.isoformat()} has not come yet: by the "
+            f"warehouse's clock it is {now.isoformat(timespec='seconds')}"
+        )
+    # The time that the run stands for may come from a clock that is ahead.
+    moment = min(asked.nominal, now)
     windows = {
-        stream: window_of(request, planner, asked.nominal, watermarks.get(stream))
-        for stream in streams
+        stream: window_of(request, planner, moment, watermarks.get(stream)) for stream in streams
     }
     digest = hashlib.blake2b(f"{asked.workflow_id} {asked.run_id}".encode(), digest_size=4)
     metadata = BatchMetadata(

@@ -328,6 +328,17 @@ class WarehouseSettings(Settings):
         )
 
 
+class WaitSettings(Settings):
+    """How long a source may have us wait."""
+
+    longest_wait_minutes: PositiveFloat = Field(
+        60,
+        le=7 * 24 * 60,
+        validation_alias="ETL_LONGEST_WAIT_MINUTES",
+        description="the longest wait that a source may ask for; it is tried again after that",
+    )
+
+
 class WorkerSettings(Settings):
     """How the worker paces itself."""
 

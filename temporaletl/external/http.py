@@ -36,7 +36,7 @@ from temporaletl.errors import (
 from temporaletl.external.answers import MisfitAnswerError, page_title
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
-from temporaletl.settings import Settings
+from temporaletl.settings import WaitSettings
 
 log = structlog.get_logger("temporaletl.http")
 
@@ -53,15 +53,9 @@ _SHORTEST_ANSWER = timedelta(seconds=10)
 _TIMES_BEGIN_AT = 1_000_000_000
 
 
-class HttpSettings(Settings):
+class HttpSettings(WaitSettings):
     """What any source is given over HTTP at most."""
 
-    longest_wait_minutes: PositiveFloat = Field(
-        60,
-        le=7 * 24 * 60,
-        validation_alias="ETL_LONGEST_WAIT_MINUTES",
-        description="the longest wait that a source may ask for; it is tried again after that",
-    )
     answer_limit_megabytes: PositiveFloat = Field(
         256,
         validation_alias="ETL_ANSWER_LIMIT_MEGABYTES",

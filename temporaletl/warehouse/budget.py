@@ -3,12 +3,24 @@
 from datetime import timedelta
 
 from temporaletl.errors import RateLimitedError
+from temporaletl.settings import WaitSettings
 from temporaletl.warehouse.connection import Warehouse
 
 #: A closure that ends sooner is waited for where it is met.
 _SHORT = timedelta(seconds=5)
 #: With turns given out so far ahead, another segment would only wait in its slot.
 _LONGEST_QUEUE = timedelta(seconds=2)
+#: No turn is honestly given out further ahead: what is was noted while the clock was wrong.
+_FURTHEST_TURN = timedelta(minutes=10)
+#: What is noted of the future counts only as far as it can be honest.
+_GRANTED = "(CASE WHEN granted_until <= clock_timestamp() + %(furthest)s THEN granted_until END)"
+_CLOSED = "(CASE WHEN closed_until <= clock_timestamp() + %(longest)s THEN closed_until END)"
+
+
+def _limits() -> dict[str, timedelta]:
+    longest = timedelta(minutes=WaitSettings.load().longest_wait_minutes)
+    # Some more: a closure is noted a little after the clock was read.
+    return {"furthest": _FURTHEST_TURN, "longest": longest + _FURTHEST_TURN}
 
 
 def reserve_requests(
@@ -24,6 +36,7 @@ def reserve_requests(
         "connection": connection_name,
         "span": timedelta(seconds=count / rate),
         "short": _SHORT,
+        **_limits(),
     }
     with warehouse.connection() as connection:
         connection.execute(
@@ -34,13 +47,13 @@ def reserve_requests(
             values,
         )
         granted = connection.execute(
-            """
+            f"""
             UPDATE etl_budgets
-            SET granted_until = greatest(granted_until, closed_until, clock_timestamp()) + %(span)s
+            SET granted_until = greatest({_GRANTED}, {_CLOSED}, clock_timestamp()) + %(span)s
             WHERE source = %(source)s AND connection = %(connection)s
-              AND closed_until <= clock_timestamp() + %(short)s
+              AND coalesce({_CLOSED}, '-infinity') <= clock_timestamp() + %(short)s
             RETURNING extract(epoch FROM granted_until - %(span)s - clock_timestamp())::float8
-            """,
+            """,  # noqa: S608 - constants
             values,
         ).fetchone()
     if granted is None:
@@ -54,15 +67,22 @@ def reserve_requests(
 
 def close_source(warehouse: Warehouse, source: str, connection_name: str, delay: timedelta) -> None:
     """Keep all workers away from a source that asked for it; a longer closure stands."""
+    limits = _limits()
     with warehouse.connection() as connection:
         connection.execute(
-            """
-            INSERT INTO etl_budgets AS b (source, connection, closed_until)
+            f"""
+            INSERT INTO etl_budgets (source, connection, closed_until)
             VALUES (%(source)s, %(connection)s, clock_timestamp() + %(delay)s)
             ON CONFLICT (source, connection) DO UPDATE
-            SET closed_until = greatest(b.closed_until, excluded.closed_until)
-            """,
-            {"source": source, "connection": connection_name, "delay": delay},
+            SET closed_until = greatest({_CLOSED.replace("closed_", "etl_budgets.closed_")},
+                                        excluded.closed_until)
+            """,  # noqa: S608 - constants
+            {
+                "source": source,
+                "connection": connection_name,
+                "delay": min(delay, limits["longest"]),
+                **limits,
+            },
         )
 
 
@@ -70,13 +90,18 @@ def time_to_opening(warehouse: Warehouse, source: str, connection_name: str) -> 
     """How long a segment had better stay away from the source; None if it need not."""
     with warehouse.connection() as connection:
         found = connection.execute(
-            """
+            f"""
             SELECT extract(epoch FROM greatest(
-                closed_until - clock_timestamp(),
-                granted_until - clock_timestamp() - %(queue)s))::float8
+                {_CLOSED} - clock_timestamp(),
+                {_GRANTED} - clock_timestamp() - %(queue)s))::float8
             FROM etl_budgets WHERE source = %(source)s AND connection = %(connection)s
-              AND greatest(closed_until, granted_until - %(queue)s) > clock_timestamp()
-            """,
-            {"source": source, "connection": connection_name, "queue": _LONGEST_QUEUE},
+              AND greatest({_CLOSED}, {_GRANTED} - %(queue)s) > clock_timestamp()
+            """,  # noqa: S608 - constants
+            {
+                "source": source,
+                "connection": connection_name,
+                "queue": _LONGEST_QUEUE,
+                **_limits(),
+            },
         ).fetchone()
     return None if found is None else timedelta(seconds=float(str(found[0])))

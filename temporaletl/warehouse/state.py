@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from pydantic import JsonValue
 
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
+
+log = structlog.get_logger("temporaletl.state")
 
 _BY_HAND = "set by hand"
 _MOVING_NOTHING = ("backfill", "replay")
@@ -47,6 +50,66 @@ def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncSta
             f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
             "WHERE %(source)s::text IS NULL OR source = %(source)s "
             "ORDER BY source, stream, connection",
+            {"source": source},
+        ).fetchall()
+    return [SyncState(*row) for row in rows]
+
+
+def trusted_watermarks(
+    warehouse: Warehouse, source: str, connection_name: str
+) -> tuple[datetime, dict[str, datetime | None]]:
+    """The warehouse's present time; and by stream, up to where its watermark can be trusted.
+
+    Nothing is loaded that had not happened when its batch began. So a watermark that is ahead of
+    that, or of the present, was moved by a wrong clock: the latest time that a completed batch of
+    the ledger honestly reached takes its place, and None where the ledger has none.
+    """
+    with warehouse.connection() as connection:
+        now: Any = connection.execute("SELECT clock_timestamp()").fetchone()
+        found: Sequence[Any] = connection.execute(
+            """
+            WITH reached AS (
+                SELECT w.stream, b.batch_id,
+                    least((w.span->>'end')::timestamptz, b.created_at) AS until
+                FROM etl_batches AS b, jsonb_each(b.metadata->'windows') AS w (stream, span)
+                WHERE b.source = %(source)s AND b.connection = %(connection)s
+                  AND b.mode IN ('full', 'incremental') AND b.created_at <= clock_timestamp()
+            )
+            SELECT s.stream, s.watermark, CASE
+                WHEN s.watermark IS NULL THEN NULL
+                WHEN s.state = %(by_hand)s AND s.watermark <= clock_timestamp() THEN s.watermark
+                WHEN s.watermark <= coalesce(
+                    (SELECT until FROM reached AS r
+                     WHERE r.batch_id = s.batch_id AND r.stream = s.stream),
+                    clock_timestamp())
+                THEN s.watermark
+                ELSE (SELECT max(until) FROM reached AS r JOIN etl_batches AS b USING (batch_id)
+                      WHERE r.stream = s.stream AND b.state = 'completed')
+                END
+            FROM etl_sync_state AS s
+            WHERE s.source = %(source)s AND s.connection = %(connection)s
+            """,
+            {"source": source, "connection": connection_name, "by_hand": _BY_HAND},
+        ).fetchall()
+    for stream, watermark, trusted in found:
+        if watermark != trusted:
+            log.warning(
+                "watermark_ahead",
+                source=source,
+                stream=stream,
+                watermark=watermark.isoformat(),
+                trusted=trusted and trusted.isoformat(),
+            )
+    return now[0], {stream: trusted for stream, _, trusted in found}
+
+
+def watermarks_ahead(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
+    """The states whose watermark is ahead of the warehouse's clock: a wrong clock moved it."""
+    with warehouse.connection() as connection:
+        rows: Sequence[Any] = connection.execute(
+            f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
+            "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
+            "AND watermark > clock_timestamp() ORDER BY source, stream, connection",
             {"source": source},
         ).fetchall()
     return [SyncState(*row) for row in rows]
@@ -125,17 +188,18 @@ def _advance_stream(
             count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL),
             min(window_start) FILTER (WHERE state <> 'completed'),
             coalesce(sum(records), 0)::bigint,
-            (SELECT jobs_planned IS NOT NULL FROM etl_batches WHERE batch_id = %s)
+            (SELECT jobs_planned IS NOT NULL FROM etl_batches WHERE batch_id = %s),
+            clock_timestamp()
         FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT scan
         """,
         [metadata.batch_id, metadata.batch_id, stream],
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always has a row
-    open_jobs, unbounded, earliest, records, planned = row
+    open_jobs, unbounded, earliest, records, planned, now = row
     # Each stream by itself: one that is broken for long must not hold up the others.
     whole = planned and open_jobs == 0
     if whole:
-        watermark = window.end
+        watermark = window.end and min(window.end, now)
     elif not planned or unbounded or metadata.mode == "full":
         # Jobs that were never planned have no row that could hold the watermark back, and a full
         # batch's slices need not be slices of the time that the watermark counts.
@@ -153,6 +217,9 @@ def _advance_stream(
             %(records)s, %(state)s, %(batch)s)
         ON CONFLICT (source, stream, connection) DO UPDATE SET
             watermark = CASE
+                -- A time that has not come was told by a wrong clock, and is no watermark.
+                WHEN s.watermark > clock_timestamp()
+                THEN coalesce(%(watermark)s::timestamptz, s.watermark)
                 WHEN %(start)s::timestamptz IS NULL OR %(start)s::timestamptz <= s.watermark
                 THEN greatest(s.watermark, %(watermark)s::timestamptz) ELSE s.watermark END,
             last_full_at = coalesce(excluded.last_full_at, s.last_full_at),

@@ -18,7 +18,6 @@ from temporaletl.messages import (
 )
 from temporaletl.registry import Registry
 from temporaletl.strategies import Plan, Planner
-from temporaletl.warehouse.state import SyncState
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -125,14 +124,15 @@ class Books:
             ("orders", "default"): NOON - HOUR,
             ("orders", "second"): NOON - 2 * HOUR,
         }
-        monkeypatch.setattr(planning, "read_states", self._states)
+        self.now = NOON + 24 * HOUR  # by the warehouse's clock
+        monkeypatch.setattr(planning, "trusted_watermarks", self._trusted)
         monkeypatch.setattr(planning, "begin_batch", lambda _w, m, **_ids: self.begun.append(m))
 
-    def _states(self, _warehouse: object, source: str) -> Iterable[SyncState]:
-        for (stream, connection), watermark in self.watermarks.items():
-            yield SyncState(
-                source, stream, connection, watermark, None, None, 0, "completed", None, NOON
-            )
+    def _trusted(
+        self, _warehouse: object, _source: str, connection: str
+    ) -> tuple[datetime, dict[str, datetime | None]]:
+        found = self.watermarks.items()
+        return self.now, {stream: mark for (stream, over), mark in found if over == connection}
 
     def settle(self, asked: QueuerInput, *, run_id: str = "run", **when: datetime) -> BatchMetadata:
         nominal = when.get("nominal", NOON)
@@ -172,6 +172,20 @@ def test_each_stream_begins_at_its_own_watermark_over_the_same_connection(books:
     }
     windows = books.settle(request(connection="second", streams=["orders"])).windows
     assert windows == {"orders": Window(start=NOON - 3 * HOUR, end=NOON - MINUTE)}
+
+
+def test_a_run_of_a_time_that_has_not_come_ends_at_the_present(books: Books) -> None:
+    books.now = NOON
+    windows = books.settle(request(), nominal=NOON + 3 * HOUR).windows
+    assert {window.end for window in windows.values()} == {NOON - MINUTE}
+
+
+def test_a_backfill_of_a_span_that_has_not_come_is_refused(books: Books) -> None:
+    books.now = NOON
+    asked = request("backfill", date_start=NOON + HOUR, date_end=NOON + 2 * HOUR)
+    with pytest.raises(ConfigurationError, match=r"start 2024-05-01T13:00.* has not come yet"):
+        books.settle(asked, nominal=NOON + 9 * HOUR)
+    assert books.begun == []
 
 
 def test_a_batch_is_timed_by_the_services_settings(books: Books) -> None:
