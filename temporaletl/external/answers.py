@@ -57,7 +57,7 @@ def decode[T](kind: type[T], response: requests.Response, *, source: str) -> T:
         GarbledAnswerError: the body is not JSON.
         MisfitAnswerError: it is JSON of another shape; tells the errors that it names.
     """
-    body = _text_of(response)
+    body = text_of(response)
     try:
         return parse(kind, body)
     except (*DECODE_FAULTS, StructureError) as error:
@@ -168,7 +168,7 @@ def _piecewise[T](decoder: msgspec.json.Decoder[T], body: bytes, lists: dict[str
     return decoded
 
 
-def _text_of(response: requests.Response) -> bytes:
+def text_of(response: requests.Response) -> bytes:
     """The body as UTF-8, whatever its declared charset, without a byte-order mark."""
     body = response.content
     declared = _CHARSET.search(response.headers.get("Content-Type", ""))

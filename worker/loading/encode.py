@@ -225,7 +225,7 @@ def numeric(values: Sequence[Decimal]) -> tuple[Pieces, ...]:
 
 
 # Sorted keys: equal values give equal bytes, and so equal hashes.
-_json = msgspec.json.Encoder(order="sorted")
+_json = msgspec.json.Encoder(order="sorted", decimal_format="number")
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 
 # An escaped NUL: the backslash before u0000 is not itself escaped.

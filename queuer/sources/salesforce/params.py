@@ -6,9 +6,12 @@ from datetime import timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
+from temporaletl.external.salesforce.account import salesforce_account
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
 
+#: Importing it registers it.
+ACCOUNT = salesforce_account
 SOURCE = "salesforce"
 
 

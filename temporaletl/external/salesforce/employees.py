@@ -6,14 +6,19 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from temporaletl.errors import ConfigurationError, RecordError
+from temporaletl.external.answers import DECODE_FAULTS, decode_record, in_words
+from temporaletl.external.salesforce.narrowing import read_rows
 from temporaletl.external.salesforce.org import open_org
-from temporaletl.external.salesforce.query import Selection, read_rows
+from temporaletl.external.salesforce.query import Selection
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.rows import Identity
 from temporaletl.timezones import known_timezone
+
+log = structlog.get_logger("salesforce")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,17 @@ def employees_of(
     )
 
 
-def employee_of(settings: SalesforceSettings, row: Mapping[str, Any]) -> Employee:
-    """Return the employee that a row of `employees_of` describes.
+def employee_of(
+    settings: SalesforceSettings, row: Mapping[str, Any] | bytes | msgspec.Raw
+) -> Employee:
+    """Return the employee that a row of `employees_of` describes, as JSON or decoded.
 
     Raises:
         RecordError: it names nobody.
     """
+    if not isinstance(row, Mapping):
+        # What nobody reads of it may be anything.
+        row = decode_record(dict[str, msgspec.Raw], row)
     id_ = _text(row, "Id")
     if id_ is None:
         raise RecordError("Id is missing")
@@ -102,7 +112,11 @@ def read_employees(
     """
     try:
         for row in read_rows(open_org(settings), employees_of(settings, start=start)):
-            yield employee_of(settings, msgspec.json.decode(row))
+            try:
+                yield employee_of(settings, row)
+            except RecordError as error:
+                # The stream of employees keeps it as a reject; here the others count.
+                log.warning("salesforce_employee_unreadable", reason=str(error))
     except (InvalidFieldError, InvalidTypeError) as error:
         raise misnamed(settings, error) from None
 
@@ -138,6 +152,11 @@ def _text(row: Mapping[str, Any], path: str) -> str | None:
     value: Any = row
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, msgspec.Raw):
+            try:
+                value = msgspec.json.decode(value)
+            except DECODE_FAULTS as error:
+                raise RecordError(f"{path}: {in_words(error)}") from None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = "" if value is None else str(value).strip()

@@ -1,13 +1,16 @@
 """The three ways into Salesforce, each by simple-salesforce over our requests."""
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from xml.parsers.expat import ExpatError
+from xml.parsers.expat import ExpatError, ParserCreate
 
+import msgspec
 import requests
 from requests import codes
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed
@@ -20,7 +23,9 @@ from temporaletl.errors import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external.http import HttpClient
+from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError, reading
+from temporaletl.external.http import TRANSIENT, HttpClient
+from temporaletl.external.salesforce.refusals import UNREASONABLE, faults_in
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.secrets import remember_secret
 
@@ -29,6 +34,9 @@ _ANSWERED = frozenset({400, 401, 403, 500})
 #: 3,600 logins an hour are a user's limit.
 _LOGIN_PAUSE = timedelta(minutes=10)
 _MOST_WORDS = 300
+_CHECK_ADDRESS = "check SF_DOMAIN and SF_INSTANCE_URL"
+_HTML = re.compile(rb"<html[\s>]", re.IGNORECASE)
+_SOAP_SESSION = (re.compile(rb"<sessionId>[^<]+<"), re.compile(rb"<serverUrl>[^<]+<"))
 
 _REMEDIES = {
     "INVALID_LOGIN": "check {names}; SF_TOKEN, the security token, is wanted from networks that "
@@ -84,13 +92,17 @@ def log_in(settings: SalesforceSettings) -> Login:
             transport,
             source="salesforce login",
             credentials=settings.credentials,
+            address="SF_DOMAIN, SF_INSTANCE_URL",
             connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
             read_timeout=timedelta(seconds=min(60, settings.read_timeout_seconds)),
+            transient=TRANSIENT | UNREASONABLE,
         )
 
         def send(method: str, url: str, **more: Any) -> requests.Response:
             address = _at(settings.instance_url, url) if settings.instance_url else url
-            response: requests.Response = http.request(method, address, accept=_ANSWERED, **more)
+            # What the library reads by itself would not be asked for again.
+            whole = partial(_whole, soap="/services/Soap/" in url)
+            response = http.request(method, address, accept=_ANSWERED, read=whole, **more)
             if b"<passwordExpired>true<" in response.content:
                 # Salesforce opens a session then in which nothing but a new password is taken.
                 raise SalesforceAuthenticationFailed(
@@ -101,6 +113,48 @@ def log_in(settings: SalesforceSettings) -> Login:
         session_id, host = _by_library(settings, Wire(send))
     remember_secret(session_id)
     return Login(session_id, settings.instance_url or f"https://{host}")
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+    instance_url: str
+
+
+def _whole(response: requests.Response, *, soap: bool) -> requests.Response:
+    """Return the answer of a login, if it is whole.
+
+    Raises:
+        SourceUnavailableError: it broke off, or comes from somebody in between.
+        MisfitAnswerError: it opens no session.
+    """
+    body = response.content.strip()
+    if not response.ok:
+        unknown = any(each.errorCode == "UNKNOWN_EXCEPTION" for each in faults_in(response))
+        if unknown or (response.status_code >= codes.server_error and not _is_xml(body)):
+            raise SourceUnavailableError(
+                f"salesforce login: HTTP {response.status_code} that is no fault of a login"
+            )
+    elif not soap:
+        try:
+            reading(_Token, source="salesforce login")(response)
+        except MisfitAnswerError as error:
+            raise MisfitAnswerError(f"{error}; {_CHECK_ADDRESS}") from None
+    elif not _is_xml(body) or _HTML.search(body):
+        raise GarbledAnswerError(
+            "salesforce login: the answer is no login's, or broke off in the middle; "
+            f"{_CHECK_ADDRESS}"
+        )
+    elif not all(each.search(body) for each in _SOAP_SESSION):
+        raise MisfitAnswerError(f"salesforce login: the answer names no session; {_CHECK_ADDRESS}")
+    return response
+
+
+def _is_xml(body: bytes) -> bool:
+    try:
+        ParserCreate().Parse(body, True)  # noqa: FBT003 - it takes no name
+    except ExpatError:
+        return False
+    return True
 
 
 def _by_library(settings: SalesforceSettings, wire: Wire) -> tuple[str, str]:

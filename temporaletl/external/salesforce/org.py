@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import structlog
@@ -15,10 +15,17 @@ from requests import codes
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
 
-from temporaletl.errors import CredentialsError, RateLimitedError
-from temporaletl.external.http import HttpClient
+from temporaletl.errors import CredentialsError, ETLError, RateLimitedError, SourceUnavailableError
+from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.login import Login, log_in
-from temporaletl.external.salesforce.refusals import DAILY_LIMIT_PAUSE, JUDGED, refusal_of
+from temporaletl.external.salesforce.refusals import (
+    DAILY_LIMIT_PAUSE,
+    JUDGED,
+    UNREASONABLE,
+    QueryTimeoutError,
+    StaleLocatorError,
+    refusal_of,
+)
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.threads import start
 
@@ -31,7 +38,20 @@ _MOST_SESSIONS = 3
 #: A refused login is not tried again for so long: a few wrong ones lock the user out.
 _REFUSED_SECONDS = 60.0
 _ANSWERED = JUDGED | {codes.unauthorized}
+#: How often it is asked for what most likely fails again, as one row in it cannot be rendered.
+_FEW_ATTEMPTS = 2
+_ATTEMPTS = 5
 _REPORTED_STEP = 0.05  # share of the limit
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    status: int
+    error: ETLError
+
+
+#: What passes, though not by asking for the very same thing at once.
+_ONCE = (QueryTimeoutError, StaleLocatorError)
 
 
 class SalesforceOrg:
@@ -47,13 +67,19 @@ class SalesforceOrg:
         for scheme in ("http://", "https://"):
             self._transport.mount(scheme, HTTPAdapter(pool_maxsize=_CONCURRENCY))
         self._transport.auth = self._sign
-        self._http = HttpClient(
-            self._transport,
-            source="salesforce",
-            credentials=settings.credentials,
-            connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
-            read_timeout=timedelta(seconds=settings.read_timeout_seconds),
-            renew=self._renew,
+        self._http, self._brief = (
+            HttpClient(
+                self._transport,
+                source="salesforce",
+                credentials=settings.credentials,
+                address="SF_INSTANCE_URL",
+                connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+                read_timeout=timedelta(seconds=settings.read_timeout_seconds),
+                attempts=attempts,
+                transient=TRANSIENT | UNREASONABLE,
+                renew=self._renew,
+            )
+            for attempts in (_ATTEMPTS, _FEW_ATTEMPTS)
         )
         self._guard = threading.Lock()
         self._login: Login | None = None
@@ -80,45 +106,56 @@ class SalesforceOrg:
         """The path of the API's version."""
         return f"/services/data/v{self.settings.api_version}"
 
-    def request(
+    def request[T](
         self,
         method: str,
         path: str,
         *,
+        read: Callable[[requests.Response], T],
         about: str = "",
         params: Mapping[str, Any] | None = None,
-        data: Any = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         stop: threading.Event | None = None,
-    ) -> requests.Response:
-        """Ask for a path of the instance, and return the success. Blocks.
+        briefly: bool = False,
+    ) -> T:
+        """Ask for a path of the instance, and return what `read` makes of the success. Blocks.
 
-        `about` is the object that is read, for the words of a refusal.
+        An answer that it cannot read is asked for again, as is one of those that Salesforce gives
+        now and then for no reason; `briefly` fewer times. `about` is the object that is read, for
+        the words of a refusal.
 
         Raises:
             RateLimitedError: the org's daily requests are used up, or nearly (SF_API_USAGE_LIMIT).
+            UnrenderableError: Salesforce failed at it in every attempt.
             ETLError: as `refusal_of`, `HttpClient.request`, `log_in`.
         """
-        call = {"params": params, "data": data, "json": json, "headers": headers, "stop": stop}
-        for _ in range(_MOST_SESSIONS):
-            self._wait_for_opening()
-            url = f"{self._session().instance}{path}"
-            response: requests.Response = self._http.request(method, url, accept=_ANSWERED, **call)
+        what = f"salesforce: {method} {path.partition('?')[0]}" + (about and f" for {about}")
+
+        def take(response: requests.Response) -> T | _Refused:
             self._note_usage(response)
             if response.ok:
-                return response
-            if response.status_code != codes.unauthorized:
-                break
-        what = f"salesforce: {method} {path.partition('?')[0]}" + (about and f" for {about}")
-        refusal = refusal_of(response, what, self.settings.credentials)
-        if isinstance(refusal, RateLimitedError) and refusal.delay:
-            self._close(refusal.delay, str(refusal))
-        raise refusal
+                return read(response)
+            refusal = refusal_of(response, what, self.settings.credentials)
+            if isinstance(refusal, SourceUnavailableError) and not isinstance(refusal, _ONCE):
+                raise refusal
+            return _Refused(response.status_code, refusal)
 
-    def send(self, method: str, url: str, **more: Any) -> requests.Response:
-        """Ask for a whole URL, as simple-salesforce writes it."""
-        return self.request(method, urlsplit(url).path, **more)
+        call = {"params": params, "json": json, "headers": headers, "stop": stop}
+        http = self._brief if briefly else self._http
+        sessions = 0
+        while True:
+            self._wait_for_opening()
+            url = f"{self._session().instance}{path}"
+            answer: T | _Refused = http.request(method, url, accept=_ANSWERED, read=take, **call)
+            if not isinstance(answer, _Refused):
+                return answer
+            sessions += 1
+            if answer.status != codes.unauthorized or sessions == _MOST_SESSIONS:
+                break
+        if isinstance(answer.error, RateLimitedError) and answer.error.delay:
+            self._close(answer.error.delay, str(answer.error))
+        raise answer.error
 
     def _session(self) -> Login:
         with self._guard:

@@ -5,21 +5,32 @@ from anywhere without anything the server would have to remember, and rows with 
 however many, neither repeat nor get lost.
 """
 
+import contextlib
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
+import requests
 import structlog
 from simple_salesforce.format import quote_soql_value
 
 from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
+from temporaletl.external.answers import MisfitAnswerError, decode_record, reading
 from temporaletl.external.salesforce.org import SalesforceOrg
-from temporaletl.external.salesforce.refusals import InvalidFieldError, StaleLocatorError
+from temporaletl.external.salesforce.refusals import (
+    InvalidFieldError,
+    StaleLocatorError,
+    UnrenderableError,
+)
 from temporaletl.external.salesforce.settings import check_field, check_name
 
 log = structlog.get_logger("salesforce")
+
+Order = Literal["ASC", "DESC"]
 
 _ONE_MS = timedelta(milliseconds=1)
 #: Answers in a row without rows that promise more.
@@ -77,6 +88,7 @@ class Selection:
     end: datetime | None = None
     deleted: bool = False
     present: bool = False
+    order: Order = "ASC"
 
     @property
     def path(self) -> str:
@@ -113,10 +125,12 @@ class Selection:
         names = ", ".join(columns)
         return f"SELECT {names} FROM {check_name(self.object)}{self.where(after)}"  # noqa: S608 - checked names
 
-    def page_soql(self, columns: Sequence[str], after: Keyset | None, size: int) -> str:
-        """Return the query for the next `size` rows behind `after`."""
-        order = f" ORDER BY {self.stamp} ASC, Id ASC LIMIT {size}"
-        return self.soql(columns, after) + order
+    def page_soql(
+        self, columns: Sequence[str], after: Keyset | None, size: int, offset: int = 0
+    ) -> str:
+        """Return the query for the next `size` rows behind `after`, less the first `offset`."""
+        order = f" ORDER BY {self.stamp} {self.order}, Id {self.order} LIMIT {size}"
+        return self.soql(columns, after) + order + (f" OFFSET {offset}" if offset else "")
 
 
 def _is_hidden(field: str, hidden: frozenset[str]) -> bool:
@@ -141,13 +155,33 @@ class Bare(msgspec.Struct, rename="pascal", frozen=True, gc=False):
 
 class Answer(msgspec.Struct, rename="camel"):
     records: list[msgspec.Raw]
-    done: bool = True
-    total_size: int = 0
+    done: bool
+    total_size: int
+    #: Left out of the last answer.
     next_records_url: str | None = None
 
 
-_answers = msgspec.json.Decoder(Answer)
-_bare = msgspec.json.Decoder(Bare)
+_answers = reading(Answer, source="salesforce")
+
+
+def _read(response: requests.Response) -> Answer:
+    answer = _answers(response)
+    if not answer.done and not answer.next_records_url:
+        raise MisfitAnswerError(
+            "salesforce: a query answered with a part of its rows, and does not say where the "
+            "others are"
+        )
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that Salesforce cannot render, whatever is asked for beside it."""
+
+    object: str
+    #: What is known of it: its Id and its stamp, or the place that it lies behind.
+    known: Mapping[str, str | None]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +191,7 @@ class QueryPage:
     rows: Sequence[msgspec.Raw]
     after: Keyset | None
     last: bool
+    unreadable: Sequence[Unreadable] = ()
 
 
 def ask(
@@ -165,6 +200,8 @@ def ask(
     soql: str,
     size: int,
     stop: threading.Event | None = None,
+    *,
+    briefly: bool = False,
 ) -> Answer:
     """Run one query on the selection's object, and return its first answer that has rows.
 
@@ -175,16 +212,16 @@ def ask(
     headers = {"Sforce-Query-Options": f"batchSize={max(200, min(size, 2000))}"}
     path, params = f"{org.api}/{selection.path}/", {"q": soql}
     for _ in range(_MOST_EMPTY):
-        response = org.request(
-            "GET", path, about=selection.object, params=params, headers=headers, stop=stop
+        answer = org.request(
+            "GET",
+            path,
+            read=_read,
+            about=selection.object,
+            params=params,
+            headers=headers,
+            stop=stop,
+            briefly=briefly,
         )
-        try:
-            answer = _answers.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SourceProtocolError(
-                f"salesforce: {path} answered {response.status_code} with a body that does not "
-                f"fit: {error}"
-            ) from None
         if answer.records or answer.done or not answer.next_records_url:
             return answer
         path, params = f"/{answer.next_records_url.lstrip('/')}", {}
@@ -203,8 +240,13 @@ def read_page(
     after: Keyset | None,
     size: int,
     stop: threading.Event | None = None,
+    *,
+    offset: int = 0,
+    briefly: bool = False,
 ) -> QueryPage:
     """Return the next rows behind `after`. Blocks; safe to repeat.
+
+    Leaves out the first `offset` of them. `briefly` asks fewer times.
 
     Raises:
         InvalidFieldError: a field that is not optional is not there.
@@ -214,15 +256,15 @@ def read_page(
     """
 
     def ask_for(columns: Sequence[str]) -> Answer:
-        soql = selection.page_soql(columns, after, size)
+        soql = selection.page_soql(columns, after, size, offset)
         try:
-            return ask(org, selection, soql, size, stop)
+            return ask(org, selection, soql, size, stop, briefly=briefly)
         except StaleLocatorError:
-            return ask(org, selection, soql, size, stop)
+            return ask(org, selection, soql, size, stop, briefly=briefly)
 
     answer = with_seen_columns(org, selection, ask_for)
-    place = _place_behind(answer.records, selection, after)
     last = answer.done and len(answer.records) < size
+    place = _place_behind(answer.records, selection, after, last=last)
     return QueryPage(answer.records, place, last)
 
 
@@ -232,7 +274,9 @@ def probe(org: SalesforceOrg, selection: Selection, stop: threading.Event | None
     def ask_for(columns: Sequence[str]) -> Answer:
         return ask(org, selection, f"{selection.soql(columns)} LIMIT 1", 200, stop)
 
-    with_seen_columns(org, selection, ask_for)
+    # The one row may be the very one that cannot be rendered.
+    with contextlib.suppress(UnrenderableError):
+        with_seen_columns(org, selection, ask_for)
 
 
 def with_seen_columns[T](
@@ -257,18 +301,14 @@ def with_seen_columns[T](
 
 
 def _place_behind(
-    rows: Sequence[msgspec.Raw], selection: Selection, after: Keyset | None
+    rows: Sequence[msgspec.Raw], selection: Selection, after: Keyset | None, *, last: bool
 ) -> Keyset | None:
     if not rows:
         return after
-    for row in reversed(rows):
-        try:
-            place = _bare.decode(row).place(selection.stamp)
-        except msgspec.DecodeError:
-            continue
-        if place is not None:
-            break
-    else:
+    place = next(filter(None, (place_of(row, selection.stamp) for row in reversed(rows))), None)
+    if place is None:
+        if last:
+            return after
         raise SourceProtocolError(
             f"salesforce: {len(rows)} rows of {selection.object} without Id and {selection.stamp}"
         )
@@ -279,12 +319,22 @@ def _place_behind(
     return place
 
 
-def read_rows(org: SalesforceOrg, selection: Selection) -> Iterator[msgspec.Raw]:
-    """Yield every row as JSON, in order. Blocks. Raises: as `read_page`."""
-    after: Keyset | None = None
-    while True:
-        page = read_page(org, selection, after, org.settings.page_size)
-        yield from page.rows
-        if page.last:
-            return
-        after = page.after
+def place_of(row: msgspec.Raw, stamp: str) -> Keyset | None:
+    """Return a row's place, whatever else is wrong with it; None where it has none."""
+    try:
+        bare = decode_record(Bare, row)
+    except RecordError:
+        found = {
+            name: match[1].decode() if (match := pattern.search(bytes(row))) else None
+            for name, pattern in _PLACE.items()
+        }
+        bare = Bare(**found)
+    return bare.place(stamp)
+
+
+#: Within texts the quotes would be escaped; what a row leads to is not asked for these.
+_PLACE = {
+    "id": re.compile(rb'"Id"\s*:\s*"([A-Za-z0-9]{15,18})"'),
+    "system_modstamp": re.compile(rb'"SystemModstamp"\s*:\s*"([0-9T:.+Z-]+)"'),
+    "created_date": re.compile(rb'"CreatedDate"\s*:\s*"([0-9T:.+Z-]+)"'),
+}

@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 import requests
@@ -16,6 +15,7 @@ from temporaletl.errors import (
     SourceProtocolError,
     SourceUnavailableError,
 )
+from temporaletl.external.answers import DECODE_FAULTS
 from temporaletl.external.error_bodies import message_of
 
 #: A day's requests are counted over the last 24 hours: some are free again every while.
@@ -23,7 +23,9 @@ DAILY_LIMIT_PAUSE = timedelta(minutes=30)
 _CONCURRENCY_PAUSE = timedelta(seconds=30)
 
 #: Statuses whose body says more than the status does.
-JUDGED = frozenset({400, 403, 404, 405, 409, 412, 414, 415, 431})
+JUDGED = frozenset({400, 403, 404, 405, 409, 412, 414, 415, 431, 500})
+#: Statuses that Salesforce gives now and then for no reason that a client could have.
+UNREASONABLE = frozenset({406, 420})
 
 _NO_COLUMN = re.compile(r"No such column '([^']+)' on entity")
 _NO_RELATION = re.compile(r"Didn't understand relationship '([^']+)'")
@@ -56,6 +58,10 @@ class StaleLocatorError(SourceUnavailableError):
     """Salesforce has let go of a query's cursor: the query must be begun anew."""
 
 
+class UnrenderableError(SourceUnavailableError):
+    """Salesforce fails at an answer: it is out of order, or at one row that lies in the answer."""
+
+
 class GoneError(SourceProtocolError):
     """There is nothing at that address, or no longer: a bulk job ends its life after a week."""
 
@@ -65,13 +71,34 @@ class _Fault(msgspec.Struct):
     message: str = ""
 
 
+_faults = msgspec.json.Decoder(list[_Fault])
+_one_fault = msgspec.json.Decoder(_Fault)
+#: Some errors come as XML, whatever was asked for: <Errors><Error><errorCode>…
+_XML_CODE = re.compile(rb"<(?:\w+:)?(?:errorCode|exceptionCode)>\s*([A-Z_]+)\s*<")
+_XML_MESSAGE = re.compile(rb"<(?:\w+:)?(?:message|exceptionMessage)>([^<]*)<")
+_UNKNOWN = re.compile(rb"unknown[_ ]exception", re.IGNORECASE)
+_CODE_WITHIN = 8_192
+
+
 def faults_in(response: requests.Response) -> list[_Fault]:
     """Return an answer's error codes with their texts; empty where it holds none."""
-    try:
-        body: Any = msgspec.json.decode(response.content)
-        return msgspec.convert(body if isinstance(body, list) else [body], list[_Fault])
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    body = response.content
+    for decode in (_faults.decode, lambda one: [_one_fault.decode(one)]):
+        try:
+            return decode(body)
+        except DECODE_FAULTS:
+            continue
+    head = body[:_CODE_WITHIN]
+    code = _XML_CODE.search(head)
+    if code is None and not _UNKNOWN.search(head):
         return []
+    message = _XML_MESSAGE.search(head)
+    return [
+        _Fault(
+            code[1].decode() if code else "UNKNOWN_EXCEPTION",
+            message[1].decode("utf-8", "replace") if message else "",
+        )
+    ]
 
 
 #: What each code means, and what is to be said beside Salesforce's own words.
@@ -96,7 +123,7 @@ _KINDS: dict[str, tuple[type[ETLError], str]] = {
     "QUERY_TIMEOUT": (QueryTimeoutError, ""),
     "SERVER_UNAVAILABLE": (SourceUnavailableError, ""),
     "UNABLE_TO_LOCK_ROW": (SourceUnavailableError, ""),
-    "UNKNOWN_EXCEPTION": (SourceUnavailableError, ""),
+    "UNKNOWN_EXCEPTION": (UnrenderableError, ""),
 }
 #: The same where the code says nothing.
 _BY_STATUS: dict[int, tuple[type[ETLError], str]] = {
@@ -106,6 +133,7 @@ _BY_STATUS: dict[int, tuple[type[ETLError], str]] = {
     ),
     codes.forbidden: (CredentialsError, "{user} may not do this"),
     codes.not_found: (GoneError, "check SF_INSTANCE_URL and SF_API_VERSION"),
+    codes.server_error: (UnrenderableError, ""),
 }
 
 
@@ -116,7 +144,7 @@ def refusal_of(response: requests.Response, what: str, credentials: str) -> ETLE
     """
     found = faults_in(response)
     code, text = (found[0].errorCode, found[0].message) if found else ("", "")
-    words = message_of(response)
+    words = message_of(response) or text
     said = f"{what}: {code or response.status_code}" + (f": {words}" if words else "")
     user = f"the user behind {credentials}"
     if code == "REQUEST_LIMIT_EXCEEDED":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.salesforce.refusal import RefusedError, SoqlError
+from tests.fakes.salesforce.refusal import RefusedError, SoqlError, no_column
 from tests.fakes.salesforce.soql import Row, SoqlQuery, stamp_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Open cursors of one user; the oldest is let go for one more.
 _MOST_CURSORS = 10
+_OF_PERMISSIONS = re.compile(r"SELECT (.*) FROM UserPermissionAccess(?: LIMIT 1)?")
 _SMALLEST, _LARGEST = 200, 2_000
 
 
@@ -59,6 +60,8 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
         raise SoqlError("MALFORMED_QUERY", "unexpected token: '<EOF>'")
     if service.faults.draw("query-timeout", request):
         raise RefusedError(400, "QUERY_TIMEOUT", "Your query request was running for too long.")
+    if (asked := _OF_PERMISSIONS.fullmatch(soql.strip())) is not None:
+        return _permissions(service, soql, [name.strip() for name in asked[1].split(",")])
     understood = service.org.understand(soql)
     rows = service.org.select(understood, everything=everything)
     if understood.columns is None:
@@ -73,6 +76,16 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
         return _page(service, understood, rows, len(rows), None)
     name = service.cursors.keep(Cursor(understood, rows, size))
     return _page(service, understood, rows[:size], len(rows), f"{name}-{size}")
+
+
+def _permissions(service: "SalesforceService", soql: str, names: list[str]) -> Response:
+    """Answer what the user who asks may do: an object of one row, and of no stamps."""
+    for name in names:
+        if name not in service.permissions:
+            raise no_column(name, "UserPermissionAccess", soql, soql.index(name))
+    row: Row = {"attributes": {"type": "UserPermissionAccess"}}
+    row |= {name: service.permissions[name] for name in names}
+    return Response.of({"totalSize": 1, "done": True, "records": [row]})
 
 
 def query_more(service: "SalesforceService", request: Request, locator: str) -> Response:
@@ -176,7 +189,12 @@ def describe_all(service: "SalesforceService") -> Response:
             "encoding": "UTF-8",
             "maxBatchSize": 200,
             "sobjects": [
-                {"name": name, "keyPrefix": of.prefix, "custom": name.endswith("__c")}
+                {
+                    "name": name,
+                    "keyPrefix": of.prefix,
+                    "custom": name.endswith("__c"),
+                    "queryable": name not in service.org.locked,
+                }
                 for name, of in service.org.types.items()
                 if name not in service.org.absent
             ],

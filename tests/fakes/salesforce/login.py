@@ -14,6 +14,7 @@ import jwt
 
 from tests.fakes.exchange import Request, Response
 
+ORG_ID = "00D5g0000000001EAA"
 _LOGINS_AN_HOUR = 3_600
 
 

@@ -65,6 +65,11 @@ class SalesforceService:
         self.job_numbers = 0
         self.base_url = ""
         self.api = "/services/data/v59.0"
+        #: Whom the sessions are of.
+        self.user_id = "0055g0000000001AAA"
+        self.permissions = dict.fromkeys(
+            ("PermissionsViewAllData", "PermissionsModifyAllData", "PermissionsViewAllUsers"), True
+        )
         #: Takes the API permission away: every request answers 403.
         self.forbidden = False
         self.faults = Faults(known=OWN_FAULTS)
@@ -129,16 +134,19 @@ class SalesforceService:
             return Response.of(versions)
         if not re.fullmatch(r"v[2-6]\d\.0", parts[2]):
             raise _no_resource()
-        match request.method, parts[3:]:
+        return self._resource(request, parts[3:])
+
+    def _resource(self, request: Request, parts: list[str]) -> Response:
+        match request.method, parts:
             case "GET", ["query" | "queryAll" as kind]:
                 self._edit(request)
                 response = finding.query(self, request, everything=kind == "queryAll")
             case "GET", ["query" | "queryAll", locator]:
                 response = finding.query_more(self, request, locator)
+            case "GET", []:
+                response = self._resources()
             case "GET", ["limits"]:
-                left = max(0, self.daily_limit - self.used)
-                limit = {"Max": self.daily_limit, "Remaining": left}
-                response = Response.of({"DailyApiRequests": limit})
+                response = self._limits()
             case "GET", ["sobjects"]:
                 response = finding.describe_all(self)
             case "GET", ["sobjects", name, *rest]:
@@ -148,6 +156,14 @@ class SalesforceService:
             case _:
                 raise _no_resource()
         return response
+
+    def _resources(self) -> Response:
+        identity = f"{self.base_url}/id/{login.ORG_ID}/{self.user_id}"
+        return Response.of({"sobjects": f"{self.api}/sobjects", "identity": identity})
+
+    def _limits(self) -> Response:
+        left = max(0, self.daily_limit - self.used)
+        return Response.of({"DailyApiRequests": {"Max": self.daily_limit, "Remaining": left}})
 
     def _object(self, request: Request, name: str, rest: list[str]) -> Response:
         if name not in self.org.types or name in self.org.absent:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import requests
 
-from temporaletl import SourceProtocolError, SourceUnavailableError
-from worker.sources.salesforce.bulk import BulkJobFailedError, BulkQueries
+from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError
+from temporaletl.external.http import AnswerTooLargeError
+from worker.sources.salesforce.bulk import BulkJobFailedError, BulkQueries, UnreadableRow
 
 
 class Org:
@@ -16,15 +17,16 @@ class Org:
     api = "/services/data/v59.0"
 
     def __init__(self, body: bytes, **headers: str) -> None:
-        self._answer = requests.Response()
-        self._answer.status_code = 200
-        self._answer._content = body
-        self._answer.headers.update(headers)
+        self.answer = requests.Response()
+        self.answer.status_code = 200
+        self.answer.url = "https://example.my.salesforce.com/services/data/v59.0/jobs/query/750"
+        self.answer._content = body
+        self.answer.headers.update(headers)
         self.asked: list[tuple[str, str, Any]] = []
 
-    def send(self, method: str, url: str, **more: Any) -> requests.Response:
-        self.asked.append((method, url, more.get("params")))
-        return self._answer
+    def request(self, method: str, path: str, *, read: Any, **more: Any) -> Any:
+        self.asked.append((method, path, more.get("params")))
+        return read(self.answer)
 
 
 def queries(body: str, **headers: str) -> tuple[BulkQueries, Org]:
@@ -42,7 +44,8 @@ def test_texts_become_rows_and_empty_ones_nulls() -> None:
     bulk, org = queries(text, Sforce_Locator="MTA", Sforce_NumberOfRecords="2")
     piece = bulk.piece("750", "Case", "MQ", 100)
     assert piece.locator == "MTA"
-    assert piece.rows[0] == {
+    first, second = piece.rows
+    assert first == {
         "attributes": {"type": "Case"},
         "Id": "5001",
         "IsDeleted": "false",
@@ -50,7 +53,8 @@ def test_texts_become_rows_and_empty_ones_nulls() -> None:
         "Case": {"CaseNumber": "0001"},
         "CreatedBy": {"TimeZoneSidKey": None},
     }
-    assert piece.rows[1]["Subject"] is None
+    assert isinstance(second, dict)
+    assert second["Subject"] is None
     assert org.asked[0][2] == {"maxRecords": 100, "locator": "MQ"}
 
 
@@ -68,38 +72,101 @@ def test_a_result_without_rows_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "headers", "kind"),
+    ("text", "headers"),
     [
-        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "2"}, SourceUnavailableError),
-        ('"Id"\n"5"\n', {}, SourceProtocolError),
-        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "many"}, SourceProtocolError),
-        ('"Id"\n"5","6"\n', {"Sforce_NumberOfRecords": "1"}, SourceProtocolError),
-        ('"Id"\n"' + "x" * 200_000 + '"\n', {"Sforce_NumberOfRecords": "1"}, SourceProtocolError),
+        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "2"}),
+        ('"Id"\n"5"\n', {}),
+        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "many"}),
+        # In the middle of a row: within a value, behind one, and where all values are there.
+        ('"Id","Name"\n"5","wo', {"Sforce_NumberOfRecords": "1"}),
+        ('"Id","Name"\n"5",', {"Sforce_NumberOfRecords": "1"}),
+        ('"Id","Name"\n"5","words"', {"Sforce_NumberOfRecords": "1"}),
+        ("<html><title>Log in</title></html>", {}),
+        ("", {"Sforce_NumberOfRecords": "3"}),
     ],
 )
-def test_a_result_that_is_not_whole_is_no_result(
-    text: str, headers: dict[str, str], kind: type[Exception]
-) -> None:
-    bulk, _ = queries(text, **headers)
-    with pytest.raises(kind, match=r"750|values"):
+def test_a_result_that_is_not_whole_is_asked_for_again(text: str, headers: dict[str, str]) -> None:
+    bulk, _ = queries(text, **{"Sforce_Locator": "null", **headers})
+    with pytest.raises(GarbledAnswerError, match="750"):
         bulk.piece("750", "Case", None, 100)
+
+
+def test_a_result_without_its_locator_is_none() -> None:
+    bulk, _ = queries('"Id"\n"5"\n', Sforce_NumberOfRecords="1")
+    with pytest.raises(GarbledAnswerError, match="without a locator"):
+        bulk.piece("750", "Case", None, 100)
+
+
+def test_a_row_that_is_none_costs_no_other() -> None:
+    text = b'"Id","Name"\n"1","a"\n"2","b\xfcrger"\n"3","c","d"\n"4","z\xc3\xbcge"\n'
+    org = Org(text, **{"Sforce-Locator": "null", "Sforce-NumberOfRecords": "4"})
+    piece = BulkQueries(org, threading.Event()).piece("750", "Case", None, 100)  # type: ignore[arg-type]
+    first, second, third, fourth = piece.rows
+    assert isinstance(first, dict)
+    assert isinstance(fourth, dict)
+    assert (first["Name"], fourth["Name"]) == ("a", "züge")
+    assert second == UnreadableRow(b"2,b\xfcrger", "a text is not valid UTF-8 (byte 0xfc)")
+    assert isinstance(third, UnreadableRow)
+    assert third.reason == "a row of 3 values under 2 columns"
+
+
+def test_a_result_is_read_by_its_charset() -> None:
+    org = Org('"Name"\n"bürger"\n'.encode("latin-1"))
+    headers = {"Sforce-Locator": "null", "Sforce-NumberOfRecords": "1"}
+    org.answer.headers.update({**headers, "Content-Type": "text/csv; charset=ISO-8859-1"})
+    bulk = BulkQueries(org, threading.Event())  # type: ignore[arg-type]
+    (row,) = bulk.piece("750", "Case", None, 100).rows
+    assert isinstance(row, dict)
+    assert row["Name"] == "bürger"
+
+
+def test_long_values_and_nuls_are_values_like_others() -> None:
+    long = "x" * 200_000
+    text = f'"Name","Note"\n"{long}","a\0b"\n'
+    bulk, _ = queries(text, Sforce_Locator="null", Sforce_NumberOfRecords="1")
+    (row,) = bulk.piece("750", "Case", None, 100).rows
+    assert isinstance(row, dict)
+    assert (row["Name"], row["Note"]) == (long, "a\0b")
+
+
+def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces() -> None:
+    bulk, org = queries('"Id"\n"5"\n', Sforce_Locator="null", Sforce_NumberOfRecords="1")
+    small = org.request
+
+    def request(method: str, path: str, **more: Any) -> Any:
+        if more["params"]["maxRecords"] > 20:
+            org.asked.append((method, path, more["params"]))
+            raise AnswerTooLargeError("more than there is room for")
+        return small(method, path, **more)
+
+    org.request = request  # type: ignore[method-assign]
+    assert len(bulk.piece("750", "Case", "MQ", 50).rows) == 1
+    assert [params["maxRecords"] for _, _, params in org.asked] == [50, 25, 12]
+    assert {params["locator"] for _, _, params in org.asked} == {"MQ"}
 
 
 @pytest.mark.parametrize(
     ("state", "complete"), [("UploadComplete", False), ("InProgress", False), ("JobComplete", True)]
 )
 def test_a_job_under_way_is_waited_for(state: str, *, complete: bool) -> None:
-    assert queries(f'{{"state": "{state}"}}')[0].is_complete("750") is complete
+    assert queries(f'{{"id": "750", "state": "{state}"}}')[0].is_complete("750") is complete
 
 
 @pytest.mark.parametrize("state", ["Failed", "Aborted", "Anything"])
 def test_a_job_in_any_other_state_has_failed(state: str) -> None:
-    told = f'{{"state": "{state}", "errorMessage": "QUERY_TIMEOUT: too long", "object": "Case"}}'
+    why = '"errorMessage": "QUERY_TIMEOUT: too long", "object": "Case"'
+    told = f'{{"id": "750", "state": "{state}", {why}}}'
     with pytest.raises(BulkJobFailedError, match=f"Case ended as {state}: QUERY_TIMEOUT: too long"):
         queries(told)[0].is_complete("750")
 
 
-@pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"state": null}', "[1]", "17"])
+@pytest.mark.parametrize("body", ["[]", "{}", '{"id": "750", "state": null}', "[1]", "17"])
 def test_an_answer_that_is_no_jobs_is_told(body: str) -> None:
-    with pytest.raises(SourceProtocolError, match="bulk"):
+    with pytest.raises(MisfitAnswerError, match="salesforce: "):
+        queries(body)[0].is_complete("750")
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '{"id": "75'])
+def test_an_answer_that_broke_off_is_asked_for_again(body: str) -> None:
+    with pytest.raises(GarbledAnswerError, match="salesforce: "):
         queries(body)[0].is_complete("750")

@@ -155,8 +155,11 @@ FAULT = (
         (500, FAULT % b"API_DISABLED_FOR_ORG", CredentialsError, "API_DISABLED_FOR_ORG"),
         (500, b"Internal error", SourceUnavailableError, "HTTP 500"),
         (503, b"", SourceUnavailableError, "503"),
-        (200, b"<html></html>", CredentialsError, "UNKNOWN"),
-        (200, b"no xml", SourceProtocolError, "no login's"),
+        (200, b"<html></html>", SourceUnavailableError, "page of HTML.*SF_DOMAIN, SF_INSTANCE_URL"),
+        (200, b"no xml", SourceUnavailableError, "no login's"),
+        (200, b"", SourceUnavailableError, "no login's"),
+        (200, SOAP[:-40], SourceUnavailableError, "SF_INSTANCE_URL"),
+        (200, b"<r><sessionId></sessionId></r>", SourceProtocolError, "names no session"),
         (200, SOAP.replace(b"false", b"true"), CredentialsError, "expired.*SF_PASSWORD"),
     ],
 )
@@ -177,7 +180,10 @@ def test_answers_to_a_soap_login(
         (400, b'{"error": "invalid_client"}', CredentialsError, "SF_CONSUMER_SECRET"),
         (401, b'{"error": "x", "error_description": "y"}', CredentialsError, "x: y"),
         (200, b"{}", SourceProtocolError, "SF_DOMAIN and SF_INSTANCE_URL"),
-        (200, b"<html>", CredentialsError, "is refused: 200"),
+        (200, b"<html>", SourceUnavailableError, "page of HTML.*SF_DOMAIN, SF_INSTANCE_URL"),
+        (200, b"", SourceUnavailableError, "empty body"),
+        (200, TOKEN[:-20], SourceUnavailableError, "no JSON"),
+        (200, b'{"access_token": null, "instance_url": "x"}', SourceProtocolError, "access_token"),
         (404, b"<html>", SourceProtocolError, "404"),
     ],
 )
@@ -188,6 +194,24 @@ def test_answers_at_the_token_endpoint(
     with pytest.raises(kind, match=words) as caught:
         log_in(by_app(domain="example.my"))
     assert "secret" not in str(caught.value).lower().replace("sf_consumer_secret", "")
+
+
+@pytest.mark.parametrize("first", [b"<html>", b"", b'{"access_token": "T', b"{}"])
+def test_an_answer_to_a_login_that_is_none_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    bodies = [first, TOKEN]
+
+    def request(_session: object, method: str, url: str, **more: Any) -> requests.Response:
+        del method, more
+        response = requests.Response()
+        response.status_code, response._content, response.url = 200, bodies.pop(0), url
+        return response
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.0)
+    assert log_in(by_app(domain="example.my")).session_id == "T1"
+    assert not bodies
 
 
 def test_a_session_does_not_show() -> None:

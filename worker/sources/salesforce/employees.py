@@ -26,6 +26,7 @@ from temporaletl.external.salesforce.employees import (
 from temporaletl.external.salesforce.org import open_org
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from worker.sources.salesforce.bulk import UnreadableRow
 from worker.sources.salesforce.extract import pages_of, reject_of
 
 
@@ -34,7 +35,7 @@ class EmployeeRecord:
 
     __slots__ = ("employee", "key", "raw")
 
-    def __init__(self, employee: Employee, raw: Mapping[str, Any]) -> None:
+    def __init__(self, employee: Employee, raw: Mapping[str, Any] | bytes | msgspec.Raw) -> None:
         self.employee = employee
         self.key = employee.email or employee.person
         self.raw = raw
@@ -53,10 +54,12 @@ async def extract_employees(request: PageRequest) -> AsyncIterator[Page]:
     def read(rows: Iterable[Any]) -> tuple[list[Any], list[Reject]]:
         records, rejects = [], []
         for row in rows:
+            if isinstance(row, UnreadableRow):
+                rejects.append(reject_of(row, row.reason))
+                continue
             try:
-                found = msgspec.json.decode(row) if not isinstance(row, dict) else row
-                records.append(EmployeeRecord(employee_of(settings, found), found))
-            except (RecordError, msgspec.DecodeError) as error:
+                records.append(EmployeeRecord(employee_of(settings, row), row))
+            except RecordError as error:
                 rejects.append(reject_of(row, str(error)))
         return records, rejects
 

@@ -23,8 +23,18 @@ from temporaletl import (
     extract_method,
 )
 from temporaletl.clock import utc_now
+from temporaletl.external.answers import DECODE_FAULTS
+from temporaletl.external.salesforce.account import salesforce_account
+from temporaletl.external.salesforce.narrowing import read_around
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
-from temporaletl.external.salesforce.query import Keyset, QueryPage, Selection, count, read_page
+from temporaletl.external.salesforce.query import (
+    Keyset,
+    QueryPage,
+    Selection,
+    Unreadable,
+    count,
+    place_of,
+)
 from temporaletl.external.salesforce.refusals import (
     GoneError,
     InvalidTypeError,
@@ -33,11 +43,14 @@ from temporaletl.external.salesforce.refusals import (
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import MAY_BE_ABSENT, STREAMS
-from worker.sources.salesforce.bulk import BulkQueries
+from worker.sources.salesforce.bulk import BulkJobBrokeError, BulkQueries, UnreadableRow
 from worker.sources.salesforce.query import SalesforceQuery
 from worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
 
 log = structlog.get_logger("salesforce")
+
+#: Importing it registers it.
+ACCOUNT = salesforce_account
 
 #: Reads rows as records; `read_rows` where there is no other.
 Read = Callable[[Iterable[Any]], tuple[list[Any], list[Reject]]]
@@ -173,8 +186,9 @@ class _Extraction:
                 page, page_asked = await ahead, asked
                 if not page.last:
                     asked, ahead = utc_now(), self._ask(page.after)
-                if page.rows:
+                if page.rows or page.unreadable:
                     records, rejects = await self._org.start(self._read, page.rows)
+                    rejects += map(reject_unreadable, page.unreadable)
                     yield Page(records, _cursor(Position(after=page.after)), rejects, page_asked)
                 if page.last:
                     return
@@ -184,7 +198,9 @@ class _Extraction:
             await asyncio.gather(ahead, return_exceptions=True)
 
     def _ask(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
-        return self._org.start(read_page, self._org, self._selection, after, self._size, self._stop)
+        return self._org.start(
+            read_around, self._org, self._selection, after, self._size, self._stop
+        )
 
     async def count(self, *, at_most: int) -> int:
         """Count the rows; ones too many to be counted in time are more than `at_most`."""
@@ -222,6 +238,14 @@ class _Extraction:
                 # Its rows come in no order, so there is no place in the middle to go on from.
                 position = await self.begin_bulk(position)
                 yield Page([], _cursor(position))
+            except BulkJobBrokeError as error:
+                # Most often at one row, which REST gets around.
+                log.warning("salesforce_bulk_query_broke", reason=str(error))
+                yield Page([], _cursor(Position()))
+                async with contextlib.aclosing(self.rest(None)) as pages:
+                    async for page in pages:
+                        yield page
+                return
             else:
                 return
 
@@ -291,6 +315,9 @@ def read_rows(rows: Iterable[Any], object_name: str) -> tuple[list[SalesforceRec
     records: list[SalesforceRecord] = []
     rejects: list[Reject] = []
     for row in rows:
+        if isinstance(row, UnreadableRow):
+            rejects.append(reject_of(row, row.reason))
+            continue
         try:
             records.append(SalesforceRecord.read(row, object_name))
         except RecordError as error:
@@ -300,11 +327,25 @@ def read_rows(rows: Iterable[Any], object_name: str) -> tuple[list[SalesforceRec
 
 def reject_of(row: Any, reason: str) -> Reject:
     """Keep a row that cannot be read, under the best name it has."""
+    if isinstance(row, UnreadableRow):
+        return Reject(stage="extract", reason=reason, payload=row.line)
     try:
         payload = row if isinstance(row, dict) else msgspec.json.decode(row)
-    except msgspec.DecodeError:
-        return Reject(stage="extract", reason=reason, payload=bytes(row))
+    except DECODE_FAULTS:
+        place = place_of(row, "CreatedDate")
+        key = place.id if place else None
+        return Reject(stage="extract", reason=reason, key=key, payload=bytes(row))
     found = payload if isinstance(payload, dict) else {}
     names: Sequence[Any] = [found.get(name) for name in ("CaseNumber", "Id")]
     key = next((name for name in names if isinstance(name, str)), None)
     return Reject(stage="extract", reason=reason, key=key, payload=payload)
+
+
+def reject_unreadable(row: Unreadable) -> Reject:
+    """Tell of a row that Salesforce cannot render, by what is known of it."""
+    return Reject(
+        stage="extract",
+        reason=row.reason,
+        key=row.known.get("Id"),
+        payload={"attributes": {"type": row.object}, **row.known},
+    )

@@ -5,11 +5,13 @@ Times stay text until they are needed: REST and the Bulk API write them differen
 """
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar, get_args
 
 import msgspec
 
 from temporaletl import Json, RecordError
+from temporaletl.external.answers import DECODE_FAULTS, decode_record
 
 
 class Part(msgspec.Struct, rename="pascal", kw_only=True, frozen=True, gc=False):
@@ -91,9 +93,9 @@ class Opportunity(Item, frozen=True, kw_only=True):
     close_date: str | None = None
     is_closed: bool | None = None
     is_won: bool | None = None
-    amount: float | None = None
-    expected_revenue: float | None = None
-    probability: float | None = None
+    amount: Decimal | None = None
+    expected_revenue: Decimal | None = None
+    probability: Decimal | None = None
 
 
 class Task(Item, frozen=True, kw_only=True):
@@ -182,9 +184,9 @@ class OpportunityHistory(Row, frozen=True, kw_only=True):
     stage_name: str | None = None
     forecast_category: str | None = None
     close_date: str | None = None
-    amount: float | None = None
-    expected_revenue: float | None = None
-    probability: float | None = None
+    amount: Decimal | None = None
+    expected_revenue: Decimal | None = None
+    probability: Decimal | None = None
 
 
 KINDS: Mapping[str, type[Row]] = {
@@ -201,9 +203,8 @@ KINDS: Mapping[str, type[Row]] = {
     )
 }
 
-_decoders: Mapping[str, msgspec.json.Decoder[Row]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()
-}
+
+_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class _Named(msgspec.Struct):
@@ -235,9 +236,9 @@ class SalesforceRecord:
                 return cls(payload, msgspec.convert(payload, KINDS[name], strict=False))
             if not isinstance(payload, (bytes, msgspec.Raw)):
                 raise RecordError(f"the payload is no object of JSON but {type(payload).__name__}")
-            name = object_name or _object_in(msgspec.json.decode(payload))
-            return cls(payload, _decoders[name].decode(payload))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            name = object_name or _name_of(decode_record(_Named, payload))
+            return cls(payload, _exact(payload, decode_record(KINDS[name], payload)))
+        except (msgspec.DecodeError, ArithmeticError) as error:
             raise RecordError(str(error)) from None
         except KeyError as error:
             raise RecordError(f"{error} is no object that this source reads") from None
@@ -250,11 +251,34 @@ class SalesforceRecord:
     def raw(self) -> Json:
         if isinstance(self.found, Mapping):
             return self.found
-        return msgspec.json.decode(self.found)
+        try:
+            return _exactly(self.found)
+        except DECODE_FAULTS:
+            return bytes(self.found)
+
+
+def _exact(payload: bytes | msgspec.Raw, row: Row) -> Row:
+    """The row with all the digits of a changed field's values."""
+    if not isinstance(row, Change) or not (
+        isinstance(row.old_value, float) or isinstance(row.new_value, float)
+    ):
+        return row
+    found = decode_record(dict[str, msgspec.Raw], payload)
+    return msgspec.structs.replace(
+        row,
+        **{
+            name: Decimal(bytes(found[path]).decode())
+            for name, path in (("old_value", "OldValue"), ("new_value", "NewValue"))
+            if isinstance(getattr(row, name), float)
+        },
+    )
 
 
 def _object_in(payload: object) -> str:
-    named = msgspec.convert(payload, _Named)
+    return _name_of(msgspec.convert(payload, _Named))
+
+
+def _name_of(named: _Named) -> str:
     return str(named.attributes and named.attributes.type)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from temporaletl import Event, Json, RecordError, TransformContext, transform_method
 from temporaletl.external.salesforce.query import utc
+from temporaletl.numbers import json_number
 from temporaletl.timezones import known_timezone
 from worker.sources.salesforce.records import (
     Case,
@@ -275,8 +277,14 @@ _TRANSFORMS: Mapping[type[Row], Callable[[Any, TransformContext], list[Event]]] 
 
 def _worth(row: Opportunity | OpportunityHistory) -> dict[str, Json]:
     return _known(
-        amount=row.amount, expected_revenue=row.expected_revenue, probability=row.probability
+        amount=_exact(row.amount),
+        expected_revenue=_exact(row.expected_revenue),
+        probability=_exact(row.probability),
     )
+
+
+def _exact(value: Decimal | None) -> Json:
+    return None if value is None else json_number(value)
 
 
 def _known(**values: Json) -> dict[str, Json]:
@@ -285,11 +293,13 @@ def _known(**values: Json) -> dict[str, Json]:
 
 def _value(value: Json, data_type: str | None) -> Json:
     """Return a changed field's value by its type: the Bulk API gives all of them as texts."""
-    if data_type in _NUMBERS and isinstance(value, (str, int, float)):
+    if data_type in _NUMBERS and isinstance(value, (str, int, float, Decimal)):
         try:
-            return float(value)
-        except ValueError:
+            return json_number(Decimal(str(value)))
+        except (ArithmeticError, RecordError):
             return value
+    if isinstance(value, Decimal):
+        return json_number(value)
     if data_type == "Boolean" and isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
     return value
