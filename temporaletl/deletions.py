@@ -84,10 +84,11 @@ class ScanStore(Protocol):
     def narrowed_scope(self, scope: Collection[str]) -> list[str]:
         """The parts of the last finished scan's scope that this one lacks."""
 
-    def compare(self, items: Items, since: datetime) -> int:
+    def compare(self, items: Items, since: datetime, *, with_kept: bool) -> int:
         """Note the stored items that are missing from the list; return how many are stored.
 
-        Those count that were loaded before `since`, and that no scope left behind.
+        Those count that were loaded before `since`; those that a scope left behind only
+        `with_kept`.
         """
 
     def count(self, finding: Finding) -> int: ...
@@ -206,7 +207,8 @@ class _Run:
             if position is not None and self._store.is_over():
                 yield self._unfinished()
                 return
-        stored = self._store.compare(self._scan.items, datetime.fromisoformat(self._place.since))
+        since = datetime.fromisoformat(self._place.since)
+        stored = self._store.compare(self._scan.items, since, with_kept=self._accepted)
         narrowed = self._store.narrowed_scope(self._scan.scope)
         if narrowed and not self._accepted:
             yield self._end(note=self._kept(narrowed))
@@ -220,8 +222,8 @@ class _Run:
             return None
         note = (
             f"{kept:,} {self._scan.noun} are stored that what is read covers no more (without "
-            f"{', '.join(narrowed)[:200]}): they stay, and are not looked for again; one run with "
-            "--param accept_deletions=true before this one would have looked for them"
+            f"{', '.join(narrowed)[:200]}): they stay, and are only looked for again in a run with "
+            "--param accept_deletions=true"
         )
         log.warning("items_left_behind", source=self._source, kept=kept, without=narrowed)
         return note
@@ -245,6 +247,8 @@ class _Run:
                     break
                 gone = tuple(id_ for id_ in ids if is_gone(id_))
                 present = tuple(id_ for id_ in ids if id_ not in gone)
+                # What was not shown to somebody who may see nothing is not gone.
+                self._verify()
                 asked += len(ids)
                 yield self._page(ScanItems(gone, "gone"), ScanItems(present, "present"))
                 self._guard(self._store.count("gone"), stored)

@@ -53,15 +53,22 @@ class MemoryScan:
     def narrowed_scope(self, scope: Collection[str]) -> list[str]:
         return sorted(self.scope.difference(scope))
 
-    def compare(self, items: Items, since: datetime) -> int:  # noqa: ARG002 - all were before it
+    def compare(
+        self,
+        items: Items,
+        since: datetime,  # noqa: ARG002 - all were before it
+        *,
+        with_kept: bool,
+    ) -> int:
         ids = {
             id_.removeprefix(items.prefix) for id_ in self._stored() if id_.startswith(items.prefix)
         }
         if not items.exact:
             ids = {id_.partition(":")[0] for id_ in ids}
-        for id_ in ids - self.kept:
+        eligible = ids if with_kept else ids - self.kept
+        for id_ in eligible:
             self.findings.setdefault(id_, "missing")
-        return len(ids - self.kept)
+        return len(eligible)
 
     def count(self, finding: Finding) -> int:
         return sum(each == finding for each in self.findings.values())

@@ -165,6 +165,26 @@ async def test_what_a_narrower_scope_covers_no_more_stays_and_is_told_of() -> No
     assert store.deleted == ["order:1:"]
 
 
+async def test_what_was_left_behind_is_looked_for_where_a_person_asks_for_it() -> None:
+    store = storing(numbers(3), scope=["all orders"])
+    narrow = DeletionScan("orders", ORDERS, listing("1"), scope=["the orders of A"])
+    await run(narrow, store)
+    await run(narrow, store, accept=True)
+    assert store.deleted == ["order:0:", "order:2:"]
+
+
+async def test_an_account_that_is_nobody_while_items_are_asked_for_deletes_nothing() -> None:
+    store = storing(numbers(3))
+
+    def is_gone(_: str) -> bool:
+        store.lacking = "less"
+        return True
+
+    with pytest.raises(SourceProtocolError, match="less"):
+        await run(DeletionScan("orders", ORDERS, listing(), is_gone), store)
+    assert (store.deleted, store.count("gone")) == ([], 0)
+
+
 async def test_a_wider_scope_deletes_as_ever() -> None:
     store = storing(numbers(3), scope=["ann"])
     await run(DeletionScan("orders", ORDERS, listing("1"), scope=["ann", "bob"]), store)

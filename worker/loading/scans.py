@@ -55,7 +55,7 @@ _STORED_IDS = """
 """
 _COMPARE = """
     , eligible AS (
-        SELECT item FROM stored AS s WHERE NOT EXISTS (
+        SELECT item FROM stored AS s WHERE %(with_kept)s OR NOT EXISTS (
             SELECT FROM etl_kept_items AS k WHERE k.source = %(source)s AND k.stream = %(stream)s
               AND k.connection = %(connection)s AND k.item = s.item)
     ), noted AS (
@@ -94,9 +94,10 @@ class JobScan:
         with self._warehouse.connection() as connection:
             connection.execute(_FORGET, values)
             found = connection.execute(_UNFINISHED, values).fetchone()
+            batch_id, seq, cursor = found or (None, None, None)
+            connection.execute(_TIDY, {**values, "taken": batch_id, "taken_seq": seq})
             if found is None:
                 return None
-            batch_id, seq, cursor = found
             connection.execute(
                 """
                 UPDATE etl_scan_items SET batch_id = %s, seq = %s
@@ -155,12 +156,13 @@ class JobScan:
         )
         return sorted({str(part) for part in row[0]}.difference(scope))
 
-    def compare(self, items: Items, since: datetime) -> int:
+    def compare(self, items: Items, since: datetime, *, with_kept: bool) -> int:
         values = {
             "prefix": items.prefix,
             "past": past(items.prefix),
             "behind": len(items.prefix) + 1,
             "since": since,
+            "with_kept": with_kept,
         }
         stored = _STORED_IDS if items.exact else _STORED_ITEMS
         return int(self._one(stored + _COMPARE, **values)[0])
@@ -233,13 +235,21 @@ _UNFINISHED = """
       AND cursor IS NOT NULL
     ORDER BY ended_at DESC LIMIT 1 FOR UPDATE
 """
+# What other jobs found that ended is of no use any more: they looked for something else.
+_TIDY = """
+    DELETE FROM etl_scan_items AS i USING etl_jobs AS j
+    WHERE j.batch_id = i.batch_id AND j.seq = i.seq AND j.ended_at IS NOT NULL
+      AND j.source = %(source)s AND j.stream = %(stream)s AND j.scan
+      AND j.input->>'connection' = %(connection)s
+      AND (i.batch_id, i.seq) IS DISTINCT FROM (%(taken)s::text, %(taken_seq)s::integer)
+"""
 _FINISH = (
-    # What is listed again is covered again.
+    # What is listed again is covered again, and what was looked for is found or gone.
     """
     DELETE FROM etl_kept_items AS k USING etl_scan_items AS i
     WHERE k.source = %(source)s AND k.stream = %(stream)s AND k.connection = %(connection)s
       AND i.batch_id = %(batch_id)s AND i.seq = %(seq)s AND i.item = k.item
-      AND i.finding = 'listed'
+      AND i.finding <> 'kept'
     """,
     """
     INSERT INTO etl_kept_items (source, stream, connection, item)

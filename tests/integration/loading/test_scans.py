@@ -58,7 +58,7 @@ def test_items_are_what_follows_a_prefix(
 ) -> None:
     scan = scan_of(loaded)
     assert scan.has_stored(items) == bool(missing)
-    assert scan.compare(items, scan.now()) == len(missing)
+    assert scan.compare(items, scan.now(), with_kept=False) == len(missing)
     assert set(scan.found("missing", 100)) == missing
 
 
@@ -69,7 +69,7 @@ def test_what_is_listed_is_not_missing_and_a_finding_is_replaced_by_a_later_one(
     scan = scan_of(loaded, job)
     note(job, "listed", "1", "77", "1")
     for _ in range(2):
-        assert scan.compare(BUGS, scan.now()) == 3
+        assert scan.compare(BUGS, scan.now(), with_kept=False) == 3
     assert set(scan.found("missing", 100)) == {"12", "2"}
     note(job, "gone", "12")
     assert (scan.count("missing"), scan.found("gone", 5)) == (1, ["12"])
@@ -79,12 +79,12 @@ def test_what_was_loaded_since_the_scan_began_is_there(loaded: Warehouse) -> Non
     scan = scan_of(loaded)
     since = scan.now()
     Job(loaded).load(make_event(event_id="bug:1:new"), make_event(event_id="bug:5:created"))
-    scan.compare(BUGS, since)
+    scan.compare(BUGS, since, with_kept=False)
     assert set(scan.found("missing", 100)) == {"12", "2"}
 
 
 def test_a_later_run_goes_on_with_what_an_earlier_one_found(loaded: Warehouse) -> None:
-    first, second, other = Job(loaded), Job(loaded), Job(loaded)
+    first, second = Job(loaded), Job(loaded)
     begun = scan_of(loaded, first, members=["ann"], accept_deletions=False)
     assert begun.resume() is None
     note(first, "listed", "1")
@@ -96,10 +96,15 @@ def test_a_later_run_goes_on_with_what_an_earlier_one_found(loaded: Warehouse) -
         '{"phase": "list", "since": "2026-01-01T00:00:00+00:00", "position": 7}',
         first.input.batch_id,
     )
-    assert scan_of(loaded, other, members=["bob"]).resume() is None
+    # What another scan left that looked for something else is forgotten.
+    stale = Job(loaded)
+    scan_of(loaded, stale, members=["cleo"])
+    note(stale, "listed", "9")
+    execute(loaded, "UPDATE etl_jobs SET ended_at = now() WHERE seq = %s", stale.input.seq)
     taken_over = scan_of(loaded, second, members=["ann"], accept_deletions=True)
     assert taken_over.resume() == cursor
     assert taken_over.found("listed", 5) == ["1"]
+    assert fetch(loaded, "SELECT item FROM etl_scan_items") == [{"item": "1"}]
     # Interrupted before its first page, it begins anew.
     assert taken_over.resume() is None
     assert taken_over.found("listed", 5) == []
@@ -122,11 +127,11 @@ def test_a_scan_that_came_to_its_end_is_not_taken_up(loaded: Warehouse, state: s
 def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
     loaded: Warehouse,
 ) -> None:
-    def scanned(*listed: str, keeping: bool = False) -> set[str]:
+    def scanned(*listed: str, keeping: bool = False, accepting: bool = False) -> set[str]:
         job = Job(loaded)
         scan = scan_of(loaded, job)
         note(job, "listed", *listed)
-        scan.compare(BUGS, scan.now())
+        scan.compare(BUGS, scan.now(), with_kept=accepting)
         missing = set(scan.found("missing", 100))
         if keeping:
             assert scan.keep_missing() == len(missing)
@@ -140,6 +145,8 @@ def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
     assert scan_of(loaded).narrowed_scope(["ann"]) == []
     assert scanned("2") == {"1"}
     assert scanned() == {"1", "2"}
+    assert scanned("1", "2", accepting=True) == {"12"}
+    assert scanned("1", "2") == {"12"}
     assert fetch(loaded, "SELECT item FROM etl_scan_items") == []
 
 
