@@ -5,6 +5,7 @@ from datetime import timedelta
 from queuer.activities import QueuerActivities
 from queuer.dispatch import DispatchFlow
 from queuer.flow import QueuerFlow
+from queuer.reconciliation import keep_reconciling
 from temporaletl.service import Service, main
 from temporaletl.settings import NotificationSettings
 
@@ -18,6 +19,9 @@ def service_of(settings: NotificationSettings) -> Service:
         workflows=[QueuerFlow, DispatchFlow],
         activities=lambda warehouse, temporal: QueuerActivities(warehouse, temporal, settings).all,
         graceful_shutdown=timedelta(seconds=10),
+        beside=lambda client, warehouse, temporal: keep_reconciling(
+            client, warehouse, temporal, settings
+        ),
     )
 
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from temporalio import activity
+from temporalio.service import RPCError
 
 from queuer import planning
 from queuer.notification import notify
+from queuer.reconciliation import namespace_of
 from temporaletl import names
 from temporaletl.messages import (
     BatchMetadata,
@@ -22,6 +24,7 @@ from temporaletl.messages import (
 from temporaletl.settings import NotificationSettings, TemporalSettings
 from temporaletl.warehouse import ledger, state
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.open_batches import Namespace
 
 
 class QueuerActivities:
@@ -53,6 +56,7 @@ class QueuerActivities:
             asked,
             policy=self._temporal.policy(),
             worker_queue=self._temporal.worker_queue,
+            namespace=await _namespace(),
         )
 
     @activity.defn(name=names.EXPAND_JOBS)
@@ -107,3 +111,11 @@ class QueuerActivities:
     @activity.defn(name=names.NOTIFY)
     async def notify(self, summary: BatchSummary) -> None:
         await asyncio.to_thread(notify, self._notification, summary)
+
+
+async def _namespace() -> Namespace | None:
+    try:
+        return await namespace_of(activity.client())
+    except RPCError:
+        # The batch need not wait for it: it is recorded when the batch is first looked after.
+        return None

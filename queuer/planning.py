@@ -30,6 +30,7 @@ from temporaletl.warehouse.accounts import widen_view
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch
+from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.rejects import streams_with_rejects
 from temporaletl.warehouse.state import last_cursors, trusted_watermarks
 
@@ -67,9 +68,16 @@ def check_request(request: QueuerInput) -> Planner:
 
 
 def settle(
-    warehouse: Warehouse, asked: MetadataRequest, *, policy: RunPolicy, worker_queue: str
+    warehouse: Warehouse,
+    asked: MetadataRequest,
+    *,
+    policy: RunPolicy,
+    worker_queue: str,
+    namespace: Namespace | None = None,
 ) -> BatchMetadata:
     """Settle what a batch covers. The same request gives the same batch id.
+
+    `namespace` is where its workflow runs.
 
     Raises: as `check_request`, and ConfigurationError for a setting of the source.
     """
@@ -106,7 +114,13 @@ def settle(
         ),
         started=asked.nominal,
     )
-    begin_batch(warehouse, metadata, workflow_id=asked.workflow_id, run_id=asked.run_id)
+    begin_batch(
+        warehouse,
+        metadata,
+        workflow_id=asked.workflow_id,
+        run_id=asked.run_id,
+        namespace=namespace,
+    )
     return metadata
 
 

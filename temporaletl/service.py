@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,6 +51,8 @@ class Service:
     graceful_shutdown: timedelta
     #: Names of the activities that sources with a budget have on a task queue of their own.
     on_source_queues: frozenset[str] = frozenset()
+    #: What the process does beside its workers, until it is cancelled.
+    beside: Callable[[Client, Warehouse, TemporalSettings], Coroutine[Any, Any, None]] | None = None
 
 
 def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Service]) -> None:
@@ -91,9 +93,13 @@ async def serve(service: Service) -> None:
             await asyncio.gather(ready, return_exceptions=True)
             return
         async with contextlib.AsyncExitStack() as running:
-            for worker in await ready:
+            client, workers = await ready
+            for worker in workers:
                 await running.enter_async_context(worker)
                 log.info("service_started", service=service.name, task_queue=worker.task_queue)
+            if service.beside is not None:
+                beside = asyncio.create_task(service.beside(client, warehouse, temporal))
+                running.push_async_callback(_call_off, beside)
             await stop.wait()
             log.info("service_stopping", service=service.name)
         log.info("service_stopped", service=service.name)
@@ -104,9 +110,15 @@ async def serve(service: Service) -> None:
 
 async def _prepare(
     service: Service, warehouse: Warehouse, temporal: TemporalSettings
-) -> list[Worker]:
+) -> tuple[Client, list[Worker]]:
     await _open(warehouse)
-    return make_workers(service, await connect_patiently(temporal), warehouse, temporal)
+    client = await connect_patiently(temporal)
+    return client, make_workers(service, client, warehouse, temporal)
+
+
+async def _call_off(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def make_workers(

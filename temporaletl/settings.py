@@ -231,6 +231,12 @@ class TemporalSettings(Settings):
         20, validation_alias="ETL_HEARTBEAT_TIMEOUT_SECONDS"
     )
 
+    reconcile_seconds: PositiveFloat = Field(
+        30,
+        validation_alias="ETL_RECONCILE_SECONDS",
+        description="how often a queuer looks for runs whose workflows are lost",
+    )
+
     @property
     def target(self) -> str:
         """`host:port`; the address wins over the host, which may carry its own port."""

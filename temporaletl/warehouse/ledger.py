@@ -29,6 +29,7 @@ from temporaletl.messages import (
 )
 from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
 
@@ -52,15 +53,21 @@ PROGRESS = (
 
 
 def begin_batch(
-    warehouse: Warehouse, metadata: BatchMetadata, *, workflow_id: str, run_id: str
+    warehouse: Warehouse,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    run_id: str,
+    namespace: Namespace | None = None,
 ) -> None:
-    """Enter a batch; a second time it changes nothing."""
+    """Enter a batch, and where its workflow runs; a second time it changes nothing."""
     with warehouse.connection() as connection:
         connection.execute(
             """
             INSERT INTO etl_batches
-                (batch_id, source, mode, connection, metadata, state, workflow_id, run_id)
-            VALUES (%s, %s, %s, %s, %s, 'running', %s, %s)
+                (batch_id, source, mode, connection, metadata, state, workflow_id, run_id,
+                 temporal_address, temporal_namespace, temporal_namespace_id)
+            VALUES (%s, %s, %s, %s, %s, 'running', %s, %s, %s, %s, %s)
             ON CONFLICT (batch_id) DO NOTHING
             """,
             [
@@ -71,6 +78,9 @@ def begin_batch(
                 Jsonb(metadata.model_dump(mode="json")),
                 workflow_id,
                 run_id,
+                namespace and namespace.address,
+                namespace and namespace.name,
+                namespace and namespace.id,
             ],
         )
 
@@ -311,6 +321,20 @@ def finish_batch(
 
     Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
     """
+    return close_batch(
+        warehouse, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+    )[0]
+
+
+def close_batch(
+    warehouse: Warehouse,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> tuple[BatchSummary, bool]:
+    """As `finish_batch`; and whether it was this call that closed it."""
     with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
         settled = connection.execute(
             """
@@ -322,7 +346,7 @@ def finish_batch(
         if settled is None:
             raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
         if settled[0] is not None:
-            return BatchSummary.model_validate(settled[0])
+            return BatchSummary.model_validate(settled[0]), False
         connection.execute(
             """
             UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
@@ -346,7 +370,7 @@ def finish_batch(
             """,
             [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
         )
-        return summary
+        return summary, True
 
 
 def _summarise(
