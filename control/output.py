@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from temporaletl.secrets import redacted
+from temporaletl.secrets import cleaned
 from temporaletl.terminal import fit_to_print, printable, printable_json
 
 if TYPE_CHECKING:
@@ -79,14 +79,16 @@ def note(line: str | Text, style: str | None = None) -> None:
 
 
 def _fit(line: str | Text) -> Text:
-    # A Text is made of parts that `_shown` has cleaned, or of our own words.
-    return line if isinstance(line, Text) else Text(fit_to_print(line))
+    if isinstance(line, str):
+        return Text(fit_to_print(line))
+    fit = fit_to_print(line.plain)
+    # Its colours are of other places then.
+    return line if fit == line.plain else Text(fit, style=line.style)
 
 
 def print_json(document: Any) -> None:
     """Print the one document of a `--json` command."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
-    text = printable_json(redacted(text))
+    text = printable_json(json.dumps(cleaned(document), indent=2, ensure_ascii=False))
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -106,7 +108,7 @@ def make_table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 
 def add_row(table: Table, *cells: object) -> None:
-    table.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in cells))
+    table.add_row(*(_fit(cell) if isinstance(cell, Text) else Text(_shown(cell)) for cell in cells))
 
 
 def print_table(table: Table) -> None:
@@ -126,7 +128,7 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in told), default=0)
     for name, value in told:
         label = Text(f"  {name:<{width}}  ", style="dim")
-        text = value if isinstance(value, Text) else Text(_shown(value))
+        text = _fit(value) if isinstance(value, Text) else Text(_shown(value))
         text = Text(f"\n{' ' * (width + 4)}").join(text.split("\n"))
         say(Text.assemble(label, text))
 

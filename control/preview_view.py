@@ -24,6 +24,7 @@ from control.preview import StreamPreview, as_document, preview
 from control.servers import prepare
 from temporaletl.messages import QueuerInput
 from temporaletl.rows import Row
+from temporaletl.terminal import fit_to_print
 
 #: Characters of a cell on a terminal, and elsewhere.
 _WIDEST_CELLS = {True: 28, False: 100}
@@ -64,7 +65,7 @@ def _print_table(rows: Sequence[Row], kind: type[Row]) -> None:
         values = [getattr(row, each.name) for row in rows]
         if all(value is None or value in ({}, [], "") for value in values):
             continue
-        whole = [_cell(value) for value in values]
+        whole = [fit_to_print(_cell(value)) for value in values]
         widest = _WIDEST_CELLS[narrow]
         cells = [cell if len(cell) <= widest else f"{cell[: widest - 1]}…" for cell in whole]
         needed = max(len(each.name), *map(len, cells)) + _GAP

@@ -24,6 +24,7 @@ from control.servers import is_polled
 from temporaletl import names
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
+from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.tally import JobTally
 
@@ -163,7 +164,7 @@ class _Bar:
         if snapshot.failed:
             lines.append(Text(f"{count(snapshot.failed, 'job')} failed", style="bold red"))
         if snapshot.trouble:
-            lines.append(Text(f"waiting: {snapshot.trouble}", style="yellow"))
+            lines.append(Text(f"waiting: {fit_to_print(snapshot.trouble)}", style="yellow"))
         self._below = Text("\n").join(lines)
 
 

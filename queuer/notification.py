@@ -1,10 +1,14 @@
 """Tells people, and programs, how a batch ended."""
 
+from xml.sax.saxutils import escape
+
 import requests
 
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import BatchSummary
+from temporaletl.secrets import cleaned
 from temporaletl.settings import NotificationSettings
+from temporaletl.terminal import fit_to_print
 
 _TIMEOUT_SECONDS = (5, 10)
 
@@ -25,7 +29,12 @@ def sentence(summary: BatchSummary) -> str:
         line += f"; {summary.notes[0].note}"
     if summary.error:
         line += f"; {summary.error}"
-    return f"{line} ({summary.workflow_id})"
+    return fit_to_print(f"{line} ({summary.workflow_id})")
+
+
+def _for_slack(text: str) -> str:
+    # Where it came from, nobody may address a channel or name a link.
+    return escape(text)
 
 
 def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
@@ -40,19 +49,21 @@ def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
     posts: list[tuple[str, str, object]] = []
     if settings.slack_webhook_url is not None:
         url = settings.slack_webhook_url.get_secret_value()
-        posts.append(("SLACK_WEBHOOK_URL", url, {"text": sentence(summary)}))
+        posts.append(("SLACK_WEBHOOK_URL", url, {"text": _for_slack(sentence(summary))}))
     if settings.notify_urls is not None:
-        whole = {"text": sentence(summary), "summary": summary.model_dump(mode="json")}
+        told = cleaned(summary.model_dump(mode="json"), fit_to_print)
+        whole = {"text": sentence(summary), "summary": told}
         urls = (url.strip() for url in settings.notify_urls.get_secret_value().split(","))
         posts.extend(("NOTIFY_URLS", url, whole) for url in urls if url)
     faults = []
     for setting, url, body in posts:
         try:
-            answer = requests.post(url, json=body, timeout=_TIMEOUT_SECONDS)
+            # What is told is for that address alone.
+            answer = requests.post(url, json=body, timeout=_TIMEOUT_SECONDS, allow_redirects=False)
         except requests.RequestException as error:
             faults.append(f"a webhook of {setting} did not answer: {type(error).__name__}")
         else:
-            if not answer.ok:
+            if not answer.ok or answer.is_redirect:
                 faults.append(f"a webhook of {setting} answered {answer.status_code}")
     if faults:
         raise SourceUnavailableError("; ".join(faults))

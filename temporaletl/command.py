@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
-from temporaletl.terminal import fit_to_print, print_tracebacks_safely
+from temporaletl.terminal import fit_to_print, print_faults_safely
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -40,7 +40,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
 
 def be_command(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line as all that this process does; see `run_command`."""
-    print_tracebacks_safely()
+    print_faults_safely()
     try:
         run_command(app, name)
     except SystemExit as ended:

@@ -39,8 +39,9 @@ from temporalio.runtime import (
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from temporaletl.errors import ConfigurationError, CredentialsError
+from temporaletl.failures import RedactedFailures
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import TemporalSettings, for_header
+from temporaletl.settings import TemporalSettings, check_encrypted, for_metadata
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ _BOOLEANS = {"1": "true", "true": "true", "yes": "true", "on": "true"} | dict.fr
     ("0", "false", "no", "off"), "false"
 )
 _PEM_VARIABLES = ("TLS_CLIENT_CERT_DATA", "TLS_CLIENT_KEY_DATA", "TLS_SERVER_CA_CERT_DATA")
+_SECRET_METADATA = re.compile(r"auth|token|key|secret|cookie|password")
 _REFUSED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 
 
@@ -136,7 +138,7 @@ def _sendable(variable: str, value: str) -> str:
     """A value of a header, which is kept out of all that leaves the process."""
     remember_secret(value)
     try:
-        return for_header(value)
+        return for_metadata(value)
     except ValueError as error:
         raise ConfigurationError(f"{variable} {error}") from None
 
@@ -188,7 +190,13 @@ def secured(place: Endpoint, profile: ClientConfigProfile) -> Endpoint:
             raise ConfigurationError(
                 f"{place.prefix}TLS_*_PATH: cannot read {error.filename}: {error.strerror}"
             ) from None
-    return replace(place, api_key=profile.api_key, tls=tls, rpc_metadata=dict(profile.grpc_meta))
+    metadata = dict(profile.grpc_meta)
+    if not tls and (profile.api_key or any(_SECRET_METADATA.search(name) for name in metadata)):
+        try:
+            check_encrypted(f"http://{place.address}", f"{place.prefix}ADDRESS", needs="TLS")
+        except ValueError as error:
+            raise ConfigurationError(f"{error}; {place.prefix}TLS=true turns it on") from None
+    return replace(place, api_key=profile.api_key, tls=tls, rpc_metadata=metadata)
 
 
 def data_converter(variables: Mapping[str, str] | None = None) -> DataConverter:
@@ -201,7 +209,7 @@ def data_converter(variables: Mapping[str, str] | None = None) -> DataConverter:
         raise ConfigurationError(
             "ETL_PAYLOAD_KEYS is set, but this build cannot encrypt payloads; unset it"
         )
-    return pydantic_data_converter
+    return replace(pydantic_data_converter, failure_converter_class=RedactedFailures)
 
 
 async def connect(

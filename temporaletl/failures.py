@@ -1,9 +1,28 @@
 """Temporal's retries and failures in the platform's words; for workflows, so no I/O."""
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.common import RetryPolicy
+from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import FailureError
 
 from temporaletl.messages import RunPolicy
+from temporaletl.secrets import redacted
+
+
+class RedactedFailures(DefaultFailureConverter):
+    """Takes secrets out of every failure, and its causes, on the way into history."""
+
+    def to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
+        """Convert as Temporal does, without the secrets that this process knows."""
+        super().to_failure(exception, payload_converter, failure)
+        while True:
+            failure.message = redacted(failure.message)
+            failure.stack_trace = redacted(failure.stack_trace)
+            if not failure.HasField("cause"):
+                return
+            failure = failure.cause
 
 
 def retry_policy(policy: RunPolicy) -> RetryPolicy:

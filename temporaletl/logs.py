@@ -2,12 +2,12 @@
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
-from temporaletl.secrets import redacted
-from temporaletl.terminal import fit_to_print, print_tracebacks_safely, printable_json
+from temporaletl.secrets import cleaned
+from temporaletl.terminal import fit_to_print, print_faults_safely, printable_json
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
@@ -19,9 +19,21 @@ def _fit_to_print(
 ) -> structlog.typing.EventDict:
     """Clean every value before it is coloured."""
     return {
-        name: value if isinstance(value, bool | int | float | None) else fit_to_print(str(value))
+        fit_to_print(str(name)): value
+        if isinstance(value, bool | int | float | None)
+        else fit_to_print(str(value))
         for name, value in event.items()
     }
+
+
+def _without_secrets(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {str(name): value for name, value in cleaned(event).items()}
+
+
+def _printable(_logger: object, _name: str, line: Any) -> str:
+    return printable_json(str(line))
 
 
 def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -48,8 +60,9 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
         if target.isatty()
         else [
             structlog.processors.format_exc_info,
+            _without_secrets,
             structlog.processors.JSONRenderer(),
-            lambda _logger, _name, line: printable_json(redacted(str(line))),
+            _printable,
         ]
     )
     handler = logging.StreamHandler(target)
@@ -63,7 +76,7 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    print_tracebacks_safely()
+    print_faults_safely()
     # Each refused poll of a Temporal server that is down would be a line of its own.
     logging.getLogger("temporalio").setLevel(max(level, logging.WARNING))
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -9,15 +9,20 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
 
 #: What stands in a secret's place.
 REDACTED = "[redacted]"
 #: A shorter secret is only looked for where it stands alone: else it would blank half of a text.
 _SHORT = 8
 #: Shorter ones are no secrets, and are part of too much.
-_SHORTEST = 3
+_SHORTEST = 4
+#: What `requests` leaves as it is in an address that somebody else wrote.
+_KEPT_IN_ADDRESSES = "!#$%&'()*+,/:;=?@[]~"
 
 
 class _Known:
@@ -25,14 +30,15 @@ class _Known:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._forms: set[str] = set()
+        self._forms: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
         forms = {form for form in _forms_of(secret) if len(form) >= _SHORTEST}
         with self._guard:
             if not forms <= self._forms:
-                self._forms |= forms
+                # Another set, as one may be read just now.
+                self._forms = self._forms | forms
                 self._pattern = None
 
     def pattern(self) -> re.Pattern[str] | None:
@@ -43,27 +49,57 @@ class _Known:
                 self._pattern = re.compile("|".join(map(_whole, ordered)))
             return self._pattern
 
+    def occurs_in(self, text: str) -> bool:
+        # Many forms one after the other are found much faster than any of them at once.
+        forms = self._forms
+        return any(form in text for form in forms)
+
     def forget(self) -> None:
         with self._guard:
-            self._forms.clear()
+            self._forms = frozenset()
             self._pattern = None
 
 
 def _forms_of(secret: str) -> Iterator[str]:
-    for text in {secret, secret.strip()}:
+    texts = {secret, secret.strip()}
+    # Keys are also read with their line ends escaped, and the lines are secrets by themselves.
+    texts |= {text.replace("\\n", "\n") for text in texts}
+    for text in texts:
         yield text
-        # As addresses, JSON and Python's own repr write it.
-        yield quote(text, safe="")
-        yield quote_plus(text)
-        yield json.dumps(text)[1:-1]
-        yield json.dumps(text, ensure_ascii=False)[1:-1]
-        yield repr(text)[1:-1]
         yield from text.splitlines() if len(text.splitlines()) > 1 else ()
+        for form in _written(text):
+            yield form
+            # What quotes a quotation: JSON within JSON, the repr of an address.
+            yield from _written(form) if form != text else ()
+
+
+def _written(text: str) -> Iterator[str]:
+    """A text as addresses, JSON, XML and Python's own repr write it."""
+    for quoted in (
+        quote(text, safe=""),
+        quote(text),
+        quote_plus(text),
+        quote(text, safe=_KEPT_IN_ADDRESSES),
+    ):
+        yield quoted
+        yield re.sub("%..", lambda found: found[0].lower(), quoted)
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield escape(text)
+    yield escape(text, {'"': "&quot;", "'": "&#x27;"})
+    yield repr(text)[1:-1]
+    yield repr(text.encode(errors="replace"))[2:-1]
+    yield repr(text.encode("latin-1", "replace"))[2:-1]
 
 
 def _whole(form: str) -> str:
     escaped = re.escape(form)
-    return escaped if len(form) >= _SHORT else rf"(?<!\w){escaped}(?!\w)"
+    if len(form) >= _SHORT:
+        return escaped
+    # A line end that is written out (`\\n`) is no part of the word behind it.
+    before = r"(?:(?<!\w)|(?<=\\[nrt]))" if re.match(r"\w", form) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", form) else ""
+    return f"{before}{escaped}{after}"
 
 
 _known = _Known()
@@ -78,13 +114,40 @@ def remember_secret(secret: str) -> None:
 def remember_login(user: str, password: str) -> None:
     """The same for a password, and for the header that basic authentication makes of it."""
     remember_secret(password)
-    _known.add(base64.b64encode(f"{user}:{password}".encode()).decode())
+    for encoding in ("utf-8", "latin-1"):
+        both = f"{user}:{password}".encode(encoding, "replace")
+        remember_secret(base64.b64encode(both).decode())
 
 
 def redacted(text: str) -> str:
     """Return a text without the secrets that this process knows."""
+    if not _known.occurs_in(text):
+        return text
     pattern = _known.pattern()
     return text if pattern is None else pattern.sub(REDACTED, text)
+
+
+def cleaned(value: Any, clean: Callable[[str], str] = redacted) -> Any:
+    """Return a value, as JSON has them, with every text in it cleaned; what is none becomes one.
+
+    Before it is written as JSON: a secret that is a number must not break what is around it.
+    """
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return clean(value)
+        case Mapping():
+            return {
+                clean(name) if isinstance(name, str) else name: cleaned(inner, clean)
+                for name, inner in value.items()
+            }
+        case bytes() | bytearray():
+            return clean(repr(value))
+        case Sequence() | AbstractSet():
+            return [cleaned(inner, clean) for inner in value]
+        case _:
+            return clean(str(value))
 
 
 def forget_secrets() -> None:

@@ -5,6 +5,8 @@ beside its connector.
 """
 
 import re
+import unicodedata
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -40,6 +42,7 @@ def site_address(text: str, *, example: str) -> str:
     Raises:
         ValueError: it is no address of http, or more than an address.
     """
+    check_visible(text.strip(), spaces=False)
     parts = urlsplit(text.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"must be an address like {example}")
@@ -54,26 +57,58 @@ _PLAIN_HTTP = "ETL_PLAIN_HTTP_HOSTS"
 _IN_HEADERS = re.compile(r"[\x20-\x7e\xa1-\xac\xae-\xff]+")
 
 
+#: What the metadata of gRPC may hold.
+_IN_METADATA = re.compile(r"[\x20-\x7e]+")
+#: Unicode's classes of what nobody sees: controls, marks of format, surrogates, ends of lines.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
 def for_header(text: str) -> str:
     """Return a text as a header can hold it, without white space around it.
 
     Raises:
         ValueError: a character of it can stand in no header; the text is not repeated.
     """
+    return _held(text, _IN_HEADERS, "header")
+
+
+def for_metadata(text: str) -> str:
+    """The same for what Temporal is sent."""
+    return _held(text, _IN_METADATA, "header of gRPC")
+
+
+def _held(text: str, allowed: re.Pattern[str], where: str) -> str:
     text = text.strip()
     if not text:
         raise ValueError("is empty")
-    if not _IN_HEADERS.fullmatch(text):
-        odd = next(c for c in text if not _IN_HEADERS.fullmatch(c))
-        raise ValueError(
-            f"holds a character that no header can (U+{ord(odd):04X}, at position "
-            f"{text.index(odd) + 1}): was more than the value copied?"
-        )
+    for position, character in enumerate(text, 1):
+        if not allowed.fullmatch(character):
+            raise _odd(character, position, f"that no {where} can")
     return text
 
 
-def check_encrypted(address: str, variable: str) -> None:
+def check_visible(text: str, *, spaces: bool = True) -> None:
+    """See that a text holds nothing that nobody sees.
+
+    Raises:
+        ValueError: it does; the text is not repeated.
+    """
+    for position, character in enumerate(text, 1):
+        if unicodedata.category(character) in _UNSEEN or (character.isspace() and not spaces):
+            raise _odd(character, position, "that it cannot")
+
+
+def _odd(character: str, position: int, whose: str) -> ValueError:
+    return ValueError(
+        f"holds a character {whose} (U+{ord(character):04X}, at position {position}): was more "
+        "than the value copied?"
+    )
+
+
+def check_encrypted(address: str, variable: str, *, needs: str = "https://") -> None:
     """See that credentials may go to an address: over https, or to this machine.
+
+    `needs` is what would be fine, in words: how the address begins, or what else to set.
 
     Raises:
         ValueError: it is plain http to another host that ETL_PLAIN_HTTP_HOSTS does not name.
@@ -83,8 +118,8 @@ def check_encrypted(address: str, variable: str) -> None:
     if parts.scheme == "https" or is_loopback(host) or host in _PlainHttp.load().hosts:
         return
     raise ValueError(
-        f"{variable} must begin with https://: credentials are sent there; where that cannot be, "
-        f"{_PLAIN_HTTP}={host} allows it"
+        f"{variable} {'must begin with' if needs == 'https://' else 'wants'} {needs}: credentials "
+        f"are sent there; where that cannot be, {_PLAIN_HTTP}={host} allows it"
     )
 
 
@@ -96,19 +131,30 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _trimmed(text: str) -> str:
+    check_visible(text := text.strip())
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
 #: A text that is sent in a header.
 HeaderText = Annotated[str, AfterValidator(for_header)]
+#: A text that is sent in a body: the name of a user.
+PlainText = Annotated[str, AfterValidator(_trimmed)]
 
 
 class Settings(BaseSettings):
     """Base of all settings: frozen, from the environment, empty values unset.
 
-    Secrets lose the white space around them, must fit into a header unless `free_secrets` names
-    them, and are kept out of all that leaves the process.
+    Secrets lose the white space around them, must fit into a header unless `free_secrets` or
+    `key_secrets` name them, and are kept out of all that leaves the process.
     """
 
-    #: Secrets that are sent in no header: passwords of other protocols, keys on several lines.
+    #: Secrets that are sent in no header, such as passwords of other protocols: one visible line.
     free_secrets: ClassVar[frozenset[str]] = frozenset()
+    #: Keys on several lines (PEM).
+    key_secrets: ClassVar[frozenset[str]] = frozenset()
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -135,17 +181,43 @@ class Settings(BaseSettings):
             source.config = SettingsConfigDict(**{**source.config, "populate_by_name": False})
         return init_settings, env_settings, dotenv_settings
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trim_secret(cls, value: object, info: ValidationInfo) -> object:
+        if info.field_name not in cls.secrets():
+            return value
+        # Before anything looks at it: what is wrong with it must not tell it either.
+        for text in _texts(value):
+            remember_secret(text)
+        return value.strip() if isinstance(value, str) else value
+
     @field_validator("*", mode="after")
     @classmethod
     def _clean_secret(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, SecretStr):
+            for inner in _secrets_in(value):
+                remember_secret(inner.get_secret_value())
+                for_header(inner.get_secret_value())
             return value
-        text = value.get_secret_value()
-        # Before it is checked: what is wrong with it must not tell it either.
+        text = value.get_secret_value().strip()
         remember_secret(text)
-        if info.field_name in cls.free_secrets:
-            return SecretStr(text.strip())
-        return SecretStr(for_header(text))
+        if not text:
+            raise ValueError("is empty")
+        if info.field_name in cls.key_secrets:
+            for line in text.splitlines():
+                check_visible(line.replace("\t", " "))
+        elif info.field_name in cls.free_secrets:
+            check_visible(text)
+        else:
+            text = for_header(text)
+        return SecretStr(text)
+
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """The names of the fields that hold secrets."""
+        return frozenset(
+            name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
+        )
 
     @classmethod
     def load(cls) -> Self:
@@ -158,6 +230,23 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise ConfigurationError(_explain(cls, error)) from None
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [inner.get_secret_value() for inner in _secrets_in(value)]
+
+
+def _secrets_in(value: object) -> list[SecretStr]:
+    """The secrets that a value consists of, however deep."""
+    if isinstance(value, SecretStr):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [secret for inner in value for secret in _secrets_in(inner)]
+    return []
 
 
 def _explain(cls: type[Settings], error: ValidationError) -> str:
@@ -317,7 +406,13 @@ class WarehouseSettings(Settings):
                     "DATABASE_URL is not a PostgreSQL URL "
                     "(postgresql://user:password@host:port/name)"
                 ) from None
-            remember_secret(str(parts.get("password") or ""))
+            for name in ("password", "sslpassword"):
+                remember_secret(str(parts.get(name) or ""))
+            if _is_misread(self.database_url.get_secret_value()):
+                raise ConfigurationError(
+                    "DATABASE_URL is read otherwise than it is meant: in the user's name and the "
+                    "password, write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23, % as %25"
+                )
             return SecretStr(
                 make_conninfo(**{k: str(v) for k, v in parts.items() if v is not None})
             )
@@ -343,6 +438,17 @@ class WaitSettings(Settings):
         validation_alias="ETL_LONGEST_WAIT_MINUTES",
         description="the longest wait that a source may ask for; it is tried again after that",
     )
+
+
+def _is_misread(url: str) -> bool:
+    """Whether libpq takes a part of the password for a host, a port or a name."""
+    scheme, found, rest = url.partition("://")
+    if not found or "=" in scheme:
+        return False
+    place, _, path = rest.partition("/")
+    # libpq ends the password at the first @, and looks for none behind a slash.
+    behind = (place.partition("@")[2].partition("?")[0], path.partition("?")[0])
+    return any("@" in part for part in behind)
 
 
 class WorkerSettings(Settings):
@@ -373,13 +479,17 @@ class WorkerSettings(Settings):
     )
 
 
-def _webhooks(text: SecretStr) -> SecretStr:
+def _webhooks(text: SecretStr, info: ValidationInfo) -> SecretStr:
+    variable = str(info.field_name).upper()
     for url in text.get_secret_value().split(","):
         parts = urlsplit(url.strip())
         if url.strip() and not (parts.scheme in {"http", "https"} and parts.hostname):
             # Without the URL, which is a secret.
             raise ValueError("must be an address like https://hooks.example.com/…")
-        remember_secret(url)
+        if url.strip():
+            remember_secret(url)
+            check_visible(url.strip(), spaces=False)
+            check_encrypted(url.strip(), variable)
     return text
 
 

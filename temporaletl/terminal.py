@@ -4,11 +4,15 @@ A record, or a server's error, may hold the escape sequences of terminals, and m
 order of a line around. Those are shown as `\x1b`, and never sent.
 """
 
+import contextlib
+import logging
 import re
 import sys
 import threading
 import traceback
+import warnings
 from types import TracebackType
+from typing import TextIO
 
 from temporaletl.secrets import redacted
 
@@ -17,6 +21,8 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
 _BYTE = 0xFF
+#: Another one has its reasons: logs take warnings, tests make errors of them.
+_BY_PYTHON = warnings.showwarning
 
 
 def printable(text: str) -> str:
@@ -39,16 +45,48 @@ def _visible(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= _BYTE else f"\\u{code:04x}"
 
 
-def print_tracebacks_safely() -> None:
-    """Have exceptions that nobody catches printed without secrets and control characters."""
+def print_faults_safely() -> None:
+    """Have exceptions that nobody catches, warnings and stray log lines printed fit to print."""
     sys.excepthook = _print_exception
-    threading.excepthook = lambda told: (
-        None if told.exc_value is None else _print_exception(*told[:2], told.exc_traceback)  # type: ignore[arg-type]
+    sys.unraisablehook = lambda found: _print_exception(
+        found.exc_type, found.exc_value, found.exc_traceback, found.err_msg or ""
     )
+    threading.excepthook = lambda found: _print_exception(
+        found.exc_type, found.exc_value, found.exc_traceback
+    )
+    if warnings.showwarning is _BY_PYTHON:
+        warnings.showwarning = _print_warning
+    if logging.lastResort is not None:
+        # What says something where nobody has set up logs.
+        logging.lastResort.setFormatter(_FitToPrint())
+
+
+class _FitToPrint(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return fit_to_print(super().format(record))
 
 
 def _print_exception(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    kind: type[BaseException],
+    error: BaseException | None,
+    trace: TracebackType | None,
+    about: str = "",
 ) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
-    print(fit_to_print(text), end="", file=sys.stderr)  # noqa: T201 - as Python itself does
+    _print(f"{about}\n{text}" if about else text)
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _print(warnings.formatwarning(message, category, filename, lineno, line), file)
+
+
+def _print(text: str, file: TextIO | None = None) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        print(fit_to_print(text), end="", file=file or sys.stderr)

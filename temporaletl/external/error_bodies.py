@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import requests
 
+from temporaletl.secrets import redacted
+
 _MESSAGE_CHARACTERS = 300
 #: An error's body that is larger, or nested deeper, is no message to a person.
 _LARGEST_BODY = 256 * 1024
@@ -31,7 +33,8 @@ def message_in(body: bytes) -> str:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    # Before it is cut: half a secret is not recognised any more.
+    text = redacted(" ".join(text.split()))
     return text if len(text) <= _MESSAGE_CHARACTERS else f"{text[:_MESSAGE_CHARACTERS]}…"
 
 

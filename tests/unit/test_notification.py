@@ -5,10 +5,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from queuer.notification import notify, sentence
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import BatchSummary, JobCounts, JobFailure, RowCounts
+from temporaletl.secrets import remember_secret
 from temporaletl.settings import NotificationSettings
 
 SUMMARY = BatchSummary(
@@ -37,6 +39,8 @@ class Webhooks:
                 posts.append((self.path, json.loads(body)))
                 self.send_response(int(self.path[1:4]))
                 self.send_header("Content-Length", "0")
+                if self.path.startswith("/3"):
+                    self.send_header("Location", "/200")
                 self.end_headers()
 
             def log_message(self, *_: object) -> None: ...
@@ -110,3 +114,26 @@ def test_a_deaf_webhook_is_named_without_its_url_and_the_others_hear(webhooks: W
     assert refused.value.__cause__ is None
     assert refused.value.__context__ is None
     assert [path for path, _ in webhooks.posts] == ["/200/b"]
+
+
+def test_nothing_that_a_source_says_steers_a_terminal_or_a_channel(webhooks: Webhooks) -> None:
+    remember_secret("s3cretcanary")
+    error = "no s3cretcanary \x1b[2J\x9b <!channel> & <https://x.example.com|here>"
+    failed = SUMMARY.model_copy(update={"failures": (JobFailure(job="j", error=error),)})
+    settings = NotificationSettings(
+        slack_webhook_url=SecretStr(webhooks.url("/200")),
+        notify_urls=SecretStr(webhooks.url("/204")),
+    )
+    notify(settings, failed)
+    (_, slack), (_, other) = webhooks.posts
+    for text in (slack["text"], other["text"], other["summary"]["failures"][0]["error"]):
+        assert "s3cretcanary" not in text
+        assert r"\x1b[2J\x9b" in text
+    assert "&lt;!channel&gt; &amp; &lt;https" in slack["text"]
+
+
+def test_a_webhook_that_redirects_is_not_followed(webhooks: Webhooks) -> None:
+    settings = NotificationSettings(notify_urls=SecretStr(webhooks.url("/307")))
+    with pytest.raises(SourceUnavailableError, match="NOTIFY_URLS answered 307"):
+        notify(settings, SUMMARY)
+    assert [path for path, _ in webhooks.posts] == ["/307"]

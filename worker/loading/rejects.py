@@ -145,7 +145,9 @@ def keep(
 def settle(connection: Connection, replayed: Mapping[int, str | None]) -> None:
     """Delete the rejects that became rows, and give the others their new reason."""
     done = [reject_id for reject_id, reason in replayed.items() if reason is None]
-    again = {i: storable_text(reason) for i, reason in replayed.items() if reason is not None}
+    again = {
+        i: storable_text(redacted(reason)) for i, reason in replayed.items() if reason is not None
+    }
     if done:
         connection.execute("DELETE FROM etl_rejects WHERE reject_id = ANY (%s)", [done])
     if again:

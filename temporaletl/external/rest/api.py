@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 from requests.auth import AuthBase
 
 from temporaletl.budget import RateBudget
+from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.settings import Settings, check_encrypted, site_address
 
@@ -49,6 +50,12 @@ class RestSettings(Settings):
     connect_timeout_seconds: PositiveFloat = Field(10, description="patience for a connection")
     read_timeout_seconds: PositiveFloat = Field(60, description="patience for an answer")
 
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if self.secrets():
+            check_encrypted(self.url, self.variable("url"))
+        return self
+
     def headers(self) -> dict[str, str]:
         """What every request carries."""
         return {"Accept": "application/json"}
@@ -73,11 +80,6 @@ class TokenSettings(RestSettings):
     """An API that takes a bearer token."""
 
     token: SecretStr = Field(description="the access token")
-
-    @model_validator(mode="after")
-    def _encrypted(self) -> Self:
-        check_encrypted(self.url, self.variable("url"))
-        return self
 
     def headers(self) -> dict[str, str]:
         return super().headers() | {"Authorization": f"Bearer {self.token.get_secret_value()}"}
@@ -124,9 +126,16 @@ class RestApi:
     ) -> requests.Response:
         """Ask for a path below the API's address, or for one from its root (`/…`).
 
-        Raises: as `HttpClient.request`.
+        Raises:
+            SourceProtocolError: the path leads to another host, where no credential may go.
+            Others as `HttpClient.request`.
         """
         url = urljoin(f"{self.settings.url}/", path)
+        if urlsplit(url)[:2] != urlsplit(self.settings.url)[:2]:
+            raise SourceProtocolError(
+                f"{self.source}: a link leads to {urlsplit(url).hostname}, away from "
+                f"{urlsplit(self.settings.url).netloc}; check {self.settings.variable('url')}"
+            )
         stop = threading.Event()
         try:
             return await asyncio.to_thread(

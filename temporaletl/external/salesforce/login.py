@@ -27,7 +27,7 @@ from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError, 
 from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.refusals import UNREASONABLE, faults_in
 from temporaletl.external.salesforce.settings import SalesforceSettings
-from temporaletl.secrets import remember_secret
+from temporaletl.secrets import redacted, remember_login, remember_secret
 
 #: A refused login answers 400 or 401, by SOAP 500; the library reads why.
 _ANSWERED = frozenset({400, 401, 403, 500})
@@ -184,6 +184,7 @@ def _arguments(settings: SalesforceSettings) -> dict[str, Any]:
     if settings.way == "client credentials" and secret is not None:
         # The library refuses the common domains, which an explicit address takes the place of.
         domain = settings.domain if "." in settings.domain else "instance.my"
+        remember_login(settings.consumer_key or "", secret.get_secret_value())
         return {
             "consumer_key": settings.consumer_key,
             "consumer_secret": secret.get_secret_value(),
@@ -224,7 +225,7 @@ def _at(instance: str, url: str) -> str:
 
 def _refused(settings: SalesforceSettings, error: SalesforceAuthenticationFailed) -> ETLError:
     code = str(error.code or "").rpartition(":")[2]
-    words = " ".join((error.auth_message or "").split())[:_MOST_WORDS]
+    words = redacted(" ".join((error.auth_message or "").split()))[:_MOST_WORDS]
     where = settings.instance_url or f"https://{settings.domain}.salesforce.com"
     if code.isdigit() and int(code) >= codes.server_error:
         return SourceUnavailableError(f"salesforce login at {where}: HTTP {code}")

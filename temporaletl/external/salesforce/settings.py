@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.settings import HeaderText, PlainText, Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.
@@ -108,10 +108,11 @@ def _identity_fields(text: str) -> str:
 class _Login(Settings):
     """The variables of every way in, not yet looked at together."""
 
-    # They travel in the body of a login.
-    free_secrets = frozenset({"password", "token", "consumer_secret", "private_key"})
+    # It travels in the body of a login; tokens and secrets are made of what headers hold.
+    free_secrets = frozenset({"password"})
+    key_secrets = frozenset({"private_key"})
 
-    username: str | None = Field(
+    username: PlainText | None = Field(
         None, validation_alias="SF_USERNAME", description="the user's name, like jane@example.com"
     )
     password: SecretStr | None = Field(
@@ -122,7 +123,7 @@ class _Login(Settings):
         validation_alias="SF_TOKEN",
         description="the security token that goes with SF_PASSWORD",
     )
-    consumer_key: str | None = Field(
+    consumer_key: HeaderText | None = Field(
         None, validation_alias="SF_CONSUMER_KEY", description="the connected app's consumer key"
     )
     consumer_secret: SecretStr | None = Field(

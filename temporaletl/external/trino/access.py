@@ -19,7 +19,7 @@ from requests.auth import AuthBase
 from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import HeaderText, Settings
+from temporaletl.settings import HeaderText, Settings, check_encrypted, check_visible, site_address
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
@@ -30,11 +30,19 @@ _EARLY = timedelta(minutes=1)
 
 
 def _host(text: str) -> str:
-    if "/" in text or (":" in text and not text.startswith("[")):
+    text = text.strip()
+    check_visible(text, spaces=False)
+    if "/" in text or "@" in text or (":" in text and not text.startswith("[")):
         raise ValueError(
             "must be the bare name of the host; TRINO_HTTP_SCHEME and TRINO_PORT hold the rest"
         )
-    return text.strip()
+    return text
+
+
+def _token_uri(text: str) -> str:
+    address = site_address(text, example=_TOKENS_FROM)
+    check_encrypted(address, "GCP_TOKEN_URI")
+    return address
 
 
 def _file(path: Path) -> Path:
@@ -49,7 +57,7 @@ File = Annotated[Path, AfterValidator(_file)]
 class TrinoSettings(Settings):
     """Which Trino to ask, as whom, and how patiently."""
 
-    free_secrets = frozenset({"private_key"})
+    key_secrets = frozenset({"private_key"})
 
     host: Annotated[str, AfterValidator(_host)] = Field(
         validation_alias="TRINO_HOST", description="the name of Trino's coordinator"
@@ -64,8 +72,8 @@ class TrinoSettings(Settings):
     )
     user: HeaderText | None = Field(None, validation_alias="TRINO_USER")
     password: SecretStr | None = Field(None, validation_alias="TRINO_PASSWORD")
-    catalog: str | None = Field(None, validation_alias="TRINO_CATALOG")
-    schema_name: str | None = Field(None, validation_alias="TRINO_SCHEMA")
+    catalog: HeaderText | None = Field(None, validation_alias="TRINO_CATALOG")
+    schema_name: HeaderText | None = Field(None, validation_alias="TRINO_SCHEMA")
     client_cert: File | None = Field(
         None, validation_alias="TRINO_CLIENT_CERT", description="a client certificate, as PEM file"
     )
@@ -76,12 +84,14 @@ class TrinoSettings(Settings):
         None, validation_alias="TRINO_CA_FILE", description="the authority of Trino's certificate"
     )
     account_type: str = Field("service_account", validation_alias="GCP_ACCOUNT_TYPE")
-    project_id: str | None = Field(None, validation_alias="GCP_PROJECT_ID")
-    private_key_id: str | None = Field(None, validation_alias="GCP_PRIVATE_KEY_ID")
+    project_id: HeaderText | None = Field(None, validation_alias="GCP_PROJECT_ID")
+    private_key_id: HeaderText | None = Field(None, validation_alias="GCP_PRIVATE_KEY_ID")
     private_key: SecretStr | None = Field(None, validation_alias="GCP_PRIVATE_KEY")
-    client_email: str | None = Field(None, validation_alias="GCP_CLIENT_EMAIL")
-    client_id: str | None = Field(None, validation_alias="GCP_CLIENT_ID")
-    token_uri: str = Field(_TOKENS_FROM, validation_alias="GCP_TOKEN_URI")
+    client_email: HeaderText | None = Field(None, validation_alias="GCP_CLIENT_EMAIL")
+    client_id: HeaderText | None = Field(None, validation_alias="GCP_CLIENT_ID")
+    token_uri: Annotated[str, AfterValidator(_token_uri)] = Field(
+        _TOKENS_FROM, validation_alias="GCP_TOKEN_URI"
+    )
     key_file: Path | None = Field(
         None,
         validation_alias="GOOGLE_APPLICATION_CREDENTIALS",
@@ -92,7 +102,7 @@ class TrinoSettings(Settings):
         validation_alias="TRINO_GOOGLE_TOKEN",
         description="jwt: signed by ourselves; id, access: fetched from Google",
     )
-    audience: str | None = Field(
+    audience: HeaderText | None = Field(
         None,
         validation_alias="TRINO_JWT_AUDIENCE",
         description="whom a token is for; default https://TRINO_HOST",
@@ -211,6 +221,13 @@ class TrinoSettings(Settings):
                 f"GOOGLE_APPLICATION_CREDENTIALS: {self.key_file} is not the key of a service "
                 "account"
             )
+        remember_secret(str(found.get("private_key") or ""))
+        try:
+            check_encrypted(str(found.get("token_uri") or ""), "its token_uri")
+        except ValueError as error:
+            raise ConfigurationError(
+                f"GOOGLE_APPLICATION_CREDENTIALS: {self.key_file}: {error}"
+            ) from None
         return found
 
 
@@ -225,8 +242,11 @@ class Bearer(AuthBase):
         self.account = settings.service_account()
         self._credentials = _credentials(settings, self.account)
         timeout = settings.connect_timeout_seconds + settings.read_timeout_seconds
+        session = requests.Session()
+        # What is signed is for the one address that is configured.
+        session.max_redirects = 0
         self._ask: Callable[..., Any] = partial(
-            google.auth.transport.requests.Request(), timeout=timeout
+            google.auth.transport.requests.Request(session), timeout=timeout
         )
         self._guard = threading.Lock()
         self._early = timedelta(0)

@@ -37,6 +37,7 @@ from temporaletl.external.http import HttpClient
 from temporaletl.external.threads import start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.values import Column
+from temporaletl.secrets import redacted, remember_login
 
 __all__ = ["Parameter", "Statement", "TrinoServer", "TrinoSettings", "close_servers", "open_trino"]
 
@@ -200,7 +201,7 @@ class Statement:
             ) from None
 
     def _failure(self, error: refusals.TrinoQueryError) -> ETLError:
-        words = " ".join(_LOCATION.sub(self._located, error.message).split())
+        words = redacted(" ".join(_LOCATION.sub(self._located, error.message).split()))
         if len(words) > _MESSAGE_CHARACTERS:
             words = f"{words[:_MESSAGE_CHARACTERS]}…"
         told = f"trino: {self.name}: {words} ({error.error_name}, query {error.query_id})"
@@ -236,6 +237,7 @@ class TrinoServer:
         self._user = settings.user or "temporaletl"
         if settings.password is not None and settings.user:
             self._session.auth = (settings.user, settings.password.get_secret_value())
+            remember_login(*self._session.auth)
         elif settings.uses_google:
             bearer = self._session.auth = Bearer(settings)
             self._user = settings.user or bearer.account["client_email"]
