@@ -38,10 +38,11 @@ from temporalio.runtime import (
 )
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from temporaletl.credentials import for_metadata
 from temporaletl.errors import ConfigurationError, CredentialsError
 from temporaletl.failures import RedactedFailures
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import TemporalSettings, check_encrypted, for_metadata
+from temporaletl.settings import TemporalSettings, check_encrypted
 
 log = structlog.get_logger(__name__)
 

@@ -4,8 +4,6 @@ Secrets are `SecretStr`: they appear in no log, error or repr. Each source keeps
 beside its connector.
 """
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
@@ -27,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from temporaletl import names
+from temporaletl.credentials import check_visible, for_header
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
 from temporaletl.secrets import remember_secret
@@ -53,56 +52,6 @@ def site_address(text: str, *, example: str) -> str:
 
 #: The hosts to which credentials may go without encryption, beside this machine.
 _PLAIN_HTTP = "ETL_PLAIN_HTTP_HOSTS"
-#: What a header's value may hold, beside spaces within it.
-_IN_HEADERS = re.compile(r"[\x20-\x7e\xa1-\xac\xae-\xff]+")
-
-
-#: What the metadata of gRPC may hold.
-_IN_METADATA = re.compile(r"[\x20-\x7e]+")
-#: Unicode's classes of what nobody sees: controls, marks of format, surrogates, ends of lines.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
-def for_header(text: str) -> str:
-    """Return a text as a header can hold it, without white space around it.
-
-    Raises:
-        ValueError: a character of it can stand in no header; the text is not repeated.
-    """
-    return _held(text, _IN_HEADERS, "header")
-
-
-def for_metadata(text: str) -> str:
-    """The same for what Temporal is sent."""
-    return _held(text, _IN_METADATA, "header of gRPC")
-
-
-def _held(text: str, allowed: re.Pattern[str], where: str) -> str:
-    text = text.strip()
-    if not text:
-        raise ValueError("is empty")
-    for position, character in enumerate(text, 1):
-        if not allowed.fullmatch(character):
-            raise _odd(character, position, f"that no {where} can")
-    return text
-
-
-def check_visible(text: str, *, spaces: bool = True) -> None:
-    """See that a text holds nothing that nobody sees.
-
-    Raises:
-        ValueError: it does; the text is not repeated.
-    """
-    for position, character in enumerate(text, 1):
-        if unicodedata.category(character) in _UNSEEN or (character.isspace() and not spaces):
-            raise _odd(character, position, "that it cannot")
-
-
-def _odd(character: str, position: int, whose: str) -> ValueError:
-    return ValueError(
-        f"holds a character {whose} (U+{ord(character):04X}, at position {position}): was more "
-        "than the value copied?"
-    )
 
 
 def check_encrypted(address: str, variable: str, *, needs: str = "https://") -> None:
@@ -129,19 +78,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _trimmed(text: str) -> str:
-    check_visible(text := text.strip())
-    if not text:
-        raise ValueError("is empty")
-    return text
-
-
-#: A text that is sent in a header.
-HeaderText = Annotated[str, AfterValidator(for_header)]
-#: A text that is sent in a body: the name of a user.
-PlainText = Annotated[str, AfterValidator(_trimmed)]
 
 
 class Settings(BaseSettings):

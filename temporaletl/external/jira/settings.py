@@ -15,8 +15,9 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
+from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import HeaderText, Settings, check_encrypted, site_address
+from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"

@@ -19,8 +19,9 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from temporaletl.budget import RateBudget
+from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import HeaderText, Settings, check_encrypted
+from temporaletl.settings import Settings, check_encrypted
 from temporaletl.strategies import rate_budget
 
 #: What launchpadlib calls "edge" is long gone.

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import HeaderText, PlainText, Settings, check_encrypted, site_address
+from temporaletl.credentials import HeaderText, PlainText
+from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.

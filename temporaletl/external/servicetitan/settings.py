@@ -16,7 +16,8 @@ from pydantic import (
 )
 
 from temporaletl.budget import RateBudget
-from temporaletl.settings import HeaderText, Settings, check_encrypted, site_address
+from temporaletl.credentials import HeaderText
+from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"

@@ -17,9 +17,10 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from requests.auth import AuthBase
 
 from temporaletl.budget import RateBudget
+from temporaletl.credentials import HeaderText, check_visible
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import HeaderText, Settings, check_encrypted, check_visible, site_address
+from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
