@@ -84,6 +84,31 @@ def parse[T](kind: type[T], body: bytes) -> T:
         return _piecewise(decoder, body, lists)
 
 
+def decode_object(response: requests.Response, *, having: type, source: str) -> msgspec.Raw:
+    """Return the bytes of an answer that is one record, as `decode_record` takes it.
+
+    It has the members of `having`, or it is an object that cannot be decoded for what is in it.
+
+    Raises: as `decode`.
+    """
+    body = text_of(response)
+    try:
+        decode(having, response, source=source)
+    except GarbledAnswerError:
+        # One number or byte that no decoder takes is not yet an answer that broke off.
+        if not _is_object(body):
+            raise
+    return msgspec.Raw(body)
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        outermost_lists(body)
+    except StructureError:
+        return False
+    return body.strip()[:1] == b"{"
+
+
 def decode_record[T](kind: type[T], raw: bytes | msgspec.Raw) -> T:
     """Decode one record; of its texts, half a surrogate pair becomes U+FFFD.
 

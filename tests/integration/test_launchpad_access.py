@@ -1,5 +1,6 @@
 """Who may read what of Launchpad, and what is said where somebody may not."""
 
+import json
 from typing import Any
 
 import pytest
@@ -279,7 +280,8 @@ async def test_a_bug_that_cannot_be_used_keeps_its_payload_and_can_be_mended(
                     found.events |= events_in(transformed(job, record))
                 except RecordError as error:
                     kept.append((record.key, str(error), record.raw))
-    ((key, reason, payload),) = kept
+    ((key, reason, raw),) = kept
+    payload = json.loads(bytes(raw))
     assert key == "2"
     assert "date_created" in reason
     payload["bug"]["date_created"] = "2024-01-01T00:00:00+00:00"

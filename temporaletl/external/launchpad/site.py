@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 from launchpadlib.credentials import (  # type: ignore[import-untyped]
     AccessToken,
@@ -26,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from wadllib.application import Resource  # type: ignore[import-untyped]
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
-from temporaletl.external.answers import decode
+from temporaletl.external.answers import decode_object, reading
 from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
@@ -37,6 +39,12 @@ STABLE, DEVEL = "1.0", "devel"
 
 _TOKEN = "LP_CONSUMER_KEY, LP_ACCESS_TOKEN_KEY and LP_ACCESS_TOKEN_SECRET"  # noqa: S105
 _ANONYMOUS = "temporaletl"
+
+
+class _Linked(msgspec.Struct):
+    """What every entry of Launchpad has."""
+
+    self_link: str
 
 
 class _Library(Launchpad):  # type: ignore[misc]  # the library has no types
@@ -71,6 +79,7 @@ class LaunchpadSite:
             self._session,
             source="launchpad",
             credentials=self._named,
+            address="LP_SERVICE_ROOT",
             connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
             read_timeout=timedelta(seconds=settings.read_timeout_seconds),
             # Access tokens cannot be renewed, but a refusal is only believed when repeated.
@@ -93,9 +102,17 @@ class LaunchpadSite:
     def read[T](self, kind: type[T], url: str, *, stop: threading.Event | None = None) -> T:
         """Get and decode. Blocks.
 
-        Raises: as `Transport.get` and `decode`.
+        Raises: as `Transport.get`.
         """
-        return decode(kind, self._transport.get(url, stop=stop), source="launchpad")
+        return self._transport.get(url, reading(kind, source="launchpad"), stop=stop)
+
+    def read_entry(self, url: str, *, stop: threading.Event | None = None) -> msgspec.Raw:
+        """Get one entry as it is, be it decodable or not. Blocks.
+
+        Raises: as `Transport.get`.
+        """
+        read = partial(decode_object, having=_Linked, source="launchpad")
+        return self._transport.get(url, read, stop=stop)
 
     def search_url(self, place: str, operation: str, version: str, **query: Any) -> str | None:
         """Return the URL of a search, as launchpadlib would ask for it. Blocks.
@@ -147,7 +164,7 @@ class LaunchpadSite:
             CredentialsError: not even that may be read.
         """
         try:
-            self._transport.get(f"{self.settings.service_root}{STABLE}/", stop=stop)
+            self.read(msgspec.Raw, f"{self.settings.service_root}{STABLE}/", stop=stop)
         except UnreadableError as error:
             host = urlsplit(self.settings.service_root).netloc
             raise CredentialsError(

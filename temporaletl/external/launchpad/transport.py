@@ -6,15 +6,18 @@ waits without end, and may be used by one thread only. `Transport` takes its pla
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
+from xml.etree import ElementTree as ET
 
 import httplib2  # type: ignore[import-untyped]
+import msgspec
 import requests
 from requests import codes
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
+from temporaletl.external.answers import GarbledAnswerError, decode
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 
@@ -24,6 +27,7 @@ JSON = "application/json"
 _UNREADABLE = frozenset({401, 403, 404, 410})
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS = 5
+_ROOT_OF_DESCRIPTIONS = "{http://research.sun.com/wadl/2006/10}application"
 #: How Launchpad words a 401 that is about the credentials, not about what was asked for.
 _BAD_TOKEN = re.compile(
     r"\b(expired|invalid|unknown|revoked|no|bad)\s+(access\s+|oauth\s+|request\s+)?"
@@ -100,19 +104,24 @@ class Transport:
             raise SourceProtocolError(f"launchpad: {method} {urlsplit(uri).path} is not reading")
         accept = (headers or {}).get("Accept", JSON)
         if accept != WADL:
-            answer = self.get(uri, accept=accept)
-            told = {name.lower(): value for name, value in answer.headers.items()}
-            return httplib2.Response({**told, "status": str(answer.status_code)}), answer.content
+            return self.get(uri, _entry, accept=accept)
         with self._guard:
             if uri not in self._descriptions:
-                self._descriptions[uri] = self.get(uri, accept=WADL).content
+                self._descriptions[uri] = self.get(uri, _description, accept=WADL)
             description = self._descriptions[uri]
         return httplib2.Response({"status": "200", "content-type": WADL}), description
 
-    def get(
-        self, url: str, *, accept: str = JSON, stop: threading.Event | None = None
-    ) -> requests.Response:
-        """Get what is at a URL of this Launchpad; follow it where it has moved. Blocks.
+    def get[T](
+        self,
+        url: str,
+        read: Callable[[requests.Response], T],
+        *,
+        accept: str = JSON,
+        stop: threading.Event | None = None,
+    ) -> T:
+        """Return what `read` makes of what is at a URL of this Launchpad. Blocks.
+
+        Follows it where it has moved.
 
         Raises:
             UnreadableError: it is private, or not there.
@@ -121,10 +130,10 @@ class Transport:
             Others as `HttpClient.request`.
         """
         for _ in range(_MOST_HOPS):
-            answer = self._ask(url, accept, stop)
+            answer, found = self._ask(url, read, accept, stop)
             if answer.status_code == codes.not_found:
                 # A copy of the database that lags behind has not heard of it yet.
-                answer = self._ask(url, accept, stop)
+                answer, found = self._ask(url, read, accept, stop)
             if answer.status_code not in _MOVED:
                 break
             url = urljoin(url, answer.headers.get("Location", ""))
@@ -132,9 +141,19 @@ class Transport:
             raise SourceProtocolError(f"launchpad: {urlsplit(url).path} moves in circles")
         if answer.status_code in _UNREADABLE:
             raise self._refusal(answer)
-        return answer
+        return found
 
-    def _ask(self, url: str, accept: str, stop: threading.Event | None) -> requests.Response:
+    def _ask[T](
+        self,
+        url: str,
+        read: Callable[[requests.Response], T],
+        accept: str,
+        stop: threading.Event | None,
+    ) -> tuple[requests.Response, T]:
+        def take(answer: requests.Response) -> tuple[requests.Response, Any]:
+            refused = answer.status_code in _UNREADABLE | _MOVED
+            return answer, None if refused else read(answer)
+
         # The token goes along with each request, so none goes anywhere else.
         if urlsplit(url)[:2] != self._origin:
             place = urlsplit(url).hostname or url
@@ -143,7 +162,12 @@ class Transport:
                 "check LP_SERVICE_ROOT"
             )
         return self._http.request(
-            "GET", url, headers={"Accept": accept}, accept=_UNREADABLE | _MOVED, stop=stop
+            "GET",
+            url,
+            read=take,
+            headers={"Accept": accept},
+            accept=_UNREADABLE | _MOVED,
+            stop=stop,
         )
 
     def _refusal(self, answer: requests.Response) -> Exception:
@@ -156,3 +180,41 @@ class Transport:
                 f"check {self._credentials}"
             )
         return UnreadableError(f"launchpad: {place.path}", answer.status_code)
+
+
+class _Entry(msgspec.Struct):
+    """What launchpadlib needs of the service's root, or of a target, to know what it is."""
+
+    resource_type_link: str
+
+
+def _entry(answer: requests.Response) -> tuple[httplib2.Response, bytes]:
+    """Return an entry of which launchpadlib can tell the type, as httplib2 would.
+
+    Its links only: all that is needed, and nothing that people write.
+    """
+    decode(_Entry, answer, source="launchpad")
+    members = decode(dict[str, msgspec.Raw], answer, source="launchpad")
+    links = {name: raw for name, raw in members.items() if name.endswith("_link")}
+    told = {name.lower(): value for name, value in answer.headers.items()}
+    status = {"status": str(answer.status_code), "content-type": JSON}
+    return httplib2.Response({**told, **status}), msgspec.json.encode(links)
+
+
+def _description(answer: requests.Response) -> bytes:
+    """Return a description of the service.
+
+    Raises:
+        GarbledAnswerError: it is none, or cut off: kept, it would spoil all that is asked later.
+    """
+    try:
+        # As launchpadlib itself will read it.
+        found = ET.fromstring(answer.content).tag == _ROOT_OF_DESCRIPTIONS  # noqa: S314
+    except (ET.ParseError, ValueError, LookupError):
+        found = False
+    if not found:
+        raise GarbledAnswerError(
+            f"launchpad: {urlsplit(answer.url).path} answered {answer.status_code} with something "
+            "else than a description of the service (WADL); check LP_SERVICE_ROOT"
+        )
+    return answer.content

@@ -17,7 +17,8 @@ REDACTED = "tag:launchpad.net:2008:redacted"
 #: A time as Launchpad writes it.
 Moment = str
 
-_NUMBER = re.compile(r"/(\d+)/?$")
+#: Longer ones are no numbers of Launchpad's, nor of a database.
+_NUMBER = re.compile(r"/([0-9]{1,18})/?$")
 _PERSON = re.compile(r"/~([^/]+)/?$")
 _VERSIONED = re.compile(r"/(?:\d+\.\d+|beta|devel)/(.+)$")
 
@@ -29,8 +30,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     web_link: str | None = None
 
 
-class Person(Entry, frozen=True):
-    name: str | None = None
+class Person(Entry, frozen=True, kw_only=True):
+    """A person or team; one without a name is none."""
+
+    name: str
     display_name: str | None = None
     time_zone: str | None = None
     is_team: bool | None = None
@@ -56,7 +59,6 @@ class Bug(Entry, frozen=True):
     information_type: str | None = None
     tags: Any = None
     duplicate_of_link: str | None = None
-    heat: Any = None
     users_affected_count: Any = None
     message_count: Any = None
     activity_collection_link: str | None = None
@@ -166,20 +168,27 @@ def readable(link: str | None) -> str | None:
 
 def number_of(link: str | None) -> int | None:
     """Return the number at the end of a link: of a bug, message, proposal, vote or question."""
-    found = _NUMBER.search(urlsplit(link).path) if link else None
+    found = _NUMBER.search(_path_in(link)) if link else None
     return int(found[1]) if found else None
 
 
 def name_of(link: str | None) -> str | None:
     """Return the Launchpad name at the end of a person's link, without the tilde."""
-    found = _PERSON.search(urlsplit(link).path) if link else None
+    found = _PERSON.search(_path_in(link)) if link else None
     return unquote(found[1]) if found else None
 
 
 def path_of(link: str | None) -> str | None:
     """Return what of a link follows the API's version: the name of a project or branch."""
-    found = _VERSIONED.search(urlsplit(link).path) if link else None
+    found = _VERSIONED.search(_path_in(link)) if link else None
     return unquote(found[1]) if found else None
+
+
+def _path_in(link: str) -> str:
+    try:
+        return urlsplit(link).path
+    except ValueError:
+        return ""  # no address at all
 
 
 def utc(moment: Moment | None, field: str) -> datetime:

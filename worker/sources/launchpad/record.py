@@ -6,6 +6,7 @@ from typing import Any, Self
 import msgspec
 
 from temporaletl import Event, Json, RecordError, Whole
+from temporaletl.external.answers import decode_record
 from worker.sources.launchpad.entries import (
     Activity,
     Bug,
@@ -65,8 +66,8 @@ class Found:
         self.parts = parts
 
     @property
-    def raw(self) -> Json:
-        return msgspec.json.decode(msgspec.json.encode(self.parts))
+    def raw(self) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(self.parts))
 
     @classmethod
     def whole[W: Parts](cls, kind: type[W], record: "Self | Json") -> W:
@@ -78,8 +79,8 @@ class Found:
         """
         parts = record.parts if isinstance(record, Found) else record
         try:
-            found: W = msgspec.json.decode(msgspec.json.encode(parts), type=kind, strict=False)
-        except msgspec.DecodeError as error:
+            found = decode_record(kind, msgspec.json.encode(parts))
+        except RecordError as error:
             raise RecordError(f"not as Launchpad describes it: {error}") from None
         if not isinstance(record, Found) and (missing := missing_in(found)):
             raise RecordError(f"its {', '.join(missing)} were not all read: load it again")

@@ -1,20 +1,21 @@
 """Pages of bugs with everything that hangs on them."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from datetime import datetime
 from functools import partial
 
 import msgspec
 
-from temporaletl import Page, PageRequest, Reject, extract_method
+from temporaletl import Page, PageRequest, RecordError, Reject, extract_method
+from temporaletl.external.answers import decode_record
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Bug, Task, number_of, utc_or_none
-from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.client import ITEM_FAULTS, LaunchpadClient, decoded
 from worker.sources.launchpad.extract.deletions import gone
-from worker.sources.launchpad.extract.details import Gathered, finish, gather
+from worker.sources.launchpad.extract.details import Failure, Gathered, finish, gather
 from worker.sources.launchpad.extract.memory import recall
 from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
 from worker.sources.launchpad.extract.walk import Walk
@@ -59,7 +60,9 @@ async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
             read = await gather(client, _read, calls)
             for number, (_, moment) in zip(unread, read, strict=True):
                 memory.add(number, moment)
-            records, rejects = await finish(client, [g for g, _ in read], people_in, hidden)
+            records, rejects = await finish(
+                client, [g for g, _ in read], people_in, hidden, partial(_other, walk, unread)
+            )
             known = (memory.changed(number) for number in listed.bugs)
             walk.move(listed, [moment for moment in known if moment is not None])
             if records or rejects or listed.rejects:
@@ -81,13 +84,20 @@ def _read(
     """Read a bug, and when it last changed; nothing of one that was made too late. Blocks."""
     gathered, key = Gathered(), str(number)
     try:
-        raw = client.read(msgspec.Raw, link)
+        raw = client.read_entry(link)
     except UnreadableError as error:
         gathered.lacks(f"bug {number}", key, error, {"bug_link": link})
         return gathered, None
+    except ITEM_FAULTS as error:
+        if client.stop.is_set():
+            raise
+        payload = {"bug_link": link}
+        gathered.failures.append(Failure("bug", f"bug {number}", key, error, payload))
+        return gathered, None
+    gathered.answered.append("bug")
     try:
-        bug = msgspec.json.decode(raw, type=Bug, strict=False)
-    except msgspec.DecodeError as error:
+        bug = decode_record(Bug, raw)
+    except RecordError as error:
         gathered.rejects.append(
             Reject(stage="extract", reason=f"no bug: {error}", key=key, payload={"bug": raw})
         )
@@ -106,11 +116,21 @@ def _read(
     return gathered, changed
 
 
+def _other(walk: Walk, but: Collection[int], kind: str) -> bool:
+    """Whether a part of some other bug can be read. Blocks."""
+    client = walk.client
+    for number, link in walk.some_others(but).items():
+        gathered, _ = _read(client, number, link, None)
+        if kind in gathered.answered:
+            return True
+        if gathered.failures:
+            return False
+    return False
+
+
 def _number_in(entry: msgspec.Raw) -> int | None:
-    try:
-        return number_of(msgspec.json.decode(entry, type=Task).bug_link)
-    except msgspec.DecodeError:
-        return None
+    task = decoded(Task, entry)
+    return None if task is None else number_of(task.bug_link)
 
 
 def people_in(record: Found) -> Iterator[str | None]:

@@ -7,9 +7,10 @@ a cursor needs, whatever order the server lists in, and whatever moves in its li
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -21,7 +22,7 @@ from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Entry, number_of
-from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.client import Gap, LaunchpadClient, decoded
 from worker.sources.launchpad.extract.deletions import gone
 from worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
 from worker.sources.launchpad.extract.memory import recall
@@ -36,6 +37,7 @@ from worker.sources.launchpad.query import LaunchpadQuery
 #: A list read that recently is not read again to go on with a job.
 _GOOD_FOR = timedelta(minutes=30)
 _MOST_LISTS = 16
+_FEW = 5
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -113,7 +115,8 @@ async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
             for first in range(0, len(todo), size):
                 part = todo[first : first + size]
                 gathered = await gather(client, kind.read, part)
-                records, missing = await finish(client, gathered, kind.people_in, hidden)
+                others = partial(_other, client, kind, listing, {number for number, _ in part})
+                records, missing = await finish(client, gathered, kind.people_in, hidden, others)
                 last = first + size >= len(todo)
                 cursor = behind if last else _cursor(subject, part[-1][0])
                 for number, _ in part:
@@ -163,7 +166,9 @@ def _list(
     rejects: list[Reject] = []
     try:
         for url in kind.searches(client.site, subject):
-            for raw in client.read_whole(url, _identity, patience=2).entries:
+            collected = client.read_whole(url, _identity, patience=2, around=True)
+            rejects += [_skipped(kind, subject, gap) for gap in collected.gaps]
+            for raw in collected.entries:
                 number = _identity(raw)
                 if isinstance(number, int):
                     entries[number] = raw
@@ -186,10 +191,31 @@ def _identity(entry: msgspec.Raw) -> int | bytes:
 
 
 def _number(entry: msgspec.Raw) -> int | None:
-    try:
-        return number_of(msgspec.json.decode(entry, type=Entry).self_link)
-    except msgspec.DecodeError:
-        return None
+    found = decoded(Entry, entry)
+    return None if found is None else number_of(found.self_link)
+
+
+def _skipped(kind: Kind, subject: str, gap: Gap) -> Reject:
+    what = f"{subject}'s {kind.name.replace('_', ' ')}s"
+    return Reject(
+        stage="extract",
+        reason=f"Launchpad cannot give entry {gap.start} of {what}: {gap.reason}",
+        key=subject,
+        payload={"subject": subject, "kind": kind.name, "entry": gap.start},
+    )
+
+
+def _other(
+    client: LaunchpadClient, kind: Kind, listing: Listing, but: Collection[int], part: str
+) -> bool:
+    """Whether a part of some other entry can be read. Blocks."""
+    others = [entry for entry in listing.entries if entry[0] not in but]
+    for number, entry in others[-_FEW:]:
+        gathered = kind.read(client, number, entry)
+        # What superseded a proposal is one, too.
+        if part in gathered.answered or (part == "superseding" and gathered.answered):
+            return True
+    return False
 
 
 class _Shelf:

@@ -13,12 +13,13 @@ from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 
-from temporaletl import Page, PageRequest, extract_method
+from temporaletl import Page, PageRequest, RecordError, Reject, extract_method
+from temporaletl.external.answers import decode_record
 from temporaletl.external.launchpad.site import STABLE
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import Proposal, readable, utc_or_none
-from worker.sources.launchpad.extract.client import LaunchpadClient
-from worker.sources.launchpad.extract.details import Gathered
+from worker.sources.launchpad.extract.client import ITEM_FAULTS, LaunchpadClient, decoded
+from worker.sources.launchpad.extract.details import Failure, Gathered
 from worker.sources.launchpad.extract.listing import Kind, pages, settled
 from worker.sources.launchpad.extract.subjects import proposal_searches
 from worker.sources.launchpad.record import Found, ProposalWhole
@@ -38,9 +39,8 @@ async def extract_merge_proposals(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
-    try:
-        proposal = msgspec.json.decode(entry, type=Proposal, strict=False)
-    except msgspec.DecodeError:
+    proposal = decoded(Proposal, entry)
+    if proposal is None:
         return True  # reading it tells what is wrong with it
     moments = [
         utc_or_none(proposal.date_created),
@@ -54,9 +54,8 @@ def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
 def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     gathered, key = Gathered(), str(number)
     gathered.found = Found(key, {"proposal": entry})
-    try:
-        proposal = msgspec.json.decode(entry, type=Proposal, strict=False)
-    except msgspec.DecodeError:
+    proposal = decoded(Proposal, entry)
+    if proposal is None:
         return gathered  # the transform rejects it, and says why
 
     links = {
@@ -67,12 +66,28 @@ def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     successor = readable(proposal.superseded_by_link)
     if successor is not None:
         try:
-            gathered.found.parts["superseded_by"] = client.read(msgspec.Raw, successor)
+            raw = client.read_entry(successor)
+            decode_record(Proposal, raw)
+            gathered.found.parts["superseded_by"] = raw
         except UnreadableError as error:
             # Without its date nobody knows when this proposal was superseded.
             what = f"what superseded merge proposal {number}"
             gathered.lacks(what, key, error, {"proposal": entry})
             gathered.found.parts["complete"] = []
+        except RecordError as error:
+            reason = f"what superseded merge proposal {number} cannot be read: {error}"
+            reject = Reject(stage="extract", reason=reason, key=key, payload=raw)
+            gathered.rejects.append(reject)
+            gathered.found.parts["complete"] = []
+        except ITEM_FAULTS as error:
+            if client.stop.is_set():
+                raise
+            what = f"what superseded merge proposal {number}"
+            payload = {"proposal": entry}
+            gathered.failures.append(Failure("superseding", what, key, error, payload))
+            gathered.found.parts["complete"] = []
+        else:
+            gathered.answered.append("superseding")
     return gathered
 
 

@@ -15,7 +15,7 @@ import msgspec
 from temporaletl import Page, PageRequest, extract_method
 from temporaletl.external.launchpad.site import DEVEL
 from worker.sources.launchpad.entries import Question, utc_or_none
-from worker.sources.launchpad.extract.client import LaunchpadClient
+from worker.sources.launchpad.extract.client import LaunchpadClient, decoded
 from worker.sources.launchpad.extract.details import Gathered
 from worker.sources.launchpad.extract.listing import Kind, pages, settled
 from worker.sources.launchpad.extract.subjects import question_searches
@@ -36,9 +36,8 @@ async def extract_questions(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
-    try:
-        question = msgspec.json.decode(entry, type=Question, strict=False)
-    except msgspec.DecodeError:
+    question = decoded(Question, entry)
+    if question is None:
         return True  # reading it tells what is wrong with it
     moments = [
         utc_or_none(question.date_created),
@@ -52,9 +51,8 @@ def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
 def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     gathered, key = Gathered(), str(number)
     gathered.found = Found(key, {"question": entry})
-    try:
-        question = msgspec.json.decode(entry, type=Question, strict=False)
-    except msgspec.DecodeError:
+    question = decoded(Question, entry)
+    if question is None:
         return gathered  # the transform rejects it, and says why
     links = {"messages": question.messages_collection_link}
     gathered.read(client, links, f"question {number}", key)

@@ -9,19 +9,30 @@ pages begins with the last task of the page before; where it does not, tasks hav
 run is read again from its beginning.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
+import xxhash
 from pydantic import JsonValue
 
-from temporaletl import ConfigurationError, Reject, SourceUnavailableError
+from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
+from temporaletl.external.answers import decode_record
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import REDACTED, Task, number_of
-from worker.sources.launchpad.extract.client import CollectionPage, LaunchpadClient, with_query
+from worker.sources.launchpad.extract.client import (
+    ITEM_FAULTS,
+    CollectionPage,
+    Gap,
+    LaunchpadClient,
+    Narrowing,
+    span_of,
+    start_in,
+    with_query,
+)
 from worker.sources.launchpad.extract.subjects import Hidden, bug_searches, pick_up
 
 #: A bug that changed so shortly before it was listed may have changed again before it was read:
@@ -31,6 +42,7 @@ _SETTLING = timedelta(minutes=5)
 _JUST_BEFORE = timedelta(milliseconds=10)
 _MOST_ROUNDS = 30
 _MOST_REPEATS = 5
+_FEW = 5
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -77,9 +89,11 @@ class Walk:
         cursor: JsonValue,
         hidden: Hidden,
     ) -> None:
-        self._client = client
+        self.client = client
         self._since = since
         self._page_size = page_size
+        #: How much is asked for at once: less where Launchpad could not give more.
+        self._size = page_size
         self._hidden = hidden
         try:
             place = msgspec.convert(cursor or {}, Position)
@@ -110,7 +124,7 @@ class Walk:
             url = self._search(subject)
             listed = Listed(asked) if url is None else self._list(url, asked)
         except UnreadableError as error:
-            self._hidden.note_subject(self._client.site, subject, error)
+            self._hidden.note_subject(self.client.site, subject, error)
             self._place = Position(subject)  # whatever moved in it
             return Listed(asked)
         self._hidden.shown = True
@@ -151,54 +165,82 @@ class Walk:
         """The URL of the next page; it begins with the last task of the page before."""
         since = self._place.at or self._since
         urls = bug_searches(
-            self._client.site, subject, None if since is None else since - _JUST_BEFORE
+            self.client.site, subject, None if since is None else since - _JUST_BEFORE
         )
         if not urls:
             return None
         start, overlap = self._place.start, int(self._place.last is not None)
         paging = {"ws.start": start - overlap} if start > overlap else {}
-        return with_query(urls[0], {**paging, "ws.size": self._page_size + overlap})
+        return with_query(urls[0], {**paging, "ws.size": self._size + overlap})
+
+    def some_others(self, but: Collection[int]) -> Mapping[int, str]:
+        """Return a few bugs of the present subject, by number and link, but some. Blocks."""
+        bugs: dict[int, str] = {}
+        for url in bug_searches(self.client.site, self._subjects[0], None):
+            asked_for = with_query(url, {"ws.size": len(but) + _FEW})
+            for entry in self.client.read(CollectionPage, asked_for).entries:
+                _sort(entry, bugs)
+        return {number: link for number, link in bugs.items() if number not in but}
 
     def _list(self, url: str, asked: datetime) -> Listed:
         place = self._place
-        known = place.start - (place.last is not None)
-        for _ in range(_MOST_REPEATS):
-            page = self._client.read(CollectionPage, url)
-            following = _start_of_next(page, known)
+        joined = place.last is not None
+        narrowing = Narrowing(self.client)
+        repeats = 0
+        while repeats < _MOST_REPEATS:
+            try:
+                page = self.client.read(CollectionPage, url)
+            except ITEM_FAULTS as error:
+                if joined:
+                    # Without the task that joins the pages, which may be all that comes.
+                    url, joined = with_query(url, {"ws.start": place.start}), False
+                url = narrowing.around(url, error)
+                continue
+            start, size = span_of(url)
+            following = _start_of_next(page, start)
+            self._size = min(self._page_size, 2 * (size - joined))
             if following is None or following > place.start:
                 break
+            repeats += 1
         else:
             raise SourceUnavailableError(
                 f"launchpad: {urlsplit(url).path} gives nothing more, and says that there is more"
             )
         bugs: dict[int, str] = {}
-        rejects: list[Reject] = []
+        rejects = [self._skipped(gap) for gap in narrowing.gaps]
         links: list[str | None] = []
         for entry in page.entries:
             link, reject = _sort(entry, bugs)
-            links.append(link)
+            links.append(None if link is None else xxhash.xxh3_64_hexdigest(link.encode()))
             if reject is not None:
                 rejects.append(reject)
-        moved = place.last is not None and (not links or links[0] != place.last)
+        moved = joined and (not links or links[0] != place.last)
         last = links[-1] if links else None
         return Listed(asked, bugs, rejects, following, last, moved)
+
+    def _skipped(self, gap: Gap) -> Reject:
+        subject, at = self._place.subject, self._place.at
+        return Reject(
+            stage="extract",
+            reason=f"Launchpad cannot give entry {gap.start} of {subject}'s bugs: {gap.reason}",
+            key=subject,
+            payload={"subject": subject, "changed_since": at, "entry": gap.start},
+        )
 
 
 def _start_of_next(page: CollectionPage, start: int) -> int | None:
     """The number of the entry behind a page that starts at one; None behind the last."""
     if page.next_collection_link is None:
         return None
-    told = parse_qs(urlsplit(page.next_collection_link).query).get("ws.start", [""])[0]
-    behind = start + len(page.entries)
     # By what came, unless more was passed over: what we may not see is left out of pages.
-    return max(behind, int(told)) if told.isdecimal() else behind
+    return max(start + len(page.entries), start_in(page.next_collection_link) or 0)
 
 
 def _sort(entry: msgspec.Raw, bugs: dict[int, str]) -> tuple[str | None, Reject | None]:
     """Add the bug of a task, or say why not; return what links the task."""
     try:
-        task = msgspec.json.decode(entry, type=Task)
-    except msgspec.DecodeError as error:
+        task = decode_record(Task, entry)
+    except RecordError as error:
         return None, Reject(stage="extract", reason=f"no bug task: {error}", payload=entry)
     number = number_of(task.bug_link)
     if number is None or task.bug_link is None:

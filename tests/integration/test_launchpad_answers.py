@@ -1,0 +1,241 @@
+"""Answers of Launchpad that are not what it promises: of one item, and of all."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from temporaletl import Reject, SourceProtocolError, SourceUnavailableError
+from tests.fakes.exchange import Request, Response
+from tests.fakes.launchpad import Archive, generate
+from tests.fakes.server import FakeServer
+from tests.integration.launchpad_reading import (
+    STREAMS,
+    Read,
+    Serve,
+    jobs_of,
+    read,
+    pages_of,
+    served,
+)
+
+__all__ = ["served"]
+
+EACH = pytest.mark.parametrize("stream", STREAMS)
+Change = Callable[[Request, Response], Response]
+#: What no decoder takes, and what decoders take for something else.
+POISON = {
+    "integer": b"9" * 5_000,
+    "beyond-double": b"1e999",
+    "not-a-number": b"NaN",
+    "nesting": b"[" * 100_000 + b"]" * 100_000,
+    "invalid-utf-8": b'"\xff\xfe"',
+}
+EVERY_POISON = pytest.mark.parametrize("poison", POISON)
+PARTS = {"bugs": "messages", "merge_proposals": "all_comments", "questions": "messages"}
+
+
+def small() -> Archive:
+    return generate(12, proposals=9, questions=9, seed=3, people=3)
+
+
+def spoil(server: FakeServer, change: Change) -> None:
+    """Have every answer changed on its way."""
+    service: Any = server.service
+    honest = service.answer
+    service.answer = lambda request: change(request, honest(request))
+
+
+def of_path(ending: str, body: bytes, status: int = 200, *, times: int = 10**9) -> Change:
+    left = [times]
+
+    def change(request: Request, answer: Response) -> Response:
+        if request.path.endswith(ending) and answer.status == 200 and left[0]:
+            left[0] -= 1
+            return Response(status, body, "application/json")
+        return answer
+
+    return change
+
+
+def with_member(ending: str, value: bytes) -> Change:
+    """Add a member that nobody reads to what is at a path."""
+
+    def change(request: Request, answer: Response) -> Response:
+        if request.path.endswith(ending) and answer.status == 200:
+            return replace(answer, body=answer.body[:-1] + b',"poison":' + value + b"}")
+        return answer
+
+    return change
+
+
+def broken(_: Response) -> Response:
+    return Response(500, b"Oops!", "text/plain")
+
+
+async def whole(served: Serve, stream: str) -> Read:
+    served(small())
+    return await read(await jobs_of(stream))
+
+
+@EACH
+@pytest.mark.parametrize("body", [b"{}", b'{"error": "no"}', b'{"entries": null}', b"[]"])
+async def test_a_collection_without_its_entries_is_an_error_and_touches_nothing(
+    served: Serve, stream: str, body: bytes
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    spoil(server, of_path(f"/{PARTS[stream]}", body))
+    events = dict(before.events)
+    with pytest.raises(SourceProtocolError, match=PARTS[stream]):
+        await read(await jobs_of(stream), into=before)
+    assert before.events == events
+
+
+@EACH
+@pytest.mark.parametrize("body", [b"{}", b"", b"<html><title>Log in</title>", b'{"entries": [{"a'])
+async def test_an_answer_that_is_none_once_is_asked_for_again(
+    served: Serve, stream: str, body: bytes
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    for ending in ("/1.0/", "/devel/", PARTS[stream], "/bugs/3", "/~person-1"):
+        spoil(server, of_path(ending, body, times=1))
+    found = await read(await jobs_of(stream))
+    assert found.events == before.events
+    assert not found.rejects
+
+
+@EVERY_POISON
+async def test_a_bug_that_cannot_be_decoded_is_one_reject_with_its_text(
+    served: Serve, poison: str
+) -> None:
+    before = await whole(served, "bugs")
+    server = served(small())
+    spoil(server, with_member("/bugs/3", POISON[poison]))
+    found = await read(await jobs_of("bugs"))
+    assert _others(before, "bug:3:").items() <= found.events.items()
+    if found.rejects:
+        ((key, payload),) = [(reject.key, reject.payload) for reject in found.rejects]
+        assert key == "3"
+        assert POISON[poison] in bytes(payload["bug"])
+    else:
+        # Nobody reads the member, and the decoder passes over it.
+        assert found.events == before.events
+
+
+@EVERY_POISON
+@EACH
+async def test_one_entry_that_cannot_be_decoded_costs_no_other(
+    served: Serve, stream: str, poison: str
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    where = PARTS[stream]
+
+    def change(request: Request, answer: Response) -> Response:
+        if request.path.endswith(f"/3/{where}") and b'"entries":[{' in answer.body:
+            member = b'"entries":[{"poison":' + POISON[poison] + b","
+            return replace(answer, body=answer.body.replace(b'"entries":[{', member, 1))
+        return answer
+
+    spoil(server, change)
+    found = await read(await jobs_of(stream))
+    missing = before.events.keys() - found.events.keys()
+    # A bug's first message is its description, and no event.
+    assert len(missing) <= len(found.rejects) <= 1
+    for reject in found.rejects:
+        assert POISON[poison] in bytes(reject.payload)
+
+
+@pytest.mark.parametrize("answer", ["500", "garbage"])
+async def test_a_bug_that_launchpad_cannot_give_is_a_reject_and_the_others_are_loaded(
+    served: Serve, answer: str
+) -> None:
+    before = await whole(served, "bugs")
+    server = served(small())
+    status, body = (500, b"Oops!") if answer == "500" else (200, b'{"self_link": "http')
+    spoil(server, of_path("/bugs/3", body, status))
+    found = await read(await jobs_of("bugs"))
+    assert found.events == _others(before, "bug:3:")
+    (reject,) = found.rejects
+    assert reject.key == "3"
+    assert "bug 3" in reject.reason
+
+
+@EACH
+async def test_a_list_that_launchpad_cannot_give_of_one_item_is_a_reject(
+    served: Serve, stream: str
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    spoil(server, of_path(f"/3/{PARTS[stream]}", b"Oops!", 500))
+    found = await read(await jobs_of(stream))
+    missing = before.events.keys() - found.events.keys()
+    assert {before.events[id_].parent_item_id for id_ in missing} <= {"3"}
+    (reject,) = found.rejects
+    assert reject.key == "3"
+    # What was loaded before stays.
+    again = await read(await jobs_of(stream), into=before)
+    assert missing <= again.events.keys()
+
+
+@EACH
+async def test_a_search_gives_all_but_the_one_entry_that_launchpad_cannot_give(
+    served: Serve, stream: str
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    marker = re.compile(rb'"(?:bug|self)_link":"[^"]*/(?:bugs|\+merge|\+question)/3"')
+
+    def change(request: Request, answer: Response) -> Response:
+        search = "ws.op" in request.query
+        return broken(answer) if search and marker.search(answer.body) else answer
+
+    spoil(server, change)
+    found = await read(await jobs_of(stream))
+    missing = before.events.keys() - found.events.keys()
+    assert missing
+    assert {before.events[id_].parent_item_id for id_ in missing} == {"3"}
+    assert found.events.items() <= before.events.items()
+    assert found.rejects
+    assert all("cannot give entry" in reject.reason for reject in found.rejects)
+
+
+@EACH
+async def test_an_outage_of_all_lists_makes_no_rejects(served: Serve, stream: str) -> None:
+    server = served(small())
+    spoil(server, of_path(f"/{PARTS[stream]}", b"Oops!", 500))
+    rejects: list[Reject] = []
+    (job, *_) = await jobs_of(stream)
+    with pytest.raises(SourceUnavailableError):
+        async with pages_of(job) as pages:
+            async for page in pages:
+                rejects += page.rejects
+    assert not rejects
+
+
+@EACH
+async def test_a_link_that_is_none_costs_no_page(served: Serve, stream: str) -> None:
+    server = served(small())
+
+    def change(request: Request, answer: Response) -> Response:
+        if not request.path.endswith(f"/{PARTS[stream]}"):
+            return answer
+        page = json.loads(answer.body)
+        for entry in page["entries"][:1]:
+            entry["self_link"] = f"http://[/x/{'9' * 5_000}"
+            entry["owner_link"] = "http://[/~nobody"
+        return replace(answer, body=json.dumps(page).encode())
+
+    spoil(server, change)
+    (job, *_) = await jobs_of(stream)
+    async with pages_of(job) as pages:
+        assert [page async for page in pages]
+
+
+def _others(before: Read, prefix: str) -> dict[str, Any]:
+    return {id_: event for id_, event in before.events.items() if not id_.startswith(prefix)}
