@@ -51,6 +51,7 @@ def launch(
     date_end: datetime | None,
     params: dict[str, JsonValue],
     max_in_flight: int,
+    accept_view: bool = False,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -70,6 +71,7 @@ def launch(
         date_end=date_end,
         params=params,
         max_in_flight=max_in_flight,
+        accept_view=accept_view,
     )
     check_request(request)
     return _Launch(request, wait=wait, as_json=as_json).to_exit_status()

@@ -26,10 +26,10 @@ from temporaletl.messages import (
 )
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
-from temporaletl.warehouse.accounts import widen_view
+from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
-from temporaletl.warehouse.ledger import JobWriter, begin_batch
+from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.rejects import streams_with_rejects
 from temporaletl.warehouse.state import last_cursors, trusted_watermarks
@@ -107,6 +107,7 @@ def settle(
         windows=windows,
         params=request.params,
         max_in_flight=request.max_in_flight,
+        accept_view=request.accept_view or request.params.get("accept_deletions") is True,
         policy=policy,
         worker_queue=worker_queue,
         segment_queue=(
@@ -194,12 +195,30 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
 
 
 def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> None:
-    """Have the source say who we are, and note what this account sees: rows are loaded under it."""
+    """Have the source say who we are, and note what this account sees: rows are loaded under it.
+
+    Where that is less than when rows were loaded, the batch moves no watermark: what it is not
+    shown may have changed, and must be read when it is shown again.
+    """
     if metadata.source not in account_views:
         return
     view = account_views.get(metadata.source)()
-    if view is not None:
-        widen_view(warehouse, metadata.source, metadata.connection, view)
+    if view is None:
+        return
+    if metadata.accept_view:
+        replace_view(warehouse, metadata.source, metadata.connection, view)
+        return
+    known = known_view(warehouse, metadata.source, metadata.connection)
+    lacking = known and known.lacks(view)
+    if lacking:
+        hold_watermarks(
+            warehouse,
+            metadata.batch_id,
+            f"{metadata.source}: {lacking}. What changed of the rest is not loaded, so the "
+            "watermark stays where it is: give the account back what it had; or, if it sees all "
+            "that there is, run once with --accept-view",
+        )
+    widen_view(warehouse, metadata.source, metadata.connection, view)
 
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:

@@ -99,8 +99,8 @@ class ScanStore(Protocol):
     def keep_missing(self) -> int:
         """Let what is missing stay for good; return how many items."""
 
-    def finish(self, scope: Collection[str], *, accepted: bool) -> None:
-        """Note what was compared; with `accepted`, what the account sees now is all there is."""
+    def finish(self, scope: Collection[str]) -> None:
+        """Note what was compared."""
 
 
 class _Place(msgspec.Struct, omit_defaults=True):
@@ -276,7 +276,7 @@ class _Run:
         yield self._end()
 
     def _end(self, *, note: str | None = None) -> Page:
-        self._store.finish(self._scan.scope, accepted=self._accepted)
+        self._store.finish(self._scan.scope)
         self._place.phase, self._place.position = "ended", None
         return self._page(note=note)
 

@@ -82,6 +82,7 @@ class QueuerInput(Message):
     connection: str = "default"
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_in_flight: int = Field(default=50, ge=1, le=1000)
+    accept_view: bool = False  # what the account sees now is all there is
 
 
 class MetadataRequest(Message):
@@ -103,6 +104,7 @@ class BatchMetadata(Message):
     windows: dict[str, Window]  # by stream
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_in_flight: int = 50
+    accept_view: bool = False
     policy: RunPolicy = RunPolicy()
     worker_queue: str
     segment_queue: str | None = None  # None: the worker queue

@@ -37,6 +37,13 @@ def run(
     max_in_flight: Annotated[
         int, typer.Option(metavar="N", min=1, max=1000, help="Jobs that may run at once.")
     ] = 50,
+    accept_view: Annotated[
+        bool,
+        typer.Option(
+            "--accept-view",
+            help="What the account sees now is all there is, though it saw more before.",
+        ),
+    ] = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> int:
@@ -54,6 +61,7 @@ def run(
         date_end=date_end,
         params=params,
         max_in_flight=max_in_flight,
+        accept_view=accept_view,
         wait=wait,
         as_json=as_json,
     )

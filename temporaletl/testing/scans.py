@@ -81,8 +81,6 @@ class MemoryScan:
         self.findings.update(dict.fromkeys(missing, "kept"))
         return len(missing)
 
-    def finish(self, scope: Collection[str], *, accepted: bool) -> None:
+    def finish(self, scope: Collection[str]) -> None:
         self.scope = set(scope)
         self.kept |= set(self.found("kept", len(self.findings)))
-        if accepted:
-            self.lacking = None

@@ -1,7 +1,7 @@
 """The widest view of a source under which rows were loaded."""
 
 from temporaletl.accounts import AccountView, KnownView
-from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.connection import Warehouse
 
 
 def known_view(warehouse: Warehouse, source: str, connection_name: str) -> KnownView | None:
@@ -42,19 +42,20 @@ def widen_view(warehouse: Warehouse, source: str, connection_name: str, view: Ac
 
 
 def replace_view(
-    connection: Connection, source: str, connection_name: str, view: AccountView
+    warehouse: Warehouse, source: str, connection_name: str, view: AccountView
 ) -> None:
-    """Let a view be all there is, in the caller's transaction: a person has said so."""
-    connection.execute(
-        """
-        INSERT INTO etl_account_views (source, connection, accounts, permissions, containers)
-        VALUES (%(source)s, %(connection)s, %(accounts)s, %(permissions)s, %(containers)s)
-        ON CONFLICT (source, connection) DO UPDATE SET accounts = excluded.accounts,
-            permissions = excluded.permissions, containers = excluded.containers,
-            updated_at = now()
-        """,
-        _values(source, connection_name, view),
-    )
+    """Let a view be all there is: a person has said so. Safe to repeat."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO etl_account_views (source, connection, accounts, permissions, containers)
+            VALUES (%(source)s, %(connection)s, %(accounts)s, %(permissions)s, %(containers)s)
+            ON CONFLICT (source, connection) DO UPDATE SET accounts = excluded.accounts,
+                permissions = excluded.permissions, containers = excluded.containers,
+                updated_at = now()
+            """,
+            _values(source, connection_name, view),
+        )
 
 
 def _values(source: str, connection_name: str, view: AccountView) -> dict[str, object]:

@@ -85,6 +85,14 @@ def begin_batch(
         )
 
 
+def hold_watermarks(warehouse: Warehouse, batch_id: str, reason: str) -> None:
+    """Have a batch move no watermark, and its summary say why."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            "UPDATE etl_batches SET held = %s WHERE batch_id = %s", [_storable(reason), batch_id]
+        )
+
+
 class JobWriter:
     """Enters a batch's jobs in the order they come, numbering them from 0.
 

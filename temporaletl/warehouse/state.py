@@ -139,9 +139,10 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     """Move the batch's streams to the end of what is completely loaded, never backwards.
 
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
-    stays where it was if one of those windows has no start. It stays where it was, too, if not
-    all jobs were planned, or if it was set back behind the window's start in the meantime. A
-    backfill or a replay moves nothing, and no deletion scan holds anything back. Safe to repeat.
+    stays where it was if one of those windows has no start. It stays where it was, too, if the
+    account was shown less than before, if not all jobs were planned, or if it was set back behind
+    the window's start in the meantime. A backfill or a replay moves nothing, and no deletion scan
+    holds anything back. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
         return
@@ -188,7 +189,8 @@ def _advance_stream(
             count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL),
             min(window_start) FILTER (WHERE state <> 'completed'),
             coalesce(sum(records), 0)::bigint,
-            (SELECT jobs_planned IS NOT NULL FROM etl_batches WHERE batch_id = %s),
+            (SELECT jobs_planned IS NOT NULL AND held IS NULL
+             FROM etl_batches WHERE batch_id = %s),
             clock_timestamp()
         FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT scan
         """,

@@ -62,12 +62,17 @@ def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]
 
 
 def job_notes(connection: Connection, batch_id: str) -> tuple[JobNote, ...]:
-    """What a person should know of a batch's jobs though they did not fail: the first hundred."""
+    """What a person should know of a batch and its jobs though they did not fail.
+
+    First why it moves no watermark, then the first hundred jobs'.
+    """
     rows = connection.execute(
         """
-        SELECT job_id, note FROM etl_jobs
-        WHERE batch_id = %s AND note IS NOT NULL ORDER BY seq LIMIT %s
+        (SELECT batch_id, held FROM etl_batches WHERE batch_id = %(batch)s AND held IS NOT NULL)
+        UNION ALL
+        (SELECT job_id, note FROM etl_jobs
+         WHERE batch_id = %(batch)s AND note IS NOT NULL ORDER BY seq LIMIT %(most)s)
         """,
-        [batch_id, _NAMED_FAILURES],
+        {"batch": batch_id, "most": _NAMED_FAILURES},
     ).fetchall()
     return tuple(JobNote(job=str(job), note=str(note)) for job, note in rows)

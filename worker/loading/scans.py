@@ -16,7 +16,7 @@ from temporaletl.accounts import account_views
 from temporaletl.deletions import Items
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Finding, ScanItems
-from temporaletl.warehouse.accounts import known_view, replace_view
+from temporaletl.warehouse.accounts import known_view
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 #: What an unfinished scan knows is used by a later run for so long.
@@ -202,16 +202,11 @@ class JobScan:
             )
             return kept.rowcount
 
-    def finish(self, scope: Collection[str], *, accepted: bool) -> None:
-        view = None
-        if accepted and self._source in account_views:
-            view = account_views.get(self._source)()
+    def finish(self, scope: Collection[str]) -> None:
         values = {**self._job, **self._stream, "scope": sorted(scope)}
         with self._warehouse.connection() as connection:
             for statement in _FINISH:
                 connection.execute(statement, values)
-            if view is not None:
-                replace_view(connection, self._source, self._stream["connection"], view)
 
     def _one(self, statement: str, **values: Any) -> Sequence[Any]:
         with self._warehouse.connection() as connection:

@@ -2,9 +2,13 @@
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from temporaletl.accounts import AccountView, account_view, account_views
+from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import read_states
 from tests.integration.flows import numbers
@@ -75,3 +79,41 @@ async def test_a_scan_that_fails_holds_no_watermark_back_and_deletes_nothing(
     assert state.watermark is not None
     assert state.watermark > before
     assert ids(services) == of_jobs(0, 1, 2)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What the source's account sees at present."""
+    containers = {"A", "B"}
+    monkeypatch.setattr(account_views, "_entries", dict(account_views._entries))
+    account_view("numbers")(lambda: AccountView("me", containers=frozenset(containers)))
+    return containers
+
+
+async def test_a_run_that_is_shown_less_loads_moves_no_watermark_and_deletes_nothing(
+    services: Services, seen: set[str]
+) -> None:
+    async def run(*, fails: bool, **more: Any) -> tuple[BatchSummary, datetime | None]:
+        request = QueuerInput(
+            source="numbers", params={"jobs": 3, "size": 2, "here": [0, 1]}, **more
+        )
+        summary = await (await services.start(request)).result()
+        assert (summary.state, summary.jobs.failed) == (
+            ("failed", 1) if fails else ("completed", 0)
+        )
+        (state,) = read_states(services.warehouse, "numbers")
+        return summary, state.watermark
+
+    await services.run("incremental", jobs=3, size=2)
+    _, before = await run(fails=False)
+    seen.discard("B")
+    summary, held = await run(fails=True)
+    assert held == before
+    assert "'B'" in summary.failures[0].error
+    assert "the watermark stays" in summary.notes[0].note
+    assert ids(services) == of_jobs(0, 1, 2)
+    summary, moved = await run(fails=False, accept_view=True)
+    assert moved is not None
+    assert before is not None
+    assert moved > before
+    assert summary.notes == ()

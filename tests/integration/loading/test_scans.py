@@ -10,7 +10,7 @@ from temporaletl.accounts import account_views
 from temporaletl.deletions import Items
 from temporaletl.registry import Registry
 from temporaletl.rows import ScanItems
-from temporaletl.warehouse.accounts import known_view, widen_view
+from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import Job, execute, fetch, make_event
 from worker.loading.scans import JobScan, write_findings
@@ -135,7 +135,7 @@ def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
         missing = set(scan.found("missing", 100))
         if keeping:
             assert scan.keep_missing() == len(missing)
-        scan.finish(["ann"] if keeping else ["ann", "bob"], accepted=False)
+        scan.finish(["ann"] if keeping else ["ann", "bob"])
         return missing
 
     assert scan_of(loaded).narrowed_scope(["ann"]) == []
@@ -202,9 +202,8 @@ def test_what_a_person_accepts_is_all_there_is_from_then_on(
     widen_view(loaded, "jira", "default", view("me", "A", "B"))
     seen["now"] = view("you", "A")
     scan = scan_of(loaded)
-    scan.finish([], accepted=False)
     assert scan.lacking_view() is not None
-    scan.finish([], accepted=True)
+    replace_view(loaded, "jira", "default", seen["now"])
     assert scan.lacking_view() is None
     known = known_view(loaded, "jira", "default")
     assert known is not None
