@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def is_whole(found: Read, tenant: Tenant, *, deleted: bool = True) -> bool:
     """Whether exactly the records there are were found, each as it is now."""
     for stream, collection in tenant.collections.items():
         rows = {
-            row.id: json.loads(collection.render(row))
+            row.id: json.loads(collection.render(row), parse_float=Decimal)
             for row in collection.rows.values()
             if deleted or not row.deleted
         }

@@ -8,8 +8,11 @@ from pydantic import NonNegativeInt, PositiveInt
 from queuer.sources.launchpad.members import members_of_salesforce
 from temporaletl import Plan, Query, params_method
 from temporaletl.deletions import scans_for_deletions
+from temporaletl.external.launchpad.account import launchpad_account
 from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
 
+#: Importing it registers it.
+ACCOUNT = launchpad_account
 STREAMS = ("bugs", "merge_proposals", "questions")
 
 

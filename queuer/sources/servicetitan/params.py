@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from temporaletl import Plan, Query, Window, params_method
+from temporaletl.external.servicetitan.account import servicetitan_account
 from temporaletl.external.servicetitan.resources import RESOURCES, continuation
 from temporaletl.external.servicetitan.settings import (
     MOST_ROWS,
@@ -14,6 +15,9 @@ from temporaletl.external.servicetitan.settings import (
     Paging,
     ServiceTitanSettings,
 )
+
+#: Importing it registers it.
+ACCOUNT = servicetitan_account
 
 
 class ServiceTitanParams(Query):

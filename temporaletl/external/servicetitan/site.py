@@ -1,10 +1,12 @@
 """One ServiceTitan tenant per process: its session, its token, its answers."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, overload
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,12 +14,14 @@ import requests
 from requests import codes
 from requests.adapters import HTTPAdapter
 
-from temporaletl.errors import ConfigurationError, CredentialsError
-from temporaletl.external.answers import decode
+from temporaletl.credentials import for_header
+from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
+from temporaletl.external.answers import MisfitAnswerError, decode, decode_record
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
+from temporaletl.external.threads import start
 from temporaletl.secrets import remember_secret
 
 #: Jobs of one process that may ask at the same time without opening further connections.
@@ -26,12 +30,16 @@ _CONNECTIONS = 8
 _LONGEST_MARGIN_SECONDS = 60.0
 #: The life of a token that does not say how long it lives.
 _SHORT_LIFE_SECONDS = 300.0
+#: A token that claims to live longer is renewed all the same.
+_LONGEST_LIFE_SECONDS = 86_400.0
 _REFUSED = frozenset({codes.bad_request, codes.unauthorized, codes.forbidden})
 
 
 class _Token(msgspec.Struct):
     access_token: str
     expires_in: float = _SHORT_LIFE_SECONDS
+    #: What the app may read, separated by spaces. OAuth leaves it out where nothing was withheld.
+    scope: str | None = None
 
 
 class _Refusal(msgspec.Struct):
@@ -49,6 +57,7 @@ class Login:
         self._http = _client(settings, self._session)
         self._guard = threading.Lock()
         self._token = ""
+        self._scopes: str | None = None
         self._renewed_at = 0.0  # monotonic seconds
 
     def close(self) -> None:
@@ -73,6 +82,11 @@ class Login:
         with self._guard:
             self._fetch(None)
 
+    @property
+    def scopes(self) -> frozenset[str] | None:
+        """The scopes of the present token; None where its server does not tell them."""
+        return None if self._scopes is None else frozenset(self._scopes.split())
+
     def sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the credentials to a request."""
         request.headers["Authorization"] = f"Bearer {self._token}"
@@ -82,9 +96,10 @@ class Login:
     def _fetch(self, stop: threading.Event | None) -> None:
         settings = self._settings
         asked = time.monotonic()
-        answer = self._http.request(
+        token = self._http.request(
             "POST",
             settings.auth_url,
+            read=self._token_in,
             data={
                 "grant_type": "client_credentials",
                 "client_id": settings.client_id,
@@ -93,18 +108,27 @@ class Login:
             accept={*_REFUSED, codes.not_found},
             stop=stop,
         )
+        life = min(max(0.0, token.expires_in), _LONGEST_LIFE_SECONDS)
+        remember_secret(token.access_token)
+        self._token, self._scopes = token.access_token, token.scope
+        self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
+
+    def _token_in(self, answer: requests.Response) -> _Token:
         if answer.status_code == codes.not_found:
             raise ConfigurationError(
-                f"{SOURCE}: {_host(settings.auth_url)} gives out no tokens there (404); correct "
-                "SERVICETITAN_AUTH_URL"
+                f"{SOURCE}: {_host(self._settings.auth_url)} gives out no tokens there (404); "
+                "correct SERVICETITAN_AUTH_URL"
             )
         if answer.status_code in _REFUSED:
             raise CredentialsError(self._refused(answer))
         token = decode(_Token, answer, source=SOURCE)
-        life = max(0.0, token.expires_in)
-        remember_secret(token.access_token)
-        self._token = token.access_token
-        self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
+        try:
+            for_header(token.access_token)
+        except ValueError:
+            raise MisfitAnswerError(
+                f"{SOURCE}: {_host(self._settings.auth_url)} gives a token that no header can hold"
+            ) from None
+        return token
 
     def _refused(self, answer: requests.Response) -> str:
         what = f"{SOURCE}: {_host(self._settings.auth_url)} refuses the client"
@@ -112,8 +136,8 @@ class Login:
         if said:
             what += f" ({answer.status_code}: {said})"
         try:
-            reason = msgspec.json.decode(answer.content, type=_Refusal).error
-        except msgspec.DecodeError:
+            reason = decode_record(_Refusal, answer.content).error
+        except RecordError:
             reason = ""
         if reason in {"unauthorized_client", "invalid_scope", "access_denied"}:
             return (
@@ -131,6 +155,7 @@ class ServiceTitanSite:
 
     def __init__(self, settings: ServiceTitanSettings) -> None:
         self.settings = settings
+        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix=SOURCE)
         self._login = Login(settings)
         self._session = requests.Session()
         self._session.auth = self._login.sign
@@ -140,20 +165,61 @@ class ServiceTitanSite:
         self._http = _client(settings, self._session, self._login)
 
     def close(self) -> None:
-        """Let go of connections; requests under way are not waited for."""
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
         self._login.close()
 
-    def read(
+    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a blocking function in one of the site's threads."""
+        return start(self._threads, function, *args)
+
+    def scopes(self) -> frozenset[str] | None:
+        """What the app may read of the tenant, as the token's server tells it. Blocks.
+
+        None where it does not. Asks for a token of its own, so that none from before counts.
+
+        Raises: as `Login.renew`.
+        """
+        self._login.renew()
+        return self._login.scopes
+
+    @overload
+    def read[T](
         self,
         resource: Resource,
         path: str,
         params: Mapping[str, Any],
+        kind: type[T],
+        *,
+        stop: threading.Event | None = None,
+    ) -> T: ...
+
+    @overload
+    def read[T](
+        self,
+        resource: Resource,
+        path: str,
+        params: Mapping[str, Any],
+        kind: type[T],
+        *,
+        accept: Collection[int],
+        stop: threading.Event | None = None,
+    ) -> T | None: ...
+
+    def read[T](
+        self,
+        resource: Resource,
+        path: str,
+        params: Mapping[str, Any],
+        kind: type[T],
         *,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
-    ) -> requests.Response:
-        """Ask for a path below the tenant in the resource's module.
+    ) -> T | None:
+        """Read what is at a path below the tenant in the resource's module.
+
+        None where it answers with a status that is accepted.
 
         Raises:
             CredentialsError: client, app key or the app's rights are refused; says which.
@@ -163,14 +229,25 @@ class ServiceTitanSite:
         settings = self.settings
         url = f"{settings.url}/{resource.module}/v2/tenant/{settings.tenant_id}/{path}"
         self._login.ensure(stop)
-        answer = self._http.request(
+
+        def take(answer: requests.Response) -> T | None:
+            if answer.status_code >= codes.bad_request:
+                self._check(resource, path, answer)
+                return None
+            return decode(kind, answer, source=SOURCE)
+
+        return self._http.request(
             "GET",
             url,
+            read=take,
             params=params,
             accept={*accept, codes.forbidden, codes.not_found},
             stop=stop,
         )
-        said = message_of(answer) if answer.status_code >= codes.bad_request else ""
+
+    def _check(self, resource: Resource, path: str, answer: requests.Response) -> None:
+        settings = self.settings
+        said = message_of(answer)
         said = said and f": {said}"
         if answer.status_code == codes.forbidden:
             raise CredentialsError(
@@ -184,7 +261,6 @@ class ServiceTitanSite:
                 f"{SOURCE}: {_host(settings.url)} has no {path} of tenant {settings.tenant_id} "
                 f"(404{said}); correct SERVICETITAN_TENANT_ID or SERVICETITAN_URL"
             )
-        return answer
 
 
 def _client(
@@ -194,6 +270,7 @@ def _client(
         session,
         source=SOURCE,
         credentials="SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET and SERVICETITAN_APP_KEY",
+        address=f"SERVICETITAN_{'AUTH_URL' if login is None else 'URL'}",
         connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
         read_timeout=timedelta(seconds=settings.read_timeout_seconds),
         # One answer that never comes must leave time for another attempt.

@@ -65,6 +65,8 @@ class LaunchpadService:
         self.batch_limit = batch_limit
         self.accepted = None if accepted is None else set(accepted)
         self.require_auth = require_auth
+        #: The person behind every token; None is the first there is.
+        self.me: str | None = None
         #: Takes the permission away: every request answers 403.
         self.forbidden = False
         self.base_url = "http://127.0.0.1"
@@ -115,6 +117,8 @@ class LaunchpadService:
             place = f"{self.base_url}/{version}/{now_at}"
             response.headers = {"Location": f"{place}?{query}" if query else place}
             return response
+        if path == "people/+me":
+            return self._me(version, known=sees_private)
         if (status := self.archive.withheld.get(path)) is not None:
             raise RefusedError(status, f"(<{path}>, 'title', 'launchpad.View')")
         if not path and _WADL in request.headers.get("accept", ""):
@@ -267,6 +271,15 @@ class LaunchpadService:
             self._turned += 1
         turn = self._turned % len(found) if found else 0
         return [*found[turn:], *found[:turn]]
+
+    def _me(self, version: str, *, known: bool) -> Response:
+        """Lead those who show a token to their own entry."""
+        if not known:
+            raise RefusedError(401, "You need to be logged in to view this URL.")
+        response = _plain(303, "")
+        name = self.me or next(iter(self.archive.people))
+        response.headers = {"Location": f"{self.base_url}/{version}/~{name}"}
+        return response
 
     def _root(self) -> Json:
         return {

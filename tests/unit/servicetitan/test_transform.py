@@ -141,6 +141,7 @@ def test_no_fault_of_a_record_is_anything_but_a_record_error(payload: bytes) -> 
         row_of("customers", payload)
 
 
-def test_half_a_surrogate_pair_rejects_its_record_alone() -> None:
-    with pytest.raises(RecordError):
-        row_of("customers", b'{"id":1,"other":"\\ud83d"}')
+def test_half_a_surrogate_pair_becomes_the_character_that_stands_for_none() -> None:
+    row = row_of("customers", b'{"id":1,"other":"\\ud83d","name":"a\\ud83d"}')
+    assert row.name == "a\ufffd"
+    assert row.full_data["other"] == "\ufffd"

@@ -14,6 +14,7 @@ from temporaletl import (
     SourceUnavailableError,
     Window,
 )
+from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import RESOURCES
 from worker.sources.servicetitan.extract.client import ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.extract.feed import Feed
@@ -32,8 +33,8 @@ class Script:
         self.settings = SimpleNamespace(site="s", include_recent_changes=False)
 
     def read(
-        self, _resource: Any, _path: str, params: Any, *, accept: Any, stop: Any
-    ) -> requests.Response:
+        self, _resource: Any, _path: str, params: Any, kind: Any, *, accept: Any, stop: Any
+    ) -> Any:
         assert not stop.is_set()
         self.asked.append(dict(params))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -44,7 +45,9 @@ class Script:
         assert response.status_code == 200 or response.status_code in accept
         response.url = "http://st.test/x"
         response._content = msgspec.json.encode(answer)
-        return response
+        if response.status_code != 200:
+            return None
+        return decode(kind, response, source="servicetitan")
 
     @property
     def client(self) -> ServiceTitanClient:

@@ -3,7 +3,11 @@
 from pydantic import NonNegativeInt, PositiveInt
 
 from temporaletl import Query, query_type
+from temporaletl.external.launchpad.account import launchpad_account
 from temporaletl.external.launchpad.settings import People, Targets
+
+#: Importing it registers it.
+ACCOUNT = launchpad_account
 
 
 @query_type("launchpad")

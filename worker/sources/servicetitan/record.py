@@ -4,6 +4,7 @@ Exports and lists, old and new versions of the API give different fields: any bu
 absent.
 """
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import msgspec
 
 from temporaletl import Json, RecordError, Reject
+from temporaletl.external.answers import DECODE_FAULTS, decode_record, in_words, without_halves
+
+#: What numeric holds before and after the point.
+_MOST_DIGITS, _MOST_DECIMALS = 131_072, 16_383
 
 
 class Body(msgspec.Struct, rename="camel", gc=False, frozen=True, kw_only=True):
@@ -182,10 +187,11 @@ class Record[B: Body]:
             return payload
         if not isinstance(payload, bytes | msgspec.Raw):
             payload = msgspec.json.encode(payload)
+        payload = without_halves(bytes(payload))
         try:
             return cls(payload, _decoders[stream].decode(payload))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RecordError(f"not one of the {stream}: {error}") from None
+        except DECODE_FAULTS as error:
+            raise RecordError(f"not one of the {stream}: {in_words(error)}") from None
 
     @property
     def key(self) -> str:
@@ -193,15 +199,48 @@ class Record[B: Body]:
 
     @property
     def raw(self) -> Json:
-        """The record as ServiceTitan gave it.
+        """The record as ServiceTitan gave it, its numbers with all their digits.
 
         Raises:
             RecordError: a part that no column needed cannot be decoded.
         """
         try:
-            return msgspec.json.decode(self.found)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RecordError(f"the record is not valid JSON: {error}") from None
+            return _exact.decode(self.found)
+        except DECODE_FAULTS as error:
+            wide = _with_wide_integers(bytes(self.found))
+            if wide is not None:
+                return wide
+            raise RecordError(f"the record is not valid JSON: {in_words(error)}") from None
+
+
+def _number(text: str) -> Decimal:
+    """Read a number of whatever digits, as long as the warehouse can hold it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    if number.adjusted() >= _MOST_DIGITS or not int(exponent) >= -_MOST_DECIMALS:
+        raise ValueError(f"a number is larger or finer than any that can be kept: {text[:40]}")
+    return number
+
+
+_exact = msgspec.json.Decoder(float_hook=_number)
+
+
+def _with_wide_integers(found: bytes) -> Json | None:
+    """Decode a record as `raw` does, though an integer of it is wider than decoders take."""
+    try:
+        return json.loads(
+            found, parse_float=_number, parse_int=_number, parse_constant=_number_refused
+        )
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
+
+
+def _number_refused(constant: str) -> Decimal:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def undecodable(found: msgspec.Raw, reason: str) -> Reject:
@@ -215,8 +254,8 @@ def undecodable(found: msgspec.Raw, reason: str) -> Reject:
 def bare_of(found: msgspec.Raw) -> _Bare:
     """Read what even a faulty record may have."""
     try:
-        return msgspec.json.decode(found, type=_Bare)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_record(_Bare, found)
+    except RecordError:
         return _Bare()
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import requests
 from pydantic import JsonValue
 
 from temporaletl import RecordError, Reject, Window
@@ -56,14 +55,14 @@ class ServiceTitanClient:
         #: Set when nobody waits for answers any more.
         self.stop = threading.Event()
 
-    def read(
-        self, path: str, params: Mapping[str, Any], *, accept: Collection[int] = ()
-    ) -> requests.Response:
-        """Ask.
+    def read[T](
+        self, path: str, params: Mapping[str, Any], kind: type[T], *, accept: Collection[int] = ()
+    ) -> T | None:
+        """Read; None where it answers with a status that is accepted.
 
         Raises: as `ServiceTitanSite.read`.
         """
-        return self.site.read(self.resource, path, params, accept=accept, stop=self.stop)
+        return self.site.read(self.resource, path, params, kind, accept=accept, stop=self.stop)
 
     def record(self, found: msgspec.Raw) -> Record[Any] | Reject:
         """Read one record; what cannot be read becomes a reject of its own."""

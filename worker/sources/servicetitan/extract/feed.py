@@ -18,9 +18,7 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.clock import utc_now
-from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import ExportPosition
-from temporaletl.external.servicetitan.settings import SOURCE
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, moment
 
@@ -107,10 +105,7 @@ class Feed:
             params["includeRecentChanges"] = "true"
         path = f"export/{self._client.resource.stream}"
         accept = () if token is None else (_BAD_REQUEST,)
-        response = self._client.read(path, params, accept=accept)
-        if response.status_code == _BAD_REQUEST:
-            return None
-        return decode(_Answer, response, source=SOURCE)
+        return self._client.read(path, params, _Answer, accept=accept)
 
     def _begin_anew(self) -> None:
         """Go back to the date where the job begins: our token is no longer good."""

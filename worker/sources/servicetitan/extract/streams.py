@@ -1,9 +1,9 @@
 """Pages of each of the four streams."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 
 from temporaletl import Page, PageRequest, extract_method
+from temporaletl.external.servicetitan.account import servicetitan_account
 from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
 from temporaletl.external.servicetitan.site import open_site
@@ -11,6 +11,9 @@ from worker.sources.servicetitan.extract.client import ServiceTitanClient, Span
 from worker.sources.servicetitan.extract.feed import Feed
 from worker.sources.servicetitan.extract.walk import Walk
 from worker.sources.servicetitan.query import ServiceTitanQuery
+
+#: Importing it registers it.
+ACCOUNT = servicetitan_account
 
 
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
@@ -32,7 +35,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
         else Walk(client, span, query.page_size or settings.page_size, request.cursor)
     )
     try:
-        while (found := await asyncio.to_thread(reading.next)) is not None:
+        while (found := await client.site.start(reading.next)) is not None:
             yield Page(
                 records=found.records,
                 rejects=found.rejects,

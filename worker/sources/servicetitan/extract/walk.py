@@ -22,8 +22,6 @@ from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
-from temporaletl.external.answers import decode
-from temporaletl.external.servicetitan.settings import SOURCE
 from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
 from worker.sources.servicetitan.record import Record, bare_of, moment
 
@@ -188,10 +186,7 @@ class Walk:
             params["modifiedOnOrAfter"] = as_text(self._place.at)
         if self._span.created_before is not None:
             params["createdBefore"] = as_text(self._span.created_before)
-        response = self._client.read(self._client.resource.stream, params, accept=accept)
-        if response.status_code in accept:
-            return None
-        return decode(_Answer, response, source=SOURCE)
+        return self._client.read(self._client.resource.stream, params, _Answer, accept=accept)
 
     def _step(self) -> list[_Row]:
         """Ask once, move on, and return what was not delivered before."""

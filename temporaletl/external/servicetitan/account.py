@@ -1,0 +1,49 @@
+"""As which app ServiceTitan knows us, and what of the tenant that app may read."""
+
+import msgspec
+
+from temporaletl.accounts import AccountView, account_view
+from temporaletl.errors import CredentialsError
+from temporaletl.external.servicetitan.resources import RESOURCES
+from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
+from temporaletl.external.servicetitan.site import ServiceTitanSite, open_site
+
+#: A page without records tells as well whether the list may be read, and cannot fail at one.
+_NEVER = "9000-01-01T00:00:00Z"
+
+
+class _Page(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+@account_view(SOURCE)
+def servicetitan_account() -> AccountView:
+    """The tenant, the scopes of the app's token, and the streams that the app may read of it.
+
+    Raises:
+        CredentialsError: client or app key is refused, or the app may read nothing of the tenant.
+        ETLError: as `ServiceTitanSite.read`.
+    """
+    settings = ServiceTitanSettings.load()
+    site = open_site(settings)
+    scopes = site.scopes()
+    refusals: dict[str, CredentialsError] = {}
+    for stream in RESOURCES:
+        if (refusal := _refusal(site, stream)) is not None:
+            refusals[stream] = refusal
+    if len(refusals) == len(RESOURCES):
+        raise next(iter(refusals.values()))
+    return AccountView(
+        f"tenant {settings.tenant_id}",
+        permissions=frozenset(scopes or ()),
+        containers=frozenset(RESOURCES.keys() - refusals.keys()),
+    )
+
+
+def _refusal(site: ServiceTitanSite, stream: str) -> CredentialsError | None:
+    nothing = {"page": 1, "pageSize": 1, "modifiedOnOrAfter": _NEVER}
+    try:
+        site.read(RESOURCES[stream], stream, nothing, _Page)
+    except CredentialsError as error:
+        return error
+    return None
