@@ -22,6 +22,7 @@ the query type, the lineage (`job_id`, `workflow_id`, `run_id`, `extracted_at`, 
 `updated_at`) and `row_hash`.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -147,6 +148,14 @@ class ScanItems(msgspec.Struct, frozen=True):
 def person_key(person: str) -> str:
     """How a person is looked up: by the id as it is, by an e-mail address without its case."""
     return person.lower() if "@" in person else person
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for what PostgreSQL cannot store: NUL and lone surrogates."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class Reject(msgspec.Struct, frozen=True, kw_only=True):

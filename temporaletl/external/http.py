@@ -127,6 +127,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> requests.Response: ...
 
     @overload
@@ -142,6 +143,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> T: ...
 
     def request(
@@ -156,12 +158,14 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> Any:
         """Return the whole answer: a success, or a status that the caller `accept`s.
 
         `read` makes of either what is returned in its place, most often by decoding it. An answer
         that it cannot read, be it cut off, a page of a proxy or JSON without what it must have, is
-        asked for again like one that did not come. Setting `stop` ends all at once.
+        asked for again like one that did not come. Setting `stop` ends all at once. `attempts` are
+        fewer than usual where a failure is expected.
 
             site.request("GET", url, read=reading(Projects, source="jira"))
 
@@ -175,10 +179,13 @@ class HttpClient:
             SourceProtocolError: any other refusal, with the source's own words.
         """
         stopped = stop or threading.Event()
+        give_up = self._give_up
+        if attempts is not None:
+            give_up = give_up | tenacity.stop_after_attempt(attempts)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._is_short),
             wait=_pause,
-            stop=self._give_up | tenacity.stop_when_event_set(stopped),
+            stop=give_up | tenacity.stop_when_event_set(stopped),
             sleep=tenacity.sleep_using_event(stopped),
             reraise=True,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.rows import Identity, person_key
+from temporaletl.rows import Identity, person_key, storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 _PEOPLE_AT_ONCE = 1_000
@@ -33,7 +33,8 @@ def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
     """Enter a source's people, and return how many there were. Safe to repeat.
 
     What is known of a person already stays where the source says nothing. A person whose
-    employee id came from elsewhere keeps what came with it.
+    employee id came from elsewhere keeps what came with it. What PostgreSQL cannot store of a text
+    becomes U+FFFD.
 
     Raises:
         ConfigurationError: a person without an id.
@@ -53,9 +54,13 @@ def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
 
 def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> None:
     # In one order everywhere, so that two batches cannot deadlock; of repeats the last.
-    unique = {(each.source_kind_id, each.person): each for each in people}
     columns = ("source_kind_id", "person", "employee_id", "email", "name", "timezone")
-    rows = [[getattr(unique[key], name) for name in columns] for key in sorted(unique)]
+    unique: dict[tuple[str | None, ...], list[str | None]] = {}
+    for each in people:
+        values = [getattr(each, name) for name in columns]
+        row = [None if value is None else storable_text(value) for value in values]
+        unique[tuple(row[:2])] = row
+    rows = [unique[key] for key in sorted(unique, key=lambda key: [part or "" for part in key])]
     if not rows:
         return
     with warehouse.connection() as connection:

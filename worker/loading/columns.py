@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.rows import Event, Json, LocalTime, Row
+from temporaletl.rows import Event, Json, LocalTime, Row, storable_text
 from worker.loading import encode
 
 #: Lineage columns in the order of the table.
@@ -222,7 +222,7 @@ def _check_names(row: type[Row], names: Sequence[str]) -> None:
 
 def check_name(name: str, what: str) -> None:
     """Refuse what PostgreSQL would not take as a name, or would cut."""
-    if not name or encode.storable_text(name) != name:
+    if not name or storable_text(name) != name:
         raise ConfigurationError(f"{what} is no name for a table or column")
     if len(name.encode()) > _LONGEST_NAME:
         raise ConfigurationError(f"{what} is longer than {_LONGEST_NAME} bytes")

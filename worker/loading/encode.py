@@ -29,14 +29,6 @@ Packer = Callable[..., tuple[Pieces, ...]]
 NULL = b"\xff\xff\xff\xff"
 REPLACEMENT = "�"
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def storable_text(text: str) -> str:
-    """The text with U+FFFD for what PostgreSQL cannot store: NUL and lone surrogates."""
-    return _UNSTORABLE.sub(REPLACEMENT, text)
-
-
 _pack_length = struct.Struct(">i").pack
 _pack_int8 = struct.Struct(">iq").pack
 _pack_float8 = struct.Struct(">id").pack

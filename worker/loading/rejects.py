@@ -12,10 +12,9 @@ from psycopg import sql
 from xxhash import xxh3_64_intdigest
 
 from temporaletl.messages import ETLInput
-from temporaletl.rows import Reject
+from temporaletl.rows import Reject, storable_text
 from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection
-from worker.loading.encode import storable_text
 
 # A number beyond this is kept as its text: PostgreSQL's numeric ends at 131,072 digits.
 _LARGEST_EXPONENT = 10_000

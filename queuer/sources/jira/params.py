@@ -10,12 +10,15 @@ from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
 from temporaletl.deletions import scans_for_deletions
+from temporaletl.external.jira import account as _account  # noqa: F401 - registers the view
 from temporaletl.external.jira.dataset import IssueTable, open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, as_ms, open_site
 from temporaletl.external.trino.access import TrinoSettings
 
 _MINUTE_MS = 60_000
+#: Two of them, as a power of two of minutes.
+_CENTURIES_MS = (1 << 27) * _MINUTE_MS
 
 
 class JiraParams(Query):
@@ -154,7 +157,7 @@ def divide(
         return ()
     if count <= issues_per_job:
         return (whole,)
-    low = 0 if whole.from_ms is None else whole.from_ms
+    low = _lowest(site, whole, issues_per_job) if whole.from_ms is None else whole.from_ms
     if whole.to_ms is not None:
         high = max(whole.to_ms, low + _MINUTE_MS)
     else:
@@ -167,7 +170,9 @@ def divide(
             yield start, held
             return
         middle = start + minutes // 2 * _MINUTE_MS
-        left = site.count(replace(whole, from_ms=start, to_ms=middle))
+        # What is older than the lowest bound is in the first range, and counts there.
+        bound = whole.from_ms if start == low else start
+        left = site.count(replace(whole, from_ms=bound, to_ms=middle))
         yield from halved(start, middle, left)
         yield from halved(middle, end, max(0, held - left))
 
@@ -181,3 +186,9 @@ def divide(
             total = held
     bounds = [whole.from_ms, *starts[1:], whole.to_ms]
     return tuple(replace(whole, from_ms=start, to_ms=end) for start, end in pairwise(bounds))
+
+
+def _lowest(site: Counted, whole: IssueRange, issues_per_job: int) -> int:
+    """Where to begin dividing: hardly an issue is older than 1970, but all of an import may be."""
+    older = site.count(replace(whole, to_ms=min(0, whole.to_ms or 0)))
+    return 0 if older <= issues_per_job else -_CENTURIES_MS

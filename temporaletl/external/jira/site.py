@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import jira
 import msgspec
@@ -18,9 +18,16 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.external.answers import decode
+from temporaletl.external.answers import (
+    GarbledAnswerError,
+    MisfitAnswerError,
+    decode,
+    page_title,
+    reading,
+)
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
+from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.threads import start
 from temporaletl.secrets import remember_login
@@ -60,13 +67,14 @@ class IssueRange:
             clauses.append(f"{self.order} >= {self.from_ms}")
         if self.to_ms is not None:
             clauses.append(f"{self.order} < {self.to_ms}")
-        # Cloud refuses a query without any restriction.
-        where = " AND ".join(clauses or [f"{self.order} >= 0"])
+        # Cloud refuses a query without any restriction; imported issues may be older than 1970.
+        where = " AND ".join(clauses or [f"{self.order} is not EMPTY"])
         return f"{where} ORDER BY {self.order} ASC, key ASC" if ordered else where
 
 
 class _ServerInfo(msgspec.Struct, rename="camel"):
-    deployment_type: str = "Server"  # servers before 7.0 do not say
+    deployment_type: str | None = None  # servers before 7.0 do not say
+    version: str | None = None
 
 
 class _Count(msgspec.Struct):
@@ -106,10 +114,14 @@ class JiraSite:
         for scheme in ("http://", "https://"):
             adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
             self._session.mount(scheme, adapter)
+        #: The settings that say who we are, in words.
+        self.credentials = "JIRA_PERSONAL_TOKEN" if token else "JIRA_EMAIL and JIRA_API_TOKEN"
+        LoginGuard(self._session, credentials=self.credentials)
         self._http = HttpClient(
             self._session,
             source="jira",
-            credentials="JIRA_PERSONAL_TOKEN" if token else "JIRA_EMAIL and JIRA_API_TOKEN",
+            credentials=self.credentials,
+            address="JIRA_URL",
             connect_timeout=timedelta(seconds=timeouts[0]),
             read_timeout=timedelta(seconds=timeouts[1]),
             # Tokens do not expire within a session, but the session's cookie does.
@@ -133,10 +145,10 @@ class JiraSite:
         with self._guard:
             if self._cloud is None:
                 url = f"{self.settings.url}/rest/api/2/serverInfo"
-                info = decode(_ServerInfo, self._http.request("GET", url), source="jira")
-                self._cloud = info.deployment_type.lower() == "cloud"
+                self._cloud = self._http.request("GET", url, read=_is_cloud)
             return self._cloud
 
+    @overload
     def request(
         self,
         method: str,
@@ -146,31 +158,95 @@ class JiraSite:
         json: Any = None,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
-    ) -> requests.Response:
-        """Ask for a path below the REST API: version 3 on Cloud, 2 on Data Center."""
-        url = f"{self.settings.url}/rest/api/{3 if self.cloud else 2}/{path}"
-        return self._http.request(method, url, params=params, json=json, accept=accept, stop=stop)
+        attempts: int | None = None,
+    ) -> requests.Response: ...
 
-    def search(
+    @overload
+    def request[T](
+        self,
+        method: str,
+        path: str,
+        *,
+        read: Callable[[requests.Response], T],
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+        attempts: int | None = None,
+    ) -> T: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        read: Callable[[requests.Response], Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        accept: Collection[int] = (),
+        stop: threading.Event | None = None,
+        attempts: int | None = None,
+    ) -> Any:
+        """Ask for a path below the REST API: version 3 on Cloud, 2 on Data Center.
+
+        `read` gets the answers of `accept`ed statuses as well.
+
+        Raises: as `HttpClient.request`; CredentialsError where Jira answers as to nobody.
+        """
+        url = f"{self.settings.url}/rest/api/{3 if self.cloud else 2}/{path}"
+
+        def checked(answer: requests.Response) -> Any:
+            if not answer.ok and page_title(answer.content):
+                # What is not there is told by whoever stands in front of Jira, not by Jira.
+                raise GarbledAnswerError(
+                    f"jira: {path} answered {answer.status_code} with a page of HTML in place of "
+                    "Jira's own error; check JIRA_URL"
+                )
+            return answer if read is None else read(answer)
+
+        return self._http.request(
+            method,
+            url,
+            read=checked,
+            params=params,
+            json=json,
+            accept=accept,
+            stop=stop,
+            attempts=attempts,
+        )
+
+    def search[T](
         self,
         query: Mapping[str, Any],
         *,
+        read: Callable[[requests.Response], T],
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
-    ) -> requests.Response:
+        attempts: int | None = None,
+    ) -> T:
         """Search with the parameters of the kind of site it is.
 
-        Raises:
+        Raises: as `request`.
             ConfigurationError: Jira does not understand the query.
         """
         path = "search/jql" if self.cloud else "search"
-        if len(query["jql"]) <= _LONGEST_JQL_IN_URL:
-            answer = self.request("GET", path, params=query, accept=_BAD_REQUEST, stop=stop)
-        else:
-            answer = self.request("POST", path, json=query, accept=_BAD_REQUEST, stop=stop)
-        if answer.status_code in _BAD_REQUEST and answer.status_code not in accept:
-            raise ConfigurationError(_refused(query["jql"], answer))
-        return answer
+
+        def understood(answer: requests.Response) -> T:
+            if answer.status_code in _BAD_REQUEST and answer.status_code not in accept:
+                raise ConfigurationError(_refused(query["jql"], answer))
+            return read(answer)
+
+        long = len(query["jql"]) > _LONGEST_JQL_IN_URL
+        return self.request(
+            "POST" if long else "GET",
+            path,
+            params=None if long else query,
+            json=query if long else None,
+            read=understood,
+            accept=_BAD_REQUEST,
+            stop=stop,
+            attempts=attempts,
+        )
 
     def count(self, issues: IssueRange) -> int:
         """Return how many issues there are: exactly on Data Center, about so many on Cloud.
@@ -179,13 +255,23 @@ class JiraSite:
         """
         jql = issues.jql()
         if not self.cloud:
-            answer = self.search({"jql": jql, "maxResults": 0, "fields": "id"})
-            return decode(_Total, answer, source="jira").total
+            query = {"jql": jql, "maxResults": 0, "fields": "id"}
+            return self.search(query, read=reading(_Total, source="jira")).total
+
+        def counted(answer: requests.Response) -> int:
+            if answer.status_code in _BAD_REQUEST:
+                raise ConfigurationError(_refused(jql, answer))
+            return decode(_Count, answer, source="jira").count
+
         path = "search/approximate-count"
-        answer = self.request("POST", path, json={"jql": jql}, accept=_BAD_REQUEST)
-        if answer.status_code in _BAD_REQUEST:
-            raise ConfigurationError(_refused(jql, answer))
-        return decode(_Count, answer, source="jira").count
+        return self.request("POST", path, json={"jql": jql}, read=counted, accept=_BAD_REQUEST)
+
+
+def _is_cloud(answer: requests.Response) -> bool:
+    info = decode(_ServerInfo, answer, source="jira")
+    if info.deployment_type is None and info.version is None:
+        raise MisfitAnswerError("jira: serverInfo tells neither a deployment type nor a version")
+    return (info.deployment_type or "Server").lower() == "cloud"
 
 
 def _refused(jql: str, answer: requests.Response) -> str:

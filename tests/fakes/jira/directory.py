@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_PERMISSIONS = ("ADMINISTER", "SYSTEM_ADMIN", "USER_PICKER", "BROWSE_PROJECTS", "CREATE_ISSUES")
+
 
 def server_info(service: "JiraService", _request: Request, _version: str, _: list[str]) -> Response:
     site = service.site
@@ -40,12 +42,47 @@ def session(service: "JiraService") -> Response:
     )
 
 
-def myself(service: "JiraService", _request: Request, _version: str, _: list[str]) -> Response:
+def myself(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
     owner = service.site.owner
-    if owner is None:
+    if owner is None or service.lapsed:
         raise RefusedError(401, "Client must be authenticated to access this resource.")
-    known = {"timeZone": service.site.face.zone.key, "locale": "en_US"}
+    known: Json = {"timeZone": service.site.face.zone.key, "locale": "en_US"}
+    groups: list[Json] = [{"name": name} for name in service.groups]
+    if service.site.cloud:
+        groups = [each | {"groupId": f"id-of-{each['name']}"} for each in groups]
+    known["groups"] = {"size": len(groups), "items": []}
+    if "groups" in request.first("expand").split(","):
+        known["groups"]["items"] = groups
     return Response.of({**owner.person, **known, "expand": "groups,applicationRoles"})
+
+
+def permissions(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
+    """Tell which permissions the account has; Cloud has to be asked for each by its key."""
+    asked = [key for key in request.first("permissions").split(",") if key]
+    if service.site.cloud:
+        if not asked:
+            raise RefusedError(400, "The 'permissions' query parameter is required.")
+        if unknown := [key for key in asked if key not in _PERMISSIONS]:
+            raise RefusedError(400, f"Unrecognized permission: {', '.join(unknown)}")
+    held = {"USER_PICKER"} if service.may_browse_users and not service.lapsed else set()
+    if _visible_projects(service):
+        held.add("BROWSE_PROJECTS")
+    shown = asked if service.site.cloud else list(_PERMISSIONS)
+    return Response.of(
+        {
+            "permissions": {
+                key: {
+                    "id": str(_PERMISSIONS.index(key)),
+                    "key": key,
+                    "name": key.replace("_", " ").title(),
+                    "type": "PROJECT" if key == "BROWSE_PROJECTS" else "GLOBAL",
+                    "description": "",
+                    "havePermission": key in held,
+                }
+                for key in shown
+            }
+        }
+    )
 
 
 def fields(service: "JiraService", _request: Request, _version: str, _: list[str]) -> Response:
@@ -123,6 +160,8 @@ def _people(request: Request, people: list[Json]) -> Response:
 
 def _visible_projects(service: "JiraService") -> list[Json]:
     hidden = service.site.hidden_projects
+    if service.lapsed:
+        return []
     projects = service.site.catalogue.projects.items()
     return [project for key, project in projects if key not in hidden]
 

@@ -57,6 +57,8 @@ class Searcher:
             )
         if bounded and len(query.order) > 7:
             raise JqlError("The ORDER BY clause may name at most 7 fields.")
+        if self._site.closed:
+            return []
         with self._site.lock:
             version = self._site.version
             with self._guard:

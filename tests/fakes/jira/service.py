@@ -3,6 +3,7 @@
 import base64
 import binascii
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,11 +65,29 @@ class JiraService:
         self.forbidden = False
         #: Whether the account has the global permission to browse users and groups.
         self.may_browse_users = True
+        self.groups = ["jira-users", "developers"]
+        #: Issues that cannot be rendered, by id: answers that would hold one are a 500.
+        self.unrenderable: set[int] = set()
+        #: The paths of which that holds: a pattern.
+        self.unrenderable_in = "/api/./search"
         self.walks = itertools.count(1)
         self.expired_tokens: set[str] = set()
         self.faults = Faults(known=OWN_FAULTS)
         self.worklogs_by_time: list[tuple[int, int]] = []
         self.worklogs_version = -1
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the token is known no more.
+
+        Cloud then answers as to anybody, to whom no project is open here, and says so in a header
+        alone; Data Center refuses.
+        """
+        return self.site.closed
+
+    @lapsed.setter
+    def lapsed(self, lapsed: bool) -> None:
+        self.site.closed = lapsed
 
     def bind(self, base_url: str, faults: Faults) -> None:
         self.faults = faults
@@ -115,14 +134,27 @@ class JiraService:
         parts = request.path.strip("/").split("/")
         if not self._admitted(request, anonymous=parts[-1] == "serverInfo"):
             return self.refuse(401)
+        if self.lapsed and not self.site.cloud and parts[-1] != "serverInfo":
+            return self.refuse(401)
+        response = self._answer(request, parts)
+        if self.lapsed:
+            response.headers = {**response.headers, "X-Seraph-LoginReason": "AUTHENTICATED_FAILED"}
+        return response
+
+    def _answer(self, request: Request, parts: list[str]) -> Response:
         try:
-            return self._route(request, parts)
+            response = self._route(request, parts)
         except RefusedError as refused:
             return error(refused.status, *refused.messages)
         except JqlError as refused:
             return error(400, str(refused))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return error(400, "There was an error parsing JSON. Check that your request is valid.")
+        held = re.findall(rb'"(?:id|issueId)":"(\d+)"', response.body) if self.unrenderable else []
+        holds = not self.unrenderable.isdisjoint(map(int, held))
+        if holds and re.search(self.unrenderable_in, request.path):
+            return error(500, "Internal server error")
+        return response
 
     def _route(self, request: Request, parts: list[str]) -> Response:
         if self.forbidden:
@@ -223,6 +255,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "worklog/deleted": {"GET": worklogs.deleted},
     "worklog/list": {"POST": worklogs.by_ids},
     "myself": {"GET": directory.myself},
+    "mypermissions": {"GET": directory.permissions},
     "serverInfo": {"GET": directory.server_info},
     "field": {"GET": directory.fields},
     "status": {"GET": directory.statuses},

@@ -148,6 +148,8 @@ class Site:
         self.membership = 0
         self.deleted_worklogs: list[tuple[int, int]] = []
         self.hidden_projects: set[str] = set()
+        #: Whether whoever asks is nobody, to whom no issue is shown.
+        self.closed = False
         self.null_people = 0.0
         self.shape_seed = 0
         self.edit = Editor(self)
@@ -171,7 +173,9 @@ class Site:
         """Return the visible issue with this id or key."""
         row = self.by_id.get(int(id_or_key)) if id_or_key.isdecimal() else None
         row = row or self.by_key.get(id_or_key.upper())
-        return None if row is None or row.project in self.hidden_projects else row
+        if row is None or self.closed or row.project in self.hidden_projects:
+            return None
+        return row
 
     def issue(self, row: Row) -> Issue:
         """Return all of an issue; change it only through `edit`."""

@@ -34,8 +34,8 @@ class CountedSite:
 
     def held(self, issues: IssueRange) -> list[int]:
         jql = issues.jql()
-        low = [int(each) for each in re.findall(r">= (\d+)", jql)]
-        high = [int(each) for each in re.findall(r"< (\d+)", jql)]
+        low = [int(each) for each in re.findall(r">= (-?\d+)", jql)]
+        high = [int(each) for each in re.findall(r"< (-?\d+)", jql)]
         return [
             time
             for time in self.times

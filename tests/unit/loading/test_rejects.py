@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from temporaletl.rows import Event
-from worker.loading.encode import storable_text
+from temporaletl.rows import Event, storable_text
 from worker.loading.rejects import storable_json
 
 

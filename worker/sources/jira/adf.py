@@ -147,6 +147,14 @@ def _media(node: Node) -> str:
     return f"[{name}]" if name else ""
 
 
+def _card(node: Node) -> str:
+    """A link with what it leads to, which it names by `url` or describes in `data` (JSON-LD)."""
+    attributes = node.get("attrs")
+    data = attributes.get("data") if isinstance(attributes, dict) else None
+    described = _attribute({"attrs": data}, "url", "@id", "name", "summary")
+    return _attribute(node, "url") or described or _unknown(node)
+
+
 _RENDERERS: dict[str, Callable[[Node], str]] = {
     "text": _text,
     "hardBreak": lambda _: "\n",
@@ -154,9 +162,9 @@ _RENDERERS: dict[str, Callable[[Node], str]] = {
     "emoji": lambda node: _attribute(node, "text", "shortName"),
     "date": _date,
     "status": lambda node: _attribute(node, "text"),
-    "inlineCard": lambda node: _attribute(node, "url") or _unknown(node),
-    "blockCard": lambda node: _attribute(node, "url") or _unknown(node),
-    "embedCard": lambda node: _attribute(node, "url") or _unknown(node),
+    "inlineCard": _card,
+    "blockCard": _card,
+    "embedCard": _card,
     "paragraph": _inline,
     "heading": _inline,
     "codeBlock": _code,

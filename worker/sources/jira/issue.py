@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from temporaletl import Json
+from temporaletl.external.answers import DECODE_FAULTS, decode_record
 from worker.sources.jira.moments import Moment
 
 Id = str | int
@@ -123,8 +124,6 @@ class Issue(Part, frozen=True):
 #: What a search is asked to return of each issue: the fields above.
 SEARCHED_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Fields))
 
-_issue = msgspec.json.Decoder(Issue)
-
 
 def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
     """Tell whether a list that came with its issue is all there is."""
@@ -162,11 +161,11 @@ class IssueRecord:
         """Read an issue from Jira's JSON, encoded or not.
 
         Raises:
-            msgspec.DecodeError: it is not an issue.
+            RecordError: it is not an issue, or cannot be decoded at all.
         """
-        if isinstance(payload, (dict, list)):
+        if not isinstance(payload, bytes | msgspec.Raw):
             payload = msgspec.json.encode(payload)
-        return cls(payload, _issue.decode(payload))
+        return cls(payload, decode_record(Issue, payload))
 
     @property
     def id(self) -> str:
@@ -181,7 +180,11 @@ class IssueRecord:
 
     @property
     def raw(self) -> Json:
-        whole = msgspec.json.decode(self.found)
+        try:
+            whole = msgspec.json.decode(self.found)
+        except DECODE_FAULTS:
+            # Something in it that nobody reads: it is kept as it came.
+            return bytes(self.found)
         if "comments" in self.complete:
             whole["fields"]["comment"] = {"comments": self.comments, "total": len(self.comments)}
         if "worklogs" in self.complete:

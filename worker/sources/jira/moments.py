@@ -9,8 +9,8 @@ Moment = str | int | float
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_MS = timedelta(milliseconds=1)
-#: As seconds it lies in the year 5138, as milliseconds in 1973: Jira knows neither.
-_LEAST_MS = 100_000_000_000
+#: As seconds it lies in the year 2200, as milliseconds 84 days from 1970: Jira knows neither.
+_LEAST_MS = 7_258_118_400
 
 
 def utc(moment: Moment | None) -> datetime:

@@ -23,8 +23,8 @@ def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     changelog stays there.
 
     Raises:
-        RecordError: something that happened has no time, or JSON lacks a part of its lists.
-        msgspec.DecodeError: the JSON is not an issue.
+        RecordError: something that happened has no time, or JSON lacks a part of its lists, or is
+            no issue.
     """
     if not isinstance(record, IssueRecord):
         record = IssueRecord.read(record)

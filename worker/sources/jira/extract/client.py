@@ -3,11 +3,20 @@
 import threading
 from typing import Any
 
-from temporaletl.external.answers import decode
+import requests
+
+from temporaletl import SourceUnavailableError
+from temporaletl.errors import ETLError
+from temporaletl.external.answers import MisfitAnswerError, decode
+from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.jira.site import JiraSite
 
 #: Issues of a list that is gone, of an endpoint that this site does not have.
 ABSENT = frozenset({404, 405})
+#: How often less is asked for, where more has failed as often as usual.
+FEW_ATTEMPTS = 2
+#: What an answer fails with for the sake of one item in it, as well as for the site's.
+FAILURES = (SourceUnavailableError, MisfitAnswerError, AnswerTooLargeError)
 
 
 class JiraClient:
@@ -18,10 +27,25 @@ class JiraClient:
         #: Set when nobody waits for answers any more.
         self.stop = threading.Event()
 
-    def read[T](self, kind: type[T], path: str, **params: Any) -> T | None:
+    def read[T](
+        self, kind: type[T], path: str, *, attempts: int | None = None, **params: Any
+    ) -> T | None:
         """Get and decode; None where there is nothing at that path (404, 405).
 
-        Raises: as `HttpClient.request` and `decode`.
+        Raises: as `JiraSite.request` and `decode`.
         """
-        answer = self.site.request("GET", path, params=params, accept=ABSENT, stop=self.stop)
-        return None if answer.status_code in ABSENT else decode(kind, answer, source="jira")
+
+        def read(answer: requests.Response) -> T | None:
+            return None if answer.status_code in ABSENT else decode(kind, answer, source="jira")
+
+        return self.site.request(
+            "GET", path, params=params, read=read, accept=ABSENT, stop=self.stop, attempts=attempts
+        )
+
+    def may_narrow(self, error: ETLError) -> bool:
+        """Whether less may be asked for after an error: one item may be what fails.
+
+        Not where the site asks us to stay away, or nobody waits any more.
+        """
+        delay = getattr(error, "delay", None)
+        return isinstance(error, FAILURES) and delay is None and not self.stop.is_set()

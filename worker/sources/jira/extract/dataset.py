@@ -5,7 +5,6 @@ Such lists are completed over the API where that can be asked; else what is ther
 reject says how much is missing.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
@@ -14,23 +13,22 @@ from typing import Any
 import msgspec
 import structlog
 
-from temporaletl import Page, PageRequest, Reject
+from temporaletl import Page, PageRequest, RecordError, Reject
 from temporaletl.clock import utc_now
 from temporaletl.deletions import DeletionScan, Items
-from temporaletl.external.answers import without_halves
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
 from worker.sources.jira.extract.client import JiraClient
-from worker.sources.jira.extract.completion import complete
+from worker.sources.jira.extract.completion import LISTS, Completed, complete, missing_of
 from worker.sources.jira.extract.deletions import is_gone
 from worker.sources.jira.issue import IssueRecord
 from worker.sources.jira.query import JiraQuery
 
 log = structlog.get_logger("worker.sources.jira")
 
-_LISTS = ("comments", "worklogs", "histories")
+_SET_API = "With JIRA_URL and credentials set, they are read from Jira"
 
 
 async def issues(request: PageRequest) -> AsyncGenerator[Page]:
@@ -54,14 +52,20 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
         async with contextlib.aclosing(batches):
             async for rows, position in batches:
                 # Decoding a page of issues takes long enough to be felt elsewhere.
-                records, rejects = await asyncio.to_thread(_decoded, rows)
-                faults = {} if client is None else await complete(client, _cut_off(records))
-                if client is None:
-                    rejects += _shortened(records, listless)
+                records, rejects = await table.server.start(_decoded, rows)
+                completed = Completed()
+                if client is not None:
+                    completed = await complete(client, _cut_off(records))
+                    # What Jira has no more can only be as the dataset has it.
+                    unfilled = [record for record in records if record.id in completed.gone]
+                else:
+                    unfilled = records
+                remedy = _SET_API if client is None else "Jira does not have it any more"
+                rejects += _shortened(unfilled, listless, remedy)
                 yield Page(
-                    records=[each for each in records if each.id not in faults],
+                    records=[each for each in records if each.id not in completed.faults],
                     cursor=position.cursor,
-                    rejects=[*rejects, *faults.values()],
+                    rejects=[*rejects, *completed.rejects],
                     extracted_at=asked,
                 )
     finally:
@@ -101,8 +105,8 @@ def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Rej
     for row in rows:
         columns = dict(zip(ISSUE_COLUMNS, row, strict=False))
         try:
-            record = _record(_issue(columns))
-        except msgspec.DecodeError as error:
+            record = IssueRecord.read(_issue(columns))
+        except RecordError as error:
             reason = "column fields is null" if columns["fields"] is None else str(error)
             key = columns["key"] or columns["id"]
             rejects.append(Reject(stage="extract", reason=reason, key=key, payload=columns))
@@ -111,21 +115,14 @@ def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Rej
     return records, rejects
 
 
-def _record(issue: bytes) -> IssueRecord:
-    try:
-        return IssueRecord.read(issue)
-    except msgspec.DecodeError:
-        # One emoji cut in half must not cost everything else of the issue.
-        return IssueRecord.read(without_halves(issue))
-
-
 def _issue(columns: dict[str, str | None]) -> bytes:
     """Put the columns together to the issue's JSON as Jira has it.
 
     Without a key, people know it by its id.
     """
-    id_ = columns["id"]
-    parts: dict[str, Any] = {"id": id_, "key": columns["key"] or id_, "self": columns["self"]}
+    id_ = _text(columns["id"])
+    key = _text(columns["key"]) or id_
+    parts: dict[str, Any] = {"id": id_, "key": key, "self": _text(columns["self"])}
     for name in ("fields", "changelog"):
         text = columns[name]
         if text is not None:
@@ -133,30 +130,32 @@ def _issue(columns: dict[str, str | None]) -> bytes:
     return msgspec.json.encode(parts)
 
 
+def _text(column: str | None) -> str | None:
+    """A text without halves of surrogate pairs, which no JSON can hold."""
+    return None if column is None else column.encode("utf-8", "replace").decode()
+
+
 def _cut_off(records: Sequence[IssueRecord]) -> list[IssueRecord]:
-    return [record for record in records if not record.complete.issuperset(_LISTS)]
+    return [record for record in records if not record.complete.issuperset(LISTS)]
 
 
-def _shortened(records: Sequence[IssueRecord], listless: set[str]) -> Iterator[Reject]:
+def _shortened(records: Sequence[IssueRecord], listless: set[str], remedy: str) -> Iterator[Reject]:
     """Yield a reject for each issue that says that it has more than is there.
 
     Lists that the dataset does not keep at all, or of which it does not know how long they are,
     are told in the log; `listless` holds those that were told of.
     """
     for record in records:
-        missing: list[str] = []
-        for name in _LISTS:
-            total, held = record.total(name), len(getattr(record, name))
-            if total is not None and held < total:
-                missing.append(f"{total - held} of {total} {name}")
-            elif name not in record.complete and name not in listless:
+        for name in LISTS:
+            known = name in record.complete or record.total(name) is not None
+            if not known and name not in listless:
                 listless.add(name)
                 log.warning("dataset_without_whole_lists", lists=name, first_issue=record.key)
+        missing = [each for each in missing_of(record) if each not in LISTS]
         if missing:
             yield Reject(
                 stage="extract",
-                reason=f"{', '.join(missing)} are not in the dataset; the rest is loaded. With "
-                "JIRA_URL and credentials set, they are read from Jira",
+                reason=f"{', '.join(missing)} are not in the dataset; the rest is loaded. {remedy}",
                 key=record.key,
                 payload=record.found,
             )

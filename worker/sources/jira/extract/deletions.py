@@ -7,7 +7,8 @@ from pydantic import JsonValue
 from temporaletl import PageRequest
 from temporaletl.external.jira.site import IssueRange
 from worker.sources.jira.extract.client import ABSENT, JiraClient
-from worker.sources.jira.extract.walk import BARE_FIELDS, Walk
+from worker.sources.jira.extract.found import BARE_FIELDS
+from worker.sources.jira.extract.walk import Walk
 
 #: As many as a search may ever give; a site gives fewer.
 _ISSUES_AT_ONCE = 1_000

@@ -1,19 +1,23 @@
-"""The complete lists of an issue, whatever a search cuts off."""
+"""The complete lists of an issue, whatever a search cuts off, and whatever Jira cannot show."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
+import requests
 import structlog
 
-from temporaletl.external.answers import decode
-from worker.sources.jira.extract.client import JiraClient
+from temporaletl import RecordError
+from temporaletl.errors import ETLError
+from temporaletl.external.answers import decode, decode_record
+from worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from worker.sources.jira.issue import Comment, History, Id, Worklog
 
 log = structlog.get_logger("worker.sources.jira")
 
 #: An issue's list could be read, but an entry of it is not what it should be.
-DetailError = msgspec.ValidationError
+DetailError = RecordError
 
 _LIST_PAGE = 100
 _MOST_ROUNDS = 3
@@ -25,6 +29,8 @@ _BULK_HISTORIES = 1_000
 #: The endpoint is missing, or one of the issues is gone and it refuses them all; 400 also for a
 #: page token that has expired.
 _NO_BULK = frozenset({400, 404, 405})
+#: Entries that fail one after the other: not they do, but the list.
+_MOST_FAILING = 3
 
 
 class _Entry(Protocol):
@@ -32,107 +38,212 @@ class _Entry(Protocol):
     def id(self) -> Id: ...
 
 
-class _Listed(msgspec.Struct, rename="camel"):
-    """A page of an issue's comments, worklogs or changelog, each under its own name."""
+@dataclass(frozen=True, slots=True)
+class Listing[E]:
+    """A list of an issue. `failed` says of what it lacks why, and is empty where it is complete."""
+
+    entries: list[E]
+    failed: list[str] = field(default_factory=list)
+
+
+class _Page(msgspec.Struct, rename="camel", kw_only=True):
+    """A page of a list; each kind has its entries under a name of its own."""
 
     total: int | None = None
     is_last: bool | None = None
-    comments: list[msgspec.Raw] | None = None
-    worklogs: list[msgspec.Raw] | None = None
-    values: list[msgspec.Raw] | None = None
-    histories: list[msgspec.Raw] | None = None
 
     @property
     def entries(self) -> list[msgspec.Raw]:
-        return self.comments or self.worklogs or self.values or self.histories or []
+        raise NotImplementedError
+
+
+class _Comments(_Page, kw_only=True):
+    comments: list[msgspec.Raw]
+
+    @property
+    def entries(self) -> list[msgspec.Raw]:
+        return self.comments
+
+
+class _Worklogs(_Page, kw_only=True):
+    worklogs: list[msgspec.Raw]
+
+    @property
+    def entries(self) -> list[msgspec.Raw]:
+        return self.worklogs
+
+
+class _Changelog(_Page, kw_only=True):
+    values: list[msgspec.Raw]
+
+    @property
+    def entries(self) -> list[msgspec.Raw]:
+        return self.values
+
+
+class _Histories(msgspec.Struct):
+    histories: list[msgspec.Raw]
+    total: int | None = None
+
+
+class _WithChangelog(msgspec.Struct):
+    changelog: _Histories
 
 
 class _BulkLog(msgspec.Struct, rename="camel"):
     issue_id: Id
-    change_histories: list[msgspec.Raw] | None = None
+    change_histories: list[msgspec.Raw]
 
 
 class _Bulk(msgspec.Struct, rename="camel"):
-    issue_change_logs: list[_BulkLog] | None = None
+    issue_change_logs: list[msgspec.Raw]
     next_page_token: str | None = None
 
 
-class _WithChangelog(msgspec.Struct):
-    changelog: _Listed | None = None
+class _Bare(msgspec.Struct):
+    id: Id
 
 
-def read_comments(client: JiraClient, issue_id: str) -> list[Comment] | None:
-    """Return all comments of an issue, None if it is gone. Blocks."""
-    return _read_list(client, f"issue/{issue_id}/comment", Comment)
+def read_comments(client: JiraClient, issue_id: str) -> Listing[Comment] | None:
+    """Return all comments of an issue, None if there is no such list. Blocks.
+
+    Raises:
+        DetailError: an entry is not what it should be.
+        ETLError: as `JiraSite.request`, unless it is this list alone that fails.
+    """
+    return _read_list(client, issue_id, "comment", _Comments, Comment)
 
 
-def read_worklogs(client: JiraClient, issue_id: str) -> list[Worklog] | None:
-    """Return all worklogs of an issue, None if it is gone. Blocks."""
-    return _read_list(client, f"issue/{issue_id}/worklog", Worklog)
+def read_worklogs(client: JiraClient, issue_id: str) -> Listing[Worklog] | None:
+    """Return all worklogs of an issue; otherwise as `read_comments`."""
+    return _read_list(client, issue_id, "worklog", _Worklogs, Worklog)
 
 
-def read_changelog(client: JiraClient, issue_id: str) -> list[History] | None:
-    """Return all histories of an issue, None if it is gone. Blocks.
+def read_changelog(client: JiraClient, issue_id: str) -> Listing[History] | None:
+    """Return all histories of an issue; otherwise as `read_comments`.
 
     Data Center has no list of them: there the issue itself holds all of it.
     """
     if client.site.cloud:
-        return _read_list(client, f"issue/{issue_id}/changelog", History)
-    found = client.read(_WithChangelog, f"issue/{issue_id}", fields="created", expand="changelog")
-    if found is None or found.changelog is None:
+        return _read_list(client, issue_id, "changelog", _Changelog, History)
+    path = f"issue/{issue_id}"
+    try:
+        found = client.read(_WithChangelog, path, fields="created", expand="changelog")
+    except FAILURES as error:
+        if not _fails_alone(client, issue_id, error):
+            raise
+        return Listing([], [str(error)])
+    if found is None:
         return None
-    histories = [msgspec.json.decode(raw, type=History) for raw in found.changelog.entries]
-    _check_total(f"issue/{issue_id}", len(histories), found.changelog.total)
-    return histories
+    histories = [decode_record(History, raw) for raw in found.changelog.histories]
+    _check_total(path, len(histories), found.changelog.total)
+    return Listing(histories)
 
 
-def _read_list[E: _Entry](client: JiraClient, path: str, kind: type[E]) -> list[E] | None:
-    """Read a list to its end, and again where it changed meanwhile or lacks what it counts.
+def is_there(client: JiraClient, issue_id: str) -> bool:
+    """Whether Jira has an issue. Blocks; raises as `JiraSite.request`."""
+    return client.read(_Bare, f"issue/{issue_id}", fields="created") is not None
 
-    Raises:
-        DetailError: an entry is not what it should be.
-    """
+
+def _fails_alone(client: JiraClient, issue_id: str, error: ETLError) -> bool:
+    """Whether what failed is what was asked for, and not the site: the issue itself answers."""
+    if not client.may_narrow(error):
+        return False
+    try:
+        is_there(client, issue_id)
+    except FAILURES:
+        return False
+    return True
+
+
+def _read_list[E: _Entry](
+    client: JiraClient, issue_id: str, name: str, page: type[_Page], kind: type[E]
+) -> Listing[E] | None:
+    """Read a list to its end, and again where it changed meanwhile or lacks what it counts."""
     found: dict[str, E] = {}
+    path = f"issue/{issue_id}/{name}"
     for _ in range(_MOST_ROUNDS):
         known = len(found)
-        totals = _read_pages(client, path, kind, found)
-        if totals is None:
+        pages = _Pages(client, issue_id, path)
+        if not pages.read(page, kind, found):
             return None
-        total = max(totals, default=None)
-        if len(totals) <= 1 and (total is None or len(found) >= total):
+        if pages.failed:
+            return Listing(list(found.values()), pages.failed)
+        total = max(pages.totals, default=None)
+        if len(pages.totals) <= 1 and (total is None or len(found) >= total):
             break
         if len(found) == known:
-            _check_total(path, known, min(totals, default=None))
+            _check_total(path, known, min(pages.totals, default=None))
             break
-    return list(found.values())
+    return Listing(list(found.values()))
 
 
-def _read_pages[E: _Entry](
-    client: JiraClient, path: str, kind: type[E], found: dict[str, E]
-) -> set[int] | None:
-    """Add each entry of a list; return the totals that its pages told, None if it is gone."""
-    totals: set[int] = set()
-    start = empty = 0
-    while empty < _MOST_EMPTY:
-        page = client.read(_Listed, path, startAt=start, maxResults=_LIST_PAGE)
-        if page is None:
-            return None
-        known = len(found)
-        for raw in page.entries:
-            entry = msgspec.json.decode(raw, type=kind)
-            found[str(entry.id)] = entry
-        # By what came: the server may give less than it is asked for.
-        start += len(page.entries)
-        empty = 0 if page.entries else empty + 1
-        if page.total is None:
-            # Nothing to compare with: what brings nothing new is the end.
-            if page.is_last or len(found) == known:
-                break
+class _Pages:
+    """Goes once through the pages of a list, past each entry that Jira cannot show."""
+
+    def __init__(self, client: JiraClient, issue_id: str, path: str) -> None:
+        self.totals: set[int] = set()  # as the pages told them
+        self.failed: list[str] = []
+        self._client = client
+        self._issue_id = issue_id
+        self._path = path
+        self._start = 0
+        self._size = _LIST_PAGE
+        self._failing = 0  # entries in a row
+
+    def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
+        """Add each entry; False where there is no such list."""
+        empty = 0
+        while empty < _MOST_EMPTY:
+            attempts = FEW_ATTEMPTS if self._size < _LIST_PAGE else None
+            try:
+                answer = self._client.read(
+                    page,
+                    self._path,
+                    attempts=attempts,
+                    startAt=self._start,
+                    maxResults=self._size,
+                )
+            except FAILURES as error:
+                if not self._pass_by(error):
+                    raise
+                if self._failing >= _MOST_FAILING:
+                    return True
+                continue
+            if answer is None:
+                return False
+            known = len(found)
+            for raw in answer.entries:
+                entry = decode_record(kind, raw)
+                found[str(entry.id)] = entry
+            # By what came: the server may give less than it is asked for.
+            self._start += len(answer.entries)
+            self._size = min(2 * self._size, _LIST_PAGE)
+            self._failing = 0
+            empty = 0 if answer.entries else empty + 1
+            if answer.total is None:
+                # Nothing to compare with: what brings nothing new is the end.
+                if answer.is_last or len(found) == known:
+                    break
+            else:
+                self.totals.add(answer.total)
+                if self._start >= answer.total:
+                    break
+        return True
+
+    def _pass_by(self, error: ETLError) -> bool:
+        """Ask for less, and where that is one entry, for the next; False if the site fails."""
+        if self._size == _LIST_PAGE and not _fails_alone(self._client, self._issue_id, error):
+            return False
+        if not self._client.may_narrow(error):
+            return False
+        if self._size > 1:
+            self._size //= 2
         else:
-            totals.add(page.total)
-            if start >= page.total:
-                break
-    return totals
+            self.failed.append(f"the one at place {self._start + 1}: {error}")
+            self._start += 1
+            self._failing += 1
+        return True
 
 
 def _check_total(path: str, found: int, total: int | None) -> None:
@@ -141,7 +252,8 @@ def _check_total(path: str, found: int, total: int | None) -> None:
         log.warning("list_shorter_than_its_total", path=path, found=found, total=total)
 
 
-Changelogs = Mapping[str, Sequence[History] | DetailError]
+#: By issue id; None where there is no such list.
+Changelogs = Mapping[str, Listing[History] | DetailError | None]
 
 
 def read_changelogs(client: JiraClient, issue_ids: Sequence[str]) -> Changelogs:
@@ -152,18 +264,27 @@ def read_changelogs(client: JiraClient, issue_ids: Sequence[str]) -> Changelogs:
     """
     found: dict[str, dict[str, History]] = {}
     faults: dict[str, DetailError] = {}
+    single: dict[str, Listing[History] | None] = {}
     for first in range(0, len(issue_ids), _BULK_ISSUES):
         ids = issue_ids[first : first + _BULK_ISSUES]
-        if not _read_bulk(client, ids, found, faults):
-            for issue_id in ids:
-                try:
-                    histories = read_changelog(client, issue_id) or ()
-                except DetailError as error:
-                    faults[issue_id] = error
-                else:
-                    found[issue_id] = {str(each.id): each for each in histories}
-                    faults.pop(issue_id, None)
-    return {issue_id: list(each.values()) for issue_id, each in found.items()} | faults
+        try:
+            complete = _read_bulk(client, ids, found, faults)
+        except FAILURES as error:
+            if not client.may_narrow(error):
+                raise
+            log.warning("bulk_changelog_failed", issues=len(ids), error=str(error))
+            complete = False
+        if complete:
+            continue
+        for issue_id in ids:
+            found.pop(issue_id, None)
+            faults.pop(issue_id, None)
+            try:
+                single[issue_id] = read_changelog(client, issue_id)
+            except DetailError as error:
+                faults[issue_id] = error
+    listings = {issue_id: Listing(list(each.values())) for issue_id, each in found.items()}
+    return listings | single | faults
 
 
 def _read_bulk(
@@ -173,6 +294,10 @@ def _read_bulk(
     faults: dict[str, DetailError],
 ) -> bool:
     """Add the histories of up to 1,000 issues; False where bulk does not work."""
+
+    def read(answer: requests.Response) -> _Bulk | None:
+        return None if answer.status_code in _NO_BULK else decode(_Bulk, answer, source="jira")
+
     token: str | None = None
     used: set[str] = set()
     restarts = repeats = 0
@@ -180,10 +305,10 @@ def _read_bulk(
         query: dict[str, Any] = {"issueIdsOrKeys": issue_ids, "maxResults": _BULK_HISTORIES}
         if token:
             query["nextPageToken"] = token
-        response = client.site.request(
-            "POST", "changelog/bulkfetch", json=query, accept=_NO_BULK, stop=client.stop
+        page = client.site.request(
+            "POST", "changelog/bulkfetch", json=query, read=read, accept=_NO_BULK, stop=client.stop
         )
-        if response.status_code in _NO_BULK:
+        if page is None:
             if token is None or restarts == _MOST_RESTARTS:
                 return False
             # The token expired: begin anew, what is known stays known.
@@ -191,8 +316,12 @@ def _read_bulk(
             token = None
             used.clear()
             continue
-        page = decode(_Bulk, response, source="jira")
-        _sort_out(page.issue_change_logs or (), found, faults)
+        try:
+            _sort_out(page.issue_change_logs, found, faults)
+        except RecordError as error:
+            # Nobody can tell whose histories these are.
+            log.warning("bulk_changelog_failed", issues=len(issue_ids), error=str(error))
+            return False
         following = page.next_page_token
         if not following:
             return True
@@ -208,17 +337,22 @@ def _read_bulk(
 
 
 def _sort_out(
-    logs: Iterable[_BulkLog],
+    logs: Iterable[msgspec.Raw],
     found: dict[str, dict[str, History]],
     faults: dict[str, DetailError],
 ) -> None:
-    decoded: Callable[[msgspec.Raw], History] = msgspec.json.Decoder(History).decode
-    for each in logs:
+    """Add histories to those of their issues.
+
+    Raises:
+        RecordError: there is no telling what one of the logs is.
+    """
+    for raw_log in logs:
+        each = decode_record(_BulkLog, raw_log)
         issue_id = str(each.issue_id)
         histories = found.setdefault(issue_id, {})
         try:
-            for raw in each.change_histories or ():
-                history = decoded(raw)
+            for raw in each.change_histories:
+                history = decode_record(History, raw)
                 histories[str(history.id)] = history
         except DetailError as error:
             faults[issue_id] = error

@@ -53,12 +53,13 @@ async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Pa
     try:
         while (found := await ahead) is not None:
             ahead = client.site.start(walk.next)
-            faults = await complete(client, found.records)
+            completed = await complete(client, found.records)
             yield Page(
-                records=[each for each in found.records if each.id not in faults],
+                records=[each for each in found.records if each.id not in completed.faults],
                 cursor=found.cursor,
-                rejects=[*found.rejects, *faults.values()],
+                rejects=[*found.rejects, *completed.rejects],
                 extracted_at=found.asked,
+                note=found.note,
             )
     finally:
         client.stop.set()

@@ -12,16 +12,18 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import xxhash
+import requests
 from pydantic import JsonValue
 
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
-from temporaletl.external.answers import decode
+from temporaletl.errors import ETLError
+from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.jira.site import IssueRange, as_ms
-from worker.sources.jira.extract.client import JiraClient
+from worker.sources.jira.extract.client import FAILURES, JiraClient
+from worker.sources.jira.extract.found import BARE_FIELDS, Answer, Row, read_answer, row_of
+from worker.sources.jira.extract.narrowing import Narrowing
 from worker.sources.jira.issue import SEARCHED_FIELDS, IssueRecord
-from worker.sources.jira.moments import Moment, ms_of
 
 #: Cloud's index may be so far behind the issues it shows: an issue changed just now can stand
 #: where it stood before, with a time that is not its place's.
@@ -34,8 +36,9 @@ _MOST_FRUITLESS = 2_000
 #: A total that counts issues which never come is believed for so many empty answers.
 _MOST_EMPTY = 4
 _MOST_IDS_IN_CURSOR = 200
-#: What a walk needs for itself.
-BARE_FIELDS = ("created", "updated")
+#: Issues that no search can show: where there are more, something else is wrong.
+_MOST_UNREADABLE = 50
+_MOST_NOTES = 5
 _BAD_REQUEST = 400
 
 
@@ -62,36 +65,7 @@ class Found:
     ids: Sequence[str]  # of both
     cursor: JsonValue
     asked: datetime
-
-
-class _Answer(msgspec.Struct, rename="camel"):
-    """A page of a search, of either kind of site."""
-
-    issues: list[msgspec.Raw] = []
-    next_page_token: str | None = None
-    total: int | None = None
-
-
-class _BareFields(msgspec.Struct):
-    created: Moment | None = None
-    updated: Moment | None = None
-
-
-class _BareIssue(msgspec.Struct):
-    id: str | int | None = None
-    key: str | None = None
-    fields: _BareFields | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One issue of an answer: a record, or a reject."""
-
-    id: str
-    time: int | None
-    updated: int
-    record: IssueRecord | None
-    reject: Reject | None
+    note: str | None = None
 
 
 class Walk:
@@ -124,6 +98,8 @@ class Walk:
         self._restarts = self._repeats = self._fruitless = self._empty = 0
         self._round_is_new = True  # whether the present round brought anything
         self._ended = False
+        self._unreadable = 0  # issues that were found by what fails without them
+        self._notes: list[str] = []
 
     def next(self) -> Found | None:
         """Return the next issues, None at the end. Blocks.
@@ -141,6 +117,7 @@ class Walk:
                     ids=[row.id for row in fresh],
                     cursor=self._cursor(),
                     asked=asked,
+                    note="; ".join(self._notes) or None,
                 )
         return None
 
@@ -153,19 +130,45 @@ class Walk:
         cursor: JsonValue = msgspec.to_builtins(place)
         return cursor
 
-    def _step(self) -> list[_Row]:
+    def _step(self) -> list[Row]:
         """Ask once, move on, and return what was not delivered before."""
         asked_ms = as_ms(utc_now())
-        answer = self._ask()
+        try:
+            answer = self._ask()
+        except FAILURES as error:
+            return self._ask_for_less(error, asked_ms)
         if answer is None:
             self._restart()
             return []
-        rows = [self._row(raw) for raw in answer.issues]
-        fresh: list[_Row] = []
-        for row in rows:
-            if row.id not in self._seen or self._seen[row.id][1] != row.updated:
-                self._seen[row.id] = (row.time, row.updated)
-                fresh.append(row)
+        by_created = self._range.order == "created"
+        rows = [row_of(raw, by_created=by_created) for raw in answer.issues]
+        return self._take(rows, answer, asked_ms)
+
+    def _ask_for_less(self, error: ETLError, asked_ms: int) -> list[Row]:
+        """Come by what a page holds that fails as a whole."""
+        if isinstance(error, AnswerTooLargeError) and self._page_size > 1:
+            self._page_size //= 2
+            return []
+        place = self._place
+        tied = place.token is not None or place.start > 0
+        bounds = self._bounds()
+        if tied and place.at is not None:
+            bounds = replace(bounds, to_ms=place.at + 1)
+        narrowed = Narrowing(self._client, bounds, self._query(), error, tied=tied).read()
+        self._notes = [*dict.fromkeys((*self._notes, *narrowed.notes))][-_MOST_NOTES:]
+        if narrowed.answer is not None:
+            return self._take(narrowed.rows, narrowed.answer, asked_ms)
+        self._unreadable += 1
+        if self._unreadable > _MOST_UNREADABLE or narrowed.without is None:
+            raise error
+        self._range = replace(self._range, filters=(*self._range.filters, narrowed.without))
+        # A page token is that of another query now.
+        self._go_to(Position(at=place.at, round=place.round), is_new=self._round_is_new)
+        return self._fresh(narrowed.rows)
+
+    def _take(self, rows: Sequence[Row], answer: Answer, asked_ms: int) -> list[Row]:
+        """Move on behind a page, and return what of it was not delivered before."""
+        fresh = self._fresh(rows)
         self._fruitless = 0 if fresh else self._fruitless + 1
         if self._fruitless > _MOST_FRUITLESS:
             raise SourceUnavailableError("jira: the search goes on and on without a new issue")
@@ -175,12 +178,23 @@ class Walk:
         self._move(rows, answer, asked_ms)
         return fresh
 
-    def _ask(self) -> _Answer | None:
-        """Search from where we stand; None if our token is refused."""
+    def _fresh(self, rows: Sequence[Row]) -> list[Row]:
+        fresh: list[Row] = []
+        for row in rows:
+            if row.id not in self._seen or self._seen[row.id][1] != row.updated:
+                self._seen[row.id] = (row.time, row.updated)
+                fresh.append(row)
+        return fresh
+
+    def _bounds(self) -> IssueRange:
+        at = self._place.at
+        return self._range if at is None else replace(self._range, from_ms=at)
+
+    def _query(self) -> dict[str, Any]:
+        """The search from where we stand."""
         place = self._place
-        bounds = self._range if place.at is None else replace(self._range, from_ms=place.at)
         query: dict[str, Any] = {
-            "jql": bounds.jql(ordered=True),
+            "jql": self._bounds().jql(ordered=True),
             "maxResults": self._page_size,
             "fields": self._fields,
         }
@@ -190,18 +204,27 @@ class Walk:
                 query["expand"] = ["changelog"]
         elif place.token:
             query["nextPageToken"] = place.token
-        accept = {_BAD_REQUEST} if "nextPageToken" in query else ()
-        response = self._client.site.search(query, accept=accept, stop=self._client.stop)
-        if response.status_code == _BAD_REQUEST:
-            return None
-        return decode(_Answer, response, source="jira")
+        return query
 
-    def _move(self, rows: Sequence[_Row], answer: _Answer, asked_ms: int) -> None:
+    def _ask(self) -> Answer | None:
+        """Search from where we stand; None if our token is refused."""
+        query = self._query()
+        site = self._client.site
+
+        def read(response: requests.Response) -> Answer | None:
+            if response.status_code == _BAD_REQUEST:
+                return None
+            return read_answer(response, cloud=site.cloud)
+
+        accept = {_BAD_REQUEST} if "nextPageToken" in query else ()
+        return site.search(query, read=read, accept=accept, stop=self._client.stop)
+
+    def _move(self, rows: Sequence[Row], answer: Answer, asked_ms: int) -> None:
         times = [row.time for row in rows if row.time is not None]
         anchor = self._next_anchor(times, asked_ms)
-        last = self._is_last(len(rows), answer)
+        last = self._is_last(len(answer.issues), answer)
         if anchor is None and not last:
-            self._follow(len(rows), answer)
+            self._follow(len(answer.issues), answer)
             return
         place = self._place
         paged = place.token is not None or place.start > 0
@@ -215,11 +238,11 @@ class Walk:
             for id_ in [i for i, (time, _) in self._seen.items() if _before(time, anchor)]:
                 del self._seen[id_]
 
-    def _go_to(self, place: Position) -> None:
+    def _go_to(self, place: Position, *, is_new: bool = False) -> None:
         self._place = place
         self._tokens.clear()
         self._empty = 0
-        self._round_is_new = False
+        self._round_is_new = is_new
 
     def _next_anchor(self, times: Sequence[int], asked_ms: int) -> int | None:
         """Return a time after the anchor up to which nothing can have been missed."""
@@ -234,7 +257,7 @@ class Walk:
             candidates = [*([max(safe)] if safe else []), min(times[-2:]), times[-1]]
         return next((time for time in candidates if at is None or time > at), None)
 
-    def _is_last(self, rows: int, answer: _Answer) -> bool:
+    def _is_last(self, rows: int, answer: Answer) -> bool:
         if self._client.site.cloud:
             # Not every answer says isLast: the token's absence is what ends a search.
             return not answer.next_page_token
@@ -245,7 +268,7 @@ class Walk:
         self._empty += 1
         return total <= self._place.start or self._empty >= _MOST_EMPTY
 
-    def _follow(self, rows: int, answer: _Answer) -> None:
+    def _follow(self, rows: int, answer: Answer) -> None:
         """Go on with the server's own paging, inside a run of equal times."""
         place = self._place
         token = answer.next_page_token
@@ -267,33 +290,8 @@ class Walk:
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
             raise SourceUnavailableError("jira: the server keeps refusing its own page tokens")
-        is_new = self._round_is_new
-        self._go_to(Position(at=self._place.at, round=self._place.round))
-        self._round_is_new = is_new
-
-    def _row(self, raw: msgspec.Raw) -> _Row:
-        by_created = self._range.order == "created"
-        try:
-            record = IssueRecord.read(raw)
-        except msgspec.DecodeError as error:
-            return _undecodable(raw, error, by_created=by_created)
-        fields = record.issue.fields
-        updated = ms_of(fields.updated)
-        time = ms_of(fields.created) if by_created else updated
-        return _Row(record.id, time, updated or 0, record, None)
-
-
-def _undecodable(raw: msgspec.Raw, error: Exception, *, by_created: bool) -> _Row:
-    try:
-        bare = msgspec.json.decode(raw, type=_BareIssue)
-    except msgspec.DecodeError:
-        bare = _BareIssue()
-    fields = bare.fields or _BareFields()
-    updated = ms_of(fields.updated)
-    time = ms_of(fields.created) if by_created else updated
-    id_ = str(bare.id) if bare.id is not None else xxhash.xxh3_64_hexdigest(bytes(raw))
-    reject = Reject(stage="extract", reason=str(error), key=bare.key, payload=raw)
-    return _Row(id_, time, updated or 0, None, reject)
+        place = self._place
+        self._go_to(Position(at=place.at, round=place.round), is_new=self._round_is_new)
 
 
 def _before(time: int | None, anchor: int) -> bool:

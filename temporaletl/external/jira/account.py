@@ -1,0 +1,177 @@
+"""Who Jira says we are, and which projects that account sees.
+
+What a site does not tell, or a gateway in front of it does not let through, is left out: a view
+with less in it never lets a deletion scan delete more.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import requests
+import structlog
+
+from temporaletl.accounts import AccountView, account_view
+from temporaletl.errors import CredentialsError
+from temporaletl.external.answers import MisfitAnswerError, decode
+from temporaletl.external.error_bodies import message_of
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import JiraSite, open_site
+
+log = structlog.get_logger("temporaletl.jira")
+
+#: What reading issues needs, or shows more of them.
+_BROWSE = "BROWSE_PROJECTS"
+_PERMISSIONS = (_BROWSE, "ADMINISTER", "SYSTEM_ADMIN")
+_PROJECTS_AT_ONCE = 100
+#: Pages in a row without a project that we have not had: beyond any honest site.
+_MOST_FRUITLESS = 4
+_REFUSED = frozenset({401, 403})
+#: A gateway lets issues through, and not this; 404 and 405 also say that there is no such path.
+_NOT_TOLD = frozenset({403, 404, 405})
+
+
+class NotToldError(Exception):
+    """The site, or a gateway in front of it, does not tell this of the account."""
+
+
+class _Group(msgspec.Struct, rename="camel"):
+    name: str | None = None
+    group_id: str | None = None
+
+
+class _Groups(msgspec.Struct):
+    items: list[_Group]
+
+
+class _Myself(msgspec.Struct, rename="camel"):
+    """Cloud knows people by `account_id`, Data Center by `key`, which a new name leaves as it is.
+
+    Groups decide what a security level hides; not every token may see them.
+    """
+
+    account_id: str | None = None
+    key: str | None = None
+    name: str | None = None
+    groups: _Groups | None = None
+
+
+class _Permission(msgspec.Struct, rename="camel"):
+    have_permission: bool
+
+
+class _Permissions(msgspec.Struct):
+    permissions: Mapping[str, _Permission]
+
+
+class Project(msgspec.Struct):
+    """One that the account may browse."""
+
+    id: str
+    key: str
+
+
+class _Projects(msgspec.Struct, rename="camel"):
+    values: list[Project]
+    is_last: bool | None = None
+    total: int | None = None
+
+
+@account_view("jira")
+def jira_account() -> AccountView | None:
+    """Who Jira says we are, and what that account may see; None where no Jira can be asked.
+
+    Blocks.
+
+    Raises:
+        CredentialsError: Jira takes us for nobody, or the account may browse no project; names
+            the settings to check.
+        ETLError: as `JiraSite.request`.
+    """
+    settings = JiraSettings.load()
+    if not settings.has_api:
+        return None
+    site = open_site(settings)
+    account, groups = _who(site)
+    try:
+        seen = frozenset(project.id for project in projects(site))
+        granted = _granted(site)
+    except (NotToldError, MisfitAnswerError) as error:
+        log.warning("account_view_not_told", error=str(error))
+        return AccountView(account, permissions=groups)
+    if not seen and _BROWSE not in granted:
+        raise CredentialsError(
+            f"jira: account {account!r} may browse no project at all, so it sees no issue; give it "
+            f"the permission to browse projects, or check {site.credentials}"
+        )
+    return AccountView(account, permissions=granted | groups, containers=seen)
+
+
+def _who(site: JiraSite) -> tuple[str, frozenset[str]]:
+    """The account's id, and its groups as permissions: some issues are shown to a group alone."""
+
+    def read(answer: requests.Response) -> _Myself:
+        if answer.status_code in _REFUSED:
+            words = message_of(answer)
+            if "scope" in words.lower():
+                # A token of limited scope, which reads issues, need not read people.
+                raise NotToldError(words)
+            raise CredentialsError(
+                f"jira: myself answered {answer.status_code}: {words or answer.reason}: Jira does "
+                f"not know the account; check {site.credentials}"
+            )
+        me = decode(_Myself, answer, source="jira")
+        if not (me.account_id or me.key or me.name):
+            raise MisfitAnswerError("jira: myself names no account")
+        return me
+
+    try:
+        me = site.request("GET", "myself", params={"expand": "groups"}, read=read, accept=_REFUSED)
+    except (NotToldError, MisfitAnswerError) as error:
+        log.warning("account_not_told", error=str(error))
+        return site.settings.email or "whose JIRA_PERSONAL_TOKEN it is", frozenset()
+    names = [each.group_id or each.name for each in me.groups.items] if me.groups else []
+    account = me.account_id or me.key or me.name or ""
+    return account, frozenset(f"group {name}" for name in names if name)
+
+
+def _granted(site: JiraSite) -> frozenset[str]:
+    params = {"permissions": ",".join(_PERMISSIONS)}
+    given = _read(site, "mypermissions", _Permissions, **params).permissions
+    return frozenset(each for each in _PERMISSIONS if each in given and given[each].have_permission)
+
+
+def projects(site: JiraSite) -> Iterator[Project]:
+    """Yield every project that the account may browse. Blocks; raises as `JiraSite.request`."""
+    if not site.cloud:
+        yield from _read(site, "project", list[Project])
+        return
+    known: set[str] = set()
+    start = fruitless = 0
+    while True:
+        asked = {"startAt": start, "maxResults": _PROJECTS_AT_ONCE}
+        page = _read(site, "project/search", _Projects, **asked)
+        fresh = [each for each in page.values if each.id not in known]
+        known.update(each.id for each in fresh)
+        yield from fresh
+        # By what came: the site may give less than it is asked for.
+        start += len(page.values)
+        if page.is_last or (page.is_last is None and start >= (page.total or 0)):
+            return
+        fruitless = 0 if fresh else fruitless + 1
+        if fruitless >= _MOST_FRUITLESS:
+            raise MisfitAnswerError("jira: project/search goes on and on without a new project")
+
+
+def _read[T](site: JiraSite, path: str, kind: type[T], **params: Any) -> T:
+    def read(answer: requests.Response) -> T:
+        _check_told(path, answer)
+        return decode(kind, answer, source="jira")
+
+    return site.request("GET", path, params=params, read=read, accept=_NOT_TOLD)
+
+
+def _check_told(path: str, answer: requests.Response) -> None:
+    if answer.status_code in _NOT_TOLD:
+        words = message_of(answer) or answer.reason
+        raise NotToldError(f"jira: {path} answered {answer.status_code}: {words}")

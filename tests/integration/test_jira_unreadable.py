@@ -1,0 +1,459 @@
+"""Source `jira`: what Jira cannot show costs no more than itself, over real HTTP."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from temporaletl import SourceUnavailableError, TransformContext, Whole
+from temporaletl.errors import SourceProtocolError
+from tests.fakes.jira import generate
+from tests.fakes.jira.service import JiraService
+from tests.fakes.jira.site import Site
+from tests.fakes.server import FakeServer, Request, Response
+from tests.integration.test_jira_account import service_of
+from tests.integration.test_jira_deletions import gone
+from tests.integration.test_jira_source import (
+    BOTH,
+    LONG_AGO,
+    SMALL,
+    Read,
+    jobs_of,
+    matches,
+    pages_of,
+    read,
+    served,
+)
+from worker.sources.jira.transform import transform
+
+__all__ = ["served"]
+
+Serve = Callable[..., FakeServer]
+MODES = pytest.mark.parametrize("mode", ["full", "incremental"])
+
+
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, path: str, change: Callable[[Response], Response | None]
+) -> list[str]:
+    """Change the answers to a path; returns the paths that were changed, as they are asked."""
+    answer, spoilt = JiraService.answer, list[str]()
+
+    def changed(self: JiraService, request: Request) -> Response:
+        given = answer(self, request)
+        if not re.search(path, request.path):
+            return given
+        spoilt.append(request.path)
+        return change(given) or given
+
+    monkeypatch.setattr(JiraService, "answer", changed)
+    return spoilt
+
+
+def said(body: object, status: int = 200) -> Callable[[Response], Response]:
+    return lambda _: Response.of(body, status)
+
+
+ERROR = {"errorMessages": ["Internal error"], "errors": {}}
+
+
+async def jobs_in(mode: Any) -> Any:
+    return await jobs_of(mode, start=LONG_AGO if mode == "incremental" else None)
+
+
+def lacks(found: Read, site: Site, *ids: int) -> bool:
+    """Whether all issues but these were found."""
+    return set(found.issues) == {str(row.id) for row in site.rows} - {str(id_) for id_ in ids}
+
+
+@BOTH
+@MODES
+async def test_an_issue_that_no_search_can_show_is_read_by_itself(
+    served: Serve, personality: str, mode: str
+) -> None:
+    site = generate(100, seed=5, personality=personality, limits=SMALL)
+    service = service_of(served(site))
+    service.unrenderable = {site.rows[0].id, site.rows[41].id, site.rows[42].id, site.rows[99].id}
+    found = await read(await jobs_in(mode), size=10)
+    assert matches(found, site)
+    assert not found.rejects
+    assert found.interruptions == 0
+
+
+@BOTH
+@MODES
+async def test_an_issue_that_nothing_can_show_is_a_reject_with_its_key(
+    served: Serve, personality: str, mode: str
+) -> None:
+    site = generate(100, seed=5, personality=personality, limits=SMALL)
+    service = service_of(served(site))
+    bad = [site.rows[17], site.rows[60]]
+    service.unrenderable = {row.id for row in bad}
+    service.unrenderable_in = "/api/./search|/issue/"
+    found = await read(await jobs_in(mode), size=10)
+    assert lacks(found, site, *service.unrenderable)
+    assert {each.key for each in found.rejects} == {row.key for row in bad}
+    assert all("cannot be read" in each.reason for each in found.rejects)
+    service.unrenderable = set()
+    assert matches(await read(await jobs_in(mode), size=10), site)
+
+
+@BOTH
+async def test_an_issue_that_fails_with_its_fields_alone_is_a_reject_and_soon_known(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(60, seed=5, personality=personality, limits=SMALL)
+    served(site)
+    bad = site.rows[23]
+    mark = f'"key":"{bad.key}"'.encode()
+
+    def fail(given: Response) -> Response | None:
+        fails = mark in given.body and b'"summary"' in given.body
+        return Response.of(ERROR, 500) if fails else None
+
+    spoilt = spoil(monkeypatch, "/search|/issue/", fail)
+    found = await read(await jobs_of(), size=20)
+    assert lacks(found, site, bad.id)
+    assert [each.key for each in found.rejects] == [bad.key]
+    assert sum("/search" in path for path in spoilt) < 40
+
+
+@BOTH
+async def test_among_issues_of_the_same_time_the_one_that_fails_is_found(
+    served: Serve, personality: str
+) -> None:
+    site = generate(60, seed=4, personality=personality, limits=SMALL)
+    server = served(site, "ties:0.8")
+    service_of(server).unrenderable = {site.rows[50].id}
+    found = await read(await jobs_in("incremental"), size=8)
+    assert matches(found, site)
+
+
+@BOTH
+async def test_an_issue_whose_key_cannot_be_found_out_is_a_reject_with_its_time(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(60, seed=5, personality=personality, limits=SMALL)
+    service = service_of(served(site))
+    service.unrenderable = {site.rows[30].id}
+    spoil(monkeypatch, "/project", said(ERROR, 404))
+    found = await read(await jobs_of(), size=10)
+    [reject] = found.rejects
+    assert str(site.rows[30].created) in reject.reason
+    assert set(found.issues) >= {
+        str(row.id) for row in site.rows if row.created != site.rows[30].created
+    }
+
+
+@BOTH
+async def test_a_site_that_fails_altogether_makes_no_rejects(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(generate(30, seed=1, personality=personality))
+    [job] = await jobs_of()
+    spoilt = spoil(monkeypatch, "/search|/issue|/changelog", said(ERROR, 503))
+    async with pages_of(job) as pages:
+        with pytest.raises(SourceUnavailableError, match="503"):
+            await anext(pages)
+    assert len(spoilt) < 20
+
+
+@BOTH
+async def test_a_deletion_scan_is_not_stopped_by_what_no_search_can_show(
+    served: Serve, personality: str
+) -> None:
+    site = generate(60, seed=4, personality=personality, limits=SMALL)
+    service_of(served(site)).unrenderable = {site.rows[20].id}
+    assert await gone(*(str(row.id) for row in site.rows), "7") == ["7"]
+
+
+LISTS = pytest.mark.parametrize("kind", ["comment", "worklog", "changelog"])
+#: What a list of one issue may fail with; none of it is an empty list.
+FAILED = pytest.mark.parametrize(
+    "answer",
+    [said({}), said(ERROR), said(ERROR, 500), said(ERROR, 404), said({"total": 3})],
+    ids=["{}", "error in a success", "500", "404", "without its list"],
+)
+
+
+@LISTS
+@FAILED
+async def test_a_list_that_cannot_be_read_is_no_empty_list(
+    served: Serve,
+    kind: str,
+    answer: Callable[[Response], Response],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = generate(30, seed=2, personality="cloud", limits=SMALL)
+    served(site)
+    whole = await read(await jobs_of())
+    row = site.rows[11]
+    for entry in range(30):
+        site.edit.add_comment(row.id, f"{entry}")
+        site.edit.add_worklog(row.id, seconds=60)
+    if kind == "changelog":
+        spoil(monkeypatch, "/changelog/bulkfetch", said(ERROR, 500))
+    spoil(monkeypatch, f"/issue/{row.id}/{kind}$", answer)
+    found = Read()
+    wholes: set[str] = set()
+    for job in await jobs_of():
+        async with pages_of(job) as pages:
+            async for page in pages:
+                found.add(job, page)
+                for record in page.records:
+                    made = transform(record, TransformContext(job=job, query=None))
+                    wholes |= {each.prefix for each in made if isinstance(each, Whole)}
+    assert lacks(found, site)
+    [reject] = found.rejects
+    assert reject.key == row.key
+    names = {"comment": "comments", "worklog": "worklogs", "changelog": "histories"}
+    assert names[kind] in reject.reason
+    assert "could not be read" in reject.reason
+    # What is stored of that list stays; of every other it is known.
+    assert f"{row.id}:{kind}:" not in wholes
+    assert f"{site.rows[3].id}:comment:" in wholes
+    assert set(found.events) >= {
+        id_ for id_ in whole.events if not id_.startswith(f"{row.id}:{kind}")
+    }
+
+
+async def test_a_reject_tells_how_much_of_its_lists_an_issue_lacks(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(5, seed=2, personality="cloud")
+    served(site)
+    row = site.rows[2]
+    with site.lock:
+        issue = site.pin(row)
+        issue.comments, issue.worklogs = [], []
+        site.changed(row)
+    for _ in range(250):
+        site.edit.add_comment(row.id, "b")
+    for _ in range(60):
+        site.edit.add_worklog(row.id, seconds=60)
+    spoil(monkeypatch, r"/issue/\d+/(comment|worklog)$", said(ERROR, 404))
+    found = await read(await jobs_of())
+    [reject] = [each for each in found.rejects if each.key == row.key]
+    assert "150 of 250 comments, 40 of 60 worklogs could not be read" in reject.reason
+    loaded = [e.event_type for e in found.events.values() if e.parent_item_id == row.key]
+    assert (loaded.count("comment_created"), loaded.count("worklog_created")) == (100, 20)
+
+
+async def test_one_comment_that_cannot_be_shown_hides_no_other(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(5, seed=2, personality="cloud", limits=SMALL)
+    served(site)
+    row = site.rows[2]
+    for number in range(130):
+        site.edit.add_comment(row.id, f"text {number}.")
+
+    def fail(given: Response) -> Response | None:
+        return Response.of(ERROR, 500) if b"text 77." in given.body else None
+
+    spoil(monkeypatch, f"/issue/{row.id}/comment$", fail)
+    found = await read(await jobs_of())
+    said_ = [
+        str(each.event_properties["body"])
+        for each in found.events.values()
+        if each.event_type == "comment_created" and each.parent_item_id == row.key
+    ]
+    expected = {f"text {number}." for number in range(130)} - {"text 77."}
+    assert expected <= set(said_)
+    [reject] = found.rejects
+    assert "1 of" in reject.reason
+    assert "at place" in reject.reason
+
+
+@pytest.mark.parametrize("body", [{}, ERROR, {"issueChangeLogs": None}])
+async def test_changelogs_that_bulk_does_not_tell_are_asked_for_one_by_one(
+    served: Serve, body: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(20, seed=2, personality="cloud", limits=SMALL)
+    served(site)
+    spoil(monkeypatch, "/changelog/bulkfetch", said(body))
+    found = await read(await jobs_of())
+    assert matches(found, site)
+
+
+@BOTH
+@pytest.mark.parametrize("body", [{}, ERROR, {"isLast": True}, {"issues": None, "total": 0}])
+async def test_a_search_that_tells_no_issues_is_not_an_empty_one(
+    served: Serve, personality: str, body: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(generate(20, seed=2, personality=personality))
+    [job] = await jobs_of()
+    spoil(monkeypatch, r"/search(/jql)?$", said(body))
+    async with pages_of(job) as pages:
+        with pytest.raises(SourceProtocolError, match="search"):
+            await anext(pages)
+
+
+ONCE = {
+    "html": Response(200, b"<!DOCTYPE html><html><body>Unavailable</body></html>", "text/html"),
+    "empty": Response(200, b""),
+    "cut": Response(200, b'{"issues": [{"id": "1"'),
+    "no list": Response.of({}),
+    "error": Response.of(ERROR),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("answer", ONCE.values(), ids=ONCE)
+@pytest.mark.parametrize("path", [r"/search(/jql)?$", r"/(comment|worklog|changelog|bulkfetch)$"])
+async def test_what_is_no_answer_once_is_asked_for_again(
+    served: Serve,
+    personality: str,
+    path: str,
+    answer: Response,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = generate(30, seed=2, personality=personality, limits=SMALL)
+    served(site)
+    jobs = await jobs_of()
+    turns: Iterator[Response | None] = iter([None, answer])
+    spoilt = spoil(monkeypatch, path, lambda _: next(turns, None))
+    found = await read(jobs, size=10)
+    assert (matches(found, site), found.interruptions) == (True, 0)
+    assert personality == "server" or len(spoilt) > 2
+
+
+def marked(given: Response) -> Response:
+    return Response(given.status, b"\xef\xbb\xbf" + given.body)
+
+
+def latin(given: Response) -> Response:
+    body = given.body.decode().encode("latin-1", "replace")
+    return Response(given.status, body, "application/json; charset=ISO-8859-1")
+
+
+async def test_what_a_proxy_does_not_find_is_not_jiras_word(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(30, seed=2, personality="cloud", limits=SMALL)
+    served(site)
+    page = Response(404, b"<html><title>Not found</title></html>", "text/html")
+    turns = iter([page, page])
+    spoil(monkeypatch, r"/(comment|worklog|bulkfetch)$", lambda _: next(turns, None))
+    assert matches(await read(await jobs_of()), site)
+
+
+@BOTH
+@pytest.mark.parametrize("recode", [marked, latin])
+async def test_answers_are_read_by_their_charset(
+    served: Serve,
+    personality: str,
+    recode: Callable[[Response], Response],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = generate(30, seed=2, personality=personality, limits=SMALL)
+    with site.lock:
+        site.pin(site.rows[3]).fields["summary"] = "Grüße"
+        site.changed(site.rows[3])
+    served(site)
+    spoil(monkeypatch, "/search|/comment|/worklog", recode)
+    found = await read(await jobs_of())
+    assert matches(found, site)
+    created = found.events[f"{site.rows[3].id}:created"]
+    assert created.event_properties["summary"] == "Grüße"
+
+
+ODD: dict[str, tuple[bytes, bool]] = {
+    "integer of 5000 digits": (b'"odd": ' + b"9" * 5_000, True),
+    "number beyond double": (b'"odd": 1e999', True),
+    "NaN": (b'"odd": NaN', False),
+    "nesting of 100000": (b'"odd": ' + b"[" * 100_000 + b"]" * 100_000, False),
+    "invalid UTF-8": (b'"odd": "b\xfcrger"', True),
+}
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize(("member", "loads"), ODD.values(), ids=ODD)
+async def test_one_odd_value_costs_at_most_its_own_issue(
+    served: Serve,
+    personality: str,
+    mode: str,
+    member: bytes,
+    loads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = generate(30, seed=2, personality=personality, limits=SMALL)
+    served(site)
+    row = site.rows[12]
+    name = f'"key":"{row.key}"'.encode()
+
+    def add(given: Response) -> Response:
+        return Response(given.status, given.body.replace(name, name + b"," + member, 1))
+
+    spoil(monkeypatch, r"/search(/jql)?$", add)
+    found = await read(await jobs_in(mode), size=7)
+    if not found.rejects:
+        assert loads
+        assert matches(found, site)
+        return
+    assert lacks(found, site, row.id)
+    assert {each.key for each in found.rejects} == {row.key}
+    assert all(member in bytes(each.payload) for each in found.rejects)
+
+
+@BOTH
+@pytest.mark.parametrize(("member", "loads"), ODD.values(), ids=ODD)
+async def test_one_odd_value_in_a_list_costs_at_most_its_own_issue(
+    served: Serve,
+    personality: str,
+    member: bytes,
+    loads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = generate(30, seed=2, personality=personality, limits=SMALL)
+    served(site)
+    row = site.rows[12]
+    for number in range(30):
+        site.edit.add_comment(row.id, f"text {number}.")
+    if personality == "server":
+        # There, a search gives all comments: have it count one that it does not show.
+        count = f'"total":{len(site.issue(row).comments)}'.encode()
+        more = count.replace(b":", b":9")
+
+        def pretend(given: Response) -> Response:
+            return Response(given.status, given.body.replace(count, more, 1))
+
+        spoil(monkeypatch, r"/search$", pretend)
+
+    def add(given: Response) -> Response:
+        return Response(given.status, given.body.replace(b'{"self"', b"{" + member + b',"self"', 1))
+
+    spoil(monkeypatch, f"/issue/{row.id}/comment$", add)
+    found = await read(await jobs_of())
+    if found.rejects:
+        assert {each.key for each in found.rejects} == {row.key}
+        assert set(found.issues) >= {str(each.id) for each in site.rows} - {str(row.id)}
+    else:
+        assert loads
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_parts(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_ANSWER_LIMIT_MEGABYTES", "0.03")
+    site = generate(60, seed=2, personality="cloud", limits=SMALL)
+    served(site)
+    found = await read(await jobs_of(), size=60)
+    assert matches(found, site)
+
+
+@BOTH
+async def test_issues_from_before_1970_are_read(served: Serve, personality: str) -> None:
+    site = generate(40, seed=2, personality=personality, limits=SMALL)
+    old = int(datetime(1950, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    with site.lock:
+        for number, row in enumerate(site.rows[:15]):
+            row.created = old + number * 1000
+            site.pin(row).fields["created"] = row.created
+            site.changed(row)
+    served(site)
+    for size in (5, 100):
+        found = await read(await jobs_of(issues_per_job=size), size=4)
+        assert lacks(found, site)
