@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -10,15 +10,18 @@ from typing import Literal
 from psycopg.conninfo import conninfo_to_dict
 
 from control.preview import numbered_jobs, unwritten_batch
-from control.servers import is_polled, open_temporal
+from control.servers import is_polled, open_temporal, open_warehouse
 from control.sources import find_source, strategies_of
+from control.state_view import ahead_of_clock
 from temporaletl.accounts import AccountView, account_views
 from temporaletl.errors import CredentialsError, ETLError
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import segment_queue
 from temporaletl.settings import WarehouseSettings
 from temporaletl.strategies import PageRequest, Planner, budgets
+from temporaletl.warehouse.budget import closures
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.state import watermarks_ahead
 
 _ANSWER_WITHIN = timedelta(seconds=30)
 #: The span that a source is asked for: its last day.
@@ -45,33 +48,26 @@ async def check_source(source: str, hear: Callable[[Check], None]) -> list[Check
     planner = find_source(source)
     results: list[Check] = []
 
+    def tell(found: Sequence[Check]) -> None:
+        for result in found:
+            results.append(result)
+            hear(result)
+
     async def attempt(name: str, work: Callable[[], Awaitable[str]]) -> bool:
         result = await _attempt(name, work)
-        results.append(result)
-        hear(result)
+        tell([result])
         return result.verdict == "ok"
 
-    async def settings() -> str:
-        if planner.settings is None:
-            return "none needed"
-        await asyncio.to_thread(planner.settings)
-        return "all there"
-
-    async def account() -> str:
-        view = await asyncio.to_thread(account_views.get(source))
-        return "the source does not tell who asks" if view is None else _described(view)
-
-    if await attempt("settings", settings):
+    if await attempt("settings", partial(_read_settings, planner)):
         if source in account_views:
-            await attempt("account", account)
+            await attempt("account", partial(_ask_account, source))
         for stream in planner.streams:
             await attempt(f"stream {stream}", partial(_ask, source, planner, stream))
-    await attempt("warehouse", lambda: asyncio.to_thread(_look_into_warehouse))
+    if await attempt("warehouse", lambda: asyncio.to_thread(_look_into_warehouse)):
+        tell(await asyncio.to_thread(_look_into_books, source))
     if await attempt("Temporal", _reach_temporal):
-        for missing in await _missing_services(source):
-            note = Check(name="services", verdict="note", detail=missing)
-            results.append(note)
-            hear(note)
+        missing = await _missing_services(source)
+        tell([Check(name="services", verdict="note", detail=each) for each in missing])
     return results
 
 
@@ -86,6 +82,18 @@ async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
     except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
         fault = f"{type(error).__name__}: {error}"
     return Check(name=name, verdict="wrong", detail=fault)
+
+
+async def _read_settings(planner: Planner) -> str:
+    if planner.settings is None:
+        return "none needed"
+    await asyncio.to_thread(planner.settings)
+    return "all there"
+
+
+async def _ask_account(source: str) -> str:
+    view = await asyncio.to_thread(account_views.get(source))
+    return "the source does not tell who asks" if view is None else _described(view)
 
 
 def _described(view: AccountView) -> str:
@@ -145,6 +153,20 @@ def _look_into_warehouse() -> str:
         )
     there = "is there" if exists else "will be created"
     return f"{place}, user {user}; schema {warehouse.schema} {there}"
+
+
+def _look_into_books(source: str) -> list[Check]:
+    """What the warehouse knows that keeps a source from being loaded, or was loaded wrongly."""
+    try:
+        with open_warehouse() as warehouse:
+            closed, ahead = closures(warehouse, source), watermarks_ahead(warehouse, source)
+    except ETLError:
+        # Its tables are not there yet: it knows nothing.
+        return []
+    return [
+        *(Check(name="closed", verdict="wrong", detail=str(closure)) for closure in closed),
+        *(Check(name="watermark", verdict="note", detail=ahead_of_clock(s)) for s in ahead),
+    ]
 
 
 async def _reach_temporal() -> str:

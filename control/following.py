@@ -26,6 +26,7 @@ from temporalio.exceptions import (
 from temporalio.service import RPCError
 
 from control.servers import answered, is_polled
+from queuer.reconciliation import is_unknown_workflow
 from temporaletl import names
 from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
@@ -123,6 +124,9 @@ class Run:
         try:
             return Ended(await self.handle.result())
         except RPCError as lost:
+            if is_unknown_workflow(lost):
+                # We started it: the server was restarted without what it knew.
+                return Ended(await self._lost())
             status = lost.status.name.replace("_", " ").lower()
             raise LostSightError(
                 f"Temporal no longer tells how {self.workflow_id} goes ({status}: {lost.message}); "
@@ -144,6 +148,18 @@ class Run:
             error=message,
         )
         return Ended(summary, misconfigured=is_misconfiguration(kind))
+
+    async def _lost(self) -> BatchSummary:
+        return BatchSummary(
+            batch_id=(self.status and self.status.batch_id) or "",
+            workflow_id=self.workflow_id,
+            source=self.request.source,
+            mode=self.request.mode,
+            state="failed",
+            seconds=round(time.monotonic() - self.began, 3),
+            error=f"lost: Temporal no longer knows the workflow {self.workflow_id}; "
+            "what is loaded stays, and the next run covers its window",
+        )
 
 
 async def start_run(client: Client, settings: TemporalSettings, request: QueuerInput) -> Run:

@@ -29,12 +29,13 @@ from control.servers import (
     open_temporal,
     open_warehouse,
     prepare,
+    present,
     warehouse_is_configured,
 )
 from control.sources import find_source
 from queuer.planning import check_request
 from temporaletl.command import FAILED, MISUSED
-from temporaletl.errors import ETLError
+from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 
 _INTERRUPTED = 130
@@ -74,7 +75,22 @@ def launch(
         accept_view=accept_view,
     )
     check_request(request)
+    _check_dates(request)
     return _Launch(request, wait=wait, as_json=as_json).to_exit_status()
+
+
+def _check_dates(request: QueuerInput) -> None:
+    """Refuse a span that has not come yet: its end would be taken for loaded."""
+    if request.date_start is None and request.date_end is None:
+        return
+    now = present()
+    for option, moment in (("--from", request.date_start), ("--to", request.date_end)):
+        if moment is not None and moment > now:
+            hint = "; without it, all up to now is loaded" if option == "--to" else ""
+            raise ConfigurationError(
+                f"{option} {moment.isoformat()} has not come yet: by the warehouse's clock it is "
+                f"{now.isoformat(timespec='seconds')}{hint}"
+            )
 
 
 class _Launch:

@@ -32,6 +32,7 @@ STATE_STYLES = {
     "planning": "cyan",
     "waiting": "yellow",
     "failed": "bold red",
+    "lost": "bold red",
     "cancelled": "magenta",
     "skipped": "yellow",
 }

@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from control import schedules
 from control.output import add_row, count, make_table, print_json, print_table, say, show_time
-from control.servers import open_temporal, prepare
+from control.servers import open_temporal, prepare, present
 from control.sources import known_planners
 from temporaletl.errors import ConfigurationError
 
@@ -77,5 +77,12 @@ def delete(source: str) -> None:
 def backfill(source: str, start: datetime, end: datetime) -> None:
     if end <= start:
         raise ConfigurationError(f"--to {end.isoformat()} is not after --from {start.isoformat()}")
+    prepare()
+    now = present()
+    if end > now:
+        raise ConfigurationError(
+            f"--to {end.isoformat()} has not come yet: only runs that were due can be started, "
+            f"up to {now.isoformat(timespec='seconds')}"
+        )
     due = _with_client(lambda client: schedules.backfill(client, source, start, end))
     say(f"{count(due, 'run')} of {source} started, one after another: `etl status` shows them")

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -13,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from control.running import use_running
 from temporaletl.connect import connect
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.logs import configure_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
@@ -58,6 +59,21 @@ def open_warehouse() -> Iterator[Warehouse]:
                 f"the services make them when they start (`etl up`), or WPE_DB_SCHEMA is wrong"
             )
         yield warehouse
+
+
+def present() -> datetime:
+    """The time by the warehouse's clock, or by this machine's where no warehouse answers."""
+    if warehouse_is_configured():
+        with (
+            suppress(ETLError),
+            Warehouse(WarehouseSettings.load(), max_connections=1) as warehouse,
+        ):
+            warehouse.check()
+            with warehouse.connection() as connection:
+                row: Any = connection.execute("SELECT clock_timestamp()").fetchone()
+            moment: datetime = row[0]
+            return moment.astimezone(UTC)
+    return datetime.now(UTC)
 
 
 async def open_temporal() -> tuple[Client, TemporalSettings]:

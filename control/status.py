@@ -20,6 +20,7 @@ from control.batches import BatchReport, JobReport
 from control.following import ask, explain, pending_failures
 from control.servers import PATIENCE, is_polled
 from control.steering import find_workflow
+from queuer.reconciliation import loss_of, namespace_of, standing_of
 from temporaletl import names
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import (
@@ -30,7 +31,9 @@ from temporaletl.messages import (
     RowCounts,
     Window,
 )
+from temporaletl.warehouse.budget import closures
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.tally import JobTally
 
 _LISTED_JOBS = 20
@@ -63,6 +66,7 @@ class RunReport(Message):
     records: int | None = None
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
+    closed_until: datetime | None = None  # its source asked to be left alone
 
 
 class Trouble(Message):
@@ -99,6 +103,9 @@ async def recent_runs(
     ]
     if client is not None:
         reports = await asyncio.gather(*(_look_closer(client, report) for report in reports))
+        reports = await _with_losses(warehouse, client, reports)
+    if warehouse is not None:
+        reports = await asyncio.to_thread(_with_closures, warehouse, reports)
     reports.sort(key=lambda r: (r.ended_at is not None, -r.started_at.timestamp()))
     return reports[:limit]
 
@@ -115,12 +122,55 @@ async def _executions(
         for run_id, batch in known.items():
             if batch.ended_at is None:
                 # The list lags behind; a description does not.
-                executions[run_id] = await client.get_workflow_handle(
-                    batch.workflow_id, run_id=run_id
-                ).describe(rpc_timeout=PATIENCE)
+                standing = await standing_of(client, batch.workflow_id, run_id)
+                if standing.execution is not None:
+                    executions[run_id] = standing.execution
     except RPCError:
         return executions
     return executions
+
+
+async def _with_losses(
+    warehouse: Warehouse | None, client: Client, reports: list[RunReport]
+) -> list[RunReport]:
+    """Say at once of runs that the ledger takes for running that their workflows are lost."""
+    if warehouse is None or all(r.ended_at or not r.batch_id for r in reports):
+        return reports
+    try:
+        here = await namespace_of(client)
+        return [await _with_loss(warehouse, client, here, report) for report in reports]
+    except RPCError:
+        return reports
+
+
+async def _with_loss(
+    warehouse: Warehouse, client: Client, here: Namespace, report: RunReport
+) -> RunReport:
+    if report.batch_id is None or report.error is not None:
+        return report
+    batch = await asyncio.to_thread(open_batch, warehouse, report.batch_id)
+    if batch is None:
+        return report
+    standing = await standing_of(client, batch.workflow_id, batch.run_id)
+    loss = await loss_of(client, here, batch, standing)
+    if loss is not None:
+        state = report.state if report.ended_at else "lost"
+        return report.model_copy(update={"error": loss, "state": state})
+    if standing.execution is None:
+        where = batch.namespace or "a Temporal that was not recorded"
+        elsewhere = f"runs, if it does, in {where}: {here} does not know it; `etl cancel` ends it"
+        return report.model_copy(update={"error": elsewhere})
+    return report
+
+
+def _with_closures(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
+    closed = {closure.source: closure.until for closure in closures(warehouse)}
+    return [
+        report.model_copy(update={"closed_until": closed[report.source]})
+        if report.ended_at is None and report.source in closed
+        else report
+        for report in reports
+    ]
 
 
 def _report(batch: BatchReport | None, execution: WorkflowExecution | None) -> RunReport:
@@ -224,11 +274,17 @@ async def _details_of_run(
     batch: BatchReport | None,
     execution: WorkflowExecution | None,
 ) -> Details:
-    if batch is not None and execution is not None and execution.run_id != batch.run_id:
-        execution = None
+    if batch is not None and client is not None:
+        try:
+            execution = (await standing_of(client, batch.workflow_id, batch.run_id)).execution
+        except RPCError:
+            execution = None
     report = _report(batch, execution)
     if client is not None:
         report = await _look_closer(client, report)
+        [report] = await _with_losses(warehouse, client, [report])
+    if warehouse is not None:
+        [report] = await asyncio.to_thread(_with_closures, warehouse, [report])
     jobs: list[JobReport] = []
     if warehouse is not None and batch is not None:
         jobs = await asyncio.to_thread(
@@ -244,7 +300,11 @@ async def _details_of_run(
         ):
             error = f"no queuer polls task queue {execution.task_queue}"
             troubles = (Trouble(workflow_id=report.workflow_id, error=error),)
-        troubles += await _troubles_of_jobs(client, jobs)
+        troubles += (
+            await _troubles_of_jobs(client, jobs)
+            if warehouse is not None
+            else await _troubles_without_ledger(client, report.workflow_id)
+        )
     return Details(run=report, jobs=tuple(jobs), troubles=troubles)
 
 
@@ -258,6 +318,19 @@ async def _troubles_of_jobs(client: Client | None, jobs: list[JobReport]) -> tup
             for job in running[:_QUESTIONED_JOBS]
         )
     )
+    return tuple(trouble for each in found for trouble in each)
+
+
+async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
+    query = (
+        f"RootWorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running' "
+        f"AND WorkflowType = '{names.ETL_FLOW}'"
+    )
+    try:
+        running = [job.id async for job in client.list_workflows(query, limit=_QUESTIONED_JOBS)]
+    except RPCError:
+        return ()
+    found = await asyncio.gather(*(_troubles(client, job) for job in running))
     return tuple(trouble for each in found for trouble in each)
 
 

@@ -32,10 +32,14 @@ from control.servers import (
     prepare,
     warehouse_is_configured,
 )
+from control.state_view import ahead_of_clock
 from control.status import Details, RunReport, Trouble, details, recent_runs
 from temporaletl.connect import ServerUnreachableError
+from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import RowCounts
+from temporaletl.warehouse.budget import closures
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.state import watermarks_ahead
 
 #: Columns of a terminal that takes the table with everything.
 _WIDE = 140
@@ -45,14 +49,20 @@ def print_recent(limit: int, *, as_json: bool) -> None:
     """List the latest runs, those that go on first."""
     prepare()
 
+    remarks: list[str] = []
+
     async def collect() -> list[RunReport]:
         async with _whom_to_ask() as (warehouse, client):
+            if warehouse is not None:
+                remarks.extend(_remarks(warehouse))
             return await recent_runs(warehouse, client, limit=limit)
 
     reports = asyncio.run(collect())
     if as_json:
         print_json([report.model_dump(mode="json") for report in reports])
         return
+    for remark in remarks:
+        note(remark, "yellow")
     if not reports:
         say("No runs yet: `etl run SOURCE` starts one.")
         return
@@ -60,6 +70,14 @@ def print_recent(limit: int, *, as_json: bool) -> None:
     for report in reports:
         if report.error:
             say(f"{report.batch_id or report.workflow_id}: {report.error}", style="red")
+
+
+def _remarks(warehouse: Warehouse, source: str | None = None) -> list[str]:
+    """What keeps sources from being loaded, whatever runs."""
+    return [
+        *(str(closure) for closure in closures(warehouse, source)),
+        *(ahead_of_clock(state) for state in watermarks_ahead(warehouse, source)),
+    ]
 
 
 def _narrow_table(reports: list[RunReport]) -> Table:
@@ -94,9 +112,15 @@ def print_one(name: str, *, as_json: bool) -> None:
     """Show all there is to know of a run or a job."""
     prepare()
 
+    remarks: list[str] = []
+
     async def collect() -> Details:
         async with _whom_to_ask() as (warehouse, client):
-            return await details(warehouse, client, name)
+            found = await details(warehouse, client, name)
+            one = found.run or found.job
+            if warehouse is not None and one is not None and one.ended_at is None and one.source:
+                remarks.extend(_remarks(warehouse, one.source))
+            return found
 
     found = asyncio.run(collect())
     if as_json:
@@ -105,6 +129,9 @@ def print_one(name: str, *, as_json: bool) -> None:
         _print_run(found.run, found)
     elif found.job is not None:
         _print_job(found.job, found)
+    if not as_json:
+        for remark in remarks:
+            note(remark, "yellow")
 
 
 @asynccontextmanager
@@ -117,8 +144,12 @@ async def _whom_to_ask() -> AsyncIterator[tuple[Warehouse | None, Client | None]
     warehouse: Warehouse | None = None
     with contextlib.ExitStack() as exits:
         if warehouse_is_configured():
-            with contextlib.suppress(NoLedgerError):
+            try:
                 warehouse = exits.enter_context(open_warehouse())
+            except NoLedgerError:
+                pass
+            except WarehouseUnavailableError as error:
+                note(f"only what Temporal knows is shown: {error}", "yellow")
         else:
             note("no warehouse is configured here: only what Temporal knows is shown", "dim")
         client: Client | None = None

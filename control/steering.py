@@ -17,8 +17,10 @@ from control.servers import (
     prepare,
     warehouse_is_configured,
 )
+from queuer.reconciliation import end_lost, namespace_of
 from temporaletl import names
 from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.warehouse.open_batches import Namespace, open_batch
 
 Signal = Literal["pause", "resume", "cancel"]
 
@@ -55,6 +57,8 @@ async def steer(name: str, signal: Signal) -> str:
     client, _ = await open_temporal()
     found = await find_workflow(client, name)
     if found is None:
+        if signal == "cancel" and (ended := await _end_without_workflow(client, name)):
+            return ended
         raise ConfigurationError(
             f"no run or job is called {name!r} (`etl status` lists the latest)"
         )
@@ -74,6 +78,32 @@ async def steer(name: str, signal: Signal) -> str:
     if found.task_queue and not await is_polled(client, found.task_queue):
         said += f" (no service polls task queue {found.task_queue}: it heeds this when one does)"
     return said
+
+
+async def _end_without_workflow(client: Client, name: str) -> str | None:
+    """Close the books of a run whose workflow this Temporal does not know; None without one.
+
+    The run is named by who wants it ended. Should its workflow live elsewhere, its jobs end all
+    the same: pages of a job that the ledger takes for ended are not loaded.
+    """
+    if not warehouse_is_configured():
+        return None
+    with answered():
+        here = await namespace_of(client)
+    return await asyncio.to_thread(_end_open_batch, here, name)
+
+
+def _end_open_batch(here: Namespace, name: str) -> str | None:
+    with open_warehouse() as warehouse:
+        report = batches.find_batch(warehouse, name)
+        batch = open_batch(warehouse, report.batch_id) if report else None
+        if batch is None:
+            return None
+        end_lost(warehouse, batch, f"lost: {here} does not know the workflow {batch.workflow_id}")
+    return (
+        f"ended {batch.metadata.batch_id}, whose workflow {batch.workflow_id} is not known to "
+        f"{here}: what is loaded stays, and the next run covers its window"
+    )
 
 
 async def find_workflow(client: Client, name: str) -> WorkflowExecutionDescription | None:

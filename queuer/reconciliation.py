@@ -106,12 +106,19 @@ async def _describe(
             rpc_timeout=_PATIENCE
         )
     except RPCError as error:
-        # An absent namespace is "not found" too, and says nothing of the workflow.
-        if error.status == RPCStatusCode.NOT_FOUND and b"NamespaceNotFound" not in (
-            error.raw_grpc_status
-        ):
+        if is_unknown_workflow(error):
             return None
         raise
+
+
+def is_unknown_workflow(error: RPCError) -> bool:
+    """Whether a server says that it has no such workflow.
+
+    An absent namespace is "not found" too, and says nothing of the workflow.
+    """
+    return error.status == RPCStatusCode.NOT_FOUND and (
+        b"NamespaceNotFound" not in error.raw_grpc_status
+    )
 
 
 async def loss_of(

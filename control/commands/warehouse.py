@@ -38,11 +38,30 @@ def set_(
     state_view.put(source, stream or (), moment)
 
 
-@state.command(epilog=examples("etl state reset jira  # the next run loads everything"))
-def reset(source: Source, stream: Streams = None) -> None:
-    """Let the next incremental run begin at the beginning."""
+@state.command(
+    epilog=examples(
+        "etl state reset jira  # the next run loads everything",
+        "etl state reset jira --unblock  # ask it again at once, though it asked to be left alone",
+    )
+)
+def reset(
+    source: Source,
+    stream: Streams = None,
+    unblock: Annotated[
+        bool,
+        typer.Option(
+            "--unblock",
+            metavar="",
+            help="Only lift a closure (Retry-After); what is loaded stays so.",
+        ),
+    ] = False,
+) -> None:
+    """Let the next incremental run begin at the beginning, and the source be asked again."""
     from control import state_view
 
+    if unblock:
+        state_view.unblock(source)
+        return
     state_view.put(source, stream or (), None)
 
 

@@ -1,6 +1,8 @@
 """What all workers together know of how a source may be asked: turns given out, and closures."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from temporaletl.errors import RateLimitedError
 from temporaletl.settings import WaitSettings
@@ -15,6 +17,21 @@ _FURTHEST_TURN = timedelta(minutes=10)
 #: What is noted of the future counts only as far as it can be honest.
 _GRANTED = "(CASE WHEN granted_until <= clock_timestamp() + %(furthest)s THEN granted_until END)"
 _CLOSED = "(CASE WHEN closed_until <= clock_timestamp() + %(longest)s THEN closed_until END)"
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A source that asked to be left alone, over one connection."""
+
+    source: str
+    connection: str
+    until: datetime  # UTC
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} asked to be left alone (Retry-After): no run asks it before "
+            f"{self.until:%Y-%m-%d %H:%M:%SZ}; `etl state reset {self.source} --unblock` lifts that"
+        )
 
 
 def _limits() -> dict[str, timedelta]:
@@ -105,3 +122,32 @@ def time_to_opening(warehouse: Warehouse, source: str, connection_name: str) -> 
             },
         ).fetchone()
     return None if found is None else timedelta(seconds=float(str(found[0])))
+
+
+def closures(warehouse: Warehouse, source: str | None = None) -> list[Closure]:
+    """The closures of one source, or of all, that have not ended."""
+    with warehouse.connection() as connection:
+        rows: list[Any] = connection.execute(
+            f"""
+            SELECT source, connection, {_CLOSED} FROM etl_budgets
+            WHERE (%(source)s::text IS NULL OR source = %(source)s)
+              AND {_CLOSED} > clock_timestamp()
+            ORDER BY source, connection
+            """,  # noqa: S608 - constants
+            {"source": source, **_limits()},
+        ).fetchall()
+    return [Closure(*row) for row in rows]
+
+
+def open_source(warehouse: Warehouse, source: str) -> bool:
+    """Let a source be asked again at once, over all connections; whether it was closed."""
+    with warehouse.connection() as connection:
+        opened = connection.execute(
+            """
+            UPDATE etl_budgets SET closed_until = '-infinity',
+                granted_until = least(granted_until, clock_timestamp())
+            WHERE source = %s AND closed_until > clock_timestamp()
+            """,
+            [source],
+        )
+        return opened.rowcount > 0

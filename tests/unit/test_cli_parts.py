@@ -172,6 +172,21 @@ def test_ranges_of_one_number_need_no_end() -> None:
     assert show_ranges(parse_ranges("3", what="hour", least=0, most=23)) == "3"
 
 
+async def test_a_server_that_forgot_a_run_ends_it_as_lost() -> None:
+    class Handle:
+        id = "etl-shop-full-1"
+
+        async def result(self) -> None:
+            raise RPCError("workflow not found for ID", RPCStatusCode.NOT_FOUND, b"")
+
+    handle = cast("Any", Handle())
+    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    summary = (await run.ending).summary
+    assert summary.state == "failed"
+    assert summary.error is not None
+    assert summary.error.startswith("lost: Temporal no longer knows the workflow etl-shop-full-1")
+
+
 async def test_a_server_that_goes_away_is_one_line_that_names_the_run() -> None:
     class Handle:
         id = "etl-shop-full-1"
