@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -172,7 +173,7 @@ async def test_every_type_of_value_is_kept(lake: Lake) -> None:
         "price": 12.3,
         "ratio": 0.25,
         "yes": True,
-        "long": 12345678901234567.89,
+        "long": Decimal("12345678901234567.89"),
     }
     assert event.event_properties == {
         "local": "2024-05-01T10:00:00.123",

@@ -9,11 +9,14 @@ from pydantic import Field, PositiveInt
 from temporaletl import Plan, Query, Window, params_method
 from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import outer_times
 from temporaletl.external.trino.server import open_trino
 from temporaletl.external.trino.streams import Stream, Streams, Value, load_streams, stream_names
 from temporaletl.external.trino.values import utc_moment
 
+#: Importing it registers it.
+ACCOUNT = trino_account
 SOURCE = "trino"
 
 

@@ -17,6 +17,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError
+from temporaletl.external.trino.results import Undecodable
 from temporaletl.external.trino.server import Parameter, Statement, TrinoServer
 
 #: What the query's own lines come after, for Trino's words on them.
@@ -149,6 +150,8 @@ class Ordered:
     ) -> AsyncGenerator[tuple[list[list[Any]], Position]]:
         """Yield rows behind a position, at most `count` at a time, and where they end.
 
+        A row whose place cannot be read has none: reading would go on before it.
+
         Raises: as `Statement.fetch`.
         """
         delivered = 0 if after is None else after.rows
@@ -164,16 +167,22 @@ class Ordered:
 
     def _behind(self, before: Position | None, rows: Sequence[Sequence[object]]) -> Position:
         """Where reading stands behind rows that were delivered behind a position."""
-        last = self._place(rows[-1])
+        places = [place for place in map(self._place, rows) if place is not None]
+        if not places:
+            # Nothing sorts before nulls and empty texts.
+            return before or Position(None, ("",) * len(self.keys))
+        last = places[-1]
         count = 1
-        while count < len(rows) and self._place(rows[-1 - count]) == last:
+        while count < len(places) and places[-1 - count] == last:
             count += 1
-        if count == len(rows) and before is not None and _place(before) == last:
+        if count == len(places) and before is not None and _place(before) == last:
             count += before.rows
         return Position(*last, rows=count)
 
-    def _place(self, row: Sequence[object]) -> _Place:
+    def _place(self, row: Sequence[object]) -> _Place | None:
         time, *keys = row[-1 - len(self.keys) :]
+        if any(isinstance(each, Undecodable) for each in (time, *keys)):
+            return None
         return None if time is None else str(time), tuple(map(str, keys))
 
     @property

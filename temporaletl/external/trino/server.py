@@ -36,6 +36,7 @@ from temporaletl.errors import (
 from temporaletl.external.http import HttpClient
 from temporaletl.external.threads import start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
+from temporaletl.external.trino.results import Connection, read_answer
 from temporaletl.external.trino.values import Column
 from temporaletl.secrets import redacted, remember_login
 
@@ -78,7 +79,7 @@ class _Relay(requests.Session):
 
     def request(  # type: ignore[override]
         self, method: str, url: str, *, data: Any = None, headers: Any = None, **_: Any
-    ) -> requests.Response:
+    ) -> Any:
         if self._stop.is_set() and method != "DELETE":
             raise SourceUnavailableError("trino: the query was abandoned")
         if self._secured is not None and not url.startswith(f"{self._secured}/"):
@@ -100,6 +101,7 @@ class _Relay(requests.Session):
                 headers={name: value for name, value in told.items() if value is not None},
                 accept=_GONE,
                 stop=self._stop,
+                read=read_answer,
             )
         except ETLError as error:
             # Whoever knows a query's address may read its results; and Trino's authority has a
@@ -152,6 +154,8 @@ class Statement:
 
     def fetch(self, count: int) -> list[list[Any]]:
         """Return the next rows, none at the end, with values as Trino's JSON has them. Blocks.
+
+        A value that cannot be decoded is `Undecodable`.
 
         Raises:
             ConfigurationError: Trino does not understand the query, or the data break it.
@@ -248,6 +252,7 @@ class TrinoServer:
             self._session,
             source="trino",
             credentials=settings.credentials,
+            address="TRINO_HOST",
             connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
             read_timeout=timedelta(seconds=settings.read_timeout_seconds),
             renew=bearer.renew if bearer else None,
@@ -263,7 +268,7 @@ class TrinoServer:
         settings = self.settings
         host, port = settings.address
         limit = settings.query_minutes
-        return trino.dbapi.Connection(
+        return Connection(
             host=host,
             port=port,
             user=self._user,

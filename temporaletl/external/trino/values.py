@@ -16,6 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from temporaletl.external.answers import DECODE_FAULTS
+from temporaletl.external.trino.results import Undecodable
+
 #: A column's type as the protocol spells it out: `rawType`, and `arguments`.
 Signature = Mapping[str, Any]
 Convert = Callable[[Any], Any]
@@ -46,10 +49,13 @@ class Row:
         ]
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return a row as an object; values beyond the columns are left out."""
+        """Return a row as an object; values beyond the columns are left out.
+
+        `Undecodable` values stay what they are.
+        """
         row = dict(zip(self._names, values, strict=False))
         for name, convert in self._conversions:
-            if row[name] is not None:
+            if row[name] is not None and not isinstance(row[name], Undecodable):
                 row[name] = convert(row[name])
         return row
 
@@ -107,7 +113,7 @@ def _decimal(value: Any) -> int | float | str:
 def _json(text: Any) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except DECODE_FAULTS:
         # Numbers that no double holds, depths beyond sense: as they are.
         return text
 

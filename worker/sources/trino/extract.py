@@ -4,16 +4,28 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from temporaletl import ConfigurationError, Page, PageRequest, RecordError, extract_method
+from temporaletl import (
+    ConfigurationError,
+    Page,
+    PageRequest,
+    RecordError,
+    Reject,
+    extract_method,
+)
 from temporaletl.clock import utc_now
 from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
+from temporaletl.external.trino.results import Undecodable
 from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams
 from temporaletl.external.trino.values import Column, Row, utc_moment
 from worker.sources.trino.deletions import gone
 from worker.sources.trino.mapping import ColumnMapping
 from worker.sources.trino.query import TrinoQuery
+
+#: Importing it registers it.
+ACCOUNT = trino_account
 
 
 class TrinoRecord:
@@ -90,17 +102,29 @@ async def _rows(
             raise
         reader = Row(columns)
         async for rows, position in batches:
+            found = [_record(row, len(columns), reader, mapping) for row in rows]
             yield Page(
-                records=[_record(row, len(columns), reader, mapping) for row in rows],
+                records=[each for each in found if isinstance(each, TrinoRecord)],
                 cursor=position.cursor,
+                rejects=[each for each in found if isinstance(each, Reject)],
                 extracted_at=asked,
             )
 
 
-def _record(values: Sequence[Any], time: int, reader: Row, mapping: ColumnMapping) -> TrinoRecord:
+def _record(
+    values: Sequence[Any], time: int, reader: Row, mapping: ColumnMapping
+) -> TrinoRecord | Reject:
     raw = reader.read(values)
+    broken = {name: value for name, value in raw.items() if isinstance(value, Undecodable)}
+    if broken:
+        # What nobody reads of it costs nothing.
+        raw |= {name: value.text for name, value in broken.items()}
+        if used := sorted(mapping.used.intersection(broken)):
+            reason = "; ".join(f"column {name}: {broken[name].reason}" for name in used)
+            key = None if mapping.is_known_by(used) else TrinoRecord(raw, mapping).key
+            return Reject(stage="extract", reason=reason, key=key, payload=raw)
     moment = values[time]
-    if moment is not None:
+    if isinstance(moment, str):
         # What Trino makes of the time is exact, also in an hour that its zone repeats. A year
         # that Python does not know stays as it came, and is refused later.
         with contextlib.suppress(ValueError):

@@ -1,17 +1,32 @@
 """From a row's columns to an event."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from temporaletl import ConfigurationError, Event, RecordError, TransformContext
+from temporaletl import (
+    ConfigurationError,
+    Event,
+    RecordError,
+    SourceProtocolError,
+    TransformContext,
+)
+from temporaletl.external.trino.results import Undecodable
 from temporaletl.external.trino.streams import FromColumn, Stream
+from temporaletl.numbers import json_number
 from temporaletl.timezones import known_timezone
 
 Row = Mapping[str, Any]
 
 #: Numbers that JSON has no form for; Trino writes them so.
 _NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+#: PostgreSQL's index takes entries of 2,704 bytes, the source's name and a head among them.
+MOST_ID_BYTES = 2_600
+#: What no text in the warehouse can have: the loader would replace it in the id as well.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class ColumnMapping:
@@ -47,6 +62,13 @@ class ColumnMapping:
             if stream.properties is None
             else self._all(stream.properties)
         )
+        named = {self._columns[name] for name in stream.named_columns}
+        #: Columns that something is made of.
+        self.used = named.union(self._properties)
+
+    def is_known_by(self, columns: Collection[str]) -> bool:
+        """Whether one of these columns is part of the events' ids."""
+        return not set(self._id).isdisjoint(columns)
 
     def _all(self, names: Sequence[str]) -> list[str]:
         return [self._columns[name.lower()] for name in names]
@@ -58,9 +80,20 @@ class ColumnMapping:
         """Return the event's id within its stream; of several parts, none is mistaken for two.
 
         Raises:
-            RecordError: a part is null, or no single value.
+            RecordError: a part is null, or no single value; or it is longer than an index takes.
         """
         return id_of(row, self._id)
+
+    def _event_id(self, row: Row) -> str:
+        event_id = f"{self.stream}:{self.id_of(row)}"
+        length = len(event_id.encode())
+        if length > MOST_ID_BYTES:
+            raise RecordError(
+                f"the event's id of column {', '.join(self._id)} has {length:,} bytes, more than "
+                f"the {MOST_ID_BYTES:,} that the warehouse's index takes: name another column in "
+                "event_id, or a digest of it, as with to_hex(sha256(to_utf8(…)))"
+            )
+        return event_id
 
     def event(self, row: Row, context: TransformContext) -> Event:
         """Make a row's event.
@@ -70,7 +103,7 @@ class ColumnMapping:
         """
         person = None if self._person is None else _text(row, self._person)
         return Event(
-            event_id=f"{self.stream}:{self.id_of(row)}",
+            event_id=self._event_id(row),
             event_type=self._required(row, self._type),
             event_time_utc=self._time(row),
             parent_item_id=None if self._item is None else _text(row, self._item),
@@ -123,7 +156,7 @@ def id_of(row: Row, columns: Sequence[str]) -> str:
         text = _text(row, name)
         if text is None:
             raise RecordError(f"column {name} is null, though events are known by it")
-        parts.append(text)
+        parts.append(_UNSTORABLE.sub("\ufffd", text))
     if len(parts) == 1:
         return parts[0]
     return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
@@ -137,6 +170,9 @@ def _text(row: Row, name: str) -> str | None:
     value = row[name]
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Undecodable):
+        # Whoever compares ids must not take it for an event that is not there.
+        raise SourceProtocolError(f"trino: column {name} cannot be decoded: {value.reason}")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -144,18 +180,13 @@ def _text(row: Row, name: str) -> str | None:
     raise RecordError(f"column {name} is a list or an object, not a single value")
 
 
-def _number(name: str, value: Any) -> int | float | str:
+def _number(name: str, value: Any) -> int | float | str | Decimal:
     if isinstance(value, (int, float)):  # booleans too
         return value
     if isinstance(value, str):
         if value in _NOT_FINITE:
             return value
-        try:
-            # A decimal of more digits than a double keeps.
-            number = float(value)
-        except ValueError:
-            pass
-        else:
-            if number - number == 0:
-                return number
+        # A decimal of more digits than a double keeps.
+        with contextlib.suppress(ArithmeticError, RecordError):
+            return json_number(Decimal(value))
     raise RecordError(f"column {name}: {value!r} is no number")

@@ -20,6 +20,7 @@ from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
+from temporaletl.external.trino.results import Undecodable
 from worker.sources.jira.extract.client import JiraClient
 from worker.sources.jira.extract.completion import LISTS, Completed, complete, missing_of
 from worker.sources.jira.extract.deletions import is_gone
@@ -104,6 +105,12 @@ def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Rej
     rejects: list[Reject] = []
     for row in rows:
         columns = dict(zip(ISSUE_COLUMNS, row, strict=False))
+        broken = [each for each in columns.values() if isinstance(each, Undecodable)]
+        if broken:
+            told = {n: each.text if each in broken else each for n, each in columns.items()}
+            key = told["key"] or told["id"]
+            rejects.append(Reject(stage="extract", reason=broken[0].reason, key=key, payload=told))
+            continue
         try:
             record = IssueRecord.read(_issue(columns))
         except RecordError as error:

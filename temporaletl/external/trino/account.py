@@ -1,0 +1,69 @@
+"""Who Trino says we are, and which tables the streams read."""
+
+import msgspec
+import structlog
+
+from temporaletl.accounts import AccountView, account_view
+from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
+from temporaletl.external.answers import decode_record
+from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.external.trino.server import TrinoServer, open_trino
+from temporaletl.external.trino.streams import Stream, load_streams, spelled_out
+from temporaletl.messages import Window
+
+log = structlog.get_logger("trino")
+
+
+class _SchemaTable(msgspec.Struct):
+    schema: str
+    table: str
+
+
+class _Table(msgspec.Struct, rename="camel"):
+    catalog: str
+    schema_table: _SchemaTable
+
+
+class _Input(msgspec.Struct):
+    table: _Table
+
+
+class _Plan(msgspec.Struct, rename="camel"):
+    """What a query reads and writes, as EXPLAIN (TYPE IO, FORMAT JSON) has it."""
+
+    input_table_column_infos: list[_Input]
+
+
+@account_view("trino")
+def trino_account() -> AccountView:
+    """The user that Trino takes us for, and the tables that the streams' queries may read.
+
+    Of a stream that cannot be read there are none: its own job says why.
+
+    Raises:
+        ConfigurationError: a setting or the file of streams is wrong.
+        CredentialsError: Trino refuses us.
+        SourceUnavailableError: no answer.
+    """
+    server = open_trino(TrinoSettings.load())
+    streams = load_streams()
+    ((user,),) = server.ask("SELECT current_user", name="who asks")
+    tables: set[str] = set()
+    for name, stream in streams.streams.items():
+        try:
+            tables |= _tables(server, stream, streams.described(name))
+        except (ConfigurationError, CredentialsError) as error:
+            log.warning("trino_stream_unreadable", stream=name, reason=str(error))
+    return AccountView(str(user), containers=frozenset(tables))
+
+
+def _tables(server: TrinoServer, stream: Stream, name: str) -> set[str]:
+    sql, parameters = stream.bound(Window(), {})
+    explained = f"EXPLAIN (TYPE IO, FORMAT JSON)\n{spelled_out(sql, parameters)}"
+    ((told,),) = server.ask(explained, name=name)
+    try:
+        plan = decode_record(_Plan, str(told).encode())
+    except RecordError:
+        return set()  # a version that tells it otherwise
+    found = (each.table for each in plan.input_table_column_infos)
+    return {f"{t.catalog}.{t.schema_table.schema}.{t.schema_table.table}" for t in found}
