@@ -11,7 +11,7 @@ import msgspec
 import requests
 
 from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
-from temporaletl.external.elements import StructureError, outermost_lists
+from temporaletl.external.elements import StructureError, elements, members
 from temporaletl.external.error_bodies import message_in
 
 #: Any escape within JSON's texts, two halves of a surrogate pair as one; `half` is a lone one.
@@ -60,15 +60,15 @@ def decode[T](kind: type[T], response: requests.Response, *, source: str) -> T:
     body = text_of(response)
     try:
         return parse(kind, body)
-    except (*DECODE_FAULTS, StructureError) as error:
-        raise _fault(response, body, error, source) from None
+    except DECODE_FAULTS as error:
+        raise fault_of(response, body, error, source) from None
 
 
 def parse[T](kind: type[T], body: bytes) -> T:
     """Decode JSON of a declared shape, as `decode` does.
 
     Raises:
-        One of `DECODE_FAULTS`, or StructureError.
+        One of `DECODE_FAULTS`.
     """
     decoder = _decoder(kind)
     try:
@@ -81,7 +81,11 @@ def parse[T](kind: type[T], body: bytes) -> T:
             if mended is body:
                 raise
             return decoder.decode(mended)
-        return _piecewise(decoder, body, lists)
+        try:
+            return _piecewise(decoder, body, lists)
+        except StructureError:
+            pass
+        raise
 
 
 def decode_object(response: requests.Response, *, having: type, source: str) -> msgspec.Raw:
@@ -103,10 +107,10 @@ def decode_object(response: requests.Response, *, having: type, source: str) -> 
 
 def _is_object(body: bytes) -> bool:
     try:
-        outermost_lists(body)
+        members(body)
     except StructureError:
         return False
-    return body.strip()[:1] == b"{"
+    return True
 
 
 def decode_record[T](kind: type[T], raw: bytes | msgspec.Raw) -> T:
@@ -176,19 +180,19 @@ _UNIONS = (Union, type(int | None))
 
 def _piecewise[T](decoder: msgspec.json.Decoder[T], body: bytes, lists: dict[str, str]) -> T:
     """Decode what is around the lists' elements, and put these in as they are."""
+    if not lists:
+        return [msgspec.Raw(element) for element in elements(body)]  # type: ignore[return-value]
     kept: dict[str, list[bytes]] = {}
     around, position = [], 0
-    for found in outermost_lists(body):
-        if found.name is None and not lists:
-            return [msgspec.Raw(element) for element in found.elements]  # type: ignore[return-value]
-        if found.name in lists:
-            kept[lists[found.name]] = found.elements
-            around += [body[position : found.start], b"[]"]
-            position = found.end
+    for name, (start, end) in sorted(members(body).items(), key=lambda member: member[1]):
+        if name in lists and body[start : start + 1] == b"[":
+            kept[lists[name]] = elements(body[start:end])
+            around += [body[position:start], b"[]"]
+            position = end
     around.append(body[position:])
     decoded = decoder.decode(without_halves(b"".join(around)))
-    for name, elements in kept.items():
-        raws = [msgspec.Raw(element) for element in elements]
+    for name, parts in kept.items():
+        raws = [msgspec.Raw(part) for part in parts]
         msgspec.structs.force_setattr(decoded, name, raws)  # type: ignore[arg-type]
     return decoded
 
@@ -206,9 +210,10 @@ def text_of(response: requests.Response) -> bytes:
     return body.removeprefix(_BYTE_ORDER_MARK)
 
 
-def _fault(
+def fault_of(
     response: requests.Response, body: bytes, error: Exception, source: str
 ) -> GarbledAnswerError | MisfitAnswerError:
+    """The platform's error for what decoding a success's body raised."""
     place = urlsplit(response.url).path
     content = response.headers.get("Content-Type", "no content type")
     told = f"{source}: {place} answered {response.status_code}"

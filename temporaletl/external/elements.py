@@ -1,93 +1,68 @@
-"""Splits the lists of a JSON document into the bytes of their elements, whatever is in these.
+"""Splits JSON into the bytes of its members and elements, whatever is in these.
 
 A decoder fails as a whole at one number beyond its range, one nesting too deep, one byte that is
 no UTF-8. The structure alone can be followed without any of that: by brackets, commas and texts.
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
 #: A text, or a character of the structure.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},:]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)
+_KEY = re.compile(rb'\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*', re.DOTALL)
 _DEPTHS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 class StructureError(ValueError):
-    """The document's brackets do not match, or it ends in the middle."""
+    """The brackets do not match, something is missing between commas, or it ends in the middle."""
 
 
-@dataclass(frozen=True, slots=True)
-class List:
-    """Where a list stands in its document, brackets included, and its elements' bytes.
-
-    `name` is that of the member of the outermost object which it is; None for the document itself.
-    """
-
-    name: str | None
-    start: int
-    end: int
-    elements: list[bytes]
-
-
-def outermost_lists(document: bytes) -> list[List]:
-    """Return the lists that the document's outermost object has as members, or that it is.
+def elements(document: bytes) -> list[bytes]:
+    """Return the elements of a list, each as it stands there.
 
     Follows the structure alone: an element need not be valid JSON as long as its brackets and
     texts end. Needs memory for the elements, and none for their depth.
 
     Raises:
-        StructureError: it does not end where its brackets do.
+        StructureError: it is no list, or not a whole one.
     """
-    splitter = _Splitter(document)
-    for found in _TOKEN.finditer(document):
-        splitter.take(found[0], found.start())
-    if splitter.depth != 0 or not document.strip():
-        raise StructureError("it ends in the middle")
-    return splitter.lists
+    return [document[start:end].strip() for start, end in _parts(document, b"[")]
 
 
-class _Splitter:
-    """Goes through a document's texts and brackets, in order."""
+def members(document: bytes) -> dict[str, tuple[int, int]]:
+    """Return where in the document the value of each member of an object stands; the last wins.
 
-    def __init__(self, document: bytes) -> None:
-        self.lists: list[List] = []
-        self.depth = 0
-        self._document = document
-        # How deep the elements lie: within the document itself, or within its members.
-        self._inner = 1 if document.lstrip()[:1] == b"[" else 2
-        self._text = b""
-        self._list: List | None = None
-        self._first = 0  # where the present element begins
+    Raises:
+        StructureError: it is no object, or not a whole one.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for start, end in _parts(document, b"{"):
+        key = _KEY.match(document, start, end)
+        if key is None:
+            raise StructureError("a member has no name")
+        found[key[1][1:-1].decode("utf-8", "replace")] = (key.end(), end)
+    return found
 
-    def take(self, token: bytes, position: int) -> None:
-        step = _DEPTHS.get(token, 0)
-        if step > 0:
-            self.depth += 1
-            if token == b"[" and self.depth == self._inner:
-                name = self._text[1:-1].decode("utf-8", "replace") if self._inner > 1 else None
-                self._list = List(name, position, position, [])
-                self._first = position + 1
-        elif step < 0:
-            if self.depth == self._inner and self._list is not None:
-                self._close(self._list, position)
-            self.depth -= 1
-            if self.depth == 0 and self._document[position + 1 :].strip():
+
+def _parts(document: bytes, opening: bytes) -> Iterator[tuple[int, int]]:
+    """Where the parts between the commas of the outermost list or object stand."""
+    begin = len(document) - len(document.lstrip())
+    if document[begin : begin + 1] != opening:
+        raise StructureError(f"it does not begin with {opening.decode()}")
+    depth, first, parts = 0, begin + 1, 0
+    for token in _TOKEN.finditer(document):
+        step = _DEPTHS.get(token[0], 0)
+        depth += step
+        ends = step < 0 and depth == 0
+        if ends or (depth == 1 and token[0] == b","):
+            if document[first : token.start()].strip():
+                yield first, token.start()
+                parts += 1
+            elif parts or not ends:
+                raise StructureError("something is missing between commas")
+            first = token.end()
+        if ends:
+            if document[first:].strip():
                 raise StructureError("something follows its end")
-        elif token == b",":
-            if self.depth == self._inner and self._list is not None:
-                self._add(self._list, position)
-        elif self.depth == 1 and token != b":":
-            self._text = token
-
-    def _add(self, found: List, end: int) -> None:
-        element = self._document[self._first : end].strip()
-        if not element:
-            raise StructureError("an element of a list is missing")
-        found.elements.append(element)
-        self._first = end + 1
-
-    def _close(self, found: List, position: int) -> None:
-        if found.elements or self._document[self._first : position].strip():
-            self._add(found, position)
-        self.lists.append(replace(found, end=position + 1))
-        self._list = None
+            return
+    raise StructureError("it ends in the middle")

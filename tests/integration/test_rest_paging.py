@@ -300,8 +300,6 @@ async def test_a_link_to_another_host_is_followed_on_ours() -> None:
         (Response.of({"error": "no such list"}), "without 'orders', where its records belong"),
         (Response.of({"orders": {"a": 1}}), "what is no list at 'orders'"),
         (Response.of([1]), "what cannot be read"),
-        (Response(200, b"<html>", "text/html"), "what cannot be read"),
-        (Response(200, b'{"orders": [1', "text/html"), "what cannot be read"),
     ],
 )
 @EVERY
@@ -309,6 +307,21 @@ async def test_an_answer_that_is_no_list_is_an_error_and_not_an_end(
     way: str, answer: Response, told: str
 ) -> None:
     with pytest.raises(SourceProtocolError, match=f"shop: /v1/orders.* answered 200 {told}"):
+        await read(way, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Response(200, b"<html>", "text/html"), "a page of HTML"),
+        (Response(200, b'{"orders": [1', "text/html"), "no JSON"),
+    ],
+)
+@EVERY
+async def test_an_answer_that_is_none_may_be_one_later(
+    way: str, answer: Response, told: str
+) -> None:
+    with pytest.raises(SourceUnavailableError, match=f"/v1/orders.* answered 200 with.*{told}"):
         await read(way, answer)
 
 

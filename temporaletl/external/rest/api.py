@@ -1,8 +1,8 @@
 """Where a REST API is, as whom it is asked, and one session for all who ask it."""
 
-import asyncio
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Self
@@ -23,9 +23,13 @@ from requests.auth import AuthBase
 from temporaletl.budget import RateBudget
 from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
+from temporaletl.external.rest.records import Answer, Shape
+from temporaletl.external.threads import start
 from temporaletl.settings import Settings, check_encrypted, site_address
 
 _EXAMPLE = "https://api.example.com/v1"
+#: Requests at once from one process: one for each of its segments, and a few that end.
+_CONCURRENCY = 8
 
 
 def variables(prefix: str) -> AliasGenerator:
@@ -108,10 +112,12 @@ class RestApi:
         self.settings = settings
         self._session = requests.Session()
         self._session.auth = _Headers(settings.headers())
+        self._threads = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix=source)
         self._http = HttpClient(
             self._session,
             source=source,
             credentials=settings.credentials(),
+            address=settings.variable("url"),
             connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
             read_timeout=timedelta(seconds=settings.read_timeout_seconds),
             # A refusal may be a fault of one node: it is asked again once, and then believed.
@@ -119,6 +125,8 @@ class RestApi:
         )
 
     def close(self) -> None:
+        """Let go of threads and connections; requests under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
     async def get(
@@ -130,6 +138,38 @@ class RestApi:
             SourceProtocolError: the path leads to another host, where no credential may go.
             Others as `HttpClient.request`.
         """
+        return await self._ask(path, params, accept, lambda response: response)
+
+    async def page(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None,
+        shape: Shape,
+        *,
+        accept: Collection[int] = (),
+    ) -> Answer | None:
+        """Ask for a page of records; None where it is refused with a status of `accept`.
+
+        An answer that cannot be read is asked for again, as one that did not come.
+
+        Raises: as `get`, and as `Answer`.
+        """
+        return await self._ask(
+            path,
+            params,
+            accept,
+            lambda response: (
+                None if response.status_code in accept else Answer(self.source, response, shape)
+            ),
+        )
+
+    async def _ask[T](
+        self,
+        path: str,
+        params: Mapping[str, Any] | None,
+        accept: Collection[int],
+        read: Callable[[requests.Response], T],
+    ) -> T:
         url = urljoin(f"{self.settings.url}/", path)
         if urlsplit(url)[:2] != urlsplit(self.settings.url)[:2]:
             raise SourceProtocolError(
@@ -137,12 +177,16 @@ class RestApi:
                 f"{urlsplit(self.settings.url).netloc}; check {self.settings.variable('url')}"
             )
         stop = threading.Event()
-        try:
-            return await asyncio.to_thread(
-                self._http.request, "GET", url, params=params, accept=accept, stop=stop
+
+        def ask() -> T:
+            return self._http.request(
+                "GET", url, read=read, params=params, accept=accept, stop=stop
             )
+
+        try:
+            return await start(self._threads, ask)
         finally:
-            # A request that nobody waits for any more is not tried again.
+            # A request that nobody waits for any more is ended.
             stop.set()
 
 

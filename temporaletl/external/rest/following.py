@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.rest.api import RestApi
-from temporaletl.external.rest.records import Answer, resumed
+from temporaletl.external.rest.records import Answer, Shape, resumed
 from temporaletl.strategies import Page, PageRequest
 
 #: How a token that has expired is refused.
@@ -47,18 +47,18 @@ async def by_token(
 
     Raises:
         SourceUnavailableError: the tokens lead in circles, or all expire.
-        ETLError: as `RestApi.get` and `Answer`.
+        ETLError: as `RestApi.page`.
     """
     asked = _params(api, params, size)
-    walk = _Walk(api, request.cursor)
+    walk = _Walk(api, Shape(records, id, [next]), request.cursor)
     while not walk.place.done:
         follow = walk.place.follow
         query = asked if follow is None else {**asked, token: follow}
         answer = await walk.ask(path, query)
         if answer is None:
             continue
-        found = answer.value(next)
-        page = walk.step(answer, records, id, None if found in (None, "") else str(found))
+        found = answer.values[next]
+        page = walk.step(answer, None if found in (None, "") else str(found))
         if page is not None:
             yield page
 
@@ -82,14 +82,14 @@ async def by_link(
     Raises: as `by_token`.
     """
     asked = _params(api, params, size)
-    walk = _Walk(api, request.cursor)
+    walk = _Walk(api, Shape(records, id, [next] if next else ()), request.cursor)
     while not walk.place.done:
         follow = walk.place.follow
         answer = await (walk.ask(path, asked) if follow is None else walk.ask(follow, None))
         if answer is None:
             continue
-        link = answer.value(next) if next else answer.links.get("next", {}).get("url")
-        page = walk.step(answer, records, id, _path_of(link) if link else None)
+        link = answer.values[next] if next else answer.links.get("next", {}).get("url")
+        page = walk.step(answer, _path_of(link) if link else None)
         if page is not None:
             yield page
 
@@ -106,18 +106,20 @@ def _path_of(link: str) -> str:
 class _Walk:
     """Where a list is read, and whether it still leads anywhere."""
 
-    def __init__(self, api: RestApi, cursor: JsonValue) -> None:
+    def __init__(self, api: RestApi, shape: Shape, cursor: JsonValue) -> None:
         self.place = resumed(_Place, cursor)
         self._api = api
+        self._shape = shape
         self._followed: set[int] = set()
         self._repeats = self._restarts = self._empty = 0
 
     async def ask(self, path: str, params: Mapping[str, Any] | None) -> Answer | None:
         """Ask for a page; None where what was followed has expired: the list begins anew."""
         following = self.place.follow is not None
-        response = await self._api.get(path, params, accept=_EXPIRED if following else ())
-        if response.status_code not in _EXPIRED:
-            return Answer(self._api.source, response)
+        accept = _EXPIRED if following else frozenset[int]()
+        answer = await self._api.page(path, params, self._shape, accept=accept)
+        if answer is not None:
+            return answer
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
             raise SourceUnavailableError(f"{self._api.source}: {path} keeps refusing its own pages")
@@ -125,9 +127,9 @@ class _Walk:
         self._followed.clear()
         return None
 
-    def step(self, answer: Answer, records: str, key: str, follow: str | None) -> Page | None:
+    def step(self, answer: Answer, follow: str | None) -> Page | None:
         """Move on; return the records there were."""
-        rows = answer.records(records, key)
+        rows = answer.records
         if follow is None:
             self.place = _Place(done=True)
         elif self._is_new(follow):

@@ -8,7 +8,8 @@ import msgspec
 
 from temporaletl.errors import SourceProtocolError
 from temporaletl.external.rest.api import RestApi
-from temporaletl.external.rest.records import Answer, Record, at, resumed
+from temporaletl.external.rest.narrowing import Pages
+from temporaletl.external.rest.records import Answer, Record, Shape, at, resumed
 from temporaletl.messages import Window
 from temporaletl.strategies import Page, PageRequest
 
@@ -73,33 +74,35 @@ async def by_time(
     turn moments into what the API takes and gives, and back.
 
     A record that changes while the list is read only moves behind us, and comes again. One whose
-    time cannot be read is left to the transform.
+    time cannot be read is left to the transform. A page that cannot be had is read one by one, if
+    pages have numbers: see `Pages`.
 
     Raises:
         SourceProtocolError: the list is not in the order of that time, or too many records share
             one time.
-        ETLError: as `RestApi.get` and `Answer`.
+        ETLError: as `RestApi.page`.
     """
     window = window or Window(start=request.job.window.start)
     anchor = resumed(_Anchor, request.cursor)
     known: dict[str, tuple[datetime, int]] = {}  # by id: what was delivered at the anchor
     empty = stale = 0
+    shape = Shape(records, id, [more] if more else ())
+    pages = Pages(api, path, shape, page=page, size=size, first=first)
     new_in_round = anchor.page > 0
     while not anchor.done:
         start = anchor.time or window.start
-        asked = {**(params or {}), size: api.settings.page_size}
+        asked = dict(params or {})
         asked |= {} if start is None else {since: write(start)}
         asked |= {} if until is None or window.end is None else {until: write(window.end)}
-        asked |= {} if page is None else {page: first + anchor.page}
-        answer = Answer(api.source, await api.get(path, asked))
-        rows = _timed(answer.records(records, id), time, read, start, f"{api.source}: {path}")
+        answer, found, rejects = await pages.read(asked, anchor.page, api.settings.page_size)
+        rows = _timed(found, time, read, start, f"{api.source}: {path}")
         fresh = _fresh(rows, known, window)
         stale = 0 if fresh else stale + 1
         # Where pages have numbers, known records are no sign of the end.
         empty = 0 if fresh or (rows and page is not None) else empty + 1
         new_in_round = new_in_round or (anchor.page > 0 and bool(fresh))
 
-        last = empty >= _EMPTY_AT_THE_END if more is None else not answer.value(more)
+        last = _is_last(answer, more, empty)
         if stale >= _MOST_WITHOUT_NEWS:
             raise SourceProtocolError(
                 f"{api.source}: {path} says that more follows, but nothing new comes"
@@ -123,7 +126,13 @@ async def by_time(
         elif rows and page is not None:
             anchor = msgspec.structs.replace(anchor, page=anchor.page + 1)
         if fresh:
-            yield Page(records=fresh, cursor=msgspec.to_builtins(anchor))
+            yield Page(records=fresh, cursor=msgspec.to_builtins(anchor), rejects=rejects)
+
+
+def _is_last(answer: Answer | None, more: str | None, empty: int) -> bool:
+    if more is None or answer is None:
+        return empty >= _EMPTY_AT_THE_END
+    return not answer.values[more]
 
 
 def _next_of_ties(anchor: _Anchor, page: str | None, api: RestApi, path: str) -> _Anchor:
@@ -149,7 +158,7 @@ def _timed(
         try:
             raw = at(record.raw, time)
             moment = read(None if raw is None else msgspec.json.decode(raw))
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError):
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
             moment = latest  # the transform will say what is wrong with it
         if rows and moment < rows[-1][0]:
             raise SourceProtocolError(

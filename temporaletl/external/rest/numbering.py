@@ -7,7 +7,8 @@ import msgspec
 
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.external.rest.api import RestApi
-from temporaletl.external.rest.records import Answer, Record, resumed
+from temporaletl.external.rest.narrowing import Pages
+from temporaletl.external.rest.records import Answer, Record, Shape, resumed
 from temporaletl.strategies import Page, PageRequest
 
 #: A list without a total ends where so many pages in a row are empty.
@@ -47,28 +48,30 @@ async def by_number(
     `total` is the place of the number of all records, `more` of what tells whether pages follow.
     A short page is never taken for the last one; without `more` and `total` the end is where
     pages stay empty. Where the total changes on the way, rows may have moved between pages, and
-    the list is read again, at most three times. Lists in the order of creation move least.
+    the list is read again, at most three times. Lists in the order of creation move least. A page
+    that cannot be had is read one by one: see `Pages`.
 
-    Raises: as `RestApi.get` and `Answer`.
+    Raises: as `RestApi.page`.
     """
     place = resumed(_Numbered, request.cursor)
     place = msgspec.structs.replace(place, size=place.size or api.settings.page_size)
+    shape = Shape(records, id, [each for each in (total, more) if each is not None])
+    pages = Pages(api, path, shape, page=page, size=size, first=first)
     empty = 0
     while not place.done:
-        asked = {**(params or {}), page: first + place.pages, size: place.size}
-        answer = Answer(api.source, await api.get(path, asked))
-        rows = answer.records(records, id)
+        answer, rows, rejects = await pages.read(params or {}, place.pages, place.size or 1)
         empty = 0 if rows else empty + 1
-        count = _count(answer, total)
+        # Of records that came one by one, nobody says how many there are.
+        count = place.total if answer is None else _count(answer, total)
         place = msgspec.structs.replace(
             place,
             pages=place.pages + 1,
-            rows=place.rows + len(rows),
+            rows=place.rows + len(rows) + len(rejects),
             total=count if place.pages == 0 else place.total,
             moved=place.moved or (place.pages > 0 and count != place.total),
         )
         if more is not None:
-            last = not answer.value(more)
+            last = answer is not None and not answer.values[more]
         else:
             last = count is not None and place.rows >= count
         if last or empty >= _EMPTY_AT_THE_END:
@@ -78,7 +81,7 @@ async def by_number(
             else:
                 place = msgspec.structs.replace(place, done=True)
         if rows:
-            yield Page(records=rows, cursor=msgspec.to_builtins(place))
+            yield Page(records=rows, cursor=msgspec.to_builtins(place), rejects=rejects)
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -110,16 +113,18 @@ async def by_offset(
 
     Raises:
         SourceUnavailableError: the list changes faster than it can be read.
-        ETLError: as `RestApi.get` and `Answer`.
+        ETLError: as `RestApi.page`.
     """
     place = resumed(_Counted, request.cursor)
     count = max(2, api.settings.page_size)  # the last row again, and a new one
     start = max(0, place.offset - 1)
+    shape = Shape(records, id, [total] if total else ())
     fruitless = restarts = 0
     while not place.done:
         asked = {**(params or {}), offset: start, size: count}
-        answer = Answer(api.source, await api.get(path, asked))
-        rows = answer.records(records, id)
+        answer = await api.page(path, asked, shape)
+        assert answer is not None  # noqa: S101 - no refusal is accepted
+        rows = answer.records
         known = _position(rows, place.last)
         if known is None and (rows or fruitless >= _EMPTY_AT_THE_END):
             # Not where we left it: further in front now, or gone.
@@ -160,5 +165,5 @@ def _position(rows: list[Record], mark: str | None) -> int | None:
 
 
 def _count(answer: Answer, total: str | None) -> int | None:
-    value = answer.value(total) if total else None
+    value = answer.values[total] if total else None
     return value if isinstance(value, int) else None

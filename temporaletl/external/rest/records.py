@@ -1,7 +1,8 @@
 """Answers taken apart: the records of a page, and one record as its type."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,7 +10,17 @@ import msgspec
 import requests
 import xxhash
 
-from temporaletl.errors import RecordError, SourceProtocolError
+from temporaletl.errors import RecordError
+from temporaletl.external.answers import (
+    DECODE_FAULTS,
+    MisfitAnswerError,
+    decode_record,
+    fault_of,
+    in_words,
+    text_of,
+)
+from temporaletl.external.elements import StructureError, elements, members
+from temporaletl.external.error_bodies import message_in
 from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import TransformContext
 
@@ -54,8 +65,15 @@ def decoded[T](
                     if isinstance(record, Record)
                     else msgspec.convert(record, kind)
                 )
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except msgspec.ValidationError as error:
                 raise RecordError(f"it is no {kind.__name__}: {error}") from None
+            except DECODE_FAULTS as error:
+                if not isinstance(record, Record):
+                    raise RecordError(f"it is no {kind.__name__}: {in_words(error)}") from None
+                try:
+                    value = decode_record(kind, record.raw)
+                except RecordError as fault:
+                    raise RecordError(f"it is no {kind.__name__}: {fault}") from None
             return transform(value, context)
 
         return take
@@ -63,62 +81,118 @@ def decoded[T](
     return decorate
 
 
-class Answer:
-    """One page as the API sent it; places in it are dotted, as `meta.next`.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an answer must have: places in it are dotted, as `meta.next`, "" for all of it.
 
-    Raises:
-        SourceProtocolError: it is not JSON, or not of the shape that is asked for.
+    `records` is the place of the list of records, of each of which `id` is the place of what a
+    person knows it by; null is a list without records, absence is an error. `values` are the
+    places of what is read beside them.
     """
 
-    def __init__(self, source: str, response: requests.Response) -> None:
-        self._what = f"{source}: {urlsplit(response.url).path} answered {response.status_code}"
-        self._body = msgspec.Raw(response.content)
-        self.links = response.links
+    records: str
+    id: str
+    values: Sequence[str] = ()
 
-    def records(self, place: str, key: str) -> list[Record]:
-        """The list at a place, "" for the whole answer; null is a list without records."""
+
+class Answer:
+    """One page as the API sent it, read at once.
+
+    Raises:
+        GarbledAnswerError: it is not JSON.
+        MisfitAnswerError: it lacks its records, or they are no list.
+    """
+
+    def __init__(self, source: str, response: requests.Response, shape: Shape) -> None:
+        self.links = response.links
+        self._source = source
+        self._response = response
+        self._body = text_of(response)
+        self._what = f"{source}: {urlsplit(response.url).path} answered {response.status_code}"
+        self.records = [Record(row, text_at(row, shape.id)) for row in self._rows_at(shape.records)]
+        #: What stands at the places that were asked for; None where there is nothing.
+        self.values: dict[str, Any] = {place: self._value(place) for place in shape.values}
+
+    def _rows_at(self, place: str) -> list[msgspec.Raw]:
         raw = self._at(place)
         if raw is None:
-            raise SourceProtocolError(f"{self._what} without {place!r}, where its records belong")
+            said = message_in(self._body)
+            raise MisfitAnswerError(
+                f"{self._what} without {place!r}, where its records belong"
+                + (said and f", but with an error: {said}")
+            )
+        if raw.strip() == b"null":
+            return []
         try:
-            rows = [] if bytes(raw) == b"null" else _list.decode(raw)
-        except msgspec.DecodeError as error:
+            return _list.decode(raw)
+        except DECODE_FAULTS as error:
+            try:
+                return [msgspec.Raw(element) for element in elements(raw)]
+            except StructureError:
+                pass
+            if not isinstance(error, msgspec.ValidationError):
+                raise fault_of(self._response, self._body, error, self._source) from None
             where = f"at {place!r}" if place else "as a whole"
-            raise SourceProtocolError(f"{self._what} what is no list {where}: {error}") from None
-        return [Record(row, text_at(row, key)) for row in rows]
+            raise MisfitAnswerError(f"{self._what} what is no list {where}: {error}") from None
 
-    def value(self, place: str) -> Any:
-        """The value at a place, None where there is nothing."""
+    def _value(self, place: str) -> Any:
         raw = self._at(place)
-        return None if raw is None else msgspec.json.decode(raw)
+        try:
+            return None if raw is None else msgspec.json.decode(raw)
+        except DECODE_FAULTS as error:
+            raise MisfitAnswerError(
+                f"{self._what} with a {place!r} that cannot be read: {in_words(error)}"
+            ) from None
 
-    def _at(self, place: str) -> msgspec.Raw | None:
+    def _at(self, place: str) -> bytes | None:
         try:
             return at(self._body, place)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SourceProtocolError(f"{self._what} what cannot be read: {error}") from None
+        except msgspec.ValidationError as error:
+            raise MisfitAnswerError(f"{self._what} what cannot be read: {error}") from None
+        except DECODE_FAULTS as error:
+            raise fault_of(self._response, self._body, error, self._source) from None
 
 
-def at(raw: msgspec.Raw, place: str) -> msgspec.Raw | None:
+def at(raw: bytes | msgspec.Raw, place: str) -> bytes | None:
     """The JSON at a dotted place within JSON; None where a part of the way is missing.
+
+    What stands beside the way need not be decodable.
 
     Raises:
         msgspec.DecodeError: on the way is something else than an object.
     """
-    found: msgspec.Raw | None = raw
+    found: bytes | None = bytes(raw)
     for name in place.split(".") if place else ():
-        if found is None or bytes(found) == b"null":
+        if found is None or found.strip() == b"null":
             return None
-        found = _object.decode(found).get(name)
+        found = _member(found, name)
     return found
 
 
-def text_at(raw: msgspec.Raw, place: str) -> str | None:
+def _member(raw: bytes, name: str) -> bytes | None:
+    try:
+        value = _object.decode(raw).get(name)
+    except DECODE_FAULTS:
+        found = _members(raw)
+        if found is None:
+            raise
+        return raw[slice(*found[name])].strip() if name in found else None
+    return None if value is None else bytes(value)
+
+
+def _members(raw: bytes) -> dict[str, tuple[int, int]] | None:
+    try:
+        return members(raw)
+    except StructureError:
+        return None
+
+
+def text_at(raw: bytes | msgspec.Raw, place: str) -> str | None:
     """The text or number at a place, as text; None where there is neither."""
     try:
         found = at(raw, place)
         value = None if found is None else msgspec.json.decode(found)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_FAULTS:
         return None
     return str(value) if isinstance(value, str | int) else None
 

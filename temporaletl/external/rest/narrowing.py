@@ -1,0 +1,92 @@
+"""A page that an API cannot give because of one record in it: its records, asked for one by one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from temporaletl.errors import SourceProtocolError, SourceUnavailableError
+from temporaletl.external.http import AnswerTooLargeError
+from temporaletl.external.rest.api import RestApi
+from temporaletl.external.rest.records import Answer, Record, Shape
+from temporaletl.rows import Reject
+
+log = structlog.get_logger("temporaletl.rest")
+
+#: What an API that breaks over one record answers, each time it would give that record.
+_BROKEN = (SourceUnavailableError, AnswerTooLargeError)
+
+
+class Pages:
+    """Reads pages by number, `page` and `size` being the parameters' names, `first` the first's.
+
+    Where a page cannot be had in spite of all attempts, its records are asked for one by one, in
+    pages of one: those that come are taken, and the others become rejects. Where none comes, it is
+    the API that is out of order, and no record of it.
+    """
+
+    def __init__(
+        self, api: RestApi, path: str, shape: Shape, *, page: str | None, size: str, first: int
+    ) -> None:
+        self._api = api
+        self._path = path
+        self._shape = shape
+        self._page = page
+        self._size = size
+        self._first = first
+
+    async def read(
+        self, params: Mapping[str, Any], number: int, size: int
+    ) -> tuple[Answer | None, Sequence[Record], Sequence[Reject]]:
+        """Return the answer, or None with the records and rejects that came one by one.
+
+        `number` counts pages of that size from 0.
+
+        Raises: as `RestApi.page`.
+        """
+        try:
+            answer = await self._ask(params, number, size)
+        except _BROKEN as error:
+            if self._page is None or (
+                isinstance(error, SourceUnavailableError) and error.delay is not None
+            ):
+                raise
+            records, rejects = await self._one_by_one(params, number * size, size)
+            if not records:
+                raise
+            log.warning("page_read_one_by_one", path=self._path, rejects=len(rejects))
+            return None, records, rejects
+        return answer, answer.records, ()
+
+    async def _ask(self, params: Mapping[str, Any], number: int, size: int) -> Answer:
+        paged = {} if self._page is None else {self._page: self._first + number}
+        answer = await self._api.page(
+            self._path, {**params, self._size: size, **paged}, self._shape
+        )
+        if answer is None:
+            raise SourceProtocolError(f"{self._api.source}: {self._path} gave no page")
+        return answer
+
+    async def _one_by_one(
+        self, params: Mapping[str, Any], offset: int, count: int
+    ) -> tuple[list[Record], list[Reject]]:
+        records: list[Record] = []
+        rejects: list[Reject] = []
+        for position in range(offset, offset + count):
+            try:
+                answer = await self._ask(params, position, 1)
+            except _BROKEN as error:
+                where = {name: str(value) for name, value in params.items()}
+                rejects.append(
+                    Reject(
+                        stage="extract",
+                        reason=f"the API cannot give record {position + 1} of this list: {error}",
+                        key=f"{self._path} {position + 1}",
+                        payload={"path": self._path, "params": where, "position": position + 1},
+                    )
+                )
+            else:
+                if not answer.records:
+                    break
+                records += answer.records
+        return records, rejects
