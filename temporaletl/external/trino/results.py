@@ -14,7 +14,7 @@ import trino.client
 import trino.dbapi
 
 from temporaletl.external.answers import DECODE_FAULTS, in_words, reading, without_halves
-from temporaletl.external.elements import outermost_lists
+from temporaletl.external.elements import elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,7 @@ def _decode_row(raw: msgspec.Raw) -> Sequence[Any]:
         return _row.decode(raw)
     except DECODE_FAULTS:
         # By the brackets, as the whole answer was taken apart before.
-        (found, *_) = outermost_lists(bytes(raw))
-        return [_decode_value(element) for element in found.elements]
+        return [_decode_value(element) for element in elements(bytes(raw))]
 
 
 def _decode_value(element: bytes) -> Any:
