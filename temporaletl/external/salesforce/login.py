@@ -23,7 +23,12 @@ from temporaletl.errors import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError, reading
+from temporaletl.external.answers import (
+    GarbledAnswerError,
+    MisfitAnswerError,
+    reading,
+    text_of,
+)
 from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.refusals import UNREASONABLE, faults_in
 from temporaletl.external.salesforce.settings import SalesforceSettings
@@ -139,6 +144,8 @@ def _whole(response: requests.Response, *, soap: bool) -> requests.Response:
             reading(_Token, source="salesforce login")(response)
         except MisfitAnswerError as error:
             raise MisfitAnswerError(f"{error}; {_CHECK_ADDRESS}") from None
+        # Without what the library would stumble over: a byte-order mark, another charset.
+        response._content, response.encoding = text_of(response), "utf-8"  # noqa: SLF001
     elif not _is_xml(body) or _HTML.search(body):
         raise GarbledAnswerError(
             "salesforce login: the answer is no login's, or broke off in the middle; "

@@ -214,5 +214,12 @@ def test_an_answer_to_a_login_that_is_none_is_asked_for_again(
     assert not bodies
 
 
+def test_a_byte_order_mark_before_a_login_is_no_part_of_it(answers: Answers) -> None:
+    answers(200, b"\xef\xbb\xbf" + TOKEN)
+    assert log_in(by_app(domain="example.my")).session_id == "T1"
+    answers(200, b"\xef\xbb\xbf" + SOAP)
+    assert log_in(by_password()).session_id == "S1"
+
+
 def test_a_session_does_not_show() -> None:
     assert "S1" not in repr(Login("S1", "https://x"))
