@@ -5,15 +5,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from queuer.sources.jira.people import identify
-from temporaletl import Identity, Plan
+from temporaletl import Identity, Plan, RateLimitedError
+from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import BatchMetadata
 from tests.fakes.jira import generate, serve
 from tests.fakes.jira.service import JiraService
 from tests.fakes.jira.site import Site
-from tests.fakes.server import FakeServer
+from tests.fakes.server import FakeServer, Request, Response
 
 BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
 
@@ -76,3 +78,68 @@ def test_where_the_account_may_not_browse_users_nobody_is_known(server: FakeServ
     assert isinstance(service, JiraService)
     service.may_browse_users = False
     assert people() == {}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"errorMessages": ["no"]}),
+        (401, {"code": 401, "message": "Unauthorized; scope does not match"}),
+        (403, {}),
+        (404, {}),
+        (500, {}),
+        (200, {}),
+        (200, {"errorMessages": ["Internal server error"]}),
+    ],
+)
+def test_a_list_of_users_that_cannot_be_read_stops_nothing(
+    server: FakeServer, status: int, body: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
+    answer = JiraService.answer
+
+    def refuse(self: JiraService, request: Request) -> Response:
+        is_second = "startAt" in request.query and request.query["startAt"] != ["0"]
+        if "/search" in request.path and (is_second or status != 500):
+            return Response.of(body, status)
+        return answer(self, request)
+
+    monkeypatch.setattr(JiraService, "answer", refuse)
+    with capture_logs() as logged:
+        known = people()
+    # As far as they are known: where the second page alone fails, those of the first.
+    assert bool(known) == (status == 500)
+    [warning] = [each for each in logged if each["event"] == "people_not_shown"]
+    assert warning["log_level"] == "warning"
+    assert server.traffic.requests < 12
+
+
+@BOTH
+def test_where_jira_asks_to_wait_the_list_of_users_is_waited_for(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = Response.of({}, 429)
+    limited.headers = {"Retry-After": "600"}
+    people()  # the site is known
+    monkeypatch.setattr(JiraService, "answer", lambda _self, _request: limited)
+    with pytest.raises(RateLimitedError):
+        people()
+    assert server.traffic.requests > 0
+
+
+@BOTH
+@pytest.mark.usefixtures("server")
+def test_one_person_who_cannot_be_decoded_hides_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = JiraService.answer
+
+    def spoil(self: JiraService, request: Request) -> Response:
+        given = answer(self, request)
+        if "/search" not in request.path:
+            return given
+        return Response(200, given.body.replace(b'"displayName"', b'"odd":NaN,"displayName"', 1))
+
+    monkeypatch.setattr(JiraService, "answer", spoil)
+    assert len(people()) == len(site.users) - 1

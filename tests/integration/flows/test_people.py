@@ -126,3 +126,13 @@ async def test_what_one_source_says_of_a_person_does_not_undo_what_another_said(
     assert (person, employee, email, name) == ("a1", "E1", "jane@example.com", "Jane")
     record_people(warehouse, [own])
     assert known()[0][-1] == version
+
+
+def test_a_person_with_characters_that_postgresql_cannot_store_is_recorded(
+    warehouse: Warehouse,
+) -> None:
+    odd = Identity(source_kind_id="jira", person="a\0b", email="\0@example.com", name="A\0\ud83d")
+    record_people(warehouse, [odd, odd])
+    with warehouse.connection() as connection:
+        found = connection.execute("SELECT person, email, name FROM etl_identities").fetchall()
+    assert found == [("a\ufffdb", "\ufffd@example.com", "A\ufffd\ufffd")]

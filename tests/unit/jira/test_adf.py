@@ -97,6 +97,22 @@ def doc(*content: Any) -> Node:
         (doc(node("hologram", line("a"), node("paragraph", node("spin", text="b")))), "a\nb"),
         (doc({"type": "bodied", "content": None}, line("a")), "a"),
         (doc("loose", {"type": 7}, None), "loose"),
+        (
+            doc(node("paragraph", words("see "), node("inlineCard", url="https://x.test/a"))),
+            "see https://x.test/a",
+        ),
+        (
+            doc(
+                node(
+                    "paragraph",
+                    words("see "),
+                    node("inlineCard", data={"@type": "Document", "url": "https://x.test/b"}),
+                )
+            ),
+            "see https://x.test/b",
+        ),
+        (doc(node("blockCard", data={"name": "Plan"})), "Plan"),
+        (doc(node("embedCard", data="Plan"), node("blockCard")), ""),
         (["x", 3, {"type": "text", "text": "y"}], "xy"),
     ],
 )

@@ -54,7 +54,10 @@ SPREAD = [as_ms(datetime(2020, 1, 1, tzinfo=UTC)) + n * 7_777_777 for n in range
 CROWDED = [as_ms(datetime(2024, 1, 1, tzinfo=UTC)) + n // 50 * 500 for n in range(10_000)]
 
 
-@pytest.mark.parametrize("times", [SPREAD, CROWDED, SPREAD + CROWDED])
+OLD = [as_ms(datetime(1930, 1, 1, tzinfo=UTC)) + n * 77_777_777 for n in range(3_000)]
+
+
+@pytest.mark.parametrize("times", [SPREAD, CROWDED, SPREAD + CROWDED, OLD, OLD[:200] + SPREAD])
 @pytest.mark.parametrize("factor", [1, 0.9, 1.2])
 def test_ranges_hold_every_issue_once(times: list[int], factor: float) -> None:
     site = CountedSite(times, cloud=True, factor=factor)
@@ -72,6 +75,13 @@ def test_ranges_are_of_a_size() -> None:
     sizes = [len(site.held(each)) for each in divided(site, IssueRange("created"), 1_000)]
     assert max(sizes) <= 1_000
     assert len(sizes) <= 20
+
+
+def test_ranges_of_issues_from_before_1970_are_of_a_size_too() -> None:
+    site = CountedSite(OLD + SPREAD)
+    sizes = [len(site.held(each)) for each in divided(site, IssueRange("created"), 1_000)]
+    assert max(sizes) <= 1_000
+    assert sum(sizes) == 13_000
 
 
 def test_a_later_batch_has_the_same_bounds() -> None:

@@ -208,6 +208,8 @@ class _Pages:
                 if not self._pass_by(error):
                     raise
                 if self._failing >= _MOST_FAILING:
+                    first = self._start - self._failing + 1
+                    self.failed[-self._failing :] = [f"all from place {first} on: {error}"]
                     return True
                 continue
             if answer is None:
