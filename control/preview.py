@@ -16,7 +16,7 @@ from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
 from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
-from worker.segment import Transformed, transform_record
+from worker.transforming import Transformed, transform_record
 
 
 @dataclass(slots=True)

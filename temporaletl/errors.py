@@ -16,7 +16,8 @@
     │   ├── CredentialsError        refused by the source or the warehouse
     │   ├── SchemaConflictError     a table cannot hold what a row class declares
     │   ├── SourceProtocolError     the source breaks its own API's promises
-    │   └── TooManyRejectsError
+    │   ├── TooManyRejectsError
+    │   └── TooManyConflictsError   rows share keys that shall be theirs alone
     └── RecordError                 this one record becomes a reject; the rest goes on
 
 `temporaletl.interceptor` is the one place that translates them to Temporal.
@@ -104,6 +105,10 @@ class SourceProtocolError(PermanentError):
 
 class TooManyRejectsError(PermanentError):
     """More of a job's records were rejected than its threshold allows."""
+
+
+class TooManyConflictsError(PermanentError):
+    """More of a job's rows than its threshold allows share a key, and differ."""
 
 
 class RecordError(ETLError):

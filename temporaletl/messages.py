@@ -164,9 +164,13 @@ class JobProgress(Message):
     rejected_records: int = 0  # those of which something was rejected
     rows: RowCounts = RowCounts()
     deleted: int = 0  # rows loaded before that the source no longer has
-    cursor: JsonValue = None  # where extraction goes on; None at the beginning
+    #: Where extraction goes on, escaped by `temporaletl.warehouse.cursors`; None at the beginning.
+    cursor: JsonValue = None
     error: ErrorText | None = None
     note: ErrorText | None = None  # what a person should know, though nothing failed
+    conflicting: int = 0  # rows with the key of another row of the job, and another content
+    conflicting_at_once: int = 0  # those of them that one extracted page held
+    conflict: ErrorText | None = None  # the first of them
 
 
 class SegmentResult(Message):
@@ -284,6 +288,7 @@ class BatchSummary(Message):
     jobs: JobCounts = JobCounts()
     rows: RowCounts = RowCounts()
     deleted: int = 0  # rows loaded before that the source no longer has
+    conflicting: int = 0  # rows with the key of another row of the job, and another content
     records: int = 0
     failures: tuple[JobFailure, ...] = ()  # the first hundred; `jobs.failed` counts all
     notes: tuple[JobNote, ...] = ()  # the first hundred

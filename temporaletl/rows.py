@@ -131,6 +131,10 @@ class Whole(msgspec.Struct, frozen=True):
         if not self.prefix:
             raise ValueError("an empty prefix would cover every event of the source")
 
+    def covers(self, event_id: str) -> bool:
+        """Whether it speaks of that event."""
+        return event_id == self.prefix if self.exact else event_id.startswith(self.prefix)
+
 
 Finding = Literal["listed", "missing", "present", "gone", "deleted", "kept"]
 
@@ -145,17 +149,19 @@ class ScanItems(msgspec.Struct, frozen=True):
     finding: Finding
 
 
-def person_key(person: str) -> str:
-    """How a person is looked up: by the id as it is, by an e-mail address without its case."""
-    return person.lower() if "@" in person else person
-
-
+#: What stands for a character that PostgreSQL cannot store.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def storable_text(text: str) -> str:
     """The text with U+FFFD for what PostgreSQL cannot store: NUL and lone surrogates."""
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _UNSTORABLE.sub(REPLACEMENT, text)
+
+
+def person_key(person: str) -> str:
+    """How a person is looked up: by the id as it is, by an e-mail address without its case."""
+    return person.lower() if "@" in person else person
 
 
 class Reject(msgspec.Struct, frozen=True, kw_only=True):

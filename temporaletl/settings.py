@@ -405,6 +405,19 @@ class WorkerSettings(Settings):
         validation_alias="ETL_REJECT_THRESHOLD",
         description="the share of a job's records that may be rejected before the job fails",
     )
+    conflict_threshold: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        validation_alias="ETL_CONFLICT_THRESHOLD",
+        description="the share of a job's rows that may have another one's key, and differ from it",
+    )
+    reject_payload_bytes: PositiveInt = Field(
+        1 << 20,
+        le=64 << 20,
+        validation_alias="ETL_REJECT_PAYLOAD_BYTES",
+        description="how much is kept of a record that was rejected; of a larger one its beginning",
+    )
     deletion_scan_minutes: PositiveFloat = Field(
         10,
         validation_alias="ETL_DELETION_SCAN_MINUTES",

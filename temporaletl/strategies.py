@@ -28,7 +28,7 @@ from temporaletl.clock import utc_now
 from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.registry import AFTER_RESTART, Registry, place_of
-from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key
+from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key, storable_text
 
 if TYPE_CHECKING:
     from temporaletl.deletions import ScanStore
@@ -194,7 +194,12 @@ class TransformContext:
 
         One who is unknown keeps the source's id.
         """
-        return None if person is None else self.identities.get(person_key(person), person)
+        if person is None:
+            return None
+        key = person_key(person)
+        # As a person is stored: whose id holds a NUL is known by another.
+        found = self.identities.get(key) or self.identities.get(storable_text(key))
+        return found or person
 
 
 class ExtractMethod(Protocol):

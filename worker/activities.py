@@ -51,6 +51,8 @@ class WorkerActivities:
             duration=timedelta(seconds=settings.segment_seconds),
             rows_per_page=settings.rows_per_page,
             reject_threshold=settings.reject_threshold,
+            conflict_threshold=settings.conflict_threshold,
+            reject_payload_bytes=settings.reject_payload_bytes,
             scan_duration=timedelta(minutes=settings.deletion_scan_minutes),
         )
 

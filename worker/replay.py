@@ -8,7 +8,8 @@ with the new reason.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -19,8 +20,11 @@ from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.cursors import unescaped
 
 _REJECTS_PER_PAGE = 500
+_CHARACTERS_PER_PAGE = 16 << 20
+_IS_CUT = "it cannot be replayed, as only the beginning of its {:,} bytes is kept; "
 
 
 class ReplayQuery(Query):
@@ -36,6 +40,8 @@ class Rejected:
     key: str | None
     payload: Any
     params: Mapping[str, JsonValue] | None
+    #: Why only the beginning of the payload is kept, and nothing can be made of it.
+    cut: str | None = None
 
 
 def replaying(warehouse: Warehouse, strategies: Strategies) -> Strategies:
@@ -75,32 +81,64 @@ def _read(warehouse: Warehouse, job: ETLInput, cursor: JsonValue) -> Page | None
     with warehouse.connection() as connection:
         found = connection.execute(
             """
-            SELECT r.reject_id, r.stage, r.key, r.payload::text, j.input->'params', r.extracted_at,
-                   r.extracted_at::text
-            FROM etl_rejects AS r LEFT JOIN etl_jobs AS j USING (batch_id, job_id)
-            WHERE r.source = %s AND r.stream = %s AND r.batch_id <> %s
-              AND (r.extracted_at, r.reject_id) > (%s::timestamptz, %s)
-            ORDER BY r.extracted_at, r.reject_id LIMIT %s
+            WITH next AS (
+                SELECT * FROM etl_rejects
+                WHERE source = %s AND stream = %s AND batch_id <> %s
+                  AND (extracted_at, reject_id) > (%s::timestamptz, %s)
+                ORDER BY extracted_at, reject_id LIMIT %s
+            ), weighed AS (
+                -- Cut ones are not read: nothing comes of them.
+                SELECT *, CASE WHEN payload_bytes IS NULL THEN payload::text END AS text,
+                    sum(CASE WHEN payload_bytes IS NULL THEN length(payload::text) ELSE 0 END)
+                        OVER (ORDER BY extracted_at, reject_id
+                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                FROM next
+            )
+            SELECT r.reject_id, r.stage, r.key, r.text, j.input->'params', r.extracted_at,
+                   r.extracted_at::text, least(r.extracted_at, r.last_seen), r.payload_bytes,
+                   r.reason
+            FROM weighed AS r LEFT JOIN etl_jobs AS j USING (batch_id, job_id)
+            WHERE coalesce(r.before, 0) < %s
+            ORDER BY r.extracted_at, r.reject_id
             """,
-            [job.source, job.stream, job.batch_id, *after, _REJECTS_PER_PAGE],
+            [job.source, job.stream, job.batch_id, *after, _REJECTS_PER_PAGE, _CHARACTERS_PER_PAGE],
         ).fetchall()
     rows: list[Sequence[Any]] = [row for row in found if row[5] == found[0][5]]
     if not rows:
         return None
-    moment_: datetime = rows[0][5]
     return Page(
-        records=[
-            Rejected(row[0], row[1], row[2], msgspec.json.decode(row[3] or "null"), row[4])
-            for row in rows
-        ],
+        records=[_rejected(row) for row in rows],
         cursor=[rows[-1][6], rows[-1][0]],
-        extracted_at=moment_,
+        # A record of tomorrow was asked for by a wrong clock: no later than it was first written.
+        extracted_at=min(row[7] for row in rows),
     )
+
+
+def _rejected(row: Sequence[Any]) -> Rejected:
+    reject_id, stage, key, text, params, _, _, _, size, reason = row
+    cut = None
+    if size is not None:
+        told = _IS_CUT.format(size)
+        cut = reason if reason.startswith(told) else told + reason
+    payload = _decode(text or "null")
+    return Rejected(reject_id, stage, key, payload, unescaped(params), cut)  # type: ignore[arg-type]
+
+
+def _exact(text: str) -> float | Decimal:
+    """The number as a float where that has all of its digits."""
+    number = float(text)
+    exact = Decimal(text)
+    return number if isfinite(number) and Decimal(repr(number)) == exact else exact
+
+
+_decode = msgspec.json.Decoder(float_hook=_exact).decode
 
 
 def _transform(
     strategies: Strategies, record: Rejected, context: TransformContext
 ) -> Sequence[Row | Reject | Whole]:
+    if record.cut is not None:
+        raise RecordError(record.cut)
     if record.stage == "load":
         return [_row(strategies.rows, record)]
     if record.params is None:

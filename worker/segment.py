@@ -6,37 +6,45 @@ Knows nothing of Temporal: the activity, the preview and the tests run this very
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import structlog
 
 from temporaletl.budget import spending
 from temporaletl.clock import told_by, utc_now
-from temporaletl.errors import PermanentError, RecordError, RetryableError, TooManyRejectsError
+from temporaletl.errors import (
+    RetryableError,
+    TooManyConflictsError,
+    TooManyRejectsError,
+)
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.rows import Reject, Row, ScanItems, Whole
+from temporaletl.rows import Event, ScanItems
 from temporaletl.secrets import redacted
 from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
 from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.state import advance_loaded
 from worker.asking import Asking
 from worker.loading import JobScan, Lineage, Loader, PageLoad, PageSupersededError
-from worker.replay import Rejected, replaying
+from worker.loading.rejects import PAYLOAD_BYTES
+from worker.replay import replaying
+from worker.transforming import Transformed, transform_record
 
 log = structlog.get_logger("worker.segment")
-
-type Made = Row | Reject | Whole | ScanItems
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
 #: Below so many rejects a share says little, unless nothing else came out of the job at all.
 _FEW_REJECTS = 10
+_FEW_CONFLICTS = 10
+#: More than that share of a job's events does not change while the job runs.
+_MOST_CHANGING = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class SegmentLimits:
     duration: timedelta = timedelta(seconds=15)
     rows_per_page: int = 20_000
     reject_threshold: float = 0.1  # share of the job's records
+    conflict_threshold: float = 0.01  # share of the job's rows
+    reject_payload_bytes: int = PAYLOAD_BYTES  # what is kept of each
     scan_duration: timedelta = timedelta(minutes=10)  # of a deletion scan, in one run
 
 
@@ -108,7 +118,9 @@ async def run_segment(
         version=strategies.query.version(),
         specific_version=strategies.query.specific_version(),
     )
-    loader = Loader(warehouse, strategies.rows, lineage)
+    loader = Loader(
+        warehouse, strategies.rows, lineage, reject_payload_bytes=limits.reject_payload_bytes
+    )
     await asyncio.to_thread(loader.prepare)
     people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
     context = TransformContext(job=job, query=query, identities=people)
@@ -164,6 +176,7 @@ class _Segment:
         scan: JobScan | None,
     ) -> None:
         self.progress = begun
+        self._cursor = unescaped(begun.cursor)
         self._scan = scan
         self._loader = loader
         self._strategies = strategies
@@ -206,6 +219,7 @@ class _Segment:
                         return False
                     extracting.result()
                     self._judge_rejects(final=True)
+                    self._judge_conflicts(final=True)
                     return True
             return False
         finally:
@@ -218,7 +232,7 @@ class _Segment:
         request = PageRequest(
             job=job,
             query=self._context.query,
-            cursor=self.progress.cursor,
+            cursor=self._cursor,
             scan=self._scan,
             stored_properties=self._loader.stored_properties,
             stored_rows=self._loader.stored_rows,
@@ -272,6 +286,8 @@ class _Segment:
         made = Transformed()
         records = 0
         for asked in pages:
+            if asked is not pages[0]:
+                made.begin_page()
             made.rejects.extend(asked.page.rejects)
             made.rejected_records += len(asked.page.rejects)
             records += len(asked.page.rejects)
@@ -288,15 +304,17 @@ class _Segment:
                 rejects=made.rejects,
                 records=records,
                 rejected_records=made.rejected_records,
+                page_starts=made.page_starts,
                 wholes=made.wholes,
                 scanned=made.scanned,
                 note=next((a.page.note for a in reversed(pages) if a.page.note), None),
                 replayed=made.replayed,
-                cursor_before=self.progress.cursor,
+                cursor_before=self._cursor,
                 cursor=pages[-1].page.cursor,
                 extracted_at=min(asked.at for asked in pages),
             )
         )
+        self._cursor = pages[-1].page.cursor
         log.info(
             "page_loaded",
             job_id=self._context.job.job_id,
@@ -308,6 +326,30 @@ class _Segment:
             load_seconds=round(perf_counter() - transformed, 4),
         )
         self._judge_rejects(final=False)
+        self._judge_conflicts(final=False)
+
+    def _judge_conflicts(self, *, final: bool) -> None:
+        """Fail a job whose rows share keys; a few that changed while it ran are no reason to.
+
+        One page that holds two rows of one key which differ has no key. Rows of different pages
+        may have changed in between: only many of them tell, and only of events, whose ids are to
+        stand for one fact each.
+        """
+        job, progress = self._context.job, self.progress
+        total = sum(progress.rows.model_dump().values())
+        threshold = self._limits.conflict_threshold
+        at_once, count = progress.conflicting_at_once, progress.conflicting
+        many = at_once > _FEW_CONFLICTS and at_once > threshold * total
+        if final and all(issubclass(row, Event) for row in self._strategies.rows):
+            changing = max(threshold, _MOST_CHANGING)
+            many = many or (count > 10 * _FEW_CONFLICTS and count > changing * total)
+        if many:
+            raise TooManyConflictsError(
+                f"of {total:,} rows of {job.source} {job.stream} {count:,} had the key of another "
+                f"row of the same job, and another content, so that one replaced the other: "
+                f"{progress.conflict}. Is the key unique? The threshold is {threshold:.1%} "
+                "(ETL_CONFLICT_THRESHOLD)"
+            )
 
     def _judge_rejects(self, *, final: bool) -> None:
         """Fail a job most of which cannot be used; a few bad records are no reason to."""
@@ -323,73 +365,3 @@ class _Segment:
                 f"whole or in part, more than the threshold of {threshold}: "
                 f"their reasons are in etl_rejects (etl rejects list {job.source})"
             )
-
-
-@dataclass(slots=True)
-class Transformed:
-    """What records became."""
-
-    rows: list[Row] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    wholes: list[Whole] = field(default_factory=list)
-    scanned: list[ScanItems] = field(default_factory=list)
-    #: Records of which something was rejected.
-    rejected_records: int = 0
-    #: Rejects that were tried again, by id: None where they became rows, else why not.
-    replayed: dict[int, str | None] = field(default_factory=dict)
-
-
-def transform_record(
-    strategies: Strategies, context: TransformContext, record: Any, made: Transformed
-) -> None:
-    """Add the record's rows, or one reject: never some rows and an exception."""
-    reason: str | None = None
-    found: list[Made] = []
-    try:
-        found = (
-            [record]
-            if isinstance(record, Whole | ScanItems)
-            else [*strategies.transform(record, context)]
-        )
-    except (PermanentError, RetryableError):
-        raise
-    except Exception as error:  # noqa: BLE001 - any fault rejects this record alone
-        reason = str(error)
-        if not isinstance(error, RecordError):
-            reason = f"{type(error).__name__}: {reason}"
-    if isinstance(record, Rejected):
-        _settle(record, found, reason, made)
-    elif reason is not None:
-        found = [reject_of(record, reason)]
-    made.rejected_records += reason is not None or any(isinstance(r, Reject) for r in found)
-    for row in found:
-        if isinstance(row, Reject):
-            made.rejects.append(row)
-        elif isinstance(row, Whole):
-            made.wholes.append(row)
-        elif isinstance(row, ScanItems):
-            made.scanned.append(row)
-        else:
-            made.rows.append(row)
-
-
-def _settle(record: Rejected, found: list[Made], reason: str | None, made: Transformed) -> None:
-    """Note what became of a reject; one that its own record yields again is that reject."""
-    again = [row for row in found if isinstance(row, Reject) and row.key == record.key]
-    for reject in again:
-        found.remove(reject)
-    made.replayed[record.reject_id] = again[0].reason if again else reason
-
-
-def reject_of(record: Any, reason: str) -> Reject:
-    """Keep a record that cannot be transformed.
-
-    A record's attribute `raw`, where it has one, is the payload; its `key` names it.
-    """
-    key = getattr(record, "key", None)
-    return Reject(
-        stage="transform",
-        reason=reason,
-        key=key if isinstance(key, str) else None,
-        payload=getattr(record, "raw", record),
-    )

@@ -39,7 +39,7 @@ from temporaletl.testing.rig import Rig
 from temporaletl.warehouse.connection import Warehouse
 from worker import asking
 from worker.loading.rejects import storable_json
-from worker.segment import reject_of
+from worker.transforming import reject_of
 
 _runner = pytest.StashKey[asyncio.Runner]()
 

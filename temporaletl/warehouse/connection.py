@@ -34,6 +34,8 @@ _CONFIGURATION = ("3D000", "3F000")
 # One statement was too much: the next attempt's may be, too.
 _OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
+# 54: what was asked for goes beyond the server's limits, and will the next time.
+_TOO_MUCH = "54"
 # A connection that is refused has no SQLSTATE, only the server's words.
 _REFUSED = re.compile(
     r"password authentication failed|no password supplied|no pg_hba.conf entry"
@@ -56,7 +58,8 @@ def describe(error: psycopg.Error) -> ETLError | None:
             f"the warehouse gave up a statement: {message} (WPE_DB_STATEMENT_TIMEOUT_SECONDS is "
             "how long one may take)"
         )
-    if state.startswith(_TRANSIENT) or isinstance(error, psycopg.OperationalError | PoolTimeout):
+    broken = isinstance(error, psycopg.OperationalError | PoolTimeout)
+    if state.startswith(_TRANSIENT) or (broken and not state.startswith(_TOO_MUCH)):
         return WarehouseUnavailableError(f"the warehouse did not answer: {message}")
     if isinstance(error, psycopg.InterfaceError):
         return WarehouseUnavailableError(f"the connection to the warehouse broke: {message}")

@@ -4,9 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from temporaletl.errors import ConfigurationError
+import structlog
+from psycopg import errors
+
 from temporaletl.rows import Identity, person_key, storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
+
+log = structlog.get_logger("temporaletl.identities")
 
 _PEOPLE_AT_ONCE = 1_000
 
@@ -33,59 +37,77 @@ def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
     """Enter a source's people, and return how many there were. Safe to repeat.
 
     What is known of a person already stays where the source says nothing. A person whose
-    employee id came from elsewhere keeps what came with it. What PostgreSQL cannot store of a text
-    becomes U+FFFD.
-
-    Raises:
-        ConfigurationError: a person without an id.
+    employee id came from elsewhere keeps what came with it. One who cannot be entered, for having
+    no id or too long a one, is left out and logged: the others count.
     """
     count = 0
     block: list[Identity] = []
     for person in people:
-        if not person.person or not person.source_kind_id:
-            raise ConfigurationError(f"an identity without a source or a person: {person}")
         block.append(person)
         if len(block) == _PEOPLE_AT_ONCE:
-            _enter(warehouse, block)
-            count, block = count + len(block), []
-    _enter(warehouse, block)
-    return count + len(block)
+            count += _enter(warehouse, block)
+            block = []
+    return count + _enter(warehouse, block)
 
 
-def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> None:
+_COLUMNS = ("source_kind_id", "person", "employee_id", "email", "name", "timezone")
+_NEEDED = 2
+
+
+def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> int:
     # In one order everywhere, so that two batches cannot deadlock; of repeats the last.
-    columns = ("source_kind_id", "person", "employee_id", "email", "name", "timezone")
-    unique: dict[tuple[str | None, ...], list[str | None]] = {}
-    for each in people:
-        values = [getattr(each, name) for name in columns]
-        row = [None if value is None else storable_text(value) for value in values]
-        unique[tuple(row[:2])] = row
-    rows = [unique[key] for key in sorted(unique, key=lambda key: [part or "" for part in key])]
+    unique: dict[tuple[str, str], list[str | None]] = {}
+    entered = 0
+    for person in people:
+        values = [getattr(person, name) for name in _COLUMNS]
+        if not all(values[:_NEEDED]) or not all(isinstance(v, str | None) for v in values):
+            _left_out(person, "it has no id, or something that is no text")
+            continue
+        source, id_, *others = [v and storable_text(v) for v in values]
+        unique[source, id_] = [source, id_, *others]
+        entered += 1
+    return entered - _write(warehouse, [unique[key] for key in sorted(unique)])
+
+
+def _left_out(person: object, reason: str) -> None:
+    log.warning("person_left_out", person=repr(person)[:200], reason=reason)
+
+
+def _write(warehouse: Warehouse, rows: Sequence[Sequence[str | None]]) -> int:
+    """Enter people; return how many the server refuses, found by halving."""
     if not rows:
-        return
-    with warehouse.connection() as connection:
-        connection.execute(
-            """
-            INSERT INTO etl_identities AS i
-                (source_kind_id, person, employee_id, email, name, timezone)
-            SELECT n.source_kind_id, n.person, coalesce(n.employee_id, k.employee_id),
-                   CASE WHEN kept THEN coalesce(k.email, n.email)
-                        ELSE coalesce(n.email, k.email) END,
-                   CASE WHEN kept THEN coalesce(k.name, n.name)
-                        ELSE coalesce(n.name, k.name) END,
-                   coalesce(n.timezone, k.timezone)
-            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-                AS n (source_kind_id, person, employee_id, email, name, timezone)
-            LEFT JOIN etl_identities AS k USING (source_kind_id, person),
-            LATERAL (SELECT n.employee_id IS NULL AND k.employee_id IS NOT NULL AS kept) AS which
-            ON CONFLICT (source_kind_id, person) DO UPDATE SET
-                employee_id = excluded.employee_id, email = excluded.email, name = excluded.name,
-                timezone = excluded.timezone, updated_at = now(), row_hash = NULL
-            WHERE (i.employee_id, i.email, i.name, i.timezone) IS DISTINCT FROM
-                (excluded.employee_id, excluded.email, excluded.name, excluded.timezone)
-            """,
-            [list(column) for column in zip(*rows, strict=True)],
-        )
+        return 0
+    try:
+        with warehouse.connection() as connection:
+            connection.execute(_ENTER, [list(column) for column in zip(*rows, strict=True)])
+    except (errors.DataError, errors.ProgramLimitExceeded) as error:
+        if len(rows) == 1:
+            _left_out(rows[0][1], str(error))
+            return 1
+        middle = len(rows) // 2
+        return _write(warehouse, rows[:middle]) + _write(warehouse, rows[middle:])
+    return 0
+
+
+_ENTER = """
+    INSERT INTO etl_identities AS i
+        (source_kind_id, person, employee_id, email, name, timezone)
+    SELECT n.source_kind_id, n.person, coalesce(n.employee_id, k.employee_id),
+           CASE WHEN kept THEN coalesce(k.email, n.email)
+                ELSE coalesce(n.email, k.email) END,
+           CASE WHEN kept THEN coalesce(k.name, n.name)
+                ELSE coalesce(n.name, k.name) END,
+           coalesce(n.timezone, k.timezone)
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+        AS n (source_kind_id, person, employee_id, email, name, timezone)
+    LEFT JOIN etl_identities AS k USING (source_kind_id, person),
+    LATERAL (SELECT n.employee_id IS NULL AND k.employee_id IS NOT NULL AS kept) AS which
+    ON CONFLICT (source_kind_id, person) DO UPDATE SET
+        employee_id = excluded.employee_id, email = excluded.email, name = excluded.name,
+        timezone = excluded.timezone, updated_at = now(), row_hash = NULL
+    WHERE (i.employee_id, i.email, i.name, i.timezone) IS DISTINCT FROM
+        (excluded.employee_id, excluded.email, excluded.name, excluded.timezone)
+"""
 
 
 def known_people(warehouse: Warehouse, source: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 `Session.leased`.
 """
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -27,10 +28,12 @@ from temporaletl.messages import (
     RunPolicy,
     job_id_of,
 )
+from temporaletl.rows import storable_text
 from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.cursors import escaped, unescaped
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
+from temporaletl.warehouse.tally import conflicting_rows, failed_jobs, job_notes, tally_jobs
 
 
 class SupersededPlanError(RetryableError):
@@ -48,7 +51,8 @@ _OPEN: list[JobState] = ["planned", "running", "paused"]
 #: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
 PROGRESS = (
     "state, stream, pages, records, rejected_records, "
-    "inserted, updated, unchanged, rejected, deleted, cursor, error, note"
+    "inserted, updated, unchanged, rejected, deleted, cursor, error, note, "
+    "conflicting, conflicting_at_once, conflict"
 )
 
 
@@ -126,7 +130,7 @@ class JobWriter:
         rows = []
         for job in jobs:
             numbered = job.model_copy(update={"seq": self.count, "job_id": job_id_of(job)})
-            text = numbered.model_dump_json()
+            text = _as_text(numbered)
             size = len(text.encode())
             if size > MAX_JOB_BYTES:
                 raise ConfigurationError(
@@ -213,8 +217,16 @@ def unended_jobs(
         size += len(str(text))
         if jobs and size > MAX_ANSWER_BYTES:
             return jobs, int(str(seq))
-        jobs.append(ETLInput.model_validate_json(str(text)))
+        jobs.append(ETLInput.model_validate(unescaped(json.loads(str(text)))))
     return jobs, jobs[-1].seq + 1 if len(found) == 500 else end  # noqa: PLR2004 - the LIMIT
+
+
+def _as_text(job: ETLInput) -> str:
+    """The job as JSON that jsonb takes: its parameters may hold a source's cursor."""
+    text = job.model_dump_json()
+    if "\\u0000" not in text:
+        return text
+    return json.dumps(escaped(json.loads(text)), separators=(",", ":"), ensure_ascii=False)
 
 
 def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:
@@ -254,7 +266,7 @@ def end_job(
 
 def _storable(text: str | None) -> str | None:
     """The text without secrets, and without what PostgreSQL refuses: an answer may hold a NUL."""
-    return None if text is None else redacted(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return None if text is None else storable_text(redacted(text))
 
 
 def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
@@ -282,7 +294,8 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
 
 def progress_of(row: Sequence[Any]) -> JobProgress:
     """Make a job's progress of its columns `PROGRESS`."""
-    state, stream, pages, records, rejected_records, *counts, deleted, cursor, error, note = row
+    state, stream, pages, records, rejected_records, *rest = row
+    *counts, deleted, cursor, error, note, conflicting, at_once, conflict = rest
     return JobProgress(
         state=state,
         stream=stream,
@@ -294,6 +307,9 @@ def progress_of(row: Sequence[Any]) -> JobProgress:
         cursor=cursor,
         error=error,
         note=note,
+        conflicting=conflicting,
+        conflicting_at_once=at_once,
+        conflict=conflict,
     )
 
 
@@ -404,6 +420,7 @@ def _summarise(
         records=records,
         rows=rows,
         deleted=deleted,
+        conflicting=conflicting_rows(connection, metadata.batch_id),
         failures=failed_jobs(connection, metadata.batch_id),
         notes=job_notes(connection, metadata.batch_id),
         error=error,

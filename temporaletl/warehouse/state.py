@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.cursors import unescaped
 
 log = structlog.get_logger("temporaletl.state")
 
@@ -70,7 +71,9 @@ def trusted_watermarks(
             """
             WITH reached AS (
                 SELECT w.stream, b.batch_id,
-                    least((w.span->>'end')::timestamptz, b.created_at) AS until
+                    least((w.span->>'end')::timestamptz, b.created_at) AS until,
+                    coalesce((w.span->>'start')::timestamptz
+                        >= (w.span->>'end')::timestamptz, false) AS is_empty
                 FROM etl_batches AS b, jsonb_each(b.metadata->'windows') AS w (stream, span)
                 WHERE b.source = %(source)s AND b.connection = %(connection)s
                   AND b.mode IN ('full', 'incremental') AND b.created_at <= clock_timestamp()
@@ -83,8 +86,9 @@ def trusted_watermarks(
                      WHERE r.batch_id = s.batch_id AND r.stream = s.stream),
                     clock_timestamp())
                 THEN s.watermark
+                -- While a watermark is ahead, windows are empty, and their batches load nothing.
                 ELSE (SELECT max(until) FROM reached AS r JOIN etl_batches AS b USING (batch_id)
-                      WHERE r.stream = s.stream AND b.state = 'completed')
+                      WHERE r.stream = s.stream AND b.state = 'completed' AND NOT r.is_empty)
                 END
             FROM etl_sync_state AS s
             WHERE s.source = %(source)s AND s.connection = %(connection)s
@@ -261,4 +265,4 @@ def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, Jso
             """,
             [metadata.source, metadata.connection, sorted(metadata.windows), _BY_HAND],
         ).fetchall()
-    return {stream: cursor for stream, cursor in found if cursor is not None}
+    return {stream: unescaped(cursor) for stream, cursor in found if cursor is not None}

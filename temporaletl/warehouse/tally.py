@@ -70,9 +70,22 @@ def job_notes(connection: Connection, batch_id: str) -> tuple[JobNote, ...]:
         """
         (SELECT batch_id, held FROM etl_batches WHERE batch_id = %(batch)s AND held IS NOT NULL)
         UNION ALL
-        (SELECT job_id, note FROM etl_jobs
-         WHERE batch_id = %(batch)s AND note IS NOT NULL ORDER BY seq LIMIT %(most)s)
+        (SELECT job_id, concat_ws('; ', note, CASE WHEN conflicting > 0 THEN format(
+            '%%s rows had the key of another row of the job, and another content; of each key the '
+            'last was kept: %%s', conflicting, conflict) END)
+         FROM etl_jobs WHERE batch_id = %(batch)s AND (note IS NOT NULL OR conflicting > 0)
+         ORDER BY seq LIMIT %(most)s)
         """,
         {"batch": batch_id, "most": _NAMED_FAILURES},
     ).fetchall()
     return tuple(JobNote(job=str(job), note=str(note)) for job, note in rows)
+
+
+def conflicting_rows(connection: Connection, batch_id: str) -> int:
+    """Rows of a batch's jobs that had the key of another row of the job, and another content."""
+    row: Sequence[Any] | None = connection.execute(
+        "SELECT coalesce(sum(conflicting), 0)::bigint FROM etl_jobs WHERE batch_id = %s",
+        [batch_id],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    return int(row[0])

@@ -36,9 +36,9 @@ from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.salesforce import Org, serve, truth
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
-from worker.segment import reject_of
 from worker.sources.salesforce import employees, extract, transform
 from worker.sources.salesforce.query import SalesforceQuery
+from worker.transforming import reject_of
 
 #: Importing them registers the strategies.
 REGISTERED = (employees, transform)

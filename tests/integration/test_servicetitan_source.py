@@ -31,7 +31,7 @@ from tests.integration.servicetitan_reading import (
     served,
 )
 from worker.loading.rejects import storable_json
-from worker.segment import Transformed, transform_record
+from worker.transforming import Transformed, transform_record
 
 __all__ = ["served"]
 

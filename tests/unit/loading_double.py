@@ -161,7 +161,14 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     made = Shop()
 
     class Loader:
-        def __init__(self, _warehouse: object, rows: object, lineage: Lineage) -> None:
+        def __init__(
+            self,
+            _warehouse: object,
+            rows: object,
+            lineage: Lineage,
+            *,
+            reject_payload_bytes: int,  # noqa: ARG002 - nothing is kept
+        ) -> None:
             assert (rows, lineage.workflow_id, lineage.run_id) == ((Event,), "w", "r")
 
         def prepare(self) -> None: ...

@@ -29,7 +29,7 @@ from tests.unit.loading_double import (
 )
 from tests.waiting import until
 from worker.loading import PageLoad
-from worker.segment import reject_of
+from worker.transforming import reject_of
 
 __all__ = ["shop"]
 

@@ -14,6 +14,8 @@ from worker.loading.encode import text, timestamptz
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
+# Heavier blocks are sent row by row: they are in memory once more until the server has them.
+_LARGEST_MESSAGE = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Stamp:
     run_id: str
     extracted_at: datetime
     now: datetime
+    #: When the job began, if it has written rows before this page.
+    wrote_since: datetime | None = None
 
 
 def columns_of(layout: Layout) -> list[str]:
@@ -65,7 +69,12 @@ def copy_rows(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_HEADER)
         for hashes, data in blocks:
-            copy.write(b"".join(chain.from_iterable(zip(repeat(head), hashes, data))))
+            rows = zip(repeat(head), hashes, data)
+            if sum(map(len, data)) > _LARGEST_MESSAGE:
+                for row in rows:
+                    copy.write(b"".join(row))
+            else:
+                copy.write(b"".join(chain.from_iterable(rows)))
         copy.write(_TRAILER)
 
 

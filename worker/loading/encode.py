@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from temporaletl.rows import REPLACEMENT
 from worker.loading import zones
 
 Pieces = Sequence[bytes]
@@ -27,7 +28,6 @@ Pieces = Sequence[bytes]
 Packer = Callable[..., tuple[Pieces, ...]]
 
 NULL = b"\xff\xff\xff\xff"
-REPLACEMENT = "�"
 
 _pack_length = struct.Struct(">i").pack
 _pack_int8 = struct.Struct(">iq").pack

@@ -62,6 +62,10 @@ class Outcome:
     unchanged: int = 0
     #: Of the updated ones, those whose stored time was ahead of the warehouse's clock.
     repaired: int = 0
+    #: Rows that the job has written before, as something else.
+    rewritten: int = 0
+    #: One of them: its columns as they were stored, and as they come.
+    rewritten_example: tuple[dict[str, Any], dict[str, Any]] | None = None
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -273,6 +277,7 @@ class _Rows:
             # The part before this one may still be there.
             connection.execute(statements.clear_changed)
         copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
+        self._count_rewritten()
         updated = connection.execute(statements.update, prepare=False).rowcount
         if updated < len(positions):
             # The others are older than what is stored, or what is stored has no honest time.
@@ -280,6 +285,22 @@ class _Rows:
             self.outcome.repaired += repaired
             updated += repaired
         self.outcome.updated += updated
+
+    def _count_rewritten(self) -> None:
+        stamp, outcome, layout = self._stamp, self.outcome, self._target.layout
+        if stamp.wrote_since is None:
+            return
+        values = {"job_id": stamp.job_id, "since": stamp.wrote_since}
+        found = self._connection.execute(self._statements.rewritten, values, prepare=False)
+        ((count,),) = found.fetchall()
+        outcome.rewritten += int(str(count))
+        if not count or outcome.rewritten_example is not None:
+            return
+        example: Any = self._connection.execute(
+            self._statements.rewritten_example, values, prepare=False
+        ).fetchone()
+        stored, coming = ({name: row[name] for name in layout.packed} for row in example)
+        outcome.rewritten_example = stored, coming
 
     def _blocks(self, positions: Sequence[int]) -> Iterator[tuple[list[bytes], list[bytes]]]:
         hashes, data = self._packed.hashes, self._packed.data
@@ -292,5 +313,7 @@ def _words(error: Exception) -> str:
     diagnosis = error.diag if isinstance(error, errors.Error) else None
     if diagnosis is None:
         return str(error)
-    parts = (diagnosis.message_primary, diagnosis.message_detail)
+    parts = [diagnosis.message_primary, diagnosis.message_detail]
+    if isinstance(error, errors.ProgramLimitExceeded) and "index row" in str(parts[0]):
+        parts.append("a key may have about 2,600 bytes")
     return "; ".join(part for part in parts if part)

@@ -20,7 +20,12 @@ from worker.loading.columns import Layout, Part
 # Enough to make the loops over a block cheap, little enough that the server, which inserts one
 # block while the next is packed, seldom waits.
 ROWS_PER_BLOCK = 400
+# Blocks of heavier rows have fewer of them.
+_BYTES_PER_BLOCK = 8 << 20
+#: jsonb ends at 256 MiB, a message to the server at 1 GiB; a row is in memory several times.
+LARGEST_ROW = 128 << 20
 
+_TOO_LARGE = f"a row holds at most {LARGEST_ROW:,} bytes"
 _short = Repr(maxstring=80, maxother=120, maxlong=40)
 
 
@@ -40,6 +45,9 @@ class Packed:
         self.rejects: list[Reject] = []
         #: Rows that a later row of the page with the same key replaces.
         self.superseded = 0
+        #: Of these, the ones that differ, each with the one that replaces it.
+        self.conflicts: list[tuple[Row, Row]] = []
+        self._rows_per_block = ROWS_PER_BLOCK
         self._seed = xxh3_64_intdigest(seed)
         self._packers = [(part.pack, part.positions(layout.row)) for part in layout.parts]
         ordered, repeats = self._in_order(rows)
@@ -71,6 +79,11 @@ class Packed:
     def _keep_last(self) -> None:
         keys = list(zip(*self.keys, strict=True))
         keep = [key != following for key, following in pairwise(keys)]
+        self.conflicts = [
+            (self.rows[n], self.rows[n + 1])
+            for n, last in enumerate(keep)
+            if not last and self.hashes[n] != self.hashes[n + 1]
+        ]
         keep += [True] * bool(keys)
         self.superseded = keep.count(False)
         self.rows[:] = compress(self.rows, keep)
@@ -95,7 +108,7 @@ class Packed:
             pass
 
     def _pack_block(self) -> bool:
-        rows = list(islice(self._pending, ROWS_PER_BLOCK))
+        rows = list(islice(self._pending, self._rows_per_block))
         if not rows:
             return False
         try:
@@ -113,6 +126,12 @@ class Packed:
         columns = list(zip(*map(astuple, rows), strict=True))
         packed = [pack(*[columns[n] for n in positions]) for pack, positions in self._packers]
         data = list(map(b"".join, zip(*chain.from_iterable(packed), strict=True)))
+        weight = sum(map(len, data))
+        if weight > LARGEST_ROW and max(map(len, data)) > LARGEST_ROW:
+            raise ValueError(_TOO_LARGE)
+        self._rows_per_block = ROWS_PER_BLOCK
+        if weight > _BYTES_PER_BLOCK:
+            self._rows_per_block = max(1, len(rows) * _BYTES_PER_BLOCK // weight)
         # Nothing can fail from here on, so that the lists stay in step.
         for keys, pieces in zip(self.keys, packed, strict=False):
             keys.extend(map(b"".join, zip(*pieces, strict=True)))
@@ -121,12 +140,16 @@ class Packed:
         self.data += data
 
     def _fault(self, row: Row) -> str | None:
+        weight = 0
         for part in self.layout.parts:
             values = [getattr(row, field) for field in part.fields]
             try:
-                part.pack(*([value] for value in values))
+                pieces = part.pack(*([value] for value in values))
             except Exception as error:  # noqa: BLE001 - values of any kind may raise anything
                 return _explain(part, values, error)
+            weight += sum(len(piece) for (piece,) in pieces)
+        if weight > LARGEST_ROW:
+            return f"{_TOO_LARGE}: it has {weight:,}"
         return None
 
 

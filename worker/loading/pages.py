@@ -1,6 +1,6 @@
 """Loads pages: rows, rejects, ledger and cursor of a page in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -17,12 +17,14 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Json, Reject, Row, ScanItems, Whole
+from temporaletl.rows import Event, Json, Reject, Row, ScanItems, Whole, storable_text
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.cursors import escaped
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
 from worker.loading import rejects, schema
 from worker.loading.columns import layout_of
+from worker.loading.conflicts import Conflicts, conflicts_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
@@ -74,6 +76,8 @@ class PageLoad:
     wholes: Sequence[Whole] = ()
     scanned: Sequence[ScanItems] = ()
     note: str | None = None
+    #: Where among the rows another extracted page begins.
+    page_starts: Sequence[int] = ()
     #: Rejects that were tried again, by id: None where they became rows, else why not.
     replayed: Mapping[int, str | None] = field(default_factory=dict)
 
@@ -89,7 +93,8 @@ _SETTINGS = """
 # The row's lock is the fence: a second attempt at the same page waits here, and then sees the
 # first one's.
 _FENCE = """
-    SELECT pages, state, now() FROM etl_jobs
+    SELECT pages, state, now(), CASE WHEN inserted + updated > 0 THEN started_at END
+    FROM etl_jobs
     WHERE batch_id = %(batch_id)s AND seq = %(seq)s FOR NO KEY UPDATE
 """
 # The jobs of one batch share out what there is: they do not extract the same rows.
@@ -113,7 +118,10 @@ _ADVANCE = """
         rejected_records = rejected_records + %(rejected_records)s,
         inserted = inserted + %(inserted)s, updated = updated + %(updated)s,
         unchanged = unchanged + %(unchanged)s, deleted = deleted + %(deleted)s,
-        rejected = rejected + %(rejected)s, note = coalesce(%(note)s, note), touched_at = now()
+        rejected = rejected + %(rejected)s, conflicting = conflicting + %(conflicting)s,
+        conflicting_at_once = conflicting_at_once + %(conflicting_at_once)s,
+        conflict = coalesce(conflict, %(conflict)s), note = coalesce(%(note)s, note),
+        touched_at = now()
     WHERE batch_id = %(batch_id)s AND seq = %(seq)s AND pages = %(page)s AND state = 'running'
 """
 
@@ -125,8 +133,14 @@ class Loader:
     """
 
     def __init__(
-        self, warehouse: Warehouse, row_classes: Sequence[type[Row]], lineage: Lineage
+        self,
+        warehouse: Warehouse,
+        row_classes: Sequence[type[Row]],
+        lineage: Lineage,
+        *,
+        reject_payload_bytes: int = rejects.PAYLOAD_BYTES,
     ) -> None:
+        self._reject_payload_bytes = reject_payload_bytes
         self._warehouse = warehouse
         self._lineage = lineage
         # In one order everywhere, so that two loaders do not wait for each other crosswise.
@@ -239,12 +253,12 @@ class Loader:
             return True
         return moment in self._lineage.job.window
 
-    def _commit(self, page: PageLoad, packed: Iterable[tuple[Merge, Packed]]) -> JobProgress:
+    def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
         job = self._lineage.job
         with self._warehouse.connection() as connection:
             connection.execute(_SETTINGS)
             with connection.leased(job.policy.heartbeat_timeout):
-                now = self._pass_fence(connection, page)
+                now, wrote_since = self._pass_fence(connection, page)
             # Nothing can have been asked for after now, whoever's clock says so.
             page = replace(page, extracted_at=min(page.extracted_at, now))
             stamp = Stamp(
@@ -256,6 +270,7 @@ class Loader:
                 run_id=self._lineage.run_id,
                 extracted_at=page.extracted_at,
                 now=now,
+                wrote_since=wrote_since,
             )
             streams = self._running_streams(connection)
             outcomes = [
@@ -271,15 +286,19 @@ class Loader:
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
             deleted = self._retract(connection, page)
             write_findings(connection, job, page.scanned)
-            return self._record(connection, page, outcomes, deleted)
+            conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
+            return self._record(connection, page, outcomes, conflicts, deleted)
 
-    def _pass_fence(self, connection: Connection, page: PageLoad) -> datetime:
+    def _pass_fence(
+        self, connection: Connection, page: PageLoad
+    ) -> tuple[datetime, datetime | None]:
+        """Return the time, and when the job began if it has written rows."""
         job = self._lineage.job
         name = f"job {job.job_id} (batch {job.batch_id}, number {job.seq})"
         found = connection.execute(_FENCE, {"batch_id": job.batch_id, "seq": job.seq}).fetchone()
         if found is None:
             raise PageSupersededError(f"{name} is no longer in the ledger")
-        pages, state, now = found
+        pages, state, now, wrote_since = found
         if pages != page.number:
             raise PageSupersededError(
                 f"{name} has {pages} pages committed, so that this one, number {page.number}, "
@@ -288,7 +307,7 @@ class Loader:
         if state != "running":
             raise PageSupersededError(f"{name} is {state}, so that its page is not loaded")
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
-        return now
+        return now, wrote_since  # type: ignore[return-value] # likewise
 
     def _retract(self, connection: Connection, page: PageLoad) -> int:
         # A backfill sees a part of what there is.
@@ -320,6 +339,7 @@ class Loader:
         connection: Connection,
         page: PageLoad,
         outcomes: Sequence[Outcome],
+        conflicts: Conflicts,
         deleted: int,
     ) -> JobProgress:
         lineage, job = self._lineage, self._lineage.job
@@ -334,6 +354,7 @@ class Loader:
             workflow_id=lineage.workflow_id,
             run_id=lineage.run_id,
             extracted_at=page.extracted_at,
+            payload_bytes=self._reject_payload_bytes,
         )
         again = sum(reason is not None for reason in page.replayed.values())
         values = {
@@ -353,7 +374,10 @@ class Loader:
             "unchanged": sum(outcome.unchanged for outcome in outcomes),
             "deleted": deleted,
             "rejected": len(refused) + again,
-            "note": page.note,
+            "conflicting": conflicts.count,
+            "conflicting_at_once": conflicts.at_once,
+            "conflict": None if conflicts.example is None else storable_text(conflicts.example),
+            "note": None if page.note is None else storable_text(page.note),
             "extracted_at": page.extracted_at,
         }
         connection.execute(_PAGE, values)
@@ -363,7 +387,7 @@ class Loader:
 
 
 def _json(value: JsonValue) -> Jsonb | None:
-    return None if value is None else Jsonb(value)
+    return None if value is None else Jsonb(escaped(value))
 
 
 def _writes(source: str, stream: str, merge: Merge) -> bool:

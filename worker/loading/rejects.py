@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,11 +16,18 @@ from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject, storable_text
 from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection
+from worker.loading.payloads import beginning_of, exceeds
 
 # A number beyond this is kept as its text: PostgreSQL's numeric ends at 131,072 digits.
 _LARGEST_EXPONENT = 10_000
 _MOST_NESTED = 400
 _REJECTS_PER_STATEMENT = 1_000
+_CHARACTERS_PER_STATEMENT = 8 << 20
+_REASON_CHARACTERS = 10_000
+_KEY_CHARACTERS = 4_000
+
+#: What is kept of a payload, where no setting says so: of a larger one, its beginning.
+PAYLOAD_BYTES = 1 << 20
 
 _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 
@@ -35,7 +43,9 @@ def storable_json(payload: Any) -> str:
         if isinstance(payload, bytes | bytearray | memoryview):
             payload = _decoded(bytes(payload))
         else:
-            payload = msgspec.to_builtins(payload, enc_hook=repr, str_keys=True)
+            payload = msgspec.to_builtins(
+                payload, enc_hook=repr, str_keys=True, builtin_types=(Decimal,)
+            )
         return _encode(_storable(payload, 0)).decode()
     except Exception:  # noqa: BLE001 - a payload of any kind must not cost the page
         return _encode(storable_text(_described(payload))).decode()
@@ -85,12 +95,13 @@ def _fits(number: float | Decimal) -> bool:
 _UPSERT = sql.SQL(
     """
     INSERT INTO etl_rejects AS r (source, stream, reject_hash, stage, reason, key, payload, times,
-                                  batch_id, job_id, workflow_id, run_id, extracted_at)
-    SELECT %(source)s, %(stream)s, hash, stage, reason, key, payload::jsonb, times,
+                                  payload_bytes, batch_id, job_id, workflow_id, run_id,
+                                  extracted_at)
+    SELECT %(source)s, %(stream)s, hash, stage, reason, key, payload::jsonb, times, bytes,
            %(batch_id)s, %(job_id)s, %(workflow_id)s, %(run_id)s, %(extracted_at)s
     FROM unnest(%(hashes)s::bigint[], %(stages)s::text[], %(reasons)s::text[], %(keys)s::text[],
-                %(payloads)s::text[], %(times)s::integer[])
-         AS i (hash, stage, reason, key, payload, times)
+                %(payloads)s::text[], %(bytes)s::bigint[], %(times)s::integer[])
+         AS i (hash, stage, reason, key, payload, bytes, times)
     ON CONFLICT (source, stream, reject_hash) DO UPDATE SET
         times = r.times + excluded.times, last_seen = now(), reason = excluded.reason,
         batch_id = excluded.batch_id, job_id = excluded.job_id,
@@ -98,6 +109,31 @@ _UPSERT = sql.SQL(
         extracted_at = greatest(r.extracted_at, excluded.extracted_at)
     """
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A payload as it is stored; `size` in bytes and `digest` only where it was cut."""
+
+    text: str  # JSON
+    size: int | None = None
+    digest: str | None = None
+
+
+def kept_payload(payload: Any, most: int) -> Kept:
+    """The payload whole, or the beginning of its text where it has more than `most` bytes.
+
+    What is too large is neither decoded nor copied as a whole.
+    """
+    if not exceeds(payload, most):
+        return Kept(storable_json(payload))
+    beginning, size, digest = beginning_of(payload, most)
+    return Kept(_encode(storable_text(beginning)).decode(), size, digest)
+
+
+def stored_key(key: object) -> str:
+    """A reject's key as it is stored."""
+    return storable_text(str(key))[:_KEY_CHARACTERS]
 
 
 def keep(
@@ -108,24 +144,29 @@ def keep(
     workflow_id: str,
     run_id: str,
     extracted_at: datetime,
+    payload_bytes: int = PAYLOAD_BYTES,
 ) -> None:
     """Write rejects in the caller's transaction; one met before is counted, not repeated."""
     rows: dict[int, list[Any]] = {}
     for reject in rejects:
-        stage, reason = storable_text(reject.stage), storable_text(redacted(reject.reason))
-        key = None if reject.key is None else storable_text(str(reject.key))
-        payload = storable_json(reject.payload)
-        hashed = _encode([stage, key, payload])
-        number = int.from_bytes(xxh3_64_intdigest(hashed).to_bytes(8), signed=True)
+        stage, reason = storable_text(reject.stage), _storable_reason(reject.reason)
+        key = None if reject.key is None else stored_key(reject.key)
+        kept = kept_payload(reject.payload, payload_bytes)
+        parts = [stage, key, kept.text]
+        if kept.size is not None:
+            parts.append(kept.digest)
+            reason += (
+                f" (of the payload's {kept.size:,} bytes the first {payload_bytes:,} are kept)"
+            )
+        number = int.from_bytes(xxh3_64_intdigest(_encode(parts)).to_bytes(8), signed=True)
         if number in rows:
             rows[number][-1] += 1
         else:
-            rows[number] = [number, stage, reason, key, payload, 1]
+            rows[number] = [number, stage, reason, key, kept.text, kept.size, 1]
     # In one order everywhere, so that two loaders that meet the same rejects cannot deadlock.
-    ordered = [rows[number] for number in sorted(rows)]
-    for first in range(0, len(ordered), _REJECTS_PER_STATEMENT):
-        some = zip(*ordered[first : first + _REJECTS_PER_STATEMENT], strict=True)
-        names = ("hashes", "stages", "reasons", "keys", "payloads", "times")
+    for some in _portions([rows[number] for number in sorted(rows)]):
+        names = ("hashes", "stages", "reasons", "keys", "payloads", "bytes", "times")
+        columns = zip(names, zip(*some, strict=True), strict=True)
         connection.execute(
             _UPSERT,
             {
@@ -136,17 +177,34 @@ def keep(
                 "workflow_id": workflow_id,
                 "run_id": run_id,
                 "extracted_at": extracted_at,
-                **{name: list(values) for name, values in zip(names, some, strict=True)},
+                **{name: list(values) for name, values in columns},
             },
         )
+
+
+def _storable_reason(reason: str) -> str:
+    # Cut before what looks for secrets in it, with some more, and again behind.
+    return storable_text(redacted(reason[: 2 * _REASON_CHARACTERS]))[:_REASON_CHARACTERS]
+
+
+def _portions(rows: Sequence[list[Any]]) -> Iterator[list[list[Any]]]:
+    """As many rows at once as one statement should carry."""
+    some: list[list[Any]] = []
+    characters = 0
+    for row in rows:
+        if len(some) == _REJECTS_PER_STATEMENT or (some and characters > _CHARACTERS_PER_STATEMENT):
+            yield some
+            some, characters = [], 0
+        some.append(row)
+        characters += len(row[4])
+    if some:
+        yield some
 
 
 def settle(connection: Connection, replayed: Mapping[int, str | None]) -> None:
     """Delete the rejects that became rows, and give the others their new reason."""
     done = [reject_id for reject_id, reason in replayed.items() if reason is None]
-    again = {
-        i: storable_text(redacted(reason)) for i, reason in replayed.items() if reason is not None
-    }
+    again = {i: _storable_reason(reason) for i, reason in replayed.items() if reason is not None}
     if done:
         connection.execute("DELETE FROM etl_rejects WHERE reject_id = ANY (%s)", [done])
     if again:

@@ -1,12 +1,12 @@
 """Deletes events that a source no longer shows, where it was seen to show all there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
 from psycopg import sql
 
-from temporaletl.rows import Event, Json, Row, Whole
+from temporaletl.rows import Event, Json, Row, Whole, storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 from worker.loading.columns import PARTITION_KEY
 from worker.loading.scans import past
@@ -48,7 +48,7 @@ def retract(
     """
     if not wholes:
         return 0
-    ranges = sorted({(whole.prefix, _end(whole)) for whole in wholes})
+    ranges = sorted({(storable_text(whole.prefix), storable_text(_end(whole))) for whole in wholes})
     # The statement takes parameters: a percent sign in a name must be doubled.
     names = (name.replace("%", "%%") for name in (target.schema, target.name))
     parts = {
@@ -60,7 +60,7 @@ def retract(
         "source": source,
         "prefixes": [prefix for prefix, _ in ranges],
         "ends": [end for _, end in ranges],
-        "kept": [row.event_id for row in rows if isinstance(row, Event)],
+        "kept": [storable_text(row.event_id) for row in _events(rows)],
     }
     found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
     gone = [str(event_id) for (event_id,) in found]
@@ -74,6 +74,11 @@ def retract(
     return deleted.rowcount
 
 
+def _events(rows: Sequence[Row]) -> Iterator[Event]:
+    # An id of another type is refused where rows are packed.
+    return (row for row in rows if isinstance(row, Event) and isinstance(row.event_id, str))
+
+
 def stored_properties(
     warehouse: Warehouse, source: str, event_id: str
 ) -> Mapping[str, Json] | None:
@@ -83,7 +88,7 @@ def stored_properties(
             return None
         found = connection.execute(
             "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
-            (source, event_id),
+            (source, storable_text(event_id)),
         ).fetchone()
     return None if found is None else cast("Mapping[str, Json]", found[0] or {})
 

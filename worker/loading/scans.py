@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from temporaletl.accounts import account_views
 from temporaletl.deletions import Items
 from temporaletl.messages import ETLInput
-from temporaletl.rows import Finding, ScanItems
+from temporaletl.rows import Finding, ScanItems, storable_text
 from temporaletl.warehouse.accounts import known_view
 from temporaletl.warehouse.connection import Connection, Warehouse
 
@@ -273,7 +273,7 @@ def write_findings(connection: Connection, job: ETLInput, found: Sequence[ScanIt
                 ON CONFLICT (batch_id, seq, item) DO UPDATE SET finding = excluded.finding
                 WHERE i.finding <> excluded.finding
                 """,
-                [job.batch_id, job.seq, items.finding, list(items.ids)],
+                [job.batch_id, job.seq, items.finding, [*map(storable_text, items.ids)]],
                 prepare=False,
             )
 

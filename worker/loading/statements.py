@@ -26,6 +26,10 @@ class Statements:
     #: Updates where the stored row's time has not come yet: it says nothing.
     update_ahead: sql.Composed
     clear_changed: sql.Composed
+    #: Which changed rows the same job has written already, as something else: their number, and
+    #: one of them as stored and as it comes. Takes `job_id` and `since`.
+    rewritten: sql.Composed
+    rewritten_example: sql.Composed
     #: Gives two arrays of positions among the keys: new, and changed.
     look_up: sql.Composed
     #: Locks the stored rows in the order of the keys.
@@ -47,6 +51,10 @@ _UPDATE = """
 _UPDATE_AHEAD = """
     UPDATE {target} AS t SET {changes} FROM {changed} AS s
     WHERE {same} AND t.{extracted_at} > clock_timestamp()
+"""
+_REWRITTEN = """
+    FROM {changed} AS s JOIN {target} AS t ON {same}
+    WHERE t.{job_id} = %(job_id)s AND t.{updated_at} >= %(since)s AND t.{hash} <> s.{hash}
 """
 # LIMIT keeps the planner from turning the look-ups into one join over the whole table.
 _LOOK_UP = """
@@ -96,6 +104,8 @@ def statements_for(target: Target) -> Statements:
         "key": sql.Identifier(layout.own_key[0]),
         "hash": sql.Identifier(layout.ours[HASH]),
         "extracted_at": sql.Identifier(layout.ours["extracted_at"]),
+        "updated_at": sql.Identifier(layout.ours["updated_at"]),
+        "job_id": sql.Identifier(layout.ours["job_id"]),
         "lineage": sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(layout.ours[name]), sql.Placeholder(name))
             for name in ("job_id", "workflow_id", "run_id", "extracted_at")
@@ -111,6 +121,10 @@ def statements_for(target: Target) -> Statements:
         update=sql.SQL(_UPDATE).format(**parts),
         update_ahead=sql.SQL(_UPDATE_AHEAD).format(**parts),
         clear_changed=sql.SQL("DELETE FROM {}").format(changed),
+        rewritten=sql.SQL("SELECT count(*)" + _REWRITTEN).format(**with_parameters),
+        rewritten_example=sql.SQL(
+            "SELECT to_jsonb(t), to_jsonb(s)" + _REWRITTEN + " LIMIT 1"
+        ).format(**with_parameters),
         look_up=sql.SQL(_LOOK_UP).format(**with_parameters),
         lock=sql.SQL(_LOCK).format(**with_parameters),
         confirm=sql.SQL(_CONFIRM).format(**with_parameters),

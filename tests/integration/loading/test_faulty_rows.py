@@ -134,7 +134,7 @@ PAYLOADS: dict[str, tuple[Any, Any]] = {
         {"at": NOON, "n": Decimal("1.10"), 1: {"x": "\0"}, "f": float("nan")},
         {
             "at": "2024-05-01T12:00:00Z",
-            "n": "1.10",
+            "n": 1.1,
             "1": {"x": "�"},
             "f": "nan",
         },

@@ -71,6 +71,17 @@ def test_a_watermark_that_is_ahead_is_named_and_the_ledger_says_what_is_loaded(
     assert stored(warehouse) == later
 
 
+def test_batches_of_an_empty_window_show_nothing_to_be_loaded(warehouse: Warehouse) -> None:
+    """They are what was run while the watermark was ahead."""
+    honest = datetime.now(UTC) - 2 * HOUR
+    run(warehouse, "a", honest)
+    execute(warehouse, "UPDATE etl_sync_state SET watermark = now() + interval '3 hours'")
+    empty = make_metadata("b", orders=Window(start=honest + HOUR, end=honest + HOUR))
+    plan(warehouse, empty, [])
+    finish(warehouse, empty)
+    assert trusted(warehouse) == honest
+
+
 def test_a_watermark_that_was_ahead_of_its_batch_is_not_trusted_when_its_time_has_come(
     warehouse: Warehouse,
 ) -> None:
