@@ -327,8 +327,16 @@ async def test_an_answer_that_is_none_may_be_one_later(
 
 @EVERY
 async def test_null_is_a_list_without_records(way: str) -> None:
-    found, _ = await read(way, Response.of({"orders": None, "meta": None, "links": None}))
+    nothing = {"orders": None, "more": False, "meta": None, "links": None}
+    found, _ = await read(way, Response.of(nothing))
     assert found == []
+
+
+async def test_a_page_that_does_not_tell_whether_more_follows_is_no_end() -> None:
+    with pytest.raises(SourceProtocolError, match="without 'more'"):
+        await read("time", page_of(1, 2))
+    found, _ = await read("time", page_of(1), page_of(1, more=True), page_of(2, more=False))
+    assert set(found) == {1, 2}
 
 
 async def test_a_list_in_another_order_is_an_error() -> None:

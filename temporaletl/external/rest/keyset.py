@@ -86,7 +86,8 @@ async def by_time(
     anchor = resumed(_Anchor, request.cursor)
     known: dict[str, tuple[datetime, int]] = {}  # by id: what was delivered at the anchor
     empty = stale = 0
-    shape = Shape(records, id, [more] if more else ())
+    told = [more] if more else []
+    shape = Shape(records, id, told, must_have=told)
     pages = Pages(api, path, shape, page=page, size=size, first=first)
     new_in_round = anchor.page > 0
     while not anchor.done:

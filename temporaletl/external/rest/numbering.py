@@ -55,7 +55,8 @@ async def by_number(
     """
     place = resumed(_Numbered, request.cursor)
     place = msgspec.structs.replace(place, size=place.size or api.settings.page_size)
-    shape = Shape(records, id, [each for each in (total, more) if each is not None])
+    told = [each for each in (total, more) if each is not None]
+    shape = Shape(records, id, told, must_have=[more] if more else [])
     pages = Pages(api, path, shape, page=page, size=size, first=first)
     empty = 0
     while not place.done:

@@ -93,6 +93,8 @@ class Shape:
     records: str
     id: str
     values: Sequence[str] = ()
+    #: Those of the values without which a page would seem to be the last.
+    must_have: Sequence[str] = ()
 
 
 class Answer:
@@ -112,6 +114,9 @@ class Answer:
         self.records = [Record(row, text_at(row, shape.id)) for row in self._rows_at(shape.records)]
         #: What stands at the places that were asked for; None where there is nothing.
         self.values: dict[str, Any] = {place: self._value(place) for place in shape.values}
+        for place in shape.must_have:
+            if self._at(place) is None:
+                raise MisfitAnswerError(f"{self._what} without {place!r}")
 
     def _rows_at(self, place: str) -> list[msgspec.Raw]:
         raw = self._at(place)
