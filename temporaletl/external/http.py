@@ -8,8 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from io import BytesIO
 from typing import Any, overload
 from urllib.parse import urlsplit
@@ -36,6 +35,7 @@ from temporaletl.errors import (
 from temporaletl.external.answers import MisfitAnswerError, page_title
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
+from temporaletl.external.retry_after import retry_after
 from temporaletl.settings import WaitSettings
 
 log = structlog.get_logger("temporaletl.http")
@@ -49,8 +49,6 @@ _LONGEST_PAUSE_SECONDS = 4.0
 _BYTES_AT_ONCE = 64 * 1024
 #: The shortest time that a whole answer is given, however short each silence may be.
 _SHORTEST_ANSWER = timedelta(seconds=10)
-#: No honest wait, in seconds: a number this large is a time since 1970, or nonsense.
-_TIMES_BEGIN_AT = 1_000_000_000
 
 
 class HttpSettings(WaitSettings):
@@ -397,35 +395,6 @@ class HttpClient:
 
 _JSON = {"Content-Type": "application/json"}
 _RETRY_AFTER_CHARACTERS = 40
-#: Beyond it, Python and PostgreSQL have no time to come back at.
-_LONGEST_SECONDS = timedelta(days=36_500).total_seconds()
-
-
-def retry_after(response: requests.Response) -> timedelta | None:
-    """Return how long the answer asks us to stay away, None where it does not say."""
-    value = response.headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    # Against the server's own clock, where it shows it: ours may be fast.
-    now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
-    try:
-        seconds = float(value)
-    except ValueError:
-        until = _http_date(value)
-        return None if until is None else max(timedelta(0), until - now)
-    if seconds >= _TIMES_BEGIN_AT and seconds > now.timestamp():
-        seconds -= now.timestamp()
-    if seconds != seconds:  # NaN  # noqa: PLR0124
-        return None
-    return timedelta(seconds=min(max(0.0, seconds), _LONGEST_SECONDS))
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

@@ -18,7 +18,8 @@ from temporaletl import RateLimitedError, SourceUnavailableError
 from temporaletl.errors import ExcessiveWaitError
 from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
-from temporaletl.external.http import AnswerTooLargeError, HttpClient, retry_after
+from temporaletl.external.http import AnswerTooLargeError, HttpClient
+from temporaletl.external.retry_after import retry_after
 from temporaletl.interceptor import as_application_error
 
 HOUR = timedelta(hours=1)

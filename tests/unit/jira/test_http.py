@@ -20,7 +20,8 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.external import http
-from temporaletl.external.http import HttpClient, retry_after
+from temporaletl.external.http import HttpClient
+from temporaletl.external.retry_after import retry_after
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer, Request, Response
 

@@ -1,0 +1,38 @@
+"""How long an answer over HTTP asks us to stay away."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import requests
+
+#: No honest wait, in seconds: a number this large is a time since 1970, or nonsense.
+_TIMES_BEGIN_AT = 1_000_000_000
+#: Beyond it, Python and PostgreSQL have no time to come back at.
+_LONGEST_SECONDS = timedelta(days=36_500).total_seconds()
+
+
+def retry_after(response: requests.Response) -> timedelta | None:
+    """Return how long the answer asks us to stay away, None where it does not say."""
+    value = response.headers.get("Retry-After", "").strip()
+    if not value:
+        return None
+    # Against the server's own clock, where it shows it: ours may be fast.
+    now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
+    try:
+        seconds = float(value)
+    except ValueError:
+        until = _http_date(value)
+        return None if until is None else max(timedelta(0), until - now)
+    if seconds >= _TIMES_BEGIN_AT and seconds > now.timestamp():
+        seconds -= now.timestamp()
+    if seconds != seconds:  # NaN  # noqa: PLR0124
+        return None
+    return timedelta(seconds=min(max(0.0, seconds), _LONGEST_SECONDS))
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
