@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from pydantic import JsonValue
 
-from temporaletl.errors import ConfigurationError, SourceProtocolError
+from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
 from temporaletl.messages import Mode
 from temporaletl.rows import Finding, ScanItems, Whole
 from temporaletl.strategies import Page, PageRequest
@@ -245,7 +245,7 @@ class _Run:
                 if not ids:
                     log.warning("deletion_scan_asks_for_some", source=self._source, asked=asked)
                     break
-                gone = tuple(id_ for id_ in ids if is_gone(id_))
+                gone = tuple(id_ for id_ in ids if self._is_gone(is_gone, id_))
                 present = tuple(id_ for id_ in ids if id_ not in gone)
                 # What was not shown to somebody who may see nothing is not gone.
                 self._verify()
@@ -257,6 +257,17 @@ class _Run:
                     return
         self._place.phase, self._place.position = "delete", None
         yield self._page()
+
+    def _is_gone(self, is_gone: Callable[[str], bool], id_: str) -> bool:
+        try:
+            return is_gone(id_)
+        except SourceUnavailableError as error:
+            if error.delay is not None:
+                raise
+            # A source that answers who we are, and fails at this item alone, has it still.
+            self._verify()
+            log.warning("item_not_answered", source=self._source, item=id_, error=str(error))
+            return False
 
     def _guard(self, gone: int, stored: int) -> None:
         if gone <= max(_FEW_GONE, _MOST_GONE * stored) or self._accepted:

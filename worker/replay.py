@@ -16,6 +16,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError, RecordError
+from temporaletl.external.answers import DECODE_FAULTS, in_words
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject, Row, Whole
 from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
@@ -120,7 +121,12 @@ def _rejected(row: Sequence[Any]) -> Rejected:
     if size is not None:
         told = _IS_CUT.format(size)
         cut = reason if reason.startswith(told) else told + reason
-    payload = _decode(text or "null")
+    payload: Any = None
+    try:
+        payload = _decode(text or "null")
+    except DECODE_FAULTS as error:
+        # One that is beyond the decoder must not cost the replay of all others.
+        cut = cut or f"what is kept of it cannot be decoded: {in_words(error)}"
     return Rejected(reject_id, stage, key, payload, unescaped(params), cut)  # type: ignore[arg-type]
 
 

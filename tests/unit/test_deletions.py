@@ -13,6 +13,7 @@ from temporaletl import (
     PageRequest,
     Query,
     SourceProtocolError,
+    SourceUnavailableError,
     Window,
 )
 from temporaletl.deletions import DeletionScan, FindDeleted, Items, scans_for_deletions
@@ -182,6 +183,18 @@ async def test_an_account_that_is_nobody_while_items_are_asked_for_deletes_nothi
     with pytest.raises(SourceProtocolError, match="less"):
         await run(DeletionScan("orders", ORDERS, listing(), is_gone), store)
     assert (store.deleted, store.count("gone")) == ([], 0)
+
+
+async def test_an_item_that_the_source_fails_at_is_not_gone() -> None:
+    store = storing(numbers(4))
+
+    def is_gone(id_: str) -> bool:
+        if id_ == "2":
+            raise SourceUnavailableError("500 for good")
+        return True
+
+    await run(DeletionScan("orders", ORDERS, listing(), is_gone), store)
+    assert store.deleted == ["order:0:", "order:1:", "order:3:"]
 
 
 async def test_a_wider_scope_deletes_as_ever() -> None:
