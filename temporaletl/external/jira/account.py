@@ -96,7 +96,7 @@ def jira_account() -> AccountView | None:
     try:
         seen = frozenset(project.id for project in projects(site))
         granted = _granted(site)
-    except (NotToldError, MisfitAnswerError) as error:
+    except NotToldError as error:
         log.warning("account_view_not_told", error=str(error))
         return AccountView(account, permissions=groups)
     if not seen and _BROWSE not in granted:
@@ -127,7 +127,7 @@ def _who(site: JiraSite) -> tuple[str, frozenset[str]]:
 
     try:
         me = site.request("GET", "myself", params={"expand": "groups"}, read=read, accept=_REFUSED)
-    except (NotToldError, MisfitAnswerError) as error:
+    except NotToldError as error:
         log.warning("account_not_told", error=str(error))
         return site.settings.email or "whose JIRA_PERSONAL_TOKEN it is", frozenset()
     names = [each.group_id or each.name for each in me.groups.items] if me.groups else []
