@@ -10,6 +10,7 @@ from collections.abc import Iterator
 #: A text, or a character of the structure.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)
 _KEY = re.compile(rb'\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*', re.DOTALL)
+_BLANKS = frozenset(b" \t\r\n")
 _DEPTHS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
@@ -26,7 +27,7 @@ def elements(document: bytes) -> list[bytes]:
     Raises:
         StructureError: it is no list, or not a whole one.
     """
-    return [document[start:end].strip() for start, end in _parts(document, b"[")]
+    return [document[start:end] for start, end in _parts(document, b"[")]
 
 
 def members(document: bytes) -> dict[str, tuple[int, int]]:
@@ -45,8 +46,8 @@ def members(document: bytes) -> dict[str, tuple[int, int]]:
 
 
 def _parts(document: bytes, opening: bytes) -> Iterator[tuple[int, int]]:
-    """Where the parts between the commas of the outermost list or object stand."""
-    begin = len(document) - len(document.lstrip())
+    """Where the parts between the commas of the outermost list or object stand, without blanks."""
+    begin, _ = _trimmed(document, 0, len(document))
     if document[begin : begin + 1] != opening:
         raise StructureError(f"it does not begin with {opening.decode()}")
     depth, first, parts = 0, begin + 1, 0
@@ -55,14 +56,25 @@ def _parts(document: bytes, opening: bytes) -> Iterator[tuple[int, int]]:
         depth += step
         ends = step < 0 and depth == 0
         if ends or (depth == 1 and token[0] == b","):
-            if document[first : token.start()].strip():
-                yield first, token.start()
+            start, end = _trimmed(document, first, token.start())
+            if start < end:
+                yield start, end
                 parts += 1
             elif parts or not ends:
                 raise StructureError("something is missing between commas")
             first = token.end()
         if ends:
-            if document[first:].strip():
+            if _trimmed(document, first, len(document)) != (len(document), len(document)):
                 raise StructureError("something follows its end")
             return
     raise StructureError("it ends in the middle")
+
+
+def _trimmed(document: bytes, start: int, end: int) -> tuple[int, int]:
+    """A span without the blanks at its ends; an empty one where there is nothing else."""
+    # Not by copies of it: a part may be as large as all of the document.
+    while start < end and document[start] in _BLANKS:
+        start += 1
+    while start < end and document[end - 1] in _BLANKS:
+        end -= 1
+    return start, end

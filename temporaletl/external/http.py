@@ -26,6 +26,7 @@ from temporaletl.budget import counted_request, take_permit
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
+    ETLError,
     ExcessiveWaitError,
     RateLimitedError,
     RetryableError,
@@ -233,14 +234,19 @@ class HttpClient:
     ) -> Any:
         try:
             return read(response)
-        except SourceUnavailableError as error:
-            if response.ok and (page := page_title(response.content)):
-                # The address of some other site, or a log-in page in front of this one.
-                raise type(error)(
-                    f"{what} answered {response.status_code} with a page of HTML ({page}) in "
-                    f"place of the API's answer: if it stays so, check {self._settings}"
-                ) from None
-            raise
+        except ETLError as error:
+            failure = error.with_traceback(None)
+        unread = response.ok and isinstance(failure, SourceUnavailableError)
+        page = page_title(response.content) if unread else None
+        # The frames that an exception keeps would keep the body, too, of each attempt.
+        response._content = b""  # noqa: SLF001 - requests has no other way to let go of it
+        if page:
+            # The address of some other site, or a log-in page in front of this one.
+            raise type(failure)(
+                f"{what} answered {response.status_code} with a page of HTML ({page}) in "
+                f"place of the API's answer: if it stays so, check {self._settings}"
+            )
+        raise failure
 
     def _send(
         self,
@@ -327,6 +333,7 @@ class HttpClient:
         body = BytesIO()
         while some := response.raw.read(_BYTES_AT_ONCE, decode_content=True):
             if body.tell() + len(some) > self._most_bytes:
+                body.close()  # else the frames that the exception keeps would keep it
                 raise AnswerTooLargeError(
                     f"{what} answered with more than {self._most_bytes / 1e6:g} MB: ask for fewer "
                     "records at once, or raise ETL_ANSWER_LIMIT_MEGABYTES"

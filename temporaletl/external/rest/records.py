@@ -41,7 +41,7 @@ class Record:
 
     def digest(self) -> int:
         """A number that two records share only if they are the same, content and all."""
-        return xxhash.xxh3_64_intdigest(bytes(self.raw))
+        return xxhash.xxh3_64_intdigest(memoryview(self.raw))
 
 
 def decoded[T](
