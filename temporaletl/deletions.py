@@ -106,7 +106,7 @@ class ScanStore(Protocol):
 class _Place(msgspec.Struct, omit_defaults=True):
     """Where a scan stands; as JSON it is a page's cursor."""
 
-    phase: Literal["list", "check", "delete", "ended"] = "list"
+    phase: Literal["list", "compare", "check", "delete", "ended"] = "list"
     since: str = ""
     position: Any = None
 
@@ -172,6 +172,8 @@ class _Run:
                 yield self._end()
         if self._place.phase == "list":
             yield from self._list()
+        if self._place.phase == "compare":
+            yield from self._compare()
         if self._place.phase == "check":
             yield from self._check()
         if self._place.phase == "delete":
@@ -201,12 +203,21 @@ class _Run:
         return self._page(note=note)
 
     def _list(self) -> Iterator[Page]:
+        # What cannot be taken up is one page: behind a part of it, it would begin anew for ever.
+        together: set[str] = set()
         for ids, position in self._scan.list_ids(self._place.position):
+            if position is None:
+                together.update(ids)
+                continue
             self._place.position = position
             yield self._page(ScanItems(tuple(ids), "listed"))
-            if position is not None and self._store.is_over():
+            if self._store.is_over():
                 yield self._unfinished()
                 return
+        self._place.phase, self._place.position = "compare", None
+        yield self._page(ScanItems(tuple(together), "listed"))
+
+    def _compare(self) -> Iterator[Page]:
         since = datetime.fromisoformat(self._place.since)
         stored = self._store.compare(self._scan.items, since, with_kept=self._accepted)
         narrowed = self._store.narrowed_scope(self._scan.scope)

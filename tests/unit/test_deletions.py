@@ -203,9 +203,14 @@ async def test_a_wider_scope_deletes_as_ever() -> None:
     assert store.deleted == ["order:0:", "order:2:"]
 
 
-async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_end() -> None:
+@pytest.mark.parametrize(
+    "list_ids", [listing(*numbers(9)), lambda _: iter([(numbers(4), None), (numbers(9), None)])]
+)
+async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_end(
+    list_ids: Any,
+) -> None:
     store = storing(numbers(12))
-    scan = DeletionScan("orders", ORDERS, listing(*numbers(9)), lambda id_: id_ != "10")
+    scan = DeletionScan("orders", ORDERS, list_ids, lambda id_: id_ != "10")
     cursor: Any = None
     for _ in range(40):
         async with aclosing(scan.pages(request_for(store, cursor), start)) as pages:
