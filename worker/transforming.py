@@ -109,12 +109,17 @@ def _settle(record: Rejected, found: list[Made], reason: str | None, made: Trans
 def reject_of(record: Any, reason: str) -> Reject:
     """Keep a record that cannot be transformed.
 
-    A record's attribute `raw`, where it has one, is the payload; its `key` names it.
+    A record's attribute `raw`, where it has one, is the payload; its `key` names it. Where `raw`
+    cannot be decoded, the payload is what the record has as `as_it_came`.
     """
     key = getattr(record, "key", None)
+    try:
+        payload = getattr(record, "raw", record)
+    except RecordError:
+        payload = getattr(record, "as_it_came", None)
     return Reject(
         stage="transform",
         reason=reason,
         key=key if isinstance(key, str) else None,
-        payload=getattr(record, "raw", record),
+        payload=payload,
     )

@@ -68,7 +68,9 @@ class _Life:
     def requests(self) -> Iterator[Event]:
         """Each review that was asked for; asking is the registrant's part, of a vote or of all."""
         for vote in self._whole.votes:
-            if self._own_accord(vote):
+            if self._own_accord(vote) or (
+                vote.reviewer_link == vote.registrant_link and not self._was_read("comments")
+            ):
                 continue
             number = number_of(vote.self_link)
             if number is None:
@@ -82,9 +84,13 @@ class _Life:
                 {"reviewer": name_of(vote.reviewer_link), "review_type": vote.review_type},
             )
         asked = utc_or_none(self._proposal.date_review_requested)
-        if asked is not None and not any(
-            (moment := utc_or_none(vote.date_created)) and moment <= asked
-            for vote in self._whole.votes
+        if (
+            asked is not None
+            and self._was_read("votes")
+            and not any(
+                (moment := utc_or_none(vote.date_created)) and moment <= asked
+                for vote in self._whole.votes
+            )
         ):
             # Asked of nobody by name.
             yield self._event(
@@ -127,6 +133,8 @@ class _Life:
         reviewer = name_of(proposal.reviewer_link)
         if decided is None or reviewer is None or self._voted(reviewer, decided):
             return
+        if not self._was_read("comments"):
+            return
         yield self._event(
             f"reviewed:{decided.isoformat()}",
             "merge_proposal_reviewed",
@@ -158,6 +166,10 @@ class _Life:
                 (successor.registrant_link, "registrant"),
                 {"superseded_by": number_of(successor.self_link)},
             )
+
+    def _was_read(self, name: str) -> bool:
+        """Whether something may be concluded from what is absent in a list."""
+        return name in self._whole.complete or bool(getattr(self._whole, name))
 
     def _own_accord(self, vote: Vote) -> bool:
         """Whether a vote was given unasked: then it was noted when its first comment was made."""

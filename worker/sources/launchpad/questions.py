@@ -98,6 +98,9 @@ def _solution(number: int, whole: QuestionWhole, context: TransformContext) -> I
         return
     if any(_solves(message) for message in whole.messages):
         return
+    # Where no message could be read, one of them may tell of it.
+    if not whole.messages and "messages" not in whole.complete:
+        return
     yield Event(
         event_id=f"question:{number}:solved",
         event_type="question_solved",

@@ -198,6 +198,11 @@ class Record[B: Body]:
         return self.body.known_by
 
     @property
+    def as_it_came(self) -> msgspec.Raw:
+        """The record's own bytes, be they JSON or not."""
+        return msgspec.Raw(self.found)
+
+    @property
     def raw(self) -> Json:
         """The record as ServiceTitan gave it, its numbers with all their digits.
 
