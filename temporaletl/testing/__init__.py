@@ -25,7 +25,11 @@ def __getattr__(name: str) -> object:
         import pytest  # noqa: PLC0415 - whoever asks for the suite has it
 
         # Before the import: so its assertions explain themselves in any project.
-        pytest.register_assert_rewrite("temporaletl.testing.suite", "temporaletl.testing.tables")
+        pytest.register_assert_rewrite(
+            "temporaletl.testing.suite",
+            "temporaletl.testing.fault_checks",
+            "temporaletl.testing.tables",
+        )
         return getattr(import_module("temporaletl.testing.suite"), name)
     if name in __all__:
         return getattr(import_module("temporaletl.testing.rig"), name)

@@ -1,6 +1,8 @@
 """Batches as the two services run them, without Temporal: settle, plan, run segments, finish."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 
 from queuer import planning
 from temporaletl.errors import RetryableError
@@ -54,6 +57,7 @@ class Batch:
     #: Errors after which the same was tried again.
     retried: list[RetryableError] = field(default_factory=list)
     summary: BatchSummary | None = None
+    most_failures: int = _MOST_FAILURES
 
     @property
     def rows(self) -> RowCounts:
@@ -87,16 +91,18 @@ async def run_batch(
     *,
     nominal: datetime,
     stop_behind: int | None = None,
+    most_failures: int = _MOST_FAILURES,
 ) -> Batch:
     """Run a batch to its end, in the very functions of both services.
 
     With `stop_behind`, every segment stops behind so many pages; the next one begins, as after a
-    kill, with nothing but the ledger's cursor.
+    kill, with nothing but the ledger's cursor. `most_failures` is how often something is tried
+    again that may succeed later.
 
     Raises: what the services would report of a job or a plan that fails for good.
     """
     async with asyncio.timeout(_BATCH_WITHIN.total_seconds()):
-        batch = await plan_batch(warehouse, request, nominal=nominal)
+        batch = await plan_batch(warehouse, request, nominal=nominal, most_failures=most_failures)
         for job in batch.jobs:
             await _run_job(warehouse, job, batch, stop_behind)
         batch.summary = await asyncio.to_thread(
@@ -111,7 +117,13 @@ async def run_batch(
     return batch
 
 
-async def plan_batch(warehouse: Warehouse, request: QueuerInput, *, nominal: datetime) -> Batch:
+async def plan_batch(
+    warehouse: Warehouse,
+    request: QueuerInput,
+    *,
+    nominal: datetime,
+    most_failures: int = _MOST_FAILURES,
+) -> Batch:
     """Settle a batch and write its jobs to the ledger, as the queuer does."""
     asked = MetadataRequest(
         input=request, nominal=nominal, workflow_id="suite", run_id=f"run-{next(_numbers)}"
@@ -119,7 +131,7 @@ async def plan_batch(warehouse: Warehouse, request: QueuerInput, *, nominal: dat
     metadata = await asyncio.to_thread(
         planning.settle, warehouse, asked, policy=RunPolicy(), worker_queue="suite"
     )
-    batch = Batch(metadata)
+    batch = Batch(metadata, most_failures=most_failures)
     while True:
         try:
             await planning.expand(warehouse, metadata, report=lambda _: None)
@@ -163,7 +175,7 @@ async def _run_job(
 async def _sit_out(error: RetryableError, batch: Batch) -> None:
     batch.retried.append(error)
     delay = error.delay or timedelta(0)
-    if len(batch.retried) > _MOST_FAILURES or delay > _LONGEST_WAIT:
+    if len(batch.retried) > batch.most_failures or delay > _LONGEST_WAIT:
         raise error
     await asyncio.sleep(delay.total_seconds())
 
@@ -246,4 +258,15 @@ def _select(warehouse: Warehouse, columns: str, table: str) -> list[dict[str, An
         sql.Identifier(table),
     )
     with warehouse.connection() as connection:
-        return connection.cursor(row_factory=dict_row).execute(statement).fetchall()
+        cursor = connection.cursor(row_factory=dict_row)
+        set_json_loads(_loads, cursor)
+        return cursor.execute(statement).fetchall()
+
+
+def _loads(text: str | bytes) -> Any:
+    return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | str:
+    """A number; as a text where it is longer than Python makes one of."""
+    return int(digits) if len(digits) < sys.int_info.default_max_str_digits else digits

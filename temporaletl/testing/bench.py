@@ -19,7 +19,7 @@ import pytest
 import structlog
 
 from queuer.planning import jobs_of
-from temporaletl.errors import UnknownSourceError
+from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
 from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window, job_id_of
 from temporaletl.registry import Registry
@@ -57,6 +57,9 @@ print(json.dumps({
     "budgets": list(s.budgets),
 }))
 """
+
+#: Enough for what passes by itself.
+_FEW_FAILURES = 2
 
 #: Rows by table and key.
 Rows = dict[tuple[str, str], Row]
@@ -120,6 +123,7 @@ class Bench:
         *,
         nominal: datetime | None = None,
         stop_behind: int | None = None,
+        patient: bool = True,
     ) -> Batch:
         """Run a batch, by default a full load as of the rig's `now`; see `run_batch`."""
         return self.run(
@@ -128,8 +132,19 @@ class Bench:
                 request or self.ask_for(),
                 nominal=nominal or self.rig.now,
                 stop_behind=stop_behind,
+                **({} if patient else {"most_failures": _FEW_FAILURES}),
             )
         )
+
+    def refusal(
+        self, warehouse: Warehouse, request: QueuerInput, *, nominal: datetime | None = None
+    ) -> ETLError | None:
+        """Run a batch without much patience; return what it says of its failure, if it fails."""
+        try:
+            self.load(warehouse, request, nominal=nominal, patient=False)
+        except ETLError as error:
+            return error
+        return None
 
     def plan(self, request: QueuerInput | None = None, *, late: timedelta = timedelta(0)) -> Batch:
         """Plan a batch into a ledger of its own, `late` behind the rig's `now`."""
@@ -255,6 +270,8 @@ def make_bench(
     patch.chdir(folder)
     # What is tried again is tried again soon.
     patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    # A slow answer is waited for as long as a silent one.
+    patch.setattr(http, "_SHORTEST_ANSWER", timedelta(seconds=1))
     # A rate budget is for a source that others use, too: here it would only make each segment,
     # and there are hundreds of them, wait for its turn.
     patch.setattr(asking, "budgets", Registry("rate budget"))

@@ -36,10 +36,11 @@ from temporaletl.testing.bench import (
     make_bench,
     registered,
 )
+from temporaletl.testing.fakes.faults import ENDLESS
+from temporaletl.testing.fault_checks import COSTLY, CRASH, FaultChecks, means
 from temporaletl.testing.rig import MissingMeansError, Rig
 from temporaletl.testing.tables import (
     assert_same,
-    keys_alone,
     middle_of,
     moments_of,
     timed,
@@ -48,19 +49,13 @@ from temporaletl.testing.tables import (
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
-#: What a person who reads a reject's reason could do nothing with.
-_CRASH = re.compile(r"(Type|Attribute|Key|Index|Assertion|NotImplemented)Error\b")
 #: A page is transformed and loaded as one; its cursor is written with each.
 _MOST_RECORDS, _LONGEST_CURSOR = 20_000, 64 * 1024
 _FEWEST_PAGES = 3
 _REFUSED_WITHIN = timedelta(seconds=10)
-#: From rare to certain, until a fault strikes at all. Each hang costs the source's patience.
-_RATES = ("0.2", "0.5", "1:3")
-_COSTLY = {"hang": ":2", "429-date": ":2"}
-_NO_FAULTS = "(none)"
 
 
-class SourceSuite:
+class SourceSuite(FaultChecks):
     """Subclass it as `Test…` and set `rig`."""
 
     rig: ClassVar[type[Rig]]
@@ -75,10 +70,6 @@ class SourceSuite:
     ) -> Iterator[Bench]:
         with make_bench(self.rig, request, monkeypatch, caplog, tmp_path) as made:
             yield made
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "fault" in metafunc.fixturenames:
-            metafunc.parametrize("fault", sorted(self.rig.faults) or [_NO_FAULTS])
 
     def test_both_services_find_it_and_agree_on_its_streams(self, bench: Bench) -> None:
         found, source = registered(), bench.source
@@ -112,7 +103,7 @@ class SourceSuite:
                     assert _assert_names(check, name), f"{name}=rubbish is accepted"
 
     def test_a_full_load_holds_what_is_served(self, bench: Bench) -> None:
-        truth = _means(bench.rig.truth)
+        truth = means(bench.rig.truth)
         warehouse = bench.warehouse()
         batch = bench.load(warehouse)
         streams = {job.job_id: job.stream for job in batch.jobs}
@@ -247,32 +238,12 @@ class SourceSuite:
             assert right.inserted > 0
             assert (right.updated, right.unchanged) == (0, 0), "rows of the first window came again"
 
-    def test_no_fault_changes_what_is_loaded(self, bench: Bench, fault: str) -> None:
-        if fault == _NO_FAULTS:
-            pytest.skip(f"{type(bench.rig).__name__} names no faults")
-        struck = 0
-        for rate in _RATES:
-            limit = "" if ":" in rate else _COSTLY.get(fault, "")
-            bench.rig.strike(f"{fault}:{rate}{limit}")
-            faulty = bench.warehouse()
-            bench.load(faulty)
-            struck = bench.rig.calm()
-            if struck:
-                break
-        assert struck, f"{fault} never strikes here"
-        calm = bench.warehouse()
-        bench.load(calm)
-        found, expected = (read_content(each, bench.source) for each in (faulty, calm))
-        if fault in bench.rig.unsettling:
-            found, expected = keys_alone(found), keys_alone(expected)
-        assert_same(found, expected)
-
     def test_changes_arrive_with_the_next_load(self, bench: Bench) -> None:
         now = bench.rig.now
         warehouse = bench.warehouse()
         bench.load(warehouse, bench.ask_for("incremental"))
         before = read_content(warehouse, bench.source)
-        _means(lambda: bench.rig.change(now + timedelta(minutes=30)))
+        means(lambda: bench.rig.change(now + timedelta(minutes=30)))
         later = now + timedelta(days=1)
         batch = bench.load(warehouse, bench.ask_for("incremental"), nominal=later)
         found = read_content(warehouse, bench.source)
@@ -285,7 +256,7 @@ class SourceSuite:
     def test_a_record_that_cannot_be_used_is_kept_and_costs_no_other(self, bench: Bench) -> None:
         sound = bench.warehouse()
         bench.load(sound)
-        _means(bench.rig.spoil)
+        means(bench.rig.spoil)
         warehouse = bench.warehouse()
         batch = bench.load(warehouse)
         rejects = read_rejects(warehouse)
@@ -299,14 +270,14 @@ class SourceSuite:
         for reject in rejects:
             assert reject["payload"] is not None
             assert reject["key"], "no key by which a person knows the record"
-            assert not _CRASH.match(reject["reason"]), f"no reason in words: {reject['reason']}"
+            assert not CRASH.match(reject["reason"]), f"no reason in words: {reject['reason']}"
             if reject["stage"] == "load":
                 continue
             try:
                 made = bench.outcome(jobs[reject["stream"]], reject["payload"])
             except Exception as error:  # noqa: BLE001 - any refusal is one
                 text = f"{type(error).__name__}: {error}"
-                assert not _CRASH.match(text), f"its payload is no record any more: {text}"
+                assert not CRASH.match(text), f"its payload is no record any more: {text}"
             else:
                 assert any(isinstance(row, Reject) for row in made), "it can be used after all"
 
@@ -341,7 +312,7 @@ class SourceSuite:
     def test_no_secret_is_told_to_history_or_warehouse(self, bench: Bench) -> None:
         if not bench.rig.secrets:
             pytest.skip(f"{type(bench.rig).__name__} names no secrets")
-        for fault in sorted(set(bench.rig.faults) - set(_COSTLY)):
+        for fault in sorted(set(bench.rig.faults) - (COSTLY.keys() | ENDLESS)):
             bench.rig.strike(f"{fault}:0.05:1")
         with contextlib.suppress(MissingMeansError):
             bench.rig.spoil()
@@ -354,13 +325,6 @@ class SourceSuite:
 def suite_for(rig: type[Rig]) -> type[SourceSuite]:
     """Make the suite of one rig, for who prefers an assignment to a class."""
     return type(f"Test{rig.__name__}", (SourceSuite,), {"rig": rig})
-
-
-def _means[T](give: Callable[[], T]) -> T:
-    try:
-        return give()
-    except MissingMeansError as missing:
-        pytest.skip(str(missing))
 
 
 def _assert_names(check: Callable[[], Any], name: str) -> bool:

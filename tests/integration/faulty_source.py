@@ -17,7 +17,9 @@ from temporaletl import (
     PageRequest,
     Plan,
     Query,
+    RateLimitedError,
     Reject,
+    SourceProtocolError,
     SourceUnavailableError,
     TransformContext,
     Window,
@@ -27,12 +29,16 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
+from temporaletl.rows import Whole
 from temporaletl.settings import Settings
 from temporaletl.testing import Rig
+from temporaletl.testing.fakes import ENDLESS
 
 _TOKEN = "a-token-nobody-shall-see"
 _FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()
+#: A note in the middle.
+_POISONED = 7
 log = structlog.get_logger("tests.faulty_source")
 
 
@@ -45,6 +51,11 @@ class Notes:
     breaks: bool = False
     broke: int = 0
     asked: int = 0
+    #: The fault that strikes, and how often still.
+    trouble: str = ""
+    left: int = 0
+    poisoned: bool = False
+    unseen: datetime | None = None
 
 
 served = Notes({})
@@ -88,6 +99,30 @@ class NotesQuery(Query):
         return super().from_dict(params)
 
 
+def _is_closed() -> bool:
+    """Suffer the fault that strikes; return whether it is taken for the end of the list."""
+    served.left -= 1
+    served.broke += 1
+    if served.defect == "absence":
+        return True
+    if served.trouble in ENDLESS:
+        delay = timedelta(days=9) if served.defect == "endless" else timedelta(milliseconds=10)
+        raise RateLimitedError("the notes are closed", delay=delay)
+    raise SourceUnavailableError("the notes are closed")
+
+
+def _after_thoughts(records: list[Any]) -> list[Any]:
+    """Poison a note in place; return what stands behind the notes of a page."""
+    for record in records:
+        if served.poisoned and record["id"] == _POISONED:
+            if served.defect == "poison":
+                raise SourceProtocolError("one of the notes is no note")
+            record["at"] = None
+    if served.unseen is not None and served.defect == "sees less":
+        return [Whole(str(_POISONED), exact=True)]
+    return []
+
+
 @extract_method("notes-all")
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     settings = NotesSettings.load()
@@ -101,6 +136,8 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     wanted = sorted(n for n, at in served.times.items() if at is None or at >= since)
     served.asked += 1
     position = int(str(request.cursor or 0))
+    if served.left and _is_closed():
+        return
     while rest := wanted[position:]:
         if served.breaks and served.asked % 3 and position:
             served.broke += 1
@@ -109,17 +146,21 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
             raise SourceUnavailableError("the notes are in disorder")
         page = rest[: settings.page_size]
         position += len(page)
-        records = [
+        records: list[Any] = [
             {"id": n, "at": None if (at := served.times[n]) is None else at.isoformat()}
             | {"place": place, "read": str(served.asked)}
             for place, n in enumerate(page)
         ]
+        records += _after_thoughts(records)
         ahead = 1 if served.defect == "cursor" else 0
         yield Page(records=records, cursor=position + ahead)
 
 
 @transform_method("notes")
-def transform(record: Any, _context: TransformContext) -> Iterator[Event | Reject]:
+def transform(record: Any, _context: TransformContext) -> Iterator[Event | Reject | Whole]:
+    if isinstance(record, Whole):
+        yield record
+        return
     if record["at"] is None and served.defect == "words":
         raise KeyError("at")
     if record["at"] is None and served.defect == "drops":
@@ -165,9 +206,35 @@ class NotesRig(Rig):
         served.times[7] = None
 
     def strike(self, fault: str) -> None:
-        del fault
-        served.breaks = True
+        kind, *how = fault.split(":")
+        if kind == "disorder":
+            served.breaks = True
+            return
+        served.trouble, served.left = kind, int(how[1]) if len(how) > 1 else 1_000
 
     def calm(self) -> int:
         served.breaks = False
+        served.left = 0
         return served.broke
+
+    def endpoints(self) -> Collection[str]:
+        return ("notes",)
+
+    def strike_at(self, endpoint: str, fault: str) -> None:
+        del endpoint
+        self.strike(fault)
+
+    def poison(self, value: bytes) -> None:
+        del value
+        served.poisoned = True
+
+    def break_item(self) -> None:
+        served.poisoned = True
+
+    def see_less(self) -> None:
+        served.unseen = served.times.pop(_POISONED)
+
+    def mend(self) -> None:
+        served.poisoned = False
+        if served.unseen is not None:
+            served.times[_POISONED], served.unseen = served.unseen, None

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from temporaletl.testing import SourceSuite
-from tests.fakes.faults import TRANSPORT
+from tests.fakes.faults import ANSWERS, TRANSPORT
 from tests.rigs.salesforce import SalesforceRig
 from worker.sources.salesforce import extract
 
@@ -15,7 +15,13 @@ pytestmark = pytest.mark.slow
 
 class BulkRig(SalesforceRig):
     page_size_setting = "SF_BULK_PAGE_ROWS"
-    faults: ClassVar[tuple[str, ...]] = (*TRANSPORT, "short-piece", "bulk-gone", "bulk-slow")
+    faults: ClassVar[tuple[str, ...]] = (
+        *TRANSPORT,
+        *ANSWERS,
+        "short-piece",
+        "bulk-gone",
+        "bulk-slow",
+    )
 
     def environment(self, url: str) -> Mapping[str, str]:
         return {**super().environment(url), "SF_BULK_ABOVE_ROWS": "1"}

@@ -1,11 +1,13 @@
 """The standard suite passes a sound source, and fails one for each defect it might have."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from temporaletl.errors import ETLError
 from temporaletl.testing import SourceSuite, suite_for
 from temporaletl.testing.bench import Bench, make_bench
 from tests.integration.faulty_source import NotesRig
@@ -29,6 +31,10 @@ DEFECTS: dict[str, Callable[..., None]] = {
     "words": Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other,
     "drops": Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other,
     "credentials": Suite.test_refused_credentials_end_at_once_and_name_their_settings,
+    "absence": Suite.test_a_fault_that_stays_deletes_nothing_and_is_told,
+    "endless": Suite.test_a_wait_without_end_is_cut_short_or_told,
+    "poison": Suite.test_a_poisoned_record_costs_no_other,
+    "sees less": Suite.test_an_account_that_sees_less_deletes_nothing,
     "secret in jobs": Suite.test_no_secret_is_told_to_history_or_warehouse,
 }
 #: A defect may be noticed by more than the check that looks for it.
@@ -36,6 +42,7 @@ ALSO = {
     "cursor": Suite.test_a_load_that_is_stopped_at_every_page_loads_the_same,
     "positions": Suite.test_rows_do_not_depend_on_how_they_are_paged_or_when_they_are_read,
     "repeat": Suite.test_rows_do_not_depend_on_how_they_are_paged_or_when_they_are_read,
+    "poison": Suite.test_an_item_that_cannot_be_served_costs_no_other,
 }
 #: What is not asked of a source that no service has imported.
 _ELSEWHERE = "test_both_services_find_it_and_agree_on_its_streams"
@@ -43,8 +50,16 @@ _ELSEWHERE = "test_both_services_find_it_and_agree_on_its_streams"
 
 def perform(check: Callable[..., None], bench: Bench) -> None:
     arguments: dict[str, Any] = {"bench": bench}
-    if check is Suite.test_no_fault_changes_what_is_loaded:
-        arguments["fault"] = "disorder"
+    known = {
+        "fault": "disorder",
+        "once": "disorder",
+        "lasting": "empty-object",
+        "absent": "empty-object",
+        "endless": "429-huge",
+        "poison": "NaN",
+    }
+    for name in known.keys() & set(inspect.signature(check).parameters):
+        arguments[name] = known[name]
     check(Suite(), **arguments)
 
 
@@ -62,6 +77,8 @@ def bench_of(
     return make
 
 
+#: What a check ends with that notices something.
+NOTICED = (AssertionError, pytest.fail.Exception, ETLError)
 CHECKS = [name for name in dir(Suite) if name.startswith("test_") and name != _ELSEWHERE]
 
 
@@ -74,7 +91,7 @@ def test_a_sound_source_passes(bench_of: Callable[[str], Any], name: str) -> Non
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_noticed(bench_of: Callable[[str], Any], defect: str) -> None:
     for check in filter(None, (DEFECTS[defect], ALSO.get(defect))):
-        with bench_of(defect) as bench, pytest.raises((AssertionError, pytest.fail.Exception)):
+        with bench_of(defect) as bench, pytest.raises(NOTICED):
             perform(check, bench)
 
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from temporaletl.external.jira.site import as_ms, close_sites
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.jira import JiraService, Limits, generate, truth
 from tests.fakes.jira.service import OWN_FAULTS
+from tests.fakes.jira.site import User
 from tests.fakes.server import FakeServer
 
 _SECRET = "a-token-nobody-shall-see"
@@ -22,9 +23,11 @@ class _JiraRig(FakeRig):
     source = "jira"
     page_size_setting = "JIRA_PAGE_SIZE"
     secrets = (_SECRET,)
+    scans: ClassVar[Mapping[str, str]] = {"JIRA_FIND_DELETED": "always"}
     personality: ClassVar[str]
     accepted: ClassVar[str]
     credentials: ClassVar[Mapping[str, str]]
+    _hidden: str | None = None
 
     def make_server(self) -> FakeServer:
         self.site = generate(50, seed=1, personality=self.personality, limits=_SMALL)
@@ -55,6 +58,32 @@ class _JiraRig(FakeRig):
             self.site.pin(row).fields["created"] = None
             self.site.changed(row)
 
+    def poison(self, value: bytes) -> None:
+        begin = self._beginning_of(self.site.rows[5].id)
+        self.spoilable.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(self._beginning_of(self.site.rows[5].id))
+
+    def _beginning_of(self, number: int) -> bytes:
+        return b'"id":"%d","self":"' % number + f"{self.server.url}/rest/api/".encode()
+
+    def see_less(self) -> None:
+        self._owner = self.site.owner
+        self.site.owner = self.seen_as()
+        self._hidden = self.site.rows[5].project
+        self.site.hide_project(self._hidden)
+
+    def seen_as(self) -> User | None:
+        """Whom the site takes us for where it shows us less."""
+        return None
+
+    def mend(self) -> None:
+        super().mend()
+        if self._hidden is not None:
+            self.site.owner = self._owner
+            self.site.show_project(self._hidden)
+
 
 class JiraRig(_JiraRig):
     personality = "cloud"
@@ -64,7 +93,14 @@ class JiraRig(_JiraRig):
         "JIRA_API_TOKEN": _SECRET,
     }
     wrong_credentials: ClassVar[Mapping[str, str]] = {"JIRA_API_TOKEN": "some-other-token"}
-    faults = (*TRANSPORT, "short-page", "empty-page", "expired-page-token", "repeated-page-token")
+    faults = (
+        *TRANSPORT,
+        *ANSWERS,
+        "short-page",
+        "empty-page",
+        "expired-page-token",
+        "repeated-page-token",
+    )
 
 
 class JiraServerRig(_JiraRig):
@@ -72,4 +108,7 @@ class JiraServerRig(_JiraRig):
     accepted = _SECRET
     credentials: ClassVar[Mapping[str, str]] = {"JIRA_PERSONAL_TOKEN": _SECRET}
     wrong_credentials: ClassVar[Mapping[str, str]] = {"JIRA_PERSONAL_TOKEN": "some-other-token"}
-    faults = (*TRANSPORT, "short-page", "total-too-large")
+    faults = (*TRANSPORT, *ANSWERS, "short-page", "total-too-large")
+
+    def seen_as(self) -> User | None:
+        return next(user for user in self.site.users.values() if user != self.site.owner)

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from temporaletl.external.launchpad.site import close_sites
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
-from tests.fakes.launchpad import generate, serve, truth
+from tests.fakes.exchange import Request
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
+from tests.fakes.launchpad import LaunchpadService, generate, truth
 from tests.fakes.launchpad.archive import text_of
 from tests.fakes.launchpad.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
@@ -15,18 +16,30 @@ from tests.fakes.server import FakeServer
 _KEY, _SECRET = "a-token-key-nobody-shall-see", "a-token-secret-nobody-shall-see"
 
 
+class _Service(LaunchpadService):
+    #: Lets the account see nothing private any more.
+    blind = False
+
+    def _admit(self, request: Request) -> bool:
+        return super()._admit(request) and not self.blind
+
+
 class LaunchpadRig(FakeRig):
     source = "launchpad"
     page_size_setting = "LP_PAGE_SIZE"
     secrets = (_KEY, _SECRET)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"LP_ACCESS_TOKEN_SECRET": "another-secret"}
-    faults = (*TRANSPORT, "500", "short-page", "empty-page", "total-too-large")
+    scans: ClassVar[Mapping[str, str]] = {"LP_FIND_DELETED": "always"}
+    faults = (*TRANSPORT, *ANSWERS, "500", "short-page", "empty-page", "total-too-large")
 
     def make_server(self) -> FakeServer:
         self.archive = generate(16, proposals=10, questions=10, people=8, seed=1)
         faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
         accepted = [f"a-consumer:{_KEY}:{_SECRET}"]
-        return serve(self.archive, faults=faults, accepted=accepted, batch_limit=5)
+        for bug in list(self.archive.bugs.values())[4:6]:
+            bug.private = True
+        self.service = _Service(self.archive, accepted=accepted, batch_limit=5)
+        return FakeServer(self.service, faults=faults)
 
     def environment(self, url: str) -> Mapping[str, str]:
         return {
@@ -58,3 +71,22 @@ class LaunchpadRig(FakeRig):
     def spoil(self) -> None:
         bug = list(self.archive.bugs.values())[3]
         bug.created = "some day"
+
+    def poison(self, value: bytes) -> None:
+        for begin in self._beginnings():
+            self.spoilable.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(self._beginnings()[0])
+
+    def _beginnings(self) -> tuple[bytes, bytes]:
+        """What only the bug itself begins with, and what is in its tasks alone."""
+        number = list(self.archive.bugs)[3]
+        return b'"id":%d,"name":' % number, b'/bugs/%d","title":' % number
+
+    def see_less(self) -> None:
+        self.service.blind = True
+
+    def mend(self) -> None:
+        super().mend()
+        self.service.blind = False

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.salesforce import Doors, generate, serve, truth
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
@@ -19,8 +19,16 @@ class SalesforceRig(FakeRig):
     page_size_setting = "SF_PAGE_SIZE"
     secrets = (_SECRET,)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"SF_CONSUMER_SECRET": "another-secret"}
-    faults = (*TRANSPORT, "short-page", "empty-page", "server-unavailable", "changing-rows")
+    faults = (
+        *TRANSPORT,
+        *ANSWERS,
+        "short-page",
+        "empty-page",
+        "server-unavailable",
+        "changing-rows",
+    )
     unsettling = ("changing-rows",)
+    _unseen: Mapping[str, Any] | None = None
 
     def make_server(self) -> FakeServer:
         self.org = generate(20, seed=1)
@@ -54,3 +62,24 @@ class SalesforceRig(FakeRig):
         case = self.org.all("Case")[3]
         case["CreatedDate"] = "some day"
         self.org.note_edits()
+
+    def poison(self, value: bytes) -> None:
+        begin = self._beginning()
+        self.spoilable.rewrites.append((begin, b'"poison":%b,%b' % (value, begin)))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(self._beginning())
+
+    def _beginning(self) -> bytes:
+        return f'"Id":"{self.org.all("Case")[3]["Id"]}"'.encode()
+
+    def see_less(self) -> None:
+        task = self.org.all("Task")[3]
+        self._unseen = self.org.rows["Task"].pop(task["Id"])
+        self.org.note_edits()
+
+    def mend(self) -> None:
+        super().mend()
+        if self._unseen is not None:
+            self.org.rows["Task"][self._unseen["Id"]] = dict(self._unseen)
+            self.org.note_edits()

@@ -1,16 +1,20 @@
 """Source `servicetitan`, served by the fake tenant."""
 
+import itertools
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+import msgspec
+
 from temporaletl.external.servicetitan.site import close_sites
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate, serve, truth
 from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
+from tests.fakes.servicetitan.tenant import Row
 
 _SECRET = "a-client-secret-nobody-shall-see"
 _APP_KEY = "an-app-key-nobody-shall-see"
@@ -24,9 +28,11 @@ class ServiceTitanRig(FakeRig):
     wrong_credentials: ClassVar[Mapping[str, str]] = {
         "SERVICETITAN_CLIENT_SECRET": "some-other-secret"
     }
-    faults = (*TRANSPORT, "short-page", "empty-page", "repeated-token", "more-at-end")
+    faults = (*TRANSPORT, *ANSWERS, "short-page", "empty-page", "repeated-token", "more-at-end")
     time_columns: ClassVar[Mapping[str, str]] = dict.fromkeys(_TABLES, "modified_on")
     exact_windows = False
+    serves_items_apart = False  # a feed goes on from where its last answer ended
+    _unseen: Row | None = None
 
     def make_server(self) -> FakeServer:
         self.tenant = generate(25, seed=1)
@@ -75,3 +81,29 @@ class ServiceTitanRig(FakeRig):
         customers = self.tenant.collections["customers"]
         row = list(customers.rows.values())[5]
         self.tenant.change("customers", row, at=row.modified, createdOn="some day")
+
+    def poison(self, value: bytes) -> None:
+        begin = self._beginning()
+        self.spoilable.rewrites.append((begin, b'%b"poison":%b,' % (begin, value)))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(self._beginning())
+
+    def _beginning(self) -> bytes:
+        """The beginning of a customer's record, which is not that of its place in an invoice."""
+        customers = self.tenant.collections["customers"]
+        record = customers.record(list(customers.rows.values())[5])
+        first = dict(itertools.islice(record.items(), 3))
+        return msgspec.json.encode(first)[:-1] + b","
+
+    def see_less(self) -> None:
+        customers = self.tenant.collections["customers"]
+        self._unseen = customers.rows.pop(list(customers.rows)[5])
+        customers.changed()
+
+    def mend(self) -> None:
+        super().mend()
+        if self._unseen is not None:
+            customers = self.tenant.collections["customers"]
+            customers.rows[self._unseen.id] = self._unseen
+            customers.changed()

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from temporaletl.external.rest import close_apis
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.shop import OWN_FAULTS, ShopService, generate
+from tests.fakes.shop.orders import Order
 
 _TOKEN = "let-me-in-please"
 
@@ -18,7 +19,8 @@ class ShopRig(FakeRig):
     page_size_setting = "SHOP_PAGE_SIZE"
     secrets = (_TOKEN,)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"SHOP_TOKEN": "some-other-token"}
-    faults = (*TRANSPORT, "short-page", "empty-page", "changing-rows")
+    faults = (*TRANSPORT, *ANSWERS, "short-page", "empty-page", "changing-rows")
+    _unseen: Order | None = None
 
     def make_server(self) -> FakeServer:
         self.orders = generate(60)
@@ -46,3 +48,17 @@ class ShopRig(FakeRig):
 
     def spoil(self) -> None:
         self.shop.spoiled.add(7)
+
+    def poison(self, value: bytes) -> None:
+        self.spoilable.rewrites.append((b'{"id":7,', b'{"id":7,"poison":%b,' % value))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(b'{"id":7,')
+
+    def see_less(self) -> None:
+        self._unseen = self.orders.by_id.pop(7)
+
+    def mend(self) -> None:
+        super().mend()
+        if self._unseen is not None:
+            self.orders.by_id[7] = self._unseen

@@ -1,5 +1,6 @@
 """Source `trino`, a real server behind a relay that can go wrong."""
 
+import itertools
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from temporaletl.external.trino.server import close_servers
 from temporaletl.testing import FakeRig
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.integration.trino_relay import TrinoRelay, over_tls
 from tests.integration.trino_server import ACCOUNT, TrinoServer
@@ -37,7 +38,9 @@ class TrinoRig(FakeRig):
     source = "trino"
     page_size_setting = "TRINO_PAGE_ROWS"
     page_sizes = (17, 25)  # going on costs a query each time
-    faults: ClassVar[Collection[str]] = tuple(TRANSPORT)
+    faults: ClassVar[Collection[str]] = (*TRANSPORT, *ANSWERS)
+    serves_items_apart = False  # a query's result is one whole
+    _unseen: str | None = None
 
     #: The server of the session, with HTTPS for its own tokens.
     trino: ClassVar[TrinoServer]
@@ -53,6 +56,7 @@ class TrinoRig(FakeRig):
         cls.wrong_credentials = {"GCP_PRIVATE_KEY": pem.decode().replace("\n", "\\n")}
 
     def serve(self) -> Iterator[Mapping[str, str]]:
+        self._numbers = itertools.count(_COUNT)
         self._table = f"memory.test.t{uuid.uuid4().hex[:12]}"
         rows = ", ".join(
             _row(number, datetime(2025, 3, 1, tzinfo=UTC) + timedelta(hours=number // 4))
@@ -65,6 +69,7 @@ class TrinoRig(FakeRig):
             self._folder = Path(folder)
             (self._folder / "streams.toml").write_text(_STREAMS.format(table=self._table))
             yield from super().serve()
+        self.mend()
         self.trino.execute(f"DROP TABLE {self._table}")
 
     def make_server(self) -> FakeServer:
@@ -96,11 +101,28 @@ class TrinoRig(FakeRig):
         return {"orders": _COUNT}
 
     def change(self, at: datetime) -> None:
-        self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(_COUNT, at)}")
+        self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(next(self._numbers), at)}")
         self._rewrite(f"order_id, 'N-new', zone, placed_at, {_moment(at)} AS changed_at, amount")
 
     def spoil(self) -> None:
         self._rewrite("order_id, number, 'Nowhere/Land', placed_at, changed_at, amount")
+
+    def poison(self, value: bytes) -> None:
+        row = b'"7.50"]'
+        self.spoilable.rewrites.append((row, b"%b]" % value))
+
+    def break_item(self) -> None:
+        self.spoilable.unservable.add(b'[7,"N-7",')
+
+    def see_less(self) -> None:
+        self._unseen = f"{self._table}_unseen"
+        self.trino.execute(f"ALTER TABLE {self._table} RENAME TO {self._unseen}")
+
+    def mend(self) -> None:
+        super().mend()
+        if self._unseen is not None:
+            self.trino.execute(f"ALTER TABLE {self._unseen} RENAME TO {self._table}")
+            self._unseen = None
 
     def _rewrite(self, columns: str) -> None:
         """Have other columns in the first row; tables of the memory catalog know no UPDATE."""

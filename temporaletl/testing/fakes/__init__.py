@@ -1,8 +1,18 @@
 """What a source's own fake is built on: an HTTP server on loopback, with faults on request."""
 
 from temporaletl.testing.fakes.exchange import Exchange, Request, Response, Traffic
-from temporaletl.testing.fakes.faults import TRANSPORT, Fault, Faults, FaultSpecError
+from temporaletl.testing.fakes.faults import (
+    ANSWERS,
+    ENDLESS,
+    IN_BODY,
+    IN_PLACE,
+    TRANSPORT,
+    Fault,
+    Faults,
+    FaultSpecError,
+)
 from temporaletl.testing.fakes.server import (
+    Complaining,
     FakeServer,
     Service,
     open_server,
@@ -11,7 +21,12 @@ from temporaletl.testing.fakes.server import (
 )
 
 __all__ = [
+    "ANSWERS",
+    "ENDLESS",
+    "IN_BODY",
+    "IN_PLACE",
     "TRANSPORT",
+    "Complaining",
     "Exchange",
     "FakeServer",
     "Fault",

@@ -80,13 +80,14 @@ class Response:
         """Answer with a value as JSON."""
         return cls(status, msgspec.json.encode(value))
 
-    def head(self) -> bytes:
+    def head(self, *, with_length: bool = True) -> bytes:
         """Render the status line and headers, the blank line included."""
         reason = REASONS.get(self.status, "")
         lines = [f"HTTP/1.1 {self.status} {reason}", f"Content-Type: {self.content_type}"]
         lines.extend(f"{name}: {value}" for name, value in self.headers.items())
-        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
-        return "\r\n".join(lines).encode("latin-1")
+        if with_length:
+            lines.append(f"Content-Length: {len(self.body)}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)

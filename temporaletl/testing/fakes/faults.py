@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,6 +21,26 @@ TRANSPORT: dict[str, str] = {
     "hang": "request accepted and never answered",
     "expired-token": "401 in the middle of a session (once, unless a limit is given)",
 }
+#: Faults of what an answer holds or demands: the server plays these for any service, too.
+ANSWERS: dict[str, str] = {
+    "error-200": "a success that tells of an error, in the service's own words",
+    "empty-object": "a success that holds {} and nothing else",
+    "html": "a success that is a log-in page",
+    "empty-body": "a success without a body",
+    "cut": "a body that ends in the middle, without a length to tell it by",
+    "cut-gzip": "a compressed body that ends in the middle",
+    "bom": "a byte-order mark before the body",
+    "latin-1": "a body in the Latin-1 that its header declares, as far as that has its characters",
+    "slow": "a body that comes byte by byte, not to its end",
+    "429-huge": "too many requests, Retry-After in 31 years",
+    "429-9999": "too many requests, Retry-After as a date in the year 9999",
+}
+#: A success that lacks what was asked for; what is not there has not been deleted.
+IN_PLACE = ("error-200", "empty-object", "html", "empty-body")
+#: A success whose body comes otherwise than it should.
+IN_BODY = ("reset", "cut", "cut-gzip", "bom", "latin-1", "slow")
+#: A wait that nobody can wait for.
+ENDLESS = ("429-huge", "429-9999")
 
 _ONCE = frozenset({"expired-token"})
 
@@ -31,11 +51,12 @@ class FaultSpecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How often one kind happens; `limit` bounds the total, None leaves it open."""
+    """How often one kind happens; `limit` bounds the total, `each` what one request suffers."""
 
     kind: str
     rate: float
     limit: int | None = None
+    each: int | None = None
 
 
 class Faults:
@@ -54,11 +75,17 @@ class Faults:
         seed: int = 0,
         retry_after: timedelta = timedelta(seconds=1),
         hang: timedelta = timedelta(seconds=120),
+        drip: timedelta = timedelta(seconds=1),
     ) -> None:
-        self.known = dict(known)
+        self.known = {**ANSWERS, **known}
         self.seed = seed
         self.retry_after = retry_after
+        #: How long a hanging or slow answer holds a request at most.
         self.hang = hang
+        #: The pause between two bytes of a slow answer.
+        self.drip = drip
+        #: Which requests may suffer at all; None: each of them.
+        self.only: Callable[[Request], bool] | None = None
         self.injected: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._active: dict[str, Fault] = {}
@@ -70,7 +97,7 @@ class Faults:
         """Switch a fault on, replacing an earlier one of its kind.
 
         Raises:
-            FaultSpecError: no such kind, or not KIND:RATE[:LIMIT] with a rate from 0 to 1.
+            FaultSpecError: no such kind, or not what `parse_fault` reads.
         """
         fault = spec if isinstance(spec, Fault) else parse_fault(spec)
         if fault.kind not in self.known:
@@ -80,9 +107,10 @@ class Faults:
             self._active[fault.kind] = fault
 
     def clear(self) -> None:
-        """Switch every fault off; what was injected stays counted."""
+        """Switch every fault off, for all requests; what was injected stays counted."""
         with self._lock:
             self._active.clear()
+            self.only = None
 
     def rate(self, kind: str) -> float:
         """Return the rate of a kind, 0 when it is off."""
@@ -100,7 +128,11 @@ class Faults:
             fault = self._active.get(kind)
             if fault is None or (fault.limit is not None and self.injected[kind] >= fault.limit):
                 return False
+            if self.only is not None and not self.only(request):
+                return False
             attempt = self._seen[kind, print_of_request]
+            if fault.each is not None and attempt >= fault.each:
+                return False
             self._seen[kind, print_of_request] = attempt + 1
             drawn = xxhash.xxh3_64_intdigest(
                 f"{self.seed}|{kind}|{print_of_request}|{attempt}".encode()
@@ -118,17 +150,19 @@ class Faults:
 
 
 def parse_fault(spec: str) -> Fault:
-    """Read KIND:RATE or KIND:RATE:LIMIT.
+    """Read KIND:RATE or KIND:RATE:LIMIT; or KIND:each, which strikes each request once.
 
     Raises:
         FaultSpecError: the text has another shape.
     """
     kind, *numbers = spec.split(":")
+    if numbers == ["each"]:
+        return Fault(kind, 1.0, each=1)
     try:
         rate = float(numbers[0])
         limit = int(numbers[1]) if len(numbers) > 1 else None
     except (IndexError, ValueError):
-        raise FaultSpecError(f"{spec!r} is not KIND:RATE or KIND:RATE:LIMIT") from None
+        raise FaultSpecError(f"{spec!r} is not KIND:RATE, KIND:RATE:LIMIT or KIND:each") from None
     if not 0 <= rate <= 1 or numbers[2:] or (limit is not None and limit < 0):
         raise FaultSpecError(f"{spec!r}: the rate goes from 0 to 1, the limit is a count")
     if limit is None and kind in _ONCE:

@@ -6,6 +6,7 @@ A fake is a `Service`; `FakeServer` serves it in threads, and `run_alone` from a
 import argparse
 import contextlib
 import errno
+import gzip
 import select
 import signal
 import socket
@@ -20,17 +21,30 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from temporaletl.testing.fakes.exchange import REASONS, Exchange, Request, Response, Traffic
-from temporaletl.testing.fakes.faults import TRANSPORT, Fault, Faults, FaultSpecError
+from temporaletl.testing.fakes.faults import (
+    ANSWERS,
+    IN_BODY,
+    TRANSPORT,
+    Fault,
+    Faults,
+    FaultSpecError,
+)
 
 __all__ = ["Exchange", "FakeServer", "Request", "Response", "Service", "Traffic", "run_alone"]
 
 _LARGEST_BODY = 64 * 1024 * 1024
 #: How long a peer that stopped reading may hold a thread, in seconds.
 _SEND_SECONDS = 60
-_STATELESS = tuple(kind for kind in TRANSPORT if kind != "expired-token")
+_RETRY_AFTER = {
+    "429-date": "date",
+    "429-huge": "999999999",
+    "429-9999": "Fri, 31 Dec 9999 23:59:59 GMT",
+}
+_PLAYED = (*TRANSPORT, *ANSWERS)
+_STATELESS = tuple(kind for kind in _PLAYED if kind != "expired-token")
 
 
 class Service(Protocol):
@@ -47,6 +61,14 @@ class Service(Protocol):
 
     def refuse(self, status: int) -> Response:
         """Give the answer for 401 or 429 in the service's own words and headers."""
+
+
+@runtime_checkable
+class Complaining(Protocol):
+    """A service with a shape of its own for errors; another's are `{"error": MESSAGE}`."""
+
+    def complain(self, status: int, message: str) -> Response:
+        """Tell of an error, as the service words it; the status may be 200."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -149,6 +171,8 @@ class _Handler(socketserver.StreamRequestHandler):
             return False
         if fault == "reset":
             return self._reset(response)
+        if fault in {"cut", "slow"}:
+            return self._send_part(response, slowly=fault == "slow")
         return self._send(response, keep=keep, head_only=request.method == "HEAD")
 
     def _send(self, response: Response, *, keep: bool, head_only: bool = False) -> bool:
@@ -158,6 +182,23 @@ class _Handler(socketserver.StreamRequestHandler):
         self.request.sendall(response.head() + (b"" if head_only else response.body))
         self.request.settimeout(None)
         return keep
+
+    def _send_part(self, response: Response, *, slowly: bool) -> Literal[False]:
+        """Send the head without a length, and half of the body or single bytes of it; hang up."""
+        response.headers = {**response.headers, "Connection": "close"}
+        self.request.settimeout(_SEND_SECONDS)
+        self.request.sendall(response.head(with_length=False))
+        if not slowly:
+            self.request.sendall(response.body[: len(response.body) // 2])
+            return False
+        faults, closing = self.server.fake.faults, self.server.fake.closing
+        pause = faults.drip.total_seconds()
+        # The last byte is never sent: who takes it for whole took what it had.
+        for number in range(min(len(response.body) - 1, int(faults.hang.total_seconds() / pause))):
+            if closing.wait(pause):
+                break
+            self.request.sendall(response.body[number : number + 1])
+        return False
 
     def _hang(self) -> None:
         """Stay silent until the client leaves, the fake closes, or the time is up."""
@@ -206,6 +247,10 @@ class FakeServer:
         self.traffic = Traffic()
         self.latency_seconds = latency.total_seconds()
         self.log = log
+        #: What is written over in each success, byte for byte: how a record comes to be spoilt.
+        self.rewrites: list[tuple[bytes, bytes]] = []
+        #: An answer that would hold one of these is a 500 instead.
+        self.unservable: set[bytes] = set()
         self.closing = threading.Event()
         self._bucket = _Bucket(requests_per_second) if requests_per_second else None
         self._answered = False
@@ -251,28 +296,55 @@ class FakeServer:
     def decide(self, request: Request) -> tuple[str | None, Response | None]:
         """Return the fault that strikes, if any, and the answer; None means silence."""
         if self._bucket is not None and not self._bucket.take():
-            return None, self._too_many(as_date=False)
+            return None, self._too_many()
         # Before anything was answered there is no session in whose middle a token could expire.
-        kinds = TRANSPORT if self._answered else _STATELESS
+        kinds = _PLAYED if self._answered else _STATELESS
         fault = self.faults.first_of(kinds, request)
-        if fault is None or fault == "reset":
-            response = self.service.answer(request)
+        if fault is None or fault in IN_BODY:
+            response = self._answer(request)
             self._answered = self._answered or response.status < HTTPStatus.BAD_REQUEST
-            return fault, response
-        if fault == "hang":
-            return fault, None
-        if fault == "expired-token":
-            return fault, self.service.refuse(401)
-        if fault.startswith("429"):
-            return fault, self._too_many(as_date=fault.endswith("date"))
-        return fault, _gateway_page(int(fault))
+            return fault, response if fault is None else _in_other_form(fault, request, response)
+        return fault, None if fault == "hang" else self._in_place(fault)
 
-    def _too_many(self, *, as_date: bool) -> Response:
+    def _answer(self, request: Request) -> Response:
+        response = self.service.answer(request)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            return response
+        if any(mark in response.body for mark in self.unservable):
+            return self._complaint(500)
+        for old, new in self.rewrites:
+            response.body = response.body.replace(old, new)
+        return response
+
+    def _complaint(self, status: int) -> Response:
+        message = "Something went wrong on our side."
+        if isinstance(self.service, Complaining):
+            return self.service.complain(status, message)
+        return Response.of({"error": message}, status)
+
+    def _in_place(self, fault: str) -> Response:
+        """Give what a fault has for an answer."""
+        match fault:
+            case "expired-token":
+                return self.service.refuse(401)
+            case "429" | "429-date" | "429-huge" | "429-9999":
+                return self._too_many(_RETRY_AFTER.get(fault))
+            case "error-200":
+                return self._complaint(200)
+            case "empty-object" | "empty-body":
+                return Response(200, b"{}" if fault == "empty-object" else b"")
+            case "html":
+                return _page(200, "Log in")
+            case _:
+                return _page(int(fault), f"{fault} {REASONS[int(fault)]}")
+
+    def _too_many(self, retry_after: str | None = None) -> Response:
         seconds = self.faults.retry_after.total_seconds()
         response = self.service.refuse(429)
-        # Dates have whole seconds; rounding up keeps the promise that waiting is enough.
-        value = formatdate(int(time.time() + seconds) + 1, usegmt=True) if as_date else None
-        response.headers = {**response.headers, "Retry-After": value or f"{seconds:.0f}"}
+        if retry_after == "date":
+            # Dates have whole seconds; rounding up keeps the promise that waiting is enough.
+            retry_after = formatdate(int(time.time() + seconds) + 1, usegmt=True)
+        response.headers = {**response.headers, "Retry-After": retry_after or f"{seconds:.0f}"}
         self.traffic.pause(seconds)
         return response
 
@@ -297,15 +369,32 @@ class _Bucket:
             return True
 
 
-def _gateway_page(status: int) -> Response:
-    title = f"{status} {REASONS[status]}"
+def _in_other_form(fault: str, request: Request, response: Response) -> Response:
+    """The same answer as a server may send it that is right in all but this; or half of it."""
+    match fault:
+        case "bom":
+            response.body = b"\xef\xbb\xbf" + response.body
+        case "latin-1":
+            kind = response.content_type.partition(";")[0]
+            with contextlib.suppress(UnicodeError):
+                response.body = response.body.decode().encode("latin-1")
+                response.content_type = f"{kind}; charset=ISO-8859-1"
+        case "cut-gzip":
+            packed = gzip.compress(response.body)
+            response.body = packed[: len(packed) // 2]
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                response.headers = {**response.headers, "Content-Encoding": "gzip"}
+    return response
+
+
+def _page(status: int, title: str) -> Response:
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Response(status, page.encode(), "text/html")
 
 
 def serving_options(own_faults: dict[str, str]) -> argparse.ArgumentParser:
     """Return the options that every fake's command has, for use as a parent parser."""
-    kinds = {**TRANSPORT, **own_faults}
+    kinds = {**TRANSPORT, **ANSWERS, **own_faults}
     parser = argparse.ArgumentParser(
         add_help=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -313,12 +402,18 @@ def serving_options(own_faults: dict[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose")
     parser.add_argument(
-        "--fault", action="append", default=[], metavar="KIND:RATE[:LIMIT]", help="repeatable"
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND:RATE[:LIMIT]",
+        help="repeatable; KIND:each strikes each request once",
     )
     parser.add_argument("--seed", type=int, default=0, help="of generated data and faults")
     parser.add_argument("--latency-ms", type=float, default=0, help="added to each answer")
     parser.add_argument("--retry-after", type=int, default=1, help="seconds that a 429 demands")
-    parser.add_argument("--hang-seconds", type=float, default=120, help="bound of a hang")
+    parser.add_argument(
+        "--hang-seconds", type=float, default=120, help="bound of a hang, and of a slow answer"
+    )
     parser.add_argument("--max-per-second", type=float, help="more requests get a real 429")
     parser.add_argument("--log", action="store_true", help="one line a request, on stderr")
     return parser

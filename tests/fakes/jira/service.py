@@ -130,6 +130,9 @@ class JiraService:
             response.headers = {"X-Seraph-LoginReason": "AUTHENTICATED_FAILED"}
         return response
 
+    def complain(self, status: int, message: str) -> Response:
+        return error(status, message)
+
     def answer(self, request: Request) -> Response:
         parts = request.path.strip("/").split("/")
         if not self._admitted(request, anonymous=parts[-1] == "serverInfo"):

@@ -91,6 +91,9 @@ class LaunchpadService:
             return _plain(401, "Expired token (a-token-key).")
         return _plain(status, "Too many requests.")
 
+    def complain(self, status: int, message: str) -> Response:
+        return _plain(status, message)
+
     def answer(self, request: Request) -> Response:
         if self.faults.draw("500", request):
             response = _plain(500, "Oops! Something went wrong. OOPS-ab12")

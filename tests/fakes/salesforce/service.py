@@ -90,6 +90,9 @@ class SalesforceService:
             return error(429, "TOO_MANY_REQUESTS", "Too many requests")
         return error(401, "INVALID_SESSION_ID", "Session expired or invalid")
 
+    def complain(self, status: int, message: str) -> Response:
+        return error(status, "UNKNOWN_EXCEPTION", message)
+
     def answer(self, request: Request) -> Response:
         if request.path.startswith("/services/Soap/u/"):
             return login.soap(self.doors, request, self.base_url)

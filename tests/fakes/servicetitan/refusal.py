@@ -27,11 +27,13 @@ class RefusedError(Exception):
         self.errors = {name: [text]} if text else {}
 
 
-def problem(status: int, errors: dict[str, list[str]] | None = None) -> Response:
+def problem(
+    status: int, errors: dict[str, list[str]] | None = None, *, title: str | None = None
+) -> Response:
     """Return an error as the vendor's API descriptions have it."""
     body = {
         "type": f"https://httpstatuses.com/{status}",
-        "title": _TITLES[status],
+        "title": title or _TITLES[status],
         "status": status,
         "traceId": f"00-{next(_traces):032x}-00",
         "errors": errors or {},

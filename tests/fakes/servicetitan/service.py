@@ -92,6 +92,9 @@ class ServiceTitanService:
             response.headers = {"WWW-Authenticate": "Bearer"}
         return response
 
+    def complain(self, status: int, message: str) -> Response:
+        return problem(status, title=message)
+
     def answer(self, request: Request) -> Response:
         try:
             if request.path == "/connect/token":
