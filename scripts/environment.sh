@@ -124,10 +124,19 @@ pgbouncer_is_here() { (PATH=$PATH:/usr/sbin:/usr/local/sbin && command -v pgboun
 
 install_pgbouncer() {
     pgbouncer_is_here && return # another run was first
-    command -v apt-get >/dev/null || return 1
-    say "Installing PgBouncer (some seconds) ..."
-    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
-        --no-install-recommends pgbouncer) >/dev/null 2>&1 || return 1
+    install_debian_package pgbouncer || return 1
     # The tests start their own: the package's service is not wanted.
     systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+}
+
+# The library by which slow tests give a process a wrong clock. Fails where it cannot be had.
+prepare_faketime() {
+    command -v faketime >/dev/null || { [[ $EUID -eq 0 ]] && alone install_debian_package faketime; }
+}
+
+install_debian_package() {
+    command -v apt-get >/dev/null || return 1
+    say "Installing Debian's package $1 (some seconds) ..."
+    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+        --no-install-recommends "$1") >/dev/null 2>&1
 }
