@@ -67,6 +67,9 @@ class ScanStore(Protocol):
     def resume(self) -> JsonValue:
         """Forget what this job found; take over what an earlier one left, and return its cursor."""
 
+    def is_intact(self) -> bool:
+        """Whether what was found so far is still known: a crash of the warehouse may lose it."""
+
     def is_over(self) -> bool:
         """Whether the time is over that a scan has in one run."""
 
@@ -166,7 +169,8 @@ class _Run:
             raise ConfigurationError(f"no cursor of a deletion scan: {error}") from None
 
     def pages(self) -> Iterator[Page]:
-        if not self._place.since:
+        lost = self._place.phase != "ended" and not self._store.is_intact()
+        if not self._place.since or lost:
             self._begin()
             if not self._store.has_stored(self._scan.items):
                 yield self._end()

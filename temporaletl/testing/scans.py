@@ -23,6 +23,7 @@ class MemoryScan:
         self.scope = set(scope)
         self.lacking: str | None = None
         self.over = False
+        self.intact = True
         self.kept: set[str] = set()
         self.deleted: list[str] = []
         self._stored = stored
@@ -36,7 +37,11 @@ class MemoryScan:
 
     def resume(self) -> JsonValue:
         self.findings.clear()
+        self.intact = True
         return None
+
+    def is_intact(self) -> bool:
+        return self.intact
 
     def is_over(self) -> bool:
         return self.over

@@ -223,6 +223,19 @@ async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_en
     assert store.deleted == ["order:11:", "order:9:"]
 
 
+async def test_a_scan_whose_findings_a_crash_lost_begins_anew() -> None:
+    store = storing(numbers(12))
+    scan = DeletionScan("orders", ORDERS, listing(*numbers(9)))
+    async with aclosing(scan.pages(request_for(store), start)) as pages:
+        for _ in range(5):
+            page = await anext(pages)
+            store.take(page)
+    store.findings.clear()
+    store.intact = False
+    await run(scan, store, cursor=page.cursor)
+    assert store.deleted == ["order:10:", "order:11:", "order:9:"]
+
+
 async def test_a_scan_whose_time_is_over_says_that_it_goes_on() -> None:
     store = storing(numbers(5))
     store.over = True

@@ -97,6 +97,7 @@ class JobScan:
             batch_id, seq, cursor = found or (None, None, None)
             connection.execute(_TIDY, {**values, "taken": batch_id, "taken_seq": seq})
             if found is None:
+                connection.execute(_MARK, values)
                 return None
             connection.execute(
                 """
@@ -111,6 +112,15 @@ class JobScan:
                 [batch_id, seq],
             )
         return cursor  # type: ignore[return-value]
+
+    def is_intact(self) -> bool:
+        row = self._one(
+            """
+            SELECT EXISTS (SELECT FROM etl_scan_items
+                WHERE batch_id = %(batch_id)s AND seq = %(seq)s AND finding = 'begun')
+            """
+        )
+        return bool(row[0])
 
     def is_over(self) -> bool:
         row = self._one(
@@ -221,13 +231,19 @@ class JobScan:
 
 _ACCEPTING = "accept_deletions"
 _FORGET = "DELETE FROM etl_scan_items WHERE batch_id = %(batch_id)s AND seq = %(seq)s"
+_MARK = """
+    INSERT INTO etl_scan_items (batch_id, seq, item, finding)
+    VALUES (%(batch_id)s, %(seq)s, '', 'begun')
+"""
 _UNFINISHED = """
     SELECT batch_id, seq, cursor FROM etl_jobs
     WHERE source = %(source)s AND stream = %(stream)s AND scan
       AND input->>'connection' = %(connection)s AND (input->'params') - %(accepting)s = %(params)s
       AND NOT (batch_id = %(batch_id)s AND seq = %(seq)s)
       AND ended_at > now() - %(good_for)s AND cursor->>'phase' IS DISTINCT FROM 'ended'
-      AND cursor IS NOT NULL
+      AND cursor IS NOT NULL AND EXISTS (
+        SELECT FROM etl_scan_items AS i WHERE i.batch_id = etl_jobs.batch_id
+          AND i.seq = etl_jobs.seq AND i.finding = 'begun')
     ORDER BY ended_at DESC LIMIT 1 FOR UPDATE
 """
 # What other jobs found that ended is of no use any more: they looked for something else.

@@ -17,8 +17,9 @@ CREATE TABLE etl_account_views (
     PRIMARY KEY (source, connection)
 );
 
--- The items of a scan under way: listed, missing, present after all, gone, deleted, kept.
-CREATE TABLE etl_scan_items (
+-- The items of a scan under way: listed, missing, present after all, gone, deleted, kept. Unlogged:
+-- a scan that finds them lost after a crash, by its row `begun`, begins anew.
+CREATE UNLOGGED TABLE etl_scan_items (
     batch_id  text NOT NULL,
     seq       integer NOT NULL,
     item      text COLLATE "C" NOT NULL,

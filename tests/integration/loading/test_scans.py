@@ -104,7 +104,9 @@ def test_a_later_run_goes_on_with_what_an_earlier_one_found(loaded: Warehouse) -
     taken_over = scan_of(loaded, second, members=["ann"], accept_deletions=True)
     assert taken_over.resume() == cursor
     assert taken_over.found("listed", 5) == ["1"]
-    assert fetch(loaded, "SELECT item FROM etl_scan_items") == [{"item": "1"}]
+    listed = "SELECT item FROM etl_scan_items WHERE finding = 'listed'"
+    assert fetch(loaded, listed) == [{"item": "1"}]
+    assert taken_over.is_intact()
     # Interrupted before its first page, it begins anew.
     assert taken_over.resume() is None
     assert taken_over.found("listed", 5) == []
@@ -148,6 +150,15 @@ def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
     assert scanned("1", "2", accepting=True) == {"12"}
     assert scanned("1", "2") == {"12"}
     assert fetch(loaded, "SELECT item FROM etl_scan_items") == []
+
+
+def test_what_a_crash_lost_is_noticed(loaded: Warehouse) -> None:
+    scan = scan_of(loaded)
+    assert not scan.is_intact()
+    scan.resume()
+    assert scan.is_intact()
+    execute(loaded, "TRUNCATE etl_scan_items")
+    assert not scan.is_intact()
 
 
 def test_a_scan_is_over_when_its_time_in_this_run_is(loaded: Warehouse) -> None:
