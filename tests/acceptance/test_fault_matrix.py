@@ -144,16 +144,6 @@ def faketime(shift: str) -> dict[str, str]:
 def shifted(platform: Platform, part: str, shift: str) -> Iterator[None]:
     """Restart one part with another time; and again, behind the block, with the right one."""
     wrong = faketime(shift)
-    if part == "database":
-        platform.postgres.end()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in wrong.items():
-                patch.setenv(name, value)
-            platform.postgres.start(platform.stop)
-        yield
-        platform.postgres.end()
-        platform.postgres.start(platform.stop)
-        return
     platform.services[part].end()
     with with_environment(platform, wrong).another(part):
         yield
@@ -167,7 +157,7 @@ def with_environment(platform: Platform, more: Mapping[str, str]) -> Platform:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", ["+1d", "-1d"])
-@pytest.mark.parametrize("part", ["worker", "queuer", "database"])
+@pytest.mark.parametrize("part", ["worker", "queuer"])
 def test_a_clock_that_was_a_day_wrong_loses_nothing(
     platform: Platform, site: Site, changes: Changes, part: str, shift: str
 ) -> None:
@@ -187,13 +177,12 @@ def test_a_clock_that_was_a_day_wrong_loses_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["worker", "database"])
 def test_a_clock_that_is_set_right_in_the_middle_of_a_run_loses_nothing(
-    platform: Platform, jira: FakeServer, site: Site, changes: Changes, part: str
+    platform: Platform, jira: FakeServer, site: Site, changes: Changes
 ) -> None:
     jira.latency_seconds = 0.2
     with run(platform, "full") as command:
-        with shifted(platform, part, "+1d"):
+        with shifted(platform, "worker", "+1d"):
             wait_for_rows(platform)
             changes.make()
         well = monotonic()

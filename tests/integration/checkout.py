@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*")
-_WITHIN_SECONDS = 100
+_WITHIN_SECONDS = 400
 
 
 @dataclass(frozen=True)
