@@ -25,6 +25,7 @@ def _published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     sys.path.remove(str(folder))
 
+
 #: One check goes through every endpoint of its source, twice.
 pytestmark = pytest.mark.timeout(300)
 
