@@ -7,6 +7,7 @@ The rig says how the source is served, and how its data is changed. Only the sui
 pytest, and no part of the platform imports this package: a fake runs alone without either.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,19 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["FakeRig", "Rig", "SourceSuite", "suite_for"]
 
 _SUITE = ("SourceSuite", "suite_for")
+_ASSERTING = ("fault_checks", "suite", "tables")
+
+if "pytest" in sys.modules:
+    # Before any of them is imported: so that assertions explain themselves in any project.
+    sys.modules["pytest"].register_assert_rewrite(*(f"{__name__}.{name}" for name in _ASSERTING))
 
 
 def __getattr__(name: str) -> object:
     """Import a name when it is first asked for."""
     if name in _SUITE:
-        import pytest  # noqa: PLC0415 - whoever asks for the suite has it
-
-        # Before the import: so its assertions explain themselves in any project.
-        pytest.register_assert_rewrite(
-            "temporaletl.testing.suite",
-            "temporaletl.testing.fault_checks",
-            "temporaletl.testing.tables",
-        )
         return getattr(import_module("temporaletl.testing.suite"), name)
     if name in __all__:
         return getattr(import_module("temporaletl.testing.rig"), name)
