@@ -182,8 +182,7 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
     if metadata.mode == "replay":
         plan = Plan(metadata)
         for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata):
-            # Not with the batch's parameters: each reject brings those of the job that met it.
-            yield plan.job(stream, Window()).model_copy(update={"params": {}})
+            yield _of_rejects(plan, stream)
         return
     await asyncio.to_thread(_note_view, warehouse, metadata)
     if metadata.source in people:
@@ -192,6 +191,14 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
     async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
         async for job in jobs:
             yield job
+    if metadata.mode != "backfill":
+        for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata, "extract"):
+            yield _of_rejects(Plan(metadata), stream).model_copy(update={"reread": True})
+
+
+def _of_rejects(plan: Plan, stream: str) -> ETLInput:
+    # Not with the batch's parameters: each reject brings those of the job that met it.
+    return plan.job(stream, Window()).model_copy(update={"params": {}})
 
 
 def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> None:

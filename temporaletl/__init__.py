@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SourceUnavailableError,
     )
     from temporaletl.messages import ETLInput, Window
+    from temporaletl.rereading import Reread, Unread, reread_method
     from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row, Whole
     from temporaletl.strategies import (
         Page,
@@ -53,11 +54,13 @@ __all__ = [
     "RateLimitedError",
     "RecordError",
     "Reject",
+    "Reread",
     "RetryableError",
     "Row",
     "SourceProtocolError",
     "SourceUnavailableError",
     "TransformContext",
+    "Unread",
     "Whole",
     "Window",
     "account_view",
@@ -66,16 +69,20 @@ __all__ = [
     "params_method",
     "query_type",
     "rate_budget",
+    "reread_method",
     "take_permit",
     "transform_inputs_method",
     "transform_method",
 ]
 
 
+_MODULES = ("accounts", "budget", "errors", "messages", "rereading", "rows", "strategies")
+
+
 def __getattr__(name: str) -> object:
     """Import a name when it is first asked for: `etl --help` needs none, and shall be quick."""
     if name in __all__:
-        for module in ("accounts", "budget", "errors", "messages", "rows", "strategies"):
+        for module in _MODULES:
             if (found := vars(import_module(f"temporaletl.{module}")).get(name)) is not None:
                 globals()[name] = found
                 return found

@@ -135,12 +135,19 @@ class ETLInput(Message):
     segment_queue: str | None = None  # where its segments are run; None: where the flow is
     paused: bool = False  # carried over when the flow continues as new
     scan: bool = False  # it looks for what is gone: see temporaletl.deletions
+    reread: bool = False  # it asks again for what could not be read: see temporaletl.rereading
+
+    @property
+    def windowless(self) -> bool:
+        """Whether it covers no part of the batch's window, so that no watermark waits for it."""
+        return self.scan or self.reread
 
 
 def job_id_of(job: ETLInput) -> str:
     """Name a job by what it covers: source, stream, mode, connection, window and parameters."""
     parts = [job.connection, job.window.model_dump(mode="json"), job.params]
-    covers = json.dumps([*parts, "scan"] if job.scan else parts, sort_keys=True)
+    parts += ["scan"] if job.scan else ["reread"] if job.reread else []
+    covers = json.dumps(parts, sort_keys=True)
     digest = hashlib.blake2b(covers.encode(), digest_size=8).hexdigest()
     return f"{job.source}-{job.stream}-{job.mode}-{digest}"
 

@@ -7,6 +7,7 @@ from functools import partial
 from temporaletl.budget import Permits
 from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.messages import ETLInput
+from temporaletl.rereading import reread_method_of
 from temporaletl.strategies import budgets
 from temporaletl.warehouse.budget import close_source, reserve_requests, time_to_opening
 from temporaletl.warehouse.connection import Warehouse
@@ -26,7 +27,8 @@ class Asking:
 
     def time_to_opening(self) -> timedelta | None:
         """How long to stay away before asking anything; None if there is no need to."""
-        if self._job.mode == "replay":
+        job = self._job
+        if job.mode == "replay" and reread_method_of(job.source, job.stream) is None:
             return None
         delay = time_to_opening(self._warehouse, self._job.source, self._job.connection)
         if delay is None:

@@ -99,8 +99,8 @@ async def run_segment(
         PermanentError: a person must change something; pages loaded before stay.
     """
     strategies = resolve(job.source, job.stream)
-    if job.mode == "replay":
-        strategies = replaying(warehouse, strategies)
+    if job.mode == "replay" or job.reread:
+        strategies = replaying(warehouse, job, strategies)
     query = strategies.query.from_dict(job.params)
     begun = await asyncio.to_thread(
         begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id
@@ -159,7 +159,7 @@ async def run_segment(
 
 def _complete(warehouse: Warehouse, job: ETLInput) -> JobProgress:
     ended = end_job(warehouse, job, "completed")
-    if not job.scan:
+    if not job.windowless:
         advance_loaded(warehouse, job.batch_id, job.stream)
     return ended
 
@@ -355,7 +355,8 @@ class _Segment:
         """Fail a job most of which cannot be used; a few bad records are no reason to."""
         job, rows, records = self._context.job, self.progress.rows, self.progress.records
         rejected = self.progress.rejected_records
-        if job.mode == "replay" or rejected <= self._limits.reject_threshold * records:
+        replayed = job.mode == "replay" or job.reread
+        if replayed or rejected <= self._limits.reject_threshold * records:
             return
         nothing_else = final and not (rows.inserted or rows.updated or rows.unchanged)
         if rejected >= _FEW_REJECTS or nothing_else:

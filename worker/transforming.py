@@ -8,7 +8,7 @@ from temporaletl.errors import PermanentError, RecordError, RetryableError
 from temporaletl.rows import Event, Reject, Row, ScanItems, Whole
 from temporaletl.strategies import Strategies, TransformContext
 from worker.loading.rejects import stored_key
-from worker.replay import Rejected
+from worker.stored_rejects import Rejected
 
 type Made = Row | Reject | Whole | ScanItems
 

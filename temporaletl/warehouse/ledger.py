@@ -146,7 +146,7 @@ class JobWriter:
                     numbered.stream,
                     numbered.window.start,
                     numbered.window.end,
-                    numbered.scan,
+                    numbered.windowless,
                     text,
                 )
             )
@@ -157,8 +157,8 @@ class JobWriter:
                 connection.cursor().executemany(
                     """
                     INSERT INTO etl_jobs
-                        (batch_id, seq, job_id, source, stream, window_start, window_end, scan,
-                         input)
+                        (batch_id, seq, job_id, source, stream, window_start, window_end,
+                         windowless, input)
                     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
                     """,
                     rows,

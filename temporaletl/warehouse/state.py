@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
+from temporaletl.warehouse.rejects import forget_unread
 
 log = structlog.get_logger("temporaletl.state")
 
@@ -145,8 +146,8 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
     stays where it was if one of those windows has no start. It stays where it was, too, if the
     account was shown less than before, if not all jobs were planned, or if it was set back behind
-    the window's start in the meantime. A backfill or a replay moves nothing, and no deletion scan
-    holds anything back. Safe to repeat.
+    the window's start in the meantime. A backfill or a replay moves nothing, and no job
+    without a window holds anything back. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
         return
@@ -166,10 +167,10 @@ def advance_loaded(warehouse: Warehouse, batch_id: str, stream: str) -> None:
             SELECT metadata FROM etl_batches AS b
             WHERE batch_id = %(batch)s AND jobs_planned IS NOT NULL AND EXISTS (
                 SELECT FROM etl_jobs AS j WHERE j.batch_id = b.batch_id AND j.stream = %(stream)s
-                  AND j.scan AND j.ended_at IS NULL)
+                  AND j.windowless AND j.ended_at IS NULL)
             AND NOT EXISTS (
                 SELECT FROM etl_jobs AS j WHERE j.batch_id = b.batch_id AND j.stream = %(stream)s
-                  AND NOT j.scan AND j.state <> 'completed')
+                  AND NOT j.windowless AND j.state <> 'completed')
             """,
             {"batch": batch_id, "stream": stream},
         ).fetchone()
@@ -196,7 +197,7 @@ def _advance_stream(
             (SELECT jobs_planned IS NOT NULL AND held IS NULL
              FROM etl_batches WHERE batch_id = %s),
             clock_timestamp()
-        FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT scan
+        FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT windowless
         """,
         [metadata.batch_id, metadata.batch_id, stream],
     ).fetchone()
@@ -212,6 +213,8 @@ def _advance_stream(
         watermark = None
     else:
         watermark = earliest
+    if whole and metadata.mode == "full" and not metadata.params:
+        forget_unread(connection, metadata, stream)
     connection.execute(
         """
         INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
@@ -260,7 +263,7 @@ def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, Jso
             SELECT s.stream, (array_agg(j.cursor ORDER BY j.seq DESC))[1]
             FROM etl_sync_state AS s JOIN etl_jobs AS j USING (batch_id, stream)
             WHERE s.source = %s AND s.connection = %s AND s.stream = ANY (%s) AND s.state <> %s
-              AND NOT j.scan
+              AND NOT j.windowless
             GROUP BY s.stream HAVING bool_and(j.state = 'completed')
             """,
             [metadata.source, metadata.connection, sorted(metadata.windows), _BY_HAND],

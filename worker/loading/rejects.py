@@ -210,7 +210,8 @@ def settle(connection: Connection, replayed: Mapping[int, str | None]) -> None:
     if again:
         connection.execute(
             """
-            UPDATE etl_rejects AS r SET reason = i.reason
+            UPDATE etl_rejects AS r SET reason = i.reason, last_seen = now(),
+                times = times + (stage = 'extract')::integer
             FROM unnest(%s::bigint[], %s::text[]) AS i (reject_id, reason)
             WHERE r.reject_id = i.reject_id
             """,

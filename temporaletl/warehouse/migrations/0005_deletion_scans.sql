@@ -1,8 +1,8 @@
 -- What a source's account saw when rows were loaded, and what deletion scans know so far.
 
 ALTER TABLE etl_jobs
-    -- It looks for what is gone: no watermark waits for it.
-    ADD COLUMN scan boolean NOT NULL DEFAULT false,
+    -- A deletion scan, or a second reading of what could not be read: no watermark waits for it.
+    ADD COLUMN windowless boolean NOT NULL DEFAULT false,
     -- What a person should know of how it went, though nothing failed.
     ADD COLUMN note text;
 

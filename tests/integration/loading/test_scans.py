@@ -32,7 +32,7 @@ def scan_of(warehouse: Warehouse, job: Job | None = None, **params: Any) -> JobS
     planned = (job or Job(warehouse)).input.model_copy(update={"params": params, "scan": True})
     execute(
         warehouse,
-        "UPDATE etl_jobs SET scan = true, input = %s::jsonb WHERE batch_id = %s",
+        "UPDATE etl_jobs SET windowless = true, input = %s::jsonb WHERE batch_id = %s",
         planned.model_dump_json(),
         planned.batch_id,
     )

@@ -16,7 +16,8 @@ from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, counts, fetch, make_event
 from worker.loading import packing
 from worker.loading.scans import write_findings
-from worker.replay import _read, _transform  # the pages of a replay
+from worker.replay import _transform  # of the records of a replay
+from worker.stored_rejects import RejectPosition, read_rejects
 
 
 async def test_a_cursor_of_any_text_is_where_the_next_segment_goes_on(
@@ -84,7 +85,7 @@ def test_many_large_rows_are_loaded_in_blocks(warehouse: Warehouse) -> None:
 
 def replayed(job: Job, replay: ETLInput) -> list[str]:
     """What a replay says of each reject."""
-    page = _read(job.warehouse, replay, None)
+    page = read_rejects(job.warehouse, replay, RejectPosition(), unread_at_once=None)
     assert page is not None
     told = []
     for record in page.records:

@@ -1,0 +1,79 @@
+"""Second readings: what one run could not read of its source, the next one asks for by itself.
+
+A reject of stage `extract` stands for something that the source has and could not give, or gave
+so that it could not be decoded. Every full or incremental run asks for the longest untried of
+them once more, apart from what it reads anyway, and so does a replay: without that, an item that
+recovers unchanged would be loaded by the next full run only, or never.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from temporaletl.registry import Registry, place_of
+
+if TYPE_CHECKING:
+    from temporaletl.strategies import PageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What could not be read: `key` and `payload` as its reject has them, decoded from JSON.
+
+    Of a payload that was too large only the beginning is left, as a text.
+    """
+
+    key: str | None
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What a second reading brought.
+
+    `records` are loaded as any page's are. Without a `fault` the reject is settled, also where
+    there is no record because the item is gone; with one it stays, and the fault is its reason.
+    """
+
+    records: Sequence[Any] = ()
+    fault: str | None = None
+
+
+class RereadMethod(Protocol):
+    """Asks the source for one unread item; None where it cannot be asked for by itself.
+
+    `request` has the query of the job that met the reject. Several are awaited at once.
+
+    Raises: as an extract method. What concerns the item alone is a fault, not an exception.
+    """
+
+    async def __call__(self, unread: Unread, request: "PageRequest", /) -> Reread | None: ...
+
+
+rereaders: Registry[RereadMethod] = Registry("reread method")
+
+
+def reread_method(name: str) -> Callable[[RereadMethod], RereadMethod]:
+    """Register how a stream, `<source>-<stream>`, reads by itself what a job could not read.
+
+    Optional. Without one, such rejects stay until a full run reads everything without them.
+
+        @reread_method("shop-orders")
+        async def reread_order(unread: Unread, request: PageRequest) -> Reread | None:
+            if unread.key is None:
+                return None
+            order = await fetch_order(unread.key)
+            return Reread([order] if order else [])
+    """
+
+    def register(function: RereadMethod) -> RereadMethod:
+        rereaders.register(name, function, place=place_of(function))
+        return function
+
+    return register
+
+
+def reread_method_of(source: str, stream: str) -> RereadMethod | None:
+    """The stream's method; None where it has none."""
+    name = f"{source}-{stream}"
+    return rereaders.get(name) if name in rereaders else None
