@@ -184,6 +184,30 @@ class FaultChecks:
         means(bench.rig.mend)
         _assert_well_again(bench, warehouse, before)
 
+    def test_what_could_not_be_read_is_read_again_by_the_next_run(self, bench: Bench) -> None:
+        sound = bench.warehouse()
+        bench.load(sound)
+        means(bench.rig.break_item)
+        warehouse = bench.warehouse()
+        _load_what_can_be(bench, warehouse, bench.ask_for("full"))
+        lost = bool(_unread(warehouse))
+        later = bench.rig.now + timedelta(hours=1)
+        _load_what_can_be(bench, warehouse, bench.ask_for("incremental"), nominal=later)
+        assert bool(_unread(warehouse)) == lost, "what cannot be read yet is forgotten"
+        means(bench.rig.mend)
+        # The item is as it was: where the watermark has passed it, only asking again brings it.
+        bench.load(warehouse, bench.ask_for("incremental"), nominal=later + timedelta(hours=1))
+        assert_same(*(read_content(each, bench.source) for each in (warehouse, sound)))
+        assert not _unread(warehouse), "what has been read is still told as unread"
+
+    def test_what_a_full_run_reads_after_all_is_told_as_unread_no_more(self, bench: Bench) -> None:
+        means(bench.rig.break_item)
+        warehouse = bench.warehouse()
+        _load_what_can_be(bench, warehouse, bench.ask_for("full"))
+        means(bench.rig.mend)
+        bench.load(warehouse, nominal=bench.rig.now + timedelta(hours=1))
+        assert not _unread(warehouse)
+
     def test_an_account_that_sees_less_deletes_nothing(self, bench: Bench) -> None:
         warehouse, requests = _loaded(bench)
         before = _kept(bench, warehouse)
@@ -286,6 +310,19 @@ def _assert_one_is_lost(bench: Bench, spoil: Callable[[], None]) -> None:
     means(bench.rig.mend)
     bench.load(warehouse, nominal=bench.rig.now + timedelta(hours=1))
     assert_same(read_content(warehouse, bench.source), expected)
+
+
+def _load_what_can_be(
+    bench: Bench, warehouse: Warehouse, request: QueuerInput, *, nominal: datetime | None = None
+) -> None:
+    if bench.rig.serves_items_apart:
+        bench.load(warehouse, request, nominal=nominal)
+    else:
+        bench.refusal(warehouse, request, nominal=nominal)
+
+
+def _unread(warehouse: Warehouse) -> list[str]:
+    return [each["reason"] for each in read_rejects(warehouse) if each["stage"] == "extract"]
 
 
 def _without(rows: Mapping[str, Content], lost: Collection[str]) -> dict[str, Content]:

@@ -237,7 +237,7 @@ _MARK = """
 """
 _UNFINISHED = """
     SELECT batch_id, seq, cursor FROM etl_jobs
-    WHERE source = %(source)s AND stream = %(stream)s AND scan
+    WHERE source = %(source)s AND stream = %(stream)s AND windowless
       AND input->>'connection' = %(connection)s AND (input->'params') - %(accepting)s = %(params)s
       AND NOT (batch_id = %(batch_id)s AND seq = %(seq)s)
       AND ended_at > now() - %(good_for)s AND cursor->>'phase' IS DISTINCT FROM 'ended'
@@ -250,7 +250,7 @@ _UNFINISHED = """
 _TIDY = """
     DELETE FROM etl_scan_items AS i USING etl_jobs AS j
     WHERE j.batch_id = i.batch_id AND j.seq = i.seq AND j.ended_at IS NOT NULL
-      AND j.source = %(source)s AND j.stream = %(stream)s AND j.scan
+      AND j.source = %(source)s AND j.stream = %(stream)s AND j.windowless
       AND j.input->>'connection' = %(connection)s
       AND (i.batch_id, i.seq) IS DISTINCT FROM (%(taken)s::text, %(taken_seq)s::integer)
 """

@@ -126,7 +126,7 @@ async def by_time(
             anchor = _next_of_ties(anchor, page, api, path)
         elif rows and page is not None:
             anchor = msgspec.structs.replace(anchor, page=anchor.page + 1)
-        if fresh:
+        if fresh or rejects:
             yield Page(records=fresh, cursor=msgspec.to_builtins(anchor), rejects=rejects)
 
 

@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Record, Shape
+from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
 
 log = structlog.get_logger("temporaletl.rest")
 
 #: What an API that breaks over one record answers, each time it would give that record.
 _BROKEN = (SourceUnavailableError, AnswerTooLargeError)
+#: A record is looked for up to so far behind in its list.
+_MOST_PAGES = 10
 
 
 class Pages:
@@ -90,3 +94,49 @@ class Pages:
                     break
                 records += answer.records
         return records, rejects
+
+
+async def reread(
+    api: RestApi,
+    unread: Unread,
+    *,
+    records: str,
+    page: str,
+    first: int = 1,
+    size: str = "per_page",
+    id: str = "id",  # noqa: A002
+) -> Reread | None:
+    """Read a list once more up to the record that it could not give; for reread methods.
+
+    The other parameters are those that the list is read with. Where the list is in the order of
+    its records' changes, what changes goes to its end: the record is where it was, or before.
+    None for a reject that is of no list, or far behind in one.
+
+    Raises:
+        ETLError: as `RestApi.page`, where the API gives no record at all.
+    """
+    try:
+        gap = msgspec.convert(unread.payload, _Gap)
+    except msgspec.ValidationError:
+        return None
+    at_once = api.settings.page_size
+    if gap.position > _MOST_PAGES * at_once:
+        return None
+    pages = Pages(api, gap.path, Shape(records, id), page=page, size=size, first=first)
+    found: list[Record] = []
+    faults: list[str] = []
+    for number in range(-(-gap.position // at_once)):
+        _, some, rejects = await pages.read(gap.params, number, at_once)
+        found += some
+        faults += [reject.reason for reject in rejects]
+        if not some:
+            break
+    return Reread(found, "; ".join(faults) or None)
+
+
+class _Gap(msgspec.Struct):
+    """What a reject keeps of a record that a list cannot give: its position, from 1."""
+
+    path: str
+    params: dict[str, str]
+    position: int

@@ -29,7 +29,7 @@ from temporaletl.external.salesforce.refusals import UnrenderableError
 log = structlog.get_logger("salesforce")
 
 #: What a page may fail with for the sake of a row in it.
-_OF_A_ROW = (UnrenderableError, GarbledAnswerError, MisfitAnswerError, AnswerTooLargeError)
+OF_A_ROW = (UnrenderableError, GarbledAnswerError, MisfitAnswerError, AnswerTooLargeError)
 #: Rows side by side that cannot be rendered; of more, it is not the rows' fault.
 _MOST_NEIGHBOURS = 5
 #: So many in one page, and it ends: what becomes of the job is not for reading to say.
@@ -50,7 +50,7 @@ def read_around(
     """
     try:
         return read_page(org, selection, after, size, stop)
-    except _OF_A_ROW as error:
+    except OF_A_ROW as error:
         if stop is not None and stop.is_set():
             raise
         log.info("salesforce_page_narrowed", object=selection.object, reason=str(error))
@@ -95,7 +95,7 @@ class _Narrowing:
             try:
                 # The last word on a row is spoken with patience.
                 part = self._ask(wanted, briefly=wanted > 1)
-            except _OF_A_ROW as error:
+            except OF_A_ROW as error:
                 if wanted == 1:
                     self._pass_over(error)
                 step = max(1, wanted // 2)
@@ -148,7 +148,7 @@ class _Narrowing:
         for offset in range(1, _MOST_NEIGHBOURS + 1):
             try:
                 return self._ask(1, offset=offset), offset
-            except _OF_A_ROW:
+            except OF_A_ROW:
                 continue
         return None, 0
 
@@ -157,7 +157,7 @@ class _Narrowing:
         bare = replace(self.selection, fields=(), optional=())
         try:
             page = read_page(self.org, bare, self.after, 1, self.stop, briefly=True)
-        except _OF_A_ROW:
+        except OF_A_ROW:
             return None
         return place_of(page.rows[0], self.selection.stamp) if page.rows else None
 
@@ -170,7 +170,7 @@ class _Narrowing:
                 each = replace(whole, order=order)
                 if read_page(self.org, each, None, 1, self.stop, briefly=True).rows:
                     return True
-            except _OF_A_ROW:
+            except OF_A_ROW:
                 continue
         return False
 

@@ -89,6 +89,8 @@ class Selection:
     deleted: bool = False
     present: bool = False
     order: Order = "ASC"
+    #: Those with these Ids only; none: all.
+    ids: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -111,6 +113,8 @@ class Selection:
             clauses.append(f"{stamp} < {literal(self.end)}")
         if self.deleted:
             clauses.append("IsDeleted = true")
+        if self.ids:
+            clauses.append(f"Id IN ({', '.join(map(quote_soql_value, self.ids))})")
         return f" WHERE {' AND '.join(clauses)}" if clauses else ""
 
     def columns(self, hidden: frozenset[str] = frozenset()) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from temporaletl import (
     Reject,
     SourceProtocolError,
     SourceUnavailableError,
+    Window,
     extract_method,
 )
 from temporaletl.clock import utc_now
@@ -90,22 +91,7 @@ async def rows_of(request: PageRequest) -> AsyncGenerator[Page]:
         ETLError: as `pages_of`.
     """
     query: SalesforceQuery = request.query
-    kind = KINDS.get(query.object)
-    if kind is None:
-        raise ConfigurationError(
-            f"{query.object} is no object of source 'salesforce': {', '.join(sorted(KINDS))}"
-        )
-    needed, others = fields_of(kind)
-    window = request.job.window
-    selection = Selection(
-        object=query.object,
-        fields=needed,
-        optional=others,
-        stamp=query.stamp,
-        start=window.start,
-        end=window.end if query.bounded else None,
-        deleted=query.deleted,
-    )
+    selection = selection_of(query, request.job.window)
     org = open_org(SalesforceSettings.load())
 
     def read(rows: Iterable[Any]) -> tuple[list[Any], list[Reject]]:
@@ -125,6 +111,29 @@ async def rows_of(request: PageRequest) -> AsyncGenerator[Page]:
 
 for _stream in STREAMS:
     extract_method(f"salesforce-{_stream}")(rows_of)
+
+
+def selection_of(query: SalesforceQuery, window: Window) -> Selection:
+    """Return what a job asks for, within a window.
+
+    Raises:
+        ConfigurationError: no stream is of that object.
+    """
+    kind = KINDS.get(query.object)
+    if kind is None:
+        raise ConfigurationError(
+            f"{query.object} is no object of source 'salesforce': {', '.join(sorted(KINDS))}"
+        )
+    needed, others = fields_of(kind)
+    return Selection(
+        object=query.object,
+        fields=needed,
+        optional=others,
+        stamp=query.stamp,
+        start=window.start,
+        end=window.end if query.bounded else None,
+        deleted=query.deleted,
+    )
 
 
 async def pages_of(

@@ -57,7 +57,7 @@ async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
         while (listed := await client.site.start(walk.ask)) is not None:
             unread = [number for number in listed.bugs if number not in memory]
             calls = ((number, listed.bugs[number], until) for number in unread)
-            read = await gather(client, _read, calls)
+            read = await gather(client, read_bug, calls)
             for number, (_, moment) in zip(unread, read, strict=True):
                 memory.add(number, moment)
             records, rejects = await finish(
@@ -78,7 +78,7 @@ async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
         client.stop.set()
 
 
-def _read(
+def read_bug(
     client: LaunchpadClient, number: int, link: str, until: datetime | None
 ) -> tuple[Gathered, datetime | None]:
     """Read a bug, and when it last changed; nothing of one that was made too late. Blocks."""
@@ -120,7 +120,7 @@ def _other(walk: Walk, but: Collection[int], kind: str) -> bool:
     """Whether a part of some other bug can be read. Blocks."""
     client = walk.client
     for number, link in walk.some_others(but).items():
-        gathered, _ = _read(client, number, link, None)
+        gathered, _ = read_bug(client, number, link, None)
         if kind in gathered.answered:
             return True
         if gathered.failures:

@@ -103,7 +103,7 @@ async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
             behind = _cursor(subjects[following] if following < len(subjects) else None)
             resumed = subject == place.subject
             after = place.after if resumed else 0
-            listing = await client.site.start(_list, client, kind, subject, resumed, hidden)
+            listing = await client.site.start(list_subject, client, kind, subject, resumed, hidden)
             rejects = listing.rejects if after == 0 else ()
             todo = [
                 (number, entry)
@@ -147,7 +147,7 @@ def _position(cursor: JsonValue) -> Position:
         raise ConfigurationError(f"no cursor of a Launchpad list: {error}") from None
 
 
-def _list(
+def list_subject(
     client: LaunchpadClient,
     kind: Kind,
     subject: str,

@@ -33,7 +33,7 @@ async def extract_merge_proposals(request: PageRequest) -> AsyncGenerator[Page]:
 
     Raises: as `extract_bugs`.
     """
-    async with contextlib.aclosing(pages(_KIND, request)) as found:
+    async with contextlib.aclosing(pages(KIND, request)) as found:
         async for page in found:
             yield page
 
@@ -104,4 +104,4 @@ def people_in(record: Found) -> Iterator[str | None]:
         yield vote.registrant_link
 
 
-_KIND = Kind("merge_proposal", STABLE, proposal_searches, _wanted, _read, people_in)
+KIND = Kind("merge_proposal", STABLE, proposal_searches, _wanted, _read, people_in)

@@ -30,7 +30,7 @@ async def extract_questions(request: PageRequest) -> AsyncGenerator[Page]:
 
     Raises: as `extract_bugs`.
     """
-    async with contextlib.aclosing(pages(_KIND, request)) as found:
+    async with contextlib.aclosing(pages(KIND, request)) as found:
         async for page in found:
             yield page
 
@@ -67,4 +67,4 @@ def people_in(record: Found) -> Iterator[str | None]:
         yield message.owner_link
 
 
-_KIND = Kind("question", DEVEL, question_searches, _wanted, _read, people_in)
+KIND = Kind("question", DEVEL, question_searches, _wanted, _read, people_in)

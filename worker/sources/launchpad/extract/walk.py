@@ -219,7 +219,7 @@ class Walk:
         return Listed(asked, bugs, rejects, following, last, moved)
 
     def _skipped(self, gap: Gap) -> Reject:
-        subject, at = self._place.subject, self._place.at
+        subject, at = self._place.subject, self._place.at or self._since
         return Reject(
             stage="extract",
             reason=f"Launchpad cannot give entry {gap.start} of {subject}'s bugs: {gap.reason}",
