@@ -42,12 +42,6 @@ async def pages(request: etl.PageRequest) -> AsyncGenerator[etl.Page]:
         yield page
 
 
-@etl.reread_method("shop-orders")
-async def reread(unread: etl.Unread, _request: etl.PageRequest) -> etl.Reread | None:
-    api = rest.open_api("shop", ShopSettings.load())
-    return await rest.reread(api, unread, records="orders", page="page")
-
-
 @etl.transform_method("shop")
 @rest.decoded(Order)
 def events(order: Order, context: etl.TransformContext) -> Iterator[etl.Event]:

@@ -301,6 +301,7 @@ async def test_jobs_are_written_in_blocks_and_none_is_left_out(
 ) -> None:
     monkeypatch.setattr(planning, "JobWriter", Writer)
     monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
+    monkeypatch.setattr(planning, "streams_with_rejects", lambda *_: [])
     planners.register("shop", planner(lambda _plan: range(number)), place="here")
     expanders.register("shop", asynchronous, place="here")
     reports: list[int] = []

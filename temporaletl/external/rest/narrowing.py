@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from temporaletl.errors import SourceProtocolError, SourceUnavailableError
+from temporaletl.errors import ETLError, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Record, Shape
@@ -80,49 +80,67 @@ class Pages:
             try:
                 answer = await self._ask(params, position, 1)
             except _BROKEN as error:
-                where = {name: str(value) for name, value in params.items()}
-                rejects.append(
-                    Reject(
-                        stage="extract",
-                        reason=f"the API cannot give record {position + 1} of this list: {error}",
-                        key=f"{self._path} {position + 1}",
-                        payload={"path": self._path, "params": where, "position": position + 1},
-                    )
-                )
+                rejects.append(self._gap(params, position + 1, error))
             else:
                 if not answer.records:
                     break
                 records += answer.records
         return records, rejects
 
+    def _gap(self, params: Mapping[str, Any], position: int, error: ETLError) -> Reject:
+        gap = Gap(
+            path=self._path,
+            params={name: str(value) for name, value in params.items()},
+            position=position,
+            records=self._shape.records,
+            id=self._shape.id,
+            page=self._page or "",
+            size=self._size,
+            first=self._first,
+        )
+        return Reject(
+            stage="extract",
+            reason=f"the API cannot give record {position} of this list: {error}",
+            key=f"{self._path} {position}",
+            payload=gap,
+        )
 
-async def reread(
-    api: RestApi,
-    unread: Unread,
-    *,
-    records: str,
-    page: str,
-    first: int = 1,
-    size: str = "per_page",
-    id: str = "id",  # noqa: A002
-) -> Reread | None:
-    """Read a list once more up to the record that it could not give; for reread methods.
 
-    The other parameters are those that the list is read with. Where the list is in the order of
-    its records' changes, what changes goes to its end: the record is where it was, or before.
-    None for a reject that is of no list, or far behind in one.
+class Gap(msgspec.Struct, frozen=True):
+    """A record that a list cannot give, as its reject keeps it: the list, and where it is there.
+
+    `position` counts from 1. `records` and `id` are the list's `Shape`; `page` and `size` are
+    the names of the paging parameters, `first` the number of the first page.
+    """
+
+    path: str
+    params: dict[str, str]
+    position: int
+    records: str
+    id: str
+    page: str
+    size: str
+    first: int
+
+
+async def reread(api: RestApi, unread: Unread) -> Reread | None:
+    """Read a list once more, up to the record that it could not give.
+
+    Where the list is in the order of its records' changes, what changes goes to its end: the
+    record is where it was, or before. None for a reject that is of no list, or far behind in one.
 
     Raises:
         ETLError: as `RestApi.page`, where the API gives no record at all.
     """
     try:
-        gap = msgspec.convert(unread.payload, _Gap)
+        gap = msgspec.convert(unread.payload, Gap)
     except msgspec.ValidationError:
         return None
     at_once = api.settings.page_size
     if gap.position > _MOST_PAGES * at_once:
         return None
-    pages = Pages(api, gap.path, Shape(records, id), page=page, size=size, first=first)
+    shape = Shape(gap.records, gap.id)
+    pages = Pages(api, gap.path, shape, page=gap.page, size=gap.size, first=gap.first)
     found: list[Record] = []
     faults: list[str] = []
     for number in range(-(-gap.position // at_once)):
@@ -132,11 +150,3 @@ async def reread(
         if not some:
             break
     return Reread(found, "; ".join(faults) or None)
-
-
-class _Gap(msgspec.Struct):
-    """What a reject keeps of a record that a list cannot give: its position, from 1."""
-
-    path: str
-    params: dict[str, str]
-    position: int

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from temporaletl.external.rest.api import RestSettings
+from temporaletl.external.rest.api import RestSettings, open_api
+from temporaletl.external.rest.narrowing import reread
 from temporaletl.messages import ETLInput
+from temporaletl.rereading import Reread, Unread, reread_method
 from temporaletl.strategies import (
+    PageRequest,
     Plan,
     params_method,
     rate_budget,
@@ -20,7 +23,7 @@ def rest_source[S: RestSettings](
     overlap: timedelta = timedelta(minutes=5),
     lag: timedelta = timedelta(seconds=30),
 ) -> Callable[[type[S]], type[S]]:
-    """Register, beside its settings, the planning and the rate budget of a simple source.
+    """Register, beside its settings, a simple source's planning, rate budget and second readings.
 
     Each stream's window is one job, which its paginator goes through from cursor to cursor. A
     source that can count or divide what there is registers its own `params_method` and
@@ -39,7 +42,10 @@ def rest_source[S: RestSettings](
         def budget() -> object:
             return settings.budget()
 
-        for function in (describe, expand, budget):
+        async def read_again(unread: Unread, _: PageRequest) -> Reread | None:
+            return await reread(open_api(source, settings.load()), unread)
+
+        for function in (describe, expand, budget, read_again):
             # Whoever looks for the source shall find its author's module, not this one.
             function.__module__ = settings.__module__
             function.__qualname__ = settings.__qualname__
@@ -48,6 +54,8 @@ def rest_source[S: RestSettings](
         )
         transform_inputs_method(source)(expand)
         rate_budget(source)(budget)
+        for stream in streams:
+            reread_method(f"{source}-{stream}")(read_again)
         return settings
 
     return register
