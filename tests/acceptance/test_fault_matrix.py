@@ -9,7 +9,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import psycopg
@@ -137,18 +137,42 @@ def faketime(shift: str) -> dict[str, str]:
     library = next((str(p) for pattern in _LIBRARIES for p in Path("/").glob(pattern[1:])), None)
     if library is None:
         pytest.skip("no libfaketime: Debian's package `faketime` has it")
-    return {"LD_PRELOAD": library, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {
+        "LD_PRELOAD": library,
+        "FAKETIME": shift,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # Processes of another user, as PostgreSQL's, may not have what it would share with them.
+        "FAKETIME_DISABLE_SHM": "1",
+        "NO_FAKE_STAT": "1",
+    }
 
 
 @contextlib.contextmanager
 def shifted(platform: Platform, part: str, shift: str) -> Iterator[None]:
     """Restart one part with another time; and again, behind the block, with the right one."""
     wrong = faketime(shift)
+    if part == "database":
+        restart_database(platform, wrong)
+        [(hours,)] = platform.rows(
+            f"SELECT extract(epoch FROM clock_timestamp() - to_timestamp({time()})) / 3600"
+        )
+        assert abs(hours) > 23
+        yield
+        restart_database(platform, {})
+        return
     platform.services[part].end()
     with with_environment(platform, wrong).another(part):
         yield
     platform.start_service(part)
     platform.await_service(part)
+
+
+def restart_database(platform: Platform, environment: Mapping[str, str]) -> None:
+    platform.postgres.end()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        platform.postgres.start(platform.stop)
 
 
 def with_environment(platform: Platform, more: Mapping[str, str]) -> Platform:
@@ -157,7 +181,7 @@ def with_environment(platform: Platform, more: Mapping[str, str]) -> Platform:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", ["+1d", "-1d"])
-@pytest.mark.parametrize("part", ["worker", "queuer"])
+@pytest.mark.parametrize("part", ["worker", "queuer", "database"])
 def test_a_clock_that_was_a_day_wrong_loses_nothing(
     platform: Platform, site: Site, changes: Changes, part: str, shift: str
 ) -> None:
