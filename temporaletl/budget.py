@@ -17,6 +17,10 @@ from datetime import timedelta
 #: A segment reserves turns for so long ahead: few reservations, and few turns left unused.
 _RESERVED_SECONDS = 0.5
 
+#: Of a segment's pages, as their answers came. One page may be as large as an answer may be.
+HELD_BYTES = 64 << 20
+_LOOKS_FOR_STOP_SECONDS = 0.2
+
 #: Reserves turns for a number of requests; returns how long it is to the first one.
 Reserve = Callable[[int], timedelta]
 
@@ -61,17 +65,42 @@ class Permits:
 
 
 class Requests:
-    """How many requests a segment made, and how long they took together. For many threads."""
+    """What a segment's requests cost: their number, their time, the memory of their answers.
+
+    None is made while pages of more than `HELD_BYTES` wait to be loaded, or are being loaded.
+    Safe to use from many threads.
+    """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._changed = threading.Condition()
         self.count = 0
         self.seconds = 0.0  # summed, also over those that were under way at once
+        self.received_bytes = 0  # decompressed
+        self._held_bytes = 0
 
-    def add(self, seconds: float) -> None:
-        with self._guard:
+    def add(self, seconds: float, received_bytes: int) -> None:
+        with self._changed:
             self.count += 1
             self.seconds += seconds
+            self.received_bytes += received_bytes
+
+    def hold(self, size: int) -> None:
+        """Note that a page made of so many bytes is kept until it is loaded; negative: it is."""
+        with self._changed:
+            self._held_bytes += size
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Keep nobody waiting any more: what was held is loaded, or given up."""
+        with self._changed:
+            self._held_bytes = 0
+            self._changed.notify_all()
+
+    def wait_for_room(self, stop: threading.Event | None = None) -> None:
+        """Wait until little enough is held; setting `stop` ends the waiting. Blocks."""
+        with self._changed:
+            while self._held_bytes > HELD_BYTES and not (stop is not None and stop.is_set()):
+                self._changed.wait(timeout=_LOOKS_FOR_STOP_SECONDS)
 
 
 _permits: ContextVar[Permits | None] = ContextVar("permits", default=None)
@@ -89,6 +118,7 @@ def spending(permits: Permits | None) -> Iterator[Requests]:
     try:
         yield requests
     finally:
+        requests.end()
         _permits.reset(tokens[0])
         _requests.reset(tokens[1])
 
@@ -107,23 +137,32 @@ def take_permit(stop: threading.Event | None = None) -> None:
     """Wait for the turn of one request to the source of the running segment. Blocks.
 
     `HttpClient` calls it; a source with another client does so before each of its requests.
-    Outside of a segment, and for a source without a budget, there is nothing to wait for.
+    Outside of a segment there is nothing to wait for; for a source without a budget, until
+    enough of what was read before is loaded.
 
     Raises:
         RateLimitedError: the source asked one of the workers to be left alone for longer.
     """
-    permits = _permits.get()
+    requests, permits = _requests.get(), _permits.get()
+    if requests is not None:
+        requests.wait_for_room(stop)
     if permits is not None:
         permits.take(stop)
 
 
+class Counted:
+    """A request under way: whoever reads its answer says how large that is."""
+
+    received_bytes = 0
+
+
 @contextmanager
-def counted_request() -> Iterator[None]:
+def counted_request() -> Iterator[Counted]:
     """Count a request of the running segment, and how long it takes. `HttpClient` does."""
-    began = time.perf_counter()
+    began, counted = time.perf_counter(), Counted()
     try:
-        yield
+        yield counted
     finally:
         requests = _requests.get()
         if requests is not None:
-            requests.add(time.perf_counter() - began)
+            requests.add(time.perf_counter() - began, counted.received_bytes)

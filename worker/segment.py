@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from temporaletl.budget import spending
+from temporaletl.budget import Requests, spending
 from temporaletl.clock import told_by, utc_now
 from temporaletl.errors import (
     RetryableError,
@@ -72,11 +72,12 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """An extracted page; when it was asked for: its rows are at least that new; its cost."""
+    """An extracted page; when it was asked for: its rows are at least that new; what it cost."""
 
     page: Page
     at: datetime
     seconds: float
+    size: int  # of the answers that it was made of
 
 
 async def run_segment(
@@ -126,9 +127,9 @@ async def run_segment(
     context = TransformContext(job=job, query=query, identities=people)
     clock = await asyncio.to_thread(read_clock, warehouse)
     scan = JobScan(warehouse, job, most=limits.scan_duration) if job.scan else None
-    segment = _Segment(loader, strategies, context, begun, limits, progress, scan)
     try:
         with told_by(clock), spending(asking.permits()) as requests:
+            segment = _Segment(loader, strategies, context, begun, limits, progress, scan, requests)
             try:
                 done = await segment.run()
             finally:
@@ -174,6 +175,7 @@ class _Segment:
         limits: SegmentLimits,
         listener: Progress,
         scan: JobScan | None,
+        requests: Requests,
     ) -> None:
         self.progress = begun
         self._cursor = unescaped(begun.cursor)
@@ -183,6 +185,7 @@ class _Segment:
         self._context = context
         self._limits = limits
         self._listener = listener
+        self._requests = requests
         self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
         self._uncommitted = 0  # pages that were extracted
         self._all_committed = asyncio.Event()
@@ -208,6 +211,7 @@ class _Segment:
                 pages = await self._take(extracting, stopping, patience)
                 if pages:
                     await asyncio.to_thread(self._load, pages)
+                    self._requests.hold(-sum(asked.size for asked in pages))
                     self._uncommitted -= len(pages)
                     if self._uncommitted == 0:
                         self._all_committed.set()
@@ -238,6 +242,7 @@ class _Segment:
             stored_rows=self._loader.stored_rows,
             committed=self._all_committed.wait,
         )
+        counted = 0
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
                 asked, began = utc_now(), perf_counter()
@@ -247,7 +252,10 @@ class _Segment:
                 seconds = perf_counter() - began
                 self._uncommitted += 1
                 self._all_committed.clear()
-                await self._waiting.put(_Asked(page, page.extracted_at or asked, seconds))
+                size = self._requests.received_bytes - counted
+                counted += size
+                self._requests.hold(size)
+                await self._waiting.put(_Asked(page, page.extracted_at or asked, seconds, size))
 
     async def _take(
         self,

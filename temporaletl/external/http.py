@@ -281,7 +281,7 @@ class HttpClient:
             # The plain request, also where a library's session overrides it with retries of
             # its own. The whole body is read, so that a break in the middle is met here.
             with (
-                counted_request(),
+                counted_request() as counted,
                 requests.Session.request(
                     self._session,
                     method,
@@ -292,7 +292,9 @@ class HttpClient:
                     **call,
                 ) as response,
             ):
-                response._content = self._body_of(response, what)  # noqa: SLF001 - as it would
+                body = self._body_of(response, what)
+                counted.received_bytes = len(body)
+                response._content = body  # noqa: SLF001 - as it would
                 return response
         except urllib3.exceptions.ReadTimeoutError:
             raise SourceUnavailableError(

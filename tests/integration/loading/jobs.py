@@ -69,8 +69,8 @@ class Job:
             connection.execute(
                 "INSERT INTO etl_jobs (batch_id, seq, job_id, source, stream, input, state,"
                 " started_at, touched_at) "
-                "VALUES (%s, %s, %s, %s, %s, '{}', 'running', now(), now())",
-                [batch, seq, self.input.job_id, source, stream],
+                "VALUES (%s, %s, %s, %s, %s, %s::jsonb, 'running', now(), now())",
+                [batch, seq, self.input.job_id, source, stream, self.input.model_dump_json()],
             )
         self.lineage = Lineage(self.input, f"wf-{seq}", f"run-{seq}", version, f"{version}.0")
         self.loader = Loader(warehouse, rows, self.lineage)
