@@ -193,6 +193,7 @@ class ServiceTitanSite:
         kind: type[T],
         *,
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> T: ...
 
     @overload
@@ -205,6 +206,7 @@ class ServiceTitanSite:
         *,
         accept: Collection[int],
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> T | None: ...
 
     def read[T](
@@ -216,10 +218,12 @@ class ServiceTitanSite:
         *,
         accept: Collection[int] = (),
         stop: threading.Event | None = None,
+        attempts: int | None = None,
     ) -> T | None:
         """Read what is at a path below the tenant in the resource's module.
 
-        None where it answers with a status that is accepted.
+        None where it answers with a status that is accepted. `attempts` are fewer than usual where
+        a failure is expected.
 
         Raises:
             CredentialsError: client, app key or the app's rights are refused; says which.
@@ -243,6 +247,7 @@ class ServiceTitanSite:
             params=params,
             accept={*accept, codes.forbidden, codes.not_found},
             stop=stop,
+            attempts=attempts,
         )
 
     def _check(self, resource: Resource, path: str, answer: requests.Response) -> None:

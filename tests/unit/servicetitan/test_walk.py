@@ -33,8 +33,17 @@ class Script:
         self.settings = SimpleNamespace(site="s", include_recent_changes=False)
 
     def read(
-        self, _resource: Any, _path: str, params: Any, kind: Any, *, accept: Any, stop: Any
+        self,
+        _resource: Any,
+        _path: str,
+        params: Any,
+        kind: Any,
+        *,
+        accept: Any,
+        stop: Any,
+        attempts: Any,
     ) -> Any:
+        del attempts
         assert not stop.is_set()
         self.asked.append(dict(params))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -8,22 +8,35 @@ so that they are read by id, apart. And where a list does not keep the order it 
 gave fewer records than it had counted, all of it is read by page numbers. Such a run is read again
 until one round has found as many as the list counts all the while, because rows slip over the
 edges of pages when one before them goes.
+
+Where a page fails for the sake of one record that cannot be rendered, positions are all that is
+known of it, and they shift as well. So a span of time is chosen that ends behind it, and is read as
+one time with many records is: by id, in parts, again until nothing can be missing. There the record
+counts as met, and is a reject.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
-import xxhash
 from pydantic import JsonValue
 
-from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
+from temporaletl import ConfigurationError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
-from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
-from worker.sources.servicetitan.record import Record, bare_of, moment
+from temporaletl.errors import ETLError
+from worker.sources.servicetitan.extract.client import (
+    FAILURES,
+    Found,
+    ListAnswer,
+    ServiceTitanClient,
+    Span,
+    as_text,
+)
+from worker.sources.servicetitan.extract.narrowing import MOST_NEIGHBOURS, Narrowing, Unreadable
+from worker.sources.servicetitan.extract.rounds import Read, Round, Row, row_of
+from worker.sources.servicetitan.record import Record
 
 _BAD_REQUEST = 400
 _MOST_ROUNDS = 6
@@ -32,8 +45,8 @@ _MOST_REPEATS = 4
 #: Records have times to 100 ns, and are known here by those to a microsecond.
 _TICK = timedelta(microseconds=1)
 
-#: `walk` from anchor to anchor, `ties` are the records of the anchor's very time, `all` are those
-#: from the anchor on, in whatever order.
+#: `walk` from anchor to anchor, `ties` are the records from the anchor on until `before`, most
+#: often those of the anchor's very time, `all` are those from the anchor on, in whatever order.
 Way = Literal["walk", "ties", "all"]
 
 
@@ -48,53 +61,12 @@ class ListPosition(
     #: None before it is known whether the list keeps its order.
     way: Way | None = None
     at: datetime | None = None
+    before: datetime | None = None
     page: int = 1
     round: int = 1
     #: How many records the list counted at the beginning, and how many came since.
     expected: int = 0
     delivered: int = 0
-
-
-class _Answer(msgspec.Struct, rename="camel"):
-    data: list[msgspec.Raw]
-    has_more: bool
-    total_count: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    id: int | str
-    time: datetime | None
-    #: Tells one version of the record from another.
-    content: int
-    read: Record[Any] | Reject
-
-
-class _Round:
-    """One reading of all pages of a run."""
-
-    def __init__(self, *, from_its_start: bool) -> None:
-        self._from_its_start = from_its_start
-        self._ids: set[int | str] = set()
-        self._counts: set[int | None] = set()
-        self.found_new = not from_its_start
-
-    def add(self, rows: Sequence[_Row], count: int | None, *, new: int) -> None:
-        self._ids.update(row.id for row in rows)
-        self._counts.add(count)
-        self.found_new |= new > 0
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._ids
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it cannot have missed anything; without counts, whether it found nothing new."""
-        count = next(iter(self._counts)) if len(self._counts) == 1 else None
-        if count is None:
-            return self._counts == {None} and not self.found_new
-        return self._from_its_start and len(self._ids) >= count
 
 
 class Walk:
@@ -116,16 +88,24 @@ class Walk:
             raise ConfigurationError(f"no cursor of a walk through a list: {error}") from None
         #: What was delivered at or after the anchor: its time, and its content.
         self._seen: dict[int | str, tuple[datetime | None, int]] = {}
-        self._round = _Round(from_its_start=self._place.page == 1)
+        self._round = Round(from_its_start=self._place.page == 1)
         self._before: list[int | str] = []
         self._empty = self._repeats = 0
         self._ended = False
+        #: How many records could not be read.
+        self.unreadable = 0
+
+    @property
+    def reached(self) -> datetime | None:
+        """Everything modified before it is delivered; None where nothing is known of the times."""
+        return self._place.at if self._place.way == "walk" else None
 
     def next(self) -> Found | None:
         """Return the next records, None at the end. Blocks.
 
         Raises:
             SourceUnavailableError: no headway; from the last cursor on there may be.
+            ETLError: as `ServiceTitanSite.read`, where it is not a single record's fault.
         """
         asked = utc_now()
         while not self._ended:
@@ -160,14 +140,22 @@ class Walk:
         )
 
     def _end_of(self, *, descending: bool) -> tuple[datetime | None, int]:
-        order = self._client.resource.order("ModifiedOn", descending=descending)
-        answer = self._ask(
-            {**order, "page": 1, "pageSize": 1, "includeTotal": "true"}, accept=(_BAD_REQUEST,)
-        )
+        answer = self._first_of(self._client.resource.order("ModifiedOn", descending=descending))
         if answer is None:
             return None, 0
-        time = self._row(answer.data[0]).time if answer.data else None
+        time = row_of(self._client, answer.data[0]).time if answer.data else None
         return time, answer.total_count or 0
+
+    def _first_of(self, order: Mapping[str, str]) -> ListAnswer | None:
+        query = {**order, "pageSize": 1, "includeTotal": "true"}
+        for page in range(1, MOST_NEIGHBOURS + 1):
+            try:
+                return self._ask({**query, "page": page}, accept=(_BAD_REQUEST,))
+            except FAILURES as error:
+                # One that cannot be read; of the order its neighbour tells as much.
+                if not (self._client.may_narrow(error) and self._client.lists_others()):
+                    raise
+        return self._ask({**query, "page": MOST_NEIGHBOURS + 1}, accept=(_BAD_REQUEST,))
 
     def _query(self) -> dict[str, Any]:
         place, order = self._place, self._client.resource.order
@@ -175,48 +163,103 @@ class Walk:
         if place.way == "walk":
             return {**order("ModifiedOn"), **query}
         query["includeTotal"] = "true"
-        if place.way == "ties" and place.at is not None:
-            return {**order("Id"), **query, "modifiedBefore": as_text(place.at + _TICK)}
+        if (before := _end_of_ties(place)) is not None:
+            return {**order("Id"), **query, "modifiedBefore": as_text(before)}
         return query
 
-    def _ask(self, query: Mapping[str, Any], *, accept: Sequence[int] = ()) -> _Answer | None:
+    def _ask(
+        self,
+        query: Mapping[str, Any],
+        *,
+        accept: Sequence[int] = (),
+        attempts: int | None = None,
+    ) -> ListAnswer | None:
         """Ask; None for an answer that is accepted though it is a refusal."""
         params: dict[str, Any] = {"active": "Any", **query}
         if self._place.at is not None:
             params["modifiedOnOrAfter"] = as_text(self._place.at)
         if self._span.created_before is not None:
             params["createdBefore"] = as_text(self._span.created_before)
-        return self._client.read(self._client.resource.stream, params, _Answer, accept=accept)
+        return self._client.read(
+            self._client.resource.stream, params, ListAnswer, accept=accept, attempts=attempts
+        )
 
-    def _step(self) -> list[_Row]:
+    def _step(self) -> list[Row]:
         """Ask once, move on, and return what was not delivered before."""
-        answer = self._ask(self._query())
-        assert answer is not None  # noqa: S101 - a refusal was raised
-        if answer.has_more and not answer.data:
-            self._empty += 1
-            if self._empty > _MOST_EMPTY:
-                raise SourceUnavailableError(f"{self._what} says it has more, and gives nothing")
-            return []
+        try:
+            answer = self._ask(self._query())
+        except FAILURES as error:
+            narrowing = self._narrowing(error)
+            if self._place.way == "walk":
+                self._enclose(narrowing)
+                return []
+            place, size = self._place, self._page_size
+            read = narrowing.page((place.page - 1) * size, size, place.at, _end_of_ties(place))
+        else:
+            assert answer is not None  # noqa: S101 - a refusal was raised
+            if answer.has_more and not answer.data:
+                self._empty += 1
+                if self._empty > _MOST_EMPTY:
+                    raise SourceUnavailableError(
+                        f"{self._what} says it has more, and gives nothing"
+                    )
+                return []
+            rows = [row_of(self._client, raw) for raw in answer.data]
+            read = Read(rows, {answer.total_count}, answer.has_more)
         self._empty = 0
-        rows = [self._row(raw) for raw in answer.data]
-        fresh: list[_Row] = []
+        return self._take(read)
+
+    def _take(self, read: Read) -> list[Row]:
+        fresh: list[Row] = []
         new = 0
-        for row in rows:
+        for row in read.rows:
             known = self._seen.get(row.id)
             if known is None or known[1] != row.content:
                 self._seen[row.id] = (row.time, row.content)
                 fresh.append(row)
             new += known is None
+            self.unreadable += known is None and row.unreadable
         delivered = self._place.delivered + new
         self._place = msgspec.structs.replace(self._place, delivered=delivered)
         if self._place.way == "walk":
-            self._walk_on(rows, has_more=answer.has_more)
+            self._walk_on(read.rows, has_more=read.has_more)
         else:
-            self._round.add(rows, answer.total_count, new=new)
-            self._page_on(rows, has_more=answer.has_more)
+            self._round.add(read, new=new)
+            self._page_on(read.rows, has_more=read.has_more)
         return fresh
 
-    def _walk_on(self, rows: Sequence[_Row], *, has_more: bool) -> None:
+    def _narrowing(self, error: ETLError) -> Narrowing:
+        query = self._query()
+
+        def ask(page: int, size: int, attempts: int | None) -> ListAnswer:
+            answer = self._ask({**query, "page": page, "pageSize": size}, attempts=attempts)
+            assert answer is not None  # noqa: S101 - a refusal was raised
+            return answer
+
+        return Narrowing(self._client, ask, error)
+
+    def _enclose(self, narrowing: Narrowing) -> None:
+        """Turn to a span of time that has in it what could not be read, and what is next to it."""
+        at, latest, passed, closed, has_more = self._place.at, None, False, False, True
+        for part in narrowing.read(0, self._page_size + MOST_NEIGHBOURS + 1):
+            if isinstance(part, Unreadable):
+                passed = True
+                continue
+            has_more = part.has_more
+            times = [time for time in (row_of(self._client, raw).time for raw in part.data) if time]
+            if times:
+                latest, closed = times[0] if passed else times[-1], passed
+            if closed:
+                break
+        if latest is None or (passed and not closed and not has_more):
+            # Nothing behind it has a time: there is no end to give to a span.
+            self._go("all", at)
+        elif at is not None and latest < at:
+            self._go("all", self._span.start)
+        else:
+            self._go("ties", at, before=latest + _TICK)
+
+    def _walk_on(self, rows: Sequence[Row], *, has_more: bool) -> None:
         at = self._place.at
         # A record without a time tells nothing about the order.
         times = [row.time for row in rows if row.time is not None]
@@ -229,7 +272,7 @@ class Walk:
         else:
             self._go("ties", at)
 
-    def _page_on(self, rows: Sequence[_Row], *, has_more: bool) -> None:
+    def _page_on(self, rows: Sequence[Row], *, has_more: bool) -> None:
         place = self._place
         if has_more:
             ids = [row.id for row in rows]
@@ -242,11 +285,11 @@ class Walk:
             self._turn_to(msgspec.structs.replace(place, page=1, round=place.round + 1))
         elif place.way == "all":
             self._ended = True
-        elif self._round.is_empty or place.at is None:
+        elif self._round.is_empty or (until := _end_of_ties(place)) is None:
             # There were some: the list does not know times as exactly as it writes them.
             self._go("all", place.at)
         else:
-            self._go("walk", place.at + _TICK)
+            self._go("walk", until)
 
     def _end_walk(self) -> None:
         if self._place.delivered < self._place.expected:
@@ -254,29 +297,24 @@ class Walk:
         else:
             self._ended = True
 
-    def _go(self, way: Way, at: datetime | None) -> None:
-        self._turn_to(msgspec.structs.replace(self._place, way=way, at=at, page=1, round=1))
+    def _go(self, way: Way, at: datetime | None, *, before: datetime | None = None) -> None:
+        place = msgspec.structs.replace(self._place, way=way, at=at, before=before, page=1, round=1)
+        self._turn_to(place)
         if way == "walk" and at is not None:
             for id_ in [i for i, (time, _) in self._seen.items() if time and time < at]:
                 del self._seen[id_]
 
     def _turn_to(self, place: ListPosition) -> None:
         self._place = place
-        self._round = _Round(from_its_start=True)
+        self._round = Round(from_its_start=True)
         self._before = []
         self._repeats = 0
 
-    def _row(self, found: msgspec.Raw) -> _Row:
-        read = self._client.record(found)
-        content = xxhash.xxh3_64_intdigest(bytes(found))
-        if isinstance(read, Record):
-            id_, text = read.body.id, read.body.modified_on
-        else:
-            bare = bare_of(found)
-            id_ = bare.id if isinstance(bare.id, int | str) else f"content {content}"
-            text = bare.modified_on if isinstance(bare.modified_on, str) else None
-        try:
-            time = moment(text, "modifiedOn")
-        except RecordError:
-            time = None
-        return _Row(id_, time, content, read)
+
+def _end_of_ties(place: ListPosition) -> datetime | None:
+    """Before when the records of the ties were modified; None where there is no such end."""
+    if place.way != "ties":
+        return None
+    if place.before is not None or place.at is None:
+        return place.before
+    return place.at + _TICK
