@@ -31,7 +31,6 @@ class ServiceTitanRig(FakeRig):
     faults = (*TRANSPORT, *ANSWERS, "short-page", "empty-page", "repeated-token", "more-at-end")
     time_columns: ClassVar[Mapping[str, str]] = dict.fromkeys(_TABLES, "modified_on")
     exact_windows = False
-    serves_items_apart = False  # a feed goes on from where its last answer ended
     _unseen: Row | None = None
 
     def make_server(self) -> FakeServer:

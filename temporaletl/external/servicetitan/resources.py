@@ -7,6 +7,7 @@ a zone is UTC as well.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from pydantic import JsonValue
@@ -48,12 +49,19 @@ class ExportPosition(
     """Where an export goes on; as JSON it is the cursor of its pages.
 
     The last page of a job holds the token with which the feed goes on later. `reached` is then
-    the end of the job's window, the watermark that this token stands for; a backfill has none.
+    the end of the job's window, the watermark that this token stands for; a backfill has none, and
+    a job that read the rest of its span by the list instead: the next one begins by date.
     """
 
     site: str
-    #: None begins by the date of the job's window.
+    #: None begins by date: that of the job's window, or `since`.
     token: str | None = None
+    #: Whatever was modified before it has been read by the list.
+    since: datetime | None = None
+    #: Where the walk through the list stands that is read in place of the feed just now.
+    around: dict[str, Any] | None = None
+    #: Whether that walk has met a record that cannot be read.
+    met: bool = False
     #: How often the feed refused a token and was begun anew.
     restarts: int = 0
     #: Whether the feed had no more.

@@ -227,7 +227,7 @@ def test_a_backfill_asks_for_what_was_there_in_its_window() -> None:
 
 def test_a_feed_is_followed_over_empty_answers_to_its_end() -> None:
     script = Script(fed("a", job(1), more=True), fed("b", more=True), fed("c", job(2)))
-    feed = Feed(script.client, EVER, None, None)
+    feed = Feed(script.client, EVER, 2, None, None)
     cursors = []
     while (found := feed.next()) is not None:
         cursors.append(found.cursor)
@@ -243,7 +243,7 @@ def test_a_feed_is_followed_over_empty_answers_to_its_end() -> None:
 
 def test_the_last_token_is_kept_though_nothing_came_with_it() -> None:
     script = Script(fed("b"))
-    feed = Feed(script.client, EVER, "a", None)
+    feed = Feed(script.client, EVER, 2, "a", None)
     found = feed.next()
     assert found is not None
     assert (found.records, cast("Any", found.cursor)["token"]) == ([], "b")
@@ -252,7 +252,7 @@ def test_the_last_token_is_kept_though_nothing_came_with_it() -> None:
 
 @pytest.mark.parametrize("token", [None, ""])
 def test_an_end_without_a_token_keeps_the_one_before(token: str | None) -> None:
-    found = Feed(Script(fed(token)).client, EVER, "a", None).next()
+    found = Feed(Script(fed(token)).client, EVER, 2, "a", None).next()
     assert found is not None
     assert cast("Any", found.cursor)["token"] == "a"
 
@@ -264,19 +264,19 @@ def test_a_repeated_token_is_not_followed() -> None:
         fed("b", job(2), more=True),
         fed("c", job(3)),
     )
-    assert ids_of(Feed(script.client, EVER, None, None)) == [1, 2, 3]
+    assert ids_of(Feed(script.client, EVER, 2, None, None)) == [1, 2, 3]
     assert [asked.get("from") for asked in script.asked] == [None, "a", "a", "b"]
 
 
 def test_more_without_a_token_breaks_the_promise() -> None:
     with pytest.raises(SourceProtocolError, match="no token"):
-        Feed(Script(fed(None, job(1), more=True)).client, EVER, None, None).next()
+        Feed(Script(fed(None, job(1), more=True)).client, EVER, 2, None, None).next()
 
 
 def test_a_refused_token_gives_way_to_the_date_of_the_job() -> None:
     span = Span.of(Window(start=NOON, end=NOON.replace(hour=13)), "incremental")
     script = Script(400, fed("b", job(1)))
-    found = Feed(script.client, span, "old", None).next()
+    found = Feed(script.client, span, 2, "old", None).next()
     assert found is not None
     assert [asked["from"] for asked in script.asked] == ["old", "2025-05-01T12:00:00Z"]
     assert cast("Any", found.cursor)["restarts"] == 1
@@ -286,7 +286,7 @@ def test_a_feed_of_nothing_but_tokens_is_given_up() -> None:
     numbers = iter(range(10_000))
     script = Script(lambda _: fed(str(next(numbers)), more=True))
     with pytest.raises(SourceUnavailableError, match="without a record"):
-        ids_of(Feed(script.client, EVER, None, None))
+        ids_of(Feed(script.client, EVER, 2, None, None))
 
 
 def test_a_feed_has_no_end_of_its_own_so_a_backfill_leaves_out_what_is_newer() -> None:
@@ -300,10 +300,10 @@ def test_a_feed_has_no_end_of_its_own_so_a_backfill_leaves_out_what_is_newer() -
             {"id": 4, "createdOn": "unknown"},
         )
     )
-    assert ids_of(Feed(script.client, span, None, None)) == [1, 3, 4]
+    assert ids_of(Feed(script.client, span, 2, None, None)) == [1, 3, 4]
 
 
 @pytest.mark.parametrize("cursor", [{"paging": "list"}, {"paging": "export"}, 5])
 def test_a_cursor_of_something_else_is_refused(cursor: Any) -> None:
     with pytest.raises(ConfigurationError, match="no cursor"):
-        Feed(Script(fed("a")).client, EVER, None, cursor)
+        Feed(Script(fed("a")).client, EVER, 2, None, cursor)

@@ -2,12 +2,26 @@
 
 A token stands for a place in the feed. Nothing is skipped as long as the tokens are followed, from
 one job to the next as well: so the last one is kept even though nothing follows it yet.
+
+An answer that would hold a record that cannot be rendered fails, and what it holds besides, and its
+token, cannot be had of the feed. Then the list is walked in its place, from the date where the job
+begins, or where the feed was last begun anew: whatever the feed still had to tell was modified
+since, in whatever order it tells it. The walk gets around the record, and the feed goes on by date
+behind it: whatever was modified before that date is read. The date must lie back as far as the
+dates with which jobs begin, because what is stored late may be placed before it. Where the feed
+does not go on, the walk goes to the list's end, and leaves no token: the next job begins by date.
+
+What was deleted is in the feed alone. A deletion that the feed would have told in the part that was
+read by the list stays untold until a full load finds that part of the feed well again.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 from pydantic import JsonValue
 
 from temporaletl import (
@@ -18,15 +32,29 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.clock import utc_now
+from temporaletl.errors import ETLError
 from temporaletl.external.servicetitan.resources import ExportPosition
-from worker.sources.servicetitan.extract.client import Found, ServiceTitanClient, Span, as_text
+from temporaletl.external.servicetitan.settings import OVERLAP
+from worker.sources.servicetitan.extract.client import (
+    FAILURES,
+    FEW_ATTEMPTS,
+    Found,
+    ServiceTitanClient,
+    Span,
+    as_text,
+)
+from worker.sources.servicetitan.extract.walk import Walk
 from worker.sources.servicetitan.record import Record, moment
+
+log = structlog.get_logger("worker.sources.servicetitan")
 
 _BAD_REQUEST = 400
 _MOST_RESTARTS = 8
 _MOST_REPEATS = 4
 #: Answers in a row that bring nothing but another token: far beyond any honest feed.
 _MOST_EMPTY = 1_000
+#: Pages of the list behind an unreadable record, after each of which the feed is tried again.
+_MOST_TRIES = 3
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -42,11 +70,14 @@ class Feed:
         self,
         client: ServiceTitanClient,
         span: Span,
+        page_size: int,
         continue_from: str | None,
         cursor: JsonValue,
     ) -> None:
+        """`page_size` is that of the list, where it must be read."""
         self._client = client
         self._span = span
+        self._page_size = page_size
         site = client.site.settings.site
         if cursor is None:
             self._place = ExportPosition(site=site, token=continue_from)
@@ -62,6 +93,13 @@ class Feed:
                 )
         self._tokens = {self._place.token}
         self._repeats = self._empty = 0
+        #: Goes around what the feed cannot give.
+        self._walk: Walk | None = None
+        self._met = 0
+        self._tries = _MOST_TRIES if self._place.met else 0
+        self._failure = ""
+        if self._place.around is not None:
+            self._walk = self._walk_from(self._place.around)
 
     def next(self) -> Found | None:
         """Return what the next answer brings, perhaps nothing but its token; None at the end.
@@ -71,10 +109,17 @@ class Feed:
         Raises:
             SourceUnavailableError: no headway; from the last cursor on there may be.
             SourceProtocolError: the feed never takes its own tokens.
+            ETLError: as `ServiceTitanSite.read`, where it is not a single record's fault.
         """
         while not self._place.ended:
             asked = utc_now()
-            answer = self._ask()
+            if self._walk is not None and not self._goes_on_behind(self._walk):
+                return self._listed(self._walk, asked)
+            try:
+                answer = self._ask()
+            except FAILURES as error:
+                self._go_around(error)
+                continue
             if answer is None:
                 self._begin_anew()
             elif answer.has_more and answer.continue_from and answer.continue_from in self._tokens:
@@ -85,9 +130,13 @@ class Feed:
             else:
                 self._move(answer)
                 records, rejects = self._sort(answer.data)
-                cursor: JsonValue = msgspec.to_builtins(self._place)
-                return Found(records, rejects, cursor, asked)
+                return Found(records, rejects, self._cursor, asked)
         return None
+
+    @property
+    def _cursor(self) -> JsonValue:
+        cursor: JsonValue = msgspec.to_builtins(self._place)
+        return cursor
 
     @property
     def _what(self) -> str:
@@ -95,17 +144,91 @@ class Feed:
 
     def _ask(self) -> _Answer | None:
         """Ask for what follows; None if our token is refused."""
-        token, start = self._place.token, self._span.start
-        params: dict[str, Any] = {}
+        token, start = self._place.token, self._place.since or self._span.start
         if token is not None:
-            params["from"] = token
-        elif start is not None:
-            params["from"] = as_text(start)
+            return self._ask_from(token, accept=(_BAD_REQUEST,))
+        return self._ask_from(None if start is None else as_text(start))
+
+    def _ask_from(
+        self, begin: str | None, *, accept: tuple[int, ...] = (), attempts: int | None = None
+    ) -> _Answer | None:
+        params: dict[str, Any] = {} if begin is None else {"from": begin}
         if self._client.site.settings.include_recent_changes:
             params["includeRecentChanges"] = "true"
         path = f"export/{self._client.resource.stream}"
-        accept = () if token is None else (_BAD_REQUEST,)
-        return self._client.read(path, params, _Answer, accept=accept)
+        return self._client.read(path, params, _Answer, accept=accept, attempts=attempts)
+
+    def _answers_from(self, date: datetime) -> bool:
+        """Whether the feed answers from a date on; a brief attempt."""
+        try:
+            self._ask_from(as_text(date), attempts=FEW_ATTEMPTS)
+        except FAILURES as error:
+            if not self._client.may_narrow(error):
+                raise
+            return False
+        return True
+
+    def _go_around(self, error: ETLError) -> None:
+        """Turn to the list for what the feed fails to tell.
+
+        Raises: the error, where the feed fails at its present end as well: it is the site's.
+        """
+        if not self._client.may_narrow(error) or not self._answers_from(utc_now()):
+            raise error
+        log.warning("feed_left_for_list", stream=self._client.resource.stream, error=str(error))
+        place = self._place
+        self._place = ExportPosition(site=place.site, since=place.since, restarts=place.restarts)
+        self._walk, self._met, self._tries = self._walk_from(None), 0, 0
+        self._failure = f": {error}"
+
+    def _walk_from(self, cursor: JsonValue) -> Walk:
+        span = replace(self._span, start=self._place.since or self._span.start)
+        return Walk(self._client, span, self._page_size, cursor)
+
+    def _goes_on_behind(self, walk: Walk) -> bool:
+        """Leave the walk where it has passed what the feed cannot give, and the feed goes on."""
+        if walk.unreadable > self._met:
+            self._met, self._tries = walk.unreadable, _MOST_TRIES
+        date, since = walk.reached, self._place.since or self._span.start
+        if not self._tries or date is None or (since is not None and date <= since):
+            return False
+        if date > utc_now() - OVERLAP:
+            return False
+        self._tries -= 1
+        if not self._answers_from(date):
+            return False
+        place = self._place
+        self._place = ExportPosition(site=place.site, since=date, restarts=place.restarts)
+        self._tokens = {None}
+        self._walk = None
+        return True
+
+    def _listed(self, walk: Walk, asked: datetime) -> Found:
+        """Return what the list brings next; at its end, where the next job goes on: by date."""
+        found = walk.next()
+        place = self._place
+        if found is None:
+            rejects = () if place.met else (self._untold(),)
+            self._place = msgspec.structs.replace(place, around=None, met=False, ended=True)
+            return Found((), rejects, self._cursor, asked)
+        around = msgspec.convert(found.cursor, dict[str, Any])
+        met = place.met or walk.unreadable > 0
+        self._place = msgspec.structs.replace(place, around=around, met=met)
+        return replace(found, cursor=self._cursor)
+
+    def _untold(self) -> Reject:
+        """What the feed cannot give, where the list shows nothing that could be why."""
+        stream, start = self._client.resource.stream, self._place.since or self._span.start
+        return Reject(
+            stage="extract",
+            reason=f"ServiceTitan cannot give a part of the export of {stream}, and the list, "
+            "which was read in its place, has no record that cannot be read: what is in the "
+            f"export alone, as deleted records are, is not told{self._failure}",
+            payload={
+                "stream": stream,
+                "modified_on_or_after": None if start is None else as_text(start),
+            },
+        )
 
     def _begin_anew(self) -> None:
         """Go back to the date where the job begins: our token is no longer good."""
@@ -114,7 +237,8 @@ class Feed:
             raise SourceProtocolError(
                 f"{self._what} refuses its own tokens; it was begun anew {_MOST_RESTARTS} times"
             )
-        self._place = ExportPosition(site=self._place.site, restarts=restarts)
+        place = self._place
+        self._place = ExportPosition(site=place.site, since=place.since, restarts=restarts)
         self._tokens = {None}
         self._repeats = 0
 

@@ -19,8 +19,9 @@ ACCOUNT = servicetitan_account
 async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     """Yield what the job's stream has in its span, each record a `Record`.
 
-    A record may come more than once, never not at all. The last page of an export may hold
-    nothing but the token with which the next job goes on.
+    A record may come more than once, never not at all; one that ServiceTitan cannot render is a
+    reject. The last page of an export may hold nothing but the token with which the next job goes
+    on.
 
     Raises: as `ServiceTitanSite.read`, `Feed.next` and `Walk.next`.
     """
@@ -29,10 +30,11 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     assert isinstance(query, ServiceTitanQuery)  # noqa: S101 - the platform made it
     client = ServiceTitanClient(open_site(settings), RESOURCES[job.stream])
     span = Span.of(job.window, job.mode)
+    size = query.page_size or settings.page_size
     reading = (
-        Feed(client, span, query.continue_from, request.cursor)
+        Feed(client, span, size, query.continue_from, request.cursor)
         if query.paging == "export"
-        else Walk(client, span, query.page_size or settings.page_size, request.cursor)
+        else Walk(client, span, size, request.cursor)
     )
     try:
         while (found := await client.site.start(reading.next)) is not None:
