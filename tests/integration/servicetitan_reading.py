@@ -34,13 +34,15 @@ from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.strategies import resolve
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
-from tests.fakes.servicetitan import Tenant, serve
+from tests.fakes.servicetitan import Tenant, generate, serve
+from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from worker.sources.servicetitan import transform as transforms
 from worker.sources.servicetitan.extract import streams as extracts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STREAMS = tuple(RESOURCES)
+BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
 #: Importing them is what registers them.
 REGISTERED = (transforms, extracts)
 
@@ -187,3 +189,47 @@ def is_whole(found: Read, tenant: Tenant, *, deleted: bool = True) -> bool:
 def watermark(moment: datetime) -> datetime:
     """The start of an incremental window after a batch that ended at a moment."""
     return moment - OVERLAP
+
+
+class Time:
+    """The clock that tenant and schedule share; it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = BEGAN
+
+    def __call__(self) -> int:
+        return ticks(self.now)
+
+    def pass_(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+class Runs:
+    """Batches of one source after each other, with their watermark and last cursors."""
+
+    def __init__(self, time: Time, paging: str) -> None:
+        self.time = time
+        self.paging = paging
+        self.table = Read()
+        self.watermark: datetime | None = None
+
+    async def run(self, **more: Any) -> Read:
+        """Run an incremental batch into the table; return what it alone brought."""
+        start = None if self.watermark is None else self.watermark - OVERLAP
+        end = self.time.now - timedelta(minutes=10 if self.paging == "export" else 1)
+        last = {**self.table.last, **more.pop("last", {})}
+        jobs = jobs_of("incremental", start=start, end=end, last=last, paging=self.paging, **more)
+        for job in jobs:
+            self.table.cursors[job.stream].clear()
+        found = await read(jobs)
+        for stream in STREAMS:
+            self.table.rows[stream] |= found.rows[stream]
+            self.table.cursors[stream] += found.cursors[stream]
+        self.watermark = end
+        return found
+
+
+def tenant_of(time: Time, records: int = 60, seed: int = 1) -> Tenant:
+    tenant = generate(records, seed=seed)
+    tenant.clock = time
+    return tenant

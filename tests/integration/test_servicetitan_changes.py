@@ -1,72 +1,26 @@
 """One run after another on data that changes: together they hold what a full load would."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from temporaletl.external.servicetitan.settings import OVERLAP
-from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.moments import SECOND, ticks
 from tests.integration.servicetitan_reading import (
     STREAMS,
-    Read,
+    Runs,
     Serve,
+    Time,
     is_whole,
-    jobs_of,
-    read,
     served,
+    tenant_of,
 )
 
 __all__ = ["served"]
 
 BOTH = pytest.mark.parametrize("paging", ["export", "list"])
-BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
-
-
-class Time:
-    """The clock that tenant and schedule share; it moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = BEGAN
-
-    def __call__(self) -> int:
-        return ticks(self.now)
-
-    def pass_(self, **span: float) -> None:
-        self.now += timedelta(**span)
-
-
-class Runs:
-    """Batches of one source after each other, with their watermark and last cursors."""
-
-    def __init__(self, time: Time, paging: str) -> None:
-        self.time = time
-        self.paging = paging
-        self.table = Read()
-        self.watermark: datetime | None = None
-
-    async def run(self, **more: Any) -> Read:
-        """Run an incremental batch into the table; return what it alone brought."""
-        start = None if self.watermark is None else self.watermark - OVERLAP
-        end = self.time.now - timedelta(minutes=10 if self.paging == "export" else 1)
-        last = {**self.table.last, **more.pop("last", {})}
-        jobs = jobs_of("incremental", start=start, end=end, last=last, paging=self.paging, **more)
-        for job in jobs:
-            self.table.cursors[job.stream].clear()
-        found = await read(jobs)
-        for stream in STREAMS:
-            self.table.rows[stream] |= found.rows[stream]
-            self.table.cursors[stream] += found.cursors[stream]
-        self.watermark = end
-        return found
-
-
-def tenant_of(time: Time, records: int = 60, seed: int = 1) -> Tenant:
-    tenant = generate(records, seed=seed)
-    tenant.clock = time
-    return tenant
 
 
 @BOTH

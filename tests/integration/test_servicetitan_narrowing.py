@@ -1,0 +1,399 @@
+"""Records that ServiceTitan cannot render: all others are loaded, and each of them is told."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from temporaletl import Reject, RetryableError, SourceUnavailableError
+from tests.fakes.exchange import Request, Response
+from tests.fakes.server import FakeServer
+from tests.fakes.servicetitan import Tenant, generate
+from tests.fakes.servicetitan.moments import SECOND
+from tests.fakes.servicetitan.tenant import Row
+from tests.integration.servicetitan_reading import (
+    Read,
+    Runs,
+    Serve,
+    Time,
+    jobs_of,
+    pages_of,
+    read,
+    served,
+    tenant_of,
+)
+
+__all__ = ["served"]
+
+BOTH = pytest.mark.parametrize("paging", ["export", "list"])
+LONG_AGO = datetime(2018, 1, 1, tzinfo=UTC)
+STREAM = "jobs"
+
+
+def tenant_with(records: int, *, ties: float = 0) -> Tenant:
+    tenant = generate(records, seed=3)
+    tenant.withheld_seconds = 0
+    if ties:
+        tenant.shape_ties(ties)
+    return tenant
+
+
+def in_order(tenant: Tenant) -> list[Row]:
+    return tenant.collections[STREAM].sorted("modified")
+
+
+def mark_of(tenant: Tenant, row: Row) -> bytes:
+    return tenant.collections[STREAM].render(row)[:40]
+
+
+def poison(server: FakeServer, tenant: Tenant, *rows: Row) -> None:
+    """Have every answer fail that would hold one of these."""
+    server.unservable.update(mark_of(tenant, row) for row in rows)
+
+
+def ids(tenant: Tenant, *without: Row) -> set[int]:
+    return set(tenant.collections[STREAM].rows) - {row.id for row in without}
+
+
+def payloads(rejects: list[Reject]) -> list[dict[str, Any]]:
+    assert all(reject.stage == "extract" for reject in rejects)
+    return [dict(reject.payload) for reject in rejects]
+
+
+@BOTH
+@pytest.mark.parametrize("size", [1, 7, 8, 50])
+@pytest.mark.parametrize("place", [0, 1, 6, 7, 31, 59])
+async def test_one_record_costs_no_other(served: Serve, paging: str, size: int, place: int) -> None:
+    tenant = tenant_with(60)
+    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE=str(size))
+    bad = in_order(tenant)[place]
+    poison(server, tenant, bad)
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    assert found.interruptions == 0
+    (reject,) = found.rejects
+    assert "cannot give one of the jobs" in reject.reason
+    assert "answered 500" in reject.reason
+    assert reject.payload["stream"] == STREAM
+    behind, followed = reject.payload["behind_id"], reject.payload["followed_by_id"]
+    assert (behind or 0) < bad.id < (followed or bad.id + 1)
+    # The last one is alone in the span that was left.
+    assert behind or followed or (size, place) == (1, 59)
+
+
+@BOTH
+async def test_it_costs_a_bounded_number_of_questions(served: Serve, paging: str) -> None:
+    tenant = tenant_with(600)
+    server = served(tenant, service={"export_rows": 200}, SERVICETITAN_PAGE_SIZE="200")
+    poison(server, tenant, in_order(tenant)[317])
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert len(found.rows[STREAM]) == 599
+    assert server.traffic.requests < 120
+
+
+@BOTH
+async def test_neighbours_are_told_one_by_one(served: Serve, paging: str) -> None:
+    tenant = tenant_with(60)
+    server = served(tenant, service={"export_rows": 7})
+    rows = in_order(tenant)
+    bad = [rows[10], rows[11], rows[40], rows[42]]
+    poison(server, tenant, *bad)
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    assert len(found.rejects) == len(bad)
+
+
+@BOTH
+@pytest.mark.parametrize("order", ["kept", "ignored", "refused"])
+@pytest.mark.parametrize("faults", [(), ("unstable-ties:1", "short-page:0.2"), ("502:0.1",)])
+async def test_records_of_one_time_and_lists_without_an_order(
+    served: Serve, paging: str, order: str, faults: tuple[str, ...]
+) -> None:
+    tenant = tenant_with(40, ties=0.5)
+    server = served(
+        tenant, *faults, service={"order": order, "export_rows": 9}, SERVICETITAN_PAGE_SIZE="9"
+    )
+    rows = in_order(tenant)
+    bad = [rows[8], rows[30]]
+    poison(server, tenant, *bad)
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    assert len(found.rejects) >= len(bad)
+
+
+@BOTH
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_no_fault_besides_hides_anything(served: Serve, paging: str, seed: int) -> None:
+    tenant = tenant_with(80, ties=0.3)
+    server = served(
+        tenant,
+        "502:0.1",
+        "changing-rows:0.3",
+        "unstable-ties:1",
+        "more-at-end:0.3",
+        "short-page:0.1",
+        "empty-page:0.1",
+        seed=seed,
+        service={"export_rows": 7},
+        SERVICETITAN_PAGE_SIZE="7",
+    )
+    rows = in_order(tenant)
+    bad = [rows[5], rows[33]]
+    poison(server, tenant, *bad)
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    assert found.rejects
+
+
+@BOTH
+@pytest.mark.parametrize("order", ["kept", "ignored"])
+async def test_narrowing_goes_on_from_every_cursor(served: Serve, paging: str, order: str) -> None:
+    tenant = tenant_with(36, ties=0.3)
+    server = served(tenant, service={"order": order, "export_rows": 9}, SERVICETITAN_PAGE_SIZE="9")
+    rows = in_order(tenant)
+    bad = [rows[12], rows[30]]
+    poison(server, tenant, *bad)
+    (job,) = jobs_of(streams=[STREAM], paging=paging)
+    first = Read()
+    async with pages_of(job) as pages:
+        async for page in pages:
+            first.add(job, page)
+            rest = Read()
+            async with pages_of(job, first.cursors[STREAM][-1]) as others:
+                async for other in others:
+                    rest.add(job, other)
+            assert set(first.rows[STREAM] | rest.rows[STREAM]) == ids(tenant, *bad)
+            assert len(first.rejects + rest.rejects) >= len(bad)
+    assert len(first.cursors[STREAM]) > 4
+
+
+async def test_the_feed_goes_on_behind_it_and_keeps_its_token(served: Serve) -> None:
+    tenant = tenant_with(60)
+    rows = in_order(tenant)
+    gone = rows[50]
+    # Where it was, but only the feed still tells of it.
+    gone.deleted = True
+    server = served(tenant, service={"export_rows": 7})
+    poison(server, tenant, rows[17])
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM]))
+    assert set(found.rows[STREAM]) == ids(tenant, rows[17])
+    assert found.rows[STREAM][gone.id].active is False  # type: ignore[attr-defined]
+    assert found.last[STREAM]["token"]
+    assert found.last[STREAM]["reached"]
+    assert "around" not in found.last[STREAM]
+
+
+async def test_what_the_feed_alone_tells_is_told_as_a_whole(served: Serve) -> None:
+    tenant = tenant_with(40)
+    bad = in_order(tenant)[17]
+    bad.deleted = True
+    server = served(tenant, service={"export_rows": 7})
+    poison(server, tenant, bad)
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM]))
+    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    (reject,) = found.rejects
+    assert "cannot give a part of the export of jobs" in reject.reason
+    assert payloads([reject]) == [
+        {"stream": STREAM, "modified_on_or_after": "2018-01-01T00:00:00Z"}
+    ]
+    # The next one begins by date.
+    assert found.last[STREAM].keys() == {"paging", "site", "ended"}
+
+
+async def test_what_is_stored_late_is_not_lost_where_the_feed_was_left_at_its_end(
+    served: Serve,
+) -> None:
+    time = Time()
+    # The present is the real one: behind a date so near, the feed may still get what is older.
+    time.now = datetime.now(UTC)
+    tenant = tenant_of(time)
+    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
+    minute = 60 * SECOND
+    recent = [tenant.add(STREAM, at=time() - (25 - n) * minute) for n in range(12)]
+    for row in recent:
+        row.feed = row.modified
+    poison(server, tenant, recent[2])
+    runs = Runs(time, "export")
+    await runs.run()
+    assert set(runs.table.rows[STREAM]) == ids(tenant, recent[2])
+    assert "token" not in runs.table.last[STREAM]
+    late = tenant.add(STREAM, at=recent[1].modified)
+    late.feed = late.modified
+    time.pass_(minutes=5)
+    await runs.run()
+    assert late.id in runs.table.rows[STREAM]
+    assert set(runs.table.rows[STREAM]) == ids(tenant, recent[2])
+
+
+@BOTH
+async def test_a_record_that_is_well_again_is_loaded_by_the_next_run(
+    served: Serve, paging: str
+) -> None:
+    time = Time()
+    tenant = tenant_of(time)
+    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
+    runs = Runs(time, paging)
+    await runs.run()
+    for _ in range(3):
+        time.pass_(hours=1)
+        bad = tenant.add(STREAM, summary="bad")
+        poison(server, tenant, bad)
+        time.pass_(seconds=5)
+        good = [tenant.add(STREAM, summary="good").id for _ in range(9)]
+        time.pass_(hours=1)
+        found = await runs.run()
+        assert set(good) <= set(found.rows[STREAM])
+        assert bad.id not in found.rows[STREAM]
+        assert found.rejects
+        late = tenant.add(STREAM, at=time() - 20 * 60 * SECOND, summary="late")
+        time.pass_(minutes=20)
+        await runs.run()
+        assert late.id in runs.table.rows[STREAM]
+        server.unservable.clear()
+        tenant.change(STREAM, bad)
+        time.pass_(hours=1)
+        await runs.run()
+        assert set(runs.table.rows[STREAM]) == ids(tenant)
+
+
+async def failure_of(paging: str, *, found: Read | None = None) -> RetryableError:
+    """Read one job until it fails."""
+    found = found or Read()
+    (job,) = jobs_of(streams=[STREAM], paging=paging)
+
+    async def reading() -> None:
+        async with pages_of(job) as pages:
+            async for page in pages:
+                found.add(job, page)
+
+    with pytest.raises(RetryableError) as raised:
+        await reading()
+    assert not found.rejects
+    return raised.value
+
+
+@BOTH
+@pytest.mark.parametrize("ending", ["", "export/jobs", "/jobs"])
+async def test_a_site_that_is_down_is_no_fault_of_its_records(
+    served: Serve, paging: str, ending: str
+) -> None:
+    server = served(tenant_with(30), service={"export_rows": 7})
+    if (paging == "list") == ending.startswith("export"):
+        pytest.skip("that is not asked")
+    server.faults.only = lambda request: request.path.endswith(ending)
+    server.faults.add("502:1")
+    error = await failure_of(paging)
+    assert isinstance(error, SourceUnavailableError)
+    assert "502" in str(error)
+    assert server.traffic.requests < 20
+
+
+async def test_a_feed_is_not_gone_around_where_the_list_is_down(served: Serve) -> None:
+    tenant = tenant_with(30)
+    server = served(tenant, service={"export_rows": 7})
+    poison(server, tenant, in_order(tenant)[12])
+    server.faults.only = lambda request: "/export/" not in request.path
+    server.faults.add("502:1")
+    await failure_of("export")
+
+
+@BOTH
+@pytest.mark.parametrize("answered", range(2, 40, 3))
+async def test_a_site_that_goes_down_meanwhile_makes_no_rejects(
+    served: Serve, paging: str, answered: int
+) -> None:
+    tenant = tenant_with(30)
+    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="4")
+    bad = in_order(tenant)[12]
+    poison(server, tenant, bad)
+    service: Any = server.service
+    honest, count = service.answer, [0]
+
+    def answer(request: Request) -> Response:
+        count[0] += 1
+        return honest(request) if count[0] < answered else service.complain(500, "Down.")
+
+    service.answer = answer
+    found = Read()
+    (job,) = jobs_of(streams=[STREAM], paging=paging)
+    cursor: Any = None
+    try:
+        async with pages_of(job) as pages:
+            async for page in pages:
+                found.add(job, page)
+                cursor = found.cursors[STREAM][-1]
+    except RetryableError:
+        pass
+    assert len(found.rejects) <= 1
+    assert len(found.rows[STREAM]) < 30
+    service.answer = honest
+    async with pages_of(job, cursor) as pages:
+        async for page in pages:
+            found.add(job, page)
+    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    assert len({str(reject.payload) for reject in found.rejects}) == 1
+
+
+@BOTH
+async def test_many_side_by_side_are_the_sites_fault(served: Serve, paging: str) -> None:
+    tenant = tenant_with(60)
+    server = served(tenant, service={"export_rows": 7})
+    # Side by side by time and by id.
+    rows = tenant.collections[STREAM].sorted("id")
+    for row in rows:
+        tenant.change(STREAM, row, at=row.created)
+    poison(server, tenant, *rows[20:30])
+    await failure_of(paging)
+
+
+@BOTH
+async def test_a_tenant_of_nothing_else_is_no_reason_for_a_reject(
+    served: Serve, paging: str
+) -> None:
+    tenant = tenant_with(1)
+    server = served(tenant)
+    poison(server, tenant, *in_order(tenant))
+    if paging == "export":
+        # The feed's present end is sound; the list has nothing that could be had.
+        server.faults.only = None
+    await failure_of(paging)
+
+
+@BOTH
+async def test_a_record_that_spoils_the_whole_answer_is_gone_around_as_well(
+    served: Serve, paging: str
+) -> None:
+    tenant = tenant_with(40)
+    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="9")
+    bad = in_order(tenant)[12]
+    mark = mark_of(tenant, bad)
+    service: Any = server.service
+    honest = service.answer
+
+    def answer(request: Request) -> Response:
+        given: Response = honest(request)
+        if mark in given.body:
+            return Response(200, given.body[: given.body.index(mark) + 20], "application/json")
+        return given
+
+    service.answer = answer
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    (reject,) = found.rejects
+    assert "no JSON" in reject.reason
+
+
+@BOTH
+async def test_an_answer_that_is_too_large_is_asked_for_in_parts(
+    served: Serve, paging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = tenant_with(60)
+    rows = in_order(tenant)
+    huge = rows[33]
+    tenant.change(STREAM, huge, at=huge.modified, notes="x" * 40_000)
+    monkeypatch.setenv("ETL_ANSWER_LIMIT_MEGABYTES", "0.02")
+    served(tenant, service={"export_rows": 5}, SERVICETITAN_PAGE_SIZE="50")
+    found = await read(jobs_of(streams=[STREAM], paging=paging))
+    assert set(found.rows[STREAM]) == ids(tenant, huge)
+    (reject,) = found.rejects
+    assert "ETL_ANSWER_LIMIT_MEGABYTES" in reject.reason
