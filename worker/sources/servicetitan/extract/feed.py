@@ -162,7 +162,9 @@ class Feed:
         """Whether the feed answers from a date on; a brief attempt."""
         try:
             self._ask_from(as_text(date), attempts=FEW_ATTEMPTS)
-        except FAILURES as error:
+        except SourceProtocolError:
+            return False  # a date that it does not take is no answer either
+        except SourceUnavailableError as error:
             if not self._client.may_narrow(error):
                 raise
             return False
@@ -219,11 +221,12 @@ class Feed:
     def _untold(self) -> Reject:
         """What the feed cannot give, where the list shows nothing that could be why."""
         stream, start = self._client.resource.stream, self._place.since or self._span.start
+        since = "" if start is None else f" from {as_text(start)} on"
         return Reject(
             stage="extract",
             reason=f"ServiceTitan cannot give a part of the export of {stream}, and the list, "
-            "which was read in its place, has no record that cannot be read: what is in the "
-            f"export alone, as deleted records are, is not told{self._failure}",
+            f"which was read in its place{since}, has no record that cannot be read: what is in "
+            f"the export alone, as deleted records are, is not told{self._failure}",
             payload={
                 "stream": stream,
                 "modified_on_or_after": None if start is None else as_text(start),

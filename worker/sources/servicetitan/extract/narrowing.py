@@ -6,9 +6,10 @@ page of n records is two pages of n / 2. The record that stays alone is passed o
 and what is around it is read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -60,7 +61,7 @@ class Narrowing:
     def read(self, first: int, behind: int) -> Iterator[ListAnswer | Unreadable]:
         """Yield what is at the positions from the first on, in their order, to the list's end.
 
-        Blocks. Asks of n positions for about 2 log n pages more than there are unreadable records.
+        Blocks. Of n positions it asks for about 2 log n pages for each unreadable record.
 
         Raises:
             ETLError: the error of the page, where its records cannot be what fails.
@@ -100,57 +101,21 @@ class Narrowing:
         ids = [each.id if isinstance(each, Row) else None for each in entries]
         rows: list[Row] = []
         for number, entry in enumerate(entries):
-            if isinstance(entry, Unreadable):
-                behind = next((i for i in ids[number::-1] if i is not None), None)
-                followed = next((i for i in ids[number:] if i is not None), None)
-                rows.append(
-                    self._row(
-                        entry,
-                        since,
-                        before,
-                        self._id_at(first - 1) if behind is None else behind,
-                        self._id_at(first + size) if followed is None else followed,
-                    )
-                )
-            else:
+            if isinstance(entry, Row):
                 rows.append(entry)
-        return Read(rows, counts, has_more)
-
-    def _row(
-        self,
-        found: Unreadable,
-        since: datetime | None,
-        before: datetime | None,
-        behind: int | str | None,
-        followed: int | str | None,
-    ) -> Row:
-        stream, number = self._client.resource.stream, found.position + 1
-        span = [
-            *(() if since is None else (f"since {as_text(since)}",)),
-            *(() if before is None else (f"before {as_text(before)}",)),
-        ]
-        place = (
-            f"number {number} of those {'modified ' if span else ''}{' and '.join(span)}".strip()
-        )
-        beside = [
-            *(() if behind is None else (f"behind the one with id {behind}",)),
-            *(() if followed is None else (f"before the one with id {followed}",)),
-        ]
-        reject = Reject(
-            stage="extract",
-            reason=f"ServiceTitan cannot give one of the {stream}, though it gives others: "
-            f"{', '.join([place, *beside])}: {found.error}",
-            payload={
-                "stream": stream,
+                continue
+            behind = next((i for i in ids[number::-1] if i is not None), None)
+            followed = next((i for i in ids[number:] if i is not None), None)
+            known = {
+                "stream": self._client.resource.stream,
                 "modified_on_or_after": None if since is None else as_text(since),
                 "modified_before": None if before is None else as_text(before),
-                "position": number,
-                "behind_id": behind,
-                "followed_by_id": followed,
-            },
-        )
-        name = f"number {number} since {since} before {before}"
-        return Row(name, None, 0, reject, unreadable=True)
+                "position": entry.position + 1,
+                "behind_id": self._id_at(first - 1) if behind is None else behind,
+                "followed_by_id": self._id_at(first + size) if followed is None else followed,
+            }
+            rows.append(_unreadable(known, entry.error))
+        return Read(rows, counts, has_more)
 
     def _id_at(self, position: int) -> int | str | None:
         """The id of the record at a position, None where there is none to be had."""
@@ -217,3 +182,24 @@ def _halves(start: int, size: int) -> list[tuple[int, int]]:
     """Return a page as two, the second one first; none where it is of one record."""
     half = size // 2
     return [(start + half, half), (start, half)] if half else []
+
+
+def _unreadable(known: Mapping[str, Any], error: ETLError) -> Row:
+    """Return what there is in place of a record, from what is known of it."""
+    words = {
+        "modified_on_or_after": "modified since",
+        "modified_before": "modified before",
+        "behind_id": "behind id",
+        "followed_by_id": "before id",
+    }
+    told = [f"{text} {known[name]}" for name, text in words.items() if known[name] is not None]
+    place = ", ".join([f"number {known['position']} of its list", *told])
+    reason = (
+        f"ServiceTitan cannot give one of the {known['stream']}, though it gives others "
+        f"({place}): {error}"
+    )
+    name = (
+        f"number {known['position']} of {known['modified_on_or_after']}, {known['modified_before']}"
+    )
+    reject = Reject(stage="extract", reason=reason, payload=known)
+    return Row(name, None, 0, reject, unreadable=True)
