@@ -10,6 +10,7 @@ since, in whatever order it tells it. The walk gets around the record, and the f
 behind it: whatever was modified before that date is read. The date must lie back as far as the
 dates with which jobs begin, because what is stored late may be placed before it. Where the feed
 does not go on, the walk goes to the list's end, and leaves no token: the next job begins by date.
+A job that had a token reads again from the overlap behind it, as where a token is refused.
 
 What was deleted is in the feed alone. A deletion that the feed would have told in the part that was
 read by the list stays untold until a full load finds that part of the feed well again.
@@ -142,12 +143,21 @@ class Feed:
     def _what(self) -> str:
         return f"servicetitan: the export of {self._client.resource.stream}"
 
-    def _ask(self) -> _Answer | None:
+    def _ask(self, *, attempts: int | None = None) -> _Answer | None:
         """Ask for what follows; None if our token is refused."""
         token, start = self._place.token, self._place.since or self._span.start
         if token is not None:
-            return self._ask_from(token, accept=(_BAD_REQUEST,))
-        return self._ask_from(None if start is None else as_text(start))
+            return self._ask_from(token, accept=(_BAD_REQUEST,), attempts=attempts)
+        return self._ask_from(None if start is None else as_text(start), attempts=attempts)
+
+    def _still_fails(self) -> bool:
+        try:
+            self._ask(attempts=FEW_ATTEMPTS)
+        except FAILURES as error:
+            if not self._client.may_narrow(error):
+                raise
+            return True
+        return False
 
     def _ask_from(
         self, begin: str | None, *, accept: tuple[int, ...] = (), attempts: int | None = None
@@ -177,6 +187,8 @@ class Feed:
         """
         if not self._client.may_narrow(error) or not self._answers_from(utc_now()):
             raise error
+        if not self._still_fails():
+            return  # the site was down for a while
         log.warning("feed_left_for_list", stream=self._client.resource.stream, error=str(error))
         place = self._place
         self._place = ExportPosition(site=place.site, since=place.since, restarts=place.restarts)
