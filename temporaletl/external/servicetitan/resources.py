@@ -60,6 +60,8 @@ class ExportPosition(
     since: datetime | None = None
     #: Where the walk through the list stands that is read in place of the feed just now.
     around: dict[str, Any] | None = None
+    #: From where on the feed could not be read then: a token, a date, or empty, its beginning.
+    left: str = ""
     #: Whether that walk has met a record that cannot be read.
     met: bool = False
     #: How often the feed refused a token and was begun anew.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 5_000
 _DEFAULT_ROWS = 50
+_MOST_IDS = 50
 _SORTED = ("customers", "jobs")
 _FIELDS: dict[str, Order] = {"id": "id", "modifiedon": "modified", "createdon": "created"}
 
@@ -73,6 +74,9 @@ def _tests(request: Request) -> list[Callable[[Row], bool]]:
     if active != "any":
         wanted = active == "true"
         tests.append(lambda row: row.active is wanted)
+    if asked := request.first("ids"):
+        some = _ids(asked)
+        tests.append(lambda row: row.id in some)
     if (since := instant(request, "modifiedOnOrAfter")) is not None:
         tests.append(lambda row, t=since: row.modified >= t)  # type: ignore[misc]
     if (before := instant(request, "modifiedBefore")) is not None:
@@ -82,3 +86,13 @@ def _tests(request: Request) -> list[Callable[[Row], bool]]:
     if (before := instant(request, "createdBefore")) is not None:
         tests.append(lambda row, t=before: row.created < t)  # type: ignore[misc]
     return tests
+
+
+def _ids(asked: str) -> set[int]:
+    try:
+        some = {int(each) for each in asked.split(",")}
+    except ValueError:
+        raise RefusedError(400, "ids", f"The value '{asked}' is not valid.") from None
+    if len(some) > _MOST_IDS:
+        raise RefusedError(400, "ids", f"There may be {_MOST_IDS} ids at most.")
+    return some

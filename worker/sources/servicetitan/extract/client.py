@@ -38,7 +38,9 @@ class Span:
     start: datetime | None
     created_before: datetime | None
     #: The watermark when all of it is loaded; None where it moves none.
-    watermark: datetime | None
+    watermark: datetime | None = None
+    #: What is modified before, where only a part is read a second time.
+    modified_before: datetime | None = None
 
     @classmethod
     def of(cls, window: Window, mode: str) -> "Span":
@@ -66,6 +68,14 @@ class ListAnswer(msgspec.Struct, rename="camel"):
     total_count: int | None = None
 
 
+class ExportAnswer(msgspec.Struct, rename="camel"):
+    """What a feed gives at once."""
+
+    data: list[msgspec.Raw]
+    has_more: bool
+    continue_from: str | None = None
+
+
 class ServiceTitanClient:
     """A resource of a site, for as long as one extraction wants it."""
 
@@ -91,6 +101,19 @@ class ServiceTitanClient:
         return self.site.read(
             self.resource, path, params, kind, accept=accept, stop=self.stop, attempts=attempts
         )
+
+    def export(
+        self, begin: str | None, *, accept: Collection[int] = (), attempts: int | None = None
+    ) -> ExportAnswer | None:
+        """Read the feed from a token, a date or its beginning.
+
+        Raises: as `ServiceTitanSite.read`.
+        """
+        params = {"from": begin} if begin else {}
+        if self.site.settings.include_recent_changes:
+            params["includeRecentChanges"] = "true"
+        path = f"export/{self.resource.stream}"
+        return self.read(path, params, ExportAnswer, accept=accept, attempts=attempts)
 
     def may_narrow(self, error: ETLError) -> bool:
         """Whether less may be asked for after an error: one record may be what fails.

@@ -12,8 +12,9 @@ dates with which jobs begin, because what is stored late may be placed before it
 does not go on, the walk goes to the list's end, and leaves no token: the next job begins by date.
 A job that had a token reads again from the overlap behind it, as where a token is refused.
 
-What was deleted is in the feed alone. A deletion that the feed would have told in the part that was
-read by the list stays untold until a full load finds that part of the feed well again.
+What was deleted is in the feed alone. What the feed would have told of it in the part that was read
+by the list is told as soon as that part can be read: the reject of the record stands for that part
+as well, and where the feed does not go on, the rest of it is a reject of its own.
 """
 
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from temporaletl.external.servicetitan.settings import OVERLAP
 from worker.sources.servicetitan.extract.client import (
     FAILURES,
     FEW_ATTEMPTS,
+    ExportAnswer,
     Found,
     ServiceTitanClient,
     Span,
@@ -56,12 +58,6 @@ _MOST_REPEATS = 4
 _MOST_EMPTY = 1_000
 #: Pages of the list behind an unreadable record, after each of which the feed is tried again.
 _MOST_TRIES = 3
-
-
-class _Answer(msgspec.Struct, rename="camel"):
-    data: list[msgspec.Raw]
-    has_more: bool
-    continue_from: str | None = None
 
 
 class Feed:
@@ -143,12 +139,16 @@ class Feed:
     def _what(self) -> str:
         return f"servicetitan: the export of {self._client.resource.stream}"
 
-    def _ask(self, *, attempts: int | None = None) -> _Answer | None:
+    @property
+    def _begin(self) -> str:
+        """From where on the feed is asked: the token, else the date, else empty."""
+        start = self._place.since or self._span.start
+        return self._place.token or ("" if start is None else as_text(start))
+
+    def _ask(self, *, attempts: int | None = None) -> ExportAnswer | None:
         """Ask for what follows; None if our token is refused."""
-        token, start = self._place.token, self._place.since or self._span.start
-        if token is not None:
-            return self._ask_from(token, accept=(_BAD_REQUEST,), attempts=attempts)
-        return self._ask_from(None if start is None else as_text(start), attempts=attempts)
+        accept = () if self._place.token is None else (_BAD_REQUEST,)
+        return self._client.export(self._begin, accept=accept, attempts=attempts)
 
     def _still_fails(self) -> bool:
         try:
@@ -159,19 +159,10 @@ class Feed:
             return True
         return False
 
-    def _ask_from(
-        self, begin: str | None, *, accept: tuple[int, ...] = (), attempts: int | None = None
-    ) -> _Answer | None:
-        params: dict[str, Any] = {} if begin is None else {"from": begin}
-        if self._client.site.settings.include_recent_changes:
-            params["includeRecentChanges"] = "true"
-        path = f"export/{self._client.resource.stream}"
-        return self._client.read(path, params, _Answer, accept=accept, attempts=attempts)
-
     def _answers_from(self, date: datetime) -> bool:
         """Whether the feed answers from a date on; a brief attempt."""
         try:
-            self._ask_from(as_text(date), attempts=FEW_ATTEMPTS)
+            self._client.export(as_text(date), attempts=FEW_ATTEMPTS)
         except SourceProtocolError:
             return False  # a date that it does not take is no answer either
         except SourceUnavailableError as error:
@@ -191,7 +182,9 @@ class Feed:
             return  # the site was down for a while
         log.warning("feed_left_for_list", stream=self._client.resource.stream, error=str(error))
         place = self._place
-        self._place = ExportPosition(site=place.site, since=place.since, restarts=place.restarts)
+        self._place = ExportPosition(
+            site=place.site, since=place.since, left=self._begin, restarts=place.restarts
+        )
         self._walk, self._met, self._tries = self._walk_from(None), 0, 0
         self._failure = f": {error}"
 
@@ -222,27 +215,33 @@ class Feed:
         found = walk.next()
         place = self._place
         if found is None:
-            rejects = () if place.met else (self._untold(),)
-            self._place = msgspec.structs.replace(place, around=None, met=False, ended=True)
+            rejects = [self._untold()]
+            self._place = msgspec.structs.replace(
+                place, around=None, left="", met=False, ended=True
+            )
             return Found((), rejects, self._cursor, asked)
         around = msgspec.convert(found.cursor, dict[str, Any])
         met = place.met or walk.unreadable > 0
         self._place = msgspec.structs.replace(place, around=around, met=met)
-        return replace(found, cursor=self._cursor)
+        rejects = [self._with_part(reject) for reject in found.rejects]
+        return replace(found, rejects=rejects, cursor=self._cursor)
+
+    def _with_part(self, reject: Reject) -> Reject:
+        """Have a record that cannot be read stand for the part of the feed that holds it, too."""
+        if not isinstance(reject.payload, dict):
+            return reject  # one that came, and cannot be decoded
+        part = {"export_from": self._place.left}
+        return msgspec.structs.replace(reject, payload=reject.payload | part)
 
     def _untold(self) -> Reject:
-        """What the feed cannot give, where the list shows nothing that could be why."""
-        stream, start = self._client.resource.stream, self._place.since or self._span.start
-        since = "" if start is None else f" from {as_text(start)} on"
+        """What the feed has from where it was left, as far as the list does not tell it."""
+        stream, left = self._client.resource.stream, self._place.left
         return Reject(
             stage="extract",
-            reason=f"ServiceTitan cannot give a part of the export of {stream}, and the list, "
-            f"which was read in its place{since}, has no record that cannot be read: what is in "
-            f"the export alone, as deleted records are, is not told{self._failure}",
-            payload={
-                "stream": stream,
-                "modified_on_or_after": None if start is None else as_text(start),
-            },
+            reason=f"ServiceTitan cannot give the rest of the export of {stream}: the list was "
+            "read in its place, and what is in the export alone, as deleted records are, is not "
+            f"told{self._failure}",
+            payload={"stream": stream, "export_from": left},
         )
 
     def _begin_anew(self) -> None:
@@ -257,7 +256,7 @@ class Feed:
         self._tokens = {None}
         self._repeats = 0
 
-    def _move(self, answer: _Answer) -> None:
+    def _move(self, answer: ExportAnswer) -> None:
         token = answer.continue_from or None
         if answer.has_more and token is None:
             raise SourceProtocolError(f"{self._what} has more, and no token (continueFrom) for it")

@@ -44,6 +44,8 @@ _MOST_EMPTY = 4
 _MOST_REPEATS = 4
 #: Records have times to 100 ns, and are known here by those to a microsecond.
 _TICK = timedelta(microseconds=1)
+#: Behind the present, by whatever clock.
+_FAR = timedelta(days=2)
 
 #: `walk` from anchor to anchor, `ties` are the records from the anchor on until `before`, most
 #: often those of the anchor's very time, `all` are those from the anchor on, in whatever order.
@@ -92,6 +94,10 @@ class Walk:
         self._before: list[int | str] = []
         self._empty = self._repeats = 0
         self._ended = False
+        #: Whatever this walk meets was modified before.
+        self._latest = span.modified_before or (utc_now() + _FAR).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
         #: How many records could not be read.
         self.unreadable = 0
 
@@ -180,6 +186,8 @@ class Walk:
             params["modifiedOnOrAfter"] = as_text(self._place.at)
         if self._span.created_before is not None:
             params["createdBefore"] = as_text(self._span.created_before)
+        if self._span.modified_before is not None:
+            params.setdefault("modifiedBefore", as_text(self._span.modified_before))
         return self._client.read(
             self._client.resource.stream, params, ListAnswer, accept=accept, attempts=attempts
         )
@@ -194,7 +202,8 @@ class Walk:
                 self._enclose(narrowing)
                 return []
             place, size = self._place, self._page_size
-            read = narrowing.page((place.page - 1) * size, size, place.at, _end_of_ties(place))
+            before = _end_of_ties(place) or self._latest
+            read = narrowing.page((place.page - 1) * size, size, place.at, before)
         else:
             assert answer is not None  # noqa: S101 - a refusal was raised
             if answer.has_more and not answer.data:
