@@ -37,12 +37,15 @@ from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
 from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
+from tests.fakes.servicetitan.tenant import Row as TenantRow
 from worker.sources.servicetitan import transform as transforms
 from worker.sources.servicetitan.extract import streams as extracts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STREAMS = tuple(RESOURCES)
 BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
+#: The stream of which tests spoil records.
+POISONED = "jobs"
 #: Importing them is what registers them.
 REGISTERED = (transforms, extracts)
 
@@ -233,3 +236,28 @@ def tenant_of(time: Time, records: int = 60, seed: int = 1) -> Tenant:
     tenant = generate(records, seed=seed)
     tenant.clock = time
     return tenant
+
+
+def tenant_with(records: int, *, ties: float = 0) -> Tenant:
+    tenant = generate(records, seed=3)
+    tenant.withheld_seconds = 0
+    if ties:
+        tenant.shape_ties(ties)
+    return tenant
+
+
+def in_order(tenant: Tenant) -> list[TenantRow]:
+    return tenant.collections[POISONED].sorted("modified")
+
+
+def mark_of(tenant: Tenant, row: TenantRow) -> bytes:
+    return tenant.collections[POISONED].render(row)[:40]
+
+
+def poison(server: FakeServer, tenant: Tenant, *rows: TenantRow) -> None:
+    """Have every answer fail that would hold one of these."""
+    server.unservable.update(mark_of(tenant, row) for row in rows)
+
+
+def ids(tenant: Tenant, *without: TenantRow) -> set[int]:
+    return set(tenant.collections[POISONED].rows) - {row.id for row in without}

@@ -6,54 +6,30 @@ from typing import Any
 
 import pytest
 
-from temporaletl import RetryableError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
-from tests.fakes.server import FakeServer
-from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.moments import SECOND
-from tests.fakes.servicetitan.tenant import Row
 from tests.integration.servicetitan_reading import (
+    POISONED,
     Read,
     Runs,
     Serve,
     Time,
+    ids,
+    in_order,
     jobs_of,
+    mark_of,
     pages_of,
+    poison,
     read,
     served,
     tenant_of,
+    tenant_with,
 )
 
 __all__ = ["served"]
 
 BOTH = pytest.mark.parametrize("paging", ["export", "list"])
 LONG_AGO = datetime(2018, 1, 1, tzinfo=UTC)
-STREAM = "jobs"
-
-
-def tenant_with(records: int, *, ties: float = 0) -> Tenant:
-    tenant = generate(records, seed=3)
-    tenant.withheld_seconds = 0
-    if ties:
-        tenant.shape_ties(ties)
-    return tenant
-
-
-def in_order(tenant: Tenant) -> list[Row]:
-    return tenant.collections[STREAM].sorted("modified")
-
-
-def mark_of(tenant: Tenant, row: Row) -> bytes:
-    return tenant.collections[STREAM].render(row)[:40]
-
-
-def poison(server: FakeServer, tenant: Tenant, *rows: Row) -> None:
-    """Have every answer fail that would hold one of these."""
-    server.unservable.update(mark_of(tenant, row) for row in rows)
-
-
-def ids(tenant: Tenant, *without: Row) -> set[int]:
-    return set(tenant.collections[STREAM].rows) - {row.id for row in without}
 
 
 @BOTH
@@ -64,15 +40,15 @@ async def test_one_record_costs_no_other(served: Serve, paging: str, size: int, 
     server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE=str(size))
     bad = in_order(tenant)[place]
     poison(server, tenant, bad)
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, bad)
     assert found.interruptions == 0
     reject, *others = found.rejects
     assert "cannot give one of the jobs" in reject.reason
     # Behind the last one the feed does not go on by date.
     assert len(others) == (paging == "export" and place == 59)
     assert "answered 500" in reject.reason
-    assert reject.payload["stream"] == STREAM
+    assert reject.payload["stream"] == POISONED
     behind, followed = reject.payload["behind_id"], reject.payload["followed_by_id"]
     assert (behind or 0) < bad.id < (followed or bad.id + 1)
     # The last one is alone in the span that was left.
@@ -84,8 +60,8 @@ async def test_it_costs_a_bounded_number_of_questions(served: Serve, paging: str
     tenant = tenant_with(600)
     server = served(tenant, service={"export_rows": 200}, SERVICETITAN_PAGE_SIZE="200")
     poison(server, tenant, in_order(tenant)[317])
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert len(found.rows[STREAM]) == 599
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert len(found.rows[POISONED]) == 599
     assert server.traffic.requests < 120
 
 
@@ -96,8 +72,8 @@ async def test_neighbours_are_told_one_by_one(served: Serve, paging: str) -> Non
     rows = in_order(tenant)
     bad = [rows[10], rows[11], rows[40], rows[42]]
     poison(server, tenant, *bad)
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, *bad)
     assert len(found.rejects) == len(bad)
 
 
@@ -114,8 +90,8 @@ async def test_records_of_one_time_and_lists_without_an_order(
     rows = in_order(tenant)
     bad = [rows[8], rows[30]]
     poison(server, tenant, *bad)
-    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, *bad)
     assert len(found.rejects) >= len(bad)
 
 
@@ -138,8 +114,8 @@ async def test_no_fault_besides_hides_anything(served: Serve, paging: str, seed:
     rows = in_order(tenant)
     bad = [rows[5], rows[33]]
     poison(server, tenant, *bad)
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, *bad)
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, *bad)
     assert found.rejects
 
 
@@ -151,18 +127,18 @@ async def test_narrowing_goes_on_from_every_cursor(served: Serve, paging: str, o
     rows = in_order(tenant)
     bad = [rows[12], rows[30]]
     poison(server, tenant, *bad)
-    (job,) = jobs_of(streams=[STREAM], paging=paging)
+    (job,) = jobs_of(streams=[POISONED], paging=paging)
     first = Read()
     async with pages_of(job) as pages:
         async for page in pages:
             first.add(job, page)
             rest = Read()
-            async with pages_of(job, first.cursors[STREAM][-1]) as others:
+            async with pages_of(job, first.cursors[POISONED][-1]) as others:
                 async for other in others:
                     rest.add(job, other)
-            assert set(first.rows[STREAM] | rest.rows[STREAM]) == ids(tenant, *bad)
+            assert set(first.rows[POISONED] | rest.rows[POISONED]) == ids(tenant, *bad)
             assert len(first.rejects + rest.rejects) >= len(bad)
-    assert len(first.cursors[STREAM]) >= 4
+    assert len(first.cursors[POISONED]) >= 4
 
 
 async def test_the_feed_goes_on_behind_it_and_keeps_its_token(served: Serve) -> None:
@@ -173,12 +149,12 @@ async def test_the_feed_goes_on_behind_it_and_keeps_its_token(served: Serve) -> 
     gone.deleted = True
     server = served(tenant, service={"export_rows": 7})
     poison(server, tenant, rows[17])
-    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM]))
-    assert set(found.rows[STREAM]) == ids(tenant, rows[17])
-    assert found.rows[STREAM][gone.id].active is False  # type: ignore[attr-defined]
-    assert found.last[STREAM]["token"]
-    assert found.last[STREAM]["reached"]
-    assert "around" not in found.last[STREAM]
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[POISONED]))
+    assert set(found.rows[POISONED]) == ids(tenant, rows[17])
+    assert found.rows[POISONED][gone.id].active is False  # type: ignore[attr-defined]
+    assert found.last[POISONED]["token"]
+    assert found.last[POISONED]["reached"]
+    assert "around" not in found.last[POISONED]
 
 
 async def test_a_record_whose_place_in_the_feed_is_not_that_of_its_time_costs_no_other(
@@ -190,8 +166,8 @@ async def test_a_record_whose_place_in_the_feed_is_not_that_of_its_time_costs_no
     bad.feed = rows[44].feed + 1
     server = served(tenant, service={"export_rows": 7})
     poison(server, tenant, bad)
-    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM]))
-    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[POISONED]))
+    assert set(found.rows[POISONED]) == ids(tenant, bad)
     told = {reject.payload.get("position") for reject in found.rejects}
     # Behind its time the feed fails once more, where the list shows no reason.
     assert len(told) == 2
@@ -204,13 +180,13 @@ async def test_what_the_feed_alone_tells_is_told_as_a_whole(served: Serve) -> No
     bad.deleted = True
     server = served(tenant, service={"export_rows": 7})
     poison(server, tenant, bad)
-    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[STREAM]))
-    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    found = await read(jobs_of("incremental", start=LONG_AGO, streams=[POISONED]))
+    assert set(found.rows[POISONED]) == ids(tenant, bad)
     (reject,) = found.rejects
     assert "cannot give the rest of the export of jobs" in reject.reason
     assert reject.payload.keys() == {"stream", "export_from"}
     # The next one begins by date.
-    assert found.last[STREAM].keys() == {"paging", "site", "ended"}
+    assert found.last[POISONED].keys() == {"paging", "site", "ended"}
 
 
 async def test_what_is_stored_late_is_not_lost_where_the_feed_was_left_at_its_end(
@@ -222,20 +198,20 @@ async def test_what_is_stored_late_is_not_lost_where_the_feed_was_left_at_its_en
     tenant = tenant_of(time)
     server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
     minute = 60 * SECOND
-    recent = [tenant.add(STREAM, at=time() - (25 - n) * minute) for n in range(12)]
+    recent = [tenant.add(POISONED, at=time() - (25 - n) * minute) for n in range(12)]
     for row in recent:
         row.feed = row.modified
     poison(server, tenant, recent[2])
     runs = Runs(time, "export")
     await runs.run()
-    assert set(runs.table.rows[STREAM]) == ids(tenant, recent[2])
-    assert "token" not in runs.table.last[STREAM]
-    late = tenant.add(STREAM, at=recent[1].modified)
+    assert set(runs.table.rows[POISONED]) == ids(tenant, recent[2])
+    assert "token" not in runs.table.last[POISONED]
+    late = tenant.add(POISONED, at=recent[1].modified)
     late.feed = late.modified
     time.pass_(minutes=5)
     await runs.run()
-    assert late.id in runs.table.rows[STREAM]
-    assert set(runs.table.rows[STREAM]) == ids(tenant, recent[2])
+    assert late.id in runs.table.rows[POISONED]
+    assert set(runs.table.rows[POISONED]) == ids(tenant, recent[2])
 
 
 @BOTH
@@ -249,140 +225,24 @@ async def test_a_record_that_is_well_again_is_loaded_by_the_next_run(
     await runs.run()
     for _ in range(3):
         time.pass_(hours=1)
-        bad = tenant.add(STREAM, summary="bad")
+        bad = tenant.add(POISONED, summary="bad")
         poison(server, tenant, bad)
         time.pass_(seconds=5)
-        good = [tenant.add(STREAM, summary="good").id for _ in range(9)]
+        good = [tenant.add(POISONED, summary="good").id for _ in range(9)]
         time.pass_(hours=1)
         found = await runs.run()
-        assert set(good) <= set(found.rows[STREAM])
-        assert bad.id not in found.rows[STREAM]
+        assert set(good) <= set(found.rows[POISONED])
+        assert bad.id not in found.rows[POISONED]
         assert found.rejects
-        late = tenant.add(STREAM, at=time() - 20 * 60 * SECOND, summary="late")
+        late = tenant.add(POISONED, at=time() - 20 * 60 * SECOND, summary="late")
         time.pass_(minutes=20)
         await runs.run()
-        assert late.id in runs.table.rows[STREAM]
+        assert late.id in runs.table.rows[POISONED]
         server.unservable.clear()
-        tenant.change(STREAM, bad)
+        tenant.change(POISONED, bad)
         time.pass_(hours=1)
         await runs.run()
-        assert set(runs.table.rows[STREAM]) == ids(tenant)
-
-
-async def failure_of(paging: str, *, found: Read | None = None) -> RetryableError:
-    """Read one job until it fails."""
-    found = found or Read()
-    (job,) = jobs_of(streams=[STREAM], paging=paging)
-
-    async def reading() -> None:
-        async with pages_of(job) as pages:
-            async for page in pages:
-                found.add(job, page)
-
-    with pytest.raises(RetryableError) as raised:
-        await reading()
-    assert not found.rejects
-    return raised.value
-
-
-@pytest.mark.parametrize(
-    ("paging", "ending"),
-    [("export", ""), ("export", "export/jobs"), ("list", ""), ("list", "/jobs")],
-)
-async def test_a_site_that_is_down_is_no_fault_of_its_records(
-    served: Serve, paging: str, ending: str
-) -> None:
-    server = served(tenant_with(30), service={"export_rows": 7})
-    server.faults.only = lambda request: request.path.endswith(ending)
-    server.faults.add("502:1")
-    error = await failure_of(paging)
-    assert isinstance(error, SourceUnavailableError)
-    assert "502" in str(error)
-    assert server.traffic.requests < 20
-
-
-async def test_a_feed_is_not_gone_around_where_the_list_is_down(served: Serve) -> None:
-    tenant = tenant_with(30)
-    server = served(tenant, service={"export_rows": 7})
-    poison(server, tenant, in_order(tenant)[12])
-    server.faults.only = lambda request: "/export/" not in request.path
-    server.faults.add("502:1")
-    await failure_of("export")
-
-
-async def test_a_site_that_was_down_for_a_while_is_followed_on_by_its_feed(served: Serve) -> None:
-    server = served(tenant_with(30), service={"export_rows": 7})
-    (job,) = jobs_of(streams=[STREAM])
-    found = Read()
-    async with pages_of(job) as pages:
-        found.add(job, await anext(pages))
-        # As many as are asked for one answer.
-        server.faults.add("502:1:5")
-        async for page in pages:
-            found.add(job, page)
-    assert len(found.rows[STREAM]) == 30
-    assert found.records == 30
-    assert not server.traffic.asked("/tenant/1234567/jobs")
-
-
-@BOTH
-@pytest.mark.parametrize("answered", range(2, 40, 5))
-async def test_a_site_that_goes_down_meanwhile_makes_no_rejects(
-    served: Serve, paging: str, answered: int
-) -> None:
-    tenant = tenant_with(30)
-    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="4")
-    bad = in_order(tenant)[12]
-    poison(server, tenant, bad)
-    service: Any = server.service
-    honest: Callable[[Request], Response] = service.answer
-    count = [0]
-
-    def answer(request: Request) -> Response:
-        count[0] += 1
-        return honest(request) if count[0] < answered else service.complain(500, "Down.")
-
-    service.answer = answer
-    found = Read()
-    (job,) = jobs_of(streams=[STREAM], paging=paging)
-    cursor: Any = None
-    try:
-        async with pages_of(job) as pages:
-            async for page in pages:
-                found.add(job, page)
-                cursor = found.cursors[STREAM][-1]
-    except RetryableError:
-        pass
-    assert len(found.rejects) <= 1
-    assert len(found.rows[STREAM]) < 30
-    service.answer = honest
-    async with pages_of(job, cursor) as pages:
-        async for page in pages:
-            found.add(job, page)
-    assert set(found.rows[STREAM]) == ids(tenant, bad)
-    assert len({str(reject.payload) for reject in found.rejects}) == 1
-
-
-@BOTH
-async def test_many_side_by_side_are_the_sites_fault(served: Serve, paging: str) -> None:
-    tenant = tenant_with(60)
-    server = served(tenant, service={"export_rows": 7})
-    # Side by side by time and by id.
-    rows = tenant.collections[STREAM].sorted("id")
-    for row in rows:
-        tenant.change(STREAM, row, at=row.created)
-    poison(server, tenant, *rows[20:30])
-    await failure_of(paging)
-
-
-@BOTH
-async def test_a_tenant_of_nothing_else_is_no_reason_for_a_reject(
-    served: Serve, paging: str
-) -> None:
-    tenant = tenant_with(1)
-    server = served(tenant)
-    poison(server, tenant, *in_order(tenant))
-    await failure_of(paging)
+        assert set(runs.table.rows[POISONED]) == ids(tenant)
 
 
 @BOTH
@@ -403,8 +263,8 @@ async def test_a_record_that_spoils_the_whole_answer_is_gone_around_as_well(
         return given
 
     service.answer = answer
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, bad)
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, bad)
     (reject,) = found.rejects
     assert "no JSON" in reject.reason
 
@@ -416,11 +276,11 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_parts(
     tenant = tenant_with(60)
     rows = in_order(tenant)
     huge = rows[33]
-    tenant.change(STREAM, huge, at=huge.modified, notes="x" * 40_000)
+    tenant.change(POISONED, huge, at=huge.modified, notes="x" * 40_000)
     huge.feed = huge.modified
     monkeypatch.setenv("ETL_ANSWER_LIMIT_MEGABYTES", "0.02")
     served(tenant, service={"export_rows": 5}, SERVICETITAN_PAGE_SIZE="50")
-    found = await read(jobs_of(streams=[STREAM], paging=paging))
-    assert set(found.rows[STREAM]) == ids(tenant, huge)
+    found = await read(jobs_of(streams=[POISONED], paging=paging))
+    assert set(found.rows[POISONED]) == ids(tenant, huge)
     (reject,) = found.rejects
     assert "ETL_ANSWER_LIMIT_MEGABYTES" in reject.reason
