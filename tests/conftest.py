@@ -22,11 +22,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
     if config.getoption("--slow") or config.getoption("markexpr"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
+
+
+def _group_of(item: pytest.Item) -> str:
+    """What runs in one process: tests of one class or module, and all that need Trino's server."""
+    needed = {item.nodeid.lower(), *getattr(item, "fixturenames", ())}
+    if any("trino" in each for each in needed):
+        return "trino"
+    return item.nodeid.partition("[")[0].rpartition("::")[0]
 
 
 class MissingParts:

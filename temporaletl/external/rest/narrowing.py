@@ -78,7 +78,7 @@ class Pages:
         rejects: list[Reject] = []
         for position in range(offset, offset + count):
             try:
-                answer = await self._ask(params, position, 1)
+                answer = await self._patiently(params, position)
             except _BROKEN as error:
                 rejects.append(self._gap(params, position + 1, error))
             else:
@@ -86,6 +86,15 @@ class Pages:
                     break
                 records += answer.records
         return records, rejects
+
+    async def _patiently(self, params: Mapping[str, Any], position: int) -> Answer:
+        """Ask for one record, and again where that fails: behind that it is passed by."""
+        try:
+            return await self._ask(params, position, 1)
+        except _BROKEN as error:
+            if isinstance(error, SourceUnavailableError) and error.delay is not None:
+                raise
+        return await self._ask(params, position, 1)
 
     def _gap(self, params: Mapping[str, Any], position: int, error: ETLError) -> Reject:
         gap = Gap(

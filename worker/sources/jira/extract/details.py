@@ -127,12 +127,19 @@ def read_changelog(client: JiraClient, issue_id: str) -> Listing[History] | None
     if client.site.cloud:
         return _read_list(client, issue_id, "changelog", _Changelog, History)
     path = f"issue/{issue_id}"
+
+    def ask() -> _WithChangelog | None:
+        return client.read(_WithChangelog, path, fields="created", expand="changelog")
+
     try:
-        found = client.read(_WithChangelog, path, fields="created", expand="changelog")
+        found = ask()
     except FAILURES as error:
         if not _fails_alone(client, issue_id, error):
             raise
-        return Listing([], [str(error)])
+        try:
+            found = ask()  # the site is well: so it is the list, or it was bad luck
+        except FAILURES as again:
+            return Listing([], [str(again)])
     if found is None:
         return None
     histories = [decode_record(History, raw) for raw in found.changelog.histories]
@@ -190,12 +197,14 @@ class _Pages:
         self._start = 0
         self._size = _LIST_PAGE
         self._failing = 0  # entries in a row
+        self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
 
     def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         """Add each entry; False where there is no such list."""
         empty = 0
         while empty < _MOST_EMPTY:
-            attempts = FEW_ATTEMPTS if self._size < _LIST_PAGE else None
+            # The last word on an entry is spoken with patience.
+            attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
             try:
                 answer = self._client.read(
                     page,
@@ -241,6 +250,8 @@ class _Pages:
             return False
         if self._size > 1:
             self._size //= 2
+        elif self._doubted != self._start:
+            self._doubted = self._start
         else:
             self.failed.append(f"the one at place {self._start + 1}: {error}")
             self._start += 1

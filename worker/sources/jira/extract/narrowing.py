@@ -142,7 +142,7 @@ class Narrowing:
         if "expand" in self._query:
             asked["expand"] = "changelog"
         try:
-            raw = self._client.read(msgspec.Raw, f"issue/{name}", attempts=FEW_ATTEMPTS, **asked)
+            raw = self._patiently(f"issue/{name}", asked)
         except FAILURES as error:
             if not self._client.may_narrow(error):
                 raise
@@ -160,6 +160,15 @@ class Narrowing:
             return None
         self._notes.append(f"no search can show issue {bare.key or name}: it is read by itself")
         return row_of(raw, by_created=self._by_created)
+
+    def _patiently(self, path: str, asked: Mapping[str, Any]) -> msgspec.Raw | None:
+        """Ask briefly, and again with patience: what fails then is passed by."""
+        try:
+            return self._client.read(msgspec.Raw, path, attempts=FEW_ATTEMPTS, **asked)
+        except FAILURES as error:
+            if not self._client.may_narrow(error):
+                raise
+        return self._client.read(msgspec.Raw, path, **asked)
 
     def _culprit(self) -> tuple[Row | None, str]:
         """Find one issue that makes the page fail; return it, and a filter that leaves it out."""

@@ -62,6 +62,7 @@ class Narrowing:
         self._client = client
         self._in_a_row = 0
         self._narrowed = False
+        self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
         self.gaps: list[Gap] = []
 
     def following(self, url: str | None) -> str | None:
@@ -86,6 +87,9 @@ class Narrowing:
             raise error
         if size > 1:
             return with_query(url, {"ws.start": start, "ws.size": max(1, size // _SMALLER)})
+        if self._doubted != start:
+            self._doubted = start
+            return url
         self._in_a_row += 1
         if self._in_a_row > _MOST_GAPS_IN_A_ROW:
             raise error
@@ -110,10 +114,15 @@ class LaunchpadClient:
         return self.site.read(kind, url, stop=self.stop)
 
     def read_entry(self, url: str) -> msgspec.Raw:
-        """Get one entry as it is. Blocks.
+        """Get one entry as it is; asked for again where it fails while Launchpad answers. Blocks.
 
         Raises: as `LaunchpadSite.read_entry`.
         """
+        try:
+            return self.site.read_entry(url, stop=self.stop)
+        except ITEM_FAULTS:
+            if self.stop.is_set() or not self.is_answered():
+                raise
         return self.site.read_entry(url, stop=self.stop)
 
     def is_answered(self) -> bool:
