@@ -21,11 +21,14 @@ class AccountView:
 
     `account` is the source's own id of it. `permissions` are those that reading needs, by the
     source's names; `containers` are the ids of what items lie in: projects, tenants, tables.
+    `asked_for` are those containers that the settings name, seen or not: of others, no more than
+    nobody asks for them can be said. None where the settings name none.
     """
 
     account: str
     permissions: frozenset[str] = field(default_factory=frozenset)
     containers: frozenset[str] = field(default_factory=frozenset)
+    asked_for: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,12 @@ class KnownView:
         others = sorted(self.accounts - {view.account})
         if others:
             return f"rows were loaded by account {_some(others)}, and now it is {view.account!r}"
+        containers = self.containers
+        if view.asked_for is not None:
+            containers &= view.asked_for
         for kind, known, present in (
             ("permission", self.permissions, view.permissions),
-            ("container", self.containers, view.containers),
+            ("container", containers, view.containers),
         ):
             if missing := sorted(known - present):
                 return (

@@ -27,8 +27,12 @@ class _Echo(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         sent = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-        lines = [f"{name}: {value}" for name, value in self.headers.items()]
-        told = f"cannot take {' '.join(lines)} {sent} {_STEERING}"
+        # What is secret first: the words of a server are cut somewhere.
+        lines = [
+            f"{name}: {', '.join(reversed(value.split(', ')))}"
+            for name, value in reversed(self.headers.items())
+        ]
+        told = f"cannot take {sent[-250:]} {' '.join(lines)} {_STEERING}"
         body = json.dumps({"errorMessages": [told], "error": told, "title": told}).encode()
         self.send_response(400)
         self.send_header("Content-Type", "application/json")

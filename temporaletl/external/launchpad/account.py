@@ -36,7 +36,11 @@ def launchpad_account() -> AccountView | None:
         *(f"~{name}" for name in settings.members if len(settings.members) <= _MOST_LOOKED_AT),
         *(name for name in settings.targets if len(settings.targets) <= _MOST_LOOKED_AT),
     ]
-    return AccountView(account, containers=frozenset(p for p in places if _sees(site, p)))
+    return AccountView(
+        account,
+        containers=frozenset(place for place in places if _sees(site, place)),
+        asked_for=frozenset(places),
+    )
 
 
 def _me(site: LaunchpadSite) -> str:

@@ -20,6 +20,7 @@ from temporaletl.external.rest.api import (
 )
 from temporaletl.external.rest.following import by_link, by_token
 from temporaletl.external.rest.keyset import by_time, iso_utc, utc_from_iso
+from temporaletl.external.rest.narrowing import reread
 from temporaletl.external.rest.numbering import by_number, by_offset
 from temporaletl.external.rest.planning import rest_source
 from temporaletl.external.rest.records import Record, decoded
@@ -38,6 +39,7 @@ __all__ = [
     "decoded",
     "iso_utc",
     "open_api",
+    "reread",
     "rest_source",
     "utc_from_iso",
     "variables",

@@ -54,10 +54,12 @@ def salesforce_account() -> AccountView | None:
     if account is None:
         return None
     wanted = {each.name for stream in STREAMS.values() for each in stream}
+    employees = settings.employee_object
     return AccountView(
         account,
         permissions=_permissions(org),
-        containers=frozenset(wanted & _queryable(org) | {settings.employee_object}),
+        containers=frozenset(wanted & _queryable(org) | {employees}),
+        asked_for=frozenset(wanted | {employees}),
     )
 
 

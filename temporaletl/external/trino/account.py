@@ -49,12 +49,16 @@ def trino_account() -> AccountView:
     streams = load_streams()
     ((user,),) = server.ask("SELECT current_user", name="who asks")
     tables: set[str] = set()
+    all_told = True
     for name, stream in streams.streams.items():
         try:
             tables |= _tables(server, stream, streams.described(name))
         except (ConfigurationError, CredentialsError) as error:
             log.warning("trino_stream_unreadable", stream=name, reason=str(error))
-    return AccountView(str(user), containers=frozenset(tables))
+            all_told = False
+    seen = frozenset(tables)
+    # Where each stream can be read, other tables are those of streams that the file lost.
+    return AccountView(str(user), containers=seen, asked_for=seen if all_told else None)
 
 
 def _tables(server: TrinoServer, stream: Stream, name: str) -> set[str]:

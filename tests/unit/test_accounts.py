@@ -1,0 +1,28 @@
+"""What an account sees, against the widest view under which rows were loaded."""
+
+import pytest
+
+from temporaletl.accounts import AccountView, KnownView
+
+KNOWN = KnownView(frozenset({"me"}), frozenset({"browse"}), frozenset({"A", "B"}))
+
+
+def view(containers: str, asked_for: str | None = None, account: str = "me") -> AccountView:
+    wanted = None if asked_for is None else frozenset(asked_for)
+    return AccountView(account, frozenset({"browse"}), frozenset(containers), wanted)
+
+
+@pytest.mark.parametrize(
+    "present", [view("AB"), view("ABC"), view("A", asked_for="A"), view("", asked_for="")]
+)
+def test_a_view_of_all_that_is_asked_for_lacks_nothing(present: AccountView) -> None:
+    assert KNOWN.lacks(present) is None
+
+
+@pytest.mark.parametrize("present", [view("A"), view("A", asked_for="AB"), view("", "A")])
+def test_what_is_asked_for_and_not_seen_any_more_is_lacking(present: AccountView) -> None:
+    assert "lacks 1 of the" in str(KNOWN.lacks(present))
+
+
+def test_another_account_is_told_by_its_name() -> None:
+    assert "now it is 'you'" in str(KNOWN.lacks(view("AB", account="you")))
