@@ -44,7 +44,8 @@ class RereadMethod(Protocol):
 
     `request` has the query of the job that met the reject. Several are awaited at once.
 
-    Raises: as an extract method. What concerns the item alone is a fault, not an exception.
+    Raises: as an extract method. What concerns the item alone is a fault; so is any permanent
+        error, save refused credentials.
     """
 
     async def __call__(self, unread: Unread, request: "PageRequest", /) -> Reread | None: ...

@@ -14,7 +14,12 @@ from typing import Any
 
 import msgspec
 
-from temporaletl.errors import ConfigurationError, RecordError
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    PermanentError,
+    RecordError,
+)
 from temporaletl.external.threads import abandon
 from temporaletl.messages import ETLInput
 from temporaletl.rereading import Reread, RereadMethod, Unread, reread_method_of
@@ -94,7 +99,13 @@ async def _reread(
         its_query = _query_of(query, record)
     except RecordError as error:
         return Reread(fault=str(error))
-    again = await ask(Unread(record.key, record.payload), replace(request, query=its_query))
+    try:
+        again = await ask(Unread(record.key, record.payload), replace(request, query=its_query))
+    except CredentialsError:
+        raise
+    except PermanentError as error:
+        # What nobody asks for otherwise, as a target that is gone, must not fail every run.
+        return Reread(fault=str(error))
     if again is None and request.job.reread:
         return Reread(fault=record.reason)
     return again

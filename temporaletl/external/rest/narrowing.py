@@ -139,7 +139,7 @@ async def reread(api: RestApi, unread: Unread) -> Reread | None:
     record is where it was, or before. None for a reject that is of no list, or far behind in one.
 
     Raises:
-        ETLError: as `RestApi.page`, where the API gives no record at all.
+        ETLError: as `RestApi.page`, where it is not for the sake of a record.
     """
     try:
         gap = msgspec.convert(unread.payload, Gap)
@@ -153,7 +153,12 @@ async def reread(api: RestApi, unread: Unread) -> Reread | None:
     found: list[Record] = []
     faults: list[str] = []
     for number in range(-(-gap.position // at_once)):
-        _, some, rejects = await pages.read(gap.params, number, at_once)
+        try:
+            _, some, rejects = await pages.read(gap.params, number, at_once)
+        except _BROKEN as error:
+            # Alone on its page, a record fails all of it.
+            faults.append(f"it cannot be read yet: {error}")
+            break
         found += some
         faults += [reject.reason for reject in rejects]
         if not some:

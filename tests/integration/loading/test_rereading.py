@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from temporaletl import rereading
-from temporaletl.errors import SourceUnavailableError
+from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.messages import ETLInput, SegmentResult
 from temporaletl.registry import Registry
 from temporaletl.rereading import Reread, Unread
@@ -141,6 +141,20 @@ async def test_a_source_that_is_down_changes_no_reject(source: Source) -> None:
     with pytest.raises(SourceUnavailableError):
         await source.read_again()
     assert source.left == dict.fromkeys(("a", "b"), ("cannot be read", 1))
+
+
+async def test_what_can_never_be_asked_for_is_no_reason_to_fail_the_others(source: Source) -> None:
+    await source.rejects("a", "b")
+    source.answers = {"a": ConfigurationError("no such target"), "b": Reread([make_event(7)])}
+    assert (await source.read_again()).done
+    assert source.left == {"a": ("no such target", 2)}
+
+
+async def test_refused_credentials_fail_the_job(source: Source) -> None:
+    await source.rejects("a")
+    source.answers = {"a": CredentialsError("refused")}
+    with pytest.raises(CredentialsError):
+        await source.read_again()
 
 
 async def test_a_replay_asks_for_what_could_not_be_read(source: Source) -> None:
