@@ -23,7 +23,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import (
     TimeoutError as TemporalTimeoutError,
 )
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from control.servers import answered, is_polled
 from queuer.reconciliation import is_unknown_workflow
@@ -33,6 +33,17 @@ from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings
 
 _QUERY_PATIENCE = timedelta(seconds=2)
+#: How long a server may say nothing to somebody who waits: longer than it takes to be restarted.
+SILENCE = timedelta(minutes=5)
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
+#: What is refused now is refused in a minute, too.
+_FINAL = (
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.INVALID_ARGUMENT,
+    RPCStatusCode.NOT_FOUND,
+    RPCStatusCode.UNIMPLEMENTED,
+)
 
 Handle = WorkflowHandle[object, BatchSummary]
 
@@ -63,10 +74,20 @@ class PendingFailure:
 
 
 class Run:
-    """One QueuerFlow. `ending` is done when it has ended; `status` is what it last answered."""
+    """One QueuerFlow. `ending` is done when it has ended; `status` is what it last answered.
+
+    `silent` says that Temporal does not answer, while it does not. Once it has said nothing for
+    `silence`, `ending` raises LostSightError.
+    """
 
     def __init__(
-        self, client: Client, handle: Handle, request: QueuerInput, settings: TemporalSettings
+        self,
+        client: Client,
+        handle: Handle,
+        request: QueuerInput,
+        settings: TemporalSettings,
+        *,
+        silence: timedelta = SILENCE,
     ) -> None:
         self.client = client
         self.handle = handle
@@ -74,6 +95,8 @@ class Run:
         self.queue = settings.queuer_queue
         self.worker_queue = settings.worker_queue
         self.status: BatchStatus | None = None
+        self.silent: str | None = None
+        self._silence = silence
         self.began = time.monotonic()
         self.ending: asyncio.Task[Ended] = asyncio.create_task(self._end())
 
@@ -93,7 +116,9 @@ class Run:
         """Ask for the status; without an answer it stays what it was."""
         # Only a queuer answers, and the server would wait for one.
         if self.status is not None or await self.is_attended():
-            self.status = await ask(self.handle, BatchStatus) or self.status
+            answer = await ask(self.handle, BatchStatus)
+            self.status = answer or self.status
+            self.silent = None if answer else self.silent
 
     async def is_attended(self) -> bool:
         """Whether a queuer takes this run's tasks."""
@@ -122,14 +147,13 @@ class Run:
 
     async def _end(self) -> Ended:
         try:
-            return Ended(await self.handle.result())
+            return Ended(await self._result())
         except RPCError as lost:
             if is_unknown_workflow(lost):
                 # We started it: the server was restarted without what it knew.
                 return Ended(await self._lost())
-            status = lost.status.name.replace("_", " ").lower()
             raise LostSightError(
-                f"Temporal no longer tells how {self.workflow_id} goes ({status}: {lost.message}); "
+                f"Temporal no longer tells how {self.workflow_id} goes ({_told(lost)}); "
                 f"that does not end the run: `etl status {self.workflow_id}` once Temporal answers"
             ) from None
         except WorkflowFailureError as failure:
@@ -149,6 +173,26 @@ class Run:
         )
         return Ended(summary, misconfigured=is_misconfiguration(kind))
 
+    async def _result(self) -> BatchSummary:
+        """The workflow's result, over any outage of Temporal that is no longer than `silence`."""
+        pause, since = _FIRST_PAUSE, None
+        while True:
+            asked = time.monotonic()
+            try:
+                return await self.handle.result()
+            except RPCError as error:
+                if error.status in _FINAL:
+                    raise
+                now = time.monotonic()
+                # The SDK bears an outage for seconds only: a call this long was answered.
+                if since is None or now - asked > self._silence.total_seconds():
+                    pause, since = _FIRST_PAUSE, now
+                if now - since >= self._silence.total_seconds():
+                    raise
+                self.silent = f"Temporal does not answer ({_told(error)})"
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
     async def _lost(self) -> BatchSummary:
         return BatchSummary(
             batch_id=(self.status and self.status.batch_id) or "",
@@ -160,6 +204,10 @@ class Run:
             error=f"lost: Temporal no longer knows the workflow {self.workflow_id}; "
             "what is loaded stays, and the next run covers its window",
         )
+
+
+def _told(error: RPCError) -> str:
+    return f"{error.status.name.replace('_', ' ').lower()}: {error.message}"
 
 
 async def start_run(client: Client, settings: TemporalSettings, request: QueuerInput) -> Run:

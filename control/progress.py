@@ -215,7 +215,7 @@ async def wait(run: Run, counter: Counter, show: Callable[[Snapshot], None]) -> 
         if time.monotonic() >= look_for_trouble:
             trouble = await find_trouble(run, snapshot)
             look_for_trouble = time.monotonic() + _TROUBLE_EVERY.total_seconds()
-        show(replace(snapshot, trouble=trouble))
+        show(replace(snapshot, trouble=run.silent or trouble))
         await asyncio.wait({run.ending}, timeout=_LOOK_EVERY.total_seconds())
     return run.ending.result()
 

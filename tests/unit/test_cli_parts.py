@@ -15,7 +15,7 @@ from control.progress import Rate, rows_line
 from control.schedules import due_times, show_ranges
 from queuer.schedule import calendar, parse_ranges
 from temporaletl.errors import ConfigurationError
-from temporaletl.messages import QueuerInput, RowCounts, Window
+from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
 from temporaletl.settings import TemporalSettings
 
 
@@ -195,9 +195,67 @@ async def test_a_server_that_goes_away_is_one_line_that_names_the_run() -> None:
             raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
 
     handle = cast("Any", Handle())
-    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    run = Run(
+        cast("Any", None),
+        handle,
+        QueuerInput(source="shop"),
+        TemporalSettings(),
+        silence=timedelta(),
+    )
     with pytest.raises(
         LostSightError, match=r"unavailable: tcp connect error.*etl-shop-full-1"
     ) as told:
         await run.ending
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.UNKNOWN,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.INTERNAL,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.CANCELLED,
+    ],
+)
+async def test_a_server_that_is_restarted_ends_nobodys_wait(status: RPCStatusCode) -> None:
+    summary = BatchSummary(
+        batch_id="b", workflow_id="etl-shop-full-1", state="completed", seconds=1
+    )
+
+    class Handle:
+        id = "etl-shop-full-1"
+        outages = 2
+
+        async def result(self) -> BatchSummary:
+            self.outages -= 1
+            if self.outages >= 0:
+                raise RPCError("transport error", status, b"")
+            return summary
+
+        async def query(self, *_: object, **__: object) -> BatchStatus:
+            return BatchStatus(state="running", jobs=1)
+
+    handle = cast("Any", Handle())
+    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    assert (await run.ending).summary == summary
+    code = status.name.replace("_", " ").lower()
+    assert run.silent == f"Temporal does not answer ({code}: transport error)"
+    run.status = BatchStatus(state="running", jobs=1)
+    await run.refresh()
+    assert run.silent is None
+
+
+async def test_who_may_no_longer_look_is_told_at_once() -> None:
+    class Handle:
+        id = "etl-shop-full-1"
+
+        async def result(self) -> None:
+            raise RPCError("unauthorized", RPCStatusCode.PERMISSION_DENIED, b"")
+
+    handle = cast("Any", Handle())
+    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    with pytest.raises(LostSightError, match="permission denied: unauthorized"):
+        await run.ending
