@@ -63,6 +63,7 @@ def run_fault_sequence(bench: Bench, *, seed: int, faults: int) -> Sequence:
             _seed_faults(bench, chance.randrange(2**32))
             bench.rig.strike(spec)
             step = f"{number + 1}. {mode} run under {spec}, stopped behind {stop_behind} pages: "
+            done.steps.append(step + "not ended")
             try:
                 bench.load(
                     warehouse,
@@ -71,10 +72,10 @@ def run_fault_sequence(bench: Bench, *, seed: int, faults: int) -> Sequence:
                     stop_behind=stop_behind,
                     patient=False,
                 )
-                done.steps.append(step + "completed")
+                done.steps[-1] = step + "completed"
             except ETLError as error:
                 done.failed += 1
-                done.steps.append(f"{step}{type(error).__name__}: {error}")
+                done.steps[-1] = f"{step}{type(error).__name__}: {error}"
             finally:
                 bench.rig.calm()
         _compare(bench, warehouse, at + _STEP)

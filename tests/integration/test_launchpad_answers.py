@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -181,6 +182,31 @@ async def test_a_list_that_launchpad_cannot_give_of_one_item_is_a_reject(
     # What was loaded before stays.
     again = await read(await jobs_of(stream), into=before)
     assert missing <= again.events.keys()
+
+
+@EACH
+@pytest.mark.parametrize("links", ["new", "known"])
+async def test_empty_pages_without_end_cost_one_item_and_end(
+    served: Serve, stream: str, links: str
+) -> None:
+    before = await whole(served, stream)
+    server = served(small())
+    memos = count()
+
+    def change(request: Request, answer: Response) -> Response:
+        if answer.status != 200 or not request.path.endswith(f"/3/{PARTS[stream]}"):
+            return answer
+        size = request.query.get("ws.size", ["50"])[0]
+        memo = next(memos) if links == "new" else 0
+        link = f"http://{request.headers['host']}{request.path}?ws.size={size}&memo={memo}"
+        page = {"start": 0, "entries": [], "next_collection_link": f"{link}&ws.start=0"}
+        return replace(answer, body=json.dumps(page).encode())
+
+    spoil(server, change)
+    found = await read(await jobs_of(stream))
+    missing = before.events.keys() - found.events.keys()
+    assert {before.events[id_].parent_item_id for id_ in missing} <= {"3"}
+    assert {reject.key for reject in found.rejects} == {"3"}
 
 
 @EACH

@@ -270,13 +270,13 @@ def page_of(*ids: int, at: str = "2025-01-01T00:00:00Z", **more: Any) -> Respons
 
 
 async def test_tokens_that_lead_in_circles_are_given_up() -> None:
-    with pytest.raises(SourceUnavailableError, match="lead in circles"):
+    with pytest.raises(SourceUnavailableError, match="leads in circles"):
         await read("token", page_of(1, 2, meta={"next": "a"}), page_of(3, meta={"next": "a"}))
 
 
 async def test_two_tokens_that_lead_to_each_other_are_given_up() -> None:
     to_a, to_b = page_of(1, meta={"next": "a"}), page_of(2, meta={"next": "b"})
-    with pytest.raises(SourceUnavailableError, match="lead in circles"):
+    with pytest.raises(SourceUnavailableError, match="leads in circles"):
         await read("token", *([to_a, to_b] * 20))
 
 

@@ -5,10 +5,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import xxhash
 from pydantic import JsonValue
 
-from temporaletl.errors import SourceProtocolError, SourceUnavailableError
+from temporaletl.errors import SourceUnavailableError
+from temporaletl.external.headway import Headway
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Shape, resumed
 from temporaletl.strategies import Page, PageRequest
@@ -16,8 +16,6 @@ from temporaletl.strategies import Page, PageRequest
 #: How a token that has expired is refused.
 _EXPIRED = frozenset({400, 404, 410})
 _MOST_RESTARTS = 4
-_MOST_REPEATS = 4
-_MOST_EMPTY = 1_000
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -46,7 +44,8 @@ async def by_token(
     again, and then given up.
 
     Raises:
-        SourceUnavailableError: the tokens lead in circles, or all expire.
+        SourceUnavailableError: the tokens lead in circles, or on and on without a record, or all
+            expire.
         ETLError: as `RestApi.page`.
     """
     asked = _params(api, params, size)
@@ -110,8 +109,8 @@ class _Walk:
         self.place = resumed(_Place, cursor)
         self._api = api
         self._shape = shape
-        self._followed: set[int] = set()
-        self._repeats = self._restarts = self._empty = 0
+        self._headway = Headway(f"{api.source}: the list", begin=self.place.follow)
+        self._restarts = 0
 
     async def ask(self, path: str, params: Mapping[str, Any] | None) -> Answer | None:
         """Ask for a page; None where what was followed has expired: the list begins anew."""
@@ -124,7 +123,7 @@ class _Walk:
         if self._restarts > _MOST_RESTARTS:
             raise SourceUnavailableError(f"{self._api.source}: {path} keeps refusing its own pages")
         self.place = _Place()
-        self._followed.clear()
+        self._headway.begin_anew()
         return None
 
     def step(self, answer: Answer, follow: str | None) -> Page | None:
@@ -132,26 +131,7 @@ class _Walk:
         rows = answer.records
         if follow is None:
             self.place = _Place(done=True)
-        elif self._is_new(follow):
+        elif self._headway.leads_on(follow, rows=len(rows)):
             self.place = _Place(follow)
-        self._empty = 0 if rows else self._empty + 1
-        if self._empty > _MOST_EMPTY:
-            raise SourceProtocolError(
-                f"{self._api.source}: {self._empty} pages in a row hold nothing"
-            )
         cursor: JsonValue = msgspec.to_builtins(self.place)
         return Page(records=rows, cursor=cursor) if rows else None
-
-    def _is_new(self, follow: str) -> bool:
-        """Whether following it leads on; else the same question may get another answer."""
-        mark = xxhash.xxh3_64_intdigest(follow.encode())
-        if follow != self.place.follow and mark not in self._followed:
-            self._followed.add(mark)
-            self._repeats = 0
-            return True
-        self._repeats += 1
-        if self._repeats > _MOST_REPEATS:
-            raise SourceUnavailableError(
-                f"{self._api.source}: the pages lead in circles, the same one follows again"
-            )
-        return False

@@ -139,7 +139,7 @@ class Bulk:
             for issue_id, history in known[start : start + 2]
         ]
         body: Json = {"issueChangeLogs": logs}
-        if start + 2 < len(known):
+        if start + 2 < len(known) or start >= 10**6:
             body["nextPageToken"] = self.token(self.asked, str(start + 2))
         return answer_of(200, body)
 
@@ -184,6 +184,13 @@ def test_a_token_that_keeps_repeating_is_got_around() -> None:
     bulk.token = lambda _number, _token: "2"
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
     assert bulk.asked < 20
+
+
+def test_bulk_pages_that_go_on_without_an_entry_are_got_around() -> None:
+    bulk = Bulk({"1": 5, "2": 1, "3": 2})
+    bulk.token = lambda number, _token: str(10**6 + number)
+    assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
+    assert bulk.single == ["1", "2", "3"]
 
 
 def test_a_history_that_is_none_is_told_for_its_issue_alone() -> None:

@@ -36,6 +36,7 @@ class FakeStore:
         self.threads = ThreadPoolExecutor(1)
         #: What a list by run ids finds.
         self.by_id: dict[str, WorkflowExecutionInfo] = {}
+        self.token_by_id: Callable[[bytes], bytes] = lambda _token: b""
         #: What is found by the execution itself, where no list has it.
         self.described: dict[str, WorkflowExecutionInfo] = {}
 
@@ -47,7 +48,9 @@ class FakeStore:
         self.listed.append(query)
         if query.startswith("RunId IN"):
             found = [each for run_id, each in self.by_id.items() if run_id in query]
-            return ListWorkflowExecutionsResponse(executions=found)
+            return ListWorkflowExecutionsResponse(
+                executions=found, next_page_token=self.token_by_id(token)
+            )
         generation, _, index = token.decode().partition(":")
         if token and generation != str(self.generation):
             raise StaleTokenError("stale")
@@ -181,6 +184,14 @@ def stored_row(run_id: str) -> TemporalWorkflow:
     (row,) = transform(record, make_context())
     assert isinstance(row, TemporalWorkflow)
     return row
+
+
+async def test_a_repeated_token_is_an_error_where_executions_are_looked_for(
+    store: FakeStore,
+) -> None:
+    store.token_by_id = lambda _token: b"again"
+    with pytest.raises(SourceProtocolError, match="repeats a page token"):
+        await pages_from(stored=[stored_row("closed")], running=True)
 
 
 async def test_what_is_stored_as_running_and_listed_no_more_is_looked_for(

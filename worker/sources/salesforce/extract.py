@@ -25,6 +25,7 @@ from temporaletl import (
 )
 from temporaletl.clock import utc_now
 from temporaletl.external.answers import DECODE_FAULTS
+from temporaletl.external.headway import Headway
 from temporaletl.external.salesforce.account import salesforce_account
 from temporaletl.external.salesforce.narrowing import read_around
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
@@ -269,7 +270,7 @@ class _Extraction:
                 f"salesforce: bulk query {job} is still being worked at",
                 delay=min(_LONGEST_REST, position.looks * _LOOK),
             )
-        seen = {position.locator}
+        headway = Headway(f"salesforce: bulk query {job}", begin=position.locator)
         while not position.ended:
             piece = await self._org.start(
                 self._queries.piece,
@@ -278,9 +279,10 @@ class _Extraction:
                 position.locator,
                 self._org.settings.bulk_page_rows,
             )
-            if piece.locator is not None and piece.locator in seen:
-                raise SourceUnavailableError(f"salesforce: bulk query {job} repeats a locator")
-            seen.add(piece.locator)
+            if piece.locator is not None and not headway.leads_on(
+                piece.locator, rows=len(piece.rows)
+            ):
+                continue
             rows = position.rows + len(piece.rows)
             if piece.locator is None:
                 told = await self._org.start(self._queries.rows_in, job)

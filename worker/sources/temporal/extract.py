@@ -11,6 +11,7 @@ from google.protobuf.json_format import Error as JsonError
 from google.protobuf.json_format import MessageToDict
 from pydantic import JsonValue
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
 
 from temporaletl import (
     ConfigurationError,
@@ -134,12 +135,7 @@ class _Extraction:
                 resumed, token, seen = False, b"", {b""}
                 continue
             resumed = False
-            token = answer.next_page_token
-            if token and token in seen:
-                raise SourceProtocolError(
-                    f"Temporal repeats a page token in namespace {self._namespace!r}"
-                )
-            seen.add(token)
+            token = self._token_behind(answer, seen)
             position.token = base64.b64encode(token).decode()
             if self._running and not token:
                 position.behind = ()
@@ -183,6 +179,16 @@ class _Extraction:
                 )
             yield await self._page(executions, asked, deleted)
 
+    def _token_behind(self, answer: ListWorkflowExecutionsResponse, seen: set[bytes]) -> bytes:
+        """Return the token of the next page, empty behind the last, and add it to those `seen`."""
+        token = answer.next_page_token
+        if token and token in seen:
+            raise SourceProtocolError(
+                f"Temporal repeats a page token in namespace {self._namespace!r}"
+            )
+        seen.add(token)
+        return token
+
     async def _look_for(
         self, rows: Sequence[TemporalWorkflow]
     ) -> tuple[list[WorkflowExecutionInfo], list[TemporalWorkflow]]:
@@ -191,11 +197,11 @@ class _Extraction:
             return [], []
         query = with_run_ids([row.run_id for row in rows])
         found: dict[str, WorkflowExecutionInfo] = {}
-        token = b""
+        token, seen = b"", {b""}
         while True:
             answer = await self._store.page(self._namespace, query, token)
             found |= {each.execution.run_id: each for each in answer.executions}
-            token = answer.next_page_token
+            token = self._token_behind(answer, seen)
             if not token:
                 break
         deleted = []

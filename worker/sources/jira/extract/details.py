@@ -8,9 +8,10 @@ import msgspec
 import requests
 import structlog
 
-from temporaletl import RecordError
+from temporaletl import RecordError, SourceUnavailableError
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import decode, decode_record
+from temporaletl.external.headway import Headway
 from worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from worker.sources.jira.issue import Comment, History, Id, Worklog
 
@@ -23,7 +24,6 @@ _LIST_PAGE = 100
 _MOST_ROUNDS = 3
 _MOST_EMPTY = 4
 _MOST_RESTARTS = 4
-_MOST_REPEATS = 4
 _BULK_ISSUES = 1_000
 _BULK_HISTORIES = 1_000
 #: The endpoint is missing, or one of the issues is gone and it refuses them all; 400 also for a
@@ -312,8 +312,8 @@ def _read_bulk(
         return None if answer.status_code in _NO_BULK else decode(_Bulk, answer, source="jira")
 
     token: str | None = None
-    used: set[str] = set()
-    restarts = repeats = 0
+    headway = Headway("jira: changelog/bulkfetch")
+    restarts = 0
     while True:
         query: dict[str, Any] = {"issueIdsOrKeys": issue_ids, "maxResults": _BULK_HISTORIES}
         if token:
@@ -327,7 +327,7 @@ def _read_bulk(
             # The token expired: begin anew, what is known stays known.
             restarts += 1
             token = None
-            used.clear()
+            headway.begin_anew()
             continue
         try:
             _sort_out(page.issue_change_logs, found, faults)
@@ -338,14 +338,12 @@ def _read_bulk(
         following = page.next_page_token
         if not following:
             return True
-        if following in used:
-            # Following it would go round in circles; the same question may get another answer.
-            repeats += 1
-            if repeats > _MOST_REPEATS:
-                return False
-        else:
-            repeats = 0
-            used.add(following)
+        try:
+            leads_on = headway.leads_on(following, rows=len(page.issue_change_logs))
+        except SourceUnavailableError as error:
+            log.warning("bulk_changelog_failed", issues=len(issue_ids), error=str(error))
+            return False
+        if leads_on:
             token = following
 
 

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from temporaletl import ConfigurationError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
 from temporaletl.errors import ETLError
+from temporaletl.external.headway import Headway
 from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.jira.site import IssueRange, as_ms
 from worker.sources.jira.extract.client import FAILURES, JiraClient
@@ -30,7 +31,6 @@ from worker.sources.jira.issue import SEARCHED_FIELDS, IssueRecord
 _SETTLING_MS = 5 * 60_000
 _MOST_ROUNDS = 3
 _MOST_RESTARTS = 8
-_MOST_REPEATS = 4
 #: Answers in a row that bring no issue we have not had: far beyond any honest run of ties.
 _MOST_FRUITLESS = 2_000
 #: A total that counts issues which never come is believed for so many empty answers.
@@ -94,8 +94,8 @@ class Walk:
             raise ConfigurationError(f"no cursor of a walk over Jira issues: {error}") from None
         #: What was delivered at or after the anchor: its time of order, and of its update.
         self._seen = {id_: (self._place.at, time) for id_, time in self._place.ids.items()}
-        self._tokens: set[str] = set()
-        self._restarts = self._repeats = self._fruitless = self._empty = 0
+        self._headway = Headway("jira: the search", begin=self._place.token)
+        self._restarts = self._fruitless = self._empty = 0
         self._round_is_new = True  # whether the present round brought anything
         self._ended = False
         self._unreadable = 0  # issues that were found by what fails without them
@@ -240,7 +240,7 @@ class Walk:
 
     def _go_to(self, place: Position, *, is_new: bool = False) -> None:
         self._place = place
-        self._tokens.clear()
+        self._headway.begin_anew()
         self._empty = 0
         self._round_is_new = is_new
 
@@ -271,18 +271,11 @@ class Walk:
     def _follow(self, rows: int, answer: Answer) -> None:
         """Go on with the server's own paging, inside a run of equal times."""
         place = self._place
-        token = answer.next_page_token
+        token = str(answer.next_page_token)
         if not self._client.site.cloud:
             # By what came, not by what was asked for: the server may give less.
             self._place = msgspec.structs.replace(place, start=place.start + rows)
-        elif token in self._tokens or token == place.token:
-            # Following it would go round in circles; the same question may get another answer.
-            self._repeats += 1
-            if self._repeats > _MOST_REPEATS:
-                raise SourceUnavailableError("jira: the server repeats a page token")
-        else:
-            self._repeats = 0
-            self._tokens.add(str(token))
+        elif self._headway.leads_on(token, rows=rows):
             self._place = msgspec.structs.replace(place, token=token)
 
     def _restart(self) -> None:

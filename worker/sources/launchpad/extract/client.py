@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from temporaletl import RecordError, SourceProtocolError, SourceUnavailableError
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import MisfitAnswerError, decode_record
+from temporaletl.external.headway import Headway
 from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.launchpad.site import LaunchpadSite
 
@@ -19,7 +20,6 @@ log = structlog.get_logger("worker.sources.launchpad")
 #: What Launchpad gives at most.
 LARGEST_PAGE = 300
 _MOST_READINGS = 8
-_MOST_REPEATS = 5
 #: By how much smaller pages get, until one entry is all that cannot be read.
 _SMALLER = 8
 #: So many entries in a row that cannot be read are a search that does not work.
@@ -65,8 +65,12 @@ class Narrowing:
         self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
         self.gaps: list[Gap] = []
 
-    def following(self, url: str | None) -> str | None:
+    def following(self, page: CollectionPage) -> str | None:
         """Return the link behind a page that came, for a page that may be larger again."""
+        url = page.next_collection_link
+        if not page.entries:
+            # An empty page with more behind it may be what is wrong.
+            return url
         self._in_a_row = 0
         if url is None or not self._narrowed:
             return url
@@ -133,23 +137,18 @@ class LaunchpadClient:
             return False
         return True
 
-    def page(self, url: str, known: set[str]) -> CollectionPage:
-        """Get a page whose link to the next one is none that is `known`, and add that. Blocks.
+    def page(self, url: str, headway: Headway) -> CollectionPage:
+        """Get a page that is the last, or leads on. Blocks.
 
         Raises:
-            SourceUnavailableError: it keeps leading back to where we were.
+            SourceUnavailableError: as `Headway.leads_on`.
             Others as `LaunchpadSite.read`.
         """
-        known.add(url)
-        for _ in range(_MOST_REPEATS):
+        while True:
             page = self.read(CollectionPage, url)
-            following = page.next_collection_link
-            if following is None or following not in known:
+            link = page.next_collection_link
+            if link is None or headway.leads_on(_in_order(link), rows=len(page.entries)):
                 return page
-            # Following it would go round in circles; the same question may get another answer.
-        raise SourceUnavailableError(
-            f"launchpad: {urlsplit(url).path} repeats the link of a page we were on"
-        )
 
     def read_whole(
         self,
@@ -196,12 +195,13 @@ class LaunchpadClient:
     ) -> tuple[set[int], list[Gap]]:
         """Add each entry; return the totals that the pages told, and what was left out."""
         totals: set[int] = set()
-        known: set[str] = set()
         narrowing = Narrowing(self)
-        url: str | None = with_query(link, {"ws.size": LARGEST_PAGE})
+        begin = with_query(link, {"ws.size": LARGEST_PAGE})
+        headway = Headway(f"launchpad: {urlsplit(begin).path}", begin=_in_order(begin))
+        url: str | None = begin
         while url is not None:
             try:
-                page = self.page(url, known)
+                page = self.page(url, headway)
             except ITEM_FAULTS as error:
                 if not around:
                     raise
@@ -211,7 +211,7 @@ class LaunchpadClient:
                 found[key(entry)] = entry
             if page.total_size is not None:
                 totals.add(page.total_size)
-            url = narrowing.following(page.next_collection_link)
+            url = narrowing.following(page)
         return totals, narrowing.gaps
 
 
@@ -229,12 +229,22 @@ def with_query(link: str, query: Mapping[str, object]) -> str:
     Raises:
         SourceProtocolError: it is no address.
     """
-    try:
-        parts = urlsplit(link)
-    except ValueError as error:
-        raise SourceProtocolError(f"launchpad: {link!r} is no link: {error}") from None
+    parts = _split(link)
     kept = [pair for pair in parse_qsl(parts.query) if pair[0] not in query]
     return urlunsplit(parts._replace(query=urlencode([*kept, *query.items()])))
+
+
+def _split(link: str) -> SplitResult:
+    try:
+        return urlsplit(link)
+    except ValueError as error:
+        raise SourceProtocolError(f"launchpad: {link!r} is no link: {error}") from None
+
+
+def _in_order(link: str) -> str:
+    """A link with its parameters in order, by which it is known again."""
+    parts = _split(link)
+    return urlunsplit(parts._replace(query=urlencode(sorted(parse_qsl(parts.query)))))
 
 
 def start_in(link: str) -> int | None:

@@ -35,6 +35,7 @@ from temporaletl import (
 )
 from temporaletl.clock import utc_now
 from temporaletl.errors import ETLError
+from temporaletl.external.headway import Headway
 from temporaletl.external.servicetitan.resources import ExportPosition
 from temporaletl.external.servicetitan.settings import OVERLAP
 from worker.sources.servicetitan.extract.client import (
@@ -53,9 +54,6 @@ log = structlog.get_logger("worker.sources.servicetitan")
 
 _BAD_REQUEST = 400
 _MOST_RESTARTS = 8
-_MOST_REPEATS = 4
-#: Answers in a row that bring nothing but another token: far beyond any honest feed.
-_MOST_EMPTY = 1_000
 #: Pages of the list behind an unreadable record, after each of which the feed is tried again.
 _MOST_TRIES = 3
 
@@ -88,8 +86,7 @@ class Feed:
                     f"this job began to read {self._place.site}, and the settings now name {site}: "
                     "cancel it, and start another"
                 )
-        self._tokens = {self._place.token}
-        self._repeats = self._empty = 0
+        self._headway = Headway(self._what, begin=self._place.token)
         #: Goes around what the feed cannot give.
         self._walk: Walk | None = None
         self._met = 0
@@ -119,12 +116,7 @@ class Feed:
                 continue
             if answer is None:
                 self._begin_anew()
-            elif answer.has_more and answer.continue_from and answer.continue_from in self._tokens:
-                # Following it would go round in circles; the same question may get another answer.
-                self._repeats += 1
-                if self._repeats > _MOST_REPEATS:
-                    raise SourceUnavailableError(f"{self._what} repeats a token (continueFrom)")
-            else:
+            elif self._leads_on(answer):
                 self._move(answer)
                 records, rejects = self._sort(answer.data)
                 return Found(records, rejects, self._cursor, asked)
@@ -206,7 +198,7 @@ class Feed:
             return False
         place = self._place
         self._place = ExportPosition(site=place.site, since=date, restarts=place.restarts)
-        self._tokens = {None}
+        self._headway.begin_anew()
         self._walk = None
         return True
 
@@ -253,18 +245,17 @@ class Feed:
             )
         place = self._place
         self._place = ExportPosition(site=place.site, since=place.since, restarts=restarts)
-        self._tokens = {None}
-        self._repeats = 0
+        self._headway.begin_anew()
+
+    def _leads_on(self, answer: ExportAnswer) -> bool:
+        if not answer.has_more:
+            return True
+        if not answer.continue_from:
+            raise SourceProtocolError(f"{self._what} has more, and no token (continueFrom) for it")
+        return self._headway.leads_on(answer.continue_from, rows=len(answer.data))
 
     def _move(self, answer: ExportAnswer) -> None:
         token = answer.continue_from or None
-        if answer.has_more and token is None:
-            raise SourceProtocolError(f"{self._what} has more, and no token (continueFrom) for it")
-        self._repeats = 0
-        self._empty = 0 if answer.data else self._empty + 1
-        if self._empty > _MOST_EMPTY:
-            raise SourceUnavailableError(f"{self._what} goes on and on without a record")
-        self._tokens.add(token)
         ended = not answer.has_more
         self._place = msgspec.structs.replace(
             self._place,

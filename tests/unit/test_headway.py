@@ -1,0 +1,41 @@
+"""Pagination that never ends is given up: in circles, or on and on without a record."""
+
+import pytest
+
+from temporaletl import SourceUnavailableError
+from temporaletl.external.headway import Headway
+
+
+def test_every_new_token_leads_on() -> None:
+    headway = Headway("the list", begin="0")
+    assert all(headway.leads_on(str(number), rows=1) for number in range(1, 3_000))
+
+
+def test_a_token_that_was_followed_is_asked_for_again_and_then_given_up() -> None:
+    headway = Headway("the list", begin="0")
+    assert headway.leads_on("1", rows=1)
+    assert [headway.leads_on("0", rows=1) for _ in range(4)] == [False] * 4
+    with pytest.raises(SourceUnavailableError, match="the list leads in circles"):
+        headway.leads_on("1", rows=1)
+
+
+def test_a_new_token_in_between_counts_as_headway() -> None:
+    headway = Headway("the list")
+    for number in range(20):
+        assert headway.leads_on(f"new {number}", rows=1)
+        assert [headway.leads_on("new 0", rows=1) for _ in range(3)] == [False] * 3
+
+
+def test_empty_pages_without_end_are_given_up_whatever_their_tokens() -> None:
+    headway = Headway("the list")
+    assert all(headway.leads_on(str(number), rows=0) for number in range(1_000))
+    with pytest.raises(SourceUnavailableError, match="the list goes on and on: 1,001 pages"):
+        headway.leads_on("another", rows=0)
+
+
+def test_a_list_that_begins_anew_may_come_by_its_tokens_again() -> None:
+    headway = Headway("the list", begin="0")
+    assert headway.leads_on("1", rows=0)
+    headway.begin_anew()
+    assert headway.leads_on("0", rows=0)
+    assert headway.leads_on("1", rows=0)
