@@ -191,7 +191,8 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
     async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
         async for job in jobs:
             yield job
-    if metadata.mode != "backfill":
+    if metadata.mode == "incremental":
+        # A full run reads all there is anyway, and a backfill is about its window alone.
         for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata, "extract"):
             yield _of_rejects(Plan(metadata), stream).model_copy(update={"reread": True})
 

@@ -64,8 +64,11 @@ class ScanStore(Protocol):
     The findings of a scan's items are written with the pages that bring them, as `ScanItems`.
     """
 
-    def resume(self) -> JsonValue:
-        """Forget what this job found; take over what an earlier one left, and return its cursor."""
+    def resume(self, *, anew: bool) -> JsonValue:
+        """Forget what this job found; take over what an earlier one left, and return its cursor.
+
+        With `anew`, what an earlier one left is forgotten, too.
+        """
 
     def is_intact(self) -> bool:
         """Whether what was found so far is still known: a crash of the warehouse may lose it."""
@@ -185,7 +188,8 @@ class _Run:
 
     def _begin(self) -> None:
         self._verify()
-        earlier = self._store.resume()
+        # Where the list alone decides, one of days ago must not.
+        earlier = self._store.resume(anew=self._scan.is_gone is None)
         self._place = msgspec.convert(earlier or {}, _Place)
         if not self._place.since:
             self._place.since = self._store.now().isoformat()
@@ -267,7 +271,7 @@ class _Run:
                 asked += len(ids)
                 yield self._page(ScanItems(gone, "gone"), ScanItems(present, "present"))
                 self._guard(self._store.count("gone"), stored)
-                if self._store.is_over():
+                if self._store.is_over() and self._store.count("missing"):
                     yield self._unfinished()
                     return
         self._place.phase, self._place.position = "delete", None
@@ -294,11 +298,17 @@ class _Run:
         )
 
     def _delete(self) -> Iterator[Page]:
-        while ids := self._store.found("gone", _DELETED_PER_PAGE):
+        is_gone = self._scan.is_gone
+        most = _DELETED_PER_PAGE if is_gone is None else _ASKED_PER_PAGE
+        while ids := self._store.found("gone", most):
+            # Once more: it was asked for a while ago, perhaps by an earlier run, and what came back
+            # unchanged has rows that look as old as if it had not.
+            back = tuple(id_ for id_ in ids if is_gone and not self._is_gone(is_gone, id_))
+            gone = tuple(id_ for id_ in ids if id_ not in back)
             # Each time: what was taken away since the beginning is absent, not deleted.
             self._verify()
-            tombstones = [self._scan.items.tombstone(id_) for id_ in ids]
-            yield self._page(*tombstones, ScanItems(tuple(ids), "deleted"))
+            tombstones = [self._scan.items.tombstone(id_) for id_ in gone]
+            yield self._page(*tombstones, ScanItems(gone, "deleted"), ScanItems(back, "present"))
         yield self._end()
 
     def _end(self, *, note: str | None = None) -> Page:

@@ -1,9 +1,9 @@
 """Second readings: what one run could not read of its source, the next one asks for by itself.
 
 A reject of stage `extract` stands for something that the source has and could not give, or gave
-so that it could not be decoded. Every full or incremental run asks for the longest untried of
-them once more, apart from what it reads anyway, and so does a replay: without that, an item that
-recovers unchanged would be loaded by the next full run only, or never.
+so that it could not be decoded. Every incremental run asks for the longest untried of them once
+more, apart from what it reads anyway, and so does a replay: without that, an item that recovers
+unchanged would be loaded by the next full run only, which reads all there is.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +31,16 @@ class Unread:
 class Reread:
     """What a second reading brought.
 
-    `records` are loaded as any page's are. Without a `fault` the reject is settled, also where
-    there is no record because the item is gone; with one it stays, and the fault is its reason.
+    `records` are loaded as any page's are. With some, and without a `fault`, the reject is settled;
+    with a fault it stays, and the fault is its reason. Where nothing came, it stays as well: what
+    is not shown now may be shown again, unchanged. Only a full run that does not meet it any more
+    forgets it. `complete` says that nothing is missing, though no record came: a list that every
+    run reads, and that has no gap any more.
     """
 
     records: Sequence[Any] = ()
     fault: str | None = None
+    complete: bool = False
 
 
 class RereadMethod(Protocol):

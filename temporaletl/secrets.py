@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
@@ -62,15 +63,25 @@ class _Known:
 
 def _forms_of(secret: str) -> Iterator[str]:
     texts = {secret, secret.strip()}
+    # Whoever quotes a server's words puts them on one line, with single blanks.
+    texts.add(" ".join(secret.split()))
     # Keys are also read with their line ends escaped, and the lines are secrets by themselves.
     texts |= {text.replace("\\n", "\n") for text in texts}
     for text in texts:
         yield text
+        yield from _in_base64(text)
         yield from text.splitlines() if len(text.splitlines()) > 1 else ()
         for form in _written(text):
             yield form
             # What quotes a quotation: JSON within JSON, the repr of an address.
             yield from _written(form) if form != text else ()
+
+
+def _in_base64(text: str) -> Iterator[str]:
+    """A secret as a header of basic authentication or a token within a token has it."""
+    for encoded in (base64.b64encode(text.encode()), base64.urlsafe_b64encode(text.encode())):
+        yield encoded.decode()
+        yield encoded.decode().rstrip("=")
 
 
 def _written(text: str) -> Iterator[str]:
@@ -83,13 +94,25 @@ def _written(text: str) -> Iterator[str]:
     ):
         yield quoted
         yield re.sub("%..", lambda found: found[0].lower(), quoted)
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    for written in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        variants = {written, written.replace("/", "\\/"), *_html_safe(written)}
+        for each in variants:
+            yield each
+            yield re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), each)
     yield escape(text)
     yield escape(text, {'"': "&quot;", "'": "&#x27;"})
     yield repr(text)[1:-1]
     yield repr(text.encode(errors="replace"))[2:-1]
     yield repr(text.encode("latin-1", "replace"))[2:-1]
+
+
+#: What encoders escape in JSON that may stand within HTML: those of Go, those of .NET.
+_UNSAFE_IN_HTML = (re.compile("[&<>]"), re.compile("[&<>'+`]"))
+
+
+def _html_safe(written: str) -> Iterator[str]:
+    for unsafe in _UNSAFE_IN_HTML:
+        yield unsafe.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def _whole(form: str) -> str:
@@ -133,7 +156,7 @@ def cleaned(value: Any, clean: Callable[[str], str] = redacted) -> Any:
     Before it is written as JSON: a secret that is a number must not break what is around it.
     """
     match value:
-        case None | bool() | int() | float():
+        case None | bool() | int() | float() | Decimal():
             return value
         case str():
             return clean(value)

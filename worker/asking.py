@@ -6,6 +6,7 @@ from functools import partial
 
 from temporaletl.budget import Permits
 from temporaletl.errors import NotReadyError, RetryableError
+from temporaletl.external.cooldown import lift_cool_downs
 from temporaletl.messages import ETLInput
 from temporaletl.rereading import reread_method_of
 from temporaletl.strategies import budgets
@@ -32,6 +33,8 @@ class Asking:
             return None
         delay = time_to_opening(self._warehouse, self._job.source, self._job.connection)
         if delay is None:
+            # Where a person lifted it, this process must hear of it as well.
+            lift_cool_downs(job.source)
             return None
         return delay * (1 + random.uniform(0, _SPREAD))  # noqa: S311 - spreads, guards nothing
 

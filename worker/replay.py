@@ -34,6 +34,12 @@ _ASKED_AT_ONCE = 4
 _ASKED_PER_JOB = 200
 
 
+_NOT_FOUND = (
+    "the source did not show it when it was asked for again; the next full run that does not meet "
+    "it forgets it"
+)
+
+
 class ReplayQuery(Query):
     """A replay takes no parameters: each record brings its job's."""
 
@@ -108,6 +114,8 @@ async def _reread(
         return Reread(fault=str(error))
     if again is None and request.job.reread:
         return Reread(fault=record.reason)
+    if again is not None and not (again.records or again.fault or again.complete):
+        return Reread(fault=_NOT_FOUND)
     return again
 
 

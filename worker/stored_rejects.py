@@ -31,6 +31,7 @@ class Rejected:
 
     reject_id: int
     stage: str
+    times: int
     reason: str
     key: str | None
     payload: Any
@@ -92,7 +93,8 @@ _NEXT = sql.SQL(
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
         FROM next
     )
-    SELECT r.reject_id, r.stage, r.key, r.text, j.input->'params' AS params, r.extracted_at,
+    SELECT r.reject_id, r.stage, r.times, r.key, r.text, j.input->'params' AS params,
+           r.extracted_at,
            {moment}::text AS moment, least(r.extracted_at, r.last_seen) AS extracted,
            r.payload_bytes, r.reason
     FROM weighed AS r LEFT JOIN etl_jobs AS j USING (batch_id, job_id)
@@ -165,7 +167,9 @@ def rejected_of(row: Mapping[str, Any]) -> Rejected:
         # One that is beyond the decoder must not cost the replay of all others.
         cut = cut or f"what is kept of it cannot be decoded: {in_words(error)}"
     params: Any = unescaped(row["params"])
-    return Rejected(row["reject_id"], row["stage"], reason, row["key"], payload, params, cut)
+    return Rejected(
+        row["reject_id"], row["stage"], row["times"], reason, row["key"], payload, params, cut
+    )
 
 
 def _exact(text: str) -> float | Decimal:

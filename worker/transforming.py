@@ -7,7 +7,7 @@ from typing import Any
 from temporaletl.errors import PermanentError, RecordError, RetryableError
 from temporaletl.rows import Event, Reject, Row, ScanItems, Whole
 from temporaletl.strategies import Strategies, TransformContext
-from worker.loading.rejects import stored_key
+from worker.loading.rejects import Settled, stored_key
 from worker.stored_rejects import Rejected
 
 type Made = Row | Reject | Whole | ScanItems
@@ -24,7 +24,7 @@ class Transformed:
     #: Records of which something was rejected.
     rejected_records: int = 0
     #: Rejects that were tried again, by id: None where they became rows, else why not.
-    replayed: dict[int, str | None] = field(default_factory=dict)
+    replayed: dict[int, Settled] = field(default_factory=dict)
     #: Where among the rows later pages begin.
     page_starts: list[int] = field(default_factory=list)
     _earlier: list[str] | None = None  # ids of earlier pages' events, in order
@@ -103,7 +103,7 @@ def _settle(record: Rejected, found: list[Made], reason: str | None, made: Trans
     ]
     for reject in again:
         found.remove(reject)
-    made.replayed[record.reject_id] = again[0].reason if again else reason
+    made.replayed[record.reject_id] = Settled(record.times, again[0].reason if again else reason)
 
 
 def reject_of(record: Any, reason: str) -> Reject:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -21,6 +21,18 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+#: What JSON comes in, by the names that servers write. Any other codec may cost more time than
+#: there is, or make another text of it.
+_CHARSETS: Mapping[str, str] = {
+    **dict.fromkeys(("iso-8859-1", "latin-1", "latin1", "l1"), "iso-8859-1"),
+    **dict.fromkeys(("iso-8859-15", "latin-9", "latin9"), "iso-8859-15"),
+    **dict.fromkeys(("windows-1252", "cp1252"), "cp1252"),
+    **dict.fromkeys(("us-ascii", "ascii"), "ascii"),
+    **{name: name for name in ("utf-16", "utf-16le", "utf-16be", "utf-16-le", "utf-16-be")},
+    **{name: name for name in ("utf-32", "utf-32le", "utf-32be", "utf-32-le", "utf-32-be")},
+    **{name: name for name in ("iso-8859-2", "windows-1250", "windows-1251", "koi8-r")},
+    **{name: name for name in ("shift-jis", "euc-jp", "gb18030", "gbk", "big5", "euc-kr")},
+}
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TITLE_WITHIN = 8_192
@@ -201,10 +213,11 @@ def text_of(response: requests.Response) -> bytes:
     """The body as UTF-8, whatever its declared charset, without a byte-order mark."""
     body = response.content
     declared = _CHARSET.search(response.headers.get("Content-Type", ""))
-    if declared and declared[1].lower().replace("_", "-") not in {"utf-8", "utf8"}:
+    charset = _CHARSETS.get(declared[1].lower().replace("_", "-")) if declared else None
+    if charset is not None:
         try:
-            body = body.decode(declared[1]).encode()
-        except (LookupError, UnicodeError):
+            body = body.decode(charset).encode()
+        except UnicodeError:
             # What it is in fact is seen when it is decoded.
             return body
     return body.removeprefix(_BYTE_ORDER_MARK)

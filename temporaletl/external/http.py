@@ -6,7 +6,6 @@ platform waits without holding a thread, a connection or a worker slot.
 
 import random
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from io import BytesIO
@@ -34,6 +33,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
 )
 from temporaletl.external.answers import MisfitAnswerError, page_title
+from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.retry_after import retry_after
@@ -94,6 +94,8 @@ class HttpClient:
         renew: Callable[[], None] | None = None,
     ) -> None:
         watch_connections(session)
+        # Else requests reads the body of every redirect, however large, to prepare for following.
+        session.get_redirect_target = _follow_nowhere  # type: ignore[method-assign,assignment]
         self._session = session
         self._source = source
         self._credentials = credentials
@@ -111,8 +113,7 @@ class HttpClient:
         self._renew = renew
         self._logins = 0
         self._guard = threading.Lock()
-        self._closed_until = 0.0  # monotonic seconds
-        self._closed_by_limit = False
+        self._cool_down = CoolDown(source)
 
     @overload
     def request(
@@ -344,23 +345,21 @@ class HttpClient:
         return body.getvalue()
 
     def _wait_for_opening(self, what: str, stopped: threading.Event) -> None:
-        while (remaining := self._closed_until - time.monotonic()) > 0:
-            delay = timedelta(seconds=remaining)
+        while (found := self._cool_down.remaining())[0] > timedelta(0):
+            delay, began_by = found
             if delay > self._longest_wait or stopped.is_set():
-                kind = RateLimitedError if self._closed_by_limit else SourceUnavailableError
-                raise kind(f"{what}: the source asks to wait {remaining:.0f} s", delay=delay)
-            stopped.wait(remaining)
+                kind = RateLimitedError if began_by == _LIMIT else SourceUnavailableError
+                seconds = delay.total_seconds()
+                raise kind(f"{what}: the source asks to wait {seconds:.0f} s", delay=delay)
+            stopped.wait(delay.total_seconds())
 
     def _note_closing(self, response: requests.Response) -> None:
         if response.status_code not in self._transient:
             return
         delay = self._delay_of(response)
         if delay is not None:
-            with self._guard:
-                closed_until = time.monotonic() + delay.total_seconds()
-                if closed_until > self._closed_until:
-                    self._closed_until = closed_until
-                    self._closed_by_limit = response.status_code == codes.too_many_requests
+            limited = response.status_code == codes.too_many_requests
+            self._cool_down.begin(delay, _LIMIT if limited else "outage")
 
     def _delay_of(self, response: requests.Response) -> timedelta | None:
         delay = retry_after(response)
@@ -404,6 +403,11 @@ class HttpClient:
 
 _JSON = {"Content-Type": "application/json"}
 _RETRY_AFTER_CHARACTERS = 40
+_LIMIT = "rate limit"
+
+
+def _follow_nowhere(_: requests.Response) -> None:
+    return None
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
@@ -416,7 +420,10 @@ def _pause(state: tenacity.RetryCallState) -> float:
 
 def _place(url: str) -> str:
     """Host and path; what follows them may hold secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what is no address"
     host = parts.netloc.rpartition("@")[2]
     return f"{host}{parts.path}"
 

@@ -204,6 +204,26 @@ class FaultChecks:
         assert_same(*(read_content(each, bench.source) for each in (warehouse, sound)))
         assert not _unread(warehouse), "what has been read is still told as unread"
 
+    def test_what_could_not_be_read_is_not_given_up_by_an_account_that_sees_less(
+        self, bench: Bench
+    ) -> None:
+        if not bench.rig.knows_unread:
+            pytest.skip("nothing tells what could not be read from what is not shown")
+        sound = bench.warehouse()
+        bench.load(sound)
+        means(bench.rig.break_item)
+        warehouse = bench.warehouse()
+        _load_what_can_be(bench, warehouse, bench.ask_for("full"))
+        means(bench.rig.mend)
+        means(bench.rig.see_less)
+        later = bench.rig.now + timedelta(hours=1)
+        bench.refusal(warehouse, bench.ask_for("incremental"), nominal=later)
+        means(bench.rig.mend)
+        asks = any(reread_method_of(bench.source, stream) for stream in bench.streams)
+        request = bench.ask_for("incremental" if asks else "full")
+        bench.load(warehouse, request, nominal=later + timedelta(hours=1))
+        assert_same(*(read_content(each, bench.source) for each in (warehouse, sound)))
+
     def test_what_a_full_run_reads_after_all_is_told_as_unread_no_more(self, bench: Bench) -> None:
         means(bench.rig.break_item)
         warehouse = bench.warehouse()

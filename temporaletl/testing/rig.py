@@ -53,6 +53,8 @@ class Rig(ABC):
     #: Whether what the source cannot serve can be gone around: it serves items one by one. Where
     #: it cannot, the run fails and says why.
     serves_items_apart: ClassVar[bool] = True
+    #: Whether what is kept of an item that could not be read tells it from one that is not shown.
+    knows_unread: ClassVar[bool] = True
     #: Variables that make each run look for what was deleted.
     scans: ClassVar[Mapping[str, str]] = {}
     #: A moment behind everything served.

@@ -20,6 +20,7 @@ class ShopRig(FakeRig):
     secrets = (_TOKEN,)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"SHOP_TOKEN": "some-other-token"}
     faults = (*TRANSPORT, *ANSWERS, "short-page", "empty-page", "changing-rows")
+    knows_unread = False  # of a list, a reject knows the place alone
     _unseen: Order | None = None
 
     def make_server(self) -> FakeServer:

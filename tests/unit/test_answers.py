@@ -120,6 +120,13 @@ def test_an_answer_without_its_list_is_no_empty_list(body: bytes, words: str) ->
     assert words in str(told.value)
 
 
+@pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "a\0b", "zlib", "uu"])
+def test_a_charset_that_json_does_not_come_in_is_not_believed(charset: str) -> None:
+    told = answer(b'{"text": "' + b"x" * 3_000_000 + b'"}')
+    told.headers["Content-Type"] = f"application/json; charset={charset}"
+    assert len(decode(Told, told, source="jira").text) == 3_000_000
+
+
 def test_a_declared_charset_counts_and_a_byte_order_mark_does_not() -> None:
     latin = answer('{"text": "bürger"}'.encode("latin-1"))
     latin.headers["Content-Type"] = "application/json; charset=ISO-8859-1"

@@ -84,6 +84,19 @@ async def test_what_is_there_when_it_is_asked_for_is_not_gone() -> None:
     assert store.deleted == ["order:4:"]
 
 
+async def test_what_is_there_again_when_it_is_to_be_deleted_stays() -> None:
+    asked: list[str] = []
+
+    def is_gone(id_: str) -> bool:
+        asked.append(id_)
+        return id_ == "4" or asked.count(id_) == 1
+
+    store = storing(numbers(8))
+    await run(DeletionScan("orders", ORDERS, listing("0", "1", "2", "3"), is_gone), store)
+    assert store.deleted == ["order:4:"]
+    assert {asked.count(id_) for id_ in "4567"} == {2}
+
+
 async def test_where_nothing_is_stored_nothing_is_listed() -> None:
     def listed(_: JsonValue) -> Iterator[Any]:
         raise AssertionError("it was asked for")

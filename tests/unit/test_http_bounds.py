@@ -4,6 +4,7 @@ import gzip
 import socketserver
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 import requests
 
-from temporaletl import RateLimitedError, SourceUnavailableError
+from temporaletl import ConfigurationError, RateLimitedError, SourceUnavailableError
 from temporaletl.errors import ExcessiveWaitError
 from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
@@ -187,6 +188,28 @@ def test_an_answer_beyond_the_limit_is_read_no_further(
     with pytest.raises(AnswerTooLargeError, match=r"more than 1 MB.*ETL_ANSWER_LIMIT_MEGABYTES"):
         client.request("GET", server.url)
     assert server.requests == 1
+
+
+def test_a_redirect_beyond_the_limit_is_read_no_further(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_ANSWER_LIMIT_MEGABYTES", "1")
+    packed = gzip.compress(b" " * 30_000_000)
+    moved = whole(packed, b"Content-Encoding: gzip", b"Location: /elsewhere", status=b"302 Found")
+    server, client = served(moved)
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerTooLargeError, match="more than 1 MB"):
+            client.request("GET", server.url)
+        assert tracemalloc.get_traced_memory()[1] < 15_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_redirect_to_what_is_no_address_is_an_error_of_the_platform(served: Served) -> None:
+    server, client = served(whole(b"", b"Location: http://[bad", status=b"302 Found"))
+    with pytest.raises(ConfigurationError, match="a redirect to what is no address"):
+        client.request("GET", server.url)
 
 
 NOW = datetime.now(UTC)

@@ -1,5 +1,6 @@
 """Secrets that the process knows stay out of all that leaves it."""
 
+import base64
 import io
 import json
 import logging
@@ -41,6 +42,9 @@ CANARY = "s3cret/canary+77 ü"
         "https://x.example.com/?key=s3cret%2fcanary%2b77%20%c3%bc",
         "https://x.example.com/s3cret/canary+77%20%C3%BC",
         json.dumps({"text": json.dumps({"token": CANARY})}),
+        json.dumps({"token": CANARY}).replace("/", "\\/"),
+        json.dumps({"token": CANARY}).replace("+", "\\u002B").replace("\\u00fc", "\\u00FC"),
+        f"Basic {base64.b64encode(CANARY.encode()).decode()}",
     ],
 )
 def test_a_secret_is_taken_out_in_every_form_that_texts_have(text: str) -> None:
@@ -67,6 +71,20 @@ def test_what_a_server_says_is_redacted_before_it_is_cut() -> None:
     remember_secret(CANARY)
     told = message_in(json.dumps({"message": "x" * 290 + f" {CANARY}"}).encode())
     assert "s3cret" not in told
+
+
+def test_a_secret_that_somebody_put_on_one_line_is_one_still() -> None:
+    secret = "my  canary\tphrase 99!"
+    remember_secret(secret)
+    told = message_in(json.dumps({"message": f"wrong password: {secret}"}).encode())
+    assert told == f"wrong password: {REDACTED}"
+
+
+def test_a_secret_is_taken_out_of_json_that_may_stand_within_html() -> None:
+    remember_secret("p&canary<w>ord'+1")
+    for amp, less in (("\\u0026", "\\u003c"), ("\\u0026", "\\u003C")):
+        written = f"p{amp}canary{less}w{less.replace('c', 'e').replace('C', 'E')}ord'+1"
+        assert "canary" not in redacted(f'{{"echo": "{written}"}}')
 
 
 def test_the_header_of_basic_authentication_is_a_secret() -> None:

@@ -28,6 +28,7 @@ from worker.loading.conflicts import Conflicts, conflicts_of
 from worker.loading.copying import Stamp, seed_of
 from worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from worker.loading.packing import Packed
+from worker.loading.rejects import Settled
 from worker.loading.retraction import retract, stored_properties
 from worker.loading.scans import write_findings
 from worker.loading.stored import stored_rows
@@ -79,7 +80,7 @@ class PageLoad:
     #: Where among the rows another extracted page begins.
     page_starts: Sequence[int] = ()
     #: Rejects that were tried again, by id: None where they became rows, else why not.
-    replayed: Mapping[int, str | None] = field(default_factory=dict)
+    replayed: Mapping[int, Settled] = field(default_factory=dict)
 
 
 # The look-up must go through the key's index, whatever statistics say. A table that was just
@@ -356,7 +357,7 @@ class Loader:
             extracted_at=page.extracted_at,
             payload_bytes=self._reject_payload_bytes,
         )
-        again = sum(reason is not None for reason in page.replayed.values())
+        again = sum(each.reason is not None for each in page.replayed.values())
         values = {
             "batch_id": job.batch_id,
             "seq": job.seq,

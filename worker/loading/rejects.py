@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject, storable_text
-from temporaletl.secrets import redacted
+from temporaletl.secrets import cleaned, redacted
 from temporaletl.warehouse.connection import Connection
 from worker.loading.payloads import beginning_of, exceeds
 
@@ -46,9 +46,19 @@ def storable_json(payload: Any) -> str:
             payload = msgspec.to_builtins(
                 payload, enc_hook=repr, str_keys=True, builtin_types=(Decimal,)
             )
-        return _encode(_storable(payload, 0)).decode()
+        return _told(_storable(payload, 0))
     except Exception:  # noqa: BLE001 - a payload of any kind must not cost the page
-        return _encode(storable_text(_described(payload))).decode()
+        return _told(storable_text(_described(payload)))
+
+
+def _told(value: Any) -> str:
+    """A value as JSON, without the secrets that a source may have put into it."""
+    text = _encode(value).decode()
+    if redacted(text) == text:
+        return text
+    text = _encode(cleaned(value)).decode()
+    # One that is a number, or a name.
+    return text if redacted(text) == text else _encode(redacted(text)).decode()
 
 
 def _described(payload: Any) -> str:
@@ -128,12 +138,12 @@ def kept_payload(payload: Any, most: int) -> Kept:
     if not exceeds(payload, most):
         return Kept(storable_json(payload))
     beginning, size, digest = beginning_of(payload, most)
-    return Kept(_encode(storable_text(beginning)).decode(), size, digest)
+    return Kept(_encode(storable_text(redacted(beginning))).decode(), size, digest)
 
 
 def stored_key(key: object) -> str:
     """A reject's key as it is stored."""
-    return storable_text(str(key))[:_KEY_CHARACTERS]
+    return storable_text(redacted(str(key)))[:_KEY_CHARACTERS]
 
 
 def keep(
@@ -183,8 +193,8 @@ def keep(
 
 
 def _storable_reason(reason: str) -> str:
-    # Cut before what looks for secrets in it, with some more, and again behind.
-    return storable_text(redacted(reason[: 2 * _REASON_CHARACTERS]))[:_REASON_CHARACTERS]
+    # Behind what looks for secrets: half of one is not recognised any more.
+    return storable_text(redacted(reason))[:_REASON_CHARACTERS]
 
 
 def _portions(rows: Sequence[list[Any]]) -> Iterator[list[list[Any]]]:
@@ -201,12 +211,35 @@ def _portions(rows: Sequence[list[Any]]) -> Iterator[list[list[Any]]]:
         yield some
 
 
-def settle(connection: Connection, replayed: Mapping[int, str | None]) -> None:
-    """Delete the rejects that became rows, and give the others their new reason."""
-    done = [reject_id for reject_id, reason in replayed.items() if reason is None]
-    again = {i: _storable_reason(reason) for i, reason in replayed.items() if reason is not None}
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a stored reject: rows, or the `reason` why not.
+
+    `times` is how often it had been met when it was read.
+    """
+
+    times: int
+    reason: str | None
+
+
+def settle(connection: Connection, replayed: Mapping[int, Settled]) -> None:
+    """Delete the rejects that became rows, and give the others their new reason.
+
+    One that was met once more since it was read stays: what became rows is older than that.
+    """
+    done = {i: each.times for i, each in replayed.items() if each.reason is None}
+    again = {
+        i: _storable_reason(each.reason) for i, each in replayed.items() if each.reason is not None
+    }
     if done:
-        connection.execute("DELETE FROM etl_rejects WHERE reject_id = ANY (%s)", [done])
+        connection.execute(
+            """
+            DELETE FROM etl_rejects AS r
+            USING unnest(%s::bigint[], %s::integer[]) AS i (reject_id, times)
+            WHERE r.reject_id = i.reject_id AND r.times = i.times
+            """,
+            [list(done), list(done.values())],
+        )
     if again:
         connection.execute(
             """

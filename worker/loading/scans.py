@@ -83,7 +83,7 @@ class JobScan:
         kept = {name: value for name, value in job.params.items() if name != _ACCEPTING}
         self._params = kept
 
-    def resume(self) -> JsonValue:
+    def resume(self, *, anew: bool) -> JsonValue:
         values = {
             **self._job,
             **self._stream,
@@ -93,7 +93,7 @@ class JobScan:
         }
         with self._warehouse.connection() as connection:
             connection.execute(_FORGET, values)
-            found = connection.execute(_UNFINISHED, values).fetchone()
+            found = None if anew else connection.execute(_UNFINISHED, values).fetchone()
             batch_id, seq, cursor = found or (None, None, None)
             connection.execute(_TIDY, {**values, "taken": batch_id, "taken_seq": seq})
             if found is None:

@@ -136,7 +136,7 @@ class Transport:
                 answer, found = self._ask(url, read, accept, stop)
             if answer.status_code not in _MOVED:
                 break
-            url = urljoin(url, answer.headers.get("Location", ""))
+            url = _moved_to(url, answer.headers.get("Location", ""))
         else:
             raise SourceProtocolError(f"launchpad: {urlsplit(url).path} moves in circles")
         if answer.status_code in _UNREADABLE:
@@ -218,3 +218,13 @@ def _description(answer: requests.Response) -> bytes:
             "else than a description of the service (WADL); check LP_SERVICE_ROOT"
         )
     return answer.content
+
+
+def _moved_to(url: str, location: str) -> str:
+    try:
+        moved = urljoin(url, location)
+        urlsplit(moved)
+    except ValueError as error:
+        path = urlsplit(url).path
+        raise SourceProtocolError(f"launchpad: {path} moved to what is no link: {error}") from None
+    return moved

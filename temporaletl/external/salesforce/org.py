@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
 
 from temporaletl.errors import CredentialsError, ETLError, RateLimitedError, SourceUnavailableError
+from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.login import Login, log_in
 from temporaletl.external.salesforce.refusals import (
@@ -85,8 +86,7 @@ class SalesforceOrg:
         self._login: Login | None = None
         self._refused: tuple[float, str] | None = None
         self._usage = 0.0  # share of the daily limit
-        self._closed_until = 0.0  # monotonic seconds
-        self._closed_by = ""
+        self._cool_down = CoolDown("salesforce")
         #: Names of fields that the org does not show, by object; see `with_seen_columns`.
         self.hidden: dict[str, frozenset[str]] = {}
         #: Objects already warned of.
@@ -154,7 +154,7 @@ class SalesforceOrg:
             if answer.status != codes.unauthorized or sessions == _MOST_SESSIONS:
                 break
         if isinstance(answer.error, RateLimitedError) and answer.error.delay:
-            self._close(answer.error.delay, str(answer.error))
+            self._cool_down.begin(answer.error.delay, str(answer.error))
         raise answer.error
 
     def _session(self) -> Login:
@@ -182,15 +182,9 @@ class SalesforceOrg:
         return request
 
     def _wait_for_opening(self) -> None:
-        remaining = self._closed_until - time.monotonic()
-        if remaining > 0:
-            raise RateLimitedError(self._closed_by, delay=timedelta(seconds=remaining))
-
-    def _close(self, delay: timedelta, reason: str) -> None:
-        until = time.monotonic() + delay.total_seconds()
-        with self._guard:
-            if until > self._closed_until:
-                self._closed_until, self._closed_by = until, reason
+        remaining, reason = self._cool_down.remaining()
+        if remaining > timedelta(0):
+            raise RateLimitedError(reason, delay=remaining)
 
     def _note_usage(self, response: requests.Response) -> None:
         usage = Salesforce.parse_api_usage(response.headers.get("Sforce-Limit-Info", ""))
@@ -203,7 +197,7 @@ class SalesforceOrg:
         if share // _REPORTED_STEP != before // _REPORTED_STEP:
             log.info("salesforce_api_usage", used=most.used, limit=most.total)
         if share >= self.settings.api_usage_limit:
-            self._close(
+            self._cool_down.begin(
                 DAILY_LIMIT_PAUSE,
                 f"salesforce: {most.used} of the org's {most.total} API requests a day are used, "
                 f"and SF_API_USAGE_LIMIT={self.settings.api_usage_limit:g} leaves the rest to "

@@ -62,6 +62,15 @@ class User:
     person: Json
 
 
+#: Whose credentials clients use where the data name nobody.
+_READER = User(
+    id="reader",
+    name="Reader",
+    time_zone="UTC",
+    person={"accountId": "reader", "key": "reader", "name": "reader", "displayName": "Reader"},
+)
+
+
 @dataclass(slots=True)
 class Issue:
     """All of one issue, in Jira's own shapes.
@@ -139,7 +148,7 @@ class Site:
         self.face = Clockface(ZoneInfo(time_zone))
         self.clock = clock or (lambda: time.time_ns() // 1_000_000)
         #: Whose credentials clients use; JQL text dates are read in this person's time zone.
-        self.owner = next(iter(self.users.values()), None)
+        self.owner: User | None = next(iter(self.users.values()), _READER)
         self.base_url = "http://127.0.0.1"
         self.lock = threading.RLock()
         #: Moves with every change, so that whoever caches knows.

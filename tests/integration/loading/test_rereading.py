@@ -1,6 +1,6 @@
 """Second readings: what one run could not read of its source, the next one asks for by itself."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,6 +26,8 @@ class Source:
         self.warehouse = warehouse
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str | None, Any]] = []
+        #: What happens once, while `a` is read.
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         monkeypatch.setattr(rereading, "rereaders", Registry("reread method"))
         rereading.rereaders.register("jira-issues", self._reread, place="here")
         segments.register(monkeypatch, self._extract)
@@ -36,6 +38,9 @@ class Source:
 
     async def _reread(self, unread: Unread, _request: PageRequest) -> Reread | None:
         self.asked.append((unread.key, unread.payload))
+        if self.meanwhile is not None and unread.key == "a":
+            happens, self.meanwhile = self.meanwhile, None
+            await happens()
         answer = self.answers.get(str(unread.key))
         if isinstance(answer, Exception):
             raise answer
@@ -82,11 +87,29 @@ async def test_what_is_read_becomes_rows_and_leaves_the_rejects(source: Source) 
     assert (result.progress.rows.inserted, result.progress.rows.rejected) == (1, 1)
 
 
-async def test_what_is_gone_leaves_the_rejects_and_deletes_nothing(source: Source) -> None:
+async def test_what_is_not_shown_stays_until_it_is_shown_again(source: Source) -> None:
     await source.rejects("a")
     source.answers = {"a": Reread()}
     assert (await source.read_again()).done
-    assert (source.left, source.events) == ({}, {"event-000000"})
+    [(reason, times)] = source.left.values()
+    assert (reason.partition(";")[0], times) == (
+        "the source did not show it when it was asked for again",
+        2,
+    )
+    source.answers = {"a": Reread([make_event(7)])}
+    assert (await source.read_again()).done
+    assert (source.left, source.events) == ({}, {"event-000000", "event-000007"})
+
+
+async def test_what_is_met_unread_again_meanwhile_stays(source: Source) -> None:
+    await source.rejects("a", "b")
+    source.answers = dict.fromkeys("ab", Reread([make_event(7)]))
+    # While the answer is under way, another job of the batch meets the item, changed and unread.
+    source.meanwhile = lambda: source.rejects("a")
+    assert (await source.read_again()).done
+    assert source.left == {"a": ("cannot be read", 2)}
+    assert (await source.read_again()).done
+    assert source.left == {}
 
 
 async def test_of_what_is_read_in_part_the_part_is_loaded_and_the_reject_stays(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from temporaletl import Reject
+from temporaletl import CredentialsError, Reject
 from temporaletl.external.threads import abandon
 from worker.sources.jira.extract import details
 from worker.sources.jira.extract.client import JiraClient
@@ -25,10 +25,23 @@ class Completed:
     shortened: dict[str, Reject] = field(default_factory=dict)
     #: Those of which there are lists that Jira does not have, nor the issue itself.
     gone: set[str] = field(default_factory=set)
+    #: What Jira counts and does not show, by the issue's key: some entries are for some to see.
+    unshown: dict[str, str] = field(default_factory=dict)
 
     @property
     def rejects(self) -> list[Reject]:
         return [*self.faults.values(), *self.shortened.values()]
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know of lists that show less than they count."""
+        if not self.unshown:
+            return None
+        key, what = next(iter(self.unshown.items()))
+        return (
+            f"of {len(self.unshown):,} issues Jira counts more than it shows ({key}: {what}): "
+            "nothing that is stored of those lists is deleted"
+        )
 
 
 async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Completed:
@@ -60,6 +73,11 @@ class _Completion:
             listing = await self._client.site.start(read, self._client, record.id)
         except details.DetailError as error:
             self._take(record, name, error)
+        except CredentialsError as error:
+            # Whoever may read the issue need not be one who may read all of it.
+            if not await self._client.site.start(details.is_there, self._client, record.id):
+                self.absent.add(record.id)
+            self._failed.setdefault(record.id, []).append(str(error))
         else:
             self._take(record, name, listing)
 
@@ -83,8 +101,23 @@ class _Completion:
         elif isinstance(listing, details.DetailError):
             self.completed.faults[record.id] = _reject(record, f"{name}: {listing}")
         else:
-            _unite(record, name, listing)
+            self._unite(record, name, listing)
             self._failed.setdefault(record.id, []).extend(listing.failed)
+
+    def _unite(self, record: IssueRecord, name: str, listing: details.Listing[Any]) -> None:
+        """Put a list read apart in place of the one found; neither loses what only it has."""
+        if listing.entries:
+            found = getattr(record, name)
+            both = {str(each.id): each for each in (*found, *listing.entries)}
+            setattr(record, name, list(both.values()))
+        if listing.failed:
+            return
+        held, told = len(getattr(record, name)), record.total(name)
+        if told is None or held >= told:
+            record.complete.add(name)
+        else:
+            # It may count what nobody may see, or not have shown what there is.
+            self.completed.unshown[record.key or record.id] = f"{held:,} of {told:,} {name}"
 
     async def look(self, record: IssueRecord) -> None:
         """See whether an issue without a list is there at all."""
@@ -136,16 +169,6 @@ def _missing(client: JiraClient, record: IssueRecord) -> Iterator[tuple[IssueRec
         yield record, "worklogs", details.read_worklogs
     if not client.site.cloud and "histories" not in record.complete:
         yield record, "histories", details.read_changelog
-
-
-def _unite(record: IssueRecord, name: str, listing: details.Listing[Any]) -> None:
-    """Put a list read apart in place of the one found; neither loses what only it has."""
-    if not listing.failed:
-        record.complete.add(name)
-    if listing.entries:
-        found = getattr(record, name)
-        both = {str(each.id): each for each in (*found, *listing.entries)}
-        setattr(record, name, list(both.values()))
 
 
 def _reject(record: IssueRecord, reason: str) -> Reject:

@@ -68,6 +68,7 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
                     cursor=position.cursor,
                     rejects=[*rejects, *completed.rejects],
                     extracted_at=asked,
+                    note=completed.note,
                 )
     finally:
         if client is not None:

@@ -59,7 +59,7 @@ async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Pa
                 cursor=found.cursor,
                 rejects=[*found.rejects, *completed.rejects],
                 extracted_at=found.asked,
-                note=found.note,
+                note="; ".join(filter(None, (found.note, completed.note))) or None,
             )
     finally:
         client.stop.set()

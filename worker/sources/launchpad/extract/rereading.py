@@ -92,8 +92,9 @@ async def _reread_listed(kind: Kind, unread: Unread, request: PageRequest) -> Re
         return _still(error)
     finally:
         client.stop.set()
-    # Whatever a list holds is read in every run; gone from all of them, it is gone.
-    return Reread(fault="; ".join(reject.reason for reject in rejects) or None)
+    # Whatever a list holds is read in every run: one without a gap lacks nothing.
+    fault = "; ".join(reject.reason for reject in rejects) or None
+    return Reread(fault=fault, complete=gap is not None and hidden.shown)
 
 
 @reread_method("launchpad-merge_proposals")

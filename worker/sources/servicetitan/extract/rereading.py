@@ -1,6 +1,6 @@
 """Records that an earlier run could not read, asked for once more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -122,6 +122,22 @@ def _read_span(
         if len(found) > _MOST_RECORDS:
             faults.append(f"more than {_MOST_RECORDS} were modified then: a full run reads them")
             return
+    if not faults and _is_not_shown(gap, found):
+        faults.append(
+            "the list shows nothing between the records around it any more; the next full run that "
+            "does not meet it forgets it"
+        )
+
+
+def _is_not_shown(gap: _Gap, found: Sequence[Record[Any] | Reject]) -> bool:
+    """Whether the two records that it stood between are neighbours now."""
+    ids = [each.body.id if isinstance(each, Record) else None for each in found]
+    try:
+        before = -1 if gap.behind_id is None else ids.index(gap.behind_id)
+        behind = len(ids) if gap.followed_by_id is None else ids.index(gap.followed_by_id)
+    except ValueError:
+        return False  # one of them has changed, and is elsewhere
+    return behind == before + 1
 
 
 def _read_feed(

@@ -1,0 +1,56 @@
+"""Cool-downs: how long a client of this process leaves its source alone, since it was told to.
+
+What one client is told, the other workers learn of the warehouse; it may be lifted there, too, and
+then by every client: see `lift_cool_downs`.
+"""
+
+import threading
+import time
+from datetime import timedelta
+from weakref import WeakSet
+
+#: So long it may take until the warehouse knows of what a client was told.
+_UNTOLD_WITHIN = timedelta(seconds=10)
+
+
+class CoolDown:
+    """The time before which one client asks nothing. Safe to use from many threads."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._guard = threading.Lock()
+        self._until = self._since = 0.0  # monotonic seconds
+        self._reason = ""
+        with _all_guard:
+            _all.add(self)
+
+    def begin(self, delay: timedelta, reason: str) -> None:
+        """Ask nothing for so long; a shorter wait than the present one changes nothing."""
+        now = time.monotonic()
+        with self._guard:
+            if now + delay.total_seconds() > self._until:
+                self._until, self._reason = now + delay.total_seconds(), reason
+                self._since = now
+
+    def remaining(self) -> tuple[timedelta, str]:
+        """How long it lasts, zero or less where it is over, and what began it."""
+        with self._guard:
+            return timedelta(seconds=self._until - time.monotonic()), self._reason
+
+    def lift(self) -> None:
+        """End it, unless it began so lately that whoever lifts it cannot know of it."""
+        with self._guard:
+            if time.monotonic() - self._since > _UNTOLD_WITHIN.total_seconds():
+                self._until = 0.0
+
+
+_all: WeakSet[CoolDown] = WeakSet()
+_all_guard = threading.Lock()
+
+
+def lift_cool_downs(source: str) -> None:
+    """Let the clients of a source ask again: for all workers, its cool-down is over or lifted."""
+    with _all_guard:
+        known = [each for each in _all if each.source == source]
+    for each in known:
+        each.lift()

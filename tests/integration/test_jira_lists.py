@@ -1,0 +1,77 @@
+"""Source `jira`: comments and worklogs whose lists contradict the issue, or may not be read."""
+
+import re
+from typing import Any
+
+import pytest
+
+from temporaletl import TransformContext, Whole
+from tests.fakes.jira import generate
+from tests.integration.test_jira_source import (
+    BOTH,
+    SMALL,
+    jobs_of,
+    pages_of,
+    read,
+    served,
+)
+from tests.integration.test_jira_unreadable import Serve, said, spoil
+from worker.sources.jira.transform import transform
+
+__all__ = ["served"]
+
+_LISTS = r"/issue/\d+/(comment|worklog)$"
+_EMPTY: dict[str, Any] = {"comments": [], "worklogs": [], "startAt": 0, "maxResults": 100}
+_CONTRADICTIONS = {"its own total": {"total": 250}, "no total": {}, "a total of none": {"total": 0}}
+
+
+async def _wholes() -> tuple[set[str], list[str], str]:
+    """Prefixes of what is said to be all there is; the reasons of rejects; the notes."""
+    prefixes: set[str] = set()
+    reasons: list[str] = []
+    notes: list[str] = []
+    for job in await jobs_of():
+        context = TransformContext(job=job, query=None)
+        async with pages_of(job) as pages:
+            async for page in pages:
+                reasons += [reject.reason for reject in page.rejects]
+                notes += [page.note] if page.note else []
+                made = [each for record in page.records for each in transform(record, context)]
+                prefixes |= {each.prefix for each in made if isinstance(each, Whole)}
+    return prefixes, reasons, "; ".join(notes)
+
+
+def _prefixes(paths: list[str]) -> set[str]:
+    return {":".join([*path.split("/")[-2:], ""]) for path in paths}
+
+
+@BOTH
+@pytest.mark.parametrize("more", _CONTRADICTIONS.values(), ids=_CONTRADICTIONS)
+async def test_a_list_that_shows_less_than_the_issue_counts_is_not_all_there_is(
+    served: Serve, personality: str, more: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(generate(30, seed=2, personality=personality, limits=SMALL))
+    before, _, silent = await _wholes()
+    spoilt = spoil(monkeypatch, _LISTS, said(_EMPTY | more))
+    after, reasons, note = await _wholes()
+    assert before >= _prefixes(spoilt) != set()
+    assert after == before - _prefixes(spoilt)
+    assert (reasons, silent) == ([], "")
+    assert re.search(r"of \d+ issues Jira counts more than it shows \(\w+-\d+: \d+ of \d+ ", note)
+
+
+@BOTH
+async def test_a_list_that_the_account_may_not_read_costs_no_more_than_itself(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(30, seed=2, personality=personality, limits=SMALL)
+    served(site)
+    whole = await read(await jobs_of())
+    refusal = said({"errorMessages": ["You may not see these"]}, 403)
+    refused = spoil(monkeypatch, r"/issue/\d*[34]/(comment|worklog)$", refusal)
+    found = await read(await jobs_of())
+    assert refused
+    assert set(found.issues) == set(whole.issues)
+    keys = {site.by_id[int(path.split("/")[-2])].key for path in refused}
+    assert {reject.key for reject in found.rejects} == keys
+    assert all("may not" in reject.reason for reject in found.rejects)
