@@ -7,6 +7,8 @@ import pytest
 
 from temporaletl import TransformContext, Whole
 from tests.fakes.jira import generate
+from tests.fakes.jira.service import JiraService
+from tests.fakes.server import Request, Response
 from tests.integration.test_jira_source import (
     BOTH,
     SMALL,
@@ -75,3 +77,32 @@ async def test_a_list_that_the_account_may_not_read_costs_no_more_than_itself(
     keys = {site.by_id[int(path.split("/")[-2])].key for path in refused}
     assert {reject.key for reject in found.rejects} == keys
     assert all("may not" in reject.reason for reject in found.rejects)
+
+
+@BOTH
+async def test_an_issue_that_nothing_but_a_search_shows_costs_no_other(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(40, seed=5, personality=personality, limits=SMALL)
+    served(site)
+    # A search shows no more of them, so the list is asked for.
+    broken = next(row for row in site.rows if len(site.pin(row).worklogs) > SMALL.inline_worklogs)
+    answer, asked = JiraService.answer, list[str]()
+
+    def changed(self: JiraService, request: Request) -> Response:
+        given = answer(self, request)
+        itself = str(broken.id) in request.path.split("/")
+        among = "bulkfetch" in request.path and str(broken.id).encode() in request.body
+        if not (itself or among):
+            return given
+        asked.append(request.path)
+        return Response.of({"errorMessages": ["Internal error"]}, 500)
+
+    monkeypatch.setattr(JiraService, "answer", changed)
+    found = await read(await jobs_of(), size=10)
+    assert asked
+    assert found.interruptions == 0
+    assert set(found.issues) == {str(row.id) for row in site.rows}
+    [reject] = found.rejects
+    assert reject.key == broken.key
+    assert "the rest is loaded" in reject.reason

@@ -8,7 +8,7 @@ from typing import Any
 from temporaletl import CredentialsError, Reject
 from temporaletl.external.threads import abandon
 from worker.sources.jira.extract import details
-from worker.sources.jira.extract.client import JiraClient
+from worker.sources.jira.extract.client import FAILURES, JiraClient
 from worker.sources.jira.issue import IssueRecord
 
 _Read = Callable[[JiraClient, str], details.Listing[Any] | None]
@@ -50,6 +50,7 @@ async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Comple
     Raises: as `details.read_comments`.
     """
     completion = _Completion(client)
+    client.neighbours.extend(record.id for record in records)
     lacking = [record for record in records if "histories" not in record.complete]
     jobs = [completion.fill(*missing) for each in records for missing in _missing(client, each)]
     if lacking and client.site.cloud:
@@ -121,7 +122,14 @@ class _Completion:
 
     async def look(self, record: IssueRecord) -> None:
         """See whether an issue without a list is there at all."""
-        if await self._client.site.start(details.is_there, self._client, record.id):
+        try:
+            there = await self._client.site.start(details.is_there, self._client, record.id)
+        except FAILURES as error:
+            if not self._client.may_narrow(error):
+                raise
+            self._failed.setdefault(record.id, []).append(str(error))
+            return
+        if there:
             reason = "Jira has the issue, and not that list of it"
             self._failed.setdefault(record.id, []).append(reason)
         else:

@@ -29,6 +29,8 @@ _BULK_HISTORIES = 1_000
 #: The endpoint is missing, or one of the issues is gone and it refuses them all; 400 also for a
 #: page token that has expired.
 _NO_BULK = frozenset({400, 404, 405})
+#: Of the issues found lately, so many may fail as well before it is the site's fault.
+_ASKED_NEIGHBOURS = 3
 #: Entries that fail one after the other: not they do, but the list.
 _MOST_FAILING = 3
 
@@ -153,11 +155,33 @@ def is_there(client: JiraClient, issue_id: str) -> bool:
 
 
 def _fails_alone(client: JiraClient, issue_id: str, error: ETLError) -> bool:
-    """Whether what failed is what was asked for, and not the site: the issue itself answers."""
+    """Whether what failed is what was asked for, and not the site.
+
+    Then the issue itself answers, or others do: an issue may fail at whatever is asked of it.
+    """
     if not client.may_narrow(error):
         return False
     try:
         is_there(client, issue_id)
+    except FAILURES as again:
+        return client.may_narrow(again) and _others_answer(client, issue_id)
+    return True
+
+
+def _others_answer(client: JiraClient, issue_id: str) -> bool:
+    others = [each for each in client.neighbours if each != issue_id][-_ASKED_NEIGHBOURS:]
+    for other in others:
+        try:
+            client.read(_Bare, f"issue/{other}", attempts=FEW_ATTEMPTS, fields="created")
+        except FAILURES as error:
+            if not client.may_narrow(error):
+                return False
+        else:
+            return True
+    if others:
+        return False
+    try:
+        client.read(msgspec.Raw, "serverInfo", attempts=FEW_ATTEMPTS)
     except FAILURES:
         return False
     return True
