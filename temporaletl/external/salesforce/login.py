@@ -40,6 +40,7 @@ _ANSWERED = frozenset({400, 401, 403, 500})
 _LOGIN_PAUSE = timedelta(minutes=10)
 _MOST_WORDS = 300
 _CHECK_ADDRESS = "check SF_DOMAIN and SF_INSTANCE_URL"
+_STATUS = re.compile(r"[0-9]{3}")
 _HTML = re.compile(rb"<html[\s>]", re.IGNORECASE)
 _SOAP_SESSION = (re.compile(rb"<sessionId>[^<]+<"), re.compile(rb"<serverUrl>[^<]+<"))
 
@@ -234,7 +235,7 @@ def _refused(settings: SalesforceSettings, error: SalesforceAuthenticationFailed
     code = str(error.code or "").rpartition(":")[2]
     words = redacted(" ".join((error.auth_message or "").split()))[:_MOST_WORDS]
     where = settings.instance_url or f"https://{settings.domain}.salesforce.com"
-    if code.isdigit() and int(code) >= codes.server_error:
+    if _STATUS.fullmatch(code) and int(code) >= codes.server_error:
         return SourceUnavailableError(f"salesforce login at {where}: HTTP {code}")
     said = f"salesforce login at {where} is refused: {code}: {words}"
     if "RATE_EXCEEDED" in code.upper() or "rate exceeded" in words.lower():

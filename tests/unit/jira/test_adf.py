@@ -67,6 +67,8 @@ def doc(*content: Any) -> Node:
             ),
             "- a\n  - b\n- c",
         ),
+        # A number that is none, for its length.
+        (doc(node("orderedList", node("listItem", line("a")), order="9" * 5_000)), "1. a"),
         (
             doc(node("orderedList", node("listItem", line("a")), node("listItem", line("b")))),
             "1. a\n2. b",

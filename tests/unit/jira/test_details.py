@@ -8,6 +8,7 @@ import requests
 
 from tests.unit.jira.small_site import Json, SmallSite, answer_of
 from worker.sources.jira.extract import details
+from worker.sources.jira.extract.deletions import is_gone
 
 
 def comments_of(count: int) -> list[Json]:
@@ -55,6 +56,13 @@ def test_a_list_is_read_by_what_came(count: int, most: int) -> None:
 
 def test_an_issue_that_is_gone_has_no_list() -> None:
     assert read_comments(lambda *_: answer_of(404, {})) is None
+
+
+@pytest.mark.parametrize("id_", ["A-1", "²", "١"])
+def test_what_is_no_id_of_jira_is_not_asked_for(id_: str) -> None:
+    site = SmallSite([], cloud=True)
+    assert not is_gone(site.client, id_)
+    assert not site.queries
 
 
 def test_a_total_that_counts_too_much_ends_all_the_same() -> None:

@@ -77,6 +77,9 @@ def test_a_result_without_rows_is_empty() -> None:
         ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "2"}),
         ('"Id"\n"5"\n', {}),
         ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "many"}),
+        # What looks like a number, and is more than one can be, or none.
+        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "²"}),
+        ('"Id"\n"5"\n', {"Sforce_NumberOfRecords": "1" * 5_000}),
         # In the middle of a row: within a value, behind one, and where all values are there.
         ('"Id","Name"\n"5","wo', {"Sforce_NumberOfRecords": "1"}),
         ('"Id","Name"\n"5",', {"Sforce_NumberOfRecords": "1"}),

@@ -153,6 +153,7 @@ FAULT = (
         (500, FAULT % b"LOGIN_RATE_EXCEEDED", RateLimitedError, "too many logins"),
         (500, FAULT % b"SERVER_UNAVAILABLE", SourceUnavailableError, "words"),
         (500, FAULT % b"API_DISABLED_FOR_ORG", CredentialsError, "API_DISABLED_FOR_ORG"),
+        (500, FAULT % "²".encode(), CredentialsError, "²: words"),
         (500, b"Internal error", SourceUnavailableError, "HTTP 500"),
         (503, b"", SourceUnavailableError, "503"),
         (200, b"<html></html>", SourceUnavailableError, "page of HTML.*SF_DOMAIN, SF_INSTANCE_URL"),

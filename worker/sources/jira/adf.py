@@ -9,6 +9,8 @@ from typing import Any
 
 Node = dict[str, Any]
 
+#: Longer numbers are none of a list's items.
+_MOST_DIGITS = 9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -115,7 +117,7 @@ def _bullets(node: Node) -> str:
 
 def _numbers(node: Node) -> str:
     first = _attribute(node, "order")
-    start = int(first) if first.isdecimal() else 1
+    start = int(first) if first.isdecimal() and len(first) <= _MOST_DIGITS else 1
     return "\n".join(
         _indented(_render(item), f"{number}. ") for number, item in enumerate(_content(node), start)
     )

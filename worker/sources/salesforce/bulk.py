@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ log = structlog.get_logger("salesforce")
 
 #: States in which a job has not ended.
 _UNDER_WAY = frozenset({"UploadComplete", "InProgress"})
+#: A number of rows, and not whatever else `int` or `str.isdigit` take for one.
+_COUNT = re.compile(r"[0-9]{1,18}")
 #: What Salesforce says of a job that failed at a row, and not at the query.
 _FAILED_AT_A_ROW = ("UNKNOWN_EXCEPTION", "InternalServerError")
 
@@ -181,7 +184,7 @@ def _piece(response: requests.Response, job_id: str, object_name: str) -> Piece:
     """
     what = f"salesforce: the results of bulk query {job_id}"
     told = response.headers.get("Sforce-NumberOfRecords", "")
-    if not told.isdigit() or "Sforce-Locator" not in response.headers:
+    if not _COUNT.fullmatch(told) or "Sforce-Locator" not in response.headers:
         # An empty body, and a page of HTML, are met here as well.
         raise GarbledAnswerError(f"{what} came without their number, or without a locator")
     rows = _rows(text_of(response), object_name, what)

@@ -33,7 +33,7 @@ def scope_of(client: JiraClient, request: PageRequest) -> tuple[str]:
 
 def is_gone(client: JiraClient, id_: str) -> bool:
     """Ask for one issue. Blocks; raises as `HttpClient.request`."""
-    if not id_.isdigit():
+    if not (id_.isascii() and id_.isdecimal()):
         return False
     answer = client.site.request(
         "GET", f"issue/{id_}", params={"fields": "created"}, accept=ABSENT, stop=client.stop
