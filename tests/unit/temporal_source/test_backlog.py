@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -5,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from queuer.sources.temporal import inputs
 from queuer.sources.temporal.inputs import expand, split
@@ -88,17 +90,36 @@ async def test_one_crowded_second_is_not_cut() -> None:
 @pytest.mark.parametrize(
     "window", [Window(start=START, end=END), Window(end=END), Window(start=END), Window()]
 )
-async def test_counts_that_never_shrink_still_end(window: Window) -> None:
-    async def count(part: Window) -> int:
-        del part
-        return 10
+async def test_counts_that_ignore_their_windows_cut_nothing(window: Window) -> None:
+    asked = 0
 
-    seconds = 0
-    async for part in split(window, count, most=9):
-        seconds += 1
-        if seconds > 50:
-            break
-        assert part.start is None or part.end is None or part.start < part.end
+    async def count(part: Window) -> int:
+        nonlocal asked
+        del part
+        asked += 1
+        assert asked < 100
+        return 1_000_000
+
+    with capture_logs() as logs:
+        assert [part async for part in split(window, count, most=50_000)] == [window]
+    assert [each["event"] for each in logs] == ["counts_ignore_their_windows"]
+
+
+async def test_counts_that_grow_with_each_cut_soon_cut_no_more() -> None:
+    asked = 0
+
+    async def count(part: Window) -> int:
+        nonlocal asked
+        asked += 1
+        assert asked < 1_000
+        assert part.start is not None
+        assert part.end is not None
+        # Three quarters of the whole in each half, and so on.
+        return int(1_000_000 * ((part.end - part.start) / (END - START)) ** -math.log2(0.75))
+
+    parts = [part async for part in split(Window(start=START, end=END), count, most=9)]
+    assert (parts[0].start, parts[-1].end) == (START, END)
+    assert all(part.end == following.start for part, following in pairwise(parts))
 
 
 def test_filters_keep_microseconds_and_the_half_open_edges() -> None:

@@ -9,7 +9,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
 
-from temporaletl import ConfigurationError, Page, PageRequest, SourceProtocolError
+from temporaletl import ConfigurationError, Page, PageRequest, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.temporal import StaleTokenError
 from temporaletl.rows import TemporalWorkflow
 from tests.unit.temporal_source.executions import (
@@ -32,6 +32,8 @@ class FakeStore:
         self.pages = pages
         self.generation = 1
         self.next_token: Callable[[int], bytes] = self._token
+        #: Whether the page of that number holds its execution.
+        self.holds: Callable[[int], bool] = lambda _number: True
         self.listed: list[str] = []
         self.threads = ThreadPoolExecutor(1)
         #: What a list by run ids finds.
@@ -56,7 +58,7 @@ class FakeStore:
             raise StaleTokenError("stale")
         number = int(index or 0)
         return ListWorkflowExecutionsResponse(
-            executions=[make_execution(run_id=f"run-{number}")],
+            executions=[make_execution(run_id=f"run-{number}")] if self.holds(number) else [],
             next_page_token=self.next_token(number + 1),
         )
 
@@ -134,6 +136,31 @@ async def test_a_repeated_token_is_an_error(store: FakeStore, period: int) -> No
     store.next_token = lambda index: f"1:{index % period}".encode()
     with pytest.raises(SourceProtocolError, match="repeats a page token"):
         await pages_from()
+
+
+async def test_pages_of_nothing_but_tokens_are_given_up(store: FakeStore) -> None:
+    store.pages = 2_000
+    store.holds = lambda number: number == 0
+    with pytest.raises(SourceUnavailableError, match="'shop' goes on and on"):
+        await pages_from()
+    assert len(store.listed) < 1_100
+
+
+async def test_an_empty_page_in_the_middle_is_passed_over(store: FakeStore) -> None:
+    store.holds = lambda number: number % 2 == 1
+    pages = await pages_from()
+    assert runs(pages) == ["run-1", "run-3"]
+    assert len(pages) == 2
+    assert runs(await pages_from(pages[0].cursor)) == ["run-3"]
+
+
+async def test_a_look_for_executions_that_finds_only_tokens_is_given_up(
+    store: FakeStore,
+) -> None:
+    store.token_by_id = lambda token: str(int(token or 0) + 1).encode()
+    with pytest.raises(SourceUnavailableError, match="goes on and on"):
+        await pages_from(stored=[stored_row("gone")], running=True)
+    assert len(store.listed) < 1_100
 
 
 async def test_a_cursor_of_something_else_is_named(store: FakeStore) -> None:

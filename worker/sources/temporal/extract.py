@@ -22,6 +22,7 @@ from temporaletl import (
     extract_method,
 )
 from temporaletl.clock import utc_now
+from temporaletl.external.headway import Headway
 from temporaletl.external.temporal import (
     RUNNING,
     StaleTokenError,
@@ -93,6 +94,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
     Raises:
         SourceProtocolError: the server repeats a page token, or never takes back its own.
+        SourceUnavailableError: a thousand pages in a row hold nothing but the next one's token.
         RetryableError, PermanentError: as `temporaletl.external.temporal.Visibility.count`.
     """
     extraction = _Extraction(request, visibility())
@@ -118,7 +120,7 @@ class _Extraction:
         query = RUNNING if self._running else closed_in(self._request.job.window)
         resumed = self._request.cursor is not None
         token = base64.b64decode(position.token)
-        seen = {token}
+        headway = self._headway(token)
         while True:
             asked = utc_now()
             try:
@@ -132,18 +134,20 @@ class _Extraction:
                     ) from None
                 # The counts begin anew as well.
                 position = self._position = Position("", position.restarts + 1)
-                resumed, token, seen = False, b"", {b""}
+                resumed, token, headway = False, b"", self._headway()
                 continue
             resumed = False
-            token = self._token_behind(answer, seen)
+            token = self._token_behind(answer, headway)
             position.token = base64.b64encode(token).decode()
             if self._running and not token:
                 position.behind = ()
             if len(self._remembered) < _MOST_REMEMBERED:
                 self._remembered.update(each.execution.run_id for each in answer.executions)
-            yield await self._page(
-                answer.executions, asked - RUNNING_STALENESS if self._running else asked
-            )
+            # A page of nothing but a token is no progress.
+            if answer.executions or not token:
+                yield await self._page(
+                    answer.executions, asked - RUNNING_STALENESS if self._running else asked
+                )
             if not token:
                 return
 
@@ -179,14 +183,25 @@ class _Extraction:
                 )
             yield await self._page(executions, asked, deleted)
 
-    def _token_behind(self, answer: ListWorkflowExecutionsResponse, seen: set[bytes]) -> bytes:
-        """Return the token of the next page, empty behind the last, and add it to those `seen`."""
+    def _headway(self, begin: bytes = b"") -> Headway:
+        """Watch over the pages of a listing that is read from a token on."""
+        return Headway(
+            f"temporal: the list of executions in namespace {self._namespace!r}",
+            begin=begin.hex() if begin else None,
+        )
+
+    def _token_behind(self, answer: ListWorkflowExecutionsResponse, headway: Headway) -> bytes:
+        """Return the token of the next page, empty behind the last.
+
+        Raises:
+            SourceProtocolError: it is that of a page before.
+            SourceUnavailableError: far too many pages held nothing.
+        """
         token = answer.next_page_token
-        if token and token in seen:
+        if token and not headway.leads_on(token.hex(), rows=len(answer.executions)):
             raise SourceProtocolError(
                 f"Temporal repeats a page token in namespace {self._namespace!r}"
             )
-        seen.add(token)
         return token
 
     async def _look_for(
@@ -197,11 +212,11 @@ class _Extraction:
             return [], []
         query = with_run_ids([row.run_id for row in rows])
         found: dict[str, WorkflowExecutionInfo] = {}
-        token, seen = b"", {b""}
+        token, headway = b"", self._headway()
         while True:
             answer = await self._store.page(self._namespace, query, token)
             found |= {each.execution.run_id: each for each in answer.executions}
-            token = self._token_behind(answer, seen)
+            token = self._token_behind(answer, headway)
             if not token:
                 break
         deleted = []
