@@ -101,6 +101,37 @@ def test_a_server_that_ignores_the_offset_is_not_read_for_ever() -> None:
     assert read_comments(same) == ids(20)
 
 
+@pytest.mark.parametrize("total", [lambda _start: 10**9, lambda start: start + 1_000])
+def test_a_server_that_ignores_the_offset_and_counts_without_end_is_told(
+    total: Callable[[int], int],
+) -> None:
+    asked: list[int] = []
+
+    def same(_method: str, _path: str, given: Json) -> requests.Response:
+        asked.append(int(given["startAt"]))
+        assert len(asked) < 50
+        return answer_of(200, {"comments": comments_of(20), "total": total(asked[-1])})
+
+    site = SmallSite([], cloud=True)
+    site.lists = same
+    found = details.read_comments(site.client, "7")
+    assert found is not None
+    assert sorted((str(each.id) for each in found.entries), key=int) == ids(20)
+    assert found.failed == ["from place 101 on, only entries that came before"]
+    assert asked == [0, 20, 40, 60, 80, 100]
+
+
+def test_entries_that_come_before_others_go_on_hide_none() -> None:
+    lists = Lists("comments", comments_of(100), most=20)
+
+    def insert(number: int) -> None:
+        if number in {2, 3, 4}:
+            lists.entries[:0] = [{"id": str(1_000 * number + n), "body": ""} for n in range(20)]
+
+    lists.before = insert
+    assert len(read_comments(lists) or ()) == 160
+
+
 def test_a_list_without_a_total_ends_where_nothing_new_comes() -> None:
     lists = Lists("comments", comments_of(45), most=20)
 

@@ -23,6 +23,8 @@ DetailError = RecordError
 _LIST_PAGE = 100
 _MOST_ROUNDS = 3
 _MOST_EMPTY = 4
+#: Pages in a row of entries that came before: the server does not heed where they shall begin.
+_MOST_KNOWN = 4
 _MOST_RESTARTS = 4
 _BULK_ISSUES = 1_000
 _BULK_HISTORIES = 1_000
@@ -225,7 +227,8 @@ class _Pages:
 
     def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         """Add each entry; False where there is no such list."""
-        empty = 0
+        met: set[str] = set()
+        empty = repeated = 0
         while empty < _MOST_EMPTY:
             # The last word on an entry is spoken with patience.
             attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
@@ -247,15 +250,21 @@ class _Pages:
                 continue
             if answer is None:
                 return False
-            known = len(found)
+            known, met_before = len(found), len(met)
             for raw in answer.entries:
                 entry = decode_record(kind, raw)
                 found[str(entry.id)] = entry
+                met.add(str(entry.id))
             # By what came: the server may give less than it is asked for.
             self._start += len(answer.entries)
             self._size = min(2 * self._size, _LIST_PAGE)
             self._failing = 0
             empty = 0 if answer.entries else empty + 1
+            repeated = 0 if len(met) > met_before else repeated + bool(answer.entries)
+            if repeated > _MOST_KNOWN:
+                place = self._start - len(answer.entries) + 1
+                self.failed.append(f"from place {place} on, only entries that came before")
+                return True
             if answer.total is None:
                 # Nothing to compare with: what brings nothing new is the end.
                 if answer.is_last or len(found) == known:
