@@ -125,7 +125,9 @@ class TrinoSettings(Settings):
     )
     read_timeout_seconds: PositiveFloat = Field(60, validation_alias="TRINO_READ_TIMEOUT_SECONDS")
     query_minutes: PositiveFloat | None = Field(
-        None, validation_alias="TRINO_QUERY_MINUTES", description="the longest a query may run"
+        None,
+        validation_alias="TRINO_QUERY_MINUTES",
+        description="the longest a query may run; default a day, and whatever limit Trino has",
     )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import re
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,6 +46,10 @@ __all__ = ["Parameter", "Statement", "TrinoServer", "TrinoSettings", "close_serv
 #: What a query may be given: bound by Trino, never a part of its text.
 Parameter = str | int | float | bool | datetime | None
 
+#: Where TRINO_QUERY_MINUTES says nothing: longer than any query that anybody waits for.
+_LONGEST_QUERY = timedelta(days=1)
+#: Trino is told the limit, and may say first that it is reached; a proxy may never.
+_GRACE = 1.1
 _GONE = frozenset({404, 410})
 #: Errors that Trino blames on the user, though the next attempt may be spared them.
 _PASSING = frozenset({"ABANDONED_QUERY", "USER_CANCELED", "TRANSACTION_CONFLICT"})
@@ -70,18 +75,32 @@ class _Session(requests.Session):
 class _Relay(requests.Session):
     """What the library takes for its session: passes one query's requests on to our client."""
 
-    def __init__(self, http: HttpClient, stop: threading.Event, *, secured: str | None) -> None:
-        """`secured` is the address that our credentials are for, None without credentials."""
+    def __init__(
+        self,
+        http: HttpClient,
+        stop: threading.Event,
+        *,
+        secured: str | None,
+        longest: timedelta,
+    ) -> None:
+        """`secured` is the address that our credentials are for, None without credentials.
+
+        `longest` is how long the query may go on, from its first request.
+        """
         super().__init__()
         self._http = http
         self._stop = stop
         self._secured = secured
+        self._longest = longest
+        self._begun: float | None = None  # monotonic seconds
 
     def request(  # type: ignore[override]
         self, method: str, url: str, *, data: Any = None, headers: Any = None, **_: Any
     ) -> Any:
         if self._stop.is_set() and method != "DELETE":
             raise SourceUnavailableError("trino: the query was abandoned")
+        if method != "DELETE":
+            self._check_time()
         if self._secured is not None and not url.startswith(f"{self._secured}/"):
             # The links in answers are whatever a proxy makes Trino believe.
             parts = urlsplit(url)
@@ -117,6 +136,17 @@ class _Relay(requests.Session):
                 "TRINO_PORT and TRINO_HTTP_SCHEME"
             )
         raise SourceUnavailableError("trino: the server no longer knows the query")
+
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now
+        if now - self._begun > self._longest.total_seconds() * _GRACE:
+            raise SourceUnavailableError(
+                f"trino: the query has not come to its end in {self._longest}, and is cancelled; "
+                "TRINO_QUERY_MINUTES is the longest a query may run"
+            )
 
 
 class Statement:
@@ -166,6 +196,10 @@ class Statement:
             self._start()
             rows: list[list[Any]] = self._cursor.fetchmany(count)
             return rows
+
+    def stop(self) -> None:
+        """Have a fetch under way end, with a SourceUnavailableError. Does not block."""
+        self._stop.set()
 
     def close(self) -> None:
         """Have Trino drop a query that did not come to its end. Blocks, for a fetch under way."""
@@ -268,6 +302,7 @@ class TrinoServer:
         settings = self.settings
         host, port = settings.address
         limit = settings.query_minutes
+        longest = _LONGEST_QUERY if limit is None else timedelta(minutes=limit)
         return Connection(
             host=host,
             port=port,
@@ -276,7 +311,7 @@ class TrinoServer:
             catalog=settings.catalog,
             schema=settings.schema_name,
             http_scheme=settings.scheme,
-            http_session=_Relay(self._http, stop, secured=self._secured),
+            http_session=_Relay(self._http, stop, secured=self._secured, longest=longest),
             # Times without a zone are UTC: this is where Trino takes their zone from.
             timezone="UTC",
             legacy_primitive_types=True,
@@ -310,6 +345,8 @@ class TrinoServer:
 
     def abandon(self, statement: Statement) -> None:
         """Have a query dropped, without waiting for it."""
+        # At once: fetches that never end would hold all threads.
+        statement.stop()
         # Without threads the process ends, and Trino drops the query by itself.
         with contextlib.suppress(RuntimeError):
             self._threads.submit(statement.close)

@@ -1,6 +1,8 @@
 """What a query's end means, whatever Trino calls it; and where our credentials go."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.external import http
+from temporaletl.external.trino import server as module
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position
 from temporaletl.external.trino.server import Statement, close_servers, open_trino
@@ -158,6 +161,66 @@ def test_credentials_are_sent_to_no_other_address(
         with pytest.raises(ConfigurationError, match="our credentials are not sent"):
             relay.get(url)
     close_servers()
+
+
+class Endless(OneAnswer):
+    """Leads on from each answer to another, none with a row."""
+
+    def __init__(self) -> None:
+        super().__init__(Response(204))
+        self.address = ""
+
+    def bind(self, base_url: str, faults: Faults) -> None:
+        del faults
+        self.address = base_url
+
+    def answer(self, request: Request) -> Response:
+        self.requests.append(request)
+        if request.method == "DELETE":
+            return Response(204)
+        number = len(self.requests)
+        following = f"{self.address}/v1/statement/executing/q1/s/{number}"
+        # It ends after all, where nobody gives it up.
+        more = {"nextUri": following} if number < 3_000 else {}
+        return Response.of({**ANSWER, **more})
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Endless]:
+    monkeypatch.chdir(tmp_path)
+    service = Endless()
+    with FakeServer(service) as fake:
+        monkeypatch.setenv("TRINO_HOST", "127.0.0.1")
+        monkeypatch.setenv("TRINO_PORT", str(fake.port))
+        yield service
+        close_servers()
+
+
+@pytest.mark.parametrize("minutes", ["0.002", None])
+def test_a_query_that_leads_on_without_end_is_cancelled(
+    endless: Endless, monkeypatch: pytest.MonkeyPatch, minutes: str | None
+) -> None:
+    if minutes is None:
+        monkeypatch.setattr(module, "_LONGEST_QUERY", timedelta(milliseconds=100))
+    else:
+        monkeypatch.setenv("TRINO_QUERY_MINUTES", minutes)
+    with pytest.raises(SourceUnavailableError, match="and is cancelled; TRINO_QUERY_MINUTES"):
+        open_trino(TrinoSettings.load()).ask("SELECT 1", name="x")
+    assert [each.method for each in endless.requests[-2:]] == ["GET", "DELETE"]
+
+
+async def test_queries_that_are_abandoned_end_though_they_hold_every_thread(
+    endless: Endless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRINO_CONCURRENCY", "1")
+    trino = open_trino(TrinoSettings.load())
+    statement = Statement(trino, "SELECT 1", name="x")
+    fetching = trino.start(statement.fetch, 10)
+    while not endless.requests:
+        await asyncio.sleep(0.001)
+    trino.abandon(statement)
+    with pytest.raises(SourceUnavailableError, match="abandoned"):
+        await fetching
 
 
 class Recorded:
