@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from temporaletl import ConfigurationError, RecordError, Reject, SourceUnavailableError
 from temporaletl.clock import utc_now
 from temporaletl.external.answers import decode_record
+from temporaletl.external.headway import Headway
 from temporaletl.external.launchpad.transport import UnreadableError
 from worker.sources.launchpad.entries import REDACTED, Task, number_of
 from worker.sources.launchpad.extract.client import (
@@ -42,6 +43,8 @@ _SETTLING = timedelta(minutes=5)
 _JUST_BEFORE = timedelta(milliseconds=10)
 _MOST_ROUNDS = 30
 _MOST_REPEATS = 5
+#: Pages in a row of tasks that came before: the server does not heed where they shall begin.
+_MOST_KNOWN = 10
 _FEW = 5
 
 
@@ -49,7 +52,8 @@ class Position(msgspec.Struct, omit_defaults=True):
     """Where a walk stands; as JSON it is a page's cursor.
 
     `at` is the anchor. Inside a run of equal times `start` is the number of the next task, and
-    `last` links the one before it; `moved` tells that tasks have moved in the present round.
+    `last` links the one before it; `moved` tells that tasks have moved in the present round, and
+    `known` how many pages in a row have brought only tasks that came before.
     """
 
     subject: str | None = None
@@ -58,6 +62,7 @@ class Position(msgspec.Struct, omit_defaults=True):
     last: str | None = None
     moved: bool = False
     round: int = 1
+    known: int = 0
     ended: bool = False
 
 
@@ -65,6 +70,7 @@ class Position(msgspec.Struct, omit_defaults=True):
 class Listed:
     """The bugs of one page of a search, by number and link.
 
+    `tasks` stand for all that is on the page, in its order; `gaps` tells that more should be.
     `next` is the number of the task behind the page, None behind the last; `last` links the
     page's last task; `moved` tells that the page does not join the one before.
     """
@@ -72,6 +78,8 @@ class Listed:
     asked: datetime
     bugs: Mapping[int, str] = field(default_factory=dict)
     rejects: Sequence[Reject] = ()
+    tasks: Sequence[str] = ()
+    gaps: bool = False
     next: int | None = None
     last: str | None = None
     moved: bool = False
@@ -103,6 +111,9 @@ class Walk:
         if self._subjects and place.subject != self._subjects[0]:
             place = Position(subject=self._subjects[0])
         self._place = place
+        #: The tasks of the run of pages by number, as far as this walk has met them.
+        self._met: set[str] = set()
+        self._headway = Headway("launchpad: a search for bugs")
 
     @property
     def cursor(self) -> JsonValue:
@@ -134,6 +145,9 @@ class Walk:
         """Go on behind a page.
 
         `changed` are the times of its bugs' latest changes, as far as they could be read.
+
+        Raises:
+            SourceUnavailableError: page after page brings nothing, or nothing else than before.
         """
         place = self._place
         moved = place.moved or listed.moved
@@ -142,16 +156,38 @@ class Walk:
         if latest is not None and place.at is not None and latest <= place.at:
             latest = None
         if listed.next is not None and latest is None:
+            known = self._known_in_a_row(listed, listed.next)
             self._place = msgspec.structs.replace(
-                place, start=listed.next, last=listed.last, moved=moved
+                place, start=listed.next, last=listed.last, moved=moved, known=known
             )
-        elif moved:
+            return
+        self._met.clear()
+        self._headway.begin_anew()
+        if moved:
             self._again()
         elif listed.next is not None:
             self._place = Position(place.subject, latest)
         else:
             del self._subjects[0]
             self._place = Position(next(iter(self._subjects), None))
+
+    def _known_in_a_row(self, listed: Listed, following: int) -> int:
+        """Return how many pages in a row brought only tasks that came before, with this one."""
+        place = self._place
+        tasks = [task for task in listed.tasks if task != place.last]
+        # Whoever goes on from a cursor has met nothing, and knows where the page before ended.
+        ends_as_before = bool(tasks) and listed.tasks[-1] == place.last
+        news = listed.gaps or not (ends_as_before or self._met.issuperset(tasks))
+        self._met.update(tasks)
+        self._headway.leads_on(str(following), rows=len(tasks) or int(listed.gaps))
+        if news or not tasks:
+            return 0 if news else place.known
+        if place.known == _MOST_KNOWN:
+            raise SourceUnavailableError(
+                f"launchpad: the bugs of {place.subject} go on and on: {_MOST_KNOWN + 1} pages in "
+                "a row held only tasks that came before, as if ws.start were ignored"
+            )
+        return place.known + 1
 
     def _again(self) -> None:
         place = self._place
@@ -209,14 +245,17 @@ class Walk:
         bugs: dict[int, str] = {}
         rejects = [self._skipped(gap) for gap in narrowing.gaps]
         links: list[str | None] = []
+        tasks: list[str] = []
         for entry in page.entries:
             link, reject = _sort(entry, bugs)
             links.append(None if link is None else xxhash.xxh3_64_hexdigest(link.encode()))
+            tasks.append(links[-1] or xxhash.xxh3_64_hexdigest(bytes(entry)))
             if reject is not None:
                 rejects.append(reject)
         moved = joined and (not links or links[0] != place.last)
         last = links[-1] if links else None
-        return Listed(asked, bugs, rejects, following, last, moved)
+        gaps = bool(narrowing.gaps)
+        return Listed(asked, bugs, rejects, tasks, gaps, following, last, moved)
 
     def _skipped(self, gap: Gap) -> Reject:
         subject, at = self._place.subject, self._place.at or self._since
