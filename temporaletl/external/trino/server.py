@@ -137,7 +137,6 @@ class _Relay(requests.Session):
             )
         raise SourceUnavailableError("trino: the server no longer knows the query")
 
-
     def _check_time(self) -> None:
         now = time.monotonic()
         if self._begun is None:

@@ -9,7 +9,13 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
 
-from temporaletl import ConfigurationError, Page, PageRequest, SourceProtocolError, SourceUnavailableError
+from temporaletl import (
+    ConfigurationError,
+    Page,
+    PageRequest,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
 from temporaletl.external.temporal import StaleTokenError
 from temporaletl.rows import TemporalWorkflow
 from tests.unit.temporal_source.executions import (

@@ -1,6 +1,7 @@
 """What a query's end means, whatever Trino calls it; and where our credentials go."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -169,6 +170,7 @@ class Endless(OneAnswer):
     def __init__(self) -> None:
         super().__init__(Response(204))
         self.address = ""
+        self.asked = threading.Event()
 
     def bind(self, base_url: str, faults: Faults) -> None:
         del faults
@@ -176,6 +178,7 @@ class Endless(OneAnswer):
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request)
+        self.asked.set()
         if request.method == "DELETE":
             return Response(204)
         number = len(self.requests)
@@ -216,8 +219,7 @@ async def test_queries_that_are_abandoned_end_though_they_hold_every_thread(
     trino = open_trino(TrinoSettings.load())
     statement = Statement(trino, "SELECT 1", name="x")
     fetching = trino.start(statement.fetch, 10)
-    while not endless.requests:
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(endless.asked.wait, 10)
     trino.abandon(statement)
     with pytest.raises(SourceUnavailableError, match="abandoned"):
         await fetching

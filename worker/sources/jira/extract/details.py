@@ -223,12 +223,13 @@ class _Pages:
         self._start = 0
         self._size = _LIST_PAGE
         self._failing = 0  # entries in a row
+        self._met: set[str] = set()  # ids
+        self._repeated = 0  # pages in a row
         self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
 
     def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         """Add each entry; False where there is no such list."""
-        met: set[str] = set()
-        empty = repeated = 0
+        empty = 0
         while empty < _MOST_EMPTY:
             # The last word on an entry is spoken with patience.
             attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
@@ -250,21 +251,18 @@ class _Pages:
                 continue
             if answer is None:
                 return False
-            known, met_before = len(found), len(met)
-            for raw in answer.entries:
-                entry = decode_record(kind, raw)
-                found[str(entry.id)] = entry
-                met.add(str(entry.id))
+            known = len(found)
+            self._add(answer.entries, kind, found)
+            if self._repeated > _MOST_KNOWN:
+                self.failed.append(
+                    f"from place {self._start + 1} on, only entries that came before"
+                )
+                return True
             # By what came: the server may give less than it is asked for.
             self._start += len(answer.entries)
             self._size = min(2 * self._size, _LIST_PAGE)
             self._failing = 0
             empty = 0 if answer.entries else empty + 1
-            repeated = 0 if len(met) > met_before else repeated + bool(answer.entries)
-            if repeated > _MOST_KNOWN:
-                place = self._start - len(answer.entries) + 1
-                self.failed.append(f"from place {place} on, only entries that came before")
-                return True
             if answer.total is None:
                 # Nothing to compare with: what brings nothing new is the end.
                 if answer.is_last or len(found) == known:
@@ -274,6 +272,17 @@ class _Pages:
                 if self._start >= answer.total:
                     break
         return True
+
+    def _add[E: _Entry](
+        self, entries: Sequence[msgspec.Raw], kind: type[E], found: dict[str, E]
+    ) -> None:
+        """Add a page's entries, and count the pages in a row that held none that is new."""
+        met = len(self._met)
+        for raw in entries:
+            entry = decode_record(kind, raw)
+            found[str(entry.id)] = entry
+            self._met.add(str(entry.id))
+        self._repeated = 0 if len(self._met) > met else self._repeated + bool(entries)
 
     def _pass_by(self, error: ETLError) -> bool:
         """Ask for less, and where that is one entry, for the next; False if the site fails."""
