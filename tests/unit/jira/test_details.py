@@ -159,6 +159,7 @@ class Bulk:
         self.token: Callable[[int, str], str] = lambda _number, token: token
         self.status: Callable[[int], int] = lambda _number: 200
         self.single: list[str] = []
+        self.silent = False
 
     def __call__(self, method: str, path: str, given: Json) -> requests.Response:
         if path != "changelog/bulkfetch":
@@ -171,6 +172,8 @@ class Bulk:
         status = self.status(self.asked)
         if status != 200:
             return answer_of(status, {"errorMessages": ["no"]})
+        if self.silent:
+            return answer_of(200, {"issueChangeLogs": []})
         known = [e for e in self.entries if e[0] in given["issueIdsOrKeys"]]
         start = int(given.get("nextPageToken", 0))
         logs = [
@@ -223,6 +226,18 @@ def test_a_token_that_keeps_repeating_is_got_around() -> None:
     bulk.token = lambda _number, _token: "2"
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
     assert bulk.asked < 20
+
+
+def test_a_bulk_answer_that_tells_of_no_issue_is_not_taken_for_their_having_none() -> None:
+    bulk = Bulk({"1": 5, "2": 1, "3": 2})
+    bulk.silent = True
+    assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
+
+
+def test_issues_that_never_changed_are_asked_for_no_more_than_a_few_by_themselves() -> None:
+    bulk = Bulk({})
+    assert read_bulk(bulk) == {}
+    assert bulk.single == ["1", "2", "3"]
 
 
 def test_bulk_pages_that_go_on_without_an_entry_are_got_around() -> None:

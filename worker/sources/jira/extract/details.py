@@ -329,7 +329,7 @@ def read_changelogs(client: JiraClient, issue_ids: Sequence[str]) -> Changelogs:
                 raise
             log.warning("bulk_changelog_failed", issues=len(ids), error=str(error))
             complete = False
-        if complete:
+        if complete and not _hides_all(client, ids, found, faults):
             continue
         for issue_id in ids:
             found.pop(issue_id, None)
@@ -340,6 +340,23 @@ def read_changelogs(client: JiraClient, issue_ids: Sequence[str]) -> Changelogs:
                 faults[issue_id] = error
     listings = {issue_id: Listing(list(each.values())) for issue_id, each in found.items()}
     return listings | single | faults
+
+
+def _hides_all(
+    client: JiraClient,
+    issue_ids: Sequence[str],
+    found: Mapping[str, Mapping[str, History]],
+    faults: Mapping[str, DetailError],
+) -> bool:
+    """Whether issues have histories of which bulk tells none at all."""
+    if any(id_ in found or id_ in faults for id_ in issue_ids):
+        return False
+    for issue_id in issue_ids[:_ASKED_NEIGHBOURS]:
+        listing = read_changelog(client, issue_id)
+        if listing is not None and (listing.entries or listing.failed):
+            log.warning("bulk_changelog_empty", issues=len(issue_ids))
+            return True
+    return False
 
 
 def _read_bulk(
