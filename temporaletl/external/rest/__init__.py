@@ -18,10 +18,11 @@ from temporaletl.external.rest.api import (
     open_api,
     variables,
 )
+from temporaletl.external.rest.counting import by_offset
 from temporaletl.external.rest.following import by_link, by_token
 from temporaletl.external.rest.keyset import by_time, iso_utc, utc_from_iso
 from temporaletl.external.rest.narrowing import reread
-from temporaletl.external.rest.numbering import by_number, by_offset
+from temporaletl.external.rest.numbering import by_number
 from temporaletl.external.rest.planning import rest_source
 from temporaletl.external.rest.records import Record, decoded
 

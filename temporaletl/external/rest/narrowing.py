@@ -9,9 +9,10 @@ import structlog
 from temporaletl.errors import ETLError, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.http import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
-from temporaletl.external.rest.records import Answer, Record, Shape
+from temporaletl.external.rest.records import Answer, Record, Shape, marks_of
 from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
+from temporaletl.secrets import redacted
 
 log = structlog.get_logger("temporaletl.rest")
 
@@ -62,6 +63,16 @@ class Pages:
             return None, records, rejects
         return answer, answer.records, ()
 
+    async def differ(self, params: Mapping[str, Any]) -> bool:
+        """Whether the second page of one record holds another record than the first.
+
+        Where not, the API does not take the number of a page.
+
+        Raises: as `RestApi.page`.
+        """
+        one, other = [await self._ask(params, number, 1) for number in (0, 1)]
+        return marks_of(one.records[:1]) != marks_of(other.records[:1])
+
     async def _ask(self, params: Mapping[str, Any], number: int, size: int) -> Answer:
         paged = {} if self._page is None else {self._page: self._first + number}
         answer = await self._api.page(
@@ -99,7 +110,12 @@ class Pages:
     def _gap(self, params: Mapping[str, Any], position: int, error: ETLError) -> Reject:
         gap = Gap(
             path=self._path,
-            params={name: str(value) for name, value in params.items()},
+            # What is a credential must not go to a table.
+            params={
+                name: str(value)
+                for name, value in params.items()
+                if redacted(str(value)) == str(value)
+            },
             position=position,
             records=self._shape.records,
             id=self._shape.id,

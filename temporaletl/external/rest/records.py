@@ -43,6 +43,18 @@ class Record:
         """A number that two records share only if they are the same, content and all."""
         return xxhash.xxh3_64_intdigest(memoryview(self.raw))
 
+    def mark(self) -> str:
+        """What it is known by where it comes again: its key, without one its content."""
+        return self.key if self.key is not None else f"{self.digest():x}"
+
+
+def marks_of(records: Sequence[Record]) -> list[str]:
+    """What a page's records are known by: by their contents where keys do not tell them apart."""
+    marks = [record.mark() for record in records]
+    if len(set(marks)) == len(marks):
+        return marks
+    return [f"{record.digest():x}" for record in records]
+
 
 def decoded[T](
     kind: type[T],
@@ -81,6 +93,12 @@ def decoded[T](
     return decorate
 
 
+def changed(records: Sequence[Record], known: Sequence[Record]) -> list[Record]:
+    """Those of the records that are none of the known ones, content and all."""
+    digests = {record.digest() for record in known}
+    return [record for record in records if record.digest() not in digests]
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What an answer must have: places in it are dotted, as `meta.next`, "" for all of it.
@@ -107,6 +125,8 @@ class Answer:
 
     def __init__(self, source: str, response: requests.Response, shape: Shape) -> None:
         self.links = response.links
+        #: Where it was asked for.
+        self.url = response.url
         self._source = source
         self._response = response
         self._body = text_of(response)
@@ -156,6 +176,12 @@ class Answer:
             raise MisfitAnswerError(f"{self._what} what cannot be read: {error}") from None
         except DECODE_FAULTS as error:
             raise fault_of(self._response, self._body, error, self._source) from None
+
+
+def count_in(answer: Answer, total: str | None) -> int | None:
+    """How many records an answer says there are; None where it does not."""
+    value = answer.values[total] if total else None
+    return value if isinstance(value, int) else None
 
 
 def at(raw: bytes | msgspec.Raw, place: str) -> bytes | None:
