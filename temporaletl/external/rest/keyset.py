@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from temporaletl.errors import SourceProtocolError
+from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.narrowing import Pages
-from temporaletl.external.rest.records import Answer, Record, Shape, at, resumed
+from temporaletl.external.rest.records import Answer, Record, Shape, at, marks_of, resumed
 from temporaletl.messages import Window
 from temporaletl.strategies import Page, PageRequest
 
@@ -17,6 +17,8 @@ from temporaletl.strategies import Page, PageRequest
 _EMPTY_AT_THE_END = 3
 #: Known records come again where many share one time, but not for ever.
 _MOST_WITHOUT_NEWS = 500
+#: How often the very same question is asked.
+_MOST_REPEATS = 100
 #: How often a run of equal times is read again because it was longer than a page.
 _MOST_ROUNDS = 3
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -70,8 +72,9 @@ async def by_time(
     one, is the parameter of the window's end), and give the list in
     the order of `time`: say so in `params`. `page` is the parameter of the page number, needed
     where more records can share one time than fit a page. `more` is the place of what tells
-    whether anything follows; without it the end is where nothing new comes. `write` and `read`
-    turn moments into what the API takes and gives, and back.
+    whether anything follows; without it the end is where nothing new comes: no record whose id or
+    time is new, though others may have changed, or the same page for each number. `write` and
+    `read` turn moments into what the API takes and gives, and back.
 
     A record that changes while the list is read only moves behind us, and comes again. One whose
     time cannot be read is left to the transform. A page that cannot be had is read one by one, if
@@ -80,6 +83,8 @@ async def by_time(
     Raises:
         SourceProtocolError: the list is not in the order of that time, or too many records share
             one time.
+        SourceUnavailableError: the same page comes for ever, or whatever its number though it may
+            not be all.
         ETLError: as `RestApi.page`.
     """
     window = window or Window(start=request.job.window.start)
@@ -89,6 +94,7 @@ async def by_time(
     told = [more] if more else []
     shape = Shape(records, id, told, must_have=told)
     pages = Pages(api, path, shape, page=page, size=size, first=first)
+    repeats = _Repeats(f"{api.source}: {path}", page)
     new_in_round = anchor.page > 0
     while not anchor.done:
         start = anchor.time or window.start
@@ -97,13 +103,15 @@ async def by_time(
         asked |= {} if until is None or window.end is None else {until: write(window.end)}
         answer, found, rejects = await pages.read(asked, anchor.page, api.settings.page_size)
         rows = _timed(found, time, read, start, f"{api.source}: {path}")
-        fresh = _fresh(rows, known, window)
-        stale = 0 if fresh else stale + 1
-        # Where pages have numbers, known records are no sign of the end.
-        empty = 0 if fresh or (rows and page is not None) else empty + 1
+        fresh, news = _fresh(rows, known, window)
+        stale = 0 if news else stale + 1
+        repeated = repeats.met(found)
+        # Where pages have numbers, known records are no sign of the end, but for the same ones.
+        empty = 0 if news or (rows and page is not None and not repeated) else empty + 1
         new_in_round = new_in_round or (anchor.page > 0 and bool(fresh))
 
         last = _is_last(answer, more, empty)
+        await repeats.check(found, pages, asked, last=last)
         if stale >= _MOST_WITHOUT_NEWS:
             raise SourceProtocolError(
                 f"{api.source}: {path} says that more follows, but nothing new comes"
@@ -111,11 +119,14 @@ async def by_time(
         if window.end is not None and rows and rows[-1][0] >= window.end:
             last = True
         latest = rows[-1][0] if rows else None
+        before = anchor
         moves = latest is not None and (anchor.time is None or latest > anchor.time)
         if (moves or last) and new_in_round and anchor.round < _MOST_ROUNDS:
             # Rows that changed meanwhile may have moved others to a page that was read before.
             anchor = _Anchor(anchor.time, round=anchor.round + 1)
             new_in_round = False
+            repeats.begin_anew()
+            empty = 0
         elif last:
             anchor = _Anchor(latest or anchor.time, done=True)
         elif moves and latest is not None:
@@ -126,8 +137,61 @@ async def by_time(
             anchor = _next_of_ties(anchor, page, api, path)
         elif rows and page is not None:
             anchor = msgspec.structs.replace(anchor, page=anchor.page + 1)
+        repeats.count(same=anchor == before)
         if fresh or rejects:
             yield Page(records=fresh, cursor=msgspec.to_builtins(anchor), rejects=rejects)
+
+
+class _Repeats:
+    """Pages that come again, whether their number is asked for or the very same question."""
+
+    def __init__(self, what: str, page: str | None) -> None:
+        self._what = what
+        self._page = page
+        self._previous: list[str] = []
+        self._repeated = False
+        self._largest = self._standing = 0
+
+    def begin_anew(self) -> None:
+        """Pages that were read are read again."""
+        self._previous = []
+
+    def met(self, records: Sequence[Record]) -> bool:
+        """Note a page; return whether it holds what the page of the number before held."""
+        marks = marks_of(records)
+        self._repeated = bool(marks) and marks == self._previous and self._page is not None
+        self._previous = marks
+        self._largest = max(self._largest, len(records))
+        return self._repeated
+
+    async def check(
+        self, records: Sequence[Record], pages: Pages, params: Mapping[str, Any], *, last: bool
+    ) -> None:
+        """See that a page which comes again is the last one, and not the same for each number.
+
+        One that is shorter than others is the last in any case.
+
+        Raises:
+            SourceUnavailableError: the number of the page is not heard.
+        """
+        full = 1 < len(records) >= self._largest
+        if last and self._repeated and full and not await pages.differ(params):
+            raise SourceUnavailableError(
+                f"{self._what} gives the same page for each number: does it take the parameter "
+                f"{self._page!r}?"
+            )
+
+    def count(self, *, same: bool) -> None:
+        """Note whether the next question is the same as the last.
+
+        Raises:
+            SourceUnavailableError: it was asked too often.
+        """
+        self._standing = self._standing + 1 if same else 0
+        if self._standing > _MOST_REPEATS:
+            raise SourceUnavailableError(
+                f"{self._what} goes on and on: asked {self._standing} times, it leads no further"
+            )
 
 
 def _is_last(answer: Answer | None, more: str | None, empty: int) -> bool:
@@ -174,13 +238,18 @@ def _fresh(
     rows: Sequence[tuple[datetime, Record]],
     known: dict[str, tuple[datetime, int]],
     window: Window,
-) -> list[Record]:
-    """The records of the window that were not delivered before; adds them to the known ones."""
+) -> tuple[list[Record], bool]:
+    """The records of the window that were not delivered before; adds them to the known ones.
+
+    And whether there is one whose id or time is new: what only changed is no headway.
+    """
     fresh = []
+    news = False
     for moment, record in rows:
         digest = record.digest()
         key = record.key or f"{digest:x}"
         if moment in window and known.get(key) != (moment, digest):
+            news = news or key not in known or known[key][0] != moment
             known[key] = (moment, digest)
             fresh.append(record)
-    return fresh
+    return fresh, news
