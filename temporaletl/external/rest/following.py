@@ -2,20 +2,23 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urljoin, urlsplit
 
 import msgspec
 from pydantic import JsonValue
 
-from temporaletl.errors import SourceUnavailableError
+from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.headway import Headway
 from temporaletl.external.rest.api import RestApi
-from temporaletl.external.rest.records import Answer, Shape, resumed
+from temporaletl.external.rest.records import Answer, Shape, marks_of, resumed
+from temporaletl.secrets import redacted
 from temporaletl.strategies import Page, PageRequest
 
 #: How a token that has expired is refused.
 _EXPIRED = frozenset({400, 404, 410})
 _MOST_RESTARTS = 4
+#: A shorter token holds no credential, whatever it looks like.
+_SHORTEST_CREDENTIAL = 8
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -23,6 +26,8 @@ class _Place(msgspec.Struct, frozen=True):
 
     follow: str | None = None
     done: bool = False
+    page: int | None = None  # what the page before it is known by
+    stale: int = 0  # how many pages in a row held only known records
 
 
 async def by_token(
@@ -40,12 +45,14 @@ async def by_token(
     """Follow a token: found at `next` in an answer, sent as the parameter `token`.
 
     `records` is the place of the records, `id` what a person knows one by, `size` the parameter
-    of the page size. A token that has expired begins the list anew; one that is repeated is asked
-    again, and then given up.
+    of the page size. The list ends where the token is missing, null, empty or false. A token that
+    has expired begins the list anew; one that is repeated is asked again, and then given up.
 
     Raises:
-        SourceUnavailableError: the tokens lead in circles, or on and on without a record, or all
-            expire.
+        SourceUnavailableError: the tokens lead in circles, or on and on without a record that is
+            new by its id, or all expire.
+        SourceProtocolError: what should be a token is none, or holds a credential, which no
+            cursor may keep.
         ETLError: as `RestApi.page`.
     """
     asked = _params(api, params, size)
@@ -56,8 +63,7 @@ async def by_token(
         answer = await walk.ask(path, query)
         if answer is None:
             continue
-        found = answer.values[next]
-        page = walk.step(answer, None if found in (None, "") else str(found))
+        page = walk.step(answer, _token(answer.values[next], f"{api.source}: {path}", next))
         if page is not None:
             yield page
 
@@ -76,7 +82,10 @@ async def by_link(
     """Follow a link: found at `next` in an answer, or without it in the header `Link`.
 
     Of a link only path and query are followed, so that no credential leaves for another host,
-    and so that an API behind a proxy may tell the host it takes itself for.
+    and so that an API behind a proxy may tell the host it takes itself for. A relative link goes
+    on from the address of the page that gave it. A parameter of it that repeats a credential is
+    left out, lest a cursor keeps it: the API's settings send theirs with every request, and such
+    a one of `params` is sent again.
 
     Raises: as `by_token`.
     """
@@ -84,11 +93,15 @@ async def by_link(
     walk = _Walk(api, Shape(records, id, [next] if next else ()), request.cursor)
     while not walk.place.done:
         follow = walk.place.follow
-        answer = await (walk.ask(path, asked) if follow is None else walk.ask(follow, None))
+        answer = await (
+            walk.ask(path, asked)
+            if follow is None
+            else walk.ask(follow, _credentials(asked, follow))
+        )
         if answer is None:
             continue
         link = answer.values[next] if next else answer.links.get("next", {}).get("url")
-        page = walk.step(answer, _path_of(link) if link else None)
+        page = walk.step(answer, _target(link, answer.url, f"{api.source}: {path}"))
         if page is not None:
             yield page
 
@@ -97,9 +110,50 @@ def _params(api: RestApi, params: Mapping[str, Any] | None, size: str | None) ->
     return {**(params or {}), **({} if size is None else {size: api.settings.page_size})}
 
 
-def _path_of(link: str) -> str:
-    parts = urlsplit(str(link))
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+def _token(found: Any, what: str, place: str) -> str | None:
+    if found is None or found is False or found == "":
+        return None
+    if found is True or not isinstance(found, str | int | float):
+        raise SourceProtocolError(f"{what} gave a {place!r} that is no token")
+    token = str(found)
+    if len(token) >= _SHORTEST_CREDENTIAL and _is_secret(token):
+        raise SourceProtocolError(
+            f"{what} gave a {place!r} that holds a credential, which no cursor may keep; "
+            "where it is a link, read the list by_link"
+        )
+    return token
+
+
+def _target(link: Any, url: str, what: str) -> str | None:
+    """The path and query that a link leads to from an address, without credentials."""
+    if not link:
+        return None
+    if not isinstance(link, str):
+        raise SourceProtocolError(f"{what} gave a link that is none")
+    try:
+        parts = urlsplit(urljoin(url, link))
+    except ValueError:
+        raise SourceProtocolError(f"{what} gave a link that cannot be read") from None
+    query = "&".join(
+        each
+        for each in parts.query.split("&")
+        if not any(map(_is_secret, (each, unquote(each), unquote_plus(each))))
+    )
+    return f"{parts.path or '/'}?{query}" if query else parts.path or "/"
+
+
+def _credentials(params: Mapping[str, Any], follow: str) -> dict[str, Any]:
+    """The parameters that were left out of what is followed, as they were first asked with."""
+    present = {name for name, _ in parse_qsl(urlsplit(follow).query, keep_blank_values=True)}
+    return {
+        name: value
+        for name, value in params.items()
+        if name not in present and _is_secret(str(value))
+    }
+
+
+def _is_secret(text: str) -> bool:
+    return redacted(text) != text
 
 
 class _Walk:
@@ -110,6 +164,7 @@ class _Walk:
         self._api = api
         self._shape = shape
         self._headway = Headway(f"{api.source}: the list", begin=self.place.follow)
+        self._headway.resume(self.place.page, self.place.stale)
         self._restarts = 0
 
     async def ask(self, path: str, params: Mapping[str, Any] | None) -> Answer | None:
@@ -132,6 +187,7 @@ class _Walk:
         if follow is None:
             self.place = _Place(done=True)
         elif self._headway.leads_on(follow, rows=len(rows)):
-            self.place = _Place(follow)
+            self._headway.brings_news(marks_of(rows))
+            self.place = _Place(follow, page=self._headway.page, stale=self._headway.stale)
         cursor: JsonValue = msgspec.to_builtins(self.place)
         return Page(records=rows, cursor=cursor) if rows else None
