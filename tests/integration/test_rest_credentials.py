@@ -10,8 +10,9 @@ import pytest
 
 import temporaletl as etl
 from temporaletl import Page, PageRequest, SourceProtocolError
-from temporaletl.external import rest
+from temporaletl.external import http, rest
 from temporaletl.external.rest import TokenSettings
+from temporaletl.external.rest.narrowing import Gap
 from temporaletl.messages import QueuerInput
 from temporaletl.testing.batch import read_as_text, run_batch
 from temporaletl.warehouse.connection import Warehouse
@@ -110,3 +111,36 @@ def test_a_token_that_holds_a_credential_is_refused(served: Odd, warehouse: Ware
         asyncio.run(run_batch(warehouse, request, nominal=datetime.now(UTC)))
     assert SECRET not in str(raised.value) + read_as_text(warehouse)
     assert len(served.asked) == 1
+
+
+async def test_no_credential_is_kept_of_a_list_that_cannot_give_a_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answering(request: Request) -> Response:
+        number, size = number_of(request), int(request.first("per_page", ""))
+        if size > 1 or number == 2:
+            return Response.of({"error": "this record breaks us"}, 500)
+        return page_of([number][: number < 4], more=False)
+
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
+    with FakeServer(Odd(answering)) as server:
+        monkeypatch.setenv("GRAPH_URL", f"{server.url}/v1")
+        monkeypatch.setenv("GRAPH_TOKEN", SECRET)
+        monkeypatch.setenv("GRAPH_PAGE_SIZE", "3")
+        job = etl.ETLInput(
+            batch_id="b", seq=0, job_id="j", source="graph", stream="linked", mode="full"
+        )
+        pages = rest.by_number(
+            rest.open_api("graph", GraphSettings.load()),
+            "linked",
+            PageRequest(job=job, query=None),
+            records="orders",
+            total="total",
+            params={"access_token": SECRET, "fields": "id"},
+        )
+        page = await anext(pages)
+        await pages.aclose()
+        rest.close_apis()
+    (reject,) = page.rejects
+    assert isinstance(reject.payload, Gap)
+    assert reject.payload.params == {"fields": "id"}
