@@ -1,5 +1,7 @@
 """The walk through a list, and the feed, against answers made by hand."""
 
+import random
+import re
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -200,8 +202,68 @@ def test_an_order_that_is_refused_is_done_without() -> None:
 
 def test_one_page_again_and_again_is_no_headway() -> None:
     script = Script(listed(), listed(), listed(job(1), job(2), more=True, count=9))
-    with pytest.raises(SourceUnavailableError, match="one page again and again"):
+    with pytest.raises(SourceUnavailableError, match="11 pages in a row held only what came"):
         ids_of(Walk(script.client, EVER, 2, None))
+
+
+def unfiltered(params: dict[str, Any]) -> dict[str, Any]:
+    """Answer in the order that is asked for, whatever the times that are asked for."""
+    jobs = [job(number, number) for number in range(1, 26)]
+    if params.get("sort", "").startswith("-"):
+        jobs.reverse()
+    size = int(params["pageSize"])
+    first = (int(params["page"]) - 1) * size
+    return listed(*jobs[first : first + size], more=first + size < 25, count=25)
+
+
+def drained(walk: Walk) -> tuple[list[int], Any]:
+    """Read to the error that ends it; return what came, and the last cursor."""
+    ids: list[int] = []
+    cursor = None
+    try:
+        while (found := walk.next()) is not None:
+            ids += [record.body.id for record in found.records]
+            cursor = found.cursor
+            assert len(ids) < 1_000
+    except SourceUnavailableError as error:
+        assert re.search("came before|modifiedOnOrAfter", str(error))  # noqa: PT017
+    else:
+        pytest.fail("it came to an end")
+    return ids, cursor
+
+
+def test_a_list_that_ignores_times_is_told_and_delivered_once() -> None:
+    script = Script(unfiltered)
+    ids, cursor = drained(Walk(script.client, EVER, 7, None))
+    assert sorted(ids) == list(range(1, 26))
+    assert len(script.asked) < 100
+    again, _ = drained(Walk(script.client, EVER, 7, cursor))
+    assert min(again) > 6  # what is behind the cursor is known to be delivered
+
+
+def test_a_list_that_has_ever_more_in_whatever_order_is_told() -> None:
+    chosen = random.Random(7)  # noqa: S311 - repeatable, not secret
+
+    def shuffled(_params: dict[str, Any]) -> dict[str, Any]:
+        jobs = [job(number, number) for number in range(1, 26)]
+        return listed(*chosen.sample(jobs, 7), more=True, count=25)
+
+    script = Script(listed(), listed(), shuffled)
+    ids, _ = drained(Walk(script.client, EVER, 7, None))
+    assert sorted(ids) == list(range(1, 26))
+    assert len(script.asked) < 100
+
+
+@pytest.mark.parametrize(
+    "answer", [unfiltered, lambda _: listed(job(1, 1), job(2, 1), more=True, count=2)]
+)
+def test_a_walk_that_never_gets_on_is_not_taken_up_for_ever(answer: Any) -> None:
+    script = Script(answer)
+    cursor = None
+    for _ in range(3):
+        _, cursor = drained(Walk(script.client, EVER, 2, cursor))
+    with pytest.raises(SourceProtocolError, match="it was taken up 3 times"):
+        ids_of(Walk(script.client, EVER, 2, cursor))
 
 
 def test_a_record_without_a_time_does_not_stop_the_walk() -> None:

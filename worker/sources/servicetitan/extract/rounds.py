@@ -42,11 +42,15 @@ class Round:
         self._ids: set[int | str] = set()
         self._counts: set[int | None] = set()
         self.found_new = not from_its_start
+        #: Pages in a row that held nothing which this round had not met.
+        self.stale = 0
 
     def add(self, read: Read, *, new: int) -> None:
+        met = len(self._ids)
         self._ids.update(row.id for row in read.rows)
         self._counts.update(read.counts)
         self.found_new |= new > 0
+        self.stale = 0 if len(self._ids) > met else self.stale + 1
 
     @property
     def is_empty(self) -> bool:

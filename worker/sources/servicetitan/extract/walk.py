@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import JsonValue
 
-from temporaletl import ConfigurationError, Reject, SourceUnavailableError
+from temporaletl import ConfigurationError, Reject, SourceProtocolError, SourceUnavailableError
 from temporaletl.clock import utc_now
 from temporaletl.errors import ETLError
 from worker.sources.servicetitan.extract.client import (
@@ -41,7 +41,12 @@ from worker.sources.servicetitan.record import Record
 _BAD_REQUEST = 400
 _MOST_ROUNDS = 6
 _MOST_EMPTY = 4
-_MOST_REPEATS = 4
+#: Pages in a row of a round that hold only what it has met.
+_MOST_STALE = 10
+#: Returns in a row from records of one time to the walk, with nothing that was not delivered.
+_MOST_RETURNS = 3
+#: How often one job may be left without headway, and be taken up again.
+_MOST_CIRCLES = 3
 #: Records have times to 100 ns, and are known here by those to a microsecond.
 _TICK = timedelta(microseconds=1)
 #: Behind the present, by whatever clock.
@@ -69,6 +74,8 @@ class ListPosition(
     #: How many records the list counted at the beginning, and how many came since.
     expected: int = 0
     delivered: int = 0
+    #: How often there was no headway.
+    circles: int = 0
 
 
 class Walk:
@@ -88,11 +95,11 @@ class Walk:
             )
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"no cursor of a walk through a list: {error}") from None
-        #: What was delivered at or after the anchor: its time, and its content.
-        self._seen: dict[int | str, tuple[datetime | None, int]] = {}
+        #: The content of what was delivered. A walk lives no longer than a segment.
+        self._seen: dict[int | str, int] = {}
         self._round = Round(from_its_start=self._place.page == 1)
-        self._before: list[int | str] = []
-        self._empty = self._repeats = 0
+        self._empty = self._returns = 0
+        self._no_headway: str | None = None
         self._ended = False
         #: Whatever this walk meets was modified before.
         self._latest = span.modified_before or (utc_now() + _FAR).replace(
@@ -110,15 +117,19 @@ class Walk:
         """Return the next records, None at the end. Blocks.
 
         Raises:
-            SourceUnavailableError: no headway; from the last cursor on there may be.
+            SourceUnavailableError: no headway; from the last cursor on there may be. What comes
+                right before it may hold nothing but that cursor.
+            SourceProtocolError: no headway from several cursors.
             ETLError: as `ServiceTitanSite.read`, where it is not a single record's fault.
         """
         asked = utc_now()
         while not self._ended:
+            if self._no_headway is not None:
+                raise SourceUnavailableError(self._no_headway)
             if self._place.way is None:
                 self._learn()
             fresh = self._step()
-            if fresh:
+            if fresh or self._no_headway is not None:
                 cursor: JsonValue = msgspec.to_builtins(self._place)
                 return Found(
                     records=[row.read for row in fresh if isinstance(row.read, Record)],
@@ -223,19 +234,38 @@ class Walk:
         new = 0
         for row in read.rows:
             known = self._seen.get(row.id)
-            if known is None or known[1] != row.content:
-                self._seen[row.id] = (row.time, row.content)
+            if known is None and self._is_behind(row):
+                continue
+            if known != row.content:
+                self._seen[row.id] = row.content
                 fresh.append(row)
             new += known is None
             self.unreadable += known is None and row.unreadable
         delivered = self._place.delivered + new
         self._place = msgspec.structs.replace(self._place, delivered=delivered)
+        if fresh:
+            self._returns = 0
         if self._place.way == "walk":
             self._walk_on(read.rows, has_more=read.has_more)
         else:
             self._round.add(read, new=new)
-            self._page_on(read.rows, has_more=read.has_more)
+            self._page_on(has_more=read.has_more)
         return fresh
+
+    def _is_behind(self, row: Row) -> bool:
+        """Whether a record is one that was delivered, and was not asked for."""
+        at = self._place.at
+        if self._place.way == "all" or at is None or row.time is None:
+            return False
+        return row.time < at
+
+    def _give_up(self, why: str) -> None:
+        """Have the walk end with an error, behind a cursor that tells how often it did."""
+        circles = self._place.circles + 1
+        if circles > _MOST_CIRCLES:
+            raise SourceProtocolError(f"{self._what} {why}; it was taken up {_MOST_CIRCLES} times")
+        self._place = msgspec.structs.replace(self._place, circles=circles)
+        self._no_headway = f"{self._what} {why}"
 
     def _narrowing(self, error: ETLError) -> Narrowing:
         query = self._query()
@@ -277,19 +307,20 @@ class Walk:
         elif not has_more:
             self._end_walk()
         elif at is None or times[-1] > at:
+            self._returns = 0
             self._go("walk", times[-1])
         else:
             self._go("ties", at)
 
-    def _page_on(self, rows: Sequence[Row], *, has_more: bool) -> None:
+    def _page_on(self, *, has_more: bool) -> None:
         place = self._place
         if has_more:
-            ids = [row.id for row in rows]
-            self._repeats = self._repeats + 1 if ids == self._before else 0
-            if self._repeats > _MOST_REPEATS:
-                raise SourceUnavailableError(f"{self._what} gives one page again and again")
-            self._before = ids
             self._place = msgspec.structs.replace(place, page=place.page + 1)
+            if self._round.stale > _MOST_STALE:
+                self._give_up(
+                    f"says that it has more, and {self._round.stale} pages in a row held only what "
+                    "came before, as if page or sort were ignored"
+                )
         elif not self._round.is_whole and place.round < _MOST_ROUNDS:
             self._turn_to(msgspec.structs.replace(place, page=1, round=place.round + 1))
         elif place.way == "all":
@@ -298,7 +329,13 @@ class Walk:
             # There were some: the list does not know times as exactly as it writes them.
             self._go("all", place.at)
         else:
+            self._returns += 1
             self._go("walk", until)
+            if self._returns > _MOST_RETURNS:
+                self._give_up(
+                    "gives again and again what was asked for before, as if modifiedOnOrAfter and "
+                    "modifiedBefore were ignored"
+                )
 
     def _end_walk(self) -> None:
         if self._place.delivered < self._place.expected:
@@ -309,15 +346,10 @@ class Walk:
     def _go(self, way: Way, at: datetime | None, *, before: datetime | None = None) -> None:
         place = msgspec.structs.replace(self._place, way=way, at=at, before=before, page=1, round=1)
         self._turn_to(place)
-        if way == "walk" and at is not None:
-            for id_ in [i for i, (time, _) in self._seen.items() if time and time < at]:
-                del self._seen[id_]
 
     def _turn_to(self, place: ListPosition) -> None:
         self._place = place
         self._round = Round(from_its_start=True)
-        self._before = []
-        self._repeats = 0
 
 
 def _end_of_ties(place: ListPosition) -> datetime | None:
