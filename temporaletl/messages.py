@@ -115,6 +115,9 @@ class ExpandedBatch(Message):
     jobs: int
 
 
+_SCAN_TIMEOUT = timedelta(hours=2)
+
+
 class ETLInput(Message):
     """One job: a slice of one stream of one source, in one batch.
 
@@ -141,6 +144,15 @@ class ETLInput(Message):
     def windowless(self) -> bool:
         """Whether it covers no part of the batch's window, so that no watermark waits for it."""
         return self.scan or self.reread
+
+    @property
+    def segment_timeout(self) -> timedelta:
+        """How long one segment of it may take, before Temporal gives it up without a word.
+
+        A list that cannot be taken up in the middle is read to its end in one segment.
+        """
+        timeout = self.policy.activity_timeout
+        return max(timeout, _SCAN_TIMEOUT) if self.scan else timeout
 
 
 def job_id_of(job: ETLInput) -> str:

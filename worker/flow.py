@@ -26,7 +26,6 @@ with workflow.unsafe.imports_passed_through():
 
 #: Segments that one run goes through before it continues as new; each is some six events.
 SEGMENTS_PER_RUN = 400
-_SCAN_TIMEOUT = timedelta(hours=2)
 
 
 @workflow.defn(name=names.ETL_FLOW)
@@ -113,12 +112,7 @@ class ETLFlow:
             self._job,
             task_queue=self._job.segment_queue,
             result_type=SegmentResult,
-            # A list that cannot be taken up in the middle is read to its end in one segment.
-            start_to_close_timeout=(
-                max(policy.activity_timeout, _SCAN_TIMEOUT)
-                if self._job.scan
-                else policy.activity_timeout
-            ),
+            start_to_close_timeout=self._job.segment_timeout,
             heartbeat_timeout=policy.heartbeat_timeout,
             retry_policy=retry_policy(policy),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

@@ -17,6 +17,7 @@ from temporaletl.budget import Requests, spending
 from temporaletl.clock import told_by, utc_now
 from temporaletl.errors import (
     RetryableError,
+    SourceUnavailableError,
     TooManyConflictsError,
     TooManyRejectsError,
 )
@@ -40,6 +41,8 @@ log = structlog.get_logger("worker.segment")
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
+#: The share of a segment's time in which its first page must come: what is left is for saying so.
+_FOR_FIRST_PAGE = 0.95
 #: Below so many rejects a share says little, unless nothing else came out of the job at all.
 _FEW_REJECTS = 10
 _FEW_CONFLICTS = 10
@@ -197,15 +200,17 @@ class _Segment:
         """Load pages until the job's end (True) or the segment's (False)."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.duration.total_seconds()
+        for_first = self._context.job.segment_timeout * _FOR_FIRST_PAGE
+        latest_first = loop.time() + for_first.total_seconds()
         first = self.progress.pages
         stopping = asyncio.create_task(self._listener.stopping.wait())
         extracting = asyncio.create_task(self._extract())
         try:
             while not self._listener.stopping.is_set():
-                patience = None
-                if self.progress.pages > first and not self._called_off:
-                    patience = max(0.0, deadline - loop.time())
-                    if patience == 0:
+                begun, patience = self.progress.pages > first, None
+                if not self._called_off:
+                    patience = max(0.0, (deadline if begun else latest_first) - loop.time())
+                    if begun and patience == 0:
                         # What is extracted already is still loaded; no more is asked for.
                         self._called_off = extracting.cancel()
                 pages = await self._take(extracting, stopping, patience)
@@ -225,11 +230,20 @@ class _Segment:
                     self._judge_rejects(final=True)
                     self._judge_conflicts(final=True)
                     return True
+                elif patience == 0 and not begun:
+                    raise self._without_page(for_first)
             return False
         finally:
             stopping.cancel()
             extracting.cancel()
             await asyncio.gather(stopping, extracting, return_exceptions=True)
+
+    def _without_page(self, waited: timedelta) -> SourceUnavailableError:
+        job = self._context.job
+        return SourceUnavailableError(
+            f"{job.source} {job.stream}: no page came in {waited}, which is what a segment has for "
+            "its first one (by TEMPORAL_ACTIVITY_TIMEOUT_MINUTES)"
+        )
 
     async def _extract(self) -> None:
         job = self._context.job

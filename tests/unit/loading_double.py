@@ -12,7 +12,15 @@ import pytest
 
 from temporaletl import strategies
 from temporaletl.errors import RetryableError
-from temporaletl.messages import ENDED, ETLInput, JobProgress, JobState, RowCounts, SegmentResult
+from temporaletl.messages import (
+    ENDED,
+    ETLInput,
+    JobProgress,
+    JobState,
+    RowCounts,
+    RunPolicy,
+    SegmentResult,
+)
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
@@ -67,6 +75,7 @@ class Shop:
     #: What was noted for the other workers.
     noted: list[RetryableError] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)
+    policy: RunPolicy = field(default_factory=RunPolicy)
     #: The warehouse's.
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -78,7 +87,7 @@ class Shop:
     def job(self, **params: Any) -> ETLInput:
         return ETLInput(
             batch_id="b", seq=0, job_id="j", source="shop", stream="orders", mode="full",
-            params=params,
+            params=params, policy=self.policy,
         )  # fmt: skip
 
     async def run(

@@ -13,7 +13,7 @@ from temporaletl.errors import (
     TooManyRejectsError,
     WarehouseUnavailableError,
 )
-from temporaletl.messages import JobProgress, RowCounts, SegmentResult
+from temporaletl.messages import JobProgress, RowCounts, RunPolicy, SegmentResult
 from temporaletl.rows import Reject
 from temporaletl.strategies import Page, PageRequest
 from tests.unit.loading_double import (
@@ -121,6 +121,28 @@ async def test_the_first_page_is_waited_for_beyond_the_segments_time(shop: Shop)
     loop.call_later(0.05, arrived.set)
     result = await shop.run(seconds=0)
     assert result.progress.pages == 1
+
+
+async def test_a_source_that_brings_no_page_is_told_before_the_segments_time_is_over(
+    shop: Shop,
+) -> None:
+    shop.extract = never
+    shop.policy = RunPolicy(activity_timeout=timedelta(seconds=0.2))
+    with pytest.raises(SourceUnavailableError, match=r"shop orders: no page came in 0:00:00\.19"):
+        await shop.run()
+    assert shop.closed == 1
+
+
+async def test_pages_in_time_are_loaded_though_the_segment_takes_longer(shop: Shop) -> None:
+    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+        async for page in counting(3)(request):
+            yield page
+            await asyncio.sleep(0.1)
+
+    shop.extract = extract
+    shop.policy = RunPolicy(activity_timeout=timedelta(seconds=0.2))
+    assert (await shop.run()).done
+    assert shop.loaded == numbers(3)
 
 
 async def test_a_source_that_hangs_is_left_when_the_time_is_over(shop: Shop) -> None:
