@@ -96,8 +96,7 @@ def jira_account() -> AccountView | None:
     try:
         seen = frozenset(project.id for project in projects(site))
         granted = _granted(site)
-    except (NotToldError, MisfitAnswerError) as error:
-        # A view that lacks what an earlier one had lets nothing be deleted.
+    except NotToldError as error:
         log.warning("account_view_not_told", error=str(error))
         return AccountView(account, permissions=groups)
     if not seen and _BROWSE not in granted:
@@ -123,7 +122,7 @@ def _who(site: JiraSite) -> tuple[str, frozenset[str]]:
             )
         me = decode(_Myself, answer, source="jira")
         if not (me.account_id or me.key or me.name):
-            raise NotToldError("myself names no account")
+            raise MisfitAnswerError("jira: myself names no account")
         return me
 
     try:
