@@ -11,6 +11,7 @@ def row(text: str) -> dict[str, Any]:
     return {
         "reject_id": 1,
         "stage": "transform",
+        "times": 1,
         "reason": "a reason",
         "key": "A-1",
         "text": text,
