@@ -221,7 +221,7 @@ async def test_queries_that_are_abandoned_end_though_they_hold_every_thread(
     fetching = trino.start(statement.fetch, 10)
     await asyncio.to_thread(endless.asked.wait, 10)
     trino.abandon(statement)
-    with pytest.raises(SourceUnavailableError, match="abandoned|nobody waits any more"):
+    with pytest.raises(SourceUnavailableError, match=r"abandoned|nobody waits any more"):
         await fetching
 
 
