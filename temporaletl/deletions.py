@@ -64,10 +64,10 @@ class ScanStore(Protocol):
     The findings of a scan's items are written with the pages that bring them, as `ScanItems`.
     """
 
-    def resume(self, *, anew: bool) -> JsonValue:
+    def resume(self, *, list_alone: bool) -> JsonValue:
         """Forget what this job found; take over what an earlier one left, and return its cursor.
 
-        With `anew`, what an earlier one left is forgotten, too.
+        With `list_alone` only where that was still being listed; else it is forgotten, too.
         """
 
     def is_intact(self) -> bool:
@@ -188,8 +188,8 @@ class _Run:
 
     def _begin(self) -> None:
         self._verify()
-        # Where the list alone decides, one of days ago must not.
-        earlier = self._store.resume(anew=self._scan.is_gone is None)
+        # Where the list alone decides, what it lacked days ago may be there again.
+        earlier = self._store.resume(list_alone=self._scan.is_gone is None)
         self._place = msgspec.convert(earlier or {}, _Place)
         if not self._place.since:
             self._place.since = self._store.now().isoformat()

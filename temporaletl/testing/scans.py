@@ -35,7 +35,7 @@ class MemoryScan:
             elif isinstance(record, Whole):
                 self.deleted.append(record.prefix)
 
-    def resume(self, *, anew: bool) -> JsonValue:  # noqa: ARG002 - no job was before this one
+    def resume(self, *, list_alone: bool) -> JsonValue:  # noqa: ARG002 - no job was before this one
         self.findings.clear()
         self.intact = True
         return None

@@ -109,7 +109,7 @@ def finished(command: "subprocess.Popen[str]", since: float) -> BatchSummary:
     """What a run says at its end, which comes in time."""
     left = _WELL_WITHIN_SECONDS - (monotonic() - since)
     answer, errors = command.communicate(timeout=max(1.0, left))
-    assert command.returncode == 0, errors
+    assert command.returncode == 0, f"{errors}\n{answer}"
     summary = BatchSummary.model_validate(json.loads(answer))
     assert summary.state == "completed", summary
     return summary

@@ -83,17 +83,18 @@ class JobScan:
         kept = {name: value for name, value in job.params.items() if name != _ACCEPTING}
         self._params = kept
 
-    def resume(self, *, anew: bool) -> JsonValue:
+    def resume(self, *, list_alone: bool) -> JsonValue:
         values = {
             **self._job,
             **self._stream,
             "good_for": _GOOD_FOR,
             "accepting": _ACCEPTING,
+            "list_alone": list_alone,
             "params": Jsonb(self._params),
         }
         with self._warehouse.connection() as connection:
             connection.execute(_FORGET, values)
-            found = None if anew else connection.execute(_UNFINISHED, values).fetchone()
+            found = connection.execute(_UNFINISHED, values).fetchone()
             batch_id, seq, cursor = found or (None, None, None)
             connection.execute(_TIDY, {**values, "taken": batch_id, "taken_seq": seq})
             if found is None:
@@ -241,6 +242,7 @@ _UNFINISHED = """
       AND input->>'connection' = %(connection)s AND (input->'params') - %(accepting)s = %(params)s
       AND NOT (batch_id = %(batch_id)s AND seq = %(seq)s)
       AND ended_at > now() - %(good_for)s AND cursor->>'phase' IS DISTINCT FROM 'ended'
+      AND (NOT %(list_alone)s OR coalesce(cursor->>'phase', 'list') = 'list')
       AND cursor IS NOT NULL AND EXISTS (
         SELECT FROM etl_scan_items AS i WHERE i.batch_id = etl_jobs.batch_id
           AND i.seq = etl_jobs.seq AND i.finding = 'begun')

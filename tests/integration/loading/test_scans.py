@@ -86,7 +86,7 @@ def test_what_was_loaded_since_the_scan_began_is_there(loaded: Warehouse) -> Non
 def test_a_later_run_goes_on_with_what_an_earlier_one_found(loaded: Warehouse) -> None:
     first, second = Job(loaded), Job(loaded)
     begun = scan_of(loaded, first, members=["ann"], accept_deletions=False)
-    assert begun.resume(anew=False) is None
+    assert begun.resume(list_alone=False) is None
     note(first, "listed", "1")
     cursor = {"phase": "list", "since": "2026-01-01T00:00:00+00:00", "position": 7}
     execute(
@@ -102,13 +102,13 @@ def test_a_later_run_goes_on_with_what_an_earlier_one_found(loaded: Warehouse) -
     note(stale, "listed", "9")
     execute(loaded, "UPDATE etl_jobs SET ended_at = now() WHERE seq = %s", stale.input.seq)
     taken_over = scan_of(loaded, second, members=["ann"], accept_deletions=True)
-    assert taken_over.resume(anew=False) == cursor
+    assert taken_over.resume(list_alone=False) == cursor
     assert taken_over.found("listed", 5) == ["1"]
     listed = "SELECT item FROM etl_scan_items WHERE finding = 'listed'"
     assert fetch(loaded, listed) == [{"item": "1"}]
     assert taken_over.is_intact()
     # Interrupted before its first page, it begins anew.
-    assert taken_over.resume(anew=False) is None
+    assert taken_over.resume(list_alone=False) is None
     assert taken_over.found("listed", 5) == []
 
 
@@ -123,7 +123,7 @@ def test_a_scan_that_came_to_its_end_is_not_taken_up(loaded: Warehouse, state: s
         None if state is None else '{"phase": "ended"}',
         job.input.batch_id,
     )
-    assert scan_of(loaded).resume(anew=False) is None
+    assert scan_of(loaded).resume(list_alone=False) is None
 
 
 def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
@@ -155,7 +155,7 @@ def test_what_a_scope_left_behind_is_never_missing_until_it_is_listed_again(
 def test_what_a_crash_lost_is_noticed(loaded: Warehouse) -> None:
     scan = scan_of(loaded)
     assert not scan.is_intact()
-    scan.resume(anew=False)
+    scan.resume(list_alone=False)
     assert scan.is_intact()
     execute(loaded, "TRUNCATE etl_scan_items")
     assert not scan.is_intact()
