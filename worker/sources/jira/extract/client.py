@@ -1,7 +1,6 @@
 """What one extraction asks its Jira."""
 
 import threading
-from collections import deque
 from typing import Any
 
 import requests
@@ -19,8 +18,6 @@ FEW_ATTEMPTS = 2
 #: What an answer fails with for the sake of one item in it, as well as for the site's.
 FAILURES = (SourceUnavailableError, MisfitAnswerError, AnswerTooLargeError)
 
-_NEIGHBOURS = 200
-
 
 class JiraClient:
     """A site, for as long as one extraction wants it."""
@@ -29,8 +26,9 @@ class JiraClient:
         self.site = site
         #: Set when nobody waits for answers any more.
         self.stop = threading.Event()
-        #: Ids of issues that were found lately: where they answer, the site is well.
-        self.neighbours: deque[str] = deque(maxlen=_NEIGHBOURS)
+        #: Ids of issues that were found lately: where they answer, the site is well. Replaced as a
+        #: whole, as threads read it.
+        self.neighbours: tuple[str, ...] = ()
 
     def read[T](
         self, kind: type[T], path: str, *, attempts: int | None = None, **params: Any

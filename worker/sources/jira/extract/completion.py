@@ -50,7 +50,7 @@ async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Comple
     Raises: as `details.read_comments`.
     """
     completion = _Completion(client)
-    client.neighbours.extend(record.id for record in records)
+    client.neighbours = tuple(record.id for record in records) or client.neighbours
     lacking = [record for record in records if "histories" not in record.complete]
     jobs = [completion.fill(*missing) for each in records for missing in _missing(client, each)]
     if lacking and client.site.cloud:

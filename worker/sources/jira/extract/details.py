@@ -171,7 +171,8 @@ def _fails_alone(client: JiraClient, issue_id: str, error: ETLError) -> bool:
 
 
 def _others_answer(client: JiraClient, issue_id: str) -> bool:
-    others = [each for each in client.neighbours if each != issue_id][-_ASKED_NEIGHBOURS:]
+    known = client.neighbours
+    others = [each for each in known if each != issue_id][-_ASKED_NEIGHBOURS:]
     for other in others:
         try:
             client.read(_Bare, f"issue/{other}", attempts=FEW_ATTEMPTS, fields="created")
