@@ -27,13 +27,15 @@ class Asking:
         self._job = job
 
     def time_to_opening(self) -> timedelta | None:
-        """How long to stay away before asking anything; None if there is no need to."""
+        """How long to stay away before asking anything; None if there is no need to.
+
+        Then the clients of this process ask again as well, whatever they were told before.
+        """
         job = self._job
         if job.mode == "replay" and reread_method_of(job.source, job.stream) is None:
             return None
         delay = time_to_opening(self._warehouse, self._job.source, self._job.connection)
         if delay is None:
-            # Where a person lifted it, this process must hear of it as well.
             lift_cool_downs(job.source)
             return None
         return delay * (1 + random.uniform(0, _SPREAD))  # noqa: S311 - spreads, guards nothing

@@ -23,7 +23,7 @@ class Transformed:
     scanned: list[ScanItems] = field(default_factory=list)
     #: Records of which something was rejected.
     rejected_records: int = 0
-    #: Rejects that were tried again, by id: None where they became rows, else why not.
+    #: What became of rejects that were tried again, by id.
     replayed: dict[int, Settled] = field(default_factory=dict)
     #: Where among the rows later pages begin.
     page_starts: list[int] = field(default_factory=list)

@@ -79,7 +79,7 @@ class PageLoad:
     note: str | None = None
     #: Where among the rows another extracted page begins.
     page_starts: Sequence[int] = ()
-    #: Rejects that were tried again, by id: None where they became rows, else why not.
+    #: What became of rejects that were tried again, by id.
     replayed: Mapping[int, Settled] = field(default_factory=dict)
 
 

@@ -46,12 +46,12 @@ def storable_json(payload: Any) -> str:
             payload = msgspec.to_builtins(
                 payload, enc_hook=repr, str_keys=True, builtin_types=(Decimal,)
             )
-        return _told(_storable(payload, 0))
+        return _json_without_secrets(_storable(payload, 0))
     except Exception:  # noqa: BLE001 - a payload of any kind must not cost the page
-        return _told(storable_text(_described(payload)))
+        return _json_without_secrets(storable_text(_described(payload)))
 
 
-def _told(value: Any) -> str:
+def _json_without_secrets(value: Any) -> str:
     """A value as JSON, without the secrets that a source may have put into it."""
     text = _encode(value).decode()
     if redacted(text) == text:

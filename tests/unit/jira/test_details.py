@@ -234,6 +234,17 @@ def test_a_bulk_answer_that_tells_of_no_issue_is_not_taken_for_their_having_none
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
 
 
+def test_a_silent_bulk_answer_and_a_history_that_is_none_cost_that_issue_alone() -> None:
+    bulk = Bulk({"1": 1, "2": 1, "3": 1})
+    bulk.silent = True
+    bulk.entries[0] = ("1", {"id": "7", "items": "many"})
+    site = SmallSite([], cloud=True)
+    site.lists = bulk
+    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    assert isinstance(found["1"], details.DetailError)
+    assert [histories_of(found[id_]) for id_ in "23"] == [1, 1]
+
+
 def test_issues_that_never_changed_are_asked_for_no_more_than_a_few_by_themselves() -> None:
     bulk = Bulk({})
     assert read_bulk(bulk) == {}

@@ -353,7 +353,10 @@ def _hides_all(
     if any(id_ in found or id_ in faults for id_ in issue_ids):
         return False
     for issue_id in issue_ids[:_ASKED_NEIGHBOURS]:
-        listing = read_changelog(client, issue_id)
+        try:
+            listing = read_changelog(client, issue_id)
+        except DetailError:
+            return True  # it has some, and whoever reads it by itself says what is wrong
         if listing is not None and (listing.entries or listing.failed):
             log.warning("bulk_changelog_empty", issues=len(issue_ids))
             return True
