@@ -97,7 +97,7 @@ async def _ask_account(source: str) -> str:
 
 
 def _described(view: AccountView) -> str:
-    parts = [view.account]
+    parts = [view.account or "an account that the source does not name"]
     if view.permissions:
         parts.append(f"may {', '.join(sorted(view.permissions)[:_NAMED])}")
     if view.containers:

@@ -19,13 +19,14 @@ _NAMED = 5
 class AccountView:
     """What the account behind a source's credentials may see, as far as the source tells.
 
-    `account` is the source's own id of it. `permissions` are those that reading needs, by the
-    source's names; `containers` are the ids of what items lie in: projects, tenants, tables.
-    `asked_for` are those containers that the settings name, seen or not: of others, no more than
-    nobody asks for them can be said. None where the settings name none.
+    `account` is the source's own id of it, None where the source does not tell. `permissions` are
+    those that reading needs, by the source's names; `containers` are the ids of what items lie in:
+    projects, tenants, tables. `asked_for` are those containers that the settings name, seen or
+    not: of others, no more than nobody asks for them can be said. None where the settings name
+    none.
     """
 
-    account: str
+    account: str | None
     permissions: frozenset[str] = field(default_factory=frozenset)
     containers: frozenset[str] = field(default_factory=frozenset)
     asked_for: frozenset[str] | None = None
@@ -41,6 +42,9 @@ class KnownView:
 
     def lacks(self, view: AccountView) -> str | None:
         """What the present view lacks of it, in words; None where it covers all."""
+        if view.account is None and self.accounts:
+            loaders = _some(sorted(self.accounts))
+            return f"rows were loaded by account {loaders}, and now the source names none"
         others = sorted(self.accounts - {view.account})
         if others:
             return f"rows were loaded by account {_some(others)}, and now it is {view.account!r}"

@@ -62,7 +62,7 @@ def _values(source: str, connection_name: str, view: AccountView) -> dict[str, o
     return {
         "source": source,
         "connection": connection_name,
-        "accounts": [view.account],
+        "accounts": [] if view.account is None else [view.account],
         "permissions": sorted(view.permissions),
         "containers": sorted(view.containers),
     }

@@ -7,6 +7,7 @@ import pytest
 from queuer.sources.jira.params import describe_backlog
 from temporaletl import AccountView, CredentialsError
 from temporaletl.accounts import account_views
+from temporaletl.external.answers import MisfitAnswerError
 from temporaletl.external.http import HttpClient
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
@@ -120,3 +121,23 @@ def test_what_the_site_does_not_tell_makes_the_view_smaller_and_stops_nothing(
     assert less.account == whole.account
     assert less.permissions <= whole.permissions
     assert less.containers <= whole.containers
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["mypermissions", "project", "myself"])
+def test_an_answer_that_tells_nothing_of_the_account_stops_only_who_is_shown_no_issue(
+    served: Serve, personality: str, path: str
+) -> None:
+    site = generate(5, seed=1, personality=personality)
+    server = served(site)
+    whole = view()
+    server.faults.only = lambda request: path in request.path
+    server.faults.add("empty-object:1")
+    less = view()
+    assert less.account == (None if path == "myself" else whole.account)
+    assert less.permissions <= whole.permissions
+    assert less.containers <= whole.containers
+    for key in site.catalogue.projects:
+        site.hide_project(key)
+    with pytest.raises((MisfitAnswerError, CredentialsError)):
+        view()

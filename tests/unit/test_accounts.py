@@ -26,3 +26,9 @@ def test_what_is_asked_for_and_not_seen_any_more_is_lacking(present: AccountView
 
 def test_another_account_is_told_by_its_name() -> None:
     assert "now it is 'you'" in str(KNOWN.lacks(view("AB", account="you")))
+
+
+def test_an_account_that_the_source_does_not_name_lacks_only_what_a_named_one_loaded() -> None:
+    untold = AccountView(None, frozenset({"browse"}), frozenset("AB"))
+    assert "now the source names none" in str(KNOWN.lacks(untold))
+    assert KnownView(frozenset(), frozenset(), frozenset()).lacks(untold) is None

@@ -16,7 +16,7 @@ from temporaletl.errors import CredentialsError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.jira.site import JiraSite, open_site
+from temporaletl.external.jira.site import IssueRange, JiraSite, open_site
 
 log = structlog.get_logger("temporaletl.jira")
 
@@ -99,6 +99,9 @@ def jira_account() -> AccountView | None:
     except NotToldError as error:
         log.warning("account_view_not_told", error=str(error))
         return AccountView(account, permissions=groups)
+    except MisfitAnswerError as error:
+        _check_shown(site, error)
+        return AccountView(account, permissions=groups)
     if not seen and _BROWSE not in granted:
         raise CredentialsError(
             f"jira: account {account!r} may browse no project at all, so it sees no issue; give it "
@@ -107,7 +110,7 @@ def jira_account() -> AccountView | None:
     return AccountView(account, permissions=granted | groups, containers=seen)
 
 
-def _who(site: JiraSite) -> tuple[str, frozenset[str]]:
+def _who(site: JiraSite) -> tuple[str | None, frozenset[str]]:
     """The account's id, and its groups as permissions: some issues are shown to a group alone."""
 
     def read(answer: requests.Response) -> _Myself:
@@ -130,9 +133,22 @@ def _who(site: JiraSite) -> tuple[str, frozenset[str]]:
     except NotToldError as error:
         log.warning("account_not_told", error=str(error))
         return site.settings.email or "whose JIRA_PERSONAL_TOKEN it is", frozenset()
+    except MisfitAnswerError as error:
+        _check_shown(site, error)
+        return None, frozenset()
     names = [each.group_id or each.name for each in me.groups.items] if me.groups else []
     account = me.account_id or me.key or me.name or ""
     return account, frozenset(f"group {name}" for name in names if name)
+
+
+def _check_shown(site: JiraSite, error: MisfitAnswerError) -> None:
+    """Take an answer that tells nothing of the account for untold where issues are shown at all.
+
+    An account that is shown no issue may be nobody: then the answer is the error that it is.
+    """
+    if site.count(IssueRange()) == 0:
+        raise error
+    log.warning("account_view_not_told", error=str(error))
 
 
 def _granted(site: JiraSite) -> frozenset[str]:
