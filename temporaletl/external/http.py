@@ -374,7 +374,7 @@ class HttpClient:
         minutes = self._longest_delay.total_seconds() / 60
         return ExcessiveWaitError(
             f"{answered}; it asks to wait (Retry-After: {value}) for longer than "
-            f"ETL_LONGEST_WAIT_MINUTES={minutes:g}: after that it is asked once more",
+            f"ETL_LONGEST_WAIT_MINUTES={minutes:g}: it is asked once more after that, and no more",
             delay=self._longest_delay,
         )
 
