@@ -104,7 +104,7 @@ install_packages() {
 
 # The `temporal` command, at the end of PATH where it was not on it. Fails where it cannot be had.
 prepare_temporal() {
-    "$python" -m control.temporal_command >/dev/null || return 1
+    "$python" -m temporaletl.embedded.temporal_command >/dev/null || return 1
     export PATH=$PATH:$cache/bin
 }
 

@@ -23,13 +23,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
-from control.postgres import programs
-from control.processes import StackError, StoppedError
-from control.running import StackInUseError, take
-from control.stack import Stack, StackOptions, stopping_on_signals
-from control.temporal_command import TemporalCommandError, cache_folder
 from temporaletl import names
 from temporaletl.connect import connect
+from temporaletl.embedded.postgres import programs
+from temporaletl.embedded.processes import StackError, StoppedError
+from temporaletl.embedded.running import StackInUseError, take
+from temporaletl.embedded.stack import Stack, StackOptions, stopping_on_signals
+from temporaletl.embedded.temporal_command import TemporalCommandError, cache_folder
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings, WarehouseSettings

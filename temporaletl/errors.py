@@ -6,6 +6,7 @@
     │   ├── RateLimitedError        the source asks to come back after a delay
     │   │   └── ExcessiveWaitError  ...longer than is waited for: tried once more after that
     │   ├── NotReadyError           what was asked for is still being made
+    │   ├── TemporalUnavailableError    no Temporal server answers
     │   └── WarehouseUnavailableError   waited out, however long it takes
     │       └── WarehouseOverloadedError  ...but not a statement that takes too much
     ├── PermanentError              a person must change something first
@@ -13,6 +14,8 @@
     │   │   ├── UnknownSourceError
     │   │   ├── DuplicateStrategyError
     │   │   └── StrategyImportError
+    │   ├── NotFoundError           nothing has the name that was asked for
+    │   ├── ConflictError           the present state does not allow it: it has ended, or exists
     │   ├── CredentialsError        refused by the source or the warehouse
     │   ├── SchemaConflictError     a table cannot hold what a row class declares
     │   ├── SourceProtocolError     the source breaks its own API's promises
@@ -63,6 +66,10 @@ class NotReadyError(RetryableError):
     """
 
 
+class TemporalUnavailableError(RetryableError):
+    """No Temporal server answers at the address that is configured, or it is overloaded."""
+
+
 class WarehouseUnavailableError(RetryableError):
     """PostgreSQL did not answer or broke off; nothing of the open transaction is kept."""
 
@@ -89,6 +96,14 @@ class DuplicateStrategyError(ConfigurationError):
 
 class StrategyImportError(ConfigurationError):
     """A module of a source cannot be imported; the message gives the module and the cause."""
+
+
+class NotFoundError(PermanentError):
+    """Nothing has the name that was asked for: a run, a job, a schedule."""
+
+
+class ConflictError(PermanentError):
+    """What was asked for does not fit the present state: a run that has ended, for one."""
 
 
 class CredentialsError(PermanentError):

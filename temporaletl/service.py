@@ -30,7 +30,7 @@ from temporaletl.warehouse.migration import migrate
 
 log = structlog.get_logger("temporaletl.service")
 
-_PASSED_THROUGH = ("temporaletl", "queuer", "worker")
+_PASSED_THROUGH = ("temporaletl",)
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 # Threads that a segment uses at once: its load, and its source's blocking calls.

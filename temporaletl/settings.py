@@ -328,6 +328,11 @@ class WarehouseSettings(Settings):
         description="after which a connection that is not acknowledged counts as broken",
     )
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether anything says where the warehouse is."""
+        return self.database_url is not None or self.host is not None
+
     def conninfo(self) -> SecretStr:
         """The libpq connection string, password included.
 

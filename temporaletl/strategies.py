@@ -1,7 +1,7 @@
 """The decorators by which a source registers, and what its strategies get and give.
 
-The queuer imports `queuer.sources.*`, the worker `worker.sources.*`; both import the modules
-that other wheels name in the entry-point group `temporaletl.sources`.
+The queuer imports `temporaletl.queuer.sources.*`, the worker `temporaletl.worker.sources.*`; both
+import the modules that other wheels name in the entry-point group `temporaletl.sources`.
 """
 
 import importlib

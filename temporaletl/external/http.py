@@ -8,7 +8,6 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from io import BytesIO
 from typing import Any, overload
 from urllib.parse import urlsplit
 
@@ -16,12 +15,10 @@ import msgspec
 import requests
 import structlog
 import tenacity
-import urllib3
 from pydantic import Field, PositiveFloat
 from requests import codes
-from requests import exceptions as failures
 
-from temporaletl.budget import counted_request, take_permit
+from temporaletl.budget import take_permit
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -36,6 +33,7 @@ from temporaletl.external.answers import MisfitAnswerError, page_title
 from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
+from temporaletl.external.exchange import exchange, place_of
 from temporaletl.external.retry_after import retry_after
 from temporaletl.settings import WaitSettings
 
@@ -47,7 +45,6 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 4.0
-_BYTES_AT_ONCE = 64 * 1024
 #: The shortest time that a whole answer is given, however short each silence may be.
 _SHORTEST_ANSWER = timedelta(seconds=10)
 
@@ -60,10 +57,6 @@ class HttpSettings(WaitSettings):
         validation_alias="ETL_ANSWER_LIMIT_MEGABYTES",
         description="the largest answer that is read, decompressed",
     )
-
-
-class AnswerTooLargeError(SourceProtocolError):
-    """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be asked for."""
 
 
 class HttpClient:
@@ -212,7 +205,7 @@ class HttpClient:
         read: Callable[[requests.Response], Any] | None,
         stopped: threading.Event,
     ) -> Any:
-        what = f"{self._source}: {method} {_place(url)}"
+        what = f"{self._source}: {method} {place_of(url)}"
         logins = self._logins
         self._wait_for_opening(what, stopped)
         take_permit(stopped)
@@ -260,7 +253,15 @@ class HttpClient:
         failure: SourceUnavailableError | ConfigurationError | None = None
         with deadline(self._answer_timeout, stopped) as ends:
             try:
-                response = self._exchange(method, url, call, what)
+                response = exchange(
+                    self._session,
+                    method,
+                    url,
+                    call,
+                    what=what,
+                    timeout=self._timeout,
+                    most_bytes=self._most_bytes,
+                )
             except (SourceUnavailableError, ConfigurationError) as error:
                 failure = error
         # An answer that was ended from outside may look whole.
@@ -273,76 +274,6 @@ class HttpClient:
         if failure is not None:
             raise failure
         return response
-
-    def _exchange(
-        self, method: str, url: str, call: Mapping[str, Any], what: str
-    ) -> requests.Response:
-        # Exceptions of requests carry the whole URL, query included: none is chained.
-        try:
-            # The plain request, also where a library's session overrides it with retries of
-            # its own. The whole body is read, so that a break in the middle is met here.
-            with (
-                counted_request() as counted,
-                requests.Session.request(
-                    self._session,
-                    method,
-                    url,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                    stream=True,
-                    **call,
-                ) as response,
-            ):
-                body = self._body_of(response, what)
-                counted.received_bytes = len(body)
-                response._content = body  # noqa: SLF001 - as it would
-                return response
-        except urllib3.exceptions.ReadTimeoutError:
-            raise SourceUnavailableError(
-                f"{what}: no answer within {self._timeout[1]:g} s"
-            ) from None
-        except urllib3.exceptions.HTTPError:
-            raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
-        except failures.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise ConfigurationError(
-                    f"{what}: the server's certificate cannot be verified; for a certificate "
-                    "authority of your own, name its file in REQUESTS_CA_BUNDLE"
-                ) from None
-            raise SourceUnavailableError(f"{what}: the TLS connection failed") from None
-        except failures.ConnectTimeout:
-            raise SourceUnavailableError(
-                f"{what}: no connection within {self._timeout[0]:g} s"
-            ) from None
-        except failures.Timeout:
-            raise SourceUnavailableError(
-                f"{what}: no answer within {self._timeout[1]:g} s"
-            ) from None
-        except failures.ConnectionError as error:
-            raise SourceUnavailableError(
-                f"{what}: the connection failed ({_cause(error)})"
-            ) from None
-        except (failures.ChunkedEncodingError, failures.ContentDecodingError):
-            raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
-        except failures.RequestException as error:
-            raise ConfigurationError(
-                f"{what}: cannot be asked for ({type(error).__name__})"
-            ) from None
-
-    def _body_of(self, response: requests.Response, what: str) -> bytes:
-        """Read the body, decompressed, as far as it may go."""
-        if response.raw is None:
-            return response.content  # a session with an adapter of its own that reads all
-        body = BytesIO()
-        while some := response.raw.read(_BYTES_AT_ONCE, decode_content=True):
-            if body.tell() + len(some) > self._most_bytes:
-                body.close()  # else the frames that the exception keeps would keep it
-                raise AnswerTooLargeError(
-                    f"{what} answered with more than {self._most_bytes / 1e6:g} MB: ask for fewer "
-                    "records at once, or raise ETL_ANSWER_LIMIT_MEGABYTES"
-                )
-            body.write(some)
-        return body.getvalue()
 
     def _wait_for_opening(self, what: str, stopped: threading.Event) -> None:
         while (found := self._cool_down.remaining())[0] > timedelta(0):
@@ -396,7 +327,7 @@ class HttpClient:
                 f"{answered}; the account behind {self._credentials} may not read {path}"
             )
         if response.is_redirect:
-            target = _place(response.headers["Location"])
+            target = place_of(response.headers["Location"])
             return ConfigurationError(f"{answered}, a redirect to {target}; use the final address")
         return SourceProtocolError(answered)
 
@@ -416,33 +347,3 @@ def _pause(state: tenacity.RetryCallState) -> float:
         return error.delay.total_seconds()
     grown = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (state.attempt_number - 1))
     return float(grown * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
-
-
-def _place(url: str) -> str:
-    """Host and path; what follows them may hold secrets."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "what is no address"
-    host = parts.netloc.rpartition("@")[2]
-    return f"{host}{parts.path}"
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason in the system's words."""
-    known: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
-    while todo:
-        inner = todo.pop()
-        if inner is None or inner in known:
-            continue
-        known.append(inner)
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        reason = getattr(inner, "reason", None)
-        todo += [
-            inner.__context__,
-            reason if isinstance(reason, BaseException) else None,
-            *(arg for arg in inner.args if isinstance(arg, BaseException)),
-        ]
-    return type(known[-1]).__name__

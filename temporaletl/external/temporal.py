@@ -35,16 +35,8 @@ from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
 from temporaletl.accounts import AccountView, account_view
 from temporaletl.budget import RateBudget
-from temporaletl.connect import (
-    Endpoint,
-    ServerUnreachableError,
-    UnknownNamespaceError,
-    access,
-    endpoint,
-    environment,
-    open_client,
-    secured,
-)
+from temporaletl.connect import UnknownNamespaceError, open_client
+from temporaletl.endpoint import Endpoint, access, endpoint, environment, secured
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -52,6 +44,7 @@ from temporaletl.errors import (
     RateLimitedError,
     SourceProtocolError,
     SourceUnavailableError,
+    TemporalUnavailableError,
 )
 from temporaletl.messages import Window
 from temporaletl.settings import Settings, TemporalSettings
@@ -268,7 +261,7 @@ class Visibility:
             if self._client is None:
                 try:
                     self._client = await open_client(self.place, check_namespace=False)
-                except ServerUnreachableError as error:
+                except TemporalUnavailableError as error:
                     # For a source this passes; for the platform's own server it does not.
                     raise SourceUnavailableError(str(error)) from None
         now = asyncio.get_running_loop().time()

@@ -13,7 +13,6 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from queuer import planning
 from temporaletl.errors import RetryableError
 from temporaletl.messages import (
     BatchMetadata,
@@ -26,12 +25,13 @@ from temporaletl.messages import (
     RunPolicy,
     SegmentResult,
 )
+from temporaletl.queuer import planning
 from temporaletl.rows import Row
 from temporaletl.strategies import planners, resolve
 from temporaletl.warehouse import ledger, state
 from temporaletl.warehouse.connection import Warehouse
-from worker.loading.columns import layout_of
-from worker.segment import SegmentLimits, run_segment
+from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.segment import SegmentLimits, run_segment
 
 #: Each extracted page is a page of the ledger, too.
 _LIMITS = SegmentLimits(duration=timedelta(seconds=30), rows_per_page=1)

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 import structlog
 
-from queuer.planning import jobs_of
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
 from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window, job_id_of
+from temporaletl.queuer.planning import jobs_of
 from temporaletl.registry import Registry
 from temporaletl.rows import Row
 from temporaletl.strategies import (
@@ -37,9 +37,9 @@ from temporaletl.testing.batch import Batch, key_of, plan_batch, run_batch
 from temporaletl.testing.postgres import empty_warehouse, server_url
 from temporaletl.testing.rig import Rig
 from temporaletl.warehouse.connection import Warehouse
-from worker import asking
-from worker.loading.rejects import storable_json
-from worker.transforming import reject_of
+from temporaletl.worker import asking
+from temporaletl.worker.loading.rejects import storable_json
+from temporaletl.worker.transforming import reject_of
 
 _runner = pytest.StashKey[asyncio.Runner]()
 
@@ -229,7 +229,7 @@ def registered() -> dict[str, dict[str, Any]]:
 def _registered(path: str) -> dict[str, dict[str, Any]]:
     asked = {
         service: subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-c", _REGISTERED, f"{service}.sources"],
+            [sys.executable, "-c", _REGISTERED, f"temporaletl.{service}.sources"],
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -237,16 +237,19 @@ def _registered(path: str) -> dict[str, dict[str, Any]]:
         )
         for service in ("queuer", "worker")
     }
-    found = {}
+    answers = {service: _answer_of(process) for service, process in asked.items()}
     for service, process in asked.items():
-        try:
-            out, err = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-        assert process.returncode == 0, f"{service} cannot import its sources: {err[-2000:]}"  # noqa: S101
-        found[service] = json.loads(out)
-    return found
+        fault = answers[service][1]
+        assert process.returncode == 0, f"{service} cannot import its sources: {fault[-2000:]}"  # noqa: S101
+    return {service: json.loads(out) for service, (out, _) in answers.items()}
+
+
+def _answer_of(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
 
 
 @contextmanager
@@ -258,8 +261,8 @@ def make_bench(
     folder: Path,
 ) -> Iterator[Bench]:
     """Serve a source; afterwards look whether a log line gave a secret away."""
-    import_sources("queuer.sources")
-    import_sources("worker.sources")
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
     if kind.source not in planners:
         raise UnknownSourceError(
             f"source {kind.source!r} is not registered: is its package installed (`pip install "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from control.postgres import running_postgres
+from temporaletl.embedded.postgres import running_postgres
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate

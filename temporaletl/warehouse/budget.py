@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+
+from psycopg.rows import class_row
 
 from temporaletl.errors import RateLimitedError
 from temporaletl.settings import WaitSettings
@@ -126,17 +127,19 @@ def time_to_opening(warehouse: Warehouse, source: str, connection_name: str) -> 
 
 def closures(warehouse: Warehouse, source: str | None = None) -> list[Closure]:
     """The closures of one source, or of all, that have not ended."""
-    with warehouse.connection() as connection:
-        rows: list[Any] = connection.execute(
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(Closure)) as cursor,
+    ):
+        return cursor.execute(
             f"""
-            SELECT source, connection, {_CLOSED} FROM etl_budgets
-            WHERE (%(source)s::text IS NULL OR source = %(source)s)
-              AND {_CLOSED} > clock_timestamp()
-            ORDER BY source, connection
-            """,  # noqa: S608 - constants
+        SELECT source, connection, {_CLOSED} AS until FROM etl_budgets
+        WHERE (%(source)s::text IS NULL OR source = %(source)s)
+          AND {_CLOSED} > clock_timestamp()
+        ORDER BY source, connection
+        """,  # noqa: S608 - constants
             {"source": source, **_limits()},
         ).fetchall()
-    return [Closure(*row) for row in rows]
 
 
 def open_source(warehouse: Warehouse, source: str) -> bool:

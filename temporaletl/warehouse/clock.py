@@ -4,6 +4,7 @@ from datetime import datetime
 
 from temporaletl.clock import Clock
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.sessions import only_row
 
 
 def read_clock(warehouse: Warehouse) -> Clock:
@@ -12,8 +13,7 @@ def read_clock(warehouse: Warehouse) -> Clock:
 
 
 def warehouse_now(warehouse: Warehouse) -> datetime:
+    """The warehouse's present time."""
     with warehouse.connection() as connection:
-        found = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert found is not None  # noqa: S101 - the statement has a row
-    assert isinstance(found[0], datetime)  # noqa: S101 - the function's type
-    return found[0]
+        now: datetime = only_row(connection.execute("SELECT clock_timestamp()"))[0]
+    return now

@@ -9,6 +9,7 @@ from psycopg import errors
 
 from temporaletl.rows import Identity, person_key, storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.sessions import only_row
 
 log = structlog.get_logger("temporaletl.identities")
 
@@ -178,8 +179,9 @@ def fill_events(warehouse: Warehouse, source: str) -> Filled:
         known = {p: e for p, e in _known(connection, source).items() if p != e}
         employees = set(known.values())
         sure = {p: e for p, e in known.items() if p not in employees}
-        found = connection.execute(
-            """
+        found = only_row(
+            connection.execute(
+                """
             WITH filled AS (
                 UPDATE events AS t
                 SET employee_id = i.employee_id, row_hash = NULL, updated_at = now()
@@ -191,8 +193,8 @@ def fill_events(warehouse: Warehouse, source: str) -> Filled:
             )
             SELECT count(DISTINCT person), count(*) FROM filled
             """,
-            {"source": source, "people": list(sure), "employees": list(sure.values())},
-        ).fetchone()
-    assert found is not None  # noqa: S101 - an aggregate always has a row
+                {"source": source, "people": list(sure), "employees": list(sure.values())},
+            )
+        )
     ambiguous = tuple(sorted(known.keys() - sure.keys()))
     return Filled(int(str(found[0])), int(str(found[1])), ambiguous)

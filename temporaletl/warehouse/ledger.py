@@ -7,11 +7,12 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from psycopg.errors import UniqueViolation
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from temporaletl.errors import ConfigurationError, RetryableError
@@ -33,7 +34,7 @@ from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped, unescaped
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.tally import conflicting_rows, failed_jobs, job_notes, tally_jobs
+from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
 
 class SupersededPlanError(RetryableError):
@@ -48,12 +49,9 @@ MAX_ANSWER_BYTES = 128 * 1024
 _LEASE = RunPolicy().heartbeat_timeout
 _OPEN: list[JobState] = ["planned", "running", "paused"]
 
-#: The columns of which a `JobProgress` is made, in the order that `progress_of` takes them.
-PROGRESS = (
-    "state, stream, pages, records, rejected_records, "
-    "inserted, updated, unchanged, rejected, deleted, cursor, error, note, "
-    "conflicting, conflicting_at_once, conflict"
-)
+#: The columns of which `progress_of` makes a `JobProgress`.
+_FLAT = tuple(name for name in JobProgress.model_fields if name != "rows")
+PROGRESS = ", ".join((*_FLAT, *RowCounts.model_fields))
 
 
 def begin_batch(
@@ -280,7 +278,8 @@ def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
 
 
 def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
-    row = connection.execute(
+    cursor = connection.cursor(row_factory=dict_row)
+    row = cursor.execute(
         f"SELECT {PROGRESS} FROM etl_jobs WHERE batch_id = %s AND seq = %s",  # noqa: S608 - constant
         [job.batch_id, job.seq],
     ).fetchone()
@@ -292,24 +291,11 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
     return progress_of(row)
 
 
-def progress_of(row: Sequence[Any]) -> JobProgress:
-    """Make a job's progress of its columns `PROGRESS`."""
-    state, stream, pages, records, rejected_records, *rest = row
-    *counts, deleted, cursor, error, note, conflicting, at_once, conflict = rest
+def progress_of(row: Mapping[str, Any]) -> JobProgress:
+    """Make a job's progress of its columns `PROGRESS`, whatever others there are."""
     return JobProgress(
-        state=state,
-        stream=stream,
-        pages=pages,
-        records=records,
-        rejected_records=rejected_records,
-        rows=RowCounts(**dict(zip(RowCounts.model_fields, counts, strict=True))),
-        deleted=deleted,
-        cursor=cursor,
-        error=error,
-        note=note,
-        conflicting=conflicting,
-        conflicting_at_once=at_once,
-        conflict=conflict,
+        rows=RowCounts(**{name: row[name] for name in RowCounts.model_fields}),
+        **{name: row[name] for name in _FLAT},
     )
 
 
@@ -406,7 +392,8 @@ def _summarise(
     cancelled: bool,
     error: str | None,
 ) -> BatchSummary:
-    jobs, rows, records, deleted = tally_jobs(connection, metadata.batch_id)
+    tally = tally_jobs(connection, metadata.batch_id)
+    jobs = tally.jobs
     failed = error is not None or jobs.failed > 0
     return BatchSummary(
         batch_id=metadata.batch_id,
@@ -417,10 +404,10 @@ def _summarise(
         state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
         seconds=round(seconds, 3),
         jobs=JobCounts.model_validate(jobs.model_dump()),  # by state: only how they ended
-        records=records,
-        rows=rows,
-        deleted=deleted,
-        conflicting=conflicting_rows(connection, metadata.batch_id),
+        records=tally.records,
+        rows=tally.rows,
+        deleted=tally.deleted,
+        conflicting=tally.conflicting,
         failures=failed_jobs(connection, metadata.batch_id),
         notes=job_notes(connection, metadata.batch_id),
         error=error,

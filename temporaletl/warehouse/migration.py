@@ -6,6 +6,7 @@ from psycopg import sql
 
 from temporaletl.errors import CredentialsError
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.sessions import only_row
 
 # Any number will do, as long as all processes that migrate take the same.
 _LOCK = 7_233_301
@@ -23,17 +24,18 @@ def migrate(warehouse: Warehouse) -> list[str]:
     # An index on a large table takes its time.
     with warehouse.connection(unlimited=True) as connection:
         schema = sql.Identifier(warehouse.schema)
-        row = connection.execute(
-            """
+        row = only_row(
+            connection.execute(
+                """
             SELECT n.oid IS NOT NULL,
                    coalesce(has_schema_privilege(n.oid, 'CREATE'), false),
                    has_database_privilege(current_database(), 'CREATE'),
                    current_database(), current_user
             FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = %s
             """,
-            [warehouse.schema],
-        ).fetchone()
-        assert row is not None  # noqa: S101 - the query has exactly one row
+                [warehouse.schema],
+            )
+        )
         exists, may_create, may_create_schema, database, user = row
         applied = _applied(connection) if exists else set()
         missing = [name for name in _names() if name not in applied]
@@ -76,3 +78,9 @@ def _names() -> list[str]:
 
 def _read(name: str) -> bytes:
     return (files("temporaletl.warehouse") / "migrations" / name).read_bytes()
+
+
+def has_ledger(warehouse: Warehouse) -> bool:
+    """Whether the warehouse holds the platform's tables, of whatever version."""
+    with warehouse.connection() as connection:
+        return only_row(connection.execute("SELECT to_regclass('etl_batches')"))[0] is not None

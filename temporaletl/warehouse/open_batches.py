@@ -1,9 +1,10 @@
 """Batches that have not ended: where their workflows run, and when they were last found there."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from psycopg.rows import dict_row
 
 from temporaletl.messages import BatchMetadata
 from temporaletl.warehouse.connection import Warehouse
@@ -49,14 +50,14 @@ class OpenBatch:
 
 _COLUMNS = """
     metadata, workflow_id, run_id, temporal_address, temporal_namespace, temporal_namespace_id,
-    clock_timestamp() - coalesce(sighted_at, created_at)
+    clock_timestamp() - coalesce(sighted_at, created_at) AS unsighted
 """
 
 
 def open_batches(warehouse: Warehouse) -> list[OpenBatch]:
     """All batches that have not ended, the oldest first."""
-    with warehouse.connection() as connection:
-        rows = connection.execute(
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_batches "  # noqa: S608 - constant
             "WHERE ended_at IS NULL ORDER BY created_at"
         ).fetchall()
@@ -65,8 +66,8 @@ def open_batches(warehouse: Warehouse) -> list[OpenBatch]:
 
 def open_batch(warehouse: Warehouse, batch_id: str) -> OpenBatch | None:
     """The batch of that id; None where there is none, or where it has ended."""
-    with warehouse.connection() as connection:
-        row = connection.execute(
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_batches "  # noqa: S608 - constant
             "WHERE batch_id = %s AND ended_at IS NULL",
             [batch_id],
@@ -74,14 +75,16 @@ def open_batch(warehouse: Warehouse, batch_id: str) -> OpenBatch | None:
     return None if row is None else _batch(row)
 
 
-def _batch(row: Sequence[Any]) -> OpenBatch:
-    metadata, workflow_id, run_id, address, name, namespace_id, unsighted = row
+def _batch(row: dict[str, Any]) -> OpenBatch:
+    address = row["temporal_address"]
     return OpenBatch(
-        metadata=BatchMetadata.model_validate(metadata),
-        workflow_id=workflow_id,
-        run_id=run_id,
-        namespace=None if address is None else Namespace(address, name, namespace_id),
-        unsighted=unsighted,
+        metadata=BatchMetadata.model_validate(row["metadata"]),
+        workflow_id=row["workflow_id"],
+        run_id=row["run_id"],
+        namespace=None
+        if address is None
+        else Namespace(address, row["temporal_namespace"], row["temporal_namespace_id"]),
+        unsighted=row["unsighted"],
     )
 
 

@@ -1,7 +1,16 @@
-"""What could not become rows, as planning sees it, and what a full run leaves of it."""
+"""Rejects, the records that could not become rows: listed, planned anew, and forgotten."""
 
-from temporaletl.messages import BatchMetadata
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg import sql
+from psycopg.rows import dict_row
+from pydantic import JsonValue
+
+from temporaletl.messages import BatchMetadata, Message
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.sessions import only_row
 
 
 def streams_with_rejects(
@@ -41,3 +50,57 @@ def forget_unread(connection: Connection, metadata: BatchMetadata, stream: str) 
         """,
         {"batch": metadata.batch_id, "source": metadata.source, "stream": stream},
     )
+
+
+class StoredReject(Message):
+    """A record that could not become a row, as the warehouse keeps it."""
+
+    reject_id: int
+    source: str
+    stream: str
+    stage: str
+    key: str | None
+    reason: str
+    payload: JsonValue
+    times: int
+    first_seen: datetime
+    last_seen: datetime
+    batch_id: str
+    job_id: str
+    workflow_id: str
+    run_id: str
+
+
+class Rejects(NamedTuple):
+    """The latest rejects, and how many there are."""
+
+    rejects: list[StoredReject]
+    total: int
+
+
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, StoredReject.model_fields))
+_OF_STREAMS = sql.SQL(
+    "source = %(source)s AND (%(streams)s::text[] IS NULL OR stream = ANY (%(streams)s))"
+)
+
+
+def read_rejects(
+    warehouse: Warehouse, source: str, streams: Sequence[str] = (), *, limit: int
+) -> Rejects:
+    """The rejects of a source seen last, of all its streams where none is named."""
+    values = {"source": source, "streams": list(streams) or None, "limit": limit}
+    with warehouse.connection() as connection:
+        rows = connection.cursor(row_factory=dict_row).execute(
+            sql.SQL(
+                "SELECT {} FROM etl_rejects WHERE {} "
+                "ORDER BY last_seen DESC, reject_id DESC LIMIT %(limit)s"
+            ).format(_COLUMNS, _OF_STREAMS),
+            values,
+        )
+        found = [StoredReject.model_validate(row) for row in rows]
+        total = only_row(
+            connection.execute(
+                sql.SQL("SELECT count(*) FROM etl_rejects WHERE {}").format(_OF_STREAMS), values
+            )
+        )
+    return Rejects(found, int(total[0]))

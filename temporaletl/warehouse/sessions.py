@@ -14,7 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, overload
 
 import psycopg
 import structlog
@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, look_into
 
 log = structlog.get_logger("temporaletl.warehouse")
@@ -106,6 +107,24 @@ def beginning(
     return statements.as_bytes(None)
 
 
+@overload
+def only_row(cursor: psycopg.Cursor[tuple[object, ...]]) -> tuple[Any, ...]: ...
+@overload
+def only_row(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any]: ...
+def only_row(cursor: psycopg.Cursor[Any]) -> Any:
+    """The row of a statement that always has one, such as an aggregate.
+
+    Raises:
+        WarehouseUnavailableError: it came without.
+    """
+    row = cursor.fetchone()
+    if row is None:
+        raise WarehouseUnavailableError(
+            f"the warehouse answered without the row that it owes: {cursor.statusmessage}"
+        )
+    return row
+
+
 class Session(psycopg.Connection[tuple[object, ...]]):
     """A connection that asks what became of an answer that does not come.
 
@@ -131,8 +150,7 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         cursor = self.execute(message)
         while cursor.nextset():
             pass
-        row = cursor.fetchone()
-        assert row is not None  # noqa: S101 - a function without a table has one row
+        row = only_row(cursor)
         self.backend = Backend(int(str(row[0])), str(row[1]))
 
     @contextmanager

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from psycopg.rows import class_row, dict_row
 from pydantic import JsonValue
 
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.rejects import forget_unread
+from temporaletl.warehouse.sessions import only_row
 
 log = structlog.get_logger("temporaletl.state")
 
@@ -47,14 +49,16 @@ _COLUMNS = (
 
 def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
     """The states of one source, or of all, in order."""
-    with warehouse.connection() as connection:
-        rows: Sequence[Any] = connection.execute(
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(SyncState)) as cursor,
+    ):
+        return cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
             "WHERE %(source)s::text IS NULL OR source = %(source)s "
             "ORDER BY source, stream, connection",
             {"source": source},
         ).fetchall()
-    return [SyncState(*row) for row in rows]
 
 
 def trusted_watermarks(
@@ -67,7 +71,7 @@ def trusted_watermarks(
     the ledger honestly reached takes its place, and None where the ledger has none.
     """
     with warehouse.connection() as connection:
-        now: Any = connection.execute("SELECT clock_timestamp()").fetchone()
+        now: datetime = only_row(connection.execute("SELECT clock_timestamp()"))[0]
         found: Sequence[Any] = connection.execute(
             """
             WITH reached AS (
@@ -105,19 +109,21 @@ def trusted_watermarks(
                 watermark=watermark.isoformat(),
                 trusted=trusted and trusted.isoformat(),
             )
-    return now[0], {stream: trusted for stream, _, trusted in found}
+    return now, {stream: trusted for stream, _, trusted in found}
 
 
 def watermarks_ahead(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
     """The states whose watermark is ahead of the warehouse's clock: a wrong clock moved it."""
-    with warehouse.connection() as connection:
-        rows: Sequence[Any] = connection.execute(
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(SyncState)) as cursor,
+    ):
+        return cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
             "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
             "AND watermark > clock_timestamp() ORDER BY source, stream, connection",
             {"source": source},
         ).fetchall()
-    return [SyncState(*row) for row in rows]
 
 
 def set_watermark(
@@ -188,31 +194,31 @@ def _advance_stream(
     stream: str,
     window: Window,
 ) -> None:
-    row: Sequence[Any] | None = connection.execute(
-        """
-        SELECT count(*) FILTER (WHERE state <> 'completed'),
-            count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL),
-            min(window_start) FILTER (WHERE state <> 'completed'),
-            coalesce(sum(records), 0)::bigint,
+    jobs = only_row(
+        connection.cursor(row_factory=dict_row).execute(
+            """
+        SELECT count(*) FILTER (WHERE state <> 'completed') AS open,
+            count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL) AS unbounded,
+            min(window_start) FILTER (WHERE state <> 'completed') AS earliest,
+            coalesce(sum(records), 0)::bigint AS records,
             (SELECT jobs_planned IS NOT NULL AND held IS NULL
-             FROM etl_batches WHERE batch_id = %s),
-            clock_timestamp()
+             FROM etl_batches WHERE batch_id = %s) AS planned,
+            clock_timestamp() AS now
         FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT windowless
         """,
-        [metadata.batch_id, metadata.batch_id, stream],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has a row
-    open_jobs, unbounded, earliest, records, planned, now = row
+            [metadata.batch_id, metadata.batch_id, stream],
+        )
+    )
     # Each stream by itself: one that is broken for long must not hold up the others.
-    whole = planned and open_jobs == 0
+    whole = jobs["planned"] and jobs["open"] == 0
     if whole:
-        watermark = window.end and min(window.end, now)
-    elif not planned or unbounded or metadata.mode == "full":
+        watermark = window.end and min(window.end, jobs["now"])
+    elif not jobs["planned"] or jobs["unbounded"] or metadata.mode == "full":
         # Jobs that were never planned have no row that could hold the watermark back, and a full
         # batch's slices need not be slices of the time that the watermark counts.
         watermark = None
     else:
-        watermark = earliest
+        watermark = jobs["earliest"]
     if whole and metadata.mode == "full" and not metadata.params:
         forget_unread(connection, metadata, stream)
     connection.execute(
@@ -244,7 +250,7 @@ def _advance_stream(
             "watermark": watermark,
             "whole": whole,
             "mode": metadata.mode,
-            "records": records,
+            "records": jobs["records"],
             "state": state,
             "batch": metadata.batch_id,
         },

@@ -1,10 +1,12 @@
 """What became of a batch's jobs, counted from their ledger rows."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
+
+from psycopg.rows import dict_row
 
 from temporaletl.messages import JobCounts, JobFailure, JobNote, RowCounts
 from temporaletl.warehouse.connection import Connection
+from temporaletl.warehouse.sessions import only_row
 
 _NAMED_FAILURES = 100
 _ERROR_CHARACTERS = 500
@@ -17,34 +19,50 @@ class JobTally(JobCounts):
     waiting: int = 0  # planned and not begun
 
 
-def tally_jobs(connection: Connection, batch_id: str) -> tuple[JobTally, RowCounts, int, int]:
-    """A batch's jobs by state, rows by outcome, records, and rows deleted, as of now."""
-    row: Sequence[Any] | None = connection.execute(
-        """
-        SELECT count(*), count(*) FILTER (WHERE state = 'completed'),
-            count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'skipped'),
-            count(*) FILTER (WHERE state = 'cancelled'),
-            count(*) FILTER (WHERE state IN ('running', 'paused')),
-            count(*) FILTER (WHERE state = 'planned'),
-            coalesce(sum(records), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
-            coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint,
-            coalesce(sum(rejected), 0)::bigint, coalesce(sum(deleted), 0)::bigint
-        FROM etl_jobs WHERE batch_id = %s
-        """,
-        [batch_id],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has a row
-    jobs = JobTally(
-        planned=row[0],
-        completed=row[1],
-        failed=row[2],
-        skipped=row[3],
-        cancelled=row[4],
-        running=row[5],
-        waiting=row[6],
+class Tally(NamedTuple):
+    """A batch's jobs by state, its rows by outcome, records, rows deleted, and conflicting rows.
+
+    `conflicting` are rows that had the key of another row of their job, and another content.
+    """
+
+    jobs: JobTally
+    rows: RowCounts
+    records: int
+    deleted: int
+    conflicting: int
+
+
+def tally_jobs(connection: Connection, batch_id: str) -> Tally:
+    """Count a batch's jobs, and what they loaded, as of now."""
+    row = only_row(
+        connection.cursor(row_factory=dict_row).execute(
+            """
+            SELECT count(*) AS planned,
+                count(*) FILTER (WHERE state = 'completed') AS completed,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (WHERE state = 'skipped') AS skipped,
+                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+                count(*) FILTER (WHERE state IN ('running', 'paused')) AS running,
+                count(*) FILTER (WHERE state = 'planned') AS waiting,
+                coalesce(sum(records), 0)::bigint AS records,
+                coalesce(sum(inserted), 0)::bigint AS inserted,
+                coalesce(sum(updated), 0)::bigint AS updated,
+                coalesce(sum(unchanged), 0)::bigint AS unchanged,
+                coalesce(sum(rejected), 0)::bigint AS rejected,
+                coalesce(sum(deleted), 0)::bigint AS deleted,
+                coalesce(sum(conflicting), 0)::bigint AS conflicting
+            FROM etl_jobs WHERE batch_id = %s
+            """,
+            [batch_id],
+        )
     )
-    rows = RowCounts(**dict(zip(RowCounts.model_fields, row[8:12], strict=True)))
-    return jobs, rows, row[7], row[12]
+    return Tally(
+        jobs=JobTally(**{name: row[name] for name in JobTally.model_fields}),
+        rows=RowCounts(**{name: row[name] for name in RowCounts.model_fields}),
+        records=row["records"],
+        deleted=row["deleted"],
+        conflicting=row["conflicting"],
+    )
 
 
 def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]:
@@ -79,13 +97,3 @@ def job_notes(connection: Connection, batch_id: str) -> tuple[JobNote, ...]:
         {"batch": batch_id, "most": _NAMED_FAILURES},
     ).fetchall()
     return tuple(JobNote(job=str(job), note=str(note)) for job, note in rows)
-
-
-def conflicting_rows(connection: Connection, batch_id: str) -> int:
-    """Rows of a batch's jobs that had the key of another row of the job, and another content."""
-    row: Sequence[Any] | None = connection.execute(
-        "SELECT coalesce(sum(conflicting), 0)::bigint FROM etl_jobs WHERE batch_id = %s",
-        [batch_id],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has a row
-    return int(row[0])

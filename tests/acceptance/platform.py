@@ -15,10 +15,10 @@ from typing import Any
 
 import psycopg
 
-from control.postgres import EmbeddedPostgres
-from control.processes import Child, Stop, Watchdog
-from control.temporal_server import EmbeddedTemporal, polling
 from temporaletl import names
+from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.processes import Child, Stop, Watchdog
+from temporaletl.embedded.temporal_server import EmbeddedTemporal, polling
 from temporaletl.messages import BatchSummary
 
 ETL = Path(sys.executable).with_name("etl")
@@ -146,6 +146,7 @@ class Platform:
         """Run a source to the end, and read the summary that the command prints."""
         done = self.etl("run", source, "--wait", "--json", *words, timeout_seconds=timeout_seconds)
         assert done.returncode in (0, 1), done.stderr
+        assert done.stdout, done.stderr
         return BatchSummary.model_validate(json.loads(done.stdout))
 
 

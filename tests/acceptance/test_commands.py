@@ -146,19 +146,33 @@ def test_1_is_work_that_failed(platform: Platform) -> None:
         (("run", "jirra"), {}, "'jirra'"),
         (("run", "jira", "--from", "yesterday"), {}, "'yesterday'"),
         (("run", "jira", "--param", "issues_per_job=0", "--wait"), {}, "issues_per_job"),
-        (("pause", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
-        (("status", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
         (("state", "show", "jirra"), {}, "'jirra'"),
         (("preview", "jira"), {"JIRA_API_TOKEN": "wrong"}, "JIRA_API_TOKEN"),
-        (("run", "jira"), {"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1"),
         (("nonsense",), {}, "nonsense"),
     ],
 )
 def test_2_is_what_a_person_must_correct(
     platform: Platform, words: tuple[str, ...], settings: dict[str, str], told: str
 ) -> None:
-    ended = elsewhere(platform, *words, **settings)
-    assert (ended.returncode, ended.stdout) == (2, "")
+    assert_told(elsewhere(platform, *words, **settings), 2, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "told"),
+    [
+        (("pause", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
+        (("status", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
+        (("run", "jira"), {"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1"),
+    ],
+)
+def test_1_is_also_what_is_not_there_or_does_not_answer(
+    platform: Platform, words: tuple[str, ...], settings: dict[str, str], told: str
+) -> None:
+    assert_told(elsewhere(platform, *words, **settings), 1, told)
+
+
+def assert_told(ended: "subprocess.CompletedProcess[str]", status: int, told: str) -> None:
+    assert (ended.returncode, ended.stdout) == (status, "")
     assert told in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("etl: ")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from control.temporal_server import EmbeddedTemporal, run
 from temporaletl.connect import open_client
+from temporaletl.embedded.temporal_server import EmbeddedTemporal, run
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import Site, generate, serve, truth
 from tests.fakes.server import FakeServer

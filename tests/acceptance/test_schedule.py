@@ -26,9 +26,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from control.processes import Stop, Watchdog
-from control.temporal_server import EmbeddedTemporal
 from temporaletl.connect import open_client
+from temporaletl.embedded.processes import Stop, Watchdog
+from temporaletl.embedded.temporal_server import EmbeddedTemporal
 from tests.acceptance.platform import ETL
 from tests.integration.temporal_server import require_temporal
 
@@ -226,15 +226,24 @@ async def test_overlap_catch_up_time_zone_and_mode(commands: Commands) -> None:
         (("jira", "1", "3", "--overlap", "never"), {}, "never"),
         (("jira", "1", "3", "--catchup-window-minutes", "0"), {}, "catch-up window 0 s"),
         (("jira", "1", "3", "--mode", "backfill"), {}, "mode 'backfill'"),
-        (("jira", "1", "3"), {"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1"),
         (("jira", "1", "3"), {"TEMPORAL_NAMESPACE": "elsewhere"}, "namespace 'elsewhere'"),
     ],
 )
 async def test_what_a_person_must_correct_is_one_line(
     commands: Commands, words: tuple[str, ...], settings: dict[str, str], told: str
 ) -> None:
-    ended = commands.schedule(*words, **settings)
-    assert (ended.returncode, ended.stdout) == (2, "")
+    await assert_one_line(commands, commands.schedule(*words, **settings), 2, told)
+
+
+async def test_a_temporal_that_does_not_answer_is_one_line(commands: Commands) -> None:
+    ended = commands.schedule("jira", "1", "3", TEMPORAL_ADDRESS="127.0.0.1:1")
+    await assert_one_line(commands, ended, 1, "127.0.0.1:1")
+
+
+async def assert_one_line(
+    commands: Commands, ended: "subprocess.CompletedProcess[str]", status: int, told: str
+) -> None:
+    assert (ended.returncode, ended.stdout) == (status, "")
     assert ended.stderr.startswith("schedule.py: ")
     assert told in ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -266,6 +275,6 @@ async def test_schedules_are_listed_paused_resumed_and_deleted(commands: Command
     assert not await commands.exists()
     assert commands.listed() == []
     again = commands.etl("schedule-delete", "jira")
-    assert (again.returncode, again.stdout) == (2, "")
+    assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.count("\n") == 1
     assert "has no schedule" in again.stderr

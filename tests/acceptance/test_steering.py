@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack
@@ -201,6 +203,69 @@ async def test_a_paused_run_rests_and_goes_on_to_the_end(
     assert summary.state == "completed"
     assert summary.rows.inserted == loaded(platform)
     assert kinds(platform) == expected(site)
+
+
+#: A front of one's own, on operations alone: starts a run, watches it, pauses it, lets it end.
+_FRONT = """
+import asyncio
+
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.progress import follow
+from temporaletl.control.operations.runs import run_request, start_run
+from temporaletl.control.operations.signals import signal_run
+from temporaletl.settings import TemporalSettings, WarehouseSettings
+
+
+async def main() -> None:
+    async with Platform(TemporalSettings.load(), WarehouseSettings.load()) as platform:
+        run = await start_run(platform, run_request("jira", mode="full"))
+        paused = False
+        async for snapshot in follow(platform, run):
+            print(snapshot.state, snapshot.loaded, flush=True)
+            if snapshot.loaded and not paused:
+                await signal_run(platform, run.workflow_id, "pause")
+                paused = True
+            elif snapshot.state == "paused":
+                await signal_run(platform, run.workflow_id, "resume")
+        print(run.ending.result().summary.model_dump_json())
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_front_of_thirty_lines_starts_watches_and_pauses_a_run(
+    platform: Platform, site: Site, jira: FakeServer
+) -> None:
+    assert len(_FRONT.strip().splitlines()) <= 30
+    jira.latency_seconds = _SLOW_SECONDS
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", _FRONT],
+        env=platform.environment,
+        cwd=platform.folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    *watched, last = ended.stdout.splitlines()
+    states = [line.partition(" ")[0] for line in watched]
+    assert "paused" in states
+    assert "running" in states[states.index("paused") :]
+    summary = BatchSummary.model_validate_json(last)
+    assert (summary.state, kinds(platform)) == ("completed", expected(site))
+
+
+async def test_a_run_that_is_followed_says_until_when_its_source_wants_no_requests(
+    platform: Platform, jira: FakeServer
+) -> None:
+    jira.faults.retry_after = timedelta(minutes=10)
+    jira.faults.add("429:1")
+    with platform.etl_running("run", "jira", "--mode", "full", "--wait") as command:
+        assert command.stderr is not None
+        assert any("waiting: jira asked to be left alone" in line for line in command.stderr)
+    jira.faults.clear()
+    assert platform.etl("state", "reset", "jira", "--unblock").returncode == 0
 
 
 async def test_pause_takes_effect_while_the_source_asks_to_be_left_alone(

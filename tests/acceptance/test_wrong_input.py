@@ -36,9 +36,9 @@ def run(
     )
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess[str], *says: str, status: int = 2) -> None:
     lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == status, done.stderr
     assert len(lines) == 1, done.stderr
     for text in says:
         assert text in lines[0]
@@ -105,7 +105,8 @@ def test_a_wrong_word(
 def test_no_temporal_at_the_address(words: list[str], bare: dict[str, str], tmp_path: Path) -> None:
     environment = {**bare, "TEMPORAL_ADDRESS": _NOBODY}
     done = run(ETL, *words, environment=environment, folder=tmp_path)
-    assert_refused(done, f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)", "etl up")
+    told = f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)"
+    assert_refused(done, told, "etl up", status=1)
 
 
 def test_no_temporal_for_the_schedule_script(bare: dict[str, str]) -> None:
@@ -114,7 +115,7 @@ def test_no_temporal_for_the_schedule_script(bare: dict[str, str]) -> None:
         environment={**bare, "TEMPORAL_ADDRESS": _NOBODY},
         folder=_ROOT / "queuer",
     )
-    assert_refused(done, _NOBODY)
+    assert_refused(done, _NOBODY, status=1)
 
 
 def test_a_port_in_use(bare: dict[str, str], tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_refused_credentials(platform: Platform) -> None:
 
 def test_an_unknown_workflow(platform: Platform) -> None:
     for command in ("pause", "resume", "cancel", "status"):
-        assert_refused(platform.etl(command, "no-such-run"), "no-such-run")
+        assert_refused(platform.etl(command, "no-such-run"), "no-such-run", status=1)
 
 
 @pytest.fixture

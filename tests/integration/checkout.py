@@ -43,7 +43,7 @@ class Folder:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     def etl(self, *arguments: str, **settings: str) -> Ended:
-        return self.python("-m", "control.cli", *arguments, **settings)
+        return self.python("-m", "temporaletl.control.cli.main", *arguments, **settings)
 
     @contextmanager
     def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -73,7 +73,9 @@ class Folder:
 
 def copy_checkout(target: Path) -> None:
     """Copy what a source is written into, and what its tests need."""
-    for name in ("temporaletl", "queuer", "worker", "control", "tests"):
+    for name in ("temporaletl", "tests"):
         shutil.copytree(PROJECT / name, target / name, ignore=_NOT_COPIED)
+    for name in ("queuer", "worker"):
+        (target / name).symlink_to(Path("temporaletl") / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, target / name)

@@ -47,7 +47,7 @@ class CommandLine:
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-W", "error", "-m", "control.cli", *arguments),
+            *("-W", "error", "-m", "temporaletl.control.cli.main", *arguments),
             cwd=self.folder,
             env=self._environment(),
             stdin=asyncio.subprocess.DEVNULL,

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 import requests
 
-from queuer.sources.jira.inputs import expand_backlog
-from queuer.sources.jira.params import describe_backlog
 from temporaletl import (
     ETLInput,
     Event,
@@ -28,13 +26,15 @@ from temporaletl import (
 from temporaletl.external.jira.site import close_sites
 from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.jira.inputs import expand_backlog
+from temporaletl.queuer.sources.jira.params import describe_backlog
+from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import serve
 from tests.fakes.jira.site import Limits, Site
 from tests.fakes.server import FakeServer
 from tests.integration.trino_server import TrinoServer
-from worker.sources.jira.extract.issues import extract_issues
-from worker.sources.jira.query import JiraQuery
-from worker.sources.jira.transform import transform
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Lists in answers are cut off after so many; the issue itself still tells how many there are.

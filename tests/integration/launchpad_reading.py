@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.launchpad.inputs import expand_backlog
-from queuer.sources.launchpad.params import describe_backlog
 from temporaletl import (
     ETLInput,
     Event,
@@ -28,18 +26,20 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.launchpad.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
+from temporaletl.queuer.sources.launchpad.params import describe_backlog
 from temporaletl.rows import ScanItems
 from temporaletl.strategies import TransformContext, extractors, transformers
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.sources.launchpad import bugs, proposals, questions
+from temporaletl.worker.sources.launchpad.extract import bugs as extract_bugs
+from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
+from temporaletl.worker.sources.launchpad.extract import questions as extract_questions
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import Archive, serve
 from tests.fakes.launchpad.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
-from worker.sources.launchpad import bugs, proposals, questions
-from worker.sources.launchpad.extract import bugs as extract_bugs
-from worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
-from worker.sources.launchpad.extract import questions as extract_questions
-from worker.sources.launchpad.query import LaunchpadQuery
 
 #: The modules register the strategies under test.
 REGISTERED = (

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.salesforce.inputs import expand_backlog
-from queuer.sources.salesforce.params import describe_backlog
 from temporaletl import (
     ETLInput,
     Event,
@@ -31,14 +29,16 @@ from temporaletl.external import http
 from temporaletl.external.salesforce import refusals
 from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.salesforce.inputs import expand_backlog
+from temporaletl.queuer.sources.salesforce.params import describe_backlog
 from temporaletl.strategies import resolve
+from temporaletl.worker.sources.salesforce import employees, extract, transform
+from temporaletl.worker.sources.salesforce.query import SalesforceQuery
+from temporaletl.worker.transforming import reject_of
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.salesforce import Org, serve, truth
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
-from worker.sources.salesforce import employees, extract, transform
-from worker.sources.salesforce.query import SalesforceQuery
-from worker.transforming import reject_of
 
 #: Importing them registers the strategies.
 REGISTERED = (employees, transform)

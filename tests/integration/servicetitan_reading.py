@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from queuer.sources.servicetitan.inputs import expand_backlog
-from queuer.sources.servicetitan.params import describe_backlog
 from temporaletl import (
     ETLInput,
     Page,
@@ -31,15 +29,17 @@ from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.external.servicetitan.settings import OVERLAP
 from temporaletl.external.servicetitan.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.servicetitan.inputs import expand_backlog
+from temporaletl.queuer.sources.servicetitan.params import describe_backlog
 from temporaletl.strategies import resolve
+from temporaletl.worker.sources.servicetitan import transform as transforms
+from temporaletl.worker.sources.servicetitan.extract import streams as extracts
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
 from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row as TenantRow
-from worker.sources.servicetitan import transform as transforms
-from worker.sources.servicetitan.extract import streams as extracts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STREAMS = tuple(RESOURCES)

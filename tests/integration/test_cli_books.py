@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from queuer.reconciliation import namespace_of
 from temporaletl.messages import QueuerInput
+from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.budget import close_source, closures
 from temporaletl.warehouse.connection import Warehouse
@@ -59,7 +59,7 @@ async def test_status_says_at_once_that_a_run_is_lost_and_cancel_ends_it(etl: Co
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.startswith(f"ended {batch}, whose workflow nobody-knows-this is not known")
     assert etl.services.rows("SELECT state FROM etl_batches") == [("failed",)]
-    assert (await etl("cancel", batch)).status == 2
+    assert (await etl("cancel", batch)).status == 1
 
 
 async def test_status_says_where_a_run_of_another_temporal_is(etl: CommandLine) -> None:
@@ -112,12 +112,12 @@ async def test_a_watermark_ahead_of_the_clock_is_named_with_its_remedy(etl: Comm
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("schedule-backfill", "numbers", "--from", "{past}", "--to", "{future}"), "--to"),
-        (("schedule-backfill", "numbers", "--from", "{future}", "--to", "{later}"), "--to"),
-        (("run", "numbers", "--from", "{future}"), "--from"),
-        (("run", "numbers", "--from", "{past}", "--to", "{future}"), "--to"),
-        (("run", "numbers", "--mode", "backfill", "--from", "{future}"), "--from"),
-        (("state", "set", "numbers", "--watermark", "{future}"), "--watermark"),
+        (("schedule-backfill", "numbers", "--from", "{past}", "--to", "{future}"), "the end"),
+        (("schedule-backfill", "numbers", "--from", "{future}", "--to", "{later}"), "the end"),
+        (("run", "numbers", "--from", "{future}"), "the span's start"),
+        (("run", "numbers", "--from", "{past}", "--to", "{future}"), "the span's end"),
+        (("run", "numbers", "--mode", "backfill", "--from", "{future}"), "the span's start"),
+        (("state", "set", "numbers", "--watermark", "{future}"), "watermark"),
     ],
 )
 async def test_time_that_has_not_come_is_refused(

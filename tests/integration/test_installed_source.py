@@ -12,8 +12,8 @@ from tests.integration.checkout import PROJECT, Folder
 _LOAD = """
 import asyncio, sys
 from temporaletl.strategies import import_sources
-import_sources("queuer.sources")
-import_sources("worker.sources")
+import_sources("temporaletl.queuer.sources")
+import_sources("temporaletl.worker.sources")
 from temporaletl.messages import QueuerInput
 from temporaletl.testing.batch import read_content, run_batch
 from temporaletl.testing.postgres import empty_warehouse

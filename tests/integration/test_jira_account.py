@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from queuer.sources.jira.params import describe_backlog
 from temporaletl import AccountView, CredentialsError
 from temporaletl.accounts import account_views
 from temporaletl.external.answers import MisfitAnswerError
 from temporaletl.external.http import HttpClient
+from temporaletl.queuer.sources.jira.params import describe_backlog
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import FakeServer

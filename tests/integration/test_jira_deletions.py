@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 import pytest
 
-from queuer.sources.jira.inputs import expand_backlog
-from queuer.sources.jira.params import describe_backlog
 from temporaletl import CredentialsError, PageRequest, SourceProtocolError
 from temporaletl.messages import Mode
+from temporaletl.queuer.sources.jira.inputs import expand_backlog
+from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.sources.jira.query import JiraQuery
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
 from tests.integration.test_jira_source import BOTH, LONG_AGO, NOW, SMALL, plan_of, served
-from worker.sources.jira.extract.issues import extract_issues
-from worker.sources.jira.query import JiraQuery
 
 __all__ = ["served"]
 

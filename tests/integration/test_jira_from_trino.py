@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from queuer.sources.jira.people import identify
 from temporaletl import (
     ConfigurationError,
     Identity,
@@ -18,7 +17,11 @@ from temporaletl import (
     TransformContext,
 )
 from temporaletl.messages import BatchMetadata
+from temporaletl.queuer.sources.jira.people import identify
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.integration.jira_dataset import (
     BOTH,
@@ -34,9 +37,6 @@ from tests.integration.jira_dataset import (
     read,
     without_api,
 )
-from worker.sources.jira.extract.issues import extract_issues
-from worker.sources.jira.query import JiraQuery
-from worker.sources.jira.transform import transform
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from temporaletl import TransformContext, Whole
+from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import Request, Response
@@ -18,7 +19,6 @@ from tests.integration.test_jira_source import (
     served,
 )
 from tests.integration.test_jira_unreadable import Serve, said, spoil
-from worker.sources.jira.transform import transform
 
 __all__ = ["served"]
 

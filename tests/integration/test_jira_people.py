@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from queuer.sources.jira.people import identify
 from temporaletl import Identity, Plan, RateLimitedError
 from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import BatchMetadata
+from temporaletl.queuer.sources.jira.people import identify
 from tests.fakes.jira import generate, serve
 from tests.fakes.jira.service import JiraService
 from tests.fakes.jira.site import Site
@@ -58,7 +58,7 @@ def people() -> dict[str, Identity]:
 def test_everybody_is_known_also_who_left(
     site: Site, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queuer.sources.jira.people._PEOPLE_AT_ONCE", at_once)
+    monkeypatch.setattr("temporaletl.queuer.sources.jira.people._PEOPLE_AT_ONCE", at_once)
     found = people()
     assert set(found) == set(site.users)
     assert any(not user.person["active"] for user in site.users.values())

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.jira.inputs import expand_backlog
-from queuer.sources.jira.params import describe_backlog
 from temporaletl import (
     ConfigurationError,
     CredentialsError,
@@ -31,15 +29,17 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.jira.inputs import expand_backlog
+from temporaletl.queuer.sources.jira.params import describe_backlog
+from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.jira import generate, serve, truth
 from tests.fakes.jira.load import load
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import Limits, Site
 from tests.fakes.server import FakeServer
-from worker.sources.jira.extract.issues import extract_issues
-from worker.sources.jira.query import JiraQuery
-from worker.sources.jira.transform import transform
 
 BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
 #: Small answers, so that few issues already need every kind of paging.

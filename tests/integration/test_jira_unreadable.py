@@ -9,6 +9,7 @@ import pytest
 
 from temporaletl import SourceUnavailableError, TransformContext, Whole
 from temporaletl.errors import SourceProtocolError
+from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.jira.site import Site
@@ -26,7 +27,6 @@ from tests.integration.test_jira_source import (
     read,
     served,
 )
-from worker.sources.jira.transform import transform
 
 __all__ = ["served"]
 

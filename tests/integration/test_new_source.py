@@ -11,8 +11,8 @@ from tests.integration.checkout import PROJECT, Folder, copy_checkout
 NAMES = ["z", "rehearsal", "microsoft_dynamics"]
 WRITTEN = [
     "temporaletl/external/{}.py",
-    "queuer/sources/{}.py",
-    "worker/sources/{}.py",
+    "temporaletl/queuer/sources/{}.py",
+    "temporaletl/worker/sources/{}.py",
     "tests/fakes/{}.py",
     "tests/rigs/{}.py",
     "tests/integration/test_{}_source.py",
@@ -69,7 +69,7 @@ def test_a_new_source_keeps_to_the_layers(checkout: Folder) -> None:
 def test_a_new_source_is_listed_where_it_is_written(checkout: Folder) -> None:
     listed = checkout.etl("sources")
     assert listed.status == 0, listed.err
-    assert "worker.sources.rehearsal.pages:" in listed.out
+    assert "temporaletl.worker.sources.rehearsal.pages:" in listed.out
 
 
 def test_nothing_is_written_over(checkout: Folder) -> None:
@@ -84,16 +84,18 @@ def test_nothing_is_written_over(checkout: Folder) -> None:
         "temporaletl/external/http.py is there already: nothing was written\n"
     )
     assert [path.stat().st_mtime_ns for path in files] == before
-    assert not (checkout.home / "queuer/sources/http.py").exists()
+    assert not (checkout.home / "temporaletl/queuer/sources/http.py").exists()
 
 
 def test_the_folder_may_be_named_from_elsewhere(
     tmp_path: Path, checkout: Folder, postgres_url: str
 ) -> None:
     elsewhere = Folder(tmp_path, [checkout.home], postgres_url)
-    done = elsewhere.etl("new-source", "other", "--folder", str(checkout.home / "worker"))
+    done = elsewhere.etl(
+        "new-source", "other", "--folder", str(checkout.home / "temporaletl/worker")
+    )
     assert done.status == 0, done.err
-    assert (checkout.home / "worker/sources/other.py").is_file()
+    assert (checkout.home / "temporaletl/worker/sources/other.py").is_file()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,7 +105,7 @@ def test_the_wheel_carries_the_templates_and_the_suite(checkout: Folder, tmp_pat
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    templates = (PROJECT / "control/templates").rglob("*.tmpl")
+    templates = (PROJECT / "temporaletl/control/scaffold/templates").rglob("*.tmpl")
     assert {str(path.relative_to(PROJECT)) for path in templates} <= names
     assert {"temporaletl/testing/suite.py", "temporaletl/testing/fakes/server.py"} <= names
 

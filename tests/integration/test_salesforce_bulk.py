@@ -8,6 +8,8 @@ import pytest
 
 from temporaletl import ConfigurationError, ETLInput, NotReadyError, SourceProtocolError
 from temporaletl.external.salesforce.org import close_orgs
+from temporaletl.worker.sources.salesforce import extract
+from temporaletl.worker.sources.salesforce.bulk import BulkJobFailedError
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService
@@ -21,8 +23,6 @@ from tests.integration.salesforce_reading import (
     read,
     serving,
 )
-from worker.sources.salesforce import extract
-from worker.sources.salesforce.bulk import BulkJobFailedError
 
 served = serving
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.salesforce.people import read_people
 from temporaletl import ConfigurationError, Identity
 from temporaletl.external.salesforce.employees import Employee, read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.queuer.sources.salesforce.people import read_people
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.org import Org, moment
 from tests.integration.salesforce_reading import (

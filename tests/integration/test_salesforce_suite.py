@@ -6,9 +6,9 @@ from typing import ClassVar
 import pytest
 
 from temporaletl.testing import SourceSuite
+from temporaletl.worker.sources.salesforce import extract
 from tests.fakes.faults import ANSWERS, TRANSPORT
 from tests.rigs.salesforce import SalesforceRig
-from worker.sources.salesforce import extract
 
 pytestmark = pytest.mark.slow
 

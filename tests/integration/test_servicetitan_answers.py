@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from temporaletl import RecordError, SourceProtocolError
+from temporaletl.worker.loading.encode import jsonb
+from temporaletl.worker.sources.servicetitan.record import Record
 from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
@@ -22,8 +24,6 @@ from tests.integration.servicetitan_reading import (
     read,
     served,
 )
-from worker.loading.encode import jsonb
-from worker.sources.servicetitan.record import Record
 
 __all__ = ["served"]
 

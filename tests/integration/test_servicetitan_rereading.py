@@ -9,12 +9,12 @@ import pytest
 from temporaletl import ETLInput, PageRequest, Reject, Reread, Unread
 from temporaletl.rereading import reread_method_of
 from temporaletl.strategies import resolve
+from temporaletl.worker.loading.rejects import storable_json
+from temporaletl.worker.sources.servicetitan.extract import rereading
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.tenant import Row
 from tests.integration.servicetitan_reading import Serve, jobs_of, read, served
-from worker.loading.rejects import storable_json
-from worker.sources.servicetitan.extract import rereading
 
 __all__ = ["served"]
 

@@ -16,6 +16,8 @@ from temporaletl import (
 )
 from temporaletl.messages import Mode
 from temporaletl.strategies import resolve
+from temporaletl.worker.loading.rejects import storable_json
+from temporaletl.worker.transforming import Transformed, transform_record
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.servicetitan import generate, load, truth
 from tests.fakes.servicetitan.service import OWN_FAULTS
@@ -30,8 +32,6 @@ from tests.integration.servicetitan_reading import (
     read,
     served,
 )
-from worker.loading.rejects import storable_json
-from worker.transforming import Transformed, transform_record
 
 __all__ = ["served"]
 

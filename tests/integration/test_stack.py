@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from control.postgres import running_postgres
-from control.running import StackInUseError, read_running, take
-from control.stack import Stack, StackOptions, up
-from control.temporal_command import find_temporal
+from temporaletl.embedded.postgres import running_postgres
+from temporaletl.embedded.running import StackInUseError, read_running, take
+from temporaletl.embedded.stack import Stack, StackOptions, up
+from temporaletl.embedded.temporal_command import find_temporal
 
 ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
 WITHIN_SECONDS = 60
@@ -70,7 +70,7 @@ def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -
 def test_a_stack_that_is_killed_leaves_nothing_running(folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from control.stack import StackOptions, up\n"
+        "from temporaletl.embedded.stack import StackOptions, up\n"
         "up(StackOptions(data=Path(sys.argv[1])), report=lambda line: print(line, flush=True))"
     )
     with subprocess.Popen(

@@ -30,8 +30,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from queuer.sources.temporal.inputs import expand
-from queuer.sources.temporal.params import describe
 from temporaletl import (
     ConfigurationError,
     Page,
@@ -40,18 +38,21 @@ from temporaletl import (
     SourceUnavailableError,
     Window,
 )
-from temporaletl.connect import Endpoint, open_client
+from temporaletl.connect import open_client
+from temporaletl.endpoint import Endpoint
 from temporaletl.external.temporal import temporal_account
 from temporaletl.messages import BatchMetadata, ETLInput, Mode
+from temporaletl.queuer.sources.temporal.inputs import expand
+from temporaletl.queuer.sources.temporal.params import describe
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.strategies import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.worker.sources.temporal.extract import extract
+from temporaletl.worker.sources.temporal.query import TemporalQuery
+from temporaletl.worker.sources.temporal.transform import transform
 from tests.integration.loading.jobs import Job, counts, fetch
 from tests.integration.temporal_server import TemporalServer
-from worker.sources.temporal.extract import extract
-from worker.sources.temporal.query import TemporalQuery
-from worker.sources.temporal.transform import transform
 
 PATIENCE = timedelta(seconds=30)
 

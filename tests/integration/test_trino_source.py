@@ -13,6 +13,7 @@ from temporaletl import (
     TransformContext,
 )
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.sources.trino.transform import transform
 from tests.integration.loading.jobs import Job
 from tests.integration.trino_reading import (
     COLUMNS,
@@ -27,7 +28,6 @@ from tests.integration.trino_reading import (
     pages_of,
     read,
 )
-from worker.sources.trino.transform import transform
 
 #: The server takes long to start where the machine is busy.
 pytestmark = pytest.mark.timeout(300)

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.trino.inputs import expand
-from queuer.sources.trino.params import describe
 from temporaletl import (
     ETLInput,
     Event,
@@ -31,12 +29,14 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.sources.trino.inputs import expand
+from temporaletl.queuer.sources.trino.params import describe
 from temporaletl.rows import ScanItems
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.sources.trino.extract import extract
+from temporaletl.worker.sources.trino.query import TrinoQuery
+from temporaletl.worker.sources.trino.transform import transform
 from tests.integration.trino_server import TrinoServer
-from worker.sources.trino.extract import extract
-from worker.sources.trino.query import TrinoQuery
-from worker.sources.trino.transform import transform
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = datetime(2025, 3, 1, tzinfo=UTC)

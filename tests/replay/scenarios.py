@@ -150,20 +150,20 @@ SCENARIOS = {
             "continued-dispatching",
             {"jobs": 7, "size": 1},
             keeps=(QUEUER, DISPATCH),
-            bounds={"queuer.dispatch.JOBS_PER_RUN": 3},
+            bounds={"temporaletl.queuer.dispatch.JOBS_PER_RUN": 3},
         ),
         Scenario(
             "several-dispatchers",
             {"jobs": 6, "size": 1},
             keeps=(QUEUER, DISPATCH),
-            bounds={"queuer.flow._JOBS_PER_DISPATCHER": 2},
+            bounds={"temporaletl.queuer.flow._JOBS_PER_DISPATCHER": 2},
         ),
         Scenario(
             "continued-segments",
             {"jobs": 1, "pages": 5, "size": 2, "page_seconds": 0.02},
             keeps=(DISPATCH, ETL),
             worker={"segment_seconds": 0.001, "rows_per_page": 1},
-            bounds={"worker.flow.SEGMENTS_PER_RUN": 2},
+            bounds={"temporaletl.worker.flow.SEGMENTS_PER_RUN": 2},
         ),
         Scenario("retried-segment", {"jobs": 1, "pages": 6, "flaky_page": 3}, keeps=(ETL,)),
         Scenario(

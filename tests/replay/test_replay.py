@@ -10,16 +10,16 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-import queuer.dispatch
-import queuer.flow
-import worker.flow
-from queuer.dispatch import DispatchFlow
-from queuer.flow import QueuerFlow
+import temporaletl.queuer.dispatch
+import temporaletl.queuer.flow
+import temporaletl.worker.flow
 from temporaletl.connect import data_converter
+from temporaletl.queuer.dispatch import DispatchFlow
+from temporaletl.queuer.flow import QueuerFlow
 from temporaletl.service import workflow_runner
+from temporaletl.worker.flow import ETLFlow
 from tests.replay.histories import RECORDER, Recorded, read, recorded, texts
 from tests.replay.scenarios import SCENARIOS
-from worker.flow import ETLFlow
 
 _MOST_BYTES = 64 * 1024
 
@@ -127,11 +127,11 @@ def test_bounds_that_running_workflows_depend_on_stay_as_they_are() -> None:
 
     To change it, keep the old value for them with `workflow.patched`.
     """
-    assert queuer.dispatch.JOBS_PER_RUN == 400
-    assert queuer.dispatch._OUTCOMES_AT_ONCE == 100
-    assert queuer.flow._JOBS_PER_DISPATCHER == 1_000
-    assert queuer.flow._MAX_DISPATCHERS == 8
-    assert worker.flow.SEGMENTS_PER_RUN == 400
+    assert temporaletl.queuer.dispatch.JOBS_PER_RUN == 400
+    assert temporaletl.queuer.dispatch._OUTCOMES_AT_ONCE == 100
+    assert temporaletl.queuer.flow._JOBS_PER_DISPATCHER == 1_000
+    assert temporaletl.queuer.flow._MAX_DISPATCHERS == 8
+    assert temporaletl.worker.flow.SEGMENTS_PER_RUN == 400
 
 
 @pytest.mark.parametrize("history", recorded(), ids=str)

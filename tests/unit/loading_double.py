@@ -24,9 +24,9 @@ from temporaletl.messages import (
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
-from worker import segment
-from worker.loading import Lineage, PageLoad, PageSupersededError
-from worker.segment import SegmentLimits, run_segment
+from temporaletl.worker import segment
+from temporaletl.worker.loading import Lineage, PageLoad, PageSupersededError
+from temporaletl.worker.segment import SegmentLimits, run_segment
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import typer
 
-from control import servers
-from control.cli import app
 from temporaletl.command import run_command
+from temporaletl.control.cli import session
+from temporaletl.control.cli.main import app
 
 ELSEWHERE = ("TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST", "TEMPORAL_API_KEY", "JIRA_URL")
 
@@ -30,7 +30,7 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     # The logs of this process are the tests'.
-    monkeypatch.setattr(servers, "configure_logs", lambda **_: None)
+    monkeypatch.setattr(session, "configure_logs", lambda **_: None)
 
     def run(*arguments: str) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr("sys.argv", ["etl", *arguments])
@@ -60,9 +60,6 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("run jira --param jql=abc", "--param jql: 'abc' is not JSON; for a text: --param 'jql="),
         ("run jira --param a=1 --param a=2", "--param a is given twice"),
         ("run jira --max-in-flight 0", "--max-in-flight"),
-        ("run jira", "no Temporal server answers at 127.0.0.1:1 (TEMPORAL_ADDRESS)"),
-        ("status", "no Temporal server answers at 127.0.0.1:1"),
-        ("pause some-id", "no Temporal server answers at 127.0.0.1:1"),
         ("cancel", "Missing argument 'WORKFLOW_ID'"),
         ("schedule nope", "there is no source 'nope'"),
         ("schedule jira 9", "day of week '9'"),
@@ -70,7 +67,6 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("schedule jira 1 3 --timezone Mars", "time zone 'Mars'"),
         ("schedule jira 1 3 --overlap some", "'buffer-one'"),
         ("schedule jira 1 3 --mode backfill", "--mode"),
-        ("schedules", "no Temporal server answers"),
         ("schedule-backfill jira --from 2025-01-01", "Missing option '--to'"),
         ("schedule-backfill jira --from x --to y", "--from 'x' is no ISO date"),
         ("preview nope", "there is no source 'nope'"),
@@ -94,6 +90,17 @@ def test_wrong_usage_is_one_line_and_status_2(etl: Etl, arguments: str, told: st
     assert out == ""
     assert line.startswith("etl: ")
     assert told in line
+    assert all("no warehouse is configured here" in each for each in before)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["run jira", "status", "pause some-id", "schedules", "schedule-pause jira"]
+)
+def test_a_temporal_that_is_away_is_one_line_and_status_1(etl: Etl, arguments: str) -> None:
+    status, out, err = etl(*arguments.split())
+    *before, line = err.splitlines()
+    assert (status, out) == (1, "")
+    assert line.startswith("etl: no Temporal server answers at 127.0.0.1:1 (TEMPORAL_ADDRESS)")
     assert all("no warehouse is configured here" in each for each in before)
 
 
@@ -134,7 +141,8 @@ def test_the_version_is_printed(etl: Etl) -> None:
 
 def test_the_help_imports_nothing_heavy() -> None:
     heavy = ("temporalio", "pydantic", "psycopg", "requests", "structlog", "rich.live")
-    code = f"import sys, control.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    modules = "sys, temporaletl.control.cli.main"
+    code = f"import {modules}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
@@ -149,7 +157,7 @@ def test_sources_are_listed_with_their_streams_and_tables(etl: Etl) -> None:
     assert jira["specific_version"]
     [issues] = jira["streams"]
     assert issues["tables"] == ["events"]
-    assert issues["place"].startswith("worker.sources.jira.")
+    assert issues["place"].startswith("temporaletl.worker.sources.jira.")
     assert issues["fault"] is None
 
 

@@ -8,14 +8,19 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState
 from temporalio.service import RPCError, RPCStatusCode
 
-from control.commands.arguments import read_moment, read_params
-from control.following import LostSightError, Run, explain, is_misconfiguration
-from control.output import count, show_span, show_window
-from control.progress import Rate, rows_line
-from control.schedules import due_times, show_ranges
-from queuer.schedule import calendar, parse_ranges
+from temporaletl.control.cli.commands.arguments import read_moment, read_params
+from temporaletl.control.cli.output import count, show_span, show_window
+from temporaletl.control.cli.views.progress import Rate, rows_line
+from temporaletl.control.operations.following import (
+    LostSightError,
+    Run,
+    explain,
+    is_misconfiguration,
+)
+from temporaletl.control.operations.schedules import due_times, show_ranges
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
+from temporaletl.queuer.schedule import calendar, parse_ranges
 from temporaletl.settings import TemporalSettings
 
 
@@ -95,7 +100,8 @@ def test_the_rate_counts_from_the_first_row_on() -> None:
         ("ConfigurationError", True),
         ("CredentialsError", True),
         ("UnknownSourceError", True),
-        ("ServerUnreachableError", True),
+        ("UnknownNamespaceError", True),
+        ("TemporalUnavailableError", False),
         ("TooManyRejectsError", False),
         ("SourceUnavailableError", False),
         ("KeyError", False),

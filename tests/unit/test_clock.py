@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import worker.sources
+import temporaletl.worker.sources
 from temporaletl.clock import Clock, told_by, utc_now
 from temporaletl.external.threads import start
 from temporaletl.strategies import Page, PageRequest
@@ -52,7 +52,7 @@ async def test_pages_are_stamped_with_the_warehouses_time(shop: Shop) -> None:
 
 def test_no_source_tells_the_time_by_its_machine() -> None:
     """What a page is stamped with, and what is judged by it, comes from `utc_now`."""
-    root = Path(next(iter(worker.sources.__path__)))
+    root = Path(next(iter(temporaletl.worker.sources.__path__)))
     own = re.compile(r"datetime\.(now|utcnow|today)\(|\btime\.time\(")
     offenders = [str(path) for path in root.rglob("*.py") if own.search(path.read_text())]
     assert offenders == []

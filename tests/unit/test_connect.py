@@ -7,15 +7,9 @@ from temporalio.client import Client
 from temporalio.service import TLSConfig
 
 from temporaletl import ConfigurationError, CredentialsError, connect
-from temporaletl.connect import (
-    Endpoint,
-    ServerUnreachableError,
-    UnknownNamespaceError,
-    access,
-    connect_patiently,
-    data_converter,
-    endpoint,
-)
+from temporaletl.connect import UnknownNamespaceError, connect_patiently, data_converter
+from temporaletl.endpoint import Endpoint, access, endpoint
+from temporaletl.errors import TemporalUnavailableError
 from temporaletl.settings import TemporalSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -134,8 +128,12 @@ def test_payload_keys_are_not_ignored() -> None:
 @pytest.mark.parametrize(
     ("address", "error", "message"),
     [
-        ("127.0.0.1:1", ServerUnreachableError, r"no Temporal server answers at 127.0.0.1:1 \(TEM"),
-        ("no-such-host.invalid:7233", ServerUnreachableError, "name is not known"),
+        (
+            "127.0.0.1:1",
+            TemporalUnavailableError,
+            r"no Temporal server answers at 127.0.0.1:1 \(TEM",
+        ),
+        ("no-such-host.invalid:7233", TemporalUnavailableError, "name is not known"),
         ("a b", ConfigurationError, "TEMPORAL_ADDRESS must be host:port"),
     ],
 )
@@ -167,7 +165,7 @@ class Attempts:
 async def test_a_service_waits_longer_and_longer_until_the_server_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    attempts = Attempts(*(ServerUnreachableError("away") for _ in range(7)))
+    attempts = Attempts(*(TemporalUnavailableError("away") for _ in range(7)))
     monkeypatch.setattr(connect, "open_client", attempts.open_client)
     client = await connect_patiently(TemporalSettings(), pause=attempts.pause)
     assert client is attempts.client
@@ -177,7 +175,7 @@ async def test_a_service_waits_longer_and_longer_until_the_server_answers(
 async def test_a_service_does_not_wait_for_what_a_person_must_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    attempts = Attempts(ServerUnreachableError("away"), CredentialsError("refused"))
+    attempts = Attempts(TemporalUnavailableError("away"), CredentialsError("refused"))
     monkeypatch.setattr(connect, "open_client", attempts.open_client)
     with pytest.raises(CredentialsError):
         await connect_patiently(TemporalSettings(), pause=attempts.pause)

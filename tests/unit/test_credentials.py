@@ -10,11 +10,8 @@ import pytest
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-import control
-import queuer
 import temporaletl
-import worker
-from temporaletl.connect import endpoint
+from temporaletl.endpoint import endpoint
 from temporaletl.errors import ConfigurationError, SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.settings import JiraSettings
@@ -49,19 +46,15 @@ _LAUNCHPAD = {
 _ORG = {"SF_USERNAME": "me@example.com", "SF_PASSWORD": "s3cretcanary"}
 
 
-OURS = (temporaletl, queuer, worker, control)
-
-
 def settings_classes() -> Iterator[type[BaseSettings]]:
-    for package in OURS:
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not re.search(r"temporaletl\.testing|__main__|\.templates", module.name):
-                importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(temporaletl.__path__, "temporaletl."):
+        if not re.search(r"temporaletl\.testing|__main__|\.templates", module.name):
+            importlib.import_module(module.name)
     todo: list[type[BaseSettings]] = [BaseSettings]
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
-        if cls.__module__.partition(".")[0] in {package.__name__ for package in OURS}:
+        if cls.__module__.partition(".")[0] == "temporaletl":
             yield cls
 
 

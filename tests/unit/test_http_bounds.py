@@ -19,7 +19,8 @@ from temporaletl import ConfigurationError, RateLimitedError, SourceUnavailableE
 from temporaletl.errors import ExcessiveWaitError
 from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
-from temporaletl.external.http import AnswerTooLargeError, HttpClient
+from temporaletl.external.exchange import AnswerTooLargeError
+from temporaletl.external.http import HttpClient
 from temporaletl.external.retry_after import retry_after
 from temporaletl.interceptor import as_application_error
 

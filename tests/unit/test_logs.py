@@ -41,13 +41,13 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_an_event_is_one_line_of_json_with_its_ids() -> None:
     stream = configured()
     with structlog.contextvars.bound_contextvars(workflow_id="w1"):
-        structlog.get_logger("worker.segment").info("page_loaded", rows=3)
+        structlog.get_logger("temporaletl.worker.segment").info("page_loaded", rows=3)
     [line] = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "page_loaded",
         "level": "info",
-        "logger": "worker.segment",
+        "logger": "temporaletl.worker.segment",
         "rows": 3,
         "workflow_id": "w1",
     }

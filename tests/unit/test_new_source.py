@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from control.cli import app
-from control.new_source import new_source
+from temporaletl.control.cli.main import app
+from temporaletl.control.scaffold.new_source import new_source
 from temporaletl.errors import ConfigurationError
 
 PROJECT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """As little as makes a folder a checkout."""
-    (tmp_path / "queuer" / "sources").mkdir(parents=True)
+    (tmp_path / "temporaletl" / "queuer" / "sources").mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "temporaletl"\n')
     return tmp_path
 
@@ -55,17 +55,17 @@ def test_a_name_that_cannot_be_one_is_refused(checkout: Path, name: str, told: s
 
 
 def test_in_a_checkout_a_source_stands_beside_the_others(checkout: Path) -> None:
-    written = new_source("web_shop", checkout / "queuer")
+    written = new_source("web_shop", checkout / "temporaletl/queuer")
     assert written.folder == checkout
     assert files_of(checkout) - {"pyproject.toml"} == {
         "temporaletl/external/web_shop.py",
-        "queuer/sources/web_shop.py",
-        "worker/sources/web_shop.py",
+        "temporaletl/queuer/sources/web_shop.py",
+        "temporaletl/worker/sources/web_shop.py",
         "tests/fakes/web_shop.py",
         "tests/rigs/web_shop.py",
         "tests/integration/test_web_shop_source.py",
     }
-    worker = (checkout / "worker/sources/web_shop.py").read_text()
+    worker = (checkout / "temporaletl/worker/sources/web_shop.py").read_text()
     assert "class WebShopQuery(Query):" in worker
     assert '@extract_method("web_shop-items")' in worker
 
@@ -102,7 +102,7 @@ def test_elsewhere_a_source_is_a_package_of_its_own(
 def test_a_package_may_be_asked_for_within_a_checkout(checkout: Path) -> None:
     written = new_source("shop", checkout / "mine", wheel=True)
     assert written.folder == checkout / "mine"
-    assert "queuer/sources/shop.py" not in files_of(checkout)
+    assert "temporaletl/queuer/sources/shop.py" not in files_of(checkout)
 
 
 def block_file(folder: Path) -> Path:
@@ -113,7 +113,7 @@ def block_file(folder: Path) -> Path:
 
 
 def block_package(folder: Path) -> Path:
-    path = folder / "worker/sources/shop"
+    path = folder / "temporaletl/worker/sources/shop"
     path.mkdir(parents=True)
     return path
 
@@ -138,8 +138,8 @@ def test_the_command_lists_what_it_wrote_and_what_to_do_next(checkout: Path) -> 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         "temporaletl/external/shop.py",
-        "queuer/sources/shop.py",
-        "worker/sources/shop.py",
+        "temporaletl/queuer/sources/shop.py",
+        "temporaletl/worker/sources/shop.py",
         "tests/fakes/shop.py",
         "tests/rigs/shop.py",
         "tests/integration/test_shop_source.py",

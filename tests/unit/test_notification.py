@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from queuer.notification import notify, sentence
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import BatchSummary, JobCounts, JobFailure, RowCounts
+from temporaletl.queuer.notification import notify, sentence
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import NotificationSettings
 

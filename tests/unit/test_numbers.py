@@ -6,7 +6,7 @@ import pytest
 
 from temporaletl import RecordError
 from temporaletl.numbers import json_number
-from worker.loading.encode import jsonb
+from temporaletl.worker.loading.encode import jsonb
 
 
 @pytest.mark.parametrize(

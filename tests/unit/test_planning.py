@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from queuer import planning
-from queuer.planning import check_request, expand, jobs_of, settle, window_of
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,
@@ -16,6 +14,8 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
+from temporaletl.queuer import planning
+from temporaletl.queuer.planning import check_request, expand, jobs_of, settle, window_of
 from temporaletl.registry import Registry
 from temporaletl.strategies import Plan, Planner
 

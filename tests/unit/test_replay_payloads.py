@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.stored_rejects import rejected_of
+from temporaletl.worker.stored_rejects import rejected_of
 
 
 def row(text: str) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from temporalio.client import (
     ScheduleRange,
 )
 
-from queuer import planning
-from queuer.schedule import Overlap, calendar, make_schedule
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import QueuerInput
+from temporaletl.queuer import planning
+from temporaletl.queuer.schedule import Overlap, calendar, make_schedule
 from temporaletl.registry import Registry
 from temporaletl.strategies import Planner
 

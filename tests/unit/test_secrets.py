@@ -14,8 +14,8 @@ from rich.text import Text
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from control import output
 from temporaletl.connect import data_converter
+from temporaletl.control.cli import output
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.error_bodies import message_in
 from temporaletl.interceptor import as_application_error

@@ -16,6 +16,8 @@ from temporaletl.errors import (
 from temporaletl.messages import JobProgress, RowCounts, RunPolicy, SegmentResult
 from temporaletl.rows import Reject
 from temporaletl.strategies import Page, PageRequest
+from temporaletl.worker.loading import PageLoad
+from temporaletl.worker.transforming import reject_of
 from tests.unit.loading_double import (
     NOW,
     Listener,
@@ -28,8 +30,6 @@ from tests.unit.loading_double import (
     shop,
 )
 from tests.waiting import until
-from worker.loading import PageLoad
-from worker.transforming import reject_of
 
 __all__ = ["shop"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from control.processes import Child, StackError, Stop, StoppedError, Watchdog
+from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
 
 SOON = timedelta(seconds=20)
 OBEYS = "import time; print('ready', flush=True); time.sleep(60)"
@@ -110,7 +110,7 @@ def test_a_child_that_does_not_end_is_killed(
 def test_the_watchdog_ends_what_a_killed_process_leaves(tmp_path: Path) -> None:
     code = (
         "import sys, time; from datetime import timedelta; from pathlib import Path\n"
-        "from control.processes import Child, Watchdog\n"
+        "from temporaletl.embedded.processes import Child, Watchdog\n"
         "folder = Path(sys.argv[1])\n"
         "dog = Watchdog((folder / 'lock').open('a'))\n"
         f"command = [sys.executable, '-c', {STUBBORN!r}]\n"

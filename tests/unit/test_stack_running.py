@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from control.running import (
+from temporaletl.embedded.running import (
     StackInUseError,
     default_data_folder,
     publish,

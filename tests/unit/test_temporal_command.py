@@ -4,8 +4,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from control import temporal_command
-from control.temporal_command import TemporalCommandError, ensure_temporal, find_temporal
+from temporaletl.embedded import temporal_command
+from temporaletl.embedded.temporal_command import (
+    TemporalCommandError,
+    ensure_temporal,
+    find_temporal,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from temporaletl.errors import ETLError, SourceProtocolError, SourceUnavailableError
-from temporaletl.external.http import AnswerTooLargeError
+from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Record, Shape, marks_of
 from temporaletl.rereading import Reread, Unread

@@ -13,7 +13,7 @@ import structlog
 
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError
-from temporaletl.external.http import AnswerTooLargeError
+from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.salesforce.org import SalesforceOrg
 from temporaletl.external.salesforce.query import (
     Keyset,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from control.postgres import EmbeddedPostgres
-from control.processes import Stop, Watchdog
+from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.processes import Stop, Watchdog
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate

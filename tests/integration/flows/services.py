@@ -9,13 +9,13 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
-from queuer.__main__ import service_of as queuer_of
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
+from temporaletl.queuer.__main__ import service_of as queuer_of
 from temporaletl.service import make_workers
 from temporaletl.settings import NotificationSettings, TemporalSettings, WorkerSettings
 from temporaletl.warehouse.connection import Warehouse
-from worker.__main__ import service_of as worker_of
+from temporaletl.worker.__main__ import service_of as worker_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
-import queuer.dispatch
+import temporaletl.queuer.dispatch
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
@@ -160,7 +160,7 @@ async def test_a_job_that_runs_already_is_skipped(services: Services) -> None:
 async def test_dispatching_goes_on_over_many_runs(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queuer.dispatch, "JOBS_PER_RUN", 4)
+    monkeypatch.setattr(temporaletl.queuer.dispatch, "JOBS_PER_RUN", 4)
     summary = await services.run(jobs=11, size=1)
     assert summary.jobs.completed == 11
     assert summary.rows.inserted == 11

@@ -186,7 +186,7 @@ async def test_the_end_of_a_dispatcher_that_fails_waits_for_no_job_to_be_cut_off
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two dispatchers; one is terminated, and the other one's jobs still load."""
-    monkeypatch.setattr("queuer.flow._JOBS_PER_DISPATCHER", 2)
+    monkeypatch.setattr("temporaletl.queuer.flow._JOBS_PER_DISPATCHER", 2)
     batch = await start(services, jobs=4, pages=12, page_seconds=0.1)
     await until(lambda: job_states(services) == ["running"] * 4)
     [(batch_id,)] = services.rows("SELECT batch_id FROM etl_batches")

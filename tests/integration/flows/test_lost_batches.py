@@ -12,9 +12,9 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
-from queuer.reconciliation import namespace_of, reconcile
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
+from temporaletl.queuer.reconciliation import namespace_of, reconcile
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace

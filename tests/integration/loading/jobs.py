@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from temporaletl.messages import ETLInput, JobProgress, Mode, Window
 from temporaletl.rows import Event, Reject, Row
 from temporaletl.warehouse.connection import Connection, Warehouse
-from worker.loading import Lineage, Loader, PageLoad
+from temporaletl.worker.loading import Lineage, Loader, PageLoad
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 _seq = count(1)

@@ -12,8 +12,8 @@ from temporaletl.messages import SegmentResult
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
+from temporaletl.worker.segment import SegmentLimits, run_segment
 from tests.integration.loading.jobs import Job
-from worker.segment import SegmentLimits, run_segment
 
 type Extract = Callable[[PageRequest], AsyncGenerator[Page]]
 

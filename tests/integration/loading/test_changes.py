@@ -9,6 +9,7 @@ from temporaletl.registry import Registry
 from temporaletl.rows import Event, TemporalWorkflow
 from temporaletl.strategies import Transformer
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import pages
 from tests.integration.loading.jobs import (
     NOON,
     Job,
@@ -18,7 +19,6 @@ from tests.integration.loading.jobs import (
     make_event,
     wal_position,
 )
-from worker.loading import pages
 
 EARLY, LATER, LATEST = (NOON + timedelta(minutes=n) for n in range(3))
 

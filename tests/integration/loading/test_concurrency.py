@@ -10,8 +10,8 @@ import pytest
 from temporaletl.messages import JobProgress
 from temporaletl.rows import Event
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import PageSupersededError
 from tests.integration.loading.jobs import NOON, Job, fetch, make_event
-from worker.loading import PageSupersededError
 
 _PATIENCE = 60  # seconds until a hang is a failure
 
@@ -86,7 +86,7 @@ def test_of_two_attempts_at_one_page_one_commits(warehouse: Warehouse) -> None:
     job.loader.prepare()
     twin = Job.__new__(Job)
     twin.__dict__.update(job.__dict__)
-    from worker.loading import Loader  # noqa: PLC0415
+    from temporaletl.worker.loading import Loader  # noqa: PLC0415
 
     twin.loader = Loader(warehouse, [Event], job.lineage)
 

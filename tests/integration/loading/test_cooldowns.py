@@ -7,8 +7,8 @@ import pytest
 from temporaletl.external.cooldown import CoolDown
 from temporaletl.warehouse.budget import close_source, open_source
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.asking import Asking
 from tests.integration.loading.jobs import Job
-from worker.asking import Asking
 
 
 def test_what_is_lifted_in_the_warehouse_is_lifted_in_the_worker(

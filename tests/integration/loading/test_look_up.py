@@ -4,11 +4,11 @@ from typing import Any
 
 from temporaletl.rows import Event
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import pages, schema
+from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.loading.copying import array, hash_array
+from temporaletl.worker.loading.statements import statements_for
 from tests.integration.loading.jobs import Job, execute, make_event
-from worker.loading import pages, schema
-from worker.loading.columns import layout_of
-from worker.loading.copying import array, hash_array
-from worker.loading.statements import statements_for
 
 
 def scans(plan: dict[str, Any]) -> list[dict[str, Any]]:

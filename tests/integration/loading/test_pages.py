@@ -12,8 +12,8 @@ from temporaletl.errors import ConfigurationError, WarehouseUnavailableError
 from temporaletl.messages import Window
 from temporaletl.rows import Event, Json, LocalTime, Reject, Row, TemporalWorkflow
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import PageSupersededError
 from tests.integration.loading.jobs import NOON, Job, counts, execute, fetch, make_event
-from worker.loading import PageSupersededError
 
 
 class Typed(Row, frozen=True, kw_only=True, gc=False):

@@ -12,8 +12,8 @@ from temporaletl.registry import Registry
 from temporaletl.rows import ScanItems
 from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading.scans import JobScan, write_findings
 from tests.integration.loading.jobs import Job, execute, fetch, make_event
-from worker.loading.scans import JobScan, write_findings
 
 IDS = ["bug:1:created", "bug:1:x", "bug:12:created", "bug:2:a", "bugs:9:x", "\U0010fffe:1"]
 BUGS = Items("bug:")

@@ -12,8 +12,8 @@ from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConfl
 from temporaletl.rows import Event, Json, Row
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import schema
 from tests.integration.loading.jobs import Job, counts, execute, fetch, make_event
-from worker.loading import schema
 
 
 class Sale(Row, frozen=True, kw_only=True, gc=False):

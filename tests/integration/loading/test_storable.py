@@ -12,12 +12,12 @@ from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject, ScanItems, Whole
 from temporaletl.strategies import Page, PageRequest
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import packing
+from temporaletl.worker.loading.scans import write_findings
+from temporaletl.worker.replay import _transform  # of the records of a replay
+from temporaletl.worker.stored_rejects import RejectPosition, read_rejects
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, counts, fetch, make_event
-from worker.loading import packing
-from worker.loading.scans import write_findings
-from worker.replay import _transform  # of the records of a replay
-from worker.stored_rejects import RejectPosition, read_rejects
 
 
 async def test_a_cursor_of_any_text_is_where_the_next_segment_goes_on(

@@ -19,9 +19,9 @@ from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import ETLInput
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading import Lineage, Loader, PageLoad
+from temporaletl.worker.loading.copying import copy_rows
 from tests.integration.loading.jobs import NOON, make_event
-from worker.loading import Lineage, Loader, PageLoad
-from worker.loading.copying import copy_rows
 
 ENDED = 3
 
@@ -51,7 +51,7 @@ def main(moment: str) -> int:
         if moment == "between":
             patch.object(loader, "_running_streams", _after_a_stop(loader._running_streams)).start()
         else:
-            patch("worker.loading.merge.copy_rows", _stopping_copy).start()
+            patch("temporaletl.worker.loading.merge.copy_rows", _stopping_copy).start()
         page = PageLoad(0, [make_event(n) for n in range(10)], [], 10, 0, None, 1, NOON)
         try:
             loader.load(page)

@@ -24,10 +24,10 @@ from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse, translated
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.sessions import Session
+from temporaletl.worker.loading import Loader
 from tests.integration.loading.jobs import Job, counts, fetch, make_event
 from tests.integration.tcp_relay import TcpRelay
 from tests.integration.warehouse.frozen import ENDED
-from worker.loading import Loader
 
 LEASE = timedelta(seconds=1)
 

@@ -9,8 +9,8 @@ import msgspec
 import requests
 
 from temporaletl.external.jira.site import IssueRange
-from worker.sources.jira.extract.client import JiraClient
-from worker.sources.jira.extract.walk import Found, Walk
+from temporaletl.worker.sources.jira.extract.client import JiraClient
+from temporaletl.worker.sources.jira.extract.walk import Found, Walk
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.sources.jira.adf import text_of
+from temporaletl.worker.sources.jira.adf import text_of
 
 Node = dict[str, Any]
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from queuer.sources.jira import params
-from queuer.sources.jira.inputs import expand_backlog
-from queuer.sources.jira.params import Backlog, divide, range_of
 from temporaletl import ConfigurationError, Plan, Window
 from temporaletl.external.jira.site import IssueRange, as_ms
 from temporaletl.messages import BatchMetadata, Mode
-from worker.sources.jira.query import JiraQuery
+from temporaletl.queuer.sources.jira import params
+from temporaletl.queuer.sources.jira.inputs import expand_backlog
+from temporaletl.queuer.sources.jira.params import Backlog, divide, range_of
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 NOW = datetime(2025, 3, 1, 12, 0, 30, tzinfo=UTC)
 MINUTE = 60_000

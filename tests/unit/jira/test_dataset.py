@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.sources.jira.extract import dataset
+from temporaletl.worker.sources.jira.extract import dataset
 
 FIELDS = '{"created": "2024-01-01T00:00:00.000+0000", "summary": "s"}'
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import requests
 
+from temporaletl.worker.sources.jira.extract import changelogs, details
+from temporaletl.worker.sources.jira.extract.deletions import is_gone
 from tests.unit.jira.small_site import Json, SmallSite, answer_of
-from worker.sources.jira.extract import details
-from worker.sources.jira.extract.deletions import is_gone
 
 
 def comments_of(count: int) -> list[Json]:
@@ -195,7 +195,7 @@ def histories_of(found: details.Listing[Any] | Exception | None) -> int:
 def read_bulk(bulk: Bulk) -> dict[str, int]:
     site = SmallSite([], cloud=True)
     site.lists = bulk
-    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
     assert all(isinstance(each, details.Listing) for each in found.values())
     return {id_: histories_of(each) for id_, each in found.items()}
 
@@ -240,7 +240,7 @@ def test_a_silent_bulk_answer_and_a_history_that_is_none_cost_that_issue_alone()
     bulk.entries[0] = ("1", {"id": "7", "items": "many"})
     site = SmallSite([], cloud=True)
     site.lists = bulk
-    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
     assert isinstance(found["1"], details.DetailError)
     assert [histories_of(found[id_]) for id_ in "23"] == [1, 1]
 
@@ -263,7 +263,7 @@ def test_a_history_that_is_none_is_told_for_its_issue_alone() -> None:
     bulk.entries[1] = ("2", {"id": "7", "items": "many"})
     site = SmallSite([], cloud=True)
     site.lists = bulk
-    found = details.read_changelogs(site.client, ["1", "2", "3"])
+    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
     assert isinstance(found["2"], details.DetailError)
     assert [histories_of(found[id_]) for id_ in "13"] == [1, 1]
 

@@ -9,10 +9,10 @@ import pytest
 
 from temporaletl import ETLInput, Event, RecordError, TransformContext, Whole
 from temporaletl.strategies import transformers
-from worker.sources.jira.changelog import item_keys, type_of
-from worker.sources.jira.issue import IssueRecord, Item
-from worker.sources.jira.moments import utc
-from worker.sources.jira.transform import transform
+from temporaletl.worker.sources.jira.changelog import item_keys, type_of
+from temporaletl.worker.sources.jira.issue import IssueRecord, Item
+from temporaletl.worker.sources.jira.moments import utc
+from temporaletl.worker.sources.jira.transform import transform
 
 Json = dict[str, Any]
 

@@ -161,7 +161,7 @@ def test_a_repeated_token_is_given_up_in_the_end() -> None:
 
 
 def test_fresh_tokens_without_rows_do_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sources.jira.extract.walk._MOST_FRUITLESS", 20)
+    monkeypatch.setattr("temporaletl.worker.sources.jira.extract.walk._MOST_FRUITLESS", 20)
     site = SmallSite([], cloud=True)
     site.tamper = lambda number, body: body.update(nextPageToken=f"{number}".zfill(9))
     with pytest.raises(SourceUnavailableError, match="without a new issue"):

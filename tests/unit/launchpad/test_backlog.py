@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from queuer.sources.launchpad import members, people
-from queuer.sources.launchpad.inputs import expand_backlog
-from queuer.sources.launchpad.params import STREAMS, describe_backlog
 from temporaletl import ConfigurationError, ETLInput, Plan, Window
 from temporaletl.messages import BatchMetadata, job_id_of
-from worker.sources.launchpad.query import LaunchpadQuery
+from temporaletl.queuer.sources.launchpad import members, people
+from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
+from temporaletl.queuer.sources.launchpad.params import STREAMS, describe_backlog
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from temporaletl import ETLInput, PageRequest, Window
-from worker.sources.launchpad.extract.memory import Memory, recall
+from temporaletl.worker.sources.launchpad.extract.memory import Memory, recall
 
 
 class Site:

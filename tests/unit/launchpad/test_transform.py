@@ -8,9 +8,9 @@ import pytest
 from temporaletl import Event, RecordError, Whole
 from temporaletl.messages import ETLInput
 from temporaletl.strategies import TransformContext
-from worker.sources.launchpad import bugs, proposals, questions
-from worker.sources.launchpad.entries import REDACTED, Activity
-from worker.sources.launchpad.record import Found
+from temporaletl.worker.sources.launchpad import bugs, proposals, questions
+from temporaletl.worker.sources.launchpad.entries import REDACTED, Activity
+from temporaletl.worker.sources.launchpad.record import Found
 
 BASE = "https://api.launchpad.net/1.0"
 ANN, BOB = f"{BASE}/~ann", f"{BASE}/~bob"

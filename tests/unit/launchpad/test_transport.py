@@ -18,10 +18,10 @@ from temporaletl.external import http
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.worker.sources.launchpad.entries import Bug
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import generate, serve
 from tests.fakes.server import FakeServer
-from worker.sources.launchpad.entries import Bug
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from pydantic import JsonValue
 
 from temporaletl import SourceUnavailableError
-from worker.sources.launchpad.extract import walk as module
-from worker.sources.launchpad.extract.client import CollectionPage, span_of
-from worker.sources.launchpad.extract.subjects import Hidden
-from worker.sources.launchpad.extract.walk import Walk
+from temporaletl.worker.sources.launchpad.extract import walk as module
+from temporaletl.worker.sources.launchpad.extract.client import CollectionPage, span_of
+from temporaletl.worker.sources.launchpad.extract.subjects import Hidden
+from temporaletl.worker.sources.launchpad.extract.walk import Walk
 
 ROOT = "https://launchpad.example/devel"
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.rows import Event, Json, LocalTime, Row, TemporalWorkflow
-from worker.loading.columns import layout_of
+from temporaletl.worker.loading.columns import layout_of
 
 
 class Everything(Row, frozen=True, kw_only=True, gc=False):

@@ -1,4 +1,4 @@
-from worker.loading.merge import Hopes
+from temporaletl.worker.loading.merge import Hopes
 
 
 def test_an_empty_table_is_not_looked_up() -> None:

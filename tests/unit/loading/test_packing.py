@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from temporaletl.rows import Event, Row
-from worker.loading.columns import layout_of
-from worker.loading.copying import seed_of
-from worker.loading.packing import ROWS_PER_BLOCK, Packed
+from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.loading.copying import seed_of
+from temporaletl.worker.loading.packing import ROWS_PER_BLOCK, Packed
 
 LAYOUT = layout_of(Event)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from temporaletl.rows import Event, storable_text
-from worker.loading.rejects import storable_json
+from temporaletl.worker.loading.rejects import storable_json
 
 
 class Unshowable:

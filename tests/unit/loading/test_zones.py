@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.loading.encode import event_times
-from worker.loading.zones import UnknownZoneError
+from temporaletl.worker.loading.encode import event_times
+from temporaletl.worker.loading.zones import UnknownZoneError
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 

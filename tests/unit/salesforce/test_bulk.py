@@ -7,8 +7,12 @@ import pytest
 import requests
 
 from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError
-from temporaletl.external.http import AnswerTooLargeError
-from worker.sources.salesforce.bulk import BulkJobFailedError, BulkQueries, UnreadableRow
+from temporaletl.external.exchange import AnswerTooLargeError
+from temporaletl.worker.sources.salesforce.bulk import (
+    BulkJobFailedError,
+    BulkQueries,
+    UnreadableRow,
+)
 
 
 class Org:

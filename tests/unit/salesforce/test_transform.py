@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from temporaletl import ETLInput, Event, RecordError, TransformContext
+from temporaletl.worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
+from temporaletl.worker.sources.salesforce.transform import transform
 from tests.fakes.salesforce.schema import TYPES
-from worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
-from worker.sources.salesforce.transform import transform
 
 AT = "2024-05-01T10:00:00.000+0000"
 MOMENT = datetime(2024, 5, 1, 10, tzinfo=UTC)

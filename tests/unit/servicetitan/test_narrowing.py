@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.sources.servicetitan.extract.narrowing import _halves, _pages
+from temporaletl.worker.sources.servicetitan.extract.narrowing import _halves, _pages
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 
 from temporaletl import ETLInput, RecordError, TransformContext
 from temporaletl.strategies import resolve
-from worker.loading.columns import layout_of
-from worker.sources.servicetitan import transform
-from worker.sources.servicetitan.extract import streams
-from worker.sources.servicetitan.record import Record, bare_of, moment, undecodable
-from worker.sources.servicetitan.rows import StCustomer, StEstimate, StInvoice, StJob
+from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.sources.servicetitan import transform
+from temporaletl.worker.sources.servicetitan.extract import streams
+from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment, undecodable
+from temporaletl.worker.sources.servicetitan.rows import StCustomer, StEstimate, StInvoice, StJob
 
 REGISTERED = (transform, streams)
 JOB = ETLInput(batch_id="b", seq=0, job_id="j", source="servicetitan", stream="jobs", mode="full")

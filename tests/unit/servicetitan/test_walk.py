@@ -18,9 +18,9 @@ from temporaletl import (
 )
 from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import RESOURCES
-from worker.sources.servicetitan.extract.client import ServiceTitanClient, Span, as_text
-from worker.sources.servicetitan.extract.feed import Feed
-from worker.sources.servicetitan.extract.walk import Walk
+from temporaletl.worker.sources.servicetitan.extract.client import ServiceTitanClient, Span, as_text
+from temporaletl.worker.sources.servicetitan.extract.feed import Feed
+from temporaletl.worker.sources.servicetitan.extract.walk import Walk
 
 NOON = datetime(2025, 5, 1, 12, tzinfo=UTC)
 EVER = Span(None, None, NOON)

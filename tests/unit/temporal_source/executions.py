@@ -17,7 +17,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from temporaletl import ETLInput, TransformContext
-from worker.sources.temporal.query import TemporalQuery
+from temporaletl.worker.sources.temporal.query import TemporalQuery
 
 STARTED = datetime(2025, 3, 4, 5, 6, 7, 123456, tzinfo=UTC)
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from queuer.sources.temporal import inputs
-from queuer.sources.temporal.inputs import expand, split
-from queuer.sources.temporal.params import Backlog, describe
 from temporaletl import ConfigurationError, Plan, Window
 from temporaletl.external.temporal import closed_in
 from temporaletl.messages import BatchMetadata, Mode
-from worker.sources.temporal.query import TemporalQuery
+from temporaletl.queuer.sources.temporal import inputs
+from temporaletl.queuer.sources.temporal.inputs import expand, split
+from temporaletl.queuer.sources.temporal.params import Backlog, describe
+from temporaletl.worker.sources.temporal.query import TemporalQuery
 
 START = datetime(2025, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
 END = datetime(2025, 2, 1, 0, 0, 0, 750_000, tzinfo=UTC)

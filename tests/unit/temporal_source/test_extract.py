@@ -18,6 +18,10 @@ from temporaletl import (
 )
 from temporaletl.external.temporal import StaleTokenError
 from temporaletl.rows import TemporalWorkflow
+from temporaletl.worker.sources.temporal import extract as module
+from temporaletl.worker.sources.temporal.extract import RUNNING_STALENESS, extract
+from temporaletl.worker.sources.temporal.query import TemporalQuery
+from temporaletl.worker.sources.temporal.transform import transform
 from tests.unit.temporal_source.executions import (
     as_record,
     json_payload,
@@ -25,10 +29,6 @@ from tests.unit.temporal_source.executions import (
     make_execution,
     make_job,
 )
-from worker.sources.temporal import extract as module
-from worker.sources.temporal.extract import RUNNING_STALENESS, extract
-from worker.sources.temporal.query import TemporalQuery
-from worker.sources.temporal.transform import transform
 
 
 class FakeStore:

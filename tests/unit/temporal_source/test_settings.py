@@ -12,7 +12,7 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.connect import Endpoint
+from temporaletl.endpoint import Endpoint
 from temporaletl.external import temporal
 from temporaletl.external.temporal import (
     SourceTemporalSettings,

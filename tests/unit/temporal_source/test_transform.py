@@ -10,6 +10,8 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
 from temporaletl import Reject
 from temporaletl.rows import TemporalWorkflow
+from temporaletl.worker.sources.temporal.payload import undecodable
+from temporaletl.worker.sources.temporal.transform import transform
 from tests.unit.temporal_source.executions import (
     STARTED,
     as_record,
@@ -17,8 +19,6 @@ from tests.unit.temporal_source.executions import (
     make_context,
     make_execution,
 )
-from worker.sources.temporal.payload import undecodable
-from worker.sources.temporal.transform import transform
 
 
 def row_of(execution: WorkflowExecutionInfo, **params: Any) -> TemporalWorkflow:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from control.sources import find_source, registered
-from queuer.planning import check_request
 from temporaletl import ConfigurationError
+from temporaletl.control.operations.sources import find_source, registered
 from temporaletl.messages import QueuerInput
+from temporaletl.queuer.planning import check_request
 
 
 def test_without_a_file_the_list_says_what_is_missing(

@@ -1,0 +1,109 @@
+"""`etl run`, `etl status`, `etl pause`, `etl resume`, `etl cancel`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from temporaletl.control.cli.commands.arguments import (
+    AsJson,
+    Mode,
+    Params,
+    Since,
+    Source,
+    Streams,
+    Until,
+    Wait,
+    WorkflowId,
+    read_moment,
+    read_params,
+)
+
+
+def run(
+    source: Source,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            metavar="MODE",
+            help="incremental: what is new since the last run; full: everything; "
+            "backfill: the span of --from and --to.",
+            show_default="incremental, with dates backfill",
+        ),
+    ] = None,
+    start: Since = None,
+    end: Until = None,
+    stream: Streams = None,
+    param: Params = None,
+    max_in_flight: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1000, help="Jobs that may run at once.")
+    ] = 50,
+    accept_view: Annotated[
+        bool,
+        typer.Option(
+            "--accept-view",
+            help="What the account sees now is all there is, though it saw more before.",
+        ),
+    ] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> int:
+    """Load a source once, now."""
+    date_start, date_end = read_moment(start, "--from"), read_moment(end, "--to")
+    params = read_params(param)
+
+    from temporaletl.control.cli.views.run import launch
+
+    return launch(
+        source,
+        mode=mode,
+        streams=stream or (),
+        date_start=date_start,
+        date_end=date_end,
+        params=params,
+        max_in_flight=max_in_flight,
+        accept_view=accept_view,
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+def status(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WORKFLOW_ID", help="A run, batch or job; without it: the latest runs."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many runs to list.")
+    ] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs and what ran: jobs, rows, errors."""
+    from temporaletl.control.cli.views import status as view
+
+    if name is None:
+        view.print_recent(limit, as_json=as_json)
+    else:
+        view.print_one(name, as_json=as_json)
+
+
+def pause(workflow_id: WorkflowId) -> None:
+    """Let a run or a job rest at its next page."""
+    _signal(workflow_id, "pause")
+
+
+def resume(workflow_id: WorkflowId) -> None:
+    """Let a paused run or job go on where it stopped."""
+    _signal(workflow_id, "resume")
+
+
+def cancel(workflow_id: WorkflowId) -> None:
+    """End a run or a job at its next page; what is loaded stays."""
+    _signal(workflow_id, "cancel")
+
+
+def _signal(workflow_id: str, signal: Literal["pause", "resume", "cancel"]) -> None:
+    from temporaletl.control.cli.views.signals import send
+
+    send(workflow_id, signal)

@@ -1,0 +1,60 @@
+"""`etl sources`, `etl check`, `etl preview`."""
+
+from typing import Annotated
+
+import typer
+
+from temporaletl.control.cli.commands.arguments import (
+    AsJson,
+    Params,
+    Since,
+    Source,
+    Streams,
+    Until,
+    read_moment,
+    read_params,
+)
+
+
+def sources(as_json: AsJson = False) -> None:
+    """List the sources there are, with their streams and tables."""
+    from temporaletl.control.cli.views import sources as view
+
+    view.print_sources(as_json=as_json)
+
+
+def check(source: Source, as_json: AsJson = False) -> int:
+    """Try what a source needs: settings, credentials, warehouse, Temporal."""
+    from temporaletl.control.cli.views import sources as view
+
+    return view.print_check(source, as_json=as_json)
+
+
+def preview(
+    source: Source,
+    stream: Streams = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="Rows to show, of all streams.")
+    ] = 10,
+    start: Since = None,
+    end: Until = None,
+    param: Params = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows a source would load; nothing is written."""
+    date_start, date_end = read_moment(start, "--from"), read_moment(end, "--to")
+    params = read_params(param)
+
+    from temporaletl.control.cli.views.preview import print_preview
+    from temporaletl.control.operations.runs import run_request
+
+    dated = date_start is not None or date_end is not None
+    request = run_request(
+        source,
+        mode=None if dated else "full",
+        streams=stream or (),
+        date_start=date_start,
+        date_end=date_end,
+        params=params,
+    )
+    print_preview(request, limit=limit, as_json=as_json)

@@ -1,0 +1,50 @@
+"""`etl up`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def up(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            file_okay=False,
+            help="Where the warehouse, Temporal's file and the logs are kept.",
+            show_default="ETL_DATA_DIR, or ~/.local/share/temporaletl",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", metavar="", help="Begin anew: everything in the folder is deleted."
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Worker processes; one per core is plenty.")
+    ] = 1,
+    temporal_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=1, max=65535, help="Temporal's port.", show_default="a free one"
+        ),
+    ] = None,
+    ui: Annotated[
+        bool, typer.Option("--ui", metavar="", help="Serve Temporal's own web page, too.")
+    ] = False,
+) -> int:
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal, both services."""
+    from temporaletl.control.cli.output import note, say
+    from temporaletl.embedded import stack
+    from temporaletl.embedded.running import default_data_folder
+
+    options = stack.StackOptions(
+        data=data or default_data_folder(),
+        fresh=fresh,
+        workers=workers,
+        temporal_port=temporal_port,
+        ui=ui,
+    )
+    return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"))

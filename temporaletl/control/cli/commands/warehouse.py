@@ -1,0 +1,138 @@
+"""`etl state`, `etl rejects`, `etl identities`: what the warehouse keeps beside the rows."""
+
+from typing import Annotated
+
+import typer
+
+from temporaletl.control.cli.commands.arguments import (
+    AsJson,
+    Source,
+    Streams,
+    Wait,
+    examples,
+    read_moment,
+)
+
+state = typer.Typer(no_args_is_help=True)
+rejects = typer.Typer(no_args_is_help=True)
+identities = typer.Typer(no_args_is_help=True)
+
+
+@state.command(epilog=examples("etl state show jira", "etl state show jira --json"))
+def show(source: Source, stream: Streams = None, as_json: AsJson = False) -> None:
+    """Show up to which moment each stream is completely loaded."""
+    from temporaletl.control.cli.views import state as view
+
+    view.print_states(source, stream or (), as_json=as_json)
+
+
+@state.command(
+    "set", epilog=examples("etl state set jira --watermark 2025-01-31  # load again from there")
+)
+def set_(
+    source: Source,
+    watermark: Annotated[
+        str,
+        typer.Option(metavar="DATE", help="Where the next incremental run begins; UTC."),
+    ],
+    stream: Streams = None,
+) -> None:
+    """Let the next incremental run begin at a moment of your choice."""
+    moment = read_moment(watermark, "--watermark")
+
+    from temporaletl.control.cli.views import state as view
+
+    view.put(source, stream or (), moment)
+
+
+@state.command(
+    epilog=examples(
+        "etl state reset jira  # the next run loads everything",
+        "etl state reset jira --unblock  # ask it again at once, though it asked to be left alone",
+    )
+)
+def reset(
+    source: Source,
+    stream: Streams = None,
+    unblock: Annotated[
+        bool,
+        typer.Option(
+            "--unblock",
+            metavar="",
+            help="Only lift a closure (Retry-After); what is loaded stays so.",
+        ),
+    ] = False,
+) -> None:
+    """Let the next incremental run begin at the beginning, and the source be asked again."""
+    from temporaletl.control.cli.views import state as view
+
+    if unblock:
+        view.unblock(source)
+        return
+    view.put(source, stream or (), None)
+
+
+@rejects.command(
+    "list",
+    epilog=examples(
+        "etl rejects list jira", "etl rejects list jira --json | jq .[0].payload  # the raw record"
+    ),
+)
+def list_(
+    source: Source,
+    stream: Streams = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many, the latest first.")
+    ] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the records that could not become rows, and why."""
+    from temporaletl.control.cli.views import rejects as view
+
+    view.print_rejects(source, stream or (), limit, as_json=as_json)
+
+
+@rejects.command(
+    epilog=examples(
+        "etl rejects replay jira --wait", "etl rejects replay jira --stream issues --wait --json"
+    )
+)
+def replay(
+    source: Source, stream: Streams = None, wait: Wait = False, as_json: AsJson = False
+) -> int:
+    """Send the rejects through the present transform; those that become rows leave the list."""
+    from temporaletl.control.cli.views.run import launch
+
+    return launch(
+        source,
+        mode="replay",
+        streams=stream or (),
+        date_start=None,
+        date_end=None,
+        params={},
+        max_in_flight=1,
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+@identities.command(
+    "list", epilog=examples("etl identities list jira", "etl identities list jira --json")
+)
+def list_identities(
+    source: Source,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List a source's people, and the employees they are as far as that is known."""
+    from temporaletl.control.cli.views import identities as view
+
+    view.print_people(source, limit, as_json=as_json)
+
+
+@identities.command(epilog=examples("etl identities fill jira"))
+def fill(source: Source, as_json: AsJson = False) -> None:
+    """Put employee ids into older events of people who became known later."""
+    from temporaletl.control.cli.views import identities as view
+
+    view.fill(source, as_json=as_json)

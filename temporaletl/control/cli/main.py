@@ -1,0 +1,151 @@
+"""The `etl` command."""
+
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from typing import Annotated, NoReturn
+
+import typer
+
+from temporaletl.command import be_command
+from temporaletl.control.cli.commands import authoring, runs, schedules, sources, stack, warehouse
+from temporaletl.control.cli.commands.arguments import examples
+
+_RUNNING = "Load and watch"
+_LOOKING = "Look first"
+_REGULARLY = "Load regularly"
+_KEEPING = "Look after what is loaded"
+_MACHINE = "This machine"
+_AUTHORS = "Write a source"
+
+app = typer.Typer(
+    name="etl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "etl up  # everything on this machine, until Ctrl-C",
+        "etl check jira  # are settings, credentials and servers good?",
+        "etl run jira --wait  # load what is new, and watch",
+        "etl status  # what ran, what it loaded, what failed and why",
+    ),
+)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        typer.echo(installed_version("temporaletl"))
+        raise typer.Exit
+
+
+@app.callback()
+def etl(
+    version: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Move what happens in work systems into a PostgreSQL warehouse."""
+
+
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl up",
+        "etl up --workers 2 --data ./etl-data",
+        "JIRA_URL=https://jira.example.com etl up  # settings of sources come from here",
+    ),
+)(stack.up)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
+        "etl run jira --wait  # what is new since the last run",
+        "etl run jira --mode full --wait --json  # everything; one JSON document at the end",
+        "etl run jira --from 2025-01-01 --to 2025-02-01  # January again",
+        "etl run temporal --stream workflows --param 'namespaces=[\"default\"]'",
+    ),
+)(runs.run)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
+        "etl status  # the latest runs",
+        "etl status etl-jira-full-20250131T060000.000000Z  # one of them, in full",
+        "etl status --json | jq '.[] | select(.state == \"failed\")'",
+    ),
+)(runs.status)
+_command: Callable[..., None]
+for _command, _example in (
+    (runs.pause, "etl pause etl-jira-full-20250131T060000.000000Z"),
+    (runs.resume, "etl resume etl-jira-full-20250131T060000.000000Z"),
+    (runs.cancel, "etl cancel job/jira-issues-full-0123456789abcdef  # one job of a run"),
+):
+    app.command(rich_help_panel=_RUNNING, epilog=examples(_example))(_command)
+app.command(rich_help_panel=_LOOKING, epilog=examples("etl sources"))(sources.sources)
+app.command(rich_help_panel=_LOOKING, epilog=examples("etl check jira", "etl check jira --json"))(
+    sources.check
+)
+app.command(
+    rich_help_panel=_LOOKING,
+    epilog=examples(
+        "etl preview jira --limit 5",
+        "etl preview jira --from 2025-01-01 --to 2025-01-02 --json | jq '.[].event_type'",
+    ),
+)(sources.preview)
+app.command(
+    rich_help_panel=_REGULARLY,
+    epilog=examples(
+        "etl schedule jira 1 3  # Mondays at 03:00 UTC",
+        "etl schedule jira 1-5 6,18 --timezone Europe/London  # weekdays, twice",
+        "etl schedule jira 0 2 --mode full  # Sundays, everything",
+    ),
+)(schedules.schedule)
+app.command(rich_help_panel=_REGULARLY, epilog=examples("etl schedules"))(schedules.schedules)
+for _command, _name in (
+    (schedules.schedule_pause, "schedule-pause"),
+    (schedules.schedule_resume, "schedule-resume"),
+    (schedules.schedule_delete, "schedule-delete"),
+):
+    app.command(_name, rich_help_panel=_REGULARLY, epilog=examples(f"etl {_name} jira"))(_command)
+app.command(
+    "schedule-backfill",
+    rich_help_panel=_REGULARLY,
+    epilog=examples("etl schedule-backfill jira --from 2025-01-01 --to 2025-02-01"),
+)(schedules.schedule_backfill)
+app.add_typer(
+    warehouse.state,
+    name="state",
+    rich_help_panel=_KEEPING,
+    help="Show or move the moment up to which a source is loaded.",
+)
+app.add_typer(
+    warehouse.rejects,
+    name="rejects",
+    rich_help_panel=_KEEPING,
+    help="The records that could not become rows.",
+)
+app.add_typer(
+    warehouse.identities,
+    name="identities",
+    rich_help_panel=_KEEPING,
+    help="Which employees the people of a source are.",
+)
+app.command(
+    "new-source",
+    rich_help_panel=_AUTHORS,
+    epilog=examples(
+        "etl new-source shop  # in a checkout: a source beside the others",
+        "etl new-source shop --wheel --folder ../shop-source  # a package of its own",
+    ),
+)(authoring.new_source)
+
+
+def main() -> NoReturn:
+    """Run the command line; see `temporaletl.command.run_command` for the exit status."""
+    be_command(app, "etl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the commands print, and how they show what goes on."""

@@ -1,0 +1,53 @@
+"""`etl identities`: who is who, and filling that into older events."""
+
+import dataclasses
+
+from temporaletl.control.cli.output import (
+    add_row,
+    count,
+    make_table,
+    note,
+    print_json,
+    print_table,
+    say,
+)
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations.identities import fill_identities, list_identities
+
+_NAMED = 10
+
+
+def print_people(source: str, limit: int, *, as_json: bool) -> None:
+    """Print a source's people, the unknown ones first."""
+    people, total = with_platform(lambda platform: list_identities(platform, source, limit=limit))
+    if as_json:
+        print_json([dataclasses.asdict(person) for person in people])
+        return
+    if not people:
+        say(f"nobody of {source} is known: its next run asks the source, where it can")
+        return
+    table = make_table("person", "employee", "e-mail", "name")
+    for each in people:
+        add_row(table, each.person, each.employee_id, each.email, each.name)
+    print_table(table)
+    if total > len(people):
+        note(f"and {total - len(people):,} more (--limit)", style="dim")
+
+
+def fill(source: str, *, as_json: bool) -> None:
+    """Fill employee ids into the source's events of people who are known now."""
+    filled = with_platform(lambda platform: fill_identities(platform, source))
+    if as_json:
+        print_json(dataclasses.asdict(filled))
+        return
+    say(
+        f"{source}: {count(filled.events, 'event')} of {count(filled.people, 'person', 'people')} "
+        "filled in"
+    )
+    if filled.ambiguous:
+        named = ", ".join(filled.ambiguous[:_NAMED])
+        more = f" and {len(filled.ambiguous) - _NAMED:,} more" * (len(filled.ambiguous) > _NAMED)
+        note(
+            f"left alone, as these ids of people are employee ids of others: {named}{more}",
+            style="yellow",
+        )

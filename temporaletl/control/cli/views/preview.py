@@ -1,0 +1,109 @@
+"""What `etl preview` prints."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from temporaletl.control.cli.output import (
+    add_row,
+    count,
+    err,
+    make_table,
+    note,
+    out,
+    print_json,
+    print_table,
+    show_time,
+)
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations.preview import StreamPreview, as_document, preview
+from temporaletl.messages import QueuerInput
+from temporaletl.rows import Row
+from temporaletl.terminal import fit_to_print
+
+#: Characters of a cell on a terminal, and elsewhere.
+_WIDEST_CELLS = {True: 28, False: 100}
+_GAP = 2
+_SHOWN_REJECTS = 10
+
+
+def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
+    """Print the first rows; raises as `temporaletl.control.operations.preview.preview`."""
+    asking = (
+        err().status(f"asking {request.source} ...")
+        if err().is_terminal
+        else contextlib.nullcontext()
+    )
+    with asking:
+        previews = with_platform(lambda platform: preview(platform, request, limit=limit))
+    if as_json:
+        print_json([as_document(row) for found in previews for row in found.rows])
+    for found in previews:
+        if not as_json:
+            _print_rows(found.rows)
+        _tell(request.source, found)
+    note("nothing was written", style="dim")
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    for kind in dict.fromkeys(type(row) for row in rows):
+        _print_table([row for row in rows if type(row) is kind], kind)
+
+
+def _print_table(rows: Sequence[Row], kind: type[Row]) -> None:
+    narrow = out().is_terminal
+    columns: dict[str, list[str]] = {}
+    hidden = []
+    width = 0
+    for each in msgspec.structs.fields(kind):
+        values = [getattr(row, each.name) for row in rows]
+        if all(value is None or value in ({}, [], "") for value in values):
+            continue
+        whole = [fit_to_print(_cell(value)) for value in values]
+        widest = _WIDEST_CELLS[narrow]
+        cells = [cell if len(cell) <= widest else f"{cell[: widest - 1]}…" for cell in whole]
+        needed = max(len(each.name), *map(len, cells)) + _GAP
+        if narrow and columns and width + needed > out().width:
+            hidden.append(each.name)
+            continue
+        columns[each.name] = cells
+        width += needed
+    table = make_table(*columns)
+    for cells_of_row in zip(*columns.values(), strict=True):
+        add_row(table, *cells_of_row)
+    print_table(table)
+    if hidden:
+        note(f"no room for {', '.join(hidden)}: --json has all", style="dim")
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case datetime() if value.tzinfo is not None:
+            return show_time(value)
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
+
+
+def _tell(source: str, found: StreamPreview) -> None:
+    """Say what the rows came of, and which records are no rows."""
+    line = (
+        f"{source} {found.stream}: {count(len(found.rows), 'row')} of "
+        f"{count(found.records, 'record')} in {count(found.jobs, 'job')}"
+    )
+    if found.whole:
+        line += "; that is all there is"
+    note(line, style="dim")
+    for reject in found.rejects[:_SHOWN_REJECTS]:
+        note(f"would be rejected: {reject.key or 'a record'}: {reject.reason}", style="yellow")
+    if len(found.rejects) > _SHOWN_REJECTS:
+        note(f"and {len(found.rejects) - _SHOWN_REJECTS:,} more rejects", style="yellow")

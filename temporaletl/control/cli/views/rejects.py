@@ -1,0 +1,37 @@
+"""`etl rejects list`: the records that could not become rows."""
+
+from collections.abc import Sequence
+
+from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations.rejects import list_rejects
+
+
+def print_rejects(source: str, streams: Sequence[str], limit: int, *, as_json: bool) -> None:
+    """Print the latest rejects of a source."""
+    found, total = with_platform(
+        lambda platform: list_rejects(platform, source, streams, limit=limit)
+    )
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    if not found:
+        say(f"no rejects of {source}")
+        return
+    table = make_table(
+        "id", "stream", "stage", "record", "reason", "times", "last seen", right=("id", "times")
+    )
+    for each in found:
+        add_row(
+            table,
+            str(each.reject_id),
+            each.stream,
+            each.stage,
+            each.key,
+            each.reason,
+            each.times,
+            each.last_seen,
+        )
+    print_table(table)
+    if total > len(found):
+        note(f"and {total - len(found):,} more (--limit)", style="dim")

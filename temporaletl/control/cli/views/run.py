@@ -1,0 +1,230 @@
+"""`etl run`: starts a run, follows it as far as was asked, and tells how it ended."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import JsonValue
+from rich.text import Text
+
+from temporaletl.command import FAILED, MISUSED
+from temporaletl.control.cli.output import (
+    add_row,
+    count,
+    err,
+    make_table,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    say,
+    show_span,
+    show_window,
+    state_text,
+)
+from temporaletl.control.cli.session import begin, open_platform
+from temporaletl.control.cli.views.progress import display
+from temporaletl.control.operations.following import Ended, Run, pending_failures
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.progress import follow
+from temporaletl.control.operations.runs import known_summary, run_request, start_run
+from temporaletl.messages import BatchSummary, Mode, QueuerInput
+
+_INTERRUPTED = 130
+#: How long a command stays to see whether the run can be planned at all.
+_PLANNED_WITHIN = timedelta(seconds=10)
+
+
+def launch(
+    source: str,
+    *,
+    mode: Mode | None,
+    streams: Sequence[str],
+    date_start: datetime | None,
+    date_end: datetime | None,
+    params: dict[str, JsonValue],
+    max_in_flight: int,
+    accept_view: bool = False,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Check a request as far as one can from here, start it, and return the exit status.
+
+    Raises:
+        ETLError: it cannot be started.
+    """
+    begin()
+    request = run_request(
+        source,
+        mode=mode,
+        streams=streams,
+        date_start=date_start,
+        date_end=date_end,
+        params=params,
+        max_in_flight=max_in_flight,
+        accept_view=accept_view,
+    )
+    return _Launch(request, wait=wait, as_json=as_json).to_exit_status()
+
+
+class _Launch:
+    """Starts a run and follows it as far as was asked."""
+
+    def __init__(self, request: QueuerInput, *, wait: bool, as_json: bool) -> None:
+        self._request = request
+        self._wait = wait
+        self._as_json = as_json
+        self._workflow_id: str | None = None
+
+    def to_exit_status(self) -> int:
+        try:
+            return asyncio.run(self._run())
+        except KeyboardInterrupt:
+            if self._workflow_id is None:
+                note("Interrupted before the run was started.")
+            else:
+                note(
+                    f"No longer waiting; the run goes on. How it goes: "
+                    f"etl status {self._workflow_id}; to end it: etl cancel {self._workflow_id}"
+                )
+            return _INTERRUPTED
+
+    async def _run(self) -> int:
+        async with open_platform() as platform:
+            started = await start_run(platform, self._request)
+            self._workflow_id = started.workflow_id
+            try:
+                ended = await self._follow(platform, started)
+            finally:
+                started.ending.cancel()
+                await asyncio.gather(started.ending, return_exceptions=True)
+            return await self._finish(platform, started, ended)
+
+    async def _follow(self, platform: Platform, started: Run) -> Ended | None:
+        def unattended() -> None:
+            note(
+                f"no queuer polls task queue {started.queue} yet; the run waits for one "
+                f"(`etl up` or `python -m queuer` starts it)"
+            )
+
+        if self._wait:
+            return await self._follow_to_end(platform, started)
+        with (
+            err().status(f"planning {self._request.source} ...")
+            if err().is_terminal
+            else contextlib.nullcontext()
+        ):
+            await started.until_planned(_PLANNED_WITHIN, unattended)
+        return started.ending.result() if started.ending.done() else None
+
+    async def _follow_to_end(self, platform: Platform, started: Run) -> Ended:
+        note(f"started {started.workflow_id}", style="dim")
+        with display(f"{self._request.source} {self._request.mode}") as show:
+            async for snapshot in follow(platform, started):
+                show(snapshot)
+        return started.ending.result()
+
+    async def _finish(self, platform: Platform, started: Run, ended: Ended | None) -> int:
+        if ended is None:
+            await self._tell_started(started)
+            return 0
+        summary = ended.summary
+        if summary.error is not None:
+            summary = await known_summary(platform, started) or summary
+        if self._as_json:
+            print_json(summary.model_dump(mode="json"))
+        if ended.misconfigured:
+            note(f"etl: {summary.error}")
+            return MISUSED
+        if not self._as_json:
+            _print_summary(summary)
+        elif summary.error is not None:
+            note(f"etl: {summary.error}")
+        return 0 if summary.state == "completed" else FAILED
+
+    async def _tell_started(self, started: Run) -> None:
+        status = started.status
+        jobs = status.jobs if status else None
+        if self._as_json:
+            print_json(
+                {
+                    "batch_id": status.batch_id if status else None,
+                    "workflow_id": started.workflow_id,
+                    "run_id": started.run_id,
+                    "source": self._request.source,
+                    "mode": self._request.mode,
+                    "state": status.state if status else "waiting",
+                    "jobs": {"planned": jobs},
+                }
+            )
+        else:
+            planned = f"{count(jobs, 'job')} planned" if jobs is not None else "not planned yet"
+            say(f"started {self._request.source} {self._request.mode}: {planned}")
+            print_fields(
+                [
+                    ("workflow", started.workflow_id),
+                    ("follow it", f"etl status {started.workflow_id}"),
+                    ("end it", f"etl cancel {started.workflow_id}"),
+                ]
+            )
+        if jobs is None:
+            for failure in await pending_failures(started.client, started.workflow_id):
+                note(f"it is tried again: {failure}", style="yellow")
+
+
+def _print_summary(summary: BatchSummary) -> None:
+    say(
+        Text.assemble(
+            f"{summary.source} {summary.mode} ",
+            state_text(summary.state),
+            f" in {show_span(summary.seconds)}",
+        )
+    )
+    numbers: dict[str, Any] = summary.jobs.model_dump()
+    planned = numbers.pop("planned")
+    jobs = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
+    rows = ", ".join(f"{n:,} {outcome}" for outcome, n in summary.rows.model_dump().items())
+    print_fields(
+        [
+            ("jobs", f"{planned:,} planned" + (f": {jobs}" if jobs else "")),
+            ("rows", rows),
+            ("batch", summary.batch_id),
+            ("workflow", summary.workflow_id),
+            ("error", Text(summary.error, style="bold red") if summary.error else None),
+        ]
+    )
+    if summary.jobs.skipped:
+        skipped = count(summary.jobs.skipped, "job")
+        say(f"{skipped} skipped: the same work was under way in another run", style="yellow")
+    elif summary.state == "completed" and not summary.records:
+        say(_nothing(summary))
+    if summary.deleted:
+        gone = count(summary.deleted, "row")
+        say(f"{gone} deleted: the source no longer has what they tell of")
+    if summary.rows.rejected:
+        rejected = count(summary.rows.rejected, "record")
+        say(f"{rejected} rejected: etl rejects list {summary.source}", style="yellow")
+    for noted in summary.notes:
+        say(f"{noted.job}: {noted.note}", style="yellow")
+    if summary.failures:
+        table = make_table("failed job", "error")
+        for failure in summary.failures:
+            add_row(table, failure.job, failure.error)
+        print_table(table)
+        unnamed = summary.jobs.failed - len(summary.failures)
+        if unnamed > 0:
+            say(f"and {unnamed:,} more")
+
+
+def _nothing(summary: BatchSummary) -> str:
+    if summary.mode == "replay":
+        return f"nothing to replay: {summary.source} has no rejects"
+    windows = sorted({show_window(window) for window in summary.windows.values()})
+    if len(windows) > 1:
+        windows = [
+            f"{stream}: {show_window(window)}" for stream, window in sorted(summary.windows.items())
+        ]
+    within = f" in the window {'; '.join(windows)}" if windows else ""
+    return f"nothing to load: the source listed no records{within}"

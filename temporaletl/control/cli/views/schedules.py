@@ -1,0 +1,71 @@
+"""`etl schedules` and the commands about one schedule, for a person or a program."""
+
+from datetime import datetime
+
+from rich.text import Text
+
+from temporaletl.control.cli.output import (
+    add_row,
+    count,
+    make_table,
+    print_json,
+    print_table,
+    say,
+    show_time,
+)
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations import schedules
+
+
+def print_schedules(*, as_json: bool) -> None:
+    """List the schedules."""
+    reports = with_platform(schedules.list_schedules)
+    if as_json:
+        print_json([report.model_dump(mode="json") for report in reports])
+        return
+    if not reports:
+        say("No schedules yet: `etl schedule SOURCE DAY HOUR` makes one.")
+        return
+    table = make_table(
+        "source", "mode", "days", "hours", "time zone", "state", "last run", "next run"
+    )
+    for each in reports:
+        if each.paused:
+            state = Text("paused", style="yellow")
+        else:
+            state = Text("running now", style="cyan") if each.running else Text("active", "green")
+        add_row(
+            table,
+            each.source,
+            each.mode,
+            each.days,
+            each.hours,
+            each.timezone,
+            state,
+            each.last_run,
+            each.next_run,
+        )
+    print_table(table)
+
+
+def pause(source: str) -> None:
+    with_platform(lambda platform: schedules.pause_schedule(platform, source))
+    say(
+        f"paused: no more runs of {source} start until `etl schedule-resume {source}`; "
+        f"one that goes on is left alone"
+    )
+
+
+def resume(source: str) -> None:
+    upcoming = with_platform(lambda platform: schedules.resume_schedule(platform, source))
+    say(f"resumed: the next run of {source} starts at {show_time(upcoming)}")
+
+
+def delete(source: str) -> None:
+    with_platform(lambda platform: schedules.delete_schedule(platform, source))
+    say(f"deleted the schedule of {source}; a run that goes on is left alone")
+
+
+def backfill(source: str, start: datetime, end: datetime) -> None:
+    due = with_platform(lambda platform: schedules.backfill_schedule(platform, source, start, end))
+    say(f"{count(due, 'run')} of {source} started, one after another: `etl status` shows them")

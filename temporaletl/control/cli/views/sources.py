@@ -1,0 +1,68 @@
+"""What `etl sources` and `etl check` print."""
+
+from rich.text import Text
+
+from temporaletl.command import MISUSED
+from temporaletl.control.cli.output import add_row, make_table, print_json, print_table, say
+from temporaletl.control.cli.session import begin, with_platform
+from temporaletl.control.operations.checks import Check, check_source
+from temporaletl.control.operations.sources import registered
+
+_MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("note ", "yellow")}
+
+
+def print_sources(*, as_json: bool) -> None:
+    """List what is registered."""
+    begin()
+    sources = registered()
+    if as_json:
+        print_json(
+            [
+                {
+                    "source": source.name,
+                    "version": source.version,
+                    "specific_version": source.specific_version,
+                    "place": source.place,
+                    "streams": [
+                        {
+                            "stream": stream.name,
+                            "tables": list(stream.tables),
+                            "place": stream.place,
+                            "fault": stream.fault,
+                        }
+                        for stream in source.streams
+                    ],
+                }
+                for source in sources
+            ]
+        )
+        return
+    table = make_table("source", "stream", "tables", "version", "place")
+    for source in sources:
+        for position, stream in enumerate(source.streams):
+            version = f"{source.version} ({source.specific_version})"
+            add_row(
+                table,
+                source.name if position == 0 else "",
+                stream.name,
+                Text(stream.fault, style="red") if stream.fault else ", ".join(stream.tables),
+                version if position == 0 else "",
+                stream.place or source.place,
+            )
+    print_table(table)
+
+
+def print_check(source: str, *, as_json: bool) -> int:
+    """Print a line for each thing tried; 2 where one is wrong."""
+
+    def hear(check: Check) -> None:
+        if not as_json:
+            mark, style = _MARKS[check.verdict]
+            say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
+
+    checks = with_platform(lambda platform: check_source(platform, source, hear))
+    good = all(check.verdict != "wrong" for check in checks)
+    if as_json:
+        results = [check.model_dump() | {"ok": check.verdict != "wrong"} for check in checks]
+        print_json({"source": source, "ok": good, "checks": results})
+    return 0 if good else MISUSED

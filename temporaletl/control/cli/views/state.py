@@ -1,0 +1,90 @@
+"""`etl state`: shows and moves the watermarks."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+
+from temporaletl.control.cli.output import note, print_fields, print_json, say, show_time
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations import state as operations
+from temporaletl.control.operations.state import DEFAULT_CONNECTION, StreamState, ahead_of_clock
+from temporaletl.warehouse.reports import BatchReport
+
+
+def print_states(source: str, streams: Sequence[str], *, as_json: bool) -> None:
+    """Show the states of a source, also of one that is no longer registered."""
+    found = with_platform(lambda platform: operations.read_state(platform, source, streams))
+    if as_json:
+        print_json([_document(state) for state in found.streams])
+        return
+    for block in found.blocks:
+        note(f"{block}{_over(block.connection)}", style="yellow")
+    if not found.streams:
+        say(f"{source} has never been loaded: the next run begins at the beginning")
+        return
+    for each in found.streams:
+        state = each.sync
+        say(f"{source} {state.stream}{_over(state.connection)}")
+        print_fields(
+            [
+                ("loaded up to", show_time(state.watermark) if state.watermark else "nothing yet"),
+                ("last full", state.last_full_at),
+                ("last incremental", state.last_incremental_at),
+                ("last batch", state.batch_id),
+                ("its records", state.records if state.batch_id else None),
+                ("state", state.state),
+            ]
+        )
+        if each.ahead:
+            note(ahead_of_clock(state), style="yellow")
+
+
+def _over(connection: str) -> str:
+    return "" if connection == DEFAULT_CONNECTION else f" over connection {connection}"
+
+
+def unblock(source: str) -> None:
+    """Let a source that asked to be left alone be asked again; watermarks stay."""
+    lifted = with_platform(lambda platform: operations.unblock(platform, source))
+    if lifted is None:
+        say(f"{source} is not closed: nothing keeps runs from asking it")
+    else:
+        _say_unblocked(source, lifted.running)
+
+
+def _say_unblocked(source: str, waiting: Sequence[BatchReport]) -> None:
+    say(f"{source} may be asked again at once")
+    for batch in waiting:
+        note(
+            f"a job of {batch.workflow_id} that waits already does so to its end: `etl pause "
+            f"{batch.workflow_id}`, then `etl resume {batch.workflow_id}` wakes it",
+            style="yellow",
+        )
+
+
+def put(source: str, streams: Sequence[str], watermark: datetime | None) -> None:
+    """Put the watermark of the streams, of all where none is named; None begins anew."""
+    moved = with_platform(
+        lambda platform: operations.move_watermark(platform, source, streams, watermark)
+    )
+    where = show_time(watermark) if watermark else "the beginning"
+    for stream in moved.streams:
+        say(f"{source} {stream}: the next incremental run begins at {where}")
+    if moved.unblocked:
+        _say_unblocked(source, moved.running)
+    for batch in moved.running:
+        note(
+            f"{batch.workflow_id} goes on and will move this forward when it completes",
+            style="yellow",
+        )
+
+
+def _document(state: StreamState) -> dict[str, object]:
+    fields = dataclasses.asdict(state.sync) | {
+        "ahead": state.ahead,
+        "closed_until": state.blocked_until,
+    }
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in fields.items()
+    }

@@ -1,0 +1,208 @@
+"""`etl status`: how runs and jobs stand, for a person or a program."""
+
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from temporaletl.control.cli.output import (
+    add_row,
+    make_table,
+    note,
+    out,
+    print_fields,
+    print_json,
+    print_table,
+    say,
+    show_span,
+    show_time,
+    show_window,
+    state_text,
+)
+from temporaletl.control.cli.session import with_platform
+from temporaletl.control.operations.details import Details, Trouble, run_details
+from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.status import recent_runs
+from temporaletl.messages import RowCounts
+from temporaletl.warehouse.reports import JobReport
+
+#: Columns of a terminal that takes the table with everything.
+_WIDE = 140
+
+
+def print_recent(limit: int, *, as_json: bool) -> None:
+    """List the latest runs, those that go on first."""
+    found = with_platform(lambda platform: recent_runs(platform, limit=limit))
+    for remark in found.remarks:
+        note(remark, "yellow")
+    if as_json:
+        print_json([report.model_dump(mode="json") for report in found.runs])
+        return
+    reports = found.runs
+    if not reports:
+        say("No runs yet: `etl run SOURCE` starts one.")
+        return
+    print_table(_wide_table(reports) if out().width >= _WIDE else _narrow_table(reports))
+    for report in reports:
+        if report.error:
+            say(f"{report.batch_id or report.workflow_id}: {report.error}", style="red")
+
+
+def _narrow_table(reports: list[RunReport]) -> Table:
+    """The ids say the source, the mode and when it was."""
+    table = make_table("run", "state", "jobs", "rows", "took", right=("took",))
+    table.columns[0].no_wrap = True
+    for report in reports:
+        add_row(table, *_cells(report))
+    return table
+
+
+def _wide_table(reports: list[RunReport]) -> Table:
+    table = make_table(
+        "started", "source", "mode", "run", "state", "jobs", "rows", "took", right=("took",)
+    )
+    for report in reports:
+        add_row(table, show_time(report.started_at), report.source, report.mode, *_cells(report))
+    return table
+
+
+def _cells(report: RunReport) -> tuple[object, ...]:
+    return (
+        report.batch_id or report.workflow_id,
+        state_text(report.state),
+        _jobs(report),
+        _rows(report.rows),
+        _took(report.started_at, report.ended_at),
+    )
+
+
+def print_one(name: str, *, as_json: bool) -> None:
+    """Show all there is to know of a run or a job."""
+    found = with_platform(lambda platform: run_details(platform, name))
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif found.run is not None:
+        _print_run(found.run, found)
+    elif found.job is not None:
+        _print_job(found.job, found)
+    for remark in found.remarks:
+        note(remark, "yellow")
+
+
+def _jobs(report: RunReport) -> str:
+    if report.jobs is None:
+        return "-"
+    jobs = report.jobs
+    others = {
+        "running": jobs.running,
+        "failed": jobs.failed,
+        "skipped": jobs.skipped,
+        "cancelled": jobs.cancelled,
+    }
+    shown = [f"{number:,} {state}" for state, number in others.items() if number]
+    return ", ".join([f"{jobs.completed:,}/{jobs.planned:,}", *shown])
+
+
+def _rows(rows: RowCounts | None) -> str:
+    if rows is None:
+        return "-"
+    shown = [f"{number:,} {outcome}" for outcome, number in rows.model_dump().items() if number]
+    return ", ".join(shown) or "none"
+
+
+def _took(started: datetime, ended: datetime | None) -> str:
+    return show_span(((ended or datetime.now(UTC)) - started).total_seconds())
+
+
+def _print_run(run: RunReport, found: Details) -> None:
+    say(Text.assemble(f"{run.source} {run.mode} ", state_text(run.state)))
+    windows = run.windows or {}
+    spans = {show_window(window) for window in windows.values()}
+    shown = (
+        next(iter(spans), None)
+        if len(spans) <= 1
+        else "\n".join(f"{stream}: {show_window(w)}" for stream, w in windows.items())
+    )
+    print_fields(
+        [
+            ("batch", run.batch_id),
+            ("workflow", run.workflow_id),
+            ("run id", run.run_id),
+            ("started", f"{show_time(run.started_at)} ({_ago(run.started_at)})"),
+            ("ended", run.ended_at),
+            ("took" if run.ended_at else "so far", _took(run.started_at, run.ended_at)),
+            ("window", shown),
+            ("jobs", _all_jobs(run)),
+            ("rows", _rows(run.rows) if run.rows else None),
+            ("records", run.records),
+            ("error", Text(run.error, style="bold red") if run.error else None),
+        ]
+    )
+    _print_troubles(found.troubles)
+    named = [job for job in found.jobs if job.state != "planned"]
+    if named:
+        table = make_table("job", "state", "pages", "rows", "error", right=("pages",))
+        for job in named:
+            add_row(
+                table,
+                job.job_id,
+                state_text(job.state),
+                job.pages,
+                _rows(job.rows),
+                job.error or "",
+            )
+        print_table(table)
+        unnamed = _unfinished(run) - len(named)
+        if unnamed > 0:
+            say(f"and {unnamed:,} more", style="dim")
+
+
+def _unfinished(run: RunReport) -> int:
+    jobs = run.jobs
+    return 0 if jobs is None else jobs.planned - jobs.completed - jobs.waiting
+
+
+def _all_jobs(run: RunReport) -> str | None:
+    if run.jobs is None:
+        return "not planned yet" if run.ended_at is None else None
+    numbers = run.jobs.model_dump()
+    planned = numbers.pop("planned")
+    shown = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
+    return f"{planned:,} planned" + (f": {shown}" if shown else "")
+
+
+def _print_job(job: JobReport, found: Details) -> None:
+    say(Text.assemble(f"{job.source or ''} {job.stream} job ".lstrip(), state_text(job.state)))
+    params = ", ".join(f"{key}={value}" for key, value in (job.params or {}).items())
+    print_fields(
+        [
+            ("job", job.job_id),
+            ("batch", f"{job.batch_id}, number {job.seq}" if job.batch_id else None),
+            ("workflow", job.workflow_id),
+            ("run id", job.run_id),
+            ("window", show_window(job.window) if job.window else None),
+            ("parameters", params),
+            ("started", job.started_at),
+            ("last sign" if job.ended_at is None else "ended", job.ended_at or job.touched_at),
+            ("pages", job.pages),
+            ("records", job.records),
+            ("rows", _rows(job.rows)),
+            ("cursor", None if job.cursor is None else str(job.cursor)),
+            ("note", job.note),
+            ("error", Text(job.error, style="bold red") if job.error else None),
+        ]
+    )
+    _print_troubles(found.troubles)
+
+
+def _print_troubles(troubles: tuple[Trouble, ...]) -> None:
+    for trouble in troubles:
+        line = f"waiting: {trouble.error}"
+        if trouble.activity is not None:
+            line += f" ({trouble.activity}, attempt {trouble.attempt}"
+            line += f" at {show_time(trouble.next_attempt)})" if trouble.next_attempt else ")"
+        say(line, style="yellow")
+
+
+def _ago(moment: datetime) -> str:
+    return f"{show_span((datetime.now(UTC) - moment).total_seconds())} ago"

@@ -1,0 +1,1 @@
+"""What a person or a program drives the platform with: data in, data out, no printing."""

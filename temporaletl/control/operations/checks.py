@@ -1,0 +1,197 @@
+"""`etl check`: what a source needs to run, tried one by one; nothing is written."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from psycopg.conninfo import conninfo_to_dict
+
+from temporaletl.accounts import AccountView, account_views
+from temporaletl.control.operations.platform import Platform, is_polled
+from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
+from temporaletl.control.operations.sources import find_source, strategies_of
+from temporaletl.control.operations.state import ahead_of_clock
+from temporaletl.errors import CredentialsError, ETLError
+from temporaletl.messages import Message, QueuerInput
+from temporaletl.names import segment_queue
+from temporaletl.settings import WarehouseSettings
+from temporaletl.strategies import PageRequest, Planner, budgets
+from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.sessions import only_row
+from temporaletl.warehouse.state import watermarks_ahead
+
+_ANSWER_WITHIN = timedelta(seconds=30)
+#: The span that a source is asked for: its last day.
+_SPAN = timedelta(days=1)
+_NAMED = 5
+
+Verdict = Literal["ok", "wrong", "note"]
+
+
+class Check(Message):
+    """One thing that was tried. A `note` is worth knowing, but hinders no check."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+async def check_source(
+    platform: Platform, source: str, hear: Callable[[Check], None] = lambda _: None
+) -> list[Check]:
+    """Try everything; `hear` learns of each result at once.
+
+    Raises:
+        UnknownSourceError: no such source; names the known ones.
+    """
+    planner = find_source(source)
+    results: list[Check] = []
+
+    def tell(found: Sequence[Check]) -> None:
+        for result in found:
+            results.append(result)
+            hear(result)
+
+    async def attempt(name: str, work: Callable[[], Awaitable[str]]) -> bool:
+        result = await _attempt(name, work)
+        tell([result])
+        return result.verdict == "ok"
+
+    if await attempt("settings", partial(_read_settings, planner)):
+        if source in account_views:
+            await attempt("account", partial(_ask_account, source))
+        for stream in planner.streams:
+            await attempt(f"stream {stream}", partial(_ask, platform, source, planner, stream))
+    if await attempt("warehouse", partial(_ask_warehouse, platform)):
+        tell(await _look_into_books(platform, source))
+    if await attempt("Temporal", partial(_reach_temporal, platform)):
+        missing = await _missing_services(platform, source)
+        tell([Check(name="services", verdict="note", detail=each) for each in missing])
+    return results
+
+
+async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+            return Check(name=name, verdict="ok", detail=await work())
+    except TimeoutError:
+        fault = f"no answer within {_ANSWER_WITHIN.total_seconds():g} s"
+    except ETLError as error:
+        fault = str(error)
+    except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
+        fault = f"{type(error).__name__}: {error}"
+    return Check(name=name, verdict="wrong", detail=fault)
+
+
+async def _read_settings(planner: Planner) -> str:
+    if planner.settings is None:
+        return "none needed"
+    await asyncio.to_thread(planner.settings)
+    return "all there"
+
+
+async def _ask_account(source: str) -> str:
+    view = await asyncio.to_thread(account_views.get(source))
+    return "the source does not tell who asks" if view is None else _described(view)
+
+
+def _described(view: AccountView) -> str:
+    parts = [view.account or "an account that the source does not name"]
+    if view.permissions:
+        parts.append(f"may {', '.join(sorted(view.permissions)[:_NAMED])}")
+    if view.containers:
+        parts.append(f"sees {len(view.containers):,} of what its items lie in")
+    return "; ".join(parts)
+
+
+async def _ask(platform: Platform, source: str, planner: Planner, stream: str) -> str:
+    """Plan a day of the stream and read the first page of its first job."""
+    end = datetime.now(UTC) - planner.lag()
+    request = QueuerInput(
+        source=source, mode="backfill", streams=(stream,), date_start=end - _SPAN, date_end=end
+    )
+    strategies = strategies_of(source, stream)
+    batch = unwritten_batch(request, [stream], platform.settings)
+    async with contextlib.aclosing(numbered_jobs(batch)) as jobs:
+        job = await anext(jobs, None)
+    if job is None:
+        return "answers; nothing in the last day"
+    query = strategies.query.from_dict(job.params)
+    pages = strategies.extract(PageRequest(job=job, query=query))
+    async with contextlib.aclosing(pages):
+        page = await anext(pages, None)
+    if page is not None and page.rejects and not page.records:
+        rejects = f"{len(page.rejects):,} records of the last day cannot be read"
+        return f"answers; {rejects}: {page.rejects[0].reason}"
+    if page is None or not page.records:
+        return "answers; nothing in the last day"
+    return f"answers; {len(page.records):,} records on the first page of the last day"
+
+
+async def _ask_warehouse(platform: Platform) -> str:
+    return await asyncio.to_thread(_look_into_warehouse, platform.warehouse_settings)
+
+
+def _look_into_warehouse(settings: WarehouseSettings) -> str:
+    parts = conninfo_to_dict(settings.conninfo().get_secret_value())
+    place = f"{parts.get('dbname', '')} at {parts.get('host', 'the local socket')}"
+    warehouse = Warehouse(settings, max_connections=1)
+    warehouse.check()
+    with warehouse, warehouse.connection() as connection:
+        row = only_row(
+            connection.execute(
+                """
+            SELECT current_user, current_database(), n.oid IS NOT NULL,
+                CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                    ELSE has_schema_privilege(n.oid, 'CREATE') END
+            FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = %s
+            """,
+                [warehouse.schema],
+            )
+        )
+    user, database, exists, may_create = row
+    if not may_create:
+        on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
+        raise CredentialsError(
+            f"database user {user} lacks CREATE on {on}: GRANT CREATE ON {on} TO {user}"
+        )
+    there = "is there" if exists else "will be created"
+    return f"{place}, user {user}; schema {warehouse.schema} {there}"
+
+
+async def _look_into_books(platform: Platform, source: str) -> list[Check]:
+    """What the warehouse knows that keeps a source from being loaded, or was loaded wrongly."""
+    warehouse = await platform.warehouse_if_any()
+    if warehouse is None:
+        # Its tables are not there yet: it knows nothing.
+        return []
+    closed = await asyncio.to_thread(closures, warehouse, source)
+    ahead = await asyncio.to_thread(watermarks_ahead, warehouse, source)
+    return [
+        *(Check(name="closed", verdict="wrong", detail=str(closure)) for closure in closed),
+        *(Check(name="watermark", verdict="note", detail=ahead_of_clock(state)) for state in ahead),
+    ]
+
+
+async def _reach_temporal(platform: Platform) -> str:
+    client = await platform.client()
+    return f"{client.service_client.config.target_host}, namespace {client.namespace}"
+
+
+async def _missing_services(platform: Platform, source: str) -> list[str]:
+    client, settings = await platform.client(), platform.settings
+    services = [
+        ("queuer", settings.queuer_queue, False),
+        ("worker", settings.worker_queue, False),
+    ]
+    if source in budgets:
+        services.append(("worker", segment_queue(settings.worker_queue, source), True))
+    return [
+        f"no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
+        for name, queue, for_segments in services
+        if not await is_polled(client, queue, for_segments=for_segments)
+    ]

@@ -1,0 +1,198 @@
+"""A run or a job in full: its report, its jobs, and what keeps them from going on."""
+
+import asyncio
+from datetime import datetime
+
+from pydantic import Field
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from temporaletl import names
+from temporaletl.control.operations.following import ask, pending_failures
+from temporaletl.control.operations.platform import Platform, is_polled
+from temporaletl.control.operations.reports import (
+    ENDS,
+    RunReport,
+    completed,
+    report_of_batch,
+    report_of_workflow,
+)
+from temporaletl.control.operations.signals import find_workflow
+from temporaletl.control.operations.status import hindrances, reachable
+from temporaletl.errors import NotFoundError
+from temporaletl.messages import JobProgress, Message
+from temporaletl.queuer.reconciliation import standing_of
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.reports import (
+    BatchReport,
+    JobReport,
+    find_batch,
+    find_job,
+    jobs_of_interest,
+)
+
+_LISTED_JOBS = 20
+#: Running jobs that are asked what keeps them.
+_QUESTIONED_JOBS = 5
+
+
+class Trouble(Message):
+    """What keeps a run or a job from going on, as far as one can see from outside."""
+
+    workflow_id: str
+    error: str
+    activity: str | None = None
+    attempt: int | None = None
+    next_attempt: datetime | None = None
+
+
+class Details(Message):
+    """A run or a job in full; of a run's jobs, the first that have not completed."""
+
+    run: RunReport | None = None
+    jobs: tuple[JobReport, ...] = ()
+    job: JobReport | None = None
+    troubles: tuple[Trouble, ...] = ()
+    #: What keeps its source from being loaded, and who could not be asked.
+    remarks: tuple[str, ...] = Field(default=(), exclude=True)
+
+
+async def run_details(platform: Platform, name: str) -> Details:
+    """A run or a job, named by its workflow, batch or job id.
+
+    Raises:
+        NotFoundError: nothing has that name.
+        ETLError: neither the warehouse nor Temporal can be asked.
+    """
+    warehouse, client, remarks = await reachable(platform)
+    found = await _details(platform, warehouse, client, name)
+    one = found.run or found.job
+    if warehouse is not None and one is not None and one.ended_at is None and one.source:
+        remarks += await asyncio.to_thread(hindrances, warehouse, one.source)
+    return found.model_copy(update={"remarks": tuple(remarks)})
+
+
+async def _details(
+    platform: Platform, warehouse: Warehouse | None, client: Client | None, name: str
+) -> Details:
+    batch = job = None
+    if warehouse is not None:
+        batch = await asyncio.to_thread(find_batch, warehouse, name)
+        job = await asyncio.to_thread(find_job, warehouse, name) if batch is None else None
+    execution: WorkflowExecution | None = None
+    if client is not None:
+        workflow_id = batch.workflow_id if batch else job.workflow_id if job else None
+        execution = await find_workflow(platform, workflow_id or name)
+    if job is not None:
+        return Details(job=job, troubles=await _troubles_of_jobs(client, [job]))
+    if execution is not None and execution.workflow_type == names.ETL_FLOW and client is not None:
+        job = await _job_without_ledger(client, execution)
+        return Details(job=job, troubles=await _troubles_of_jobs(client, [job]))
+    if batch is not None:
+        if client is not None:
+            execution = await _execution_of(client, batch)
+        report = report_of_batch(batch, execution)
+    elif execution is not None and execution.workflow_type == names.QUEUER_FLOW:
+        report = report_of_workflow(execution)
+    else:
+        raise NotFoundError(
+            f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
+        )
+    [report] = await completed(warehouse, client, [report])
+    return await _details_of_run(warehouse, client, report, execution)
+
+
+async def _execution_of(client: Client, batch: BatchReport) -> WorkflowExecution | None:
+    try:
+        return (await standing_of(client, batch.workflow_id, batch.run_id)).execution
+    except RPCError:
+        return None
+
+
+async def _details_of_run(
+    warehouse: Warehouse | None,
+    client: Client | None,
+    report: RunReport,
+    execution: WorkflowExecution | None,
+) -> Details:
+    jobs: list[JobReport] = []
+    if warehouse is not None and report.batch_id is not None:
+        jobs = await asyncio.to_thread(
+            jobs_of_interest, warehouse, report.batch_id, limit=_LISTED_JOBS
+        )
+    troubles: tuple[Trouble, ...] = ()
+    if client is not None and report.ended_at is None:
+        troubles = await _troubles(client, report.workflow_id)
+        if (
+            not troubles
+            and execution is not None
+            and not await is_polled(client, execution.task_queue)
+        ):
+            error = f"no queuer polls task queue {execution.task_queue}"
+            troubles = (Trouble(workflow_id=report.workflow_id, error=error),)
+        troubles += (
+            await _troubles_of_jobs(client, jobs)
+            if warehouse is not None
+            else await _troubles_without_ledger(client, report.workflow_id)
+        )
+    return Details(run=report, jobs=tuple(jobs), troubles=troubles)
+
+
+async def _troubles_of_jobs(client: Client | None, jobs: list[JobReport]) -> tuple[Trouble, ...]:
+    if client is None:
+        return ()
+    running = [job for job in jobs if job.state in ("running", "planned")]
+    found = await asyncio.gather(
+        *(
+            _troubles(client, names.job_workflow_id(job.job_id))
+            for job in running[:_QUESTIONED_JOBS]
+        )
+    )
+    return tuple(trouble for each in found for trouble in each)
+
+
+async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
+    query = (
+        f"RootWorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running' "
+        f"AND WorkflowType = '{names.ETL_FLOW}'"
+    )
+    try:
+        running = [job.id async for job in client.list_workflows(query, limit=_QUESTIONED_JOBS)]
+    except RPCError:
+        return ()
+    found = await asyncio.gather(*(_troubles(client, job) for job in running))
+    return tuple(trouble for each in found for trouble in each)
+
+
+async def _troubles(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
+    return tuple(
+        Trouble(
+            workflow_id=workflow_id,
+            error=failure.error,
+            activity=failure.activity,
+            attempt=failure.attempt,
+            next_attempt=failure.next_attempt,
+        )
+        for failure in await pending_failures(client, workflow_id)
+    )
+
+
+async def _job_without_ledger(client: Client, execution: WorkflowExecution) -> JobReport:
+    """What the job's workflow itself says."""
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+    ended = ENDS.get(execution.status) if execution.status else None
+    progress = await ask(handle, JobProgress) or JobProgress(state="planned", stream="")
+    return JobReport(
+        job_id=execution.id.removeprefix(names.job_workflow_id("")),
+        stream=progress.stream,
+        state=ended or progress.state,
+        pages=progress.pages,
+        records=progress.records,
+        rows=progress.rows,
+        cursor=progress.cursor,
+        error=progress.error,
+        workflow_id=execution.id,
+        run_id=execution.run_id,
+        started_at=execution.start_time,
+        ended_at=execution.close_time,
+    )

@@ -1,0 +1,276 @@
+"""A run seen from outside: started, followed until it is planned or has ended."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
+)
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TerminatedError,
+)
+from temporalio.exceptions import (
+    TimeoutError as TemporalTimeoutError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporaletl import names
+from temporaletl.control.operations.platform import is_polled
+from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
+from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
+from temporaletl.queuer.reconciliation import is_unknown_workflow
+from temporaletl.settings import TemporalSettings
+
+_QUERY_PATIENCE = timedelta(seconds=2)
+#: How long a server may say nothing to somebody who waits: longer than it takes to be restarted.
+SILENCE = timedelta(minutes=5)
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
+#: What is refused now is refused in a minute, too.
+_FINAL = (
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.INVALID_ARGUMENT,
+    RPCStatusCode.NOT_FOUND,
+    RPCStatusCode.UNIMPLEMENTED,
+)
+
+Handle = WorkflowHandle[object, BatchSummary]
+
+
+class LostSightError(RetryableError):
+    """Temporal no longer tells how a run goes, which does not end the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. A run that failed as a whole has a summary made of what is known."""
+
+    summary: BatchSummary
+    misconfigured: bool = False  # a person must correct a setting, an argument or credentials
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFailure:
+    """An activity that failed and will be tried again."""
+
+    activity: str
+    attempt: int  # the next one, from 2
+    error: str
+    next_attempt: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.error} ({self.activity}, attempt {self.attempt})"
+
+
+class Run:
+    """One QueuerFlow. `ending` is done when it has ended; `status` is what it last answered.
+
+    `silent` says that Temporal does not answer, while it does not. Once it has said nothing for
+    `silence`, `ending` raises LostSightError.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        handle: Handle,
+        request: QueuerInput,
+        settings: TemporalSettings,
+        *,
+        silence: timedelta = SILENCE,
+    ) -> None:
+        self.client = client
+        self.handle = handle
+        self.request = request
+        self.queue = settings.queuer_queue
+        self.worker_queue = settings.worker_queue
+        self.status: BatchStatus | None = None
+        self.silent: str | None = None
+        self._silence = silence
+        self.began = time.monotonic()
+        self.ending: asyncio.Task[Ended] = asyncio.create_task(self._end())
+
+    @property
+    def workflow_id(self) -> str:
+        return self.handle.id
+
+    @property
+    def run_id(self) -> str:
+        return self.handle.first_execution_run_id or self.handle.result_run_id or ""
+
+    @property
+    def planned(self) -> bool:
+        return self.status is not None and self.status.jobs is not None
+
+    async def refresh(self) -> None:
+        """Ask for the status; without an answer it stays what it was."""
+        # Only a queuer answers, and the server would wait for one.
+        if self.status is not None or await self.is_attended():
+            answer = await ask(self.handle, BatchStatus)
+            self.status = answer or self.status
+            self.silent = None if answer else self.silent
+
+    async def is_attended(self) -> bool:
+        """Whether a queuer takes this run's tasks."""
+        return await is_polled(self.client, self.queue)
+
+    async def until_planned(self, within: timedelta, unattended: Callable[[], None]) -> None:
+        """Follow until the jobs are planned, the run has ended, or the time is over.
+
+        `unattended` is called, once, when no queuer takes its tasks; the time is then halved.
+        """
+        told = False
+        deadline = self.began + within.total_seconds()
+        while not self.ending.done() and time.monotonic() < deadline:
+            asking = asyncio.create_task(self.refresh())
+            await asyncio.wait({self.ending, asking}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+            if self.planned:
+                return
+            if self.status is None and not told and not await self.is_attended():
+                told = True
+                deadline -= within.total_seconds() / 2
+                unattended()
+            await asyncio.wait({self.ending}, timeout=0.2)
+
+    async def _end(self) -> Ended:
+        try:
+            return Ended(await self._result())
+        except RPCError as lost:
+            if is_unknown_workflow(lost):
+                # We started it: the server was restarted without what it knew.
+                return Ended(await self._lost())
+            raise LostSightError(
+                f"Temporal no longer tells how {self.workflow_id} goes ({_told(lost)}); "
+                f"that does not end the run: `etl status {self.workflow_id}` once Temporal answers"
+            ) from None
+        except WorkflowFailureError as failure:
+            error = failure.cause
+        if self.status is None or self.status.batch_id is None:
+            await self.refresh()
+        message, kind = explain(error)
+        cancelled = isinstance(error, CancelledError)
+        summary = BatchSummary(
+            batch_id=(self.status and self.status.batch_id) or "",
+            workflow_id=self.workflow_id,
+            source=self.request.source,
+            mode=self.request.mode,
+            state="cancelled" if cancelled else "failed",
+            seconds=round(time.monotonic() - self.began, 3),
+            error=message,
+        )
+        return Ended(summary, misconfigured=is_misconfiguration(kind))
+
+    async def _result(self) -> BatchSummary:
+        """The workflow's result, over any outage of Temporal that is no longer than `silence`."""
+        pause, since = _FIRST_PAUSE, None
+        while True:
+            asked = time.monotonic()
+            try:
+                return await self.handle.result()
+            except RPCError as error:
+                if error.status in _FINAL:
+                    raise
+                now = time.monotonic()
+                # The SDK bears an outage for seconds only: a call this long was answered.
+                if since is None or now - asked > self._silence.total_seconds():
+                    pause, since = _FIRST_PAUSE, now
+                if now - since >= self._silence.total_seconds():
+                    raise
+                self.silent = f"Temporal does not answer ({_told(error)})"
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _lost(self) -> BatchSummary:
+        return BatchSummary(
+            batch_id=(self.status and self.status.batch_id) or "",
+            workflow_id=self.workflow_id,
+            source=self.request.source,
+            mode=self.request.mode,
+            state="failed",
+            seconds=round(time.monotonic() - self.began, 3),
+            error=f"lost: Temporal no longer knows the workflow {self.workflow_id}; "
+            "what is loaded stays, and the next run covers its window",
+        )
+
+
+def _told(error: RPCError) -> str:
+    return f"{error.status.name.replace('_', ' ').lower()}: {error.message}"
+
+
+async def ask[T](handle: WorkflowHandle[Any, Any], answer: type[T]) -> T | None:
+    """A workflow's status; None where it does not say soon."""
+    try:
+        # The SDK tries again within its own patience, not within ours.
+        async with asyncio.timeout(_QUERY_PATIENCE.total_seconds()):
+            status: T = await handle.query(
+                names.STATUS, result_type=answer, rpc_timeout=_QUERY_PATIENCE
+            )
+    except (TimeoutError, RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
+        return None
+    return status
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """What ended a workflow, in the words of the first cause, and that cause's type."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    match error:
+        case ApplicationError():
+            return error.message, error.type or ""
+        case CancelledError():
+            return "cancelled from outside", ""
+        case TerminatedError():
+            return f"terminated from outside: {error.message}", ""
+        case TemporalTimeoutError():
+            return f"timed out: {error.message}", ""
+        case _:
+            return str(error), type(error).__name__
+
+
+def is_misconfiguration(kind: str) -> bool:
+    """Whether an error's type, by its name, asks a person to correct a setting or credentials."""
+    known: list[type[Exception]] = [ConfigurationError, CredentialsError]
+    for each in known:
+        known.extend(each.__subclasses__())
+    return kind in {each.__name__ for each in known}
+
+
+async def pending_failures(client: Client, workflow_id: str) -> list[PendingFailure]:
+    """Activities of a running workflow that have failed and wait for their next attempt."""
+    try:
+        described = await client.get_workflow_handle(workflow_id).describe(
+            rpc_timeout=_QUERY_PATIENCE
+        )
+    except RPCError:
+        return []
+    failures = []
+    for pending in described.raw_description.pending_activities:
+        if not pending.HasField("last_failure"):
+            continue
+        scheduled = (
+            pending.scheduled_time.ToDatetime(tzinfo=UTC)
+            if pending.HasField("scheduled_time")
+            else None
+        )
+        failures.append(
+            PendingFailure(
+                activity=pending.activity_type.name,
+                attempt=pending.attempt,
+                error=pending.last_failure.message,
+                next_attempt=scheduled,
+            )
+        )
+    return failures

@@ -1,0 +1,40 @@
+"""Who is who: the people of a source, and the employees they are."""
+
+import asyncio
+from typing import NamedTuple
+
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.sources import find_source
+from temporaletl.warehouse.identities import Filled, KnownPerson, fill_events, list_people
+
+
+class People(NamedTuple):
+    """The first people of a source, the unknown ones before the others, and how many there are."""
+
+    people: list[KnownPerson]
+    total: int
+
+
+async def list_identities(platform: Platform, source: str, *, limit: int) -> People:
+    """The people of a source.
+
+    Raises:
+        UnknownSourceError: there is no such source, and it has no people.
+        ETLError: as `Platform.warehouse`.
+    """
+    warehouse = await platform.warehouse()
+    people, total = await asyncio.to_thread(list_people, warehouse, source, limit=limit)
+    if not people:
+        find_source(source)  # a misspelt source has no people either
+    return People(people, total)
+
+
+async def fill_identities(platform: Platform, source: str) -> Filled:
+    """Fill employee ids into the source's events of people who are known now. Safe to repeat.
+
+    Raises:
+        UnknownSourceError: there is no such source.
+        ETLError: as `Platform.warehouse`.
+    """
+    find_source(source)
+    return await asyncio.to_thread(fill_events, await platform.warehouse(), source)

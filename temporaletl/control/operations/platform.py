@@ -1,0 +1,219 @@
+"""The platform that operations drive: its Temporal, its warehouse, and their settings.
+
+A front opens one and hands it in; what an operation needs of it is connected on first use.
+
+    async with Platform(TemporalSettings.load(), WarehouseSettings.load()) as platform:
+        run = await start_run(platform, QueuerInput(source="jira"))
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporaletl.connect import connect
+from temporaletl.errors import (
+    ConfigurationError,
+    ConflictError,
+    CredentialsError,
+    ETLError,
+    NotFoundError,
+    TemporalUnavailableError,
+)
+from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.warehouse.clock import warehouse_now
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import has_ledger
+
+#: How long one question to Temporal may take.
+PATIENCE = timedelta(seconds=5)
+#: A poll lasts a minute at most, and the server remembers pollers for longer.
+_POLLED_WITHIN = timedelta(seconds=70)
+
+
+class NoLedgerError(ConfigurationError):
+    """The warehouse holds none of the platform's tables."""
+
+
+class Platform:
+    """One TemporalETL as operations see it. Safe to use from many tasks of one event loop."""
+
+    def __init__(
+        self,
+        temporal: TemporalSettings,
+        warehouse: WarehouseSettings,
+        *,
+        warehouse_connections: int = 2,
+    ) -> None:
+        """`warehouse_connections` are opened at most."""
+        self.settings = temporal
+        self.warehouse_settings = warehouse
+        self._connections = warehouse_connections
+        self._client: Client | None = None
+        self._warehouse: Warehouse | None = None
+        self._connecting = asyncio.Lock()
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the warehouse's connections."""
+        if self._warehouse is not None:
+            await asyncio.to_thread(self._warehouse.close)
+            self._warehouse = None
+
+    @property
+    def has_warehouse(self) -> bool:
+        """Whether a warehouse is configured; whether it answers is another question."""
+        return self.warehouse_settings.is_configured
+
+    async def client(self) -> Client:
+        """The connection to Temporal.
+
+        Raises:
+            TemporalUnavailableError, ConfigurationError, CredentialsError: as
+                `temporaletl.connect.connect`.
+        """
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect(self.settings)
+            return self._client
+
+    async def warehouse(self) -> Warehouse:
+        """The warehouse, with its ledger there.
+
+        Raises:
+            NoLedgerError: no service has ever prepared it.
+            ConfigurationError, CredentialsError, WarehouseUnavailableError: as `Warehouse.check`.
+        """
+        async with self._opening:
+            if self._warehouse is None:
+                self._warehouse = await asyncio.to_thread(self._open_warehouse)
+            return self._warehouse
+
+    async def warehouse_if_any(self) -> Warehouse | None:
+        """The warehouse; None where none is configured, or it does not answer as it should."""
+        if not self.has_warehouse:
+            return None
+        try:
+            return await self.warehouse()
+        except ETLError:
+            return None
+
+    async def now(self) -> datetime:
+        """The time by the warehouse's clock, or by this machine's where no warehouse answers."""
+        if self.has_warehouse:
+            try:
+                return await asyncio.to_thread(self._warehouse_time)
+            except ETLError:
+                pass
+        return datetime.now(UTC)
+
+    def _open_warehouse(self) -> Warehouse:
+        warehouse = Warehouse(self.warehouse_settings, max_connections=self._connections)
+        warehouse.check()
+        warehouse.open()
+        try:
+            prepared = has_ledger(warehouse)
+        except BaseException:
+            warehouse.close()
+            raise
+        if prepared:
+            return warehouse
+        warehouse.close()
+        raise NoLedgerError(
+            f"the warehouse has no tables of the platform in schema {warehouse.schema!r} yet: "
+            f"the services make them when they start (`etl up`), or WPE_DB_SCHEMA is wrong"
+        )
+
+    def _warehouse_time(self) -> datetime:
+        # A warehouse without a ledger has a clock, too.
+        with Warehouse(self.warehouse_settings, max_connections=1) as warehouse:
+            warehouse.check()
+            return warehouse_now(warehouse).astimezone(UTC)
+
+
+#: What a status of gRPC means for whoever asked.
+_UNAVAILABLE = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.UNKNOWN,
+        RPCStatusCode.INTERNAL,
+        RPCStatusCode.DATA_LOSS,
+    }
+)
+_REFUSED = frozenset({RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
+_CONFLICTS = frozenset({RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.FAILED_PRECONDITION})
+
+
+@contextmanager
+def translated_errors(*, absent: str | None = None) -> Iterator[None]:
+    """Raise what Temporal refuses as an error of the platform, classed by recovery.
+
+    `absent` is what to say where Temporal does not have what it was asked about.
+
+    Raises:
+        NotFoundError, ConflictError, CredentialsError, ConfigurationError,
+        TemporalUnavailableError: by the status that Temporal answered.
+    """
+    try:
+        yield
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND and absent is not None:
+            raise NotFoundError(absent) from None
+        status = error.status.name.replace("_", " ").lower()
+        message = f"Temporal answered {status}: {error.message}"
+        if error.status in _UNAVAILABLE:
+            raise TemporalUnavailableError(message) from None
+        if error.status in _REFUSED:
+            raise CredentialsError(message) from None
+        if error.status in _CONFLICTS:
+            raise ConflictError(message) from None
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise NotFoundError(message) from None
+        raise ConfigurationError(message) from None
+
+
+async def is_polled(client: Client, queue: str, *, for_segments: bool = False) -> bool:
+    """Whether a service takes tasks from a queue; True where that cannot be told.
+
+    `for_segments` asks of a source's own queue, which has no workflows.
+    """
+    try:
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=(
+                    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+                    if for_segments
+                    else TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+                ),
+            ),
+            timeout=PATIENCE,
+        )
+    except RPCError:
+        return True
+    now = datetime.now(UTC)
+    return any(
+        now - poller.last_access_time.ToDatetime(tzinfo=UTC) < _POLLED_WITHIN
+        for poller in answer.pollers
+    )

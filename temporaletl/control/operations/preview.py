@@ -1,0 +1,139 @@
+"""`etl preview`: plan, extract and transform as the services do, and write nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from pydantic import JsonValue
+
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.sources import find_source, strategies_of
+from temporaletl.errors import NotReadyError
+from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
+from temporaletl.queuer.planning import check_request, jobs_of, window_of
+from temporaletl.rows import Reject, Row
+from temporaletl.settings import TemporalSettings
+from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
+from temporaletl.worker.transforming import Transformed, transform_record
+
+
+@dataclass(slots=True)
+class StreamPreview:
+    """The first rows of a stream, and what it took to get them."""
+
+    stream: str
+    rows: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    records: int = 0
+    jobs: int = 0  # looked into
+    whole: bool = False  # there is nothing more
+
+
+async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> list[StreamPreview]:
+    """Take the first rows of each stream, at most `limit` of all streams together.
+
+    The window is that of a first run: a watermark is neither read nor moved.
+
+    Raises:
+        ETLError: the request, a setting or a credential is wrong, or the source fails.
+    """
+    find_source(request.source)
+    planner = check_request(request)
+    if planner.settings is not None:
+        planner.settings()
+    streams = request.streams or planner.streams
+    previews = []
+    left = limit
+    for position, stream in enumerate(streams):
+        share = -(-left // (len(streams) - position))
+        found = await preview_stream(platform, request, stream, limit=share)
+        left -= len(found.rows)
+        previews.append(found)
+    return previews
+
+
+async def preview_stream(
+    platform: Platform, request: QueuerInput, stream: str, *, limit: int
+) -> StreamPreview:
+    """Take the first rows of one stream; raises as `preview`."""
+    found = StreamPreview(stream)
+    strategies = strategies_of(request.source, stream)
+    batch = unwritten_batch(request, [stream], platform.settings)
+    async with contextlib.aclosing(numbered_jobs(batch)) as jobs:
+        async for job in jobs:
+            found.jobs += 1
+            if await _fill(found, job, strategies, limit):
+                del found.rows[limit:]
+                return found
+    found.whole = True
+    return found
+
+
+async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, limit: int) -> bool:
+    """Add a job's rows until there are `limit` of them (True) or the job ends (False)."""
+    query = strategies.query.from_dict(job.params)
+    context = TransformContext(job=job, query=query)
+    made = Transformed(rows=found.rows, rejects=found.rejects)
+    async with contextlib.aclosing(_pages(strategies, job, query)) as pages:
+        async for page in pages:
+            found.rejects.extend(page.rejects)
+            found.records += len(page.rejects)
+            for record in page.records:
+                found.records += 1
+                transform_record(strategies, context, record, made)
+                if len(found.rows) >= limit:
+                    return True
+    return False
+
+
+async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGenerator[Page]:
+    """Yield a job's pages; what is not ready yet is waited for, as Temporal would wait for it."""
+    cursor: JsonValue = None
+    while True:
+        request = PageRequest(job=job, query=query, cursor=cursor)
+        try:
+            async with contextlib.aclosing(strategies.extract(request)) as pages:
+                async for page in pages:
+                    yield page
+                    cursor = page.cursor
+        except NotReadyError as error:
+            await asyncio.sleep((error.delay or timedelta(0)).total_seconds())
+        else:
+            return
+
+
+def unwritten_batch(
+    request: QueuerInput, streams: Sequence[str], settings: TemporalSettings
+) -> BatchMetadata:
+    """What a first run would settle, for a batch that no ledger will know."""
+    planner = find_source(request.source)
+    now = datetime.now(UTC)
+    return BatchMetadata(
+        batch_id=f"preview-{request.source}-{now:%Y%m%dT%H%M%SZ}",
+        source=request.source,
+        mode=request.mode,
+        connection=request.connection,
+        windows={stream: window_of(request, planner, now, None) for stream in streams},
+        params=request.params,
+        policy=settings.policy(),
+        worker_queue=settings.worker_queue,
+        started=now,
+    )
+
+
+async def numbered_jobs(metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
+    """Yield the jobs with the ids they would have in the ledger."""
+    seq = 0
+    async with contextlib.aclosing(jobs_of(metadata)) as jobs:
+        async for job in jobs:
+            yield job.model_copy(update={"seq": seq, "job_id": job_id_of(job)})
+            seq += 1
+
+
+def as_document(row: Row) -> dict[str, JsonValue]:
+    """A row as JSON can hold it, columns in their order."""
+    document: dict[str, JsonValue] = msgspec.json.decode(msgspec.json.encode(row))
+    return document

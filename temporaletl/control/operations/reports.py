@@ -1,0 +1,182 @@
+"""Reports of runs: made from the ledger, corrected and completed from Temporal.
+
+The ledger knows jobs and rows. Only Temporal knows a run that no queuer has taken up, one that
+failed before it had a batch, and one that was terminated.
+"""
+
+import asyncio
+from datetime import datetime
+
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from temporalio.service import RPCError
+
+from temporaletl.control.operations.following import ask, explain
+from temporaletl.control.operations.platform import PATIENCE
+from temporaletl.messages import BatchStatus, JobFailure, Message, RowCounts, Window
+from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
+from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.open_batches import Namespace, open_batch
+from temporaletl.warehouse.reports import BatchReport
+from temporaletl.warehouse.tally import JobTally
+
+#: Names of a workflow's ends, as a run's or a job's state.
+ENDS = {
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "cancelled",
+    WorkflowExecutionStatus.TERMINATED: "terminated",
+    WorkflowExecutionStatus.TIMED_OUT: "timed out",
+}
+
+
+class RunReport(Message):
+    """A run as far as it is known; what only the ledger could say is None without it."""
+
+    workflow_id: str
+    run_id: str
+    batch_id: str | None = None
+    source: str = ""
+    mode: str = ""
+    state: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    windows: dict[str, Window] | None = None
+    jobs: JobTally | None = None
+    rows: RowCounts | None = None
+    records: int | None = None
+    error: str | None = None
+    failures: tuple[JobFailure, ...] = ()
+    closed_until: datetime | None = None  # its source asked to be left alone
+
+
+def report_of_workflow(execution: WorkflowExecution) -> RunReport:
+    """A run of which no ledger tells."""
+    return RunReport(
+        workflow_id=execution.id,
+        run_id=execution.run_id,
+        state=ENDS.get(execution.status, "running") if execution.status else "running",
+        started_at=execution.start_time,
+        ended_at=execution.close_time,
+    )
+
+
+def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> RunReport:
+    """A run as the ledger has it, and its end as Temporal has it, where its workflow is known."""
+    state, ended_at = batch.state, batch.ended_at
+    if ended_at is None and execution is not None and execution.status in ENDS:
+        # It was ended without closing its books.
+        state, ended_at = ENDS[execution.status], execution.close_time
+    known = batch.planned or batch.jobs.planned > 0
+    return RunReport(
+        workflow_id=batch.workflow_id,
+        run_id=batch.run_id,
+        batch_id=batch.batch_id,
+        source=batch.source,
+        mode=batch.mode,
+        state=state,
+        started_at=batch.created_at,
+        ended_at=ended_at,
+        windows=batch.windows,
+        jobs=batch.jobs if known else None,
+        rows=batch.rows if known else None,
+        records=batch.records if known else None,
+        error=batch.error,
+        failures=batch.failures,
+    )
+
+
+async def completed(
+    warehouse: Warehouse | None, client: Client | None, reports: list[RunReport]
+) -> list[RunReport]:
+    """Reports with what only workflows can say, with what is lost, and who waits for a source."""
+    if client is not None:
+        reports = await asyncio.gather(*(_look_closer(client, report) for report in reports))
+        reports = await _with_losses(warehouse, client, reports)
+    if warehouse is not None:
+        reports = await asyncio.to_thread(_with_closures, warehouse, reports)
+    return reports
+
+
+async def _look_closer(client: Client, report: RunReport) -> RunReport:
+    """Add what only the workflow itself can say."""
+    handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
+    known: dict[str, object] = {}
+    try:
+        if not report.source:
+            summary = await (await handle.describe(rpc_timeout=PATIENCE)).static_summary()
+            source, _, mode = (summary or "").partition(" ")
+            known |= {"source": source, "mode": mode}
+        if report.ended_at is None:
+            known["state"] = await _state(client, report)
+        elif report.batch_id is None and report.state != "completed":
+            known["error"] = await _failure(client, report)
+    except RPCError:
+        pass
+    return report.model_copy(update=known)
+
+
+async def _state(client: Client, report: RunReport) -> str:
+    handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
+    status = await ask(handle, BatchStatus)
+    if status is None:
+        return "waiting" if report.batch_id is None else "running"
+    return status.state
+
+
+async def _failure(client: Client, report: RunReport) -> str | None:
+    handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
+    try:
+        await handle.result(rpc_timeout=PATIENCE)
+    except WorkflowFailureError as failure:
+        return explain(failure.cause)[0]
+    return None
+
+
+async def _with_losses(
+    warehouse: Warehouse | None, client: Client, reports: list[RunReport]
+) -> list[RunReport]:
+    """Say at once of runs that the ledger takes for running that their workflows are lost."""
+    if warehouse is None or all(r.ended_at or not r.batch_id for r in reports):
+        return reports
+    try:
+        here = await namespace_of(client)
+        return [await _with_loss(warehouse, client, here, report) for report in reports]
+    except RPCError:
+        return reports
+
+
+async def _with_loss(
+    warehouse: Warehouse, client: Client, here: Namespace, report: RunReport
+) -> RunReport:
+    if report.batch_id is None or report.error is not None:
+        return report
+    batch = await asyncio.to_thread(open_batch, warehouse, report.batch_id)
+    if batch is None:
+        return report
+    standing = await standing_of(client, batch.workflow_id, batch.run_id)
+    loss = await loss_of(client, here, batch, standing)
+    if loss is not None:
+        state = report.state if report.ended_at else "lost"
+        return report.model_copy(update={"error": loss, "state": state})
+    if standing.execution is None:
+        where = batch.namespace or "a Temporal that was not recorded"
+        elsewhere = f"runs, if it does, in {where}: {here} does not know it; `etl cancel` ends it"
+        return report.model_copy(update={"error": elsewhere})
+    return report
+
+
+def _with_closures(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
+    """Say of runs that go on until when their source wants to be left alone."""
+    closed = {closure.source: closure.until for closure in closures(warehouse)}
+    return [
+        report.model_copy(update={"closed_until": closed[report.source]})
+        if report.ended_at is None and report.source in closed
+        else report
+        for report in reports
+    ]

@@ -1,0 +1,233 @@
+"""The schedules of the sources: list, make, pause, resume, delete, and run for a past span."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionExecutionStartWorkflow,
+    ScheduleActionStartWorkflow,
+    ScheduleBackfill,
+    ScheduleDescription,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+    ScheduleRange,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporaletl import names
+from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.control.operations.sources import known_planners
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import Message, QueuerInput
+
+_PREFIX = names.schedule_id("")
+_DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+#: How many starts Temporal keeps waiting for one schedule; it drops any above.
+MOST_BUFFERED = 1_000
+
+
+class ScheduleReport(Message):
+    """One source's schedule."""
+
+    source: str
+    schedule_id: str
+    mode: str
+    days: str
+    hours: str
+    timezone: str
+    overlap: str
+    catchup_window_minutes: float | None
+    paused: bool
+    note: str | None
+    running: tuple[str, ...]  # workflow ids
+    last_run: datetime | None  # nominal
+    next_run: datetime | None
+
+
+async def list_schedules(platform: Platform) -> list[ScheduleReport]:
+    """Every schedule of a source; those of known sources even if they are only just made.
+
+    Raises: as `Platform.client`.
+    """
+    client, sources = await platform.client(), known_planners()
+    with translated_errors():
+        listed = {
+            each.id async for each in await client.list_schedules() if each.id.startswith(_PREFIX)
+        }
+        wanted = sorted(listed | {names.schedule_id(source) for source in sources})
+        found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
+    return [await _report(client, each) for each in found if each is not None]
+
+
+async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | None:
+    try:
+        return await client.get_schedule_handle(schedule_id).describe(rpc_timeout=PATIENCE)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def _report(client: Client, found: ScheduleDescription) -> ScheduleReport:
+    schedule, info = found.schedule, found.info
+    request = await _request(client, schedule)
+    calendars = schedule.spec.calendars
+    upcoming = info.next_action_times
+    return ScheduleReport(
+        source=found.id.removeprefix(_PREFIX),
+        schedule_id=found.id,
+        mode=request.mode if request else "",
+        days="; ".join(show_ranges(each.day_of_week, _DAYS) for each in calendars),
+        hours="; ".join(show_ranges(each.hour) for each in calendars),
+        timezone=schedule.spec.time_zone_name or "UTC",
+        overlap=schedule.policy.overlap.name.lower().replace("_", "-"),
+        catchup_window_minutes=_minutes(schedule.policy.catchup_window),
+        paused=schedule.state.paused,
+        note=schedule.state.note,
+        running=tuple(
+            action.workflow_id
+            for action in info.running_actions
+            if isinstance(action, ScheduleActionExecutionStartWorkflow)
+        ),
+        last_run=info.recent_actions[-1].scheduled_at if info.recent_actions else None,
+        next_run=upcoming[0] if upcoming and not schedule.state.paused else None,
+    )
+
+
+async def _request(client: Client, schedule: Schedule) -> QueuerInput | None:
+    action = schedule.action
+    if not isinstance(action, ScheduleActionStartWorkflow) or not action.args:
+        return None
+    decoded = await client.data_converter.decode([action.args[0]], [QueuerInput])
+    return decoded[0] if isinstance(decoded[0], QueuerInput) else None
+
+
+def _minutes(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds() / 60
+
+
+def show_ranges(ranges: Sequence[ScheduleRange], words: Sequence[str] | None = None) -> str:
+    """Ranges as they were asked for: `Mon-Fri`, `3,15`, `every`."""
+    every = 7 if words else 24
+    if len(_members(ranges)) == every:
+        return "every"
+
+    def word(number: int) -> str:
+        return words[number % len(words)] if words else str(number)
+
+    shown = []
+    for each in ranges:
+        last = max(each.end, each.start)
+        text = word(each.start) if last == each.start else f"{word(each.start)}-{word(last)}"
+        shown.append(f"{text}/{each.step}" if each.step > 1 else text)
+    return ",".join(shown)
+
+
+def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
+    return {
+        number
+        for each in ranges
+        for number in range(each.start, max(each.end, each.start) + 1, max(each.step, 1))
+    }
+
+
+def _absent(source: str) -> str:
+    return f"source {source!r} has no schedule: `etl schedule {source}` makes one"
+
+
+async def _handle(platform: Platform, source: str) -> ScheduleHandle:
+    return (await platform.client()).get_schedule_handle(names.schedule_id(source))
+
+
+async def pause_schedule(platform: Platform, source: str) -> None:
+    """Start no more runs; one that goes on is not touched. Safe to repeat.
+
+    Raises:
+        NotFoundError: the source has no schedule.
+        ETLError: as `Platform.client`.
+    """
+    with translated_errors(absent=_absent(source)):
+        handle = await _handle(platform, source)
+        await handle.pause(note="paused by etl schedule-pause", rpc_timeout=PATIENCE)
+
+
+async def resume_schedule(platform: Platform, source: str) -> datetime | None:
+    """Start runs again; return when the next one is due. Raises: as `pause_schedule`."""
+    with translated_errors(absent=_absent(source)):
+        handle = await _handle(platform, source)
+        await handle.unpause(note="resumed by etl schedule-resume", rpc_timeout=PATIENCE)
+        upcoming = (await handle.describe(rpc_timeout=PATIENCE)).info.next_action_times
+    return upcoming[0] if upcoming else None
+
+
+async def delete_schedule(platform: Platform, source: str) -> None:
+    """Remove a schedule; a run that goes on is not touched. Raises: as `pause_schedule`."""
+    with translated_errors(absent=_absent(source)):
+        await (await _handle(platform, source)).delete(rpc_timeout=PATIENCE)
+
+
+async def backfill_schedule(platform: Platform, source: str, start: datetime, end: datetime) -> int:
+    """Start the runs that were due in a past span, one after another; return their number.
+
+    `start` is inclusive, `end` exclusive.
+
+    Raises:
+        NotFoundError: the source has no schedule.
+        ConfigurationError: the span is empty or has not come yet, no run was due in it, or too
+            many were.
+        ETLError: as `Platform.client`.
+    """
+    if end <= start:
+        raise ConfigurationError(f"the end {end.isoformat()} is not after {start.isoformat()}")
+    now = await platform.now()
+    if end > now:
+        raise ConfigurationError(
+            f"the end {end.isoformat()} has not come yet: only runs that were due can be started, "
+            f"up to {now.isoformat(timespec='seconds')}"
+        )
+    with translated_errors(absent=_absent(source)):
+        handle = await _handle(platform, source)
+        described = await handle.describe(rpc_timeout=PATIENCE)
+        due = sum(1 for _ in due_times(described.schedule, start, end))
+        if due == 0:
+            raise ConfigurationError(
+                f"the schedule of {source!r} has no run due from {start.isoformat()} to "
+                f"{end.isoformat()}"
+            )
+        if due > MOST_BUFFERED:
+            raise ConfigurationError(
+                f"more than {MOST_BUFFERED:,} runs were due in that span, which is what Temporal "
+                f"keeps waiting: take a shorter one"
+            )
+        # The server takes both ends as inclusive; runs are due at whole seconds.
+        await handle.backfill(
+            ScheduleBackfill(
+                start_at=start,
+                end_at=end - timedelta(seconds=1),
+                overlap=ScheduleOverlapPolicy.BUFFER_ALL,
+            ),
+            rpc_timeout=PATIENCE,
+        )
+    return due
+
+
+def due_times(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
+    """The full hours at which runs were due; ends soon after there are too many."""
+    zone = ZoneInfo(schedule.spec.time_zone_name or "UTC")
+    wanted = [(_members(c.day_of_week), _members(c.hour)) for c in schedule.spec.calendars]
+    # Zones differ from UTC by quarters of an hour.
+    moment = start.astimezone(UTC).replace(minute=start.minute // 15 * 15, second=0, microsecond=0)
+    found = 0
+    while moment < end and found <= MOST_BUFFERED:
+        local = moment.astimezone(zone)
+        on_the_hour = moment >= start and local.minute == 0
+        if on_the_hour and any(
+            local.isoweekday() % 7 in days and local.hour in hours for days, hours in wanted
+        ):
+            found += 1
+            yield moment
+        moment += timedelta(minutes=15)

@@ -1,0 +1,105 @@
+"""What is registered: the sources as both services see them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from temporaletl.errors import ETLError, UnknownSourceError
+from temporaletl.registry import Registry
+from temporaletl.strategies import (
+    ANY_STREAM,
+    Planner,
+    Strategies,
+    extractors,
+    import_sources,
+    planners,
+    queries,
+    resolve,
+)
+
+
+def known_planners() -> Registry[Planner]:
+    """The sources that can be planned."""
+    import_sources("temporaletl.queuer.sources")
+    return planners
+
+
+def find_source(name: str) -> Planner:
+    """The source of that name as the queuer sees it.
+
+    Raises:
+        UnknownSourceError: there is none; names those there are.
+    """
+    known = known_planners()
+    if name not in known:
+        raise UnknownSourceError(
+            f"there is no source {name!r}; the sources are {', '.join(known) or 'none'}"
+        )
+    return known.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    name: str
+    tables: tuple[str, ...]
+    place: str  # where its records are extracted
+    fault: str | None = None  # what is missing for it to run
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    name: str
+    streams: tuple[Stream, ...]
+    version: str
+    specific_version: str
+    place: str  # where its backlog is described
+
+
+def registered() -> list[Source]:
+    """All sources, complete or not.
+
+    Raises:
+        StrategyImportError, DuplicateStrategyError: a source cannot be imported.
+    """
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
+    extracted = {name.partition("-")[0] for name in extractors}
+    return [_source(name) for name in sorted({*planners, *queries, *extracted})]
+
+
+def strategies_of(source: str, stream: str) -> Strategies:
+    """The worker's strategies; raises as `temporaletl.strategies.resolve`."""
+    import_sources("temporaletl.worker.sources")
+    return resolve(source, stream)
+
+
+def _source(name: str) -> Source:
+    extracted = [e.removeprefix(f"{name}-") for e in extractors if e.startswith(f"{name}-")]
+    query = queries.get(name) if name in queries else None
+    place = next((r.place(name) for r in (planners, queries) if name in r), "")
+    try:
+        planned = planners.get(name).streams if name in planners else ()
+        known = dict.fromkeys((*planned, *extracted))
+        streams = tuple(_stream(name, s, planned) for s in known if s != ANY_STREAM or not planned)
+    except ETLError as error:
+        # Only the source's settings know its streams, and they are not there or wrong.
+        streams = (Stream(ANY_STREAM, (), place, fault=str(error)),)
+    return Source(
+        name=name,
+        streams=streams,
+        version=query.version() if query else "",
+        specific_version=query.specific_version() if query else "",
+        place=place,
+    )
+
+
+def _stream(source: str, name: str, planned: Collection[str]) -> Stream:
+    methods = (f"{source}-{name}", f"{source}-{ANY_STREAM}")
+    place = next((extractors.place(method) for method in methods if method in extractors), "")
+    try:
+        found = resolve(source, name)
+    except UnknownSourceError as error:
+        return Stream(name, (), place, fault=str(error))
+    fault = None
+    if name not in planned:
+        fault = f"no params method plans stream {name!r}"
+    return Stream(name, tuple(row.table for row in found.rows), place, fault)

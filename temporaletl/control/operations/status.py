@@ -1,0 +1,121 @@
+"""Run status: the latest runs, whichever of the ledger and Temporal can be asked."""
+
+import asyncio
+from dataclasses import dataclass
+
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from temporaletl import names
+from temporaletl.control.operations.platform import NoLedgerError, Platform
+from temporaletl.control.operations.reports import (
+    RunReport,
+    completed,
+    report_of_batch,
+    report_of_workflow,
+)
+from temporaletl.control.operations.state import ahead_of_clock
+from temporaletl.errors import TemporalUnavailableError, WarehouseUnavailableError
+from temporaletl.queuer.reconciliation import standing_of
+from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.reports import BatchReport, recent_batches
+from temporaletl.warehouse.state import watermarks_ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs that go on, then those that ended, the latest first in both.
+
+    `remarks` are what keeps sources from being loaded, and who could not be asked.
+    """
+
+    runs: list[RunReport]
+    remarks: list[str]
+
+
+async def recent_runs(platform: Platform, *, limit: int) -> Runs:
+    """The latest runs.
+
+    Raises:
+        ETLError: neither the warehouse nor Temporal can be asked.
+    """
+    warehouse, client, remarks = await reachable(platform)
+    runs = await _recent_runs(warehouse, client, limit)
+    if warehouse is not None:
+        remarks += await asyncio.to_thread(hindrances, warehouse)
+    return Runs(runs, remarks)
+
+
+async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None, list[str]]:
+    """The warehouse and Temporal, either of which may be missing, but not both; and what is.
+
+    Raises:
+        ETLError: what is configured does not answer, and the other cannot do without it.
+    """
+    warehouse: Warehouse | None = None
+    missing: list[str] = []
+    if platform.has_warehouse:
+        try:
+            warehouse = await platform.warehouse()
+        except NoLedgerError:
+            pass
+        except WarehouseUnavailableError as error:
+            missing.append(f"only what Temporal knows is shown: {error}")
+    else:
+        missing.append("no warehouse is configured here: only what Temporal knows is shown")
+    client: Client | None = None
+    try:
+        client = await platform.client()
+    except TemporalUnavailableError as error:
+        if warehouse is None:
+            raise
+        missing.append(f"only what the ledger knows is shown: {error}")
+    return warehouse, client, missing
+
+
+def hindrances(warehouse: Warehouse, source: str | None = None) -> list[str]:
+    """What keeps sources from being loaded, whatever runs."""
+    return [
+        *(str(closure) for closure in closures(warehouse, source)),
+        *(ahead_of_clock(state) for state in watermarks_ahead(warehouse, source)),
+    ]
+
+
+async def _recent_runs(
+    warehouse: Warehouse | None, client: Client | None, limit: int
+) -> list[RunReport]:
+    found: dict[str, BatchReport] = {}
+    if warehouse is not None:
+        listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit)
+        found = {batch.run_id: batch for batch in listed}
+    executions = await _executions(client, found, limit) if client is not None else {}
+    reports = [report_of_batch(batch, executions.get(run_id)) for run_id, batch in found.items()]
+    reports += [
+        report_of_workflow(execution)
+        for run_id, execution in executions.items()
+        if run_id not in found
+    ]
+    reports = await completed(warehouse, client, reports)
+    reports.sort(key=lambda r: (r.ended_at is not None, -r.started_at.timestamp()))
+    return reports[:limit]
+
+
+async def _executions(
+    client: Client, known: dict[str, BatchReport], limit: int
+) -> dict[str, WorkflowExecution]:
+    """The latest QueuerFlows, and those of batches that the ledger takes for running."""
+    query = f"WorkflowType = '{names.QUEUER_FLOW}'"
+    executions: dict[str, WorkflowExecution] = {}
+    try:
+        async for execution in client.list_workflows(query, limit=limit):
+            executions[execution.run_id] = execution
+        for run_id, batch in known.items():
+            if batch.ended_at is None:
+                # The list lags behind; a description does not.
+                standing = await standing_of(client, batch.workflow_id, run_id)
+                if standing.execution is not None:
+                    executions[run_id] = standing.execution
+    except RPCError:
+        return executions
+    return executions

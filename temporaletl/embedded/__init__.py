@@ -1,0 +1,1 @@
+"""The platform on one machine: PostgreSQL, a Temporal server, and both services as processes."""

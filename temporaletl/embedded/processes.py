@@ -1,0 +1,234 @@
+"""Child processes: started in groups of their own, logged to files, and never left behind."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from temporaletl.errors import ConfigurationError
+
+_LOOK_AGAIN = timedelta(milliseconds=50)
+#: A log longer than this is set aside (as `NAME.log.1`) when its process is next started.
+_LONGEST_LOG_BYTES = 10_000_000
+
+#: The exit status with which our services refuse a bad setting.
+_MISCONFIGURED = 2
+
+
+class StackError(ConfigurationError):
+    """A part of the stack did not start, or died; the message has its last log lines.
+
+    `configuration` tells that it ended because of what a person must set right first.
+    """
+
+    def __init__(self, message: str, *, configuration: bool = False) -> None:
+        super().__init__(message)
+        self.configuration = configuration
+
+
+class StoppedError(Exception):
+    """The stack was told to stop while it waited for something."""
+
+
+class Stop:
+    """A flag that any thread and any signal handler may set.
+
+    Unlike `threading.Event` it takes no lock, so a handler cannot meet its own thread's.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def set(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is set; closed: there is nothing to stop
+            os.write(self._write, b".")
+
+    def wait(self, timeout: timedelta | None) -> bool:
+        """Whether it was set, at once or within `timeout` (None: wait for ever)."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout.total_seconds() * 1000))
+
+    def close(self) -> None:
+        read, write = self._read, self._write
+        self._read = self._write = -1  # the numbers may soon be another file's
+        os.close(write)
+        os.close(read)
+
+
+class Watchdog:
+    """Ends the children when this process is killed; see `temporaletl.embedded.watchdog`.
+
+    `keep` is a file that stays open in the watchdog: the lock that it inherits.
+    """
+
+    def __init__(self, keep: IO[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "temporaletl.embedded.watchdog"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(keep.fileno(),),
+            text=True,
+        )
+
+    def started(self, group: int, ending: signal.Signals, patience: timedelta) -> None:
+        self._tell(f"+{group} {ending.value} {patience.total_seconds()}")
+
+    def ended(self, group: int) -> None:
+        self._tell(f"-{group}")
+
+    def close(self) -> None:
+        """Let it go; whatever was not reported as ended, it ends first."""
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.close()
+        self._process.wait()
+
+    @property
+    def _pipe(self) -> IO[str]:
+        assert self._process.stdin is not None  # noqa: S101 - Popen was given PIPE
+        return self._process.stdin
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.write(f"{line}\n")
+            self._pipe.flush()
+
+
+class Child:
+    """A process of the stack. `ending` asks it to end; after `patience` it is killed.
+
+    Runs as `owner` (user, group) where one is given, which only root may do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        logs: Path,
+        watchdog: Watchdog,
+        environment: Mapping[str, str] | None = None,
+        owner: tuple[int, int] | None = None,
+        ending: signal.Signals = signal.SIGTERM,
+        patience: timedelta = timedelta(seconds=15),
+    ) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self._command = [str(word) for word in command]
+        self._environment = environment
+        self._owner = owner
+        self._ending = ending
+        self._patience = patience
+        self._watchdog = watchdog
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_began = 0
+
+    def start(self) -> None:
+        """Start it, or start it again; its output is added to the log."""
+        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG_BYTES:
+            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        with self.log.open("ab") as log:
+            self._log_began = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A terminal's Ctrl-C is the stack's to answer: it ends its children in order.
+                start_new_session=True,
+                user=self._owner and self._owner[0],
+                group=self._owner and self._owner[1],
+                extra_groups=[] if self._owner else None,
+            )
+        self._watchdog.started(self._process.pid, self._ending, self._patience)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"  # noqa: S101
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs, and before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    def last_words(self, count: int = 8) -> str:
+        """The last lines it logged since it was last started, indented."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(self._log_began)
+            lines = deque(log, maxlen=count)
+            return "\n".join(f"    {line.decode(errors='replace').rstrip()}" for line in lines)
+        return ""
+
+    def died(self) -> str:
+        """What to say when it ended of itself."""
+        status = self.exit_status
+        how = (
+            f"was killed by {signal.Signals(-status).name}"
+            if status is not None and status < 0
+            else f"ended with exit status {status}"
+        )
+        words = self.last_words() or "    (nothing)"
+        return f"{self.name} {how}. The last it logged, in {self.log}:\n{words}"
+
+    def death(self) -> StackError:
+        return StackError(self.died(), configuration=self.exit_status == _MISCONFIGURED)
+
+    def ask_to_end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self._ending)
+
+    def end(self) -> None:
+        """Ask it to end, wait, and kill what is left of its group; return when it is gone."""
+        if self._process is None:
+            return
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._patience.total_seconds())
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._watchdog.ended(self._process.pid)
+        self._process = None
+
+    def wait_until(
+        self,
+        ready: Callable[[], bool],
+        *,
+        within: timedelta,
+        stop: Stop,
+        every: timedelta = _LOOK_AGAIN,
+    ) -> None:
+        """Wait until `ready()`, asking `every` so often.
+
+        Raises:
+            StackError: it died first, or was not ready within that time.
+            StoppedError: `stop` was set first.
+        """
+        deadline = time.monotonic() + within.total_seconds()
+        while not ready():
+            if self.exit_status is not None:
+                raise self.death()
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{self.name} was not ready within {within.total_seconds():.0f} s. "
+                    f"The last it logged, in {self.log}:\n{self.last_words() or '    (nothing)'}"
+                )
+            if stop.wait(every):
+                raise StoppedError

@@ -1,0 +1,353 @@
+"""The whole platform on one machine: PostgreSQL, Temporal, and both services as processes.
+
+Servers that the settings name (`WPE_DB_*` or `DATABASE_URL`, `TEMPORAL_ADDRESS`) are used instead
+of embedded ones. The data folder keeps the warehouse, Temporal's file and the logs.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from temporaletl.embedded import temporal_server
+from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
+from temporaletl.embedded.running import default_data_folder, publish, take, withdraw
+from temporaletl.embedded.temporal_command import Report, TemporalCommandError
+from temporaletl.embedded.temporal_server import EmbeddedTemporal
+from temporaletl.endpoint import Endpoint, access, endpoint
+from temporaletl.endpoint import environment as variables
+from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
+from temporaletl.settings import (
+    NotificationSettings,
+    TemporalSettings,
+    WarehouseSettings,
+    WorkerSettings,
+)
+from temporaletl.warehouse.connection import Warehouse
+
+_LOOK_AGAIN = timedelta(milliseconds=200)
+_SERVICE_READY_WITHIN = timedelta(seconds=60)
+#: How long the services may go on with what they do; segments begin again where they stood.
+_GRACE = timedelta(seconds=10)
+_FIRST_DELAY = timedelta(seconds=1)
+_LONGEST_DELAY = timedelta(seconds=30)
+#: A service that ran so long did not die of what it died of before.
+_STEADY_AFTER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOptions:
+    """What to start, and where."""
+
+    data: Path = field(default_factory=default_data_folder)
+    fresh: bool = False  # remove first what an earlier stack left in the folder
+    workers: int = 1
+    temporal_port: int | None = None  # None: a free one
+    ui: bool = False  # Temporal's own web page
+    #: Set for the services, and for the commands that find this stack.
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Service:
+    child: Child
+    queue: str
+    began: float = 0.0
+    delay: timedelta = _FIRST_DELAY
+    due: float | None = None  # when to start it again
+
+
+class Stack:
+    """All parts, running from `__enter__` to `__exit__`.
+
+    A service that dies is named and started again, with growing delays; a server that dies ends
+    the stack: `wait` then raises. `report` hears one line for each thing that happens, also from
+    another thread. Only processes that the stack started are ended, and they also end when this
+    process is killed.
+    """
+
+    def __init__(self, options: StackOptions, *, report: Report = lambda _: None) -> None:
+        self.options = options
+        self.data = options.data.expanduser().resolve()
+        self.logs = self.data / "logs"
+        #: What a client of this stack needs beyond what this process's environment has.
+        self.environment: dict[str, str] = {}
+        self.ui: str | None = None
+        self._report = report
+        self._stop = Stop()
+        self._closing = Stop()
+        self._failure: str | None = None
+        self._servers: list[Child] = []
+        self._services: list[_Service] = []
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
+        self._exits = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start every part and wait until it is ready.
+
+        Raises:
+            ETLError: the folder or the port is in use, a setting is wrong, or a server that the
+                settings name does not answer; nothing was started.
+            StackError: a part did not start; what had been started was ended.
+            StoppedError: `stop` was called meanwhile, likewise.
+        """
+        with contextlib.ExitStack() as exits:
+            self._start(exits)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End every part, services first; return when all are gone."""
+        self._exits.close()
+
+    def stop(self) -> None:
+        """End `wait`, or the start that is under way; safe in a signal handler."""
+        self._stop.set()
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait until `stop` is called (True) or the time is over (False).
+
+        Raises:
+            StackError: a server died.
+        """
+        stopped = self._stop.wait(timeout)
+        if self._failure is not None:
+            raise StackError(self._failure)
+        return stopped
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the stack that run now, by name."""
+        children = [*self._servers, *(service.child for service in self._services)]
+        return {child.name: child.pid for child in children if child.running}
+
+    def _start(self, exits: contextlib.ExitStack) -> None:
+        exits.callback(self._close_flags)
+        lock = exits.enter_context(take(self.data))
+        # The services would find out only when the servers are up.
+        WorkerSettings.load()
+        NotificationSettings.load()
+        if self.options.fresh:
+            _clear(self.data)
+        self.logs.mkdir(exist_ok=True)
+        watchdog = Watchdog(lock)
+        exits.callback(watchdog.close)
+        # Temporal ends after the services and before PostgreSQL; both come up side by side, and
+        # the services meanwhile import what they need.
+        postgres, temporal = self._postgres(watchdog), self._temporal(watchdog)
+        if postgres is not None:
+            exits.callback(postgres.end)
+        if temporal is not None:
+            exits.callback(temporal.end)
+            self._start_temporal(temporal)
+        if postgres is not None:
+            self._start_postgres(postgres)
+        self.environment |= self.options.environment
+        exits.callback(self._end_services)
+        self._start_services(watchdog)
+        if temporal is not None:
+            temporal.wait(self._stop)
+            page = f", {self.ui}" if self.ui else ""
+            self._report(f"Temporal    ready, {temporal.endpoint.address}{page}")
+        self._wait_for_services(
+            temporal.endpoint if temporal else endpoint(TemporalSettings.load())
+        )
+        exits.callback(self._end_supervisor)
+        self._supervisor.start()
+        exits.callback(withdraw, self.data)
+        publish(self.data, self.environment)
+
+    def _postgres(self, watchdog: Watchdog) -> EmbeddedPostgres | None:
+        settings = WarehouseSettings.load()
+        if settings.database_url is None and settings.host is None:
+            return EmbeddedPostgres(self.data / "postgresql", logs=self.logs, watchdog=watchdog)
+        Warehouse(settings).check()
+        self._report("PostgreSQL  the one that the settings name")
+        return None
+
+    def _temporal(self, watchdog: Watchdog) -> EmbeddedTemporal | None:
+        settings, profile = TemporalSettings.load(), access(variables())
+        if settings.address or settings.host or profile.address:
+            place = endpoint(settings)
+            temporal_server.check(place)
+            self._report(f"Temporal    {place.address}, as the settings name it")
+            return None
+        if profile.api_key or profile.tls:
+            # Those are for another server.
+            self.environment |= {"TEMPORAL_API_KEY": "", "TEMPORAL_TLS": "false"}
+        return EmbeddedTemporal(
+            self.data / "temporal.db",
+            logs=self.logs,
+            watchdog=watchdog,
+            namespace=settings.namespace,
+            port=self.options.temporal_port,
+            ui=self.options.ui,
+        )
+
+    def _start_temporal(self, temporal: EmbeddedTemporal) -> None:
+        self._servers.append(temporal.start(self._report))
+        self.environment["TEMPORAL_ADDRESS"] = temporal.endpoint.address
+        if temporal.ui_port is not None:
+            self.ui = f"http://{temporal_server.HOST}:{temporal.ui_port}"
+
+    def _start_postgres(self, postgres: EmbeddedPostgres) -> None:
+        self._servers.append(postgres.start(self._stop))
+        self.environment["DATABASE_URL"] = postgres.url
+        self._report(f"PostgreSQL  ready, {postgres.url}")
+
+    def _start_services(self, watchdog: Watchdog) -> None:
+        temporal = TemporalSettings.load()
+        environment = os.environ | self.environment
+        environment.setdefault("ETL_GRACEFUL_SHUTDOWN_SECONDS", f"{_GRACE.total_seconds():.0f}")
+        workers = self.options.workers
+        worker = ("temporaletl.worker", temporal.worker_queue)
+        modules = {"queuer": ("temporaletl.queuer", temporal.queuer_queue)} | {
+            "worker" if workers == 1 else f"worker-{number}": worker
+            for number in range(1, workers + 1)
+        }
+        for name, (module, queue) in modules.items():
+            child = Child(
+                name,
+                # -P: a folder `worker` where the user stands must not be taken for ours.
+                [sys.executable, "-P", "-m", module],
+                logs=self.logs,
+                watchdog=watchdog,
+                environment=environment,
+                patience=_GRACE + timedelta(seconds=5),
+            )
+            self._services.append(_Service(child, queue, began=time.monotonic()))
+            child.start()
+
+    def _wait_for_services(self, place: Endpoint) -> None:
+        for service in self._services:
+            service.child.wait_until(
+                partial(self._serves, service, place),
+                within=_SERVICE_READY_WITHIN,
+                stop=self._stop,
+                every=_LOOK_AGAIN,
+            )
+            self._report(f"{service.child.name:<11} ready")
+
+    def _serves(self, service: _Service, place: Endpoint) -> bool:
+        for child in (*self._servers, *(each.child for each in self._services)):
+            if not child.running:
+                raise child.death()
+        return service.child.pid in temporal_server.run(
+            temporal_server.polling(place, service.queue)
+        )
+
+    def _supervise(self) -> None:
+        while not self._closing.wait(_LOOK_AGAIN):
+            for server in self._servers:
+                if server.exit_status is not None:
+                    self._failure = server.died()
+                    self._stop.set()
+                    return
+            for service in self._services:
+                self._look_after(service)
+
+    def _look_after(self, service: _Service) -> None:
+        now = time.monotonic()
+        if service.due is not None:
+            if now >= service.due:
+                service.due, service.began = None, now
+                service.child.start()
+                self._report(f"{service.child.name} was started again")
+        elif service.child.exit_status is not None:
+            if now - service.began > _STEADY_AFTER.total_seconds():
+                service.delay = _FIRST_DELAY
+            seconds = service.delay.total_seconds()
+            self._report(f"{service.child.died()}\nIt is started again in {seconds:g} s.")
+            service.child.end()
+            service.due = now + seconds
+            service.delay = min(service.delay * 2, _LONGEST_DELAY)
+
+    def _end_supervisor(self) -> None:
+        self._closing.set()
+        self._supervisor.join()
+
+    def _end_services(self) -> None:
+        for service in self._services:
+            service.child.ask_to_end()
+        for service in self._services:
+            service.child.end()
+
+    def _close_flags(self) -> None:
+        self._stop.close()
+        self._closing.close()
+
+
+def up(options: StackOptions, *, report: Report = print, complain: Report | None = None) -> int:
+    """`etl up`: run a stack until Ctrl-C or SIGTERM, and end it in order.
+
+    `complain` hears what it failed of; without it, `report` does.
+
+    Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration.
+    """
+    try:
+        stack = Stack(options, report=report)
+        with stopping_on_signals(stack):
+            with stack:
+                for line in hints(stack):
+                    report(line)
+                stack.wait()
+                report("Ending ...")
+            report("Ended.")
+    except StoppedError:
+        report("Ended before everything had started.")
+    except ETLError as error:
+        (complain or report)(str(error))
+        wrong = isinstance(error, ConfigurationError | CredentialsError)
+        ours = isinstance(error, TemporalCommandError) or (
+            isinstance(error, StackError) and not error.configuration
+        )
+        return 2 if wrong and not ours else 1
+    return 0
+
+
+def hints(stack: Stack) -> Iterator[str]:
+    """What a person should know of a stack that has just started."""
+    yield f"Logs in {stack.logs}"
+    if stack.data != default_data_folder().expanduser().resolve():
+        yield f"In another terminal first: export ETL_DATA_DIR='{stack.data}'"
+    yield "Ready: `etl run SOURCE` in another terminal; Ctrl-C ends it all."
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stack: Stack) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the stack, also while it starts; only in the main thread."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stack.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier stack left, and nothing else: the folder may be a person's own."""
+    for pattern in ("postgresql", "postgresql.new", "temporal.db*", "logs", "stack.json*"):
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

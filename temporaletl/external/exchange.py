@@ -1,0 +1,128 @@
+"""One exchange over HTTP: a request and its whole answer, or why there is none."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests import exceptions as failures
+
+from temporaletl.budget import counted_request
+from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
+
+_BYTES_AT_ONCE = 64 * 1024
+
+
+class AnswerTooLargeError(SourceProtocolError):
+    """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be asked for."""
+
+
+def exchange(
+    session: requests.Session,
+    method: str,
+    url: str,
+    call: Mapping[str, Any],
+    *,
+    what: str,
+    timeout: tuple[float, float],
+    most_bytes: int,
+) -> requests.Response:
+    """Send one request and read its whole answer, whatever its status; follows no redirect.
+
+    `call` are further arguments of `requests`, `what` is its name in errors, `timeout` the
+    seconds for connecting and for each silence, `most_bytes` the bound of the body, decompressed.
+
+    Raises:
+        SourceUnavailableError: no whole answer came.
+        ConfigurationError: the address cannot be asked, or its certificate not be verified.
+        AnswerTooLargeError: the body has more than `most_bytes`.
+    """
+    # Exceptions of requests carry the whole URL, query included: none is chained.
+    try:
+        # The plain request, also where a library's session overrides it with retries of
+        # its own. The whole body is read, so that a break in the middle is met here.
+        with (
+            counted_request() as counted,
+            requests.Session.request(
+                session,
+                method,
+                url,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+                **call,
+            ) as response,
+        ):
+            body = _body_of(response, what, most_bytes)
+            counted.received_bytes = len(body)
+            response._content = body  # noqa: SLF001 - as it would
+            return response
+    except urllib3.exceptions.ReadTimeoutError:
+        raise SourceUnavailableError(f"{what}: no answer within {timeout[1]:g} s") from None
+    except urllib3.exceptions.HTTPError:
+        raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
+    except failures.SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise ConfigurationError(
+                f"{what}: the server's certificate cannot be verified; for a certificate "
+                "authority of your own, name its file in REQUESTS_CA_BUNDLE"
+            ) from None
+        raise SourceUnavailableError(f"{what}: the TLS connection failed") from None
+    except failures.ConnectTimeout:
+        raise SourceUnavailableError(f"{what}: no connection within {timeout[0]:g} s") from None
+    except failures.Timeout:
+        raise SourceUnavailableError(f"{what}: no answer within {timeout[1]:g} s") from None
+    except failures.ConnectionError as error:
+        raise SourceUnavailableError(f"{what}: the connection failed ({_cause(error)})") from None
+    except (failures.ChunkedEncodingError, failures.ContentDecodingError):
+        raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
+    except failures.RequestException as error:
+        raise ConfigurationError(f"{what}: cannot be asked for ({type(error).__name__})") from None
+
+
+def _body_of(response: requests.Response, what: str, most_bytes: int) -> bytes:
+    """Read the body, decompressed, as far as it may go."""
+    if response.raw is None:
+        return response.content  # a session with an adapter of its own that reads all
+    body = BytesIO()
+    while some := response.raw.read(_BYTES_AT_ONCE, decode_content=True):
+        if body.tell() + len(some) > most_bytes:
+            body.close()  # else the frames that the exception keeps would keep it
+            raise AnswerTooLargeError(
+                f"{what} answered with more than {most_bytes / 1e6:g} MB: ask for fewer "
+                "records at once, or raise ETL_ANSWER_LIMIT_MEGABYTES"
+            )
+        body.write(some)
+    return body.getvalue()
+
+
+def place_of(url: str) -> str:
+    """Host and path; what follows them may hold secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what is no address"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{host}{parts.path}"
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason in the system's words."""
+    known: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        inner = todo.pop()
+        if inner is None or inner in known:
+            continue
+        known.append(inner)
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        reason = getattr(inner, "reason", None)
+        todo += [
+            inner.__context__,
+            reason if isinstance(reason, BaseException) else None,
+            *(arg for arg in inner.args if isinstance(arg, BaseException)),
+        ]
+    return type(known[-1]).__name__

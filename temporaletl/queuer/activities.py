@@ -1,0 +1,121 @@
+"""The queuer's activities: thin shells over planning and the ledger."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from temporalio import activity
+from temporalio.service import RPCError
+
+from temporaletl import names
+from temporaletl.messages import (
+    BatchMetadata,
+    BatchSummary,
+    ExpandedBatch,
+    FinishRequest,
+    JobsPage,
+    JobsRequest,
+    MetadataRequest,
+    OutcomesRequest,
+)
+from temporaletl.queuer import planning
+from temporaletl.queuer.notification import notify
+from temporaletl.queuer.reconciliation import namespace_of
+from temporaletl.settings import NotificationSettings, TemporalSettings
+from temporaletl.warehouse import ledger, state
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.open_batches import Namespace
+
+
+class QueuerActivities:
+    """Holds what the activities share; `all` lists them for a worker."""
+
+    def __init__(
+        self, warehouse: Warehouse, temporal: TemporalSettings, notification: NotificationSettings
+    ) -> None:
+        self._warehouse = warehouse
+        self._temporal = temporal
+        self._notification = notification
+
+    @property
+    def all(self) -> Sequence[Callable[..., Any]]:
+        return [
+            self.get_metadata,
+            self.expand_jobs,
+            self.list_jobs,
+            self.record_outcomes,
+            self.finish_batch,
+            self.notify,
+        ]
+
+    @activity.defn(name=names.GET_METADATA)
+    async def get_metadata(self, asked: MetadataRequest) -> BatchMetadata:
+        return await asyncio.to_thread(
+            planning.settle,
+            self._warehouse,
+            asked,
+            policy=self._temporal.policy(),
+            worker_queue=self._temporal.worker_queue,
+            namespace=await _namespace(),
+        )
+
+    @activity.defn(name=names.EXPAND_JOBS)
+    async def expand_jobs(self, metadata: BatchMetadata) -> ExpandedBatch:
+        written = 0
+
+        def report(jobs: int) -> None:
+            nonlocal written
+            written = jobs
+
+        async def beat() -> None:
+            while True:
+                activity.heartbeat(written)
+                await asyncio.sleep(metadata.policy.heartbeat_timeout.total_seconds() / 4)
+
+        beating = asyncio.create_task(beat())
+        try:
+            return ExpandedBatch(
+                jobs=await planning.expand(self._warehouse, metadata, report=report)
+            )
+        finally:
+            beating.cancel()
+
+    @activity.defn(name=names.LIST_JOBS)
+    async def list_jobs(self, asked: JobsRequest) -> JobsPage:
+        jobs, following = await asyncio.to_thread(
+            ledger.unended_jobs, self._warehouse, asked.batch_id, first=asked.first, end=asked.end
+        )
+        return JobsPage(jobs=tuple(jobs), next=following)
+
+    @activity.defn(name=names.RECORD_OUTCOMES)
+    async def record_outcomes(self, ended: OutcomesRequest) -> None:
+        await asyncio.to_thread(
+            ledger.record_outcomes, self._warehouse, ended.batch_id, ended.outcomes
+        )
+
+    @activity.defn(name=names.FINISH_BATCH)
+    async def finish_batch(self, request: FinishRequest) -> BatchSummary:
+        def finish() -> BatchSummary:
+            summary = ledger.finish_batch(
+                self._warehouse,
+                request.metadata,
+                workflow_id=request.workflow_id,
+                cancelled=request.cancelled,
+                error=request.error,
+            )
+            state.advance(self._warehouse, request.metadata, summary)
+            return summary
+
+        return await asyncio.to_thread(finish)
+
+    @activity.defn(name=names.NOTIFY)
+    async def notify(self, summary: BatchSummary) -> None:
+        await asyncio.to_thread(notify, self._notification, summary)
+
+
+async def _namespace() -> Namespace | None:
+    try:
+        return await namespace_of(activity.client())
+    except RPCError:
+        # The batch need not wait for it: it is recorded when the batch is first looked after.
+        return None

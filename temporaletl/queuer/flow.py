@@ -1,0 +1,213 @@
+"""QueuerFlow: from a schedule's parameters to a finished batch."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from temporaletl import names
+    from temporaletl.failures import first_message, retry_policy
+    from temporaletl.messages import (
+        BatchMetadata,
+        BatchStatus,
+        BatchSummary,
+        DispatchInput,
+        ExpandedBatch,
+        FinishRequest,
+        MetadataRequest,
+        QueuerInput,
+        RunPolicy,
+    )
+    from temporaletl.queuer.steering import Steering
+
+_SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+#: A dispatcher starts some tens of jobs a second; beyond these numbers they share the work.
+_JOBS_PER_DISPATCHER = 1_000
+_MAX_DISPATCHERS = 8
+
+
+@workflow.defn(name=names.QUEUER_FLOW)
+class QueuerFlow:
+    """Plans a batch into the ledger, has it dispatched, and closes it.
+
+    Returns the batch's summary, also when jobs failed or the batch was cancelled. Fails when the
+    batch could not be planned, with the planning's error.
+    """
+
+    @workflow.init
+    def __init__(self, _request: QueuerInput) -> None:
+        self._metadata: BatchMetadata | None = None
+        self._jobs: int | None = None
+        self._steering = Steering()
+        self._finishing = False
+
+    @workflow.signal(name=names.PAUSE)
+    async def pause(self) -> None:
+        await self._steering.pause()
+
+    @workflow.signal(name=names.RESUME)
+    async def resume(self) -> None:
+        await self._steering.resume()
+
+    @workflow.signal(name=names.CANCEL)
+    async def cancel(self) -> None:
+        await self._steering.cancel()
+
+    @workflow.query(name=names.STATUS)
+    def status(self) -> BatchStatus:
+        return BatchStatus(
+            state=(
+                "finishing"
+                if self._finishing
+                else "cancelling"
+                if self._steering.cancelling
+                else "paused"
+                if self._steering.paused
+                else "planning"
+                if self._jobs is None
+                else "running"
+            ),
+            batch_id=self._metadata.batch_id if self._metadata else None,
+            jobs=self._jobs,
+        )
+
+    @workflow.run
+    async def run(self, request: QueuerInput) -> BatchSummary:
+        info = workflow.info()
+        nominal = info.typed_search_attributes.get(_SCHEDULED_START) or info.start_time
+        metadata = self._metadata = await self._call(
+            names.GET_METADATA,
+            MetadataRequest(
+                input=request,
+                nominal=nominal,
+                workflow_id=info.workflow_id,
+                run_id=info.first_execution_run_id,
+            ),
+            BatchMetadata,
+        )
+        failure: BaseException | None = None
+        try:
+            if workflow.cancellation_reason() is not None:
+                raise asyncio.CancelledError  # noqa: TRY301 - the batch is in the books already
+            self._jobs = await self._expand(metadata)
+            await workflow.wait_condition(
+                lambda: self._steering.cancelling or not self._steering.paused
+            )
+            if self._jobs is not None and not self._steering.cancelling:
+                await self._dispatch(metadata, self._jobs)
+        except (asyncio.CancelledError, FailureError) as error:
+            failure = error
+        # Failed or cancelled from outside: close the books first, then say so.
+        cancelled = failure is not None and is_cancelled_exception(failure)
+        self._finishing = True
+        finishing = asyncio.create_task(
+            self._finish(
+                metadata,
+                cancelled=self._steering.cancelling or cancelled,
+                error=first_message(failure) if failure is not None and not cancelled else None,
+            )
+        )
+        try:
+            summary = await asyncio.shield(finishing)
+        except asyncio.CancelledError as error:
+            failure, summary = error, await finishing
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if failure is not None:
+            raise failure
+        return summary
+
+    async def _expand(self, metadata: BatchMetadata) -> int | None:
+        """Have the jobs planned; None when a `cancel` called that off."""
+        expanding = workflow.start_activity(
+            names.EXPAND_JOBS,
+            metadata,
+            result_type=ExpandedBatch,
+            start_to_close_timeout=timedelta(hours=6),
+            heartbeat_timeout=metadata.policy.heartbeat_timeout,
+            retry_policy=retry_policy(metadata.policy),
+        )
+        try:
+            await workflow.wait_condition(lambda: expanding.done() or self._steering.cancelling)
+        finally:
+            expanding.cancel()  # nothing, once it is done
+        try:
+            expanded: ExpandedBatch = await expanding
+        except ActivityError as error:
+            if self._steering.cancelling and is_cancelled_exception(error):
+                return None
+            raise
+        return expanded.jobs
+
+    async def _dispatch(self, metadata: BatchMetadata, jobs: int) -> None:
+        shards = min(_MAX_DISPATCHERS, -(-jobs // _JOBS_PER_DISPATCHER))
+        ends = await asyncio.gather(
+            *(self._run_dispatcher(metadata, jobs, shard, shards) for shard in range(shards)),
+            return_exceptions=True,
+        )
+        # Where one failed, the others have still run their jobs to the end.
+        for end in ends:
+            if end is not None:
+                raise end
+
+    async def _run_dispatcher(
+        self, metadata: BatchMetadata, jobs: int, shard: int, shards: int
+    ) -> None:
+        child = await workflow.start_child_workflow(
+            names.DISPATCH_FLOW,
+            DispatchInput(
+                metadata=metadata,
+                first=jobs * shard // shards,
+                end=jobs * (shard + 1) // shards,
+                max_in_flight=max(1, metadata.max_in_flight // shards),
+            ),
+            id=names.dispatch_workflow_id(metadata.batch_id, shard),
+            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+        )
+        await self._steering.run(child)
+
+    async def _finish(
+        self, metadata: BatchMetadata, *, cancelled: bool, error: str | None
+    ) -> BatchSummary:
+        summary = await self._call(
+            names.FINISH_BATCH,
+            FinishRequest(
+                metadata=metadata,
+                workflow_id=workflow.info().workflow_id,
+                cancelled=cancelled,
+                error=error,
+            ),
+            BatchSummary,
+        )
+        try:
+            await workflow.execute_activity(
+                names.NOTIFY,
+                summary,
+                start_to_close_timeout=timedelta(minutes=1),
+                retry_policy=replace(retry_policy(metadata.policy), maximum_attempts=3),
+            )
+        except ActivityError as failure:
+            # The batch is loaded and closed: a deaf webhook must not make it a failure.
+            workflow.logger.warning("nobody was notified: %s", first_message(failure))
+        return summary
+
+    async def _call[R](
+        self,
+        name: str,
+        argument: object,
+        result: type[R],
+    ) -> R:
+        policy = self._metadata.policy if self._metadata else RunPolicy()
+        answer: R = await workflow.execute_activity(
+            name,
+            argument,
+            result_type=result,
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=retry_policy(policy),
+            # It writes to the ledger: whether it did must be known before the next step.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return answer

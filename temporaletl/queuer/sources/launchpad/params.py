@@ -1,0 +1,82 @@
+"""What of Launchpad is to be read: whose work, and which projects whole."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from temporaletl import Plan, Query, params_method
+from temporaletl.deletions import scans_for_deletions
+from temporaletl.external.launchpad.account import launchpad_account
+from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
+from temporaletl.queuer.sources.launchpad.members import members_of_salesforce
+
+#: Importing it registers it.
+ACCOUNT = launchpad_account
+STREAMS = ("bugs", "merge_proposals", "questions")
+
+
+class LaunchpadParams(Query):
+    """What a schedule or a person may set.
+
+    `members` and `targets` replace what the settings say, both of them as soon as one is given.
+    A job reads the work of `members_per_job` people, or one target. `closed_days` leaves out of
+    incremental runs what was closed so many days before their window. `accept_deletions` lets
+    much be gone at once.
+    """
+
+    members: People | None = None
+    targets: Targets | None = None
+    members_per_job: PositiveInt = 20
+    closed_days: NonNegativeInt | None = None
+    accept_deletions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The slices of people, each one job's share, and the targets, each one job.
+
+    `scan` says that one more job for each stream lists everything, to find what is gone.
+    """
+
+    slices: tuple[tuple[str, ...], ...]
+    targets: tuple[str, ...]
+    scan: bool = False
+
+
+@params_method(
+    "launchpad",
+    streams=STREAMS,
+    # Searches are answered by copies of the database that lag behind, and clocks differ.
+    overlap=timedelta(minutes=10),
+    lag=timedelta(minutes=1),
+    settings=LaunchpadSettings.load,
+)
+def describe_backlog(plan: Plan) -> Backlog:
+    """Settle whose work is asked for; may ask Salesforce.
+
+    Raises:
+        ConfigurationError: nobody and nothing is configured, or a parameter is wrong.
+    """
+    params = LaunchpadParams.from_dict(plan.metadata.params)
+    members, targets = asked_for(params)
+    size = params.members_per_job
+    slices = tuple(members[first : first + size] for first in range(0, len(members), size))
+    return Backlog(
+        slices,
+        targets,
+        # Where others are asked for than usual, most of what is stored is in no list.
+        scan=params.members is None
+        and params.targets is None
+        and scans_for_deletions(LaunchpadSettings.load().find_deleted, plan.metadata.mode),
+    )
+
+
+def asked_for(params: LaunchpadParams) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return members and targets: the request's, else the settings', else Salesforce's members."""
+    if params.members is not None or params.targets is not None:
+        members, targets = params.members or (), params.targets or ()
+    else:
+        settings = LaunchpadSettings.load()
+        members, targets = settings.members, settings.targets
+    return (members or (() if targets else members_of_salesforce())), targets

@@ -1,0 +1,63 @@
+"""What there is to list: which executions of which namespaces."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from temporaletl import ConfigurationError, Plan, Window, params_method
+from temporaletl.external.temporal import SourceTemporalSettings, source_settings
+
+SOURCE = "temporal"
+STREAM = "workflows"
+
+
+class BacklogParams(BaseModel):
+    """What a request may say: see `temporaletl.worker.sources.temporal.query.TemporalQuery`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    namespaces: tuple[str, ...] = ()
+    executions_per_job: int = Field(default=50_000, ge=1)
+    keep_undecodable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The namespaces, the span of close times in each, and whether to list running ones."""
+
+    namespaces: tuple[str, ...]
+    window: Window
+    running: bool
+    executions_per_job: int
+
+
+# Visibility is written asynchronously, without a promise when: most executions show within the
+# lag, and those that closed within the last hour are listed again by the next batch.
+@params_method(
+    SOURCE,
+    streams=(STREAM,),
+    overlap=timedelta(hours=1),
+    lag=lambda: timedelta(seconds=SourceTemporalSettings.load().lag_seconds),
+    settings=source_settings,
+)
+def describe(plan: Plan) -> Backlog | None:
+    """Running executions belong to no window: a backfill leaves them out.
+
+    Raises:
+        ConfigurationError: a parameter is unknown or wrong; it is named.
+    """
+    try:
+        params = BacklogParams.model_validate(plan.metadata.params)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"parameters of source {SOURCE!r}: {faults}") from None
+    if STREAM not in plan.windows:
+        return None
+    settings, _ = source_settings()
+    return Backlog(
+        namespaces=params.namespaces or settings.namespaces,
+        window=plan.windows[STREAM],
+        running=plan.metadata.mode != "backfill",
+        executions_per_job=params.executions_per_job,
+    )

@@ -1,0 +1,174 @@
+"""Reports of batches and jobs, read from the ledger for whoever asks how things stand."""
+
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+from pydantic import JsonValue
+
+from temporaletl.messages import (
+    BatchSummary,
+    JobFailure,
+    Message,
+    Mode,
+    RowCounts,
+    Window,
+)
+from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.ledger import PROGRESS, progress_of
+from temporaletl.warehouse.tally import JobTally, Tally, failed_jobs, tally_jobs
+
+
+class BatchReport(Message):
+    """A batch as the ledger has it."""
+
+    batch_id: str
+    source: str
+    mode: Mode
+    state: str
+    workflow_id: str
+    run_id: str
+    created_at: datetime
+    ended_at: datetime | None
+    windows: dict[str, Window]
+    planned: bool  # whether its jobs are settled
+    jobs: JobTally
+    rows: RowCounts
+    records: int
+    error: str | None = None
+    failures: tuple[JobFailure, ...] = ()
+
+
+class JobReport(Message):
+    """A job as the ledger has it; its workflow alone knows less."""
+
+    job_id: str
+    batch_id: str | None = None
+    seq: int | None = None
+    source: str | None = None
+    stream: str
+    window: Window | None = None
+    params: dict[str, JsonValue] | None = None
+    state: str
+    pages: int
+    records: int
+    rows: RowCounts
+    cursor: JsonValue = None
+    error: str | None = None
+    note: str | None = None
+    workflow_id: str | None = None
+    run_id: str | None = None
+    started_at: datetime | None = None
+    touched_at: datetime | None = None  # when its last page was committed
+    ended_at: datetime | None = None
+
+
+_BATCH = """
+    batch_id, source, mode, state, workflow_id, run_id, created_at, ended_at,
+    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
+"""
+_JOB_COLUMNS = (
+    *("job_id", "batch_id", "seq", "source", "workflow_id", "run_id"),
+    *("started_at", "touched_at", "ended_at"),
+)
+_JOB = f"""
+    {", ".join(_JOB_COLUMNS)}, window_start, window_end, input->'params' AS params, {PROGRESS}
+"""
+
+
+def recent_batches(
+    warehouse: Warehouse, *, limit: int, source: str | None = None
+) -> list[BatchReport]:
+    """The batches that run, then those that ended, the latest first in both."""
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+            "WHERE %(source)s::text IS NULL OR source = %(source)s "
+            "ORDER BY state = 'running' DESC, created_at DESC LIMIT %(limit)s",
+            {"limit": limit, "source": source},
+        ).fetchall()
+        return [_batch(connection, row) for row in rows]
+
+
+def find_batch(warehouse: Warehouse, name: str) -> BatchReport | None:
+    """The batch of that id, or the latest of that workflow id."""
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+            "WHERE batch_id = %(name)s OR workflow_id = %(name)s "
+            "ORDER BY created_at DESC LIMIT 1",
+            {"name": name},
+        ).fetchone()
+        return None if row is None else _batch(connection, row)
+
+
+def find_job(warehouse: Warehouse, name: str) -> JobReport | None:
+    """The latest execution of the job of that id, or of that workflow id."""
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"SELECT {_JOB} FROM etl_jobs WHERE job_id = %s "  # noqa: S608 - constant
+            "ORDER BY (SELECT created_at FROM etl_batches b WHERE b.batch_id = etl_jobs.batch_id) "
+            "DESC, seq LIMIT 1",
+            [name.removeprefix("job/")],
+        ).fetchone()
+        return None if row is None else _job(row)
+
+
+def jobs_of_interest(warehouse: Warehouse, batch_id: str, *, limit: int) -> list[JobReport]:
+    """Jobs of a batch that failed or run, then those still waiting; not those that are done."""
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_JOB} FROM etl_jobs "  # noqa: S608 - constant
+            "WHERE batch_id = %s AND state <> 'completed' ORDER BY array_position("
+            "ARRAY['failed', 'running', 'paused', 'skipped', 'cancelled', 'planned'], state), seq "
+            "LIMIT %s",
+            [batch_id, limit],
+        ).fetchall()
+    return [_job(row) for row in rows]
+
+
+def tally(warehouse: Warehouse, batch_id: str) -> Tally:
+    """A batch's jobs, and what they loaded, as of now."""
+    with warehouse.connection() as connection:
+        return tally_jobs(connection, batch_id)
+
+
+def summary_of(warehouse: Warehouse, workflow_id: str, run_id: str) -> BatchSummary | None:
+    """The summary of the batch that a run closed, also one that then failed."""
+    with warehouse.connection() as connection:
+        row = connection.execute(
+            "SELECT summary FROM etl_batches WHERE workflow_id = %s AND run_id = %s",
+            [workflow_id, run_id],
+        ).fetchone()
+    return None if row is None or row[0] is None else BatchSummary.model_validate(row[0])
+
+
+def _batch(connection: Connection, row: dict[str, Any]) -> BatchReport:
+    if row["summary"] is not None:
+        # It is closed: its rows need not be counted again.
+        summary = BatchSummary.model_validate(row["summary"])
+        jobs = JobTally(**summary.jobs.model_dump())
+        rows, records = summary.rows, summary.records
+        error, failures = summary.error, summary.failures
+    else:
+        counted = tally_jobs(connection, row["batch_id"])
+        jobs, rows, records = counted.jobs, counted.rows, counted.records
+        error, failures = None, failed_jobs(connection, row["batch_id"]) if jobs.failed else ()
+    return BatchReport(
+        **{name: value for name, value in row.items() if name != "summary"},
+        jobs=jobs,
+        rows=rows,
+        records=records,
+        error=error,
+        failures=failures,
+    )
+
+
+def _job(row: dict[str, Any]) -> JobReport:
+    progress = progress_of(row)
+    return JobReport(
+        window=Window(start=row["window_start"], end=row["window_end"]),
+        params=row["params"] or {},
+        **{name: row[name] for name in _JOB_COLUMNS},
+        **progress.model_dump(),
+    )

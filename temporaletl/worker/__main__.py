@@ -1,0 +1,26 @@
+"""`python -m worker`: the service that turns jobs into rows."""
+
+from datetime import timedelta
+
+from temporaletl import names
+from temporaletl.service import Service, main
+from temporaletl.settings import WorkerSettings
+from temporaletl.worker.activities import WorkerActivities
+from temporaletl.worker.flow import ETLFlow
+
+
+def service_of(settings: WorkerSettings) -> Service:
+    """The worker, paced by its settings."""
+    return Service(
+        name="worker",
+        sources="temporaletl.worker.sources",
+        task_queue=lambda temporal: temporal.worker_queue,
+        workflows=[ETLFlow],
+        activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
+        on_source_queues=frozenset({names.RUN_SEGMENT}),
+        graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
+    )
+
+
+if __name__ == "__main__":
+    main("worker", WorkerSettings, service_of)

@@ -1,0 +1,99 @@
+"""The worker's activities: thin shells over the segment and the ledger."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from time import perf_counter
+from typing import Any
+
+import structlog
+from temporalio import activity
+
+from temporaletl import names
+from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
+from temporaletl.settings import WorkerSettings
+from temporaletl.warehouse import ledger
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.segment import SegmentLimits, run_segment
+
+log = structlog.get_logger("temporaletl.worker.activities")
+
+
+class ActivityProgress:
+    """Heartbeats while the segment works, and stops it on cancellation or shutdown."""
+
+    def __init__(self, heartbeat_timeout: timedelta) -> None:
+        self.stopping = asyncio.Event()
+        self._interval = heartbeat_timeout / 5
+        self._pages = 0
+
+    def report(self, progress: JobProgress) -> None:
+        self._pages = progress.pages
+        activity.heartbeat(self._pages)
+
+    async def beat(self) -> None:
+        """Heartbeat until cancelled, so that a dead worker is noticed and a live one is not."""
+        while True:
+            activity.heartbeat(self._pages)
+            await asyncio.sleep(self._interval.total_seconds())
+
+    async def watch_shutdown(self) -> None:
+        await activity.wait_for_worker_shutdown()
+        self.stopping.set()
+
+
+class WorkerActivities:
+    """Holds what the activities share; `all` lists them for a worker."""
+
+    def __init__(self, warehouse: Warehouse, settings: WorkerSettings) -> None:
+        self._warehouse = warehouse
+        self._limits = SegmentLimits(
+            duration=timedelta(seconds=settings.segment_seconds),
+            rows_per_page=settings.rows_per_page,
+            reject_threshold=settings.reject_threshold,
+            conflict_threshold=settings.conflict_threshold,
+            reject_payload_bytes=settings.reject_payload_bytes,
+            scan_duration=timedelta(minutes=settings.deletion_scan_minutes),
+        )
+
+    @property
+    def all(self) -> Sequence[Callable[..., Any]]:
+        return [self.run_segment, self.end_job]
+
+    @activity.defn(name=names.RUN_SEGMENT)
+    async def run_segment(self, job: ETLInput) -> SegmentResult:
+        info = activity.info()
+        began = perf_counter()
+        progress = ActivityProgress(job.policy.heartbeat_timeout)
+        segment = asyncio.create_task(
+            run_segment(
+                job,
+                warehouse=self._warehouse,
+                workflow_id=info.workflow_id or "",
+                run_id=info.workflow_run_id or "",
+                limits=self._limits,
+                progress=progress,
+            )
+        )
+        watchers = [
+            asyncio.create_task(progress.beat()),
+            asyncio.create_task(progress.watch_shutdown()),
+        ]
+        try:
+            return await asyncio.shield(segment)
+        except asyncio.CancelledError:
+            # Paused, cancelled or shut down: end at the page boundary and answer all the same.
+            progress.stopping.set()
+            return await segment
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+            seconds = round(perf_counter() - began, 4)
+            log.info("segment_ended", job_id=job.job_id, seconds=seconds)
+
+    @activity.defn(name=names.END_JOB)
+    async def end_job(self, ended: EndJobRequest) -> JobProgress:
+        return await asyncio.to_thread(
+            ledger.end_job, self._warehouse, ended.job, ended.state, ended.error
+        )

@@ -1,0 +1,228 @@
+"""From a row class to its table's columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.rows import Event, Json, LocalTime, Row, storable_text
+from temporaletl.worker.loading import encode
+
+#: Lineage columns in the order of the table.
+LINEAGE = ("job_id", "workflow_id", "run_id", "extracted_at", "loaded_at", "updated_at")
+STAMPS = ("version", "specific_version")
+HASH = "row_hash"
+_OURS = (*STAMPS, *LINEAGE, HASH)
+_OUR_TYPES = {
+    **dict.fromkeys((*STAMPS, "job_id", "workflow_id", "run_id"), "text"),
+    **dict.fromkeys(("extracted_at", "loaded_at", "updated_at"), "timestamptz"),
+    HASH: "bigint",
+}
+
+PARTITION_KEY = "source_kind_id"
+
+# As DESIGN of the events table has it: what an analyst reads first stands first.
+_EVENT_COLUMNS = (
+    ("event_id", "text"),
+    ("parent_item_id", "text"),
+    ("event_type", "text"),
+    ("relation_type", "text"),
+    ("employee_id", "text"),
+    ("event_time_utc", "timestamptz"),
+    ("week", "date"),
+    ("timezone", "text"),
+    ("event_time", "timestamp"),
+    ("event_properties", "jsonb"),
+    ("relation_properties", "jsonb"),
+    ("metrics", "jsonb"),
+)
+
+#: Longest name PostgreSQL keeps, in bytes; it would cut a longer one silently.
+_LONGEST_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str
+    #: As the row class declares it, for messages.
+    declared: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some fields of a row, and the columns that they are packed into together."""
+
+    fields: tuple[str, ...]
+    columns: tuple[str, ...]
+    pack: encode.Packer
+    #: What a value must be, in words.
+    wanted: str
+
+    def positions(self, row: type[Row]) -> list[int]:
+        """Where the fields stand in the row class."""
+        names = [field.name for field in msgspec.structs.fields(row)]
+        return [names.index(field) for field in self.fields]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A row class as a table."""
+
+    row: type[Row]
+    table: str
+    partitioned: bool
+    #: All columns in the order of the table.
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    #: The key's columns that come from the row; their parts stand first, one each.
+    own_key: tuple[str, ...]
+    parts: tuple[Part, ...]
+    #: Name in the table of each of the platform's own columns.
+    ours: dict[str, str]
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """Columns that the parts fill, in their order."""
+        return tuple(column for part in self.parts for column in part.columns)
+
+    def type_of(self, column: str) -> str:
+        return next(c.type for c in self.columns if c.name == column)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    type: str
+    wanted: str
+    pack: encode.Packer
+
+
+_KINDS: dict[Any, _Kind] = {
+    int: _Kind("bigint", "an int of 64 bits", encode.int8),
+    float: _Kind("double precision", "a float", encode.float8),
+    bool: _Kind("boolean", "a bool", encode.boolean),
+    Decimal: _Kind("numeric", "a Decimal that numeric can hold", encode.numeric),
+    datetime: _Kind("timestamptz", "a datetime with a time zone", encode.timestamptz),
+    LocalTime: _Kind("timestamp", "a datetime without a time zone", encode.timestamp),
+    date: _Kind("date", "a date", encode.calendar_date),
+    Json: _Kind("jsonb", "a value that json can hold", encode.jsonb),
+}
+_TEXT_WANTED = "a str of valid Unicode"
+
+
+def _resolve(annotation: Any) -> tuple[Any, bool]:
+    """The annotation without `| None` and without metadata of others; whether None is allowed."""
+    null = False
+    if get_origin(annotation) in (Union, UnionType):
+        members = [a for a in get_args(annotation) if a is not NoneType]
+        null = len(members) < len(get_args(annotation))
+        if len(members) != 1:
+            return annotation, null
+        annotation = members[0]
+    if get_origin(annotation) is Annotated and annotation not in (Json, LocalTime):
+        inner, inner_null = _resolve(get_args(annotation)[0])
+        return inner, null or inner_null
+    return annotation, null
+
+
+def _part(row: type[Row], name: str, annotation: Any, *, key: bool) -> tuple[Part, str]:
+    kind, null = _resolve(annotation)
+    if key and (null or kind is Json):
+        raise ConfigurationError(
+            f"{row.__name__}.{name} is part of the key and must be neither None nor Json"
+        )
+    if kind is str:
+        pack = encode.distinct_text if key else encode.repeated_text(null=null)
+        return Part((name,), (name,), pack, _TEXT_WANTED), "text"
+    if kind not in _KINDS:
+        raise ConfigurationError(
+            f"{row.__name__}.{name} is annotated {annotation!r}, which is no column type; "
+            "see temporaletl.rows for those that are"
+        )
+    found = _KINDS[kind]
+    pack = encode.nullable(found.pack) if null else found.pack
+    return Part((name,), (name,), pack, found.wanted), found.type
+
+
+@cache
+def layout_of(row: type[Row]) -> Layout:
+    """Work out the table of a row class; its packers are built once per process.
+
+    Raises:
+        ConfigurationError: an annotation, the table or the key is wrong; names class and field.
+    """
+    table, key = _declared(row)
+    fields = {field.name: field.type for field in msgspec.structs.fields(row)}
+    event = issubclass(row, Event)
+    own_key = tuple(name for name in key if not (event and name == PARTITION_KEY))
+    missing = [name for name in own_key if name not in fields]
+    if missing or not own_key:
+        raise ConfigurationError(f"{row.__name__}.key names {missing or 'no field'}")
+    parts: dict[str, Part] = {}
+    types: dict[str, str] = {}
+    for name in (*own_key, *(name for name in fields if name not in own_key)):
+        parts[name], types[name] = _part(row, name, fields[name], key=name in own_key)
+    declared = {name: _words(annotation) for name, annotation in fields.items()}
+    columns = [Column(name, types[name], declared[name]) for name in parts]
+    if event:
+        columns = _event_columns(columns, declared)
+        parts["event_time_utc"] = Part(
+            ("event_time_utc", "timezone"),
+            ("event_time_utc", "week", "event_time"),
+            encode.event_times,
+            "a datetime with a time zone, and a known time zone",
+        )
+    taken = {column.name for column in columns}
+    ours = {name: row.lineage.get(name, name) for name in _OURS}
+    ours |= {name: f"etl_{own}" for name, own in ours.items() if own in taken}
+    columns += [
+        Column(ours[name], _OUR_TYPES[name], "the platform's own")
+        for name in (*STAMPS, *LINEAGE, HASH)
+    ]
+    _check_names(row, [table, *(column.name for column in columns)])
+    return Layout(row, table, event, tuple(columns), key, own_key, tuple(parts.values()), ours)
+
+
+def _declared(row: type[Row]) -> tuple[str, tuple[str, ...]]:
+    table, key = getattr(row, "table", None), getattr(row, "key", None)
+    if not isinstance(table, str) or not table or not isinstance(key, tuple) or not key:
+        raise ConfigurationError(f"{row.__name__} must declare its table and its key")
+    return table, key
+
+
+def _event_columns(columns: Sequence[Column], declared: dict[str, str]) -> list[Column]:
+    first = [Column(PARTITION_KEY, "text", "the platform's own")]
+    first += [
+        Column(name, kind, declared.get(name, "derived from event_time_utc"))
+        for name, kind in _EVENT_COLUMNS
+    ]
+    known = {column.name for column in first}
+    return [*first, *(column for column in columns if column.name not in known)]
+
+
+def _words(annotation: Any) -> str:
+    kind, null = _resolve(annotation)
+    names: dict[Any, str] = {Json: "Json", LocalTime: "LocalTime"}
+    name = names[kind] if kind in names else getattr(kind, "__name__", str(kind))
+    return f"{name} | None" if null else name
+
+
+def _check_names(row: type[Row], names: Sequence[str]) -> None:
+    for name in names:
+        check_name(name, f"{row.__name__}: {name!r}")
+    if len(set(names[1:])) < len(names[1:]):
+        raise ConfigurationError(f"{row.__name__} declares a column that the platform adds itself")
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse what PostgreSQL would not take as a name, or would cut."""
+    if not name or storable_text(name) != name:
+        raise ConfigurationError(f"{what} is no name for a table or column")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ConfigurationError(f"{what} is longer than {_LONGEST_NAME} bytes")

@@ -1,0 +1,402 @@
+"""Loads pages: rows, rejects, ledger and cursor of a page in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import groupby
+
+import structlog
+from psycopg import errors
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from pydantic import JsonValue
+
+from temporaletl.errors import (
+    ConfigurationError,
+    RetryableError,
+    SchemaConflictError,
+    WarehouseUnavailableError,
+)
+from temporaletl.messages import ETLInput, JobProgress
+from temporaletl.rows import Event, Json, Reject, Row, ScanItems, Whole, storable_text
+from temporaletl.strategies import transformers
+from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.cursors import escaped
+from temporaletl.warehouse.ledger import PROGRESS, progress_of
+from temporaletl.warehouse.sessions import only_row
+from temporaletl.worker.loading import rejects, schema
+from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.loading.conflicts import Conflicts, conflicts_of
+from temporaletl.worker.loading.copying import Stamp, seed_of
+from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
+from temporaletl.worker.loading.packing import Packed
+from temporaletl.worker.loading.rejects import Settled
+from temporaletl.worker.loading.retraction import retract, stored_properties
+from temporaletl.worker.loading.scans import write_findings
+from temporaletl.worker.loading.stored import stored_rows
+
+log = structlog.get_logger("temporaletl.worker.loading")
+
+# Deadlocks are rare, as rows are locked in the order of their keys.
+_REPETITIONS = 5
+
+
+class PageSupersededError(RetryableError):
+    """Another attempt has committed this page or ended the job; nothing of ours is kept.
+
+    The next attempt reads the job's cursor and goes on behind it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What is stamped on every row of a job's run."""
+
+    job: ETLInput
+    workflow_id: str
+    run_id: str
+    version: str
+    specific_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageLoad:
+    """What one page brings.
+
+    `rows` may mix the loader's row classes; of rows with one key the later wins.
+    `number` is how many pages of the job are committed before this one. An `extracted_at` ahead
+    of the warehouse's clock counts as now.
+    """
+
+    number: int
+    rows: Sequence[Row]
+    rejects: Sequence[Reject]
+    records: int
+    rejected_records: int  # those of which something was rejected before the load
+    cursor_before: JsonValue
+    cursor: JsonValue
+    extracted_at: datetime
+    wholes: Sequence[Whole] = ()
+    scanned: Sequence[ScanItems] = ()
+    note: str | None = None
+    #: Where among the rows another extracted page begins.
+    page_starts: Sequence[int] = ()
+    #: What became of rejects that were tried again, by id.
+    replayed: Mapping[int, Settled] = field(default_factory=dict)
+
+
+# The look-up must go through the key's index, whatever statistics say. A table that was just
+# filled has none, and the planner then likes to read it whole for every key.
+_SETTINGS = """
+    SET LOCAL enable_material TO off; SET LOCAL random_page_cost TO 1;
+    SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
+    SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off;
+    SET LOCAL jit TO off
+"""
+# The row's lock is the fence: a second attempt at the same page waits here, and then sees the
+# first one's.
+_FENCE = """
+    SELECT pages, state, now(), CASE WHEN inserted + updated > 0 THEN started_at END
+    FROM etl_jobs
+    WHERE batch_id = %(batch_id)s AND seq = %(seq)s FOR NO KEY UPDATE
+"""
+# The jobs of one batch share out what there is: they do not extract the same rows.
+_OTHERS_RUNNING = """
+    SELECT DISTINCT stream FROM etl_jobs
+    WHERE source = %(source)s AND state = 'running'
+      AND batch_id <> %(batch_id)s
+      AND coalesce(touched_at, started_at, now()) > now() - interval '1 hour'
+"""
+_PAGE = """
+    INSERT INTO etl_pages (batch_id, seq, page, job_id, workflow_id, run_id, cursor_before,
+                           cursor_after, records, inserted, updated, unchanged, deleted, rejected,
+                           extracted_at)
+    VALUES (%(batch_id)s, %(seq)s, %(page)s, %(job_id)s, %(workflow_id)s, %(run_id)s,
+            %(cursor_before)s, %(cursor)s, %(records)s, %(inserted)s, %(updated)s,
+            %(unchanged)s, %(deleted)s, %(rejected)s, %(extracted_at)s)
+"""
+_ADVANCE = """
+    UPDATE etl_jobs
+    SET pages = pages + 1, records = records + %(records)s, cursor = %(cursor)s,
+        rejected_records = rejected_records + %(rejected_records)s,
+        inserted = inserted + %(inserted)s, updated = updated + %(updated)s,
+        unchanged = unchanged + %(unchanged)s, deleted = deleted + %(deleted)s,
+        rejected = rejected + %(rejected)s, conflicting = conflicting + %(conflicting)s,
+        conflicting_at_once = conflicting_at_once + %(conflicting_at_once)s,
+        conflict = coalesce(conflict, %(conflict)s), note = coalesce(%(note)s, note),
+        touched_at = now()
+    WHERE batch_id = %(batch_id)s AND seq = %(seq)s AND pages = %(page)s AND state = 'running'
+"""
+
+
+class Loader:
+    """Loads the pages of one job's run, one after the other.
+
+    Not safe to share between threads; any number of loaders may work at once.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        row_classes: Sequence[type[Row]],
+        lineage: Lineage,
+        *,
+        reject_payload_bytes: int = rejects.PAYLOAD_BYTES,
+    ) -> None:
+        self._reject_payload_bytes = reject_payload_bytes
+        self._warehouse = warehouse
+        self._lineage = lineage
+        # In one order everywhere, so that two loaders do not wait for each other crosswise.
+        self._layouts = sorted(
+            (layout_of(row) for row in dict.fromkeys(row_classes)), key=lambda one: one.table
+        )
+        for table, sharing in groupby(self._layouts, key=lambda one: one.table):
+            names = [layout.row.__name__ for layout in sharing]
+            if len(names) > 1:
+                raise ConfigurationError(
+                    f"{' and '.join(names)} both declare table {table}: "
+                    "a stream yields one row class for a table"
+                )
+        self._merges: list[Merge] = []
+
+    def prepare(self) -> None:
+        """Create and extend tables and the source's partition, and check their types.
+
+        Needs the CREATE privilege only while something is missing. Safe to repeat and to run
+        from many processes at once.
+
+        Raises:
+            SchemaConflictError: a table cannot hold what a row class declares; no row is written.
+            CredentialsError: a privilege is missing; says which.
+        """
+        source = self._lineage.job.source
+        targets = schema.prepare(self._warehouse, self._layouts, source)
+        self._merges = [Merge(target) for target in targets]
+
+    def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
+        """The properties of one of the source's events: see `PageRequest`."""
+        return stored_properties(self._warehouse, self._lineage.job.source, event_id)
+
+    def stored_rows[R: Row](
+        self, wanted: type[R], equal: Mapping[str, str], behind: Sequence[str] | None, most: int, /
+    ) -> Sequence[R]:
+        """Rows of one of the stream's row classes: see `temporaletl.strategies.StoredRows`."""
+        return stored_rows(self._warehouse, layout_of(wanted), equal, behind, most)
+
+    def load(self, page: PageLoad) -> JobProgress:
+        """Load one page in one transaction and return the job's progress, this page included.
+
+        Each row counts once: as inserted, updated, unchanged or rejected. One that is older
+        than what is stored, or that a later row of the page with the same key replaces, counts
+        as unchanged. In a backfill events outside of the job's window are neither loaded nor
+        counted.
+
+        Raises:
+            PageSupersededError: another attempt has committed this page, or the job has ended.
+            WarehouseUnavailableError: the connection broke; nothing is kept, unless it broke
+                while the server committed, and then a repetition is superseded.
+            SchemaConflictError: a table was changed and cannot hold the rows any more.
+        """
+        if page.extracted_at.tzinfo is None:
+            raise ConfigurationError("a page's extracted_at must carry a time zone")
+        if not self._merges:
+            self.prepare()
+        try:
+            return self._load(page)
+        except SHAPE_FAULTS as error:
+            # Somebody changed a table while the job ran: check it, and try once more.
+            self.prepare()
+            try:
+                return self._load(page)
+            except SHAPE_FAULTS:
+                raise SchemaConflictError(
+                    f"a table of source {self._lineage.job.source} does not take the rows of "
+                    f"{', '.join(one.row.__name__ for one in self._layouts)}: {error}"
+                ) from error
+
+    def _load(self, page: PageLoad) -> JobProgress:
+        packed = self._pack(page.rows)
+        for _ in range(_REPETITIONS):
+            try:
+                return self._commit(page, packed)
+            except WarehouseUnavailableError as error:
+                if not isinstance(
+                    error.__cause__, errors.DeadlockDetected | errors.SerializationFailure
+                ):
+                    raise
+        return self._commit(page, packed)
+
+    def _pack(self, rows: Sequence[Row]) -> list[tuple[Merge, Packed]]:
+        by_class: dict[type[Row], list[Row]] = {layout.row: [] for layout in self._layouts}
+        if len(by_class) == 1 and by_class.keys() >= set(map(type, rows)):
+            by_class = {layout.row: list(rows) for layout in self._layouts}
+        else:
+            for row in rows:
+                if type(row) not in by_class:
+                    raise ConfigurationError(
+                        f"the transform of {self._lineage.job.source} yields "
+                        f"{type(row).__name__}, which its transform_method does not declare"
+                    )
+                by_class[type(row)].append(row)
+        lineage = self._lineage
+        packed = []
+        for merge in self._merges:
+            layout = merge.target.layout
+            some: Sequence[Row] = by_class[layout.row]
+            if layout.partitioned and lineage.job.mode == "backfill":
+                some = [row for row in some if self._wanted(row)]
+            seed = seed_of(layout, lineage.job.source, lineage.version, lineage.specific_version)
+            packed.append((merge, Packed(layout, some, seed)))
+        return packed
+
+    def _wanted(self, row: Row) -> bool:
+        moment = row.event_time_utc if isinstance(row, Event) else None
+        # A time that cannot be compared is left to the packing, which rejects it.
+        if not isinstance(moment, datetime) or moment.tzinfo is None:
+            return True
+        return moment in self._lineage.job.window
+
+    def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
+        job = self._lineage.job
+        with self._warehouse.connection() as connection:
+            connection.execute(_SETTINGS)
+            with connection.leased(job.policy.heartbeat_timeout):
+                now, wrote_since = self._pass_fence(connection, page)
+            # Nothing can have been asked for after now, whoever's clock says so.
+            page = replace(page, extracted_at=min(page.extracted_at, now))
+            stamp = Stamp(
+                source=job.source,
+                version=self._lineage.version,
+                specific_version=self._lineage.specific_version,
+                job_id=job.job_id,
+                workflow_id=self._lineage.workflow_id,
+                run_id=self._lineage.run_id,
+                extracted_at=page.extracted_at,
+                now=now,
+                wrote_since=wrote_since,
+            )
+            streams = self._running_streams(connection)
+            outcomes = [
+                merge.run(
+                    connection,
+                    some,
+                    stamp,
+                    contested=any(_writes(job.source, one, merge) for one in streams),
+                )
+                for merge, some in packed
+            ]
+            if repaired := sum(outcome.repaired for outcome in outcomes):
+                log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
+            deleted = self._retract(connection, page)
+            write_findings(connection, job, page.scanned)
+            conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
+            return self._record(connection, page, outcomes, conflicts, deleted)
+
+    def _pass_fence(
+        self, connection: Connection, page: PageLoad
+    ) -> tuple[datetime, datetime | None]:
+        """Return the time, and when the job began if it has written rows."""
+        job = self._lineage.job
+        name = f"job {job.job_id} (batch {job.batch_id}, number {job.seq})"
+        found = connection.execute(_FENCE, {"batch_id": job.batch_id, "seq": job.seq}).fetchone()
+        if found is None:
+            raise PageSupersededError(f"{name} is no longer in the ledger")
+        pages, state, now, wrote_since = found
+        if pages != page.number:
+            raise PageSupersededError(
+                f"{name} has {pages} pages committed, so that this one, number {page.number}, "
+                "was loaded by another attempt"
+            )
+        if state != "running":
+            raise PageSupersededError(f"{name} is {state}, so that its page is not loaded")
+        assert isinstance(now, datetime)  # noqa: S101 - the column's type
+        return now, wrote_since  # type: ignore[return-value] # likewise
+
+    def _retract(self, connection: Connection, page: PageLoad) -> int:
+        # A backfill sees a part of what there is.
+        if self._lineage.job.mode == "backfill":
+            return 0
+        job = self._lineage.job
+        return sum(
+            retract(
+                connection,
+                merge.target,
+                page.wholes,
+                page.rows,
+                source=job.source,
+                extracted_at=page.extracted_at,
+            )
+            for merge in self._merges
+            if merge.target.layout.partitioned
+        )
+
+    def _running_streams(self, connection: Connection) -> list[str]:
+        job = self._lineage.job
+        found = connection.execute(
+            _OTHERS_RUNNING, {"source": job.source, "batch_id": job.batch_id}
+        )
+        return [str(stream) for (stream,) in found]
+
+    def _record(
+        self,
+        connection: Connection,
+        page: PageLoad,
+        outcomes: Sequence[Outcome],
+        conflicts: Conflicts,
+        deleted: int,
+    ) -> JobProgress:
+        lineage, job = self._lineage, self._lineage.job
+        at_load = [one for outcome in outcomes for one in outcome.rejects]
+        refused = [*page.rejects, *at_load]
+        # Settled first: what fails again is entered anew, and must not be taken for the old one.
+        rejects.settle(connection, page.replayed)
+        rejects.keep(
+            connection,
+            refused,
+            job,
+            workflow_id=lineage.workflow_id,
+            run_id=lineage.run_id,
+            extracted_at=page.extracted_at,
+            payload_bytes=self._reject_payload_bytes,
+        )
+        again = sum(each.reason is not None for each in page.replayed.values())
+        values = {
+            "batch_id": job.batch_id,
+            "seq": job.seq,
+            "page": page.number,
+            "job_id": job.job_id,
+            "workflow_id": lineage.workflow_id,
+            "run_id": lineage.run_id,
+            "cursor_before": _json(page.cursor_before),
+            "cursor": _json(page.cursor),
+            "records": page.records,
+            # A refused row belongs to some record; to which, is no longer known.
+            "rejected_records": min(page.records, page.rejected_records + len(at_load)),
+            "inserted": sum(outcome.inserted for outcome in outcomes),
+            "updated": sum(outcome.updated for outcome in outcomes),
+            "unchanged": sum(outcome.unchanged for outcome in outcomes),
+            "deleted": deleted,
+            "rejected": len(refused) + again,
+            "conflicting": conflicts.count,
+            "conflicting_at_once": conflicts.at_once,
+            "conflict": None if conflicts.example is None else storable_text(conflicts.example),
+            "note": None if page.note is None else storable_text(page.note),
+            "extracted_at": page.extracted_at,
+        }
+        connection.execute(_PAGE, values)
+        cursor = connection.cursor(row_factory=dict_row)
+        progress = only_row(cursor.execute(f"{_ADVANCE} RETURNING {PROGRESS}", values))
+        return progress_of(progress)
+
+
+def _json(value: JsonValue) -> Jsonb | None:
+    return None if value is None else Jsonb(escaped(value))
+
+
+def _writes(source: str, stream: str, merge: Merge) -> bool:
+    """Whether a stream may write the merge's table; what is not known here may."""
+    for name in (f"{source}-{stream}", source):
+        if name in transformers:
+            tables = {row.table for row in transformers.get(name).rows}
+            return merge.target.layout.table in tables
+    return True

@@ -1,0 +1,98 @@
+"""Deletes events that a source no longer shows, where it was seen to show all there are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import cast
+
+from psycopg import sql
+
+from temporaletl.rows import Event, Json, Row, Whole, storable_text
+from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.worker.loading.columns import PARTITION_KEY
+from temporaletl.worker.loading.scans import past
+from temporaletl.worker.loading.schema import Target
+
+# The ids are in the index's order, bytes by bytes, so that a prefix is a range of them. LATERAL
+# with OFFSET keeps the planner from reading the whole table for each. Planned each time: a long
+# list of what is kept is then searched by hash.
+_FIND = """
+    SELECT found.event_id FROM unnest(%(prefixes)s::text[], %(ends)s::text[]) AS w (prefix, past),
+    LATERAL (
+        SELECT t.event_id FROM {target} AS t
+        WHERE t.{partition} = %(source)s AND t.event_id >= w.prefix AND t.event_id < w.past
+        OFFSET 0
+    ) AS found
+    WHERE NOT found.event_id = ANY (%(kept)s::text[])
+"""
+# A time that has not come says nothing.
+_DELETE = """
+    DELETE FROM {target} AS t
+    WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
+      AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
+           OR t.{extracted_at} > clock_timestamp())
+"""
+
+
+def retract(
+    connection: Connection,
+    target: Target,
+    wholes: Sequence[Whole],
+    rows: Sequence[Row],
+    *,
+    source: str,
+    extracted_at: datetime,
+) -> int:
+    """Delete the stored events that a `Whole` covers and the page lacks; return their number.
+
+    What is newer than the page stays. Runs in the caller's transaction; safe to repeat.
+    """
+    if not wholes:
+        return 0
+    ranges = sorted({(storable_text(whole.prefix), storable_text(_end(whole))) for whole in wholes})
+    # The statement takes parameters: a percent sign in a name must be doubled.
+    names = (name.replace("%", "%%") for name in (target.schema, target.name))
+    parts = {
+        "target": sql.Identifier(*names),
+        "partition": sql.Identifier(PARTITION_KEY),
+        "extracted_at": sql.Identifier(target.layout.ours["extracted_at"]),
+    }
+    values = {
+        "source": source,
+        "prefixes": [prefix for prefix, _ in ranges],
+        "ends": [end for _, end in ranges],
+        "kept": [storable_text(row.event_id) for row in _events(rows)],
+    }
+    found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
+    gone = [str(event_id) for (event_id,) in found]
+    if not gone:
+        return 0
+    deleted = connection.execute(
+        sql.SQL(_DELETE).format(**parts),
+        {"source": source, "gone": gone, "extracted_at": extracted_at},
+        prepare=False,
+    )
+    return deleted.rowcount
+
+
+def _events(rows: Sequence[Row]) -> Iterator[Event]:
+    # An id of another type is refused where rows are packed.
+    return (row for row in rows if isinstance(row, Event) and isinstance(row.event_id, str))
+
+
+def stored_properties(
+    warehouse: Warehouse, source: str, event_id: str
+) -> Mapping[str, Json] | None:
+    """The properties of a stored event; None where there is no such event."""
+    with warehouse.connection() as connection:
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return None
+        found = connection.execute(
+            "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
+            (source, storable_text(event_id)),
+        ).fetchone()
+    return None if found is None else cast("Mapping[str, Json]", found[0] or {})
+
+
+def _end(whole: Whole) -> str:
+    """The first text behind all that it covers; ids have no control characters."""
+    return f"{whole.prefix}\x01" if whole.exact else past(whole.prefix)

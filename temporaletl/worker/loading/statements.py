@@ -1,0 +1,155 @@
+"""The SQL by which packed rows enter one table."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+from xxhash import xxh32_hexdigest
+
+from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Layout
+from temporaletl.worker.loading.copying import columns_of
+from temporaletl.worker.loading.schema import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`.
+
+    `update`, `update_ahead`, `lock` and `confirm` join freely and must be planned each time
+    (`prepare=False`): a plan kept from when the table was small would later read all of it.
+    """
+
+    copy: sql.Composed
+    #: Changed rows go through a temporary table, made once in each transaction.
+    create_changed: sql.Composed
+    copy_changed: sql.Composed
+    update: sql.Composed
+    #: Updates where the stored row's time has not come yet: it says nothing.
+    update_ahead: sql.Composed
+    clear_changed: sql.Composed
+    #: Which changed rows the same job has written already, as something else: their number, and
+    #: one of them as stored and as it comes. Takes `job_id` and `since`.
+    rewritten: sql.Composed
+    rewritten_example: sql.Composed
+    #: Gives two arrays of positions among the keys: new, and changed.
+    look_up: sql.Composed
+    #: Locks the stored rows in the order of the keys.
+    lock: sql.Composed
+    #: Marks unchanged rows as seen; takes the lineage too.
+    confirm: sql.Composed
+
+
+_CREATE_CHANGED = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DROP AS
+    SELECT {columns} FROM {target} WITH NO DATA
+"""
+_UPDATE = """
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s
+    WHERE {same} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
+"""
+# No honest time is ahead of the clock. `clock_timestamp`, not `now`: others may have committed
+# since this transaction began.
+_UPDATE_AHEAD = """
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s
+    WHERE {same} AND t.{extracted_at} > clock_timestamp()
+"""
+_REWRITTEN = """
+    FROM {changed} AS s JOIN {target} AS t ON {same}
+    WHERE t.{job_id} = %(job_id)s AND t.{updated_at} >= %(since)s AND t.{hash} <> s.{hash}
+"""
+# LIMIT keeps the planner from turning the look-ups into one join over the whole table.
+_LOOK_UP = """
+    SELECT array_agg(i.position - 1) FILTER (WHERE t.{key} IS NULL),
+           array_agg(i.position - 1) FILTER (WHERE t.{key} IS NOT NULL)
+    FROM {asked} LEFT JOIN LATERAL (
+        SELECT t.{key}, t.{hash} FROM {target} AS t WHERE {match} LIMIT 1
+    ) AS t ON true
+    WHERE t.{key} IS NULL OR t.{hash} IS DISTINCT FROM i.hash
+"""
+_LOCK = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM {asked} JOIN {target} AS t ON {match}
+        ORDER BY i.position FOR NO KEY UPDATE OF t
+    ) AS locked
+"""
+_CONFIRM = """
+    UPDATE {target} AS t SET {lineage} FROM {asked}
+    WHERE {match} AND t.{hash} = i.hash
+      AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s
+           OR t.{extracted_at} > clock_timestamp())
+"""
+
+
+def statements_for(target: Target) -> Statements:
+    layout = target.layout
+    columns = columns_of(layout)
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    # The name tells the table: a page may change rows of several.
+    name = f"etl_changed_{xxh32_hexdigest(repr([target.schema, target.name, columns]).encode())}"
+    changed = sql.Identifier("pg_temp", name)
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+    kept = {*layout.key, layout.ours["loaded_at"]}
+    parts: dict[str, sql.Composable] = {
+        "target": target.identifier,
+        "columns": listed,
+        "name": sql.Identifier(name),
+        "changed": changed,
+        "changes": sql.SQL(", ").join(
+            sql.SQL("{0} = s.{0}").format(sql.Identifier(name))
+            for name in columns
+            if name not in kept
+        ),
+        "same": _pairs("t.{0} = s.{0}", layout.key, " AND "),
+        "asked": _asked(layout),
+        "match": _match(layout),
+        "key": sql.Identifier(layout.own_key[0]),
+        "hash": sql.Identifier(layout.ours[HASH]),
+        "extracted_at": sql.Identifier(layout.ours["extracted_at"]),
+        "updated_at": sql.Identifier(layout.ours["updated_at"]),
+        "job_id": sql.Identifier(layout.ours["job_id"]),
+        "lineage": sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(layout.ours[name]), sql.Placeholder(name))
+            for name in ("job_id", "workflow_id", "run_id", "extracted_at")
+        ),
+    }
+    # Where a statement takes parameters, a percent sign in a name must be doubled.
+    name_parts = (part.replace("%", "%%") for part in (target.schema, target.name))
+    with_parameters = {**parts, "target": sql.Identifier(*name_parts)}
+    return Statements(
+        copy=copy.format(target.identifier, listed),
+        create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
+        copy_changed=copy.format(changed, listed),
+        update=sql.SQL(_UPDATE).format(**parts),
+        update_ahead=sql.SQL(_UPDATE_AHEAD).format(**parts),
+        clear_changed=sql.SQL("DELETE FROM {}").format(changed),
+        rewritten=sql.SQL("SELECT count(*)" + _REWRITTEN).format(**with_parameters),
+        rewritten_example=sql.SQL(
+            "SELECT to_jsonb(t), to_jsonb(s)" + _REWRITTEN + " LIMIT 1"
+        ).format(**with_parameters),
+        look_up=sql.SQL(_LOOK_UP).format(**with_parameters),
+        lock=sql.SQL(_LOCK).format(**with_parameters),
+        confirm=sql.SQL(_CONFIRM).format(**with_parameters),
+    )
+
+
+def _pairs(pattern: str, names: tuple[str, ...], separator: str) -> sql.Composed:
+    return sql.SQL(separator).join(sql.SQL(pattern).format(sql.Identifier(name)) for name in names)
+
+
+def _asked(layout: Layout) -> sql.Composed:
+    kinds = [*map(layout.type_of, layout.own_key), "bigint"]
+    return sql.SQL("unnest({}) WITH ORDINALITY AS i ({}, hash, position)").format(
+        sql.SQL(", ").join(
+            sql.SQL("{}::{}[]").format(sql.Placeholder(f"a{n}"), sql.SQL(kind))
+            for n, kind in enumerate(kinds)
+        ),
+        sql.SQL(", ").join(map(sql.Identifier, layout.own_key)),
+    )
+
+
+def _match(layout: Layout) -> sql.Composed:
+    match = _pairs("t.{0} = i.{0}", layout.own_key, " AND ")
+    if not layout.partitioned:
+        return match
+    return sql.SQL("t.{} = {} AND {}").format(
+        sql.Identifier(PARTITION_KEY), sql.Placeholder("source"), match
+    )

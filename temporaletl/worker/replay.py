@@ -1,0 +1,168 @@
+"""Replays rejects: a job that reads its source's rejects in place of the source.
+
+Each record goes through the present transform with the query of the job that once extracted it;
+what the source could not give is asked for once more, see `temporaletl.rereading`. What becomes
+rows leaves the table in the transaction that holds them; what fails again stays, with the new
+reason.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    PermanentError,
+    RecordError,
+)
+from temporaletl.external.threads import abandon
+from temporaletl.messages import ETLInput
+from temporaletl.rereading import Reread, RereadMethod, Unread, reread_method_of
+from temporaletl.rows import Reject, Row, Whole
+from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.stored_rejects import Rejected, RejectPosition, read_rejects
+
+_ASKED_PER_PAGE = 20
+_ASKED_AT_ONCE = 4
+#: In one run; the others have their turn in the next.
+_ASKED_PER_JOB = 200
+
+
+_NOT_FOUND = (
+    "the source did not show it when it was asked for again; the next full run that does not meet "
+    "it forgets it"
+)
+
+
+class ReplayQuery(Query):
+    """A replay takes no parameters: each record brings its job's."""
+
+
+def replaying(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> Strategies:
+    """Strategies of a job whose records are rejects of its stream."""
+    ask = reread_method_of(job.source, job.stream)
+
+    def transform(record: Any, context: TransformContext) -> Sequence[Row | Reject | Whole]:
+        return _transform(strategies, record, context)
+
+    class Versioned(ReplayQuery):
+        VERSION = strategies.query.version()
+        SPECIFIC_VERSION = strategies.query.specific_version()
+
+    extract = partial(_pages, warehouse, strategies.query, ask)
+    return Strategies(Versioned, extract, transform, strategies.rows)
+
+
+async def _pages(
+    warehouse: Warehouse, query: type[Query], ask: RereadMethod | None, request: PageRequest
+) -> AsyncGenerator[Page]:
+    position = RejectPosition.of(request.cursor)
+    reread = request.job.reread
+    if reread and ask is None:
+        return
+    at_once = None if ask is None else _ASKED_PER_PAGE
+    while not reread or position.count < _ASKED_PER_JOB:
+        found = await asyncio.to_thread(
+            read_rejects, warehouse, request.job, position, unread_at_once=at_once
+        )
+        if found is None:
+            return
+        position = found.position
+        page = Page(found.records, msgspec.to_builtins(position), extracted_at=found.extracted_at)
+        if ask is not None and found.records[0].stage == "extract":
+            # Its rows are as new as the asking.
+            asked = await _ask_again(ask, query, request, found.records)
+            page = replace(page, records=asked, extracted_at=None)
+        yield page
+
+
+async def _ask_again(
+    ask: RereadMethod, query: type[Query], request: PageRequest, records: Sequence[Rejected]
+) -> list[Rejected]:
+    some = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+    async def asked(record: Rejected) -> Rejected:
+        async with some:
+            return replace(record, reread=await _reread(ask, query, request, record))
+
+    tasks = [asyncio.ensure_future(asked(record)) for record in records]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await abandon(tasks)
+
+
+async def _reread(
+    ask: RereadMethod, query: type[Query], request: PageRequest, record: Rejected
+) -> Reread | None:
+    try:
+        its_query = _query_of(query, record)
+    except RecordError as error:
+        return Reread(fault=str(error))
+    try:
+        again = await ask(Unread(record.key, record.payload), replace(request, query=its_query))
+    except CredentialsError:
+        raise
+    except PermanentError as error:
+        # What nobody asks for otherwise, as a target that is gone, must not fail every run.
+        return Reread(fault=str(error))
+    if again is None and request.job.reread:
+        return Reread(fault=record.reason)
+    if again is not None and not (again.records or again.fault or again.complete):
+        return Reread(fault=_NOT_FOUND)
+    return again
+
+
+def _query_of(query: type[Query], record: Rejected) -> Query:
+    if record.params is None:
+        raise RecordError("the ledger no longer knows the job that extracted it, nor its query")
+    try:
+        return query.from_dict(record.params)
+    except ConfigurationError as error:
+        raise RecordError(f"its job's parameters are no longer valid: {error}") from None
+
+
+def _transform(
+    strategies: Strategies, record: Rejected, context: TransformContext
+) -> Sequence[Row | Reject | Whole]:
+    if record.reread is not None:
+        return _rows_of_reread(strategies, record, record.reread, context)
+    if record.cut is not None:
+        raise RecordError(record.cut)
+    if record.stage == "load":
+        return [_row(strategies.rows, record)]
+    context = replace(context, query=_query_of(strategies.query, record))
+    return list(strategies.transform(record.payload, context))
+
+
+def _rows_of_reread(
+    strategies: Strategies, record: Rejected, reread: Reread, context: TransformContext
+) -> Sequence[Row | Reject | Whole]:
+    rows: list[Row | Reject | Whole] = []
+    if reread.records:
+        context = replace(context, query=_query_of(strategies.query, record))
+        rows += [row for each in reread.records for row in strategies.transform(each, context)]
+    if reread.fault is not None:
+        rows.append(Reject(stage=record.stage, reason=reread.fault, key=record.key))
+    return rows
+
+
+def _row(classes: Sequence[type[Row]], record: Rejected) -> Row:
+    """Make a row again of what the load refused."""
+    payload = record.payload
+    if not isinstance(payload, dict):
+        raise RecordError("what is kept of it is no row")
+    for kind in classes:
+        if {field.name for field in msgspec.structs.fields(kind)} >= payload.keys():
+            try:
+                return msgspec.convert(payload, kind, strict=False)
+            except msgspec.ValidationError as error:
+                raise RecordError(f"as {kind.__name__}: {error}") from None
+    names = " or ".join(kind.__name__ for kind in classes)
+    raise RecordError(f"what is kept of it is no {names}")

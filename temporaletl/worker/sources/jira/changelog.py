@@ -1,0 +1,109 @@
+"""Changes of an issue's fields: one event for each changed field of each history."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import xxhash
+
+from temporaletl import Event, Json, TransformContext
+from temporaletl.worker.sources.jira.issue import IssueRecord, Item
+from temporaletl.worker.sources.jira.moments import utc
+from temporaletl.worker.sources.jira.people import described, employee_of, timezone_of
+
+_TYPES = {
+    field: f"{field}_changed"
+    for field in (
+        "status",
+        "assignee",
+        "priority",
+        "resolution",
+        "summary",
+        "description",
+        "labels",
+    )
+}
+
+
+def changes(record: IssueRecord, context: TransformContext) -> Iterator[Event]:
+    """Yield the events of a record's complete changelog.
+
+    Raises:
+        RecordError: a history has no time.
+    """
+    issue_id = record.id
+    for history in record.histories:
+        items = history.items
+        if not items:
+            continue
+        author = history.author
+        moment = utc(history.created)
+        employee = employee_of(author, context)
+        timezone = timezone_of(author)
+        prefix = f"{issue_id}:changelog:{history.id}:"
+        for item, key in zip(items, item_keys(items), strict=True):
+            yield Event(
+                event_id=prefix + key,
+                event_type=type_of(item),
+                event_time_utc=moment,
+                parent_item_id=record.key,
+                relation_type="author",
+                employee_id=employee,
+                timezone=timezone,
+                event_properties={
+                    "field": item.field,
+                    "field_id": item.field_id,
+                    "field_type": item.fieldtype,
+                    "from": item.from_,
+                    "from_string": item.from_string,
+                    "to": item.to,
+                    "to_string": item.to_string,
+                },
+                relation_properties=described(author),
+            )
+
+
+def type_of(item: Item) -> str:
+    """Return the event type of a change.
+
+    The id tells system fields, for their names are translated; Data Center gives no ids, and
+    names system fields in English. A custom field may be called anything, even `status`.
+    """
+    name = (item.field or "").lower()
+    system = item.field_id or (None if item.fieldtype == "custom" else name)
+    known = _TYPES.get(system) if system else None
+    if known is not None:
+        return known
+    return "sprint_changed" if name == "sprint" else "field_changed"
+
+
+def item_keys(items: Sequence[Item]) -> list[str]:
+    """Return a key for each item of one history, the same in whatever order they are listed."""
+    keys = [_digest(item) for item in items]
+    if len(keys) == 1 or len(set(keys)) == len(keys):
+        return keys
+    often = Counter(keys)
+    alike: Counter[str] = Counter()
+    told: list[str] = []
+    for item, key in zip(items, keys, strict=True):
+        if often[key] == 1:
+            told.append(key)
+            continue
+        fuller = _digest(item, with_texts=True)
+        # Items that are alike in everything can be numbered in any order.
+        alike[fuller] += 1
+        told.append(f"{fuller}:{alike[fuller]}" if alike[fuller] > 1 else fuller)
+    return told
+
+
+def _digest(item: Item, *, with_texts: bool = False) -> str:
+    before, after = item.from_, item.to
+    told = f"{item.field_id or item.field}\x1f{_told(before)}\x1f{_told(after)}"
+    # Texts of values that have ids are left out where they can be: people are renamed.
+    if with_texts or (before is None and after is None):
+        told += f"\x1f{_told(item.from_string)}\x1f{_told(item.to_string)}"
+    return xxhash.xxh3_64_hexdigest(told.encode("utf-8", "surrogatepass"))
+
+
+def _told(value: Json) -> str:
+    # An empty text is not the absence of one.
+    return "" if value is None else f"={value}"

@@ -1,0 +1,183 @@
+"""The lists of issues, completed over the API."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporaletl import CredentialsError, Reject
+from temporaletl.external.threads import abandon
+from temporaletl.worker.sources.jira.extract import changelogs, details
+from temporaletl.worker.sources.jira.extract.client import FAILURES, JiraClient
+from temporaletl.worker.sources.jira.issue import IssueRecord
+
+_Read = Callable[[JiraClient, str], details.Listing[Any] | None]
+LISTS = ("comments", "worklogs", "histories")
+
+
+@dataclass(slots=True)
+class Completed:
+    """What came of completing some records, by their ids."""
+
+    #: Records of which nothing can be loaded.
+    faults: dict[str, Reject] = field(default_factory=dict)
+    #: What the others lack for good; the rest of them is loaded.
+    shortened: dict[str, Reject] = field(default_factory=dict)
+    #: Those of which there are lists that Jira does not have, nor the issue itself.
+    gone: set[str] = field(default_factory=set)
+    #: What Jira counts and does not show, by the issue's key: some entries are for some to see.
+    unshown: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rejects(self) -> list[Reject]:
+        return [*self.faults.values(), *self.shortened.values()]
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know of lists that show less than they count."""
+        if not self.unshown:
+            return None
+        key, what = next(iter(self.unshown.items()))
+        return (
+            f"of {len(self.unshown):,} issues Jira counts more than it shows ({key}: {what}): "
+            "nothing that is stored of those lists is deleted"
+        )
+
+
+async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Completed:
+    """Complete the lists of all records, several at once.
+
+    Raises: as `details.read_comments`.
+    """
+    completion = _Completion(client)
+    client.neighbours = tuple(record.id for record in records) or client.neighbours
+    lacking = [record for record in records if "histories" not in record.complete]
+    jobs = [completion.fill(*missing) for each in records for missing in _missing(client, each)]
+    if lacking and client.site.cloud:
+        jobs.append(completion.fill_changelogs(lacking))
+    await _all(jobs)
+    await _all([completion.look(each) for each in records if each.id in completion.absent])
+    completion.sum_up(records)
+    return completion.completed
+
+
+class _Completion:
+    def __init__(self, client: JiraClient) -> None:
+        self.completed = Completed()
+        #: Issues of whose lists one is not there.
+        self.absent: set[str] = set()
+        self._client = client
+        self._failed: dict[str, list[str]] = {}
+
+    async def fill(self, record: IssueRecord, name: str, read: _Read) -> None:
+        try:
+            listing = await self._client.site.start(read, self._client, record.id)
+        except details.DetailError as error:
+            self._take(record, name, error)
+        except CredentialsError as error:
+            # Whoever may read the issue need not be one who may read all of it.
+            if not await self._client.site.start(details.is_there, self._client, record.id):
+                self.absent.add(record.id)
+            self._failed.setdefault(record.id, []).append(str(error))
+        else:
+            self._take(record, name, listing)
+
+    async def fill_changelogs(self, records: Sequence[IssueRecord]) -> None:
+        ids = [record.id for record in records]
+        found = await self._client.site.start(changelogs.read_changelogs, self._client, ids)
+        for record in records:
+            # One that is missing has no histories, or is gone.
+            expected = (record.total("histories") or 0) > len(record.histories)
+            nothing = None if expected else details.Listing[Any]([])
+            self._take(record, "histories", found.get(record.id, nothing))
+
+    def _take(
+        self,
+        record: IssueRecord,
+        name: str,
+        listing: details.Listing[Any] | details.DetailError | None,
+    ) -> None:
+        if listing is None:
+            self.absent.add(record.id)
+        elif isinstance(listing, details.DetailError):
+            self.completed.faults[record.id] = _reject(record, f"{name}: {listing}")
+        else:
+            self._unite(record, name, listing)
+            self._failed.setdefault(record.id, []).extend(listing.failed)
+
+    def _unite(self, record: IssueRecord, name: str, listing: details.Listing[Any]) -> None:
+        """Put a list read apart in place of the one found; neither loses what only it has."""
+        if listing.entries:
+            found = getattr(record, name)
+            both = {str(each.id): each for each in (*found, *listing.entries)}
+            setattr(record, name, list(both.values()))
+        if listing.failed:
+            return
+        held, told = len(getattr(record, name)), record.total(name)
+        if told is None or held >= told:
+            record.complete.add(name)
+        else:
+            # It may count what nobody may see, or not have shown what there is.
+            self.completed.unshown[record.key or record.id] = f"{held:,} of {told:,} {name}"
+
+    async def look(self, record: IssueRecord) -> None:
+        """See whether an issue without a list is there at all."""
+        try:
+            there = await self._client.site.start(details.is_there, self._client, record.id)
+        except FAILURES as error:
+            if not self._client.may_narrow(error):
+                raise
+            self._failed.setdefault(record.id, []).append(str(error))
+            return
+        if there:
+            reason = "Jira has the issue, and not that list of it"
+            self._failed.setdefault(record.id, []).append(reason)
+        else:
+            # Deleted after it was found: it is as it was found.
+            self.completed.gone.add(record.id)
+
+    def sum_up(self, records: Sequence[IssueRecord]) -> None:
+        """Make a reject of each record of which a part could not be read."""
+        for record in records:
+            failed = self._failed.get(record.id)
+            if failed and record.id not in self.completed.faults:
+                what = ", ".join(missing_of(record)) or "a part of its lists"
+                reasons = "; ".join(dict.fromkeys(failed))
+                reason = f"{what} could not be read ({reasons}); the rest is loaded"
+                self.completed.shortened[record.id] = _reject(record, reason)
+
+
+async def _all(jobs: Sequence[Any]) -> None:
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await abandon(tasks)
+
+
+def missing_of(record: IssueRecord) -> list[str]:
+    """Say how much of each list that is not complete is missing, as far as the issue tells."""
+    missing: list[str] = []
+    for name in LISTS:
+        if name in record.complete:
+            continue
+        total, held = record.total(name), len(getattr(record, name))
+        if total is None:
+            missing.append(name)
+        elif held < total:
+            missing.append(f"{total - held} of {total} {name}")
+    return missing
+
+
+def _missing(client: JiraClient, record: IssueRecord) -> Iterator[tuple[IssueRecord, str, _Read]]:
+    """Yield the lists that did not come whole with the issue, each with what reads it."""
+    if "comments" not in record.complete:
+        yield record, "comments", details.read_comments
+    if "worklogs" not in record.complete:
+        yield record, "worklogs", details.read_worklogs
+    if not client.site.cloud and "histories" not in record.complete:
+        yield record, "histories", details.read_changelog
+
+
+def _reject(record: IssueRecord, reason: str) -> Reject:
+    return Reject(stage="extract", reason=reason, key=record.key, payload=record.found)

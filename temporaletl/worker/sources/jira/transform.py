@@ -1,0 +1,80 @@
+"""Issues into events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
+from temporaletl.worker.sources.jira.adf import text_of
+from temporaletl.worker.sources.jira.changelog import changes
+from temporaletl.worker.sources.jira.issue import IssueRecord, Named
+from temporaletl.worker.sources.jira.moments import utc
+from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.remarks import comments, worklogs
+
+_LISTS = {"comments", "worklogs", "histories"}
+
+
+@transform_method("jira")
+def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
+    """Turn an issue into the events of its life.
+
+    Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
+    deleted and edited in Jira: where all of them are known, events of others go. What is in a
+    changelog stays there.
+
+    Raises:
+        RecordError: something that happened has no time, or JSON lacks a part of its lists, or is
+            no issue.
+    """
+    if not isinstance(record, IssueRecord):
+        record = IssueRecord.read(record)
+        if missing := sorted(_LISTS - record.complete):
+            raise RecordError(f"its {', '.join(missing)} were not all read: load it again")
+    events: list[Event | Whole] = [_created(record, context)]
+    events += changes(record, context)
+    events += comments(record, context)
+    events += worklogs(record, context)
+    for name, kind in (("comments", "comment"), ("worklogs", "worklog")):
+        if name in record.complete:
+            events.append(Whole(f"{record.id}:{kind}:"))
+    return events
+
+
+def _created(record: IssueRecord, context: TransformContext) -> Event:
+    fields = record.issue.fields
+    creator = fields.creator
+    estimate = fields.timeoriginalestimate
+    return Event(
+        event_id=f"{record.id}:created",
+        event_type="issue_created",
+        event_time_utc=utc(fields.created),
+        parent_item_id=record.key,
+        relation_type="creator",
+        employee_id=employee_of(creator, context),
+        timezone=timezone_of(creator),
+        event_properties={
+            "summary": fields.summary,
+            "description": text_of(fields.description),
+            "type": _name(fields.issuetype),
+            "status": _name(fields.status),
+            "priority": _name(fields.priority),
+            "resolution": _name(fields.resolution),
+            "project": fields.project.key if fields.project else None,
+            "parent": fields.parent.key if fields.parent else None,
+            "labels": list(fields.labels or ()),
+            "components": _names(fields.components),
+            "fix_versions": _names(fields.fix_versions),
+            "reporter": id_of(fields.reporter),
+            "assignee": id_of(fields.assignee),
+        },
+        relation_properties=described(creator),
+        metrics={} if estimate is None else {"original_estimate_seconds": estimate},
+    )
+
+
+def _name(named: Named | None) -> str | None:
+    return None if named is None else named.name
+
+
+def _names(named: Sequence[Named] | None) -> list[str]:
+    return [each.name for each in named or () if each.name]

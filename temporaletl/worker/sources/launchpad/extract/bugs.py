@@ -1,0 +1,147 @@
+"""Pages of bugs with everything that hangs on them."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Collection, Iterator
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from temporaletl import Page, PageRequest, RecordError, Reject, extract_method
+from temporaletl.external.answers import decode_record
+from temporaletl.external.launchpad.settings import LaunchpadSettings
+from temporaletl.external.launchpad.site import open_site
+from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.worker.sources.launchpad.entries import Bug, Task, number_of, utc_or_none
+from temporaletl.worker.sources.launchpad.extract.client import (
+    ITEM_FAULTS,
+    LaunchpadClient,
+    decoded,
+)
+from temporaletl.worker.sources.launchpad.extract.deletions import gone
+from temporaletl.worker.sources.launchpad.extract.details import Failure, Gathered, finish, gather
+from temporaletl.worker.sources.launchpad.extract.memory import recall
+from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
+from temporaletl.worker.sources.launchpad.extract.walk import Walk
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
+from temporaletl.worker.sources.launchpad.record import BugWhole, Found
+
+
+@extract_method("launchpad-bugs")
+async def extract_bugs(request: PageRequest) -> AsyncGenerator[Page]:
+    """Yield the bugs of the job's people and targets that changed since the window's start.
+
+    There is no upper bound: a bug that changes every few minutes would always be above it. A bug
+    may come more than once, never not at all; one made after a backfill's end does not come. A
+    deletion scan yields what is gone instead, see `temporaletl.deletions`.
+
+    Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
+        ConfigurationError for a target that is not there.
+    """
+    searches = partial(bug_searches, since=None)
+    found = gone(request, "bug", searches, _number_in) if request.job.scan else _bugs(request)
+    async with contextlib.aclosing(found) as pages:
+        async for page in pages:
+            yield page
+
+
+async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
+    settings = LaunchpadSettings.load()
+    client = LaunchpadClient(open_site(settings))
+    query: LaunchpadQuery = request.query
+    window = request.job.window
+    until = window.end if request.job.mode == "backfill" else None
+    size = query.page_size or settings.page_size
+    hidden = Hidden(resumed=request.cursor is not None)
+    walk = Walk(client, subjects_of(query), window.start, size, request.cursor, hidden)
+    # Whatever changes a bug after it was read changes it after the window, too: none is read
+    # twice, though it is listed for many people.
+    memory = recall(client.site, request)
+    try:
+        while (listed := await client.site.start(walk.ask)) is not None:
+            unread = [number for number in listed.bugs if number not in memory]
+            calls = ((number, listed.bugs[number], until) for number in unread)
+            read = await gather(client, read_bug, calls)
+            for number, (_, moment) in zip(unread, read, strict=True):
+                memory.add(number, moment)
+            records, rejects = await finish(
+                client, [g for g, _ in read], people_in, hidden, partial(_other, walk, unread)
+            )
+            known = (memory.changed(number) for number in listed.bugs)
+            walk.move(listed, [moment for moment in known if moment is not None])
+            if records or rejects or listed.rejects:
+                memory.turn(walk.cursor)
+                yield Page(
+                    records=records,
+                    cursor=walk.cursor,
+                    rejects=[*listed.rejects, *rejects],
+                    extracted_at=listed.asked,
+                )
+        hidden.end()
+    finally:
+        client.stop.set()
+
+
+def read_bug(
+    client: LaunchpadClient, number: int, link: str, until: datetime | None
+) -> tuple[Gathered, datetime | None]:
+    """Read a bug, and when it last changed; nothing of one that was made too late. Blocks."""
+    gathered, key = Gathered(), str(number)
+    try:
+        raw = client.read_entry(link)
+    except UnreadableError as error:
+        gathered.lacks(f"bug {number}", key, error, {"bug_link": link})
+        return gathered, None
+    except ITEM_FAULTS as error:
+        if client.stop.is_set():
+            raise
+        payload = {"bug_link": link}
+        gathered.failures.append(Failure("bug", f"bug {number}", key, error, payload))
+        return gathered, None
+    gathered.answered.append("bug")
+    try:
+        bug = decode_record(Bug, raw)
+    except RecordError as error:
+        gathered.rejects.append(
+            Reject(stage="extract", reason=f"no bug: {error}", key=key, payload={"bug": raw})
+        )
+        return gathered, None
+    changed, made = utc_or_none(bug.date_last_updated), utc_or_none(bug.date_created)
+    if until is not None and made is not None and made >= until:
+        return gathered, changed
+
+    gathered.found = Found(key, {"bug": raw})
+    links = {
+        "activity": bug.activity_collection_link,
+        "messages": bug.messages_collection_link,
+        "tasks": bug.bug_tasks_collection_link,
+    }
+    gathered.read(client, links, f"bug {number}", key)
+    return gathered, changed
+
+
+def _other(walk: Walk, but: Collection[int], kind: str) -> bool:
+    """Whether a part of some other bug can be read. Blocks."""
+    client = walk.client
+    for number, link in walk.some_others(but).items():
+        gathered, _ = read_bug(client, number, link, None)
+        if kind in gathered.answered:
+            return True
+        if gathered.failures:
+            return False
+    return False
+
+
+def _number_in(entry: msgspec.Raw) -> int | None:
+    task = decoded(Task, entry)
+    return None if task is None else number_of(task.bug_link)
+
+
+def people_in(record: Found) -> Iterator[str | None]:
+    """Yield the links of the people whose part in something a bug tells."""
+    whole = Found.whole(BugWhole, record)
+    yield whole.bug.owner_link
+    for change in whole.activity:
+        yield change.person_link
+    for message in whole.messages:
+        yield message.owner_link

@@ -1,0 +1,82 @@
+"""Records as a list gave them, and when all of a run of them have been met."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import xxhash
+
+from temporaletl import RecordError, Reject
+from temporaletl.worker.sources.servicetitan.extract.client import ServiceTitanClient
+from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a list; one that is `unreadable` is known by its position alone."""
+
+    id: int | str
+    time: datetime | None
+    #: Tells one version of the record from another.
+    content: int
+    read: Record[Any] | Reject
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a page holds, however it was read; `counts` are the totals that its answers told."""
+
+    rows: Sequence[Row]
+    counts: Collection[int | None]
+    has_more: bool
+
+
+class Round:
+    """One reading of all pages of a run."""
+
+    def __init__(self, *, from_its_start: bool) -> None:
+        self._from_its_start = from_its_start
+        self._ids: set[int | str] = set()
+        self._counts: set[int | None] = set()
+        self.found_new = not from_its_start
+        #: Pages in a row that held nothing which this round had not met.
+        self.stale = 0
+
+    def add(self, read: Read, *, new: int) -> None:
+        met = len(self._ids)
+        self._ids.update(row.id for row in read.rows)
+        self._counts.update(read.counts)
+        self.found_new |= new > 0
+        self.stale = 0 if len(self._ids) > met else self.stale + 1
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._ids
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it cannot have missed anything; without counts, whether it found nothing new."""
+        count = next(iter(self._counts)) if len(self._counts) == 1 else None
+        if count is None:
+            return self._counts == {None} and not self.found_new
+        return self._from_its_start and len(self._ids) >= count
+
+
+def row_of(client: ServiceTitanClient, found: msgspec.Raw) -> Row:
+    """Read what a list gave; a record that cannot be decoded is a reject, and is met as well."""
+    read = client.record(found)
+    content = xxhash.xxh3_64_intdigest(bytes(found))
+    if isinstance(read, Record):
+        id_, text = read.body.id, read.body.modified_on
+    else:
+        bare = bare_of(found)
+        id_ = bare.id if isinstance(bare.id, int | str) else f"content {content}"
+        text = bare.modified_on if isinstance(bare.modified_on, str) else None
+    try:
+        time = moment(text, "modifiedOn")
+    except RecordError:
+        time = None
+    return Row(id_, time, content, read)
