@@ -96,8 +96,8 @@ install_packages() {
         export UV_PYTHON=${UV_PYTHON:-3.13}
     fi
     # Once more with the system's certificates: some networks are reached with those only.
-    "$uv" sync --quiet --frozen --all-extras 2>/dev/null ||
-        UV_SYSTEM_CERTS=true "$uv" sync --quiet --frozen --all-extras
+    "$uv" sync --quiet --frozen --all-extras --group docs 2>/dev/null ||
+        UV_SYSTEM_CERTS=true "$uv" sync --quiet --frozen --all-extras --group docs
     printf '%s\n' "$stamp_wanted" >.venv/.stamp.new
     mv -f .venv/.stamp.new .venv/.stamp
 }

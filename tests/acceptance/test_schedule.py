@@ -1,4 +1,4 @@
-"""`python schedule.py`, run as the README shows it, against a real Temporal server.
+"""`python schedule.py`, run as the documentation shows it, against a real Temporal server.
 
 No service runs here: a schedule that becomes due by chance starts nothing.
 """

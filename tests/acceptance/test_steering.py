@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _ISSUES = 150
 _SLOW_SECONDS = 0.15
-#: What the README promises of pause, in seconds.
+#: What the documentation promises of pause, in seconds.
 _PROMISED = 20
 #: How long no row may come to call a run paused.
 _SILENCE = 3

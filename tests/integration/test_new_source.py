@@ -1,4 +1,4 @@
-"""The README's way to a source of one's own: each command it shows, in a copy of the checkout."""
+"""The way to a source of one's own, as the author's guide shows it, in a copy of the checkout."""
 
 import zipfile
 from pathlib import Path

@@ -1,0 +1,385 @@
+"""The documentation says what there is: its names exist, and every name that exists is in it.
+
+Tables and their columns are compared by `tests/integration/test_documented_tables.py`.
+"""
+
+import ast
+import importlib
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import typer
+from pydantic import AliasChoices, BaseModel
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+import temporaletl
+from temporaletl.control.cli.main import app
+from temporaletl.external.rest import TokenSettings
+from temporaletl.queuer import sources as queuer_sources
+from temporaletl.queuer.sources.jira.params import JiraParams
+from temporaletl.queuer.sources.launchpad.params import LaunchpadParams
+from temporaletl.queuer.sources.salesforce.params import SalesforceParams
+from temporaletl.queuer.sources.servicetitan.params import ServiceTitanParams
+from temporaletl.queuer.sources.temporal.params import BacklogParams
+from temporaletl.queuer.sources.trino.params import TrinoParams
+from tests.documentation import DOCS, ROOT, code_in, pages, sections, tables, text_of
+
+#: Read by no settings class: by the SDK's environment configuration, or where a stack's folder is.
+OTHERS = {
+    "TEMPORAL_API_KEY",
+    "TEMPORAL_TLS",
+    "TEMPORAL_TLS_CLIENT_CERT_PATH",
+    "TEMPORAL_TLS_CLIENT_CERT_DATA",
+    "TEMPORAL_TLS_CLIENT_KEY_PATH",
+    "TEMPORAL_TLS_CLIENT_KEY_DATA",
+    "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+    "TEMPORAL_TLS_SERVER_CA_CERT_DATA",
+    "TEMPORAL_TLS_SERVER_NAME",
+    "TEMPORAL_GRPC_META_*",
+    "TEMPORAL_PROFILE",
+    "TEMPORAL_CONFIG_FILE",
+    "SOURCE_TEMPORAL_API_KEY",
+    "SOURCE_TEMPORAL_TLS",
+    "SOURCE_TEMPORAL_TLS_*",
+    "ETL_PAYLOAD_KEYS",
+    "ETL_DATA_DIR",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+}
+#: Defaults that a page gives by another name than the field has.
+NAMED_DEFAULTS = {"LP_SERVICE_ROOT": "production"}
+
+PARAMETERS: Mapping[str, type[BaseModel]] = {
+    "jira": JiraParams,
+    "launchpad": LaunchpadParams,
+    "salesforce": SalesforceParams,
+    "servicetitan": ServiceTitanParams,
+    "temporal": BacklogParams,
+    "trino": TrinoParams,
+}
+#: Set by no person.
+INNER_PARAMETERS = {"keep_undecodable"}
+
+
+@cache
+def settings_fields() -> Mapping[str, Any]:
+    """The fields of all settings classes of the platform, by their environment variables."""
+    for module in pkgutil.walk_packages(temporaletl.__path__, "temporaletl."):
+        if not re.search(r"temporaletl\.testing|__main__|\.templates", module.name):
+            importlib.import_module(module.name)
+    found: dict[str, Any] = {}
+    todo: list[type[BaseSettings]] = [BaseSettings]
+    while todo:
+        cls = todo.pop()
+        todo.extend(cls.__subclasses__())
+        if cls.__module__.startswith("temporaletl."):
+            for field in cls.model_fields.values():
+                alias = field.validation_alias
+                names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+                # Those of a base class for sources get their names where it is subclassed.
+                found.update({str(name): field for name in names if name is not None})
+    return found
+
+
+def documented_settings() -> Mapping[str, str]:
+    """Every documented setting with its default; each is in one table alone."""
+    found: dict[str, str] = {}
+    for page in (DOCS / "reference" / "settings.md", *sorted((DOCS / "sources").glob("*.md"))):
+        for head, rows in tables(page.read_text("utf-8")):
+            if head[0] == "setting":
+                for setting, default, meaning in rows:
+                    assert meaning, setting
+                    for name in code_in(setting):
+                        assert name not in found, name
+                        found[name] = default
+    return found
+
+
+def test_every_source_has_a_page() -> None:
+    sources = {module.name for module in pkgutil.iter_modules(queuer_sources.__path__)}
+    described = {page.stem for page in (DOCS / "sources").glob("*.md")} - {"index"}
+    assert described == sources, "each source has a page in docs/sources"
+    assert sources >= PARAMETERS.keys()
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    known = settings_fields().keys() | OTHERS
+    assert set(documented_settings()) == known
+
+
+@pytest.mark.parametrize("name", sorted(settings_fields()))
+def test_the_default_of_a_setting_is_as_documented(name: str) -> None:
+    documented = documented_settings()[name]
+    field = settings_fields()[name]
+    default = field.get_default()
+    if name in NAMED_DEFAULTS:
+        assert documented == f"`{NAMED_DEFAULTS[name]}`"
+    elif default is PydanticUndefined:
+        assert documented == "required"
+    elif default in (None, (), ""):
+        assert not documented
+    else:
+        shown = str(default).lower() if isinstance(default, bool) else f"{default}"
+        assert documented == f"`{shown}`"
+
+
+def test_variables_that_no_class_reads_are_in_the_code() -> None:
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "temporaletl").rglob("*.py"))
+    for name in OTHERS:
+        stem = name.removesuffix("_*").removesuffix("_DATA").removeprefix("SOURCE_")
+        assert stem in code, name
+    read = set(re.findall(r"\benviron(?:\.get\(|\[)\"([A-Z_]+)\"", code)) - {"GOFLAGS"}
+    assert read <= OTHERS
+
+
+@pytest.mark.parametrize("source", PARAMETERS)
+def test_every_parameter_of_a_source_is_documented_and_no_other(source: str) -> None:
+    documented = {
+        code_in(row[0])[0]: row[1]
+        for head, rows in tables(text_of(f"sources/{source}.md"))
+        if head[0] == "parameter"
+        for row in rows
+    }
+    fields = PARAMETERS[source].model_fields
+    assert documented.keys() == fields.keys() - INNER_PARAMETERS
+    for name, shown in documented.items():
+        default = fields[name].get_default(call_default_factory=True)
+        assert shown == ("" if default in (None, ()) else f"`{str(default).lower()}`"), name
+
+
+def test_the_settings_of_a_rest_source_are_as_documented() -> None:
+    documented = {
+        row[0].removeprefix("SHOP_").lower(): row[1]
+        for head, rows in tables(text_of("authoring/rest.md"))
+        if head[0].startswith("setting")
+        for row in rows
+    }
+    defaults = {name: field.get_default() for name, field in TokenSettings.model_fields.items()}
+    assert documented == {
+        name: "required"
+        if default is PydanticUndefined
+        else ""
+        if default is None
+        else f"{default}"
+        for name, default in defaults.items()
+    }
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    written = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "docs_commands.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert text_of("reference/commands.md") == written.stdout, "run scripts/docs"
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, by its words behind `etl`."""
+
+    def below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from below((*words, name), inner)
+        if not hasattr(command, "commands"):
+            yield words, command
+
+    yield from below((), typer.main.get_command(app))
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = dict(sections(text_of("reference/commands.md")))
+    for words, command in commands():
+        described = text[f"etl {' '.join(words)}"]
+        for parameter in command.params:
+            names = parameter.opts if parameter.param_type_name == "option" else []
+            assert all(f"`{name}" in described for name in names), (words, names)
+
+
+def shown_commands() -> Iterator[tuple[str, str]]:
+    for page in pages():
+        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.splitlines():
+                if line.startswith("$ "):
+                    yield page.name, line[2:].partition("  #")[0].strip()
+
+
+def test_every_command_that_a_page_shows_exists() -> None:
+    known = dict(commands())
+    options = {words: {name for one in known[words].params for name in one.opts} for words in known}
+    shown = [(page, line) for page, line in shown_commands() if re.search(r"(^|\s)etl ", line)]
+    assert len(shown) > len(known)
+    for page, line in shown:
+        words = re.sub(r"^.*?\betl ", "", line).split()
+        firsts = words[0].split("|")
+        for first in firsts:
+            two = [(first, second) for second in (words[1] if words[1:] else "").split("|")]
+            found = [one for one in [(first,), *two] if one in known]
+            assert found, (page, line)
+            taken = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", line.partition("etl ")[2]))
+            for one in found:
+                assert taken <= options[one], (page, line)
+
+
+def test_every_script_and_module_that_a_page_names_exists() -> None:
+    for page in pages():
+        text = page.read_text("utf-8")
+        for name in re.findall(r"\bscripts/[a-z][a-z./-]*[a-z]", text):
+            assert (ROOT / name).exists(), (page.name, name)
+        for name in re.findall(r"python -m ([a-z_.]+[a-z_])", text):
+            if name not in {"http.server", "tests.fakes.demo"}:
+                assert importlib.util.find_spec(name) is not None, (page.name, name)
+
+
+@cache
+def named_tests(path: str) -> Mapping[str, bool]:
+    """The tests of a module, and whether each is slow."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    marks = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
+    all_slow = any("pytestmark" in mark and "mark.slow" in mark for mark in marks)
+    return {
+        node.name: all_slow or any("mark.slow" in ast.unparse(one) for one in node.decorator_list)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    guarantees = list(sections(text_of("guarantees.md")))[1:]
+    assert guarantees
+    for heading, text in guarantees:
+        named = re.findall(r"^- `([a-z_/]+\.py)::(test_\w+)`( \(\*slow\*\))?$", text, re.MULTILINE)
+        assert named, heading
+        assert len(named) == text.count("::"), heading
+        for path, name, slow in named:
+            assert (ROOT / path).is_file(), path
+            assert name in named_tests(path), f"{path}::{name}"
+            assert named_tests(path)[name] == bool(slow), f"{path}::{name}"
+
+
+def test_the_source_that_is_shown_is_the_one_that_is_tested() -> None:
+    shown = re.findall(r"```python\n(.*?)```", text_of("authoring/rest.md"), re.DOTALL)
+    assert shown[0] == (ROOT / "tests" / "examples" / "shop.py").read_text("utf-8")
+
+
+def test_the_source_of_the_readme_is_a_source() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    ask = (
+        "from temporaletl.strategies import planners, resolve\n"
+        "assert resolve('shop', 'orders').rows and planners.get('shop').streams == ('orders',)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", source + ask], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 160
+
+
+@pytest.mark.parametrize("page", [path for path in pages() if DOCS not in path.parents])
+def test_links_of_the_repositorys_front_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if urlsplit(link).scheme:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor:
+            headings = [slug(heading) for heading, _ in sections(target.read_text("utf-8"))]
+            assert anchor in headings, link
+
+
+def slug(heading: str) -> str:
+    kept = re.sub(r"[^\w\s-]", "", heading.replace("`", "").lower())
+    return re.sub(r"\s+", "-", kept.strip())
+
+
+class Html(HTMLParser):
+    """What a page loads, links to, and can be linked to by."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") in {"stylesheet", "preconnect", "icon", "preload"}:
+            self.loads.append(found["href"])
+        elif "src" in found:
+            self.loads.append(found["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built anew where nothing else is."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(DOCS, folder / "docs")
+    shutil.copy(ROOT / "zensical.toml", folder)
+    built = subprocess.run(
+        [Path(sys.executable).parent / "zensical", "build", "--strict"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "site"
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    built = list(site.rglob("*.html"))
+    assert len(built) > len(list(DOCS.rglob("*.md")))
+    for page in built:
+        text = page.read_text("utf-8")
+        assert not [url for url in Html(text).loads if urlsplit(url).netloc], page.name
+        # The theme would fetch what draws these.
+        assert not re.search(r'class="[^"]*(mermaid|arithmatex|glightbox)', text), page.name
+    for style in site.rglob("*.css"):
+        imported = re.findall(r"url\(['\"]?(?:https?:)?//|@import", style.read_text("utf-8"))
+        assert not imported, style.name
+
+
+def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
+    read = {page: Html(page.read_text("utf-8")) for page in site.rglob("*.html")}
+    for page, html in read.items():
+        if page.name == "404.html":
+            continue
+        for link in html.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            target = target / "index.html" if target.is_dir() else target
+            assert target.is_file(), (page.name, link)
+            if parts.fragment and target in read:
+                assert unquote(parts.fragment) in read[target].anchors, (page.name, link)
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    linked = {
+        (site / urlsplit(link).path).resolve()
+        for link in Html((site / "index.html").read_text("utf-8")).links
+    }
+    for page in DOCS.rglob("*.md"):
+        assert (site / page.relative_to(DOCS).with_suffix(".html")).resolve() in linked, page.name
