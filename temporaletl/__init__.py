@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from temporaletl.accounts import AccountView, account_view
     from temporaletl.budget import RateBudget, take_permit
+    from temporaletl.deletions import (
+        DeletionScan,
+        FindDeleted,
+        Items,
+        deletion_scan,
+        scan_inputs_method,
+    )
     from temporaletl.errors import (
         ConfigurationError,
         CredentialsError,
@@ -17,15 +24,13 @@ if TYPE_CHECKING:
         SourceProtocolError,
         SourceUnavailableError,
     )
+    from temporaletl.extraction import NothingStored, Page, PageRequest, StoredEvents
     from temporaletl.messages import ETLInput, Window
+    from temporaletl.query import Query
     from temporaletl.rereading import Reread, Unread, reread_method
     from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row, Whole
     from temporaletl.strategies import (
-        Page,
-        PageRequest,
         Plan,
-        Query,
-        TransformContext,
         extract_method,
         identities_method,
         params_method,
@@ -34,17 +39,22 @@ if TYPE_CHECKING:
         transform_inputs_method,
         transform_method,
     )
+    from temporaletl.transformation import TransformContext
 
 __all__ = [
     "AccountView",
     "ConfigurationError",
     "CredentialsError",
+    "DeletionScan",
     "ETLInput",
     "Event",
+    "FindDeleted",
     "Identity",
+    "Items",
     "Json",
     "LocalTime",
     "NotReadyError",
+    "NothingStored",
     "Page",
     "PageRequest",
     "PermanentError",
@@ -59,24 +69,39 @@ __all__ = [
     "Row",
     "SourceProtocolError",
     "SourceUnavailableError",
+    "StoredEvents",
     "TransformContext",
     "Unread",
     "Whole",
     "Window",
     "account_view",
+    "deletion_scan",
     "extract_method",
     "identities_method",
     "params_method",
     "query_type",
     "rate_budget",
     "reread_method",
+    "scan_inputs_method",
     "take_permit",
     "transform_inputs_method",
     "transform_method",
 ]
 
 
-_MODULES = ("accounts", "budget", "errors", "messages", "rereading", "rows", "strategies")
+_MODULES = (
+    "accounts",
+    "budget",
+    "deletions",
+    "errors",
+    "extraction",
+    "messages",
+    "query",
+    "rereading",
+    "rows",
+    "strategies",
+    "transformation",
+)
 
 
 def __getattr__(name: str) -> object:

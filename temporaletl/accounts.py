@@ -7,7 +7,6 @@ with the widest one under which rows were loaded.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from temporaletl.registry import Registry, place_of
 
@@ -24,6 +23,12 @@ class AccountView:
     projects, tenants, tables. `asked_for` are those containers that the settings name, seen or
     not: of others, no more than nobody asks for them can be said. None where the settings name
     none.
+
+        AccountView(
+            "api-user-7",
+            permissions=frozenset({"orders:read"}),
+            containers=frozenset({"branch-1", "branch-2"}),
+        )
     """
 
     account: str | None
@@ -69,13 +74,12 @@ def _some(names: list[str]) -> str:
 
 
 #: Asks a source, as its settings say; None where it does not tell who asks.
-ViewMethod = Callable[[], AccountView | None]
-F = TypeVar("F", bound=ViewMethod)
+type ViewMethod = Callable[[], AccountView | None]
 
 account_views: Registry[ViewMethod] = Registry("account view")
 
 
-def account_view(source: str) -> Callable[[F], F]:
+def account_view[F: ViewMethod](source: str) -> Callable[[F], F]:
     """Register a function that asks a source who we are, and what we may see.
 
     It blocks, takes a few requests at most, and reads its settings by itself. It is called before
@@ -84,8 +88,8 @@ def account_view(source: str) -> Callable[[F], F]:
 
         @account_view("shop")
         def shop_account() -> AccountView:
-            me = open_shop(ShopSettings.load()).me()
-            return AccountView(me.id, containers=frozenset(me.branches))
+            me = shop.me()
+            return AccountView(me["id"], containers=frozenset(me["branches"]))
 
     It raises CredentialsError where credentials are set and the source takes us for nobody.
     """

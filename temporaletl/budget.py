@@ -27,7 +27,13 @@ Reserve = Callable[[int], timedelta]
 
 @dataclass(frozen=True, slots=True)
 class RateBudget:
-    """What one credential may ask; None is without limit."""
+    """What one credential may ask; None is without limit.
+
+    It counts over all workers together, for each connection.
+
+        budget = RateBudget(requests_per_second=2.5)
+        assert RateBudget().requests_per_second is None
+    """
 
     requests_per_second: float | None = None
 
@@ -139,6 +145,10 @@ def take_permit(stop: threading.Event | None = None) -> None:
     `HttpClient` calls it; a source with another client does so before each of its requests.
     Outside of a segment there is nothing to wait for; for a source without a budget, until
     enough of what was read before is loaded.
+
+        def ask(path: str) -> bytes:
+            take_permit()
+            return shop.get(path)
 
     Raises:
         RateLimitedError: the source asked one of the workers to be left alone for longer.

@@ -1,38 +1,34 @@
-"""Deletion scans: find the stored items that a source no longer has.
+"""Deletion scans: how a source's stored items that are gone are found.
 
-Few sources tell of deletions. Where one does not, a job of its own lists all there is; what is
-stored and not listed is asked for by itself, for a list may be behind or cut short. The job goes
-on over any number of segments, and in the next run where its time is over: what it knows so far is
-in the warehouse, committed with its cursor. No watermark waits for it.
+Few sources tell of deletions. Where one does not, it declares how its items are listed, and how one
+is asked for; the platform does the rest. A job of its own lists all there is; what is stored and
+not listed is asked for by itself, for a list may be behind or cut short. The job goes on over any
+number of segments, and in the next run where its time is over. No watermark waits for it.
 
-Nothing is deleted unless the account sees all that it saw when the rows were loaded.
+Nothing is deleted unless the account sees all that it saw when the rows were loaded. Where a person
+knows better, a run with the parameter `accept_deletions` deletes all the same.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, Protocol
 
-import msgspec
-import structlog
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
+from temporaletl.errors import ConfigurationError
+from temporaletl.extraction import PageRequest
 from temporaletl.messages import Mode
-from temporaletl.rows import Finding, ScanItems, Whole
-from temporaletl.strategies import Page, PageRequest
-
-log = structlog.get_logger("temporaletl.deletions")
+from temporaletl.query import ACCEPT_DELETIONS, Query
+from temporaletl.registry import Registry, place_of
+from temporaletl.rows import Whole
+from temporaletl.strategies import Plan
 
 #: In which runs a deletion scan is made; never in a backfill, which is about its window alone.
 FindDeleted = Literal["always", "full", "never"]
 
-_DELETED_PER_PAGE = 500
-_ASKED_PER_PAGE = 50
-#: The share of the stored items that may be gone before it looks like a mistake...
-_MOST_GONE = 0.1
-#: ...unless they are so few.
-_FEW_GONE = 10
+_yes_or_no = TypeAdapter(bool)
 
 
 def scans_for_deletions(find_deleted: FindDeleted, mode: Mode) -> bool:
@@ -42,12 +38,28 @@ def scans_for_deletions(find_deleted: FindDeleted, mode: Mode) -> bool:
     return mode == "full" or (mode == "incremental" and find_deleted == "always")
 
 
+def accepts_deletions(params: Mapping[str, JsonValue]) -> bool:
+    """Whether a person says that whatever a run finds gone is gone.
+
+    Raises:
+        ConfigurationError: the parameter is neither true nor false.
+    """
+    try:
+        return _yes_or_no.validate_python(params.get(ACCEPT_DELETIONS, False))
+    except ValidationError:
+        value = params[ACCEPT_DELETIONS]
+        raise ConfigurationError(f"{ACCEPT_DELETIONS} is true or false, not {value!r}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """The items of a stream, by their events' ids.
 
     These begin with `prefix`, the item's id and a colon; where items are `exact`, that is an
     event's whole id, without the colon.
+
+        assert Items("order:").tombstone("7").covers("order:7:paid")
+        assert Items("order:", exact=True).tombstone("7").covers("order:7")
     """
 
     prefix: str = ""
@@ -58,75 +70,26 @@ class Items:
         return Whole(f"{self.prefix}{id_}" + ("" if self.exact else ":"), exact=self.exact)
 
 
-class ScanStore(Protocol):
-    """What the warehouse knows of one scan. Blocks; each method is safe to repeat.
-
-    The findings of a scan's items are written with the pages that bring them, as `ScanItems`.
-    """
-
-    def resume(self, *, list_alone: bool) -> JsonValue:
-        """Forget what this job found; take over what an earlier one left, and return its cursor.
-
-        With `list_alone` only where that was still being listed; else it is forgotten, too.
-        """
-
-    def is_intact(self) -> bool:
-        """Whether what was found so far is still known: a crash of the warehouse may lose it."""
-
-    def is_over(self) -> bool:
-        """Whether the time is over that a scan has in one run."""
-
-    def now(self) -> datetime:
-        """The time by the warehouse's clock."""
-
-    def lacking_view(self) -> str | None:
-        """What the account sees less than when rows were loaded, in words; None where nothing.
-
-        Raises: as the source's account view does.
-        """
-
-    def has_stored(self, items: Items) -> bool: ...
-
-    def narrowed_scope(self, scope: Collection[str]) -> list[str]:
-        """The parts of the last finished scan's scope that this one lacks."""
-
-    def compare(self, items: Items, since: datetime, *, with_kept: bool) -> int:
-        """Note the stored items that are missing from the list; return how many are stored.
-
-        Those count that were loaded before `since`; those that a scope left behind only
-        `with_kept`.
-        """
-
-    def count(self, finding: Finding) -> int: ...
-
-    def found(self, finding: Finding, most: int) -> list[str]:
-        """Some items of that finding, in an order that differs from scan to scan."""
-
-    def keep_missing(self) -> int:
-        """Let what is missing stay for good; return how many items."""
-
-    def finish(self, scope: Collection[str]) -> None:
-        """Note what was compared."""
-
-
-class _Place(msgspec.Struct, omit_defaults=True):
-    """Where a scan stands; as JSON it is a page's cursor."""
-
-    phase: Literal["list", "compare", "check", "delete", "ended"] = "list"
-    since: str = ""
-    position: Any = None
-
-
 @dataclass(frozen=True, slots=True)
 class DeletionScan:
-    """How a source's deleted items are found.
+    """How the items that a source shows are listed, and how one is asked for. Both may block.
 
     `list_ids` yields ids of the items that the source shows, from a position on, each with the
     position behind them; None for a position means that the list cannot be taken up there.
-    `is_gone` asks for one item, and without it the list alone decides. `scope` names the parts of
-    what is listed: filters, members, projects. Items that a narrower scope covers no more are not
-    gone: they stay. `most_asked` limits what one scan asks for, where each costs a request: others
-    of those that are missing are asked for in later ones.
+    `is_gone` asks for one item, and without it the list alone decides. Both are safe to repeat, and
+    raise as an extract method does: a source that does not answer has shown nothing gone. `noun`
+    names the items in messages. `scope` names the parts of what is listed: filters, members,
+    projects. Items that a narrower scope covers no more are not gone: they stay. `most_asked`
+    limits what one scan asks for, where each costs a request: others of those that are missing are
+    asked for in later ones. `start` runs a function in one of the source's own threads.
+
+        def listed(position: JsonValue) -> Iterator[tuple[list[str], JsonValue]]:
+            behind = int(str(position or 0))
+            while found := shop.orders("north", behind=behind):
+                behind += len(found)
+                yield [order["id"] for order in found], behind
+
+        scan = DeletionScan("orders", Items("order:"), listed, lambda id_: shop.order(id_) is None)
     """
 
     noun: str
@@ -135,196 +98,91 @@ class DeletionScan:
     is_gone: Callable[[str], bool] | None = None
     scope: Collection[str] = ()
     most_asked: int | None = None
-
-    async def pages(
-        self, request: PageRequest, start: Callable[..., Awaitable[Page | None]]
-    ) -> AsyncGenerator[Page]:
-        """Yield what is found, and then the items that are gone, each one a `Whole` of nothing.
-
-        `start` runs a function in one of the source's own threads.
-
-        Raises:
-            SourceProtocolError: the account sees less than when the rows were loaded, or so many
-                items are gone that this may be the reason; not where the query's
-                `accept_deletions` is set. Nothing is deleted.
-            ETLError: as `list_ids`, `is_gone` and the source's account view raise.
-        """
-        if request.scan is None:
-            return
-        found = _Run(self, request, request.scan).pages()
-        while (page := await start(next, found, None)) is not None:
-            yield page
-            # The next step looks at what this one found.
-            await request.committed()
+    start: Callable[..., Awaitable[Any]] = asyncio.to_thread
 
 
-class _Run:
-    """One job's part of a scan."""
+class ScanMethod[Q: Query](Protocol):
+    """Yields one `DeletionScan`, and afterwards lets go of what it opened for that."""
 
-    def __init__(self, scan: DeletionScan, request: PageRequest, store: ScanStore) -> None:
-        self._scan = scan
-        self._store = store
-        self._source = request.job.source
-        self._accepted: bool = request.query.accept_deletions
-        try:
-            self._place = msgspec.convert(request.cursor or {}, _Place)
-        except msgspec.ValidationError as error:
-            raise ConfigurationError(f"no cursor of a deletion scan: {error}") from None
+    def __call__(self, request: PageRequest[Q], /) -> Iterator[DeletionScan]: ...
 
-    def pages(self) -> Iterator[Page]:
-        lost = self._place.phase != "ended" and not self._store.is_intact()
-        if not self._place.since or lost:
-            self._begin()
-            if not self._store.has_stored(self._scan.items):
-                yield self._end()
-        if self._place.phase == "list":
-            yield from self._list()
-        if self._place.phase == "compare":
-            yield from self._compare()
-        if self._place.phase == "check":
-            yield from self._check()
-        if self._place.phase == "delete":
-            yield from self._delete()
 
-    def _begin(self) -> None:
-        self._verify()
-        # Where the list alone decides, what it lacked days ago may be there again.
-        earlier = self._store.resume(list_alone=self._scan.is_gone is None)
-        self._place = msgspec.convert(earlier or {}, _Place)
-        if not self._place.since:
-            self._place.since = self._store.now().isoformat()
+class ScanInputsMethod(Protocol):
+    """Returns the parameters of a stream's scan, with which its job lists everything.
 
-    def _page(self, *records: Any, note: str | None = None) -> Page:
-        return Page(
-            records=records,
-            cursor=msgspec.to_builtins(self._place),
-            extracted_at=datetime.fromisoformat(self._place.since),
-            note=note,
-        )
+    None where this run reads something else than usual, and most of what is stored is in no list.
+    """
 
-    def _unfinished(self) -> Page:
-        note = (
-            f"the scan for deleted {self._scan.noun} goes on in the next run: "
-            f"{self._store.count('listed'):,} are listed so far"
-        )
-        log.info("deletion_scan_unfinished", source=self._source, note=note)
-        return self._page(note=note)
+    def __call__(
+        self, plan: Plan, backlog: Any, stream: str, /
+    ) -> Mapping[str, JsonValue] | None: ...
 
-    def _list(self) -> Iterator[Page]:
-        # What cannot be taken up is one page: behind a part of it, it would begin anew for ever.
-        together: set[str] = set()
-        for ids, position in self._scan.list_ids(self._place.position):
-            if position is None:
-                together.update(ids)
-                continue
-            self._place.position = position
-            yield self._page(ScanItems(tuple(ids), "listed"))
-            if self._store.is_over():
-                yield self._unfinished()
-                return
-        self._place.phase, self._place.position = "compare", None
-        yield self._page(ScanItems(tuple(together), "listed"))
 
-    def _compare(self) -> Iterator[Page]:
-        since = datetime.fromisoformat(self._place.since)
-        stored = self._store.compare(self._scan.items, since, with_kept=self._accepted)
-        narrowed = self._store.narrowed_scope(self._scan.scope)
-        if narrowed and not self._accepted:
-            yield self._end(note=self._kept(narrowed))
-            return
-        self._place.phase, self._place.position = "check", stored
-        yield self._page()
+@dataclass(frozen=True, slots=True)
+class ScanPlanner:
+    """A source's deletion scans as the queuer sees them."""
 
-    def _kept(self, narrowed: list[str]) -> str | None:
-        kept = self._store.keep_missing()
-        if not kept:
-            return None
-        note = (
-            f"{kept:,} {self._scan.noun} are stored that what is read covers no more (without "
-            f"{', '.join(narrowed)[:200]}): they stay, and are only looked for again in a run with "
-            "--param accept_deletions=true"
-        )
-        log.warning("items_left_behind", source=self._source, kept=kept, without=narrowed)
-        return note
+    inputs: ScanInputsMethod
+    find_deleted: Callable[[str], FindDeleted]
 
-    def _check(self) -> Iterator[Page]:
-        """Ask for what is missing, one by one."""
-        stored = int(self._place.position or 0)
-        is_gone = self._scan.is_gone
-        if is_gone is None:
-            self._guard(self._store.count("missing"), stored)
-            while ids := self._store.found("missing", _DELETED_PER_PAGE):
-                yield self._page(ScanItems(tuple(ids), "gone"))
-        else:
-            asked = self._store.count("present") + self._store.count("gone")
-            most = self._scan.most_asked
-            while ids := self._store.found("missing", _ASKED_PER_PAGE):
-                if most is not None:
-                    ids = ids[: most - asked]
-                if not ids:
-                    log.warning("deletion_scan_asks_for_some", source=self._source, asked=asked)
-                    break
-                gone = tuple(id_ for id_ in ids if self._is_gone(is_gone, id_))
-                present = tuple(id_ for id_ in ids if id_ not in gone)
-                # What was not shown to somebody who may see nothing is not gone.
-                self._verify()
-                asked += len(ids)
-                yield self._page(ScanItems(gone, "gone"), ScanItems(present, "present"))
-                self._guard(self._store.count("gone"), stored)
-                if self._store.is_over() and self._store.count("missing"):
-                    yield self._unfinished()
-                    return
-        self._place.phase, self._place.position = "delete", None
-        yield self._page()
 
-    def _is_gone(self, is_gone: Callable[[str], bool], id_: str) -> bool:
-        try:
-            return is_gone(id_)
-        except SourceUnavailableError as error:
-            if error.delay is not None:
-                raise
-            # A source that answers who we are, and fails at this item alone, has it still.
-            self._verify()
-            log.warning("item_not_answered", source=self._source, item=id_, error=str(error))
-            return False
+scan_planners: Registry[ScanPlanner] = Registry("scan inputs method")
+scans: Registry[ScanMethod[Any]] = Registry("deletion scan")
 
-    def _guard(self, gone: int, stored: int) -> None:
-        if gone <= max(_FEW_GONE, _MOST_GONE * stored) or self._accepted:
-            return
-        raise SourceProtocolError(
-            f"{self._source}: {gone:,} of the {stored:,} {self._scan.noun} that are loaded are not "
-            "shown any more: was a permission taken away from the account? Nothing is deleted. If "
-            "they are gone indeed, run once with --param accept_deletions=true"
-        )
 
-    def _delete(self) -> Iterator[Page]:
-        is_gone = self._scan.is_gone
-        most = _DELETED_PER_PAGE if is_gone is None else _ASKED_PER_PAGE
-        while ids := self._store.found("gone", most):
-            # Once more: it was asked for a while ago, perhaps by an earlier run, and what came back
-            # unchanged has rows that look as old as if it had not.
-            back = tuple(id_ for id_ in ids if is_gone and not self._is_gone(is_gone, id_))
-            gone = tuple(id_ for id_ in ids if id_ not in back)
-            # Each time: what was taken away since the beginning is absent, not deleted.
-            self._verify()
-            tombstones = [self._scan.items.tombstone(id_) for id_ in gone]
-            yield self._page(*tombstones, ScanItems(gone, "deleted"), ScanItems(back, "present"))
-        yield self._end()
+def scan_inputs_method[F: ScanInputsMethod](
+    source: str, *, find_deleted: Callable[[str], FindDeleted]
+) -> Callable[[F], F]:
+    """Register, for the queuer, with which parameters a stream's deletion scan lists everything.
 
-    def _end(self, *, note: str | None = None) -> Page:
-        self._store.finish(self._scan.scope)
-        self._place.phase, self._place.position = "ended", None
-        return self._page(note=note)
+    `find_deleted` tells, by a stream's name, in which runs it is looked for what is gone. In those,
+    the platform plans one scan beside the jobs of each stream, unless its window is empty: a
+    scan has none, so that a later batch's is the same job, and two never run at once. With it, runs
+    of the source take the parameter `accept_deletions`, which no query sees.
 
-    def _verify(self) -> None:
-        """Have the source say who we are, and that we see as much as ever.
+        @scan_inputs_method("shop", find_deleted=lambda stream: "always")
+        def scan_inputs(plan: Plan, branches: list[str], stream: str) -> dict[str, str] | None:
+            region = plan.metadata.params.get("region", "north")
+            return {"region": region} if len(branches) > 1 else None
 
-        Raises: as `DeletionScan.pages`.
-        """
-        lacking = self._store.lacking_view()
-        if lacking is not None and not self._accepted:
-            raise SourceProtocolError(
-                f"{self._source}: {lacking}. What is not shown now may be there all the same, so "
-                f"no {self._scan.noun} are deleted: give the account back what it had; or, if it "
-                "sees all that there is, run once with --param accept_deletions=true"
-            )
+    Raises:
+        DuplicateStrategyError: the source has one; the message gives both places.
+    """
+
+    def register(function: F) -> F:
+        planner = ScanPlanner(function, find_deleted)
+        scan_planners.register(source, planner, place=place_of(function))
+        return function
+
+    return register
+
+
+def deletion_scan[F: ScanMethod[Any]](name: str) -> Callable[[F], F]:
+    """Register, for the worker, a stream's scan under `<source>-<stream>`, or `<source>-*`.
+
+    A generator that yields one `DeletionScan`; what stands behind its `yield` is done when a
+    segment is over, however it ends.
+
+        @deletion_scan("shop-orders")
+        def scan(request: PageRequest[ShopQuery]) -> Iterator[DeletionScan]:
+            def listed(position: JsonValue) -> Iterator[tuple[list[str], None]]:
+                yield [order["id"] for order in shop.orders(request.query.region, behind=0)], None
+
+            try:
+                yield DeletionScan("orders", Items("order:"), listed)
+            finally:
+                shop.close()
+
+    Raises:
+        ConfigurationError: it is no generator, or its name is not of that form.
+        DuplicateStrategyError: the stream has one; the message gives both places.
+    """
+
+    def register(function: F) -> F:
+        is_generator: bool = inspect.isgeneratorfunction(function)
+        if not is_generator:
+            raise ConfigurationError(f"deletion scan {place_of(function)} is not a generator")
+        scans.register_for_stream(name, function, place=place_of(function))
+        return function
+
+    return register

@@ -37,6 +37,11 @@ class RetryableError(ETLError):
     """The same call may succeed later.
 
     `delay` is how long the other side asked us to stay away, None where it did not say.
+
+        try:
+            raise SourceUnavailableError("shop: HTTP 503", delay=timedelta(seconds=30))
+        except RetryableError as error:
+            assert error.delay == timedelta(seconds=30)
     """
 
     def __init__(self, message: str, *, delay: timedelta | None = None) -> None:
@@ -45,11 +50,27 @@ class RetryableError(ETLError):
 
 
 class SourceUnavailableError(RetryableError):
-    """The source did not answer, broke off, or answered with a server error."""
+    """The source did not answer, broke off, or answered with a server error.
+
+    The job goes on from its last committed page once the source answers again.
+
+        def check(status: int) -> None:
+            if status >= 500:
+                raise SourceUnavailableError(f"shop: HTTP {status}")
+    """
 
 
 class RateLimitedError(RetryableError):
-    """The source refused a call because of its rate limit."""
+    """The source refused a call because of its rate limit.
+
+    With a `delay`, all workers leave the source alone for that long.
+
+        def check(status: int, retry_after_seconds: int) -> None:
+            if status == 429:
+                raise RateLimitedError(
+                    "shop: too many requests", delay=timedelta(seconds=retry_after_seconds)
+                )
+    """
 
 
 class ExcessiveWaitError(RateLimitedError):
@@ -63,6 +84,10 @@ class NotReadyError(RetryableError):
     """What one job asked for is still being made; others may go on asking.
 
     `delay` is how long the job had better wait before it looks again.
+
+        def check(export: dict[str, str]) -> None:
+            if export["state"] == "running":
+                raise NotReadyError("shop: the export is being made", delay=timedelta(seconds=20))
     """
 
 
@@ -79,11 +104,26 @@ class WarehouseOverloadedError(WarehouseUnavailableError):
 
 
 class PermanentError(ETLError):
-    """Repeating the call cannot help: a person must change something first."""
+    """Repeating the call cannot help: a person must change something first.
+
+    The job fails at once, with the message; the pages loaded before stay.
+
+        try:
+            raise CredentialsError("shop: the token of SHOP_TOKEN was refused")
+        except PermanentError as error:
+            assert "SHOP_TOKEN" in str(error)
+    """
 
 
 class ConfigurationError(PermanentError):
-    """A setting or an argument is missing or wrong; the message names it and its use."""
+    """A setting or an argument is missing or wrong; the message names it and its use.
+
+    Nothing more is asked of the source.
+
+        def check(url: str) -> None:
+            if not url.startswith("https:"):
+                raise ConfigurationError(f"SHOP_URL, where the shop answers, is no URL: {url!r}")
+    """
 
 
 class UnknownSourceError(ConfigurationError):
@@ -107,7 +147,14 @@ class ConflictError(PermanentError):
 
 
 class CredentialsError(PermanentError):
-    """Credentials were refused, or lack a permission."""
+    """Credentials were refused, or lack a permission.
+
+    The message names the settings that hold them, never their values.
+
+        def check(status: int) -> None:
+            if status in (401, 403):
+                raise CredentialsError("shop: the token of SHOP_TOKEN may not read orders")
+    """
 
 
 class SchemaConflictError(PermanentError):
@@ -115,7 +162,14 @@ class SchemaConflictError(PermanentError):
 
 
 class SourceProtocolError(PermanentError):
-    """The source answered something its own API rules out."""
+    """The source answered something its own API rules out.
+
+    To go on would be to load something wrong, or to go on for ever.
+
+        def check(token: str, before: str) -> None:
+            if token == before:
+                raise SourceProtocolError(f"shop: the page token {token!r} came twice")
+    """
 
 
 class TooManyRejectsError(PermanentError):
@@ -127,4 +181,13 @@ class TooManyConflictsError(PermanentError):
 
 
 class RecordError(ETLError):
-    """One record cannot become rows; it is kept as a reject and the job goes on."""
+    """One record cannot become rows; it is kept as a reject and the job goes on.
+
+    The message becomes the reject's reason, for a person to read.
+
+        def placed_at(order: dict[str, str]) -> datetime:
+            try:
+                return datetime.fromisoformat(order["placed_at"])
+            except (KeyError, ValueError) as error:
+                raise RecordError(f"placed_at: {error}") from None
+    """

@@ -41,7 +41,14 @@ class Message(BaseModel):
 
 
 class Window(Message):
-    """A half-open span of UTC time: `start` inclusive, `end` exclusive, None unbounded."""
+    """A half-open span of UTC time: `start` inclusive, `end` exclusive, None unbounded.
+
+    Times without a zone, and a start after the end, are refused with a ValueError.
+
+        may = Window(start=datetime(2024, 5, 1, tzinfo=UTC), end=datetime(2024, 6, 1, tzinfo=UTC))
+        assert datetime(2024, 5, 31, tzinfo=UTC) in may
+        assert datetime(2024, 6, 1, tzinfo=UTC) not in may
+    """
 
     start: UtcTime | None = None
     end: UtcTime | None = None
@@ -122,7 +129,13 @@ class ETLInput(Message):
     """One job: a slice of one stream of one source, in one batch.
 
     `job_id` names the slice and stays the same when a later batch plans the same slice;
-    `(batch_id, seq)` names this execution of it, and is the key of its ledger row.
+    `(batch_id, seq)` names this execution of it, and is the key of its ledger row. A source makes
+    its jobs with `Plan.job`; a test may make its own:
+
+        job = ETLInput(
+            batch_id="test", seq=0, job_id="", source="shop", stream="orders", mode="full",
+            window=Window(end=datetime(2024, 6, 1, tzinfo=UTC)), params={"region": "north"},
+        )
     """
 
     batch_id: str

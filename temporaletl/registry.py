@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
+from temporaletl.errors import ConfigurationError, DuplicateStrategyError, UnknownSourceError
 
 #: Sources are imported when a process starts, and never again.
 AFTER_RESTART = "; one that was installed meanwhile is known after a restart of the services"
@@ -15,6 +15,10 @@ def place_of(defined: Any) -> str:
     code = getattr(inspect.unwrap(defined), "__code__", None)
     line = f":{code.co_firstlineno}" if code is not None else ""
     return f"{defined.__module__}.{defined.__qualname__}{line}"
+
+
+#: In the name of what is registered for a stream: all streams that have none of their own.
+ANY_STREAM = "*"
 
 
 class Registry[T]:
@@ -50,6 +54,32 @@ class Registry[T]:
             raise UnknownSourceError(
                 f"no {self.kind} is registered for {name!r}; known: {known}{AFTER_RESTART}"
             ) from None
+
+    def register_for_stream(self, name: str, entry: T, *, place: str) -> None:
+        """Add `entry` under `<source>-<stream>`, or `<source>-*`.
+
+        Raises:
+            ConfigurationError: the name is not of that form.
+            DuplicateStrategyError: as `register`.
+        """
+        if "-" not in name:
+            raise ConfigurationError(f"{self.kind} {name!r} must be named <source>-<stream>")
+        self.register(name, entry, place=place)
+
+    def get_for_stream(self, source: str, stream: str) -> T:
+        """Look up what a stream has: its own, else that of all the source's streams.
+
+        Raises:
+            UnknownSourceError: it has nothing; the message lists the streams that have.
+        """
+        for name in (f"{source}-{stream}", f"{source}-{ANY_STREAM}"):
+            if name in self:
+                return self.get(name)
+        known = [name for name in self if name.startswith(f"{source}-")]
+        raise UnknownSourceError(
+            f"no {self.kind} is registered for stream {stream!r} of source {source!r}; "
+            f"its streams: {', '.join(known) or 'none'}{AFTER_RESTART}"
+        )
 
     def place(self, name: str) -> str:
         """Where the entry of that name is defined."""

@@ -8,12 +8,11 @@ unchanged would be loaded by the next full run only, which reads all there is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from temporaletl.extraction import PageRequest
+from temporaletl.query import Query
 from temporaletl.registry import Registry, place_of
-
-if TYPE_CHECKING:
-    from temporaletl.strategies import PageRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +20,11 @@ class Unread:
     """What could not be read: `key` and `payload` as its reject has them, decoded from JSON.
 
     Of a payload that was too large only the beginning is left, as a text.
+
+        def number_of(unread: Unread) -> str | None:
+            return unread.payload["id"] if isinstance(unread.payload, dict) else unread.key
+
+        assert number_of(Unread(key=None, payload={"id": "7"})) == "7"
     """
 
     key: str | None
@@ -36,6 +40,10 @@ class Reread:
     is not shown now may be shown again, unchanged. Only a full run that does not meet it any more
     forgets it. `complete` says that nothing is missing, though no record came: a list that every
     run reads, and that has no gap any more.
+
+        found = Reread([{"id": "7", "branch": "north"}])
+        still = Reread(fault="its lines cannot be read yet: HTTP 500")
+        whole = Reread(complete=True)
     """
 
     records: Sequence[Any] = ()
@@ -43,7 +51,7 @@ class Reread:
     complete: bool = False
 
 
-class RereadMethod(Protocol):
+class RereadMethod[Q: Query](Protocol):
     """Asks the source for one unread item; None where it cannot be asked for by itself.
 
     `request` has the query of the job that met the reject. Several are awaited at once.
@@ -52,33 +60,33 @@ class RereadMethod(Protocol):
         error, save refused credentials.
     """
 
-    async def __call__(self, unread: Unread, request: "PageRequest", /) -> Reread | None: ...
+    async def __call__(self, unread: Unread, request: PageRequest[Q], /) -> Reread | None: ...
 
 
-rereaders: Registry[RereadMethod] = Registry("reread method")
+rereaders: Registry[RereadMethod[Any]] = Registry("reread method")
 
 
-def reread_method(name: str) -> Callable[[RereadMethod], RereadMethod]:
+def reread_method[F: RereadMethod[Any]](name: str) -> Callable[[F], F]:
     """Register how a stream, `<source>-<stream>`, reads by itself what a job could not read.
 
     Optional. Without one, such rejects stay until a full run reads everything without them.
 
         @reread_method("shop-orders")
-        async def reread_order(unread: Unread, request: PageRequest) -> Reread | None:
+        async def reread_order(unread: Unread, request: PageRequest[ShopQuery]) -> Reread | None:
             if unread.key is None:
                 return None
-            order = await fetch_order(unread.key)
+            order = shop.order(unread.key)
             return Reread([order] if order else [])
     """
 
-    def register(function: RereadMethod) -> RereadMethod:
+    def register(function: F) -> F:
         rereaders.register(name, function, place=place_of(function))
         return function
 
     return register
 
 
-def reread_method_of(source: str, stream: str) -> RereadMethod | None:
+def reread_method_of(source: str, stream: str) -> RereadMethod[Any] | None:
     """The stream's method; None where it has none."""
     name = f"{source}-{stream}"
     return rereaders.get(name) if name in rereaders else None

@@ -36,7 +36,19 @@ LocalTime = Annotated[datetime, "timestamp"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Base of the row classes; instances are immutable and built a million at a time."""
+    """Base of the row classes; instances are immutable and built a million at a time.
+
+    class ShopBranch(Row, frozen=True, kw_only=True):
+        table: ClassVar[str] = "shop_branches"
+        key: ClassVar[tuple[str, ...]] = ("branch_id",)
+
+        branch_id: int
+        opened_at: datetime | None = None
+        opens: LocalTime | None = None
+        address: Json = None
+
+    branch = ShopBranch(branch_id=7, address={"city": "Oslo"})
+    """
 
     #: Table in the warehouse schema.
     table: ClassVar[str]
@@ -53,6 +65,17 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
     `timezone` is the IANA name of the zone in which the person saw it happen; the loader
     derives from it `event_time` (the local wall clock) and `week` (the Monday of its week),
     and stamps `source_kind_id`.
+
+        paid = Event(
+            event_id="order:7:paid",
+            event_type="order_paid",
+            event_time_utc=datetime(2024, 5, 1, 12, tzinfo=UTC),
+            parent_item_id="A-7",
+            relation_type="clerk",
+            employee_id="E7",
+            timezone="Europe/Berlin",
+            metrics={"total": 12.5},
+        )
     """
 
     table: ClassVar[str] = "events"
@@ -102,6 +125,8 @@ class Identity(Row, frozen=True, kw_only=True, gc=False):
 
     `employee_id` is set where the source knows it. Elsewhere the platform finds it by `email`,
     which it compares without regard to case with the identities that have both.
+
+        ann = Identity(source_kind_id="shop", person="clerk-7", email="Ann@Example.com")
     """
 
     table: ClassVar[str] = "etl_identities"
@@ -122,6 +147,16 @@ class Whole(msgspec.Struct, frozen=True):
     page's rows are deleted, unless they are newer. Only for what was seen completely. As a record
     of a page it says that nothing is left under the prefix. `exact` means the event of that very
     id, and no other that begins with it.
+
+        def events(order: dict[str, str], context: TransformContext[ShopQuery]) -> Iterator[Whole]:
+            ...  # an event for each line of the order, and then:
+            yield Whole(f"order:{order['id']}:")
+
+        assert Whole("order:7:").covers("order:7:line:1")
+        assert not Whole("order:7:").covers("order:70:line:1")
+
+    Raises:
+        ValueError: the prefix is empty.
     """
 
     prefix: str
@@ -168,6 +203,8 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become rows, kept whole with the reason in words.
 
     `payload` is anything msgspec can encode as JSON, or the record's undecoded bytes.
+
+        reject = Reject(stage="extract", reason="line 3 cannot be read", key="A-7", payload=b"{")
     """
 
     stage: str  # extract, transform or load

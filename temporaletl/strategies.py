@@ -16,67 +16,38 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, Protocol, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from temporaletl.budget import RateBudget
-from temporaletl.clock import utc_now
-from temporaletl.errors import ConfigurationError, StrategyImportError, UnknownSourceError
+from temporaletl.errors import ConfigurationError, StrategyImportError
+from temporaletl.extraction import ExtractMethod, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
-from temporaletl.registry import AFTER_RESTART, Registry, place_of
-from temporaletl.rows import Event, Json, Reject, Row, Whole, person_key, storable_text
-
-if TYPE_CHECKING:
-    from temporaletl.deletions import ScanStore
+from temporaletl.query import Query
+from temporaletl.registry import Registry, place_of
+from temporaletl.rereading import reread_method_of
+from temporaletl.rows import Event, Identity, Row
+from temporaletl.transformation import TransformContext, TransformMethod
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
-#: In an extract method's name: all streams that have no method of their own.
-ANY_STREAM = "*"
-
-F = TypeVar("F", bound=Callable[..., Any])
-Q = TypeVar("Q", bound="type[Query]")
 
 
-class Query(BaseModel):
-    """What a job asks its source for: the job's parameters, checked and typed.
+#: What a generator, plain or async, gives.
+type Generated[T] = Iterable[T] | AsyncGenerator[T]
+#: Returns a backlog, which only the source's own transform inputs method looks into.
+type ParamsMethod = Callable[[Plan], Any | Awaitable[Any]]
+type PeopleMethod = Callable[[Plan], Generated[Identity]]
+type BudgetMethod = Callable[[], RateBudget]
 
-    Subclasses add fields and raise the two class attributes: `VERSION` when rows change in a
-    way their readers must know, `SPECIFIC_VERSION` at any change of the transform.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class TransformInputsMethod(Protocol):
+    """Yields a batch's jobs, in the same order each time."""
 
-    VERSION: ClassVar[str] = "1"
-    SPECIFIC_VERSION: ClassVar[str] = "1.0"
-
-    @classmethod
-    def version(cls) -> str:
-        """Stored on every row; changes with breaking changes only."""
-        return cls.VERSION
-
-    @classmethod
-    def specific_version(cls) -> str:
-        """Stored on every row; changes with any change."""
-        return cls.SPECIFIC_VERSION
-
-    @classmethod
-    def from_dict(cls, params: Mapping[str, JsonValue]) -> Self:
-        """Build from a job's parameters.
-
-        Raises:
-            ConfigurationError: a parameter is unknown, missing or of the wrong type; it is named.
-        """
-        try:
-            return cls.model_validate(params)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'query'}: {e['msg']}" for e in error.errors()
-            )
-            raise ConfigurationError(f"{cls.__name__}: {faults}") from None
+    def __call__(self, plan: "Plan", backlog: Any, /) -> Generated[ETLInput]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +56,10 @@ class Plan:
 
     `last_cursors` are, by stream, the last cursors of the latest job that completed in a batch
     which was not a backfill: for sources whose own position means more than a time.
+
+        def jobs(plan: Plan, backlog: None) -> Iterator[ETLInput]:
+            for stream, window in plan.windows.items():
+                yield plan.job(stream, window, region=plan.metadata.params.get("region", "north"))
     """
 
     metadata: BatchMetadata
@@ -112,121 +87,18 @@ class Plan:
         )
 
     def deletion_scan(self, stream: str, **params: JsonValue) -> ETLInput:
-        """A job that looks for what is gone: see `temporaletl.deletions`.
+        """A job that looks for what is gone; the platform plans it, see `scan_inputs_method`.
 
         It has no window, so that a later batch's is the same job: two never run at once.
         """
         return self.job(stream, Window(), **params).model_copy(update={"scan": True})
 
 
-async def _nothing_to_wait_for() -> None:
-    return
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """What an extract strategy gets: where to begin, and for whom.
-
-    `cursor` is None for the job's first page, else the `cursor` of the last page whose rows
-    are committed. `scan` is what the warehouse knows of a deletion scan; None without one.
-    `stored_properties` takes an event's id, and returns its properties as they are loaded, None
-    where there is none. `stored_rows` looks into the tables of other row classes. Both block.
-    `now` tells the time by the warehouse's clock: for `Page.extracted_at`.
-    """
-
-    job: ETLInput
-    query: Any
-    cursor: JsonValue = None
-    scan: "ScanStore | None" = None
-    #: Waits until all pages that were yielded so far are committed.
-    committed: Callable[[], Awaitable[object]] = _nothing_to_wait_for
-    stored_properties: Callable[[str], Mapping[str, Json] | None] = lambda _event_id: None
-    stored_rows: "StoredRows" = lambda _wanted, _equal, _behind, _most: ()
-    now: Callable[[], datetime] = utc_now
-
-
-class StoredRows(Protocol):
-    """Reads rows of a row class other than `Event`, as they are loaded.
-
-    They have these values in these columns; they come in the order of their keys from behind a
-    key on, at most so many.
-    """
-
-    def __call__[R: Row](
-        self,
-        wanted: type[R],
-        equal: Mapping[str, str],
-        behind: Sequence[str] | None,
-        most: int,
-        /,
-    ) -> Sequence[R]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Records, and the position behind them.
-
-    `cursor` is committed in the transaction that holds the records' rows; extraction goes on
-    there after any interruption. `rejects` are records that could not even be decoded.
-    `extracted_at` is for strategies that read ahead: when the page was asked for, by the
-    request's `now`. Others leave it to the platform. `note` is what a person should know of the
-    job though nothing failed; the last one stands in its summary.
-    """
-
-    records: Sequence[Any]
-    cursor: JsonValue
-    rejects: Sequence[Reject] = ()
-    extracted_at: datetime | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TransformContext:
-    """What a transform strategy gets beside the record."""
-
-    job: ETLInput
-    query: Any
-    #: The platform's employee ids by `person_key` of the source's own ids of people.
-    identities: Mapping[str, str] = field(default_factory=dict)
-
-    def employee(self, person: str | None) -> str | None:
-        """Resolve a person by the source's id or an e-mail address.
-
-        One who is unknown keeps the source's id.
-        """
-        if person is None:
-            return None
-        key = person_key(person)
-        # As a person is stored: whose id holds a NUL is known by another.
-        found = self.identities.get(key) or self.identities.get(storable_text(key))
-        return found or person
-
-
-class ExtractMethod(Protocol):
-    """Yields pages in order, from the request's cursor to the end of the job's window.
-
-    Raises RetryableError or PermanentError; the pages yielded before stay loaded.
-    """
-
-    def __call__(self, request: PageRequest, /) -> AsyncGenerator[Page]: ...
-
-
-class TransformMethod(Protocol):
-    """Turns one record into its rows; an exception rejects the record, whole and alone.
-
-    Takes the record as extracted, or as a reject keeps it: the JSON of its payload, decoded.
-    """
-
-    def __call__(
-        self, record: Any, context: TransformContext, /
-    ) -> Iterable[Row | Reject | Whole]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Planner:
     """A source as the queuer sees it."""
 
-    describe: Callable[[Plan], Any | Awaitable[Any]]
+    describe: ParamsMethod
     #: Read `streams` instead.
     declared_streams: Sequence[str] | Callable[[], Sequence[str]]
     #: How far an incremental window reaches back behind the watermark, for late arrivals.
@@ -245,20 +117,20 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    transform: TransformMethod
+    transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
 
 
 planners: Registry[Planner] = Registry("params method")
-expanders: Registry[Callable[[Plan, Any], Any]] = Registry("transform inputs method")
-people: Registry[Callable[[Plan], Any]] = Registry("identities method")
-budgets: Registry[Callable[[], RateBudget]] = Registry("rate budget")
+expanders: Registry[TransformInputsMethod] = Registry("transform inputs method")
+people: Registry[PeopleMethod] = Registry("identities method")
+budgets: Registry[BudgetMethod] = Registry("rate budget")
 queries: Registry[type[Query]] = Registry("query type")
-extractors: Registry[ExtractMethod] = Registry("extract method")
+extractors: Registry[ExtractMethod[Any]] = Registry("extract method")
 transformers: Registry[Transformer] = Registry("transform method")
 
 
-def params_method(
+def params_method[F: ParamsMethod](
     source: str,
     *,
     streams: Sequence[str] | Callable[[], Sequence[str]],
@@ -271,6 +143,15 @@ def params_method(
     What it returns goes, unseen by the platform, to the source's transform inputs method.
     A lag that depends on the source's settings is a function, called when a batch is planned; so
     are streams that only the settings know.
+
+        @params_method("shop", streams=("orders",), lag=timedelta(minutes=1))
+        def branches(plan: Plan) -> list[str]:
+            region = plan.metadata.params.get("region", "north")
+            return shop.branches(region)
+
+    Raises:
+        DuplicateStrategyError: the source has one; the message gives both places. So does each
+            of these decorators.
     """
     lag_now = lag if callable(lag) else lambda: lag
 
@@ -282,8 +163,17 @@ def params_method(
     return register
 
 
-def transform_inputs_method(source: str) -> Callable[[F], F]:
-    """Register `expand(plan, backlog)`, a generator, plain or async, of `plan.job(...)`."""
+def transform_inputs_method[F: TransformInputsMethod](source: str) -> Callable[[F], F]:
+    """Register `expand(plan, backlog)`, a generator, plain or async, of `plan.job(...)`.
+
+    Planning may be repeated: the same plan and backlog give the same jobs in the same order.
+
+        @transform_inputs_method("shop")
+        def jobs(plan: Plan, branches: list[str]) -> Iterator[ETLInput]:
+            for stream, window in plan.windows.items():
+                for branch in branches:
+                    yield plan.job(stream, window, branch=branch)
+    """
 
     def register(function: F) -> F:
         expanders.register(source, function, place=place_of(function))
@@ -292,10 +182,17 @@ def transform_inputs_method(source: str) -> Callable[[F], F]:
     return register
 
 
-def identities_method(source: str) -> Callable[[F], F]:
+def identities_method[F: PeopleMethod](source: str) -> Callable[[F], F]:
     """Register `people(plan)`, a generator, plain or async, of `Identity` rows: who is who.
 
     Optional. Called once for each batch, before its jobs are planned.
+
+        @identities_method("shop")
+        def clerks(plan: Plan) -> Iterator[Identity]:
+            for clerk in shop.clerks():
+                yield Identity(
+                    source_kind_id="shop", person=clerk["id"], email=clerk["email"]
+                )
     """
 
     def register(function: F) -> F:
@@ -305,11 +202,15 @@ def identities_method(source: str) -> Callable[[F], F]:
     return register
 
 
-def rate_budget(source: str) -> Callable[[F], F]:
+def rate_budget[F: BudgetMethod](source: str) -> Callable[[F], F]:
     """Register a function that returns the source's `RateBudget`, from its settings.
 
     Optional. Its presence alone gives the source a task queue, so it stands in a module that
     both services import.
+
+        @rate_budget("shop")
+        def budget() -> RateBudget:
+            return RateBudget(requests_per_second=5)
     """
 
     def register(function: F) -> F:
@@ -319,8 +220,17 @@ def rate_budget(source: str) -> Callable[[F], F]:
     return register
 
 
-def query_type(source: str) -> Callable[[Q], Q]:
-    """Register the class of the source's queries; see `Query`."""
+def query_type[Q: type[Query]](source: str) -> Callable[[Q], Q]:
+    """Register the class of the source's queries; see `Query`.
+
+        @query_type("shop")
+        class ShopQuery(Query):
+            region: str = "north"
+            branch: str | None = None
+
+    Raises:
+        ConfigurationError: the class lacks a method that a query has.
+    """
 
     def register(cls: Q) -> Q:
         for method in ("from_dict", "version", "specific_version"):
@@ -332,10 +242,20 @@ def query_type(source: str) -> Callable[[Q], Q]:
     return register
 
 
-def extract_method(name: str) -> Callable[[F], F]:
+def extract_method[F: ExtractMethod[Any]](name: str) -> Callable[[F], F]:
     """Register an async generator of pages under `<source>-<stream>`; see `ExtractMethod`.
 
     `<source>-*` stands for all of the source's streams that have none of their own.
+
+        @extract_method("shop-orders")
+        async def orders(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
+            behind = int(str(request.cursor or 0))
+            while found := shop.orders(request.query.region, behind=behind):
+                behind += len(found)
+                yield Page(found, cursor=behind)
+
+    Raises:
+        ConfigurationError: it is no async generator, or its name is not of that form.
     """
 
     def register(function: F) -> F:
@@ -343,18 +263,27 @@ def extract_method(name: str) -> Callable[[F], F]:
             raise ConfigurationError(
                 f"extract method {place_of(function)} is not an async generator"
             )
-        if "-" not in name:
-            raise ConfigurationError(f"extract method {name!r} must be named <source>-<stream>")
-        extractors.register(name, function, place=place_of(function))
+        extractors.register_for_stream(name, function, place=place_of(function))
         return function
 
     return register
 
 
-def transform_method(name: str, *, rows: Sequence[type[Row]] = (Event,)) -> Callable[[F], F]:
+def transform_method[F: TransformMethod[Any]](
+    name: str, *, rows: Sequence[type[Row]] = (Event,)
+) -> Callable[[F], F]:
     """Register a transform under `<source>`, or `<source>-<stream>` which wins.
 
     `rows` are the row classes it yields: their tables are checked before the first page.
+
+        @transform_method("shop")
+        def events(order: dict[str, str], context: TransformContext[ShopQuery]) -> Iterator[Event]:
+            yield Event(
+                event_id=f"order:{order['id']}:placed",
+                event_type="order_placed",
+                event_time_utc=datetime.fromisoformat(order["placed_at"]),
+                employee_id=context.employee(order.get("clerk")),
+            )
     """
 
     def register(function: F) -> F:
@@ -369,8 +298,8 @@ class Strategies:
     """A stream as the worker sees it."""
 
     query: type[Query]
-    extract: ExtractMethod
-    transform: TransformMethod
+    extract: ExtractMethod[Any]
+    transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
 
 
@@ -379,18 +308,30 @@ def resolve(source: str, stream: str) -> Strategies:
 
     Raises:
         UnknownSourceError: one of them is not registered; names the known ones.
+        ConfigurationError: one takes queries of another class than the source registered.
     """
     name = f"{source}-{stream}"
     query = queries.get(source)
-    extracted = name if name in extractors else f"{source}-{ANY_STREAM}"
-    if extracted not in extractors:
-        known = [known for known in extractors if known.startswith(f"{source}-")]
-        raise UnknownSourceError(
-            f"source {source!r} has no stream {stream!r}; "
-            f"its streams: {', '.join(known) or 'none'}{AFTER_RESTART}"
-        )
+    extract = extractors.get_for_stream(source, stream)
     transformer = transformers.get(name if name in transformers else source)
-    return Strategies(query, extractors.get(extracted), transformer.transform, transformer.rows)
+    for method in (extract, transformer.transform, reread_method_of(source, stream)):
+        check_query(method, source, query)
+    return Strategies(query, extract, transformer.transform, transformer.rows)
+
+
+def check_query(method: Any, source: str, query: type[Query]) -> None:
+    """Refuse a method that is annotated for a query which no job of the source will bring.
+
+    Raises:
+        ConfigurationError: it is; the message gives both places.
+    """
+    for hint in getattr(inspect.unwrap(method), "__annotations__", {}).values():
+        taken = get_args(hint)[0] if get_origin(hint) in (PageRequest, TransformContext) else None
+        if isinstance(taken, type) and not issubclass(query, taken):
+            raise ConfigurationError(
+                f"{place_of(method)} takes queries of {place_of(taken)}, but source {source!r} "
+                f"registered {queries.place(source)}"
+            )
 
 
 def import_sources(package: str) -> None:

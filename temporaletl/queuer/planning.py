@@ -24,6 +24,7 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
+from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
 from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
@@ -43,9 +44,10 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
-        ConfigurationError: a stream or a date that does not fit.
+        ConfigurationError: a stream, a date or a parameter of the platform that does not fit.
     """
     planner = planners.get(request.source)
+    check_acceptance(request)
     unknown = sorted(set(request.streams) - set(planner.streams))
     if unknown:
         raise ConfigurationError(
@@ -107,7 +109,7 @@ def settle(
         windows=windows,
         params=request.params,
         max_in_flight=request.max_in_flight,
-        accept_view=request.accept_view or request.params.get("accept_deletions") is True,
+        accept_view=request.accept_view or check_acceptance(request),
         policy=policy,
         worker_queue=worker_queue,
         segment_queue=(
@@ -244,7 +246,7 @@ async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
 async def jobs_of(
     metadata: BatchMetadata, cursors: Mapping[str, JsonValue] | None = None
 ) -> AsyncGenerator[ETLInput]:
-    """Yield a batch's jobs as its source plans them, not yet numbered.
+    """Yield a batch's jobs as its source plans them, then its deletion scans; not yet numbered.
 
     `cursors` are the `last_cursors` that the plan shall have.
 
@@ -258,6 +260,9 @@ async def jobs_of(
     else:
         backlog = await asyncio.to_thread(describe, plan)
     async with contextlib.aclosing(_each(expanders.get(metadata.source)(plan, backlog))) as jobs:
+        async for job in jobs:
+            yield job
+    async with contextlib.aclosing(_each(scan_jobs(plan, backlog))) as jobs:
         async for job in jobs:
             yield job
 

@@ -20,22 +20,16 @@ import structlog
 
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window, job_id_of
 from temporaletl.queuer.planning import jobs_of
 from temporaletl.registry import Registry
 from temporaletl.rows import Row
-from temporaletl.strategies import (
-    Page,
-    PageRequest,
-    Planner,
-    TransformContext,
-    import_sources,
-    planners,
-    resolve,
-)
+from temporaletl.strategies import Planner, import_sources, planners, resolve
 from temporaletl.testing.batch import Batch, key_of, plan_batch, run_batch
 from temporaletl.testing.postgres import empty_warehouse, server_url
 from temporaletl.testing.rig import Rig
+from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker import asking
 from temporaletl.worker.loading.rejects import storable_json
@@ -174,7 +168,12 @@ class Bench:
         return self.jobs({stream: Window(end=self.rig.now) for stream in self.streams})
 
     def pages(self, job: ETLInput, cursor: Any = None) -> list[Page]:
-        """The pages of a job from a cursor on, which has been JSON meanwhile."""
+        """The pages of a job from a cursor on, which has been JSON meanwhile.
+
+        None of a deletion scan, which is about what is stored.
+        """
+        if job.scan:
+            return []
         strategies = resolve(job.source, job.stream)
         request = PageRequest(
             job=job,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from temporaletl.deletions import Items
+from temporaletl.extraction import Page
 from temporaletl.rows import Finding, ScanItems, Whole
-from temporaletl.strategies import Page
 
 
 class MemoryScan:

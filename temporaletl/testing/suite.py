@@ -19,8 +19,9 @@ import pytest
 
 from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
 from temporaletl.messages import Window
+from temporaletl.registry import ANY_STREAM
 from temporaletl.rows import Event, LocalTime, Reject, Row
-from temporaletl.strategies import ANY_STREAM, resolve
+from temporaletl.strategies import resolve
 from temporaletl.testing.batch import (
     read_as_text,
     read_content,

@@ -21,10 +21,13 @@ from temporaletl.errors import (
     RecordError,
 )
 from temporaletl.external.threads import abandon
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput
+from temporaletl.query import Query
 from temporaletl.rereading import Reread, RereadMethod, Unread, reread_method_of
 from temporaletl.rows import Reject, Row, Whole
-from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
+from temporaletl.strategies import Strategies
+from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.stored_rejects import Rejected, RejectPosition, read_rejects
 
@@ -48,7 +51,7 @@ def replaying(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> St
     """Strategies of a job whose records are rejects of its stream."""
     ask = reread_method_of(job.source, job.stream)
 
-    def transform(record: Any, context: TransformContext) -> Sequence[Row | Reject | Whole]:
+    def transform(record: Any, context: TransformContext[Any]) -> Sequence[Row | Reject | Whole]:
         return _transform(strategies, record, context)
 
     class Versioned(ReplayQuery):
@@ -60,7 +63,10 @@ def replaying(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> St
 
 
 async def _pages(
-    warehouse: Warehouse, query: type[Query], ask: RereadMethod | None, request: PageRequest
+    warehouse: Warehouse,
+    query: type[Query],
+    ask: RereadMethod[Any] | None,
+    request: PageRequest[Any],
 ) -> AsyncGenerator[Page]:
     position = RejectPosition.of(request.cursor)
     reread = request.job.reread
@@ -83,7 +89,10 @@ async def _pages(
 
 
 async def _ask_again(
-    ask: RereadMethod, query: type[Query], request: PageRequest, records: Sequence[Rejected]
+    ask: RereadMethod[Any],
+    query: type[Query],
+    request: PageRequest[Any],
+    records: Sequence[Rejected],
 ) -> list[Rejected]:
     some = asyncio.Semaphore(_ASKED_AT_ONCE)
 
@@ -99,7 +108,7 @@ async def _ask_again(
 
 
 async def _reread(
-    ask: RereadMethod, query: type[Query], request: PageRequest, record: Rejected
+    ask: RereadMethod[Any], query: type[Query], request: PageRequest[Any], record: Rejected
 ) -> Reread | None:
     try:
         its_query = _query_of(query, record)
@@ -129,7 +138,7 @@ def _query_of(query: type[Query], record: Rejected) -> Query:
 
 
 def _transform(
-    strategies: Strategies, record: Rejected, context: TransformContext
+    strategies: Strategies, record: Rejected, context: TransformContext[Any]
 ) -> Sequence[Row | Reject | Whole]:
     if record.reread is not None:
         return _rows_of_reread(strategies, record, record.reread, context)
@@ -142,7 +151,7 @@ def _transform(
 
 
 def _rows_of_reread(
-    strategies: Strategies, record: Rejected, reread: Reread, context: TransformContext
+    strategies: Strategies, record: Rejected, reread: Reread, context: TransformContext[Any]
 ) -> Sequence[Row | Reject | Whole]:
     rows: list[Row | Reject | Whole] = []
     if reread.records:

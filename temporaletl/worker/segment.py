@@ -21,10 +21,13 @@ from temporaletl.errors import (
     TooManyConflictsError,
     TooManyRejectsError,
 )
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
+from temporaletl.query import Query
 from temporaletl.rows import Event, ScanItems
 from temporaletl.secrets import redacted
-from temporaletl.strategies import Page, PageRequest, Strategies, TransformContext, resolve
+from temporaletl.strategies import Strategies, resolve
+from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.cursors import unescaped
@@ -32,9 +35,17 @@ from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.state import advance_loaded
 from temporaletl.worker.asking import Asking
-from temporaletl.worker.loading import JobScan, Lineage, Loader, PageLoad, PageSupersededError
+from temporaletl.worker.loading import (
+    JobEvents,
+    JobScan,
+    Lineage,
+    Loader,
+    PageLoad,
+    PageSupersededError,
+)
 from temporaletl.worker.loading.rejects import PAYLOAD_BYTES
 from temporaletl.worker.replay import replaying
+from temporaletl.worker.scanning import scanning
 from temporaletl.worker.transforming import Transformed, transform_record
 
 log = structlog.get_logger("temporaletl.worker.segment")
@@ -105,6 +116,9 @@ async def run_segment(
     strategies = resolve(job.source, job.stream)
     if job.mode == "replay" or job.reread:
         strategies = replaying(warehouse, job, strategies)
+    elif job.scan:
+        store = JobScan(warehouse, job, most=limits.scan_duration)
+        strategies = scanning(strategies, job, store)
     query = strategies.query.from_dict(job.params)
     begun = await asyncio.to_thread(
         begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id
@@ -129,10 +143,12 @@ async def run_segment(
     people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
     context = TransformContext(job=job, query=query, identities=people)
     clock = await asyncio.to_thread(read_clock, warehouse)
-    scan = JobScan(warehouse, job, most=limits.scan_duration) if job.scan else None
+    stored = JobEvents(warehouse, job.source)
     try:
         with told_by(clock), spending(asking.permits()) as requests:
-            segment = _Segment(loader, strategies, context, begun, limits, progress, scan, requests)
+            segment = _Segment(
+                loader, strategies, context, begun, limits, progress, stored, requests
+            )
             try:
                 done = await segment.run()
             finally:
@@ -173,16 +189,16 @@ class _Segment:
         self,
         loader: Loader,
         strategies: Strategies,
-        context: TransformContext,
+        context: TransformContext[Query],
         begun: JobProgress,
         limits: SegmentLimits,
         listener: Progress,
-        scan: JobScan | None,
+        stored: JobEvents,
         requests: Requests,
     ) -> None:
         self.progress = begun
         self._cursor = unescaped(begun.cursor)
-        self._scan = scan
+        self._stored = stored
         self._loader = loader
         self._strategies = strategies
         self._context = context
@@ -190,9 +206,6 @@ class _Segment:
         self._listener = listener
         self._requests = requests
         self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
-        self._uncommitted = 0  # pages that were extracted
-        self._all_committed = asyncio.Event()
-        self._all_committed.set()
         self._rows_per_record = 1.0  # as met so far
         self._called_off = False  # extraction, because the segment's time is over
 
@@ -217,9 +230,7 @@ class _Segment:
                 if pages:
                     await asyncio.to_thread(self._load, pages)
                     self._requests.hold(-sum(asked.size for asked in pages))
-                    self._uncommitted -= len(pages)
-                    if self._uncommitted == 0:
-                        self._all_committed.set()
+                    self._stored.note_committed(len(pages))
                     self._listener.report(self.progress)
                 elif extracting.done() and not self._listener.stopping.is_set():
                     if self._called_off:
@@ -251,10 +262,7 @@ class _Segment:
             job=job,
             query=self._context.query,
             cursor=self._cursor,
-            scan=self._scan,
-            stored_properties=self._loader.stored_properties,
-            stored_rows=self._loader.stored_rows,
-            committed=self._all_committed.wait,
+            stored=self._stored,
         )
         counted = 0
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
@@ -264,8 +272,7 @@ class _Segment:
                 if page is None:
                     return
                 seconds = perf_counter() - began
-                self._uncommitted += 1
-                self._all_committed.clear()
+                self._stored.expect_page()
                 size = self._requests.received_bytes - counted
                 counted += size
                 self._requests.hold(size)

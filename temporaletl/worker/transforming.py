@@ -6,7 +6,8 @@ from typing import Any
 
 from temporaletl.errors import PermanentError, RecordError, RetryableError
 from temporaletl.rows import Event, Reject, Row, ScanItems, Whole
-from temporaletl.strategies import Strategies, TransformContext
+from temporaletl.strategies import Strategies
+from temporaletl.transformation import TransformContext
 from temporaletl.worker.loading.rejects import Settled, stored_key
 from temporaletl.worker.stored_rejects import Rejected
 
@@ -60,7 +61,7 @@ class Transformed:
 
 
 def transform_record(
-    strategies: Strategies, context: TransformContext, record: Any, made: Transformed
+    strategies: Strategies, context: TransformContext[Any], record: Any, made: Transformed
 ) -> None:
     """Add the record's rows, or one reject: never some rows and an exception."""
     reason: str | None = None

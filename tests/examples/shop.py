@@ -28,7 +28,7 @@ class ShopQuery(etl.Query): ...
 
 
 @etl.extract_method("shop-orders")
-async def pages(request: etl.PageRequest) -> AsyncGenerator[etl.Page]:
+async def pages(request: etl.PageRequest[ShopQuery]) -> AsyncGenerator[etl.Page]:
     async for page in rest.by_time(
         rest.open_api("shop", ShopSettings.load()),
         "orders",
@@ -44,7 +44,7 @@ async def pages(request: etl.PageRequest) -> AsyncGenerator[etl.Page]:
 
 @etl.transform_method("shop")
 @rest.decoded(Order)
-def events(order: Order, context: etl.TransformContext) -> Iterator[etl.Event]:
+def events(order: Order, context: etl.TransformContext[ShopQuery]) -> Iterator[etl.Event]:
     for what, at in (("placed", order.placed_at), ("paid", order.paid_at)):
         if at is not None:
             yield etl.Event(

@@ -124,7 +124,7 @@ def _after_thoughts(records: list[Any]) -> list[Any]:
 
 
 @extract_method("notes-all")
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract(request: PageRequest[NotesQuery]) -> AsyncGenerator[Page]:
     settings = NotesSettings.load()
     if settings.token.get_secret_value() != _TOKEN:
         kind = SourceUnavailableError if served.defect == "credentials" else CredentialsError
@@ -157,7 +157,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 @transform_method("notes")
-def transform(record: Any, _context: TransformContext) -> Iterator[Event | Reject | Whole]:
+def transform(
+    record: Any, _context: TransformContext[NotesQuery]
+) -> Iterator[Event | Reject | Whole]:
     if isinstance(record, Whole):
         yield record
         return

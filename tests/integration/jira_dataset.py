@@ -26,6 +26,7 @@ from temporaletl import (
 from temporaletl.external.jira.site import close_sites
 from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.worker.sources.jira.extract.issues import extract_issues
@@ -160,8 +161,7 @@ def jobs_of(
     )
     plan = Plan(metadata)
     backlog = asyncio.run(describe_backlog(plan))
-    jobs = list(expand_backlog(plan, backlog))
-    return [job for job in jobs if job.scan is scan]
+    return list(scan_jobs(plan, backlog) if scan else expand_backlog(plan, backlog))
 
 
 class Read:
@@ -172,7 +172,7 @@ class Read:
         self.cursors: list[Any] = []
 
     def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=JiraQuery())
         for record in page.records:
             self.issues.append(record.id)
             for row in transform(record, context):

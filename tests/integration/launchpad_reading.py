@@ -15,6 +15,8 @@ import pytest
 from temporaletl import (
     ETLInput,
     Event,
+    Json,
+    NothingStored,
     Page,
     PageRequest,
     Plan,
@@ -26,11 +28,14 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.launchpad.site import close_sites
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
 from temporaletl.queuer.sources.launchpad.params import describe_backlog
 from temporaletl.rows import ScanItems
-from temporaletl.strategies import TransformContext, extractors, transformers
+from temporaletl.strategies import resolve, transformers
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.transformation import TransformContext
+from temporaletl.worker.scanning import scanning
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
 from temporaletl.worker.sources.launchpad.extract import bugs as extract_bugs
 from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
@@ -118,7 +123,19 @@ async def jobs_of(
     **params: Any,
 ) -> list[ETLInput]:
     plan = plan_of(stream, mode, start, end, **params)
-    return list(expand_backlog(plan, describe_backlog(plan)))
+    backlog = describe_backlog(plan)
+    return [*expand_backlog(plan, backlog), *scan_jobs(plan, backlog)]
+
+
+class Stored(NothingStored):
+    """These events, and no other rows."""
+
+    def __init__(self, events: Mapping[str, Event]) -> None:
+        self._events = events
+
+    def properties(self, event_id: str) -> Mapping[str, Json] | None:
+        found = self._events.get(event_id)
+        return None if found is None else found.event_properties
 
 
 @asynccontextmanager
@@ -130,22 +147,22 @@ async def pages_of(
     scan: MemoryScan | None = None,
 ) -> AsyncIterator[Any]:
     """The pages of a job, where these events are stored."""
-    events = {} if stored is None else stored
     request = PageRequest(
         job=job,
         query=LaunchpadQuery.from_dict({**job.params, "page_size": size}),
         cursor=cursor,
-        scan=scan,
-        stored_properties=lambda id_: events[id_].event_properties if id_ in events else None,
+        stored=Stored({} if stored is None else stored),
     )
-    extract = extractors.get(f"launchpad-{job.stream}")
-    async with contextlib.aclosing(extract(request)) as pages:
+    strategies = resolve("launchpad", job.stream)
+    if scan is not None:
+        strategies = scanning(strategies, job, scan)
+    async with contextlib.aclosing(strategies.extract(request)) as pages:
         yield pages
 
 
 def transformed(job: ETLInput, record: Any) -> list[Any]:
     """What comes of a record: events, and that they are all."""
-    context = TransformContext(job=job, query=None)
+    context = TransformContext(job=job, query=LaunchpadQuery())
     return list(transformers.get(f"launchpad-{job.stream}").transform(record, context))
 
 

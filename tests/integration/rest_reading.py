@@ -8,6 +8,7 @@ from typing import Any
 from temporaletl import ETLInput, PageRequest, SourceUnavailableError
 from temporaletl.errors import ETLError
 from temporaletl.external.rest import RestApi, TokenSettings
+from temporaletl.query import Query
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer
@@ -61,7 +62,7 @@ async def read(paginator: Any, answering: Answering, cursor: Any = None, **how: 
     with FakeServer(service) as server:
         settings = {"url": f"{server.url}/v1", "token": "x", "page_size": SIZE}
         api = RestApi("shop", TokenSettings.model_validate(settings))
-        request = PageRequest(job=JOB, query=None, cursor=json.loads(json.dumps(cursor)))
+        request = PageRequest(job=JOB, query=Query(), cursor=json.loads(json.dumps(cursor)))
         try:
             async for page in paginator(api, "orders", request, **how):
                 reading.ids += [json.loads(bytes(record.raw))["id"] for record in page.records]

@@ -34,6 +34,7 @@ from temporaletl.queuer.sources.servicetitan.params import describe_backlog
 from temporaletl.strategies import resolve
 from temporaletl.worker.sources.servicetitan import transform as transforms
 from temporaletl.worker.sources.servicetitan.extract import streams as extracts
+from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
@@ -132,7 +133,7 @@ class Read:
 
     def add(self, job: ETLInput, page: Page) -> None:
         strategies = resolve("servicetitan", job.stream)
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=ServiceTitanQuery(paging="export"))
         self.records += len(page.records)
         for record in page.records:
             for row in strategies.transform(record, context):

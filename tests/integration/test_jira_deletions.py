@@ -7,10 +7,11 @@ import pytest
 
 from temporaletl import CredentialsError, PageRequest, SourceProtocolError
 from temporaletl.messages import Mode
-from temporaletl.queuer.sources.jira.inputs import expand_backlog
+from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.testing.scans import MemoryScan
-from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.scanning import scanned_pages
+from temporaletl.worker.sources.jira.extract.deletions import scan_issues
 from temporaletl.worker.sources.jira.query import JiraQuery
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
@@ -27,11 +28,10 @@ async def gone(*stored: str, mode: Mode = "full", **params: object) -> list[str]
     """The ids that a deletion scan finds gone among these."""
     start = LONG_AGO if mode == "incremental" else None
     plan = plan_of(mode, start, NOW, **params)
-    jobs = list(expand_backlog(plan, await describe_backlog(plan)))
-    [job] = [job for job in jobs if job.scan]
+    [job] = scan_jobs(plan, await describe_backlog(plan))
     scan = MemoryScan(lambda: [f"{each}:created" for each in stored])
-    request = PageRequest(job=job, query=JiraQuery.from_dict(job.params), scan=scan)
-    async with contextlib.aclosing(extract_issues(request)) as pages:
+    request = PageRequest(job=job, query=JiraQuery.from_dict(job.params))
+    async with contextlib.aclosing(scanned_pages(scan_issues, scan, request)) as pages:
         async for page in pages:
             scan.take(page)
     return [prefix.removesuffix(":") for prefix in scan.deleted]
@@ -102,5 +102,5 @@ async def test_deletions_are_looked_for_in_the_runs_that_ask_for_it(
 ) -> None:
     served(generate(5, seed=4, personality="cloud"), JIRA_FIND_DELETED=setting)
     plan = plan_of(mode, None if mode == "full" else LONG_AGO, NOW, **params)
-    jobs = list(expand_backlog(plan, await describe_backlog(plan)))
-    assert any(job.scan for job in jobs) == asked
+    jobs = list(scan_jobs(plan, await describe_backlog(plan)))
+    assert [job.scan for job in jobs] == [True] * asked

@@ -19,7 +19,8 @@ from temporaletl import (
 from temporaletl.messages import BatchMetadata
 from temporaletl.queuer.sources.jira.people import identify
 from temporaletl.testing.scans import MemoryScan
-from temporaletl.worker.sources.jira.extract.issues import extract_issues
+from temporaletl.worker.scanning import scanned_pages
+from temporaletl.worker.sources.jira.extract.deletions import scan_issues
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
@@ -98,7 +99,7 @@ def test_without_the_api_what_is_there_is_loaded_and_what_is_missing_is_told(
     payload = json.loads(bytes(found.rejects[0].payload))
     # A replay cannot bring what is missing, and must not take the issue for whole.
     with pytest.raises(RecordError, match="were not all read"):
-        transform(payload, TransformContext(job=job, query=None))
+        transform(payload, TransformContext(job=job, query=JiraQuery()))
 
 
 def test_a_time_with_any_offset_is_the_moment_it_means(dataset: Dataset) -> None:
@@ -247,8 +248,8 @@ def gone_of(stored: frozenset[str]) -> list[str]:
         (job,) = jobs
         query = JiraQuery.from_dict(job.params)
         scan = MemoryScan(lambda: [f"{each}:created" for each in stored])
-        request = PageRequest(job=job, query=query, scan=scan)
-        async with contextlib.aclosing(extract_issues(request)) as pages:
+        request = PageRequest(job=job, query=query)
+        async with contextlib.aclosing(scanned_pages(scan_issues, scan, request)) as pages:
             async for page in pages:
                 scan.take(page)
         return [prefix.removesuffix(":") for prefix in scan.deleted]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from temporaletl import TransformContext, Whole
+from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
@@ -33,7 +34,7 @@ async def _wholes() -> tuple[set[str], list[str], str]:
     reasons: list[str] = []
     notes: list[str] = []
     for job in await jobs_of():
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=JiraQuery())
         async with pages_of(job) as pages:
             async for page in pages:
                 reasons += [reject.reason for reject in page.rejects]

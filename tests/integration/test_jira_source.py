@@ -119,7 +119,7 @@ class Read:
     interruptions: int = 0
 
     def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=JiraQuery())
         for record in page.records:
             self.issues[record.id] += 1
             made = transform(record, context)

@@ -9,6 +9,7 @@ import pytest
 
 from temporaletl import SourceUnavailableError, TransformContext, Whole
 from temporaletl.errors import SourceProtocolError
+from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
@@ -202,7 +203,7 @@ async def test_a_list_that_cannot_be_read_is_no_empty_list(
             async for page in pages:
                 found.add(job, page)
                 for record in page.records:
-                    made = transform(record, TransformContext(job=job, query=None))
+                    made = transform(record, TransformContext(job=job, query=JiraQuery()))
                     wholes |= {each.prefix for each in made if isinstance(each, Whole)}
     assert lacks(found, site)
     [reject] = found.rejects

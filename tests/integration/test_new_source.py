@@ -108,6 +108,7 @@ def test_the_wheel_carries_the_templates_and_the_suite(checkout: Folder, tmp_pat
     templates = (PROJECT / "temporaletl/control/scaffold/templates").rglob("*.tmpl")
     assert {str(path.relative_to(PROJECT)) for path in templates} <= names
     assert {"temporaletl/testing/suite.py", "temporaletl/testing/fakes/server.py"} <= names
+    assert "temporaletl/py.typed" in names
 
 
 def test_the_fake_runs_alone_and_the_source_reads_it(checkout: Folder) -> None:

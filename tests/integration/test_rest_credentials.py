@@ -35,14 +35,14 @@ class GraphQuery(etl.Query): ...
 
 
 @etl.extract_method("graph-linked")
-async def linked(request: PageRequest) -> AsyncGenerator[Page]:
+async def linked(request: PageRequest[GraphQuery]) -> AsyncGenerator[Page]:
     api = rest.open_api("graph", GraphSettings.load())
     async for page in by_link(api, "linked", request, next="paging.next"):
         yield page
 
 
 @etl.extract_method("graph-asked")
-async def asked(request: PageRequest) -> AsyncGenerator[Page]:
+async def asked(request: PageRequest[GraphQuery]) -> AsyncGenerator[Page]:
     settings = GraphSettings.load()
     params = {"access_token": settings.token.get_secret_value(), "fields": "id"}
     api = rest.open_api("graph", settings)
@@ -51,7 +51,7 @@ async def asked(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 @etl.extract_method("graph-token")
-async def token(request: PageRequest) -> AsyncGenerator[Page]:
+async def token(request: PageRequest[GraphQuery]) -> AsyncGenerator[Page]:
     api = rest.open_api("graph", GraphSettings.load())
     async for page in by_token(api, "token", request):
         yield page
@@ -63,7 +63,7 @@ class Linked(msgspec.Struct):
 
 @etl.transform_method("graph")
 @rest.decoded(Linked)
-def events(record: Linked, context: etl.TransformContext) -> Iterator[etl.Event]:
+def events(record: Linked, context: etl.TransformContext[GraphQuery]) -> Iterator[etl.Event]:
     yield etl.Event(
         event_id=f"{context.job.stream}:{record.id}",
         event_type="met",
@@ -133,7 +133,7 @@ async def test_no_credential_is_kept_of_a_list_that_cannot_give_a_record(
         pages = rest.by_number(
             rest.open_api("graph", GraphSettings.load()),
             "linked",
-            PageRequest(job=job, query=None),
+            PageRequest(job=job, query=GraphQuery()),
             records="orders",
             total="total",
             params={"access_token": SECRET, "fields": "id"},

@@ -21,12 +21,13 @@ from temporaletl import (
 )
 from temporaletl.external import http, rest
 from temporaletl.external.rest import RestApi, TokenSettings
+from temporaletl.query import Query
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.shop import OWN_FAULTS, Orders, ShopService, generate
 
-type Way = Callable[[RestApi, PageRequest], AsyncGenerator[Page]]
+type Way = Callable[[RestApi, PageRequest[Query]], AsyncGenerator[Page]]
 
 
 def way_of(paginator: Any, path: str, **how: Any) -> Way:
@@ -77,7 +78,7 @@ class Shop:
         )
 
     async def pages(self, way: str, cursor: Any = None) -> AsyncGenerator[Page]:
-        request = PageRequest(job=JOB, query=None, cursor=json.loads(json.dumps(cursor)))
+        request = PageRequest(job=JOB, query=Query(), cursor=json.loads(json.dumps(cursor)))
         async with contextlib.aclosing(WAYS[way](self.api, request)) as pages:
             async for page in pages:
                 yield page
@@ -226,7 +227,7 @@ async def test_a_window_begins_where_it_says(serve: Serve) -> None:
     assert window.start is not None
     assert window.end is not None
     for bounds in (window, Window(start=window.start), Window(end=window.end)):
-        request = PageRequest(job=JOB, query=None)
+        request = PageRequest(job=JOB, query=Query())
         how = {"window": bounds, "page": "page", "more": "more"}
         pages = by_time(shop.api, "orders", request, **how)  # type: ignore[arg-type]
         found = {id_ async for page in pages for id_ in ids_of(page)}
@@ -259,7 +260,7 @@ async def read(way: str, *answers: Response, size: int = 2) -> tuple[list[int], 
         settings = {"url": f"{server.url}/v1", "token": "x", "page_size": size}
         api = RestApi("shop", TokenSettings.model_validate(settings))
         try:
-            pages = WAYS[way](api, PageRequest(job=JOB, query=None))
+            pages = WAYS[way](api, PageRequest(job=JOB, query=Query()))
             return [id_ async for page in pages for id_ in ids_of(page)], service
         finally:
             api.close()

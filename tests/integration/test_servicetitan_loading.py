@@ -7,6 +7,7 @@ import pytest
 from temporaletl import Row, TransformContext
 from temporaletl.strategies import resolve
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from tests.fakes.servicetitan import generate, truth
 from tests.integration.loading.jobs import Job
 from tests.integration.servicetitan_reading import (
@@ -25,7 +26,7 @@ async def load(warehouse: Warehouse, stream: str, paging: str) -> dict[str, int]
     (planned,) = jobs_of(streams=[stream], paging=paging)
     strategies = resolve("servicetitan", stream)
     job = Job(warehouse, source="servicetitan", stream=stream, rows=strategies.rows)
-    context = TransformContext(job=planned, query=None)
+    context = TransformContext(job=planned, query=ServiceTitanQuery(paging="export"))
     counts: dict[str, int] = {}
     async with pages_of(planned) as pages:
         async for page in pages:

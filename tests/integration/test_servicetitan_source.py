@@ -17,6 +17,7 @@ from temporaletl import (
 from temporaletl.messages import Mode
 from temporaletl.strategies import resolve
 from temporaletl.worker.loading.rejects import storable_json
+from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from temporaletl.worker.transforming import Transformed, transform_record
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.servicetitan import generate, load, truth
@@ -264,7 +265,7 @@ async def test_a_bad_record_is_a_reject_of_its_own(served: Serve, paging: str) -
     for reject, corrected in ((total, {"total": "12.50"}), (id_, {"id": 9})):
         payload = json.loads(storable_json(reject.payload)) | corrected
         again = Transformed()
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=ServiceTitanQuery(paging="export"))
         transform_record(resolve("servicetitan", "invoices"), context, payload, again)
         (row,) = again.rows
         assert not again.rejects
@@ -280,7 +281,7 @@ async def transformed(job: ETLInput) -> Transformed:
         async for page in pages:
             made.rejects.extend(page.rejects)
             for record in page.records:
-                context = TransformContext(job=job, query=None)
+                context = TransformContext(job=job, query=ServiceTitanQuery(paging="export"))
                 transform_record(strategies, context, record, made)
     return made
 

@@ -45,9 +45,10 @@ from temporaletl.messages import BatchMetadata, ETLInput, Mode
 from temporaletl.queuer.sources.temporal.inputs import expand
 from temporaletl.queuer.sources.temporal.params import describe
 from temporaletl.rows import TemporalWorkflow
-from temporaletl.strategies import TransformContext
+from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.worker.loading import JobEvents
 from temporaletl.worker.sources.temporal.extract import extract
 from temporaletl.worker.sources.temporal.query import TemporalQuery
 from temporaletl.worker.sources.temporal.transform import transform
@@ -395,8 +396,9 @@ async def test_an_execution_that_is_deleted_from_temporal_does_not_stay_running(
         """Load the running executions anew, and return all statuses as they are stored."""
         loading = Job(warehouse, source="temporal", stream="workflows", rows=(TemporalWorkflow,))
         loading.loader.prepare()
+        stored = JobEvents(warehouse, "temporal")
         query = TemporalQuery.from_dict(job.params)
-        request = PageRequest(job=job, query=query, stored_rows=loading.loader.stored_rows)
+        request = PageRequest(job=job, query=query, stored=stored)
         async for page in extract(request):
             loading.load(*rows_of(job, page), at=page.extracted_at)
         with warehouse.connection() as connection:

@@ -13,6 +13,7 @@ from temporaletl import (
     TransformContext,
 )
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.sources.trino.query import TrinoQuery
 from temporaletl.worker.sources.trino.transform import transform
 from tests.integration.loading.jobs import Job
 from tests.integration.trino_reading import (
@@ -53,7 +54,7 @@ async def test_a_full_load_reads_every_row_as_an_event(lake: Lake) -> None:
 async def test_people_are_resolved(lake: Lake) -> None:
     lake.orders(order(4))
     (job,) = jobs_of()
-    context = TransformContext(job=job, query=None, identities={"c1": "E7"})
+    context = TransformContext(job=job, query=TrinoQuery(), identities={"c1": "E7"})
     async with pages_of(job) as pages:
         page = await anext(pages)
     (event,) = transform(page.records[0], context)
@@ -244,7 +245,7 @@ async def test_a_row_that_cannot_be_an_event_is_rejected_with_the_column_at_faul
         "6": "column zone: 'Mars/Base' is no time zone",
     }
     (job,) = jobs_of(stream="small")
-    context = TransformContext(job=job, query=None)
+    context = TransformContext(job=job, query=TrinoQuery())
     for reject in found.rejects:
         payload = json.loads(json.dumps(reject.payload))
         with pytest.raises(RecordError, match=reject.reason):
@@ -330,7 +331,7 @@ async def test_what_changed_between_two_loads_is_what_a_full_load_finds(lake: La
 async def test_rows_load_once_and_a_reload_writes_nothing(lake: Lake, warehouse: Warehouse) -> None:
     lake.orders(", ".join(order(n, placed=DAY + timedelta(minutes=n)) for n in range(50)))
     (planned,) = jobs_of(page_rows=20)
-    context = TransformContext(job=planned, query=None)
+    context = TransformContext(job=planned, query=TrinoQuery())
     counts: list[dict[str, int]] = []
     for _ in range(2):
         job = Job(warehouse, source="trino", stream="orders", rows=(Event,))

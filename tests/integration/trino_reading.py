@@ -29,10 +29,13 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.trino.server import close_servers
 from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.trino.inputs import expand
 from temporaletl.queuer.sources.trino.params import describe
 from temporaletl.rows import ScanItems
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.scanning import scanned_pages
+from temporaletl.worker.sources.trino.deletions import scan_rows
 from temporaletl.worker.sources.trino.extract import extract
 from temporaletl.worker.sources.trino.query import TrinoQuery
 from temporaletl.worker.sources.trino.transform import transform
@@ -129,7 +132,9 @@ def jobs_of(
         worker_queue="q",
         started=NOW,
     )
-    return list(expand(Plan(metadata), describe(Plan(metadata))))
+    plan = Plan(metadata)
+    backlog = describe(plan)
+    return [*expand(plan, backlog), *scan_jobs(plan, backlog)]
 
 
 @asynccontextmanager
@@ -141,9 +146,9 @@ async def pages_of(
         job=job,
         query=TrinoQuery.from_dict(job.params),
         cursor=cursor,
-        scan=scan,
     )
-    async with contextlib.aclosing(extract(request)) as pages:
+    found = extract(request) if scan is None else scanned_pages(scan_rows, scan, request)
+    async with contextlib.aclosing(found) as pages:
         yield pages
 
 
@@ -158,7 +163,7 @@ class Read:
     interruptions: int = 0
 
     def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=None)
+        context = TransformContext(job=job, query=TrinoQuery())
         for record in page.records:
             if isinstance(record, ScanItems):
                 continue

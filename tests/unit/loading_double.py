@@ -12,6 +12,7 @@ import pytest
 
 from temporaletl import strategies
 from temporaletl.errors import RetryableError
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import (
     ENDED,
     ETLInput,
@@ -21,23 +22,25 @@ from temporaletl.messages import (
     RunPolicy,
     SegmentResult,
 )
+from temporaletl.query import Query
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
-from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
+from temporaletl.strategies import Transformer
+from temporaletl.transformation import TransformContext
 from temporaletl.worker import segment
 from temporaletl.worker.loading import Lineage, PageLoad, PageSupersededError
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
-type Extract = Callable[[PageRequest], AsyncGenerator[Page]]
+type Extract = Callable[[PageRequest[ShopQuery]], AsyncGenerator[Page]]
 
 
 class ShopQuery(Query):
     region: str = "north"
 
 
-def order(record: Any, _context: TransformContext) -> list[Row]:
+def order(record: Any, _context: TransformContext[ShopQuery]) -> list[Row]:
     if isinstance(record, Exception):
         raise record
     return [Event(event_id=str(record), event_type="order_made", event_time_utc=NOW)]
@@ -62,7 +65,7 @@ class Shop:
     """One job of the source `shop`: what it extracts, and the ledger that has its pages."""
 
     extract: Extract | None = None
-    transform: Callable[[Any, TransformContext], list[Row]] = order
+    transform: Callable[[Any, TransformContext[ShopQuery]], list[Row]] = order
     progress: JobProgress = field(
         default_factory=lambda: JobProgress(state="planned", stream="orders")
     )
@@ -108,7 +111,7 @@ class Shop:
                 progress=listener or Listener(),
             )
 
-    async def _extract(self, request: PageRequest) -> AsyncGenerator[Page]:
+    async def _extract(self, request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         assert self.extract is not None
         try:
             async with contextlib.aclosing(self.extract(request)) as pages:
@@ -182,15 +185,10 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
         def prepare(self) -> None: ...
 
-        def stored_properties(self, _event_id: str) -> None: ...
-
-        def stored_rows(self, *_wanted: object) -> tuple[Row, ...]:
-            return ()
-
         def load(self, page: PageLoad) -> JobProgress:
             return made.load(page)
 
-    def transform(record: Any, context: TransformContext) -> list[Row]:
+    def transform(record: Any, context: TransformContext[ShopQuery]) -> list[Row]:
         return made.transform(record, context)
 
     for name in ("queries", "extractors", "transformers"):
@@ -216,7 +214,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 def counting(pages: int, size: int = 1, *, then: Extract | None = None) -> Extract:
     """Pages of consecutive numbers; the cursor is the next page. Goes on with `then`."""
 
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         for page in range(int(str(request.cursor or 0)), pages):
             yield Page(records=range(page * size, (page + 1) * size), cursor=page + 1)
         if then is not None:
@@ -229,14 +227,14 @@ def counting(pages: int, size: int = 1, *, then: Extract | None = None) -> Extra
 def failing(error: Exception) -> Extract:
     """Raises at once."""
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         raise error
         yield
 
     return extract
 
 
-async def never(_request: PageRequest) -> AsyncGenerator[Page]:
+async def never(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
     """Waits for a page that does not come."""
     await asyncio.Event().wait()
     yield Page(records=[], cursor=None)

@@ -8,7 +8,8 @@ from pathlib import Path
 import temporaletl.worker.sources
 from temporaletl.clock import Clock, told_by, utc_now
 from temporaletl.external.threads import start
-from temporaletl.strategies import Page, PageRequest
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 from tests.unit.loading_double import Shop, shop
 
 __all__ = ["shop"]
@@ -38,7 +39,7 @@ async def test_threads_of_a_source_see_the_segments_clock() -> None:
 async def test_pages_are_stamped_with_the_warehouses_time(shop: Shop) -> None:
     asked: list[datetime] = []
 
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[Query]) -> AsyncGenerator[Page]:
         yield Page(records=["1"], cursor=1)
         asked.append(request.now())
         yield Page(records=["2"], cursor=2, extracted_at=request.now())

@@ -1,7 +1,7 @@
 """Which stored items a deletion scan finds gone."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from temporaletl import (
     ConfigurationError,
     ETLInput,
+    Page,
     PageRequest,
     Query,
     SourceProtocolError,
@@ -19,27 +20,26 @@ from temporaletl import (
 from temporaletl.deletions import DeletionScan, FindDeleted, Items, scans_for_deletions
 from temporaletl.messages import Mode
 from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.scanning import scanned_pages
 
 ORDERS = Items("order:")
 
 
-class ShopQuery(Query):
-    accept_deletions: bool = False
-
-
-async def start[T](function: Callable[..., T], *args: Any) -> T:
-    return function(*args)
-
-
-Start = Callable[..., Awaitable[Any]]
-
-
-def request_for(store: MemoryScan, cursor: Any = None, *, accept: bool = False) -> PageRequest:
-    job = ETLInput(
+def scan_job(**params: JsonValue) -> ETLInput:
+    return ETLInput(
         batch_id="b", seq=1, job_id="j", source="shop", stream="orders", mode="full",
-        window=Window(), scan=True,
+        window=Window(), params=params, scan=True,
     )  # fmt: skip
-    return PageRequest(job=job, query=ShopQuery(accept_deletions=accept), cursor=cursor, scan=store)
+
+
+def pages_of(
+    scan: DeletionScan, store: MemoryScan, cursor: Any = None, *, accept: bool = False
+) -> AbstractAsyncContextManager[AsyncGenerator[Page]]:
+    def declared(_request: PageRequest[Query]) -> Iterator[DeletionScan]:
+        yield scan
+
+    job = scan_job(accept_deletions=True) if accept else scan_job()
+    return aclosing(scanned_pages(declared, store, PageRequest(job, Query(), cursor)))
 
 
 def storing(ids: Collection[str], **options: Any) -> MemoryScan:
@@ -60,7 +60,7 @@ def listing(*ids: str) -> Callable[[JsonValue], Iterator[tuple[Collection[str], 
 async def run(scan: DeletionScan, store: MemoryScan, **options: Any) -> list[str]:
     """Scan to the end of a job; return its pages' notes."""
     notes: list[str | None] = []
-    async with aclosing(scan.pages(request_for(store, **options), start)) as pages:
+    async with pages_of(scan, store, **options) as pages:
         async for page in pages:
             store.take(page)
             notes.append(page.note)
@@ -226,7 +226,7 @@ async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_en
     scan = DeletionScan("orders", ORDERS, list_ids, lambda id_: id_ != "10")
     cursor: Any = None
     for _ in range(40):
-        async with aclosing(scan.pages(request_for(store, cursor), start)) as pages:
+        async with pages_of(scan, store, cursor) as pages:
             page = await anext(pages, None)
         if page is None:
             break
@@ -239,7 +239,7 @@ async def test_a_scan_that_is_interrupted_behind_every_page_comes_to_the_same_en
 async def test_a_scan_whose_findings_a_crash_lost_begins_anew() -> None:
     store = storing(numbers(12))
     scan = DeletionScan("orders", ORDERS, listing(*numbers(9)))
-    async with aclosing(scan.pages(request_for(store), start)) as pages:
+    async with pages_of(scan, store) as pages:
         for _ in range(5):
             page = await anext(pages)
             store.take(page)
@@ -262,6 +262,36 @@ async def test_a_list_that_cannot_be_taken_up_is_read_to_its_end() -> None:
     store.over = True
     await run(DeletionScan("orders", ORDERS, lambda _: iter([(["1"], None)])), store)
     assert store.deleted == ["order:0:"]
+
+
+async def test_a_cursor_that_an_earlier_version_left_is_gone_on_from() -> None:
+    store = storing(numbers(12))
+    store.findings.update(dict.fromkeys(numbers(9), "listed"))
+    store.findings.update(dict.fromkeys(("9", "10"), "missing"))
+    scan = DeletionScan("orders", ORDERS, listing(), lambda id_: id_ != "10")
+    since = "2024-05-01T12:00:00+00:00"
+    await run(scan, store, cursor={"phase": "check", "since": since, "position": 12})
+    assert store.deleted == ["order:9:"]
+
+
+async def test_what_a_scan_opened_is_let_go_of_however_it_ends() -> None:
+    left: list[str] = []
+
+    def declared(_request: PageRequest[Query]) -> Iterator[DeletionScan]:
+        try:
+            yield DeletionScan("orders", ORDERS, listing("1", "2", "3"))
+        finally:
+            left.append("left")
+
+    store = storing(numbers(5))
+    request = PageRequest(scan_job(), Query())
+    async with aclosing(scanned_pages(declared, store, request)) as pages:
+        await anext(pages)
+    assert left == ["left"]
+    store.lacking = "less"
+    with pytest.raises(SourceProtocolError):
+        await anext(scanned_pages(declared, store, request))
+    assert left == ["left", "left"]
 
 
 async def test_a_cursor_of_something_else_is_refused() -> None:

@@ -13,15 +13,16 @@ from temporaletl.errors import (
     TooManyRejectsError,
     WarehouseUnavailableError,
 )
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import JobProgress, RowCounts, RunPolicy, SegmentResult
 from temporaletl.rows import Reject
-from temporaletl.strategies import Page, PageRequest
 from temporaletl.worker.loading import PageLoad
 from temporaletl.worker.transforming import reject_of
 from tests.unit.loading_double import (
     NOW,
     Listener,
     Shop,
+    ShopQuery,
     counting,
     failing,
     gate,
@@ -66,7 +67,7 @@ async def test_a_page_without_records_still_moves_the_cursor(shop: Shop) -> None
 async def test_pages_that_wait_are_loaded_together_up_to_rows_per_page(shop: Shop) -> None:
     ahead = threading.Event()
 
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         async for page in counting(12, size=10)(request):
             yield page
             if page.cursor == 5:
@@ -112,7 +113,7 @@ async def test_the_first_page_is_waited_for_beyond_the_segments_time(shop: Shop)
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
 
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         await arrived.wait()
         async for page in counting(1)(request):
             yield page
@@ -134,7 +135,7 @@ async def test_a_source_that_brings_no_page_is_told_before_the_segments_time_is_
 
 
 async def test_pages_in_time_are_loaded_though_the_segment_takes_longer(shop: Shop) -> None:
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         async for page in counting(3)(request):
             yield page
             await asyncio.sleep(0.1)
@@ -155,7 +156,7 @@ async def test_a_source_that_hangs_is_left_when_the_time_is_over(shop: Shop) -> 
 async def test_a_source_that_takes_its_cancellation_for_its_end_is_not_at_its_end(
     shop: Shop,
 ) -> None:
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         async for page in counting(1)(request):
             yield page
         try:
@@ -170,7 +171,7 @@ async def test_a_source_that_takes_its_cancellation_for_its_end_is_not_at_its_en
 
 
 async def test_a_source_that_ignores_its_cancellation_is_left_at_its_next_page(shop: Shop) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         for page in range(1000):
             try:
                 yield Page(records=[page], cursor=page + 1)
@@ -298,7 +299,7 @@ async def test_a_segment_that_is_cancelled_while_it_loads_closes_the_source(shop
 
 
 async def test_a_bad_record_becomes_a_reject_and_the_others_load(shop: Shop) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[1, RecordError("no date"), KeyError("who"), 2], cursor=1)
 
     shop.extract = extract
@@ -313,7 +314,7 @@ async def test_a_bad_record_becomes_a_reject_and_the_others_load(shop: Shop) -> 
 async def test_records_that_could_not_be_decoded_are_counted_and_kept(shop: Shop) -> None:
     undecoded = Reject(stage="extract", reason="not JSON", payload=b"{")
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[1], cursor=1, rejects=[undecoded])
 
     shop.extract = extract
@@ -323,7 +324,7 @@ async def test_records_that_could_not_be_decoded_are_counted_and_kept(shop: Shop
 
 
 async def test_a_permanent_error_of_a_transform_fails_the_job_not_the_record(shop: Shop) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[ConfigurationError("no such table")], cursor=1)
 
     shop.extract = extract
@@ -344,7 +345,7 @@ async def test_a_permanent_error_of_a_transform_fails_the_job_not_the_record(sho
 async def test_a_job_fails_when_too_many_of_its_records_are_rejected(
     shop: Shop, bad: int, good: int, fails: bool
 ) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[*range(good), *[RecordError("bad")] * bad], cursor=1)
 
     shop.extract = extract
@@ -363,7 +364,7 @@ async def test_rejects_are_judged_over_the_whole_job(shop: Shop) -> None:
         state="running", stream="orders", pages=1, records=1000, rows=RowCounts(inserted=1000)
     )
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[RecordError("bad")] * 50, cursor=1)
 
     shop.extract = extract
@@ -373,7 +374,7 @@ async def test_rejects_are_judged_over_the_whole_job(shop: Shop) -> None:
 async def test_rows_are_as_new_as_the_oldest_page_they_came_with(shop: Shop) -> None:
     ahead = threading.Event()
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
         for page in range(3):
             yield Page(records=[page], cursor=page, extracted_at=NOW + timedelta(hours=page))
         ahead.set()

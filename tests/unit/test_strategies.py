@@ -6,22 +6,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from temporaletl import strategies
+from temporaletl import rereading, strategies
 from temporaletl.errors import (
     ConfigurationError,
     DuplicateStrategyError,
     StrategyImportError,
     UnknownSourceError,
 )
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
+from temporaletl.query import Query
 from temporaletl.registry import Registry
+from temporaletl.rereading import Unread, reread_method
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import (
-    Page,
-    PageRequest,
     Plan,
-    Query,
-    TransformContext,
     extract_method,
     import_sources,
     params_method,
@@ -30,6 +29,7 @@ from temporaletl.strategies import (
     transform_inputs_method,
     transform_method,
 )
+from temporaletl.transformation import TransformContext
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -38,6 +38,7 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("planners", "expanders", "queries", "extractors", "transformers"):
         monkeypatch.setattr(strategies, name, Registry(name))
+    monkeypatch.setattr(rereading, "rereaders", Registry("rereaders"))
 
 
 type Build = Callable[..., str]
@@ -145,16 +146,19 @@ class ShopQuery(Query):
     size: int = 10
 
 
-async def no_pages(_request: PageRequest) -> AsyncGenerator[Page]:
+def nothing(_plan: Plan) -> None: ...
+
+
+async def no_pages(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
     return
     yield
 
 
-def one_event(record: str, _context: TransformContext) -> list[Row]:
+def one_event(record: str, _context: TransformContext[Query]) -> list[Row]:
     return [Event(event_id=record, event_type="order_made", event_time_utc=NOW)]
 
 
-def no_event(_record: str, _context: TransformContext) -> list[Row]:
+def no_event(_record: str, _context: TransformContext[Query]) -> list[Row]:
     return []
 
 
@@ -183,7 +187,7 @@ def test_a_streams_own_transform_wins_over_the_sources() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_one_extract_method_may_stand_for_all_other_streams() -> None:
-    async def any_pages(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def any_pages(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         return
         yield
 
@@ -194,7 +198,7 @@ def test_one_extract_method_may_stand_for_all_other_streams() -> None:
 
 def test_streams_may_be_what_the_settings_say_when_they_are_asked_for() -> None:
     known = ["orders"]
-    params_method("shop", streams=lambda: known)(no_pages)
+    params_method("shop", streams=lambda: known)(nothing)
     planner = strategies.planners.get("shop")
     assert list(planner.streams) == ["orders"]
     known.append("refunds")
@@ -214,10 +218,10 @@ def test_an_unknown_stream_is_answered_with_the_sources_streams() -> None:
 
 
 def test_an_extract_method_must_be_an_async_generator() -> None:
-    def plain(_request: PageRequest) -> None: ...
+    def plain(_request: PageRequest[Query]) -> None: ...
 
     with pytest.raises(ConfigurationError, match=r"plain.* is not an async generator"):
-        extract_method("shop-orders")(plain)
+        extract_method("shop-orders")(plain)  # type: ignore[type-var]
 
 
 def test_an_extract_method_must_be_of_a_stream() -> None:
@@ -287,11 +291,68 @@ def test_a_planned_job_carries_the_batchs_parameters_and_its_own() -> None:
 
 def test_an_unknown_person_keeps_the_sources_id() -> None:
     planned = ETLInput(batch_id="b", seq=0, job_id="j", source="s", stream="t", mode="full")
-    context = TransformContext(planned, None, {"u1": "E7"})
+    context = TransformContext(planned, Query(), {"u1": "E7"})
     assert [context.employee(p) for p in ("u1", "u2", None)] == ["E7", "u2", None]
 
 
 def test_a_source_looks_back_and_stays_behind_a_little_unless_it_says_otherwise() -> None:
-    params_method("shop", streams=("orders",))(no_pages)
+    params_method("shop", streams=("orders",))(nothing)
     planner = strategies.planners.get("shop")
     assert timedelta(0) < planner.lag() < planner.overlap
+
+
+class NarrowQuery(ShopQuery):
+    counter: int = 1
+
+
+class OtherQuery(Query):
+    pass
+
+
+def test_methods_may_take_queries_of_a_class_that_the_sources_own_is_one_of() -> None:
+    async def pages(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
+        yield Page([request.query.region], cursor=None)
+
+    query_type("shop")(NarrowQuery)
+    extract_method("shop-orders")(pages)
+    transform_method("shop")(one_event)
+    assert resolve("shop", "orders").query is NarrowQuery
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_method_for_queries_that_no_job_brings_is_refused_with_both_places() -> None:
+    async def pages(_request: PageRequest[OtherQuery]) -> AsyncGenerator[Page]:
+        return
+        yield
+
+    def events(_record: str, _context: TransformContext[OtherQuery]) -> list[Row]:
+        return []
+
+    async def again(_unread: Unread, _request: PageRequest[OtherQuery]) -> None: ...
+
+    extract_method("shop-lists")(pages)
+    transform_method("shop-orders")(events)
+    reread_method("shop-refunds")(again)
+    for stream, method in (("lists", "pages"), ("orders", "events"), ("refunds", "again")):
+        with pytest.raises(ConfigurationError, match=rf"{method}:.*OtherQuery, .*ShopQuery"):
+            resolve("shop", stream)
+
+
+def test_types_know_the_query() -> None:
+    """What mypy refuses here stands in a comment, and mypy complains where it does not."""
+
+    async def pages(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
+        size: str = request.query.size  # type: ignore[assignment]
+        request.query.rigeon  # type: ignore[attr-defined]  # noqa: B018
+        yield Page([size], cursor=None)
+
+    def events(_record: str, context: TransformContext[ShopQuery]) -> list[Row]:
+        context.query.rigeon  # type: ignore[attr-defined]  # noqa: B018
+        return []
+
+    planned = ETLInput(batch_id="b", seq=0, job_id="j", source="s", stream="t", mode="full")
+    pages(PageRequest(planned, ShopQuery(region="north")))
+    pages(PageRequest(planned, OtherQuery()))  # type: ignore[arg-type]
+    assert transform_method("shop")(events) is events
+    with pytest.raises(ConfigurationError):
+        extract_method("shop-orders")(events)  # type: ignore[type-var]

@@ -15,10 +15,11 @@ from temporaletl.control.operations.preview import numbered_jobs, unwritten_batc
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
 from temporaletl.errors import CredentialsError, ETLError
+from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import segment_queue
 from temporaletl.settings import WarehouseSettings
-from temporaletl.strategies import PageRequest, Planner, budgets
+from temporaletl.strategies import Planner, budgets
 from temporaletl.warehouse.budget import closures
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row

@@ -12,11 +12,14 @@ from pydantic import JsonValue
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.errors import NotReadyError
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
+from temporaletl.query import Query
 from temporaletl.queuer.planning import check_request, jobs_of, window_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
-from temporaletl.strategies import Page, PageRequest, Query, Strategies, TransformContext
+from temporaletl.strategies import Strategies
+from temporaletl.transformation import TransformContext
 from temporaletl.worker.transforming import Transformed, transform_record
 
 
@@ -74,6 +77,8 @@ async def preview_stream(
 
 async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, limit: int) -> bool:
     """Add a job's rows until there are `limit` of them (True) or the job ends (False)."""
+    if job.scan:
+        return False
     query = strategies.query.from_dict(job.params)
     context = TransformContext(job=job, query=query)
     made = Transformed(rows=found.rows, rejects=found.rejects)

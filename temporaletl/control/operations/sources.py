@@ -4,9 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from temporaletl.errors import ETLError, UnknownSourceError
-from temporaletl.registry import Registry
+from temporaletl.registry import ANY_STREAM, Registry
 from temporaletl.strategies import (
-    ANY_STREAM,
     Planner,
     Strategies,
     extractors,

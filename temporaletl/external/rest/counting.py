@@ -8,7 +8,8 @@ import msgspec
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Record, Shape, count_in, resumed
-from temporaletl.strategies import Page, PageRequest
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 
 #: A list ends where so many pages in a row bring nothing new.
 _IDLE_AT_THE_END = 3
@@ -26,7 +27,7 @@ class _Counted(msgspec.Struct, frozen=True):
 async def by_offset(
     api: RestApi,
     path: str,
-    request: PageRequest,
+    request: PageRequest[Query],
     *,
     records: str,
     offset: str = "offset",

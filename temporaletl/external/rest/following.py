@@ -11,8 +11,9 @@ from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.headway import Headway
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Shape, marks_of, resumed
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 from temporaletl.secrets import redacted
-from temporaletl.strategies import Page, PageRequest
 
 #: How a token that has expired is refused.
 _EXPIRED = frozenset({400, 404, 410})
@@ -33,7 +34,7 @@ class _Place(msgspec.Struct, frozen=True):
 async def by_token(
     api: RestApi,
     path: str,
-    request: PageRequest,
+    request: PageRequest[Query],
     *,
     records: str,
     next: str,  # noqa: A002 - what APIs call it
@@ -71,7 +72,7 @@ async def by_token(
 async def by_link(
     api: RestApi,
     path: str,
-    request: PageRequest,
+    request: PageRequest[Query],
     *,
     records: str,
     next: str | None = None,  # noqa: A002

@@ -10,8 +10,9 @@ from temporaletl.errors import SourceProtocolError, SourceUnavailableError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.narrowing import Pages
 from temporaletl.external.rest.records import Answer, Record, Shape, at, marks_of, resumed
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import Window
-from temporaletl.strategies import Page, PageRequest
+from temporaletl.query import Query
 
 #: Without word of what follows, a list ends where so many pages in a row bring nothing.
 _EMPTY_AT_THE_END = 3
@@ -47,7 +48,7 @@ class _Anchor(msgspec.Struct, frozen=True):
 async def by_time(
     api: RestApi,
     path: str,
-    request: PageRequest,
+    request: PageRequest[Query],
     *,
     records: str,
     time: str,

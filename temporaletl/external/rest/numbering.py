@@ -10,7 +10,8 @@ from temporaletl.external.headway import Headway
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.narrowing import Pages
 from temporaletl.external.rest.records import Record, Shape, changed, count_in, marks_of, resumed
-from temporaletl.strategies import Page, PageRequest
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 
 #: A list without a total ends where so many pages in a row bring nothing new.
 _IDLE_AT_THE_END = 3
@@ -35,7 +36,7 @@ class _Numbered(msgspec.Struct, frozen=True):
 async def by_number(
     api: RestApi,
     path: str,
-    request: PageRequest,
+    request: PageRequest[Query],
     *,
     records: str,
     page: str = "page",

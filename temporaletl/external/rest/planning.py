@@ -3,17 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
+from temporaletl.budget import RateBudget
 from temporaletl.external.rest.api import RestSettings, open_api
 from temporaletl.external.rest.narrowing import reread
+from temporaletl.extraction import PageRequest
 from temporaletl.messages import ETLInput
+from temporaletl.query import Query
 from temporaletl.rereading import Reread, Unread, reread_method
-from temporaletl.strategies import (
-    PageRequest,
-    Plan,
-    params_method,
-    rate_budget,
-    transform_inputs_method,
-)
+from temporaletl.strategies import Plan, params_method, rate_budget, transform_inputs_method
 
 
 def rest_source[S: RestSettings](
@@ -39,10 +36,10 @@ def rest_source[S: RestSettings](
                 if window.start is None or window.start != window.end:
                     yield plan.job(stream, window)
 
-        def budget() -> object:
+        def budget() -> RateBudget:
             return settings.budget()
 
-        async def read_again(unread: Unread, _: PageRequest) -> Reread | None:
+        async def read_again(unread: Unread, _: PageRequest[Query]) -> Reread | None:
             return await reread(open_api(source, settings.load()), unread)
 
         for function in (describe, expand, budget, read_again):

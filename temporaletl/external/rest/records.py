@@ -21,8 +21,9 @@ from temporaletl.external.answers import (
 )
 from temporaletl.external.elements import StructureError, elements, members
 from temporaletl.external.error_bodies import message_in
+from temporaletl.query import Query
 from temporaletl.rows import Reject, Row, Whole
-from temporaletl.strategies import TransformContext
+from temporaletl.transformation import TransformContext
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -56,9 +57,11 @@ def marks_of(records: Sequence[Record]) -> list[str]:
     return [f"{record.digest():x}" for record in records]
 
 
-def decoded[T](
+def decoded[T, Q: Query](
     kind: type[T],
-) -> Callable[[Callable[[T, TransformContext], Rows]], Callable[[Any, TransformContext], Rows]]:
+) -> Callable[
+    [Callable[[T, TransformContext[Q]], Rows]], Callable[[Any, TransformContext[Q]], Rows]
+]:
     """Let a transform take its records as a msgspec type.
 
     It then takes a `Record`, and the JSON that a reject keeps of one. What does not fit the type
@@ -67,10 +70,10 @@ def decoded[T](
     decoder = msgspec.json.Decoder(kind)
 
     def decorate(
-        transform: Callable[[T, TransformContext], Rows],
-    ) -> Callable[[Any, TransformContext], Rows]:
+        transform: Callable[[T, TransformContext[Q]], Rows],
+    ) -> Callable[[Any, TransformContext[Q]], Rows]:
         @functools.wraps(transform)
-        def take(record: Any, context: TransformContext) -> Rows:
+        def take(record: Any, context: TransformContext[Q]) -> Rows:
             try:
                 value = (
                     decoder.decode(record.raw)

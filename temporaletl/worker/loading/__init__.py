@@ -2,5 +2,6 @@
 
 from temporaletl.worker.loading.pages import Lineage, Loader, PageLoad, PageSupersededError
 from temporaletl.worker.loading.scans import JobScan
+from temporaletl.worker.loading.stored import JobEvents
 
-__all__ = ["JobScan", "Lineage", "Loader", "PageLoad", "PageSupersededError"]
+__all__ = ["JobEvents", "JobScan", "Lineage", "Loader", "PageLoad", "PageSupersededError"]

@@ -18,7 +18,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Json, Reject, Row, ScanItems, Whole, storable_text
+from temporaletl.rows import Event, Reject, Row, ScanItems, Whole, storable_text
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped
@@ -31,9 +31,8 @@ from temporaletl.worker.loading.copying import Stamp, seed_of
 from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.rejects import Settled
-from temporaletl.worker.loading.retraction import retract, stored_properties
+from temporaletl.worker.loading.retraction import retract
 from temporaletl.worker.loading.scans import write_findings
-from temporaletl.worker.loading.stored import stored_rows
 
 log = structlog.get_logger("temporaletl.worker.loading")
 
@@ -172,16 +171,6 @@ class Loader:
         source = self._lineage.job.source
         targets = schema.prepare(self._warehouse, self._layouts, source)
         self._merges = [Merge(target) for target in targets]
-
-    def stored_properties(self, event_id: str) -> Mapping[str, Json] | None:
-        """The properties of one of the source's events: see `PageRequest`."""
-        return stored_properties(self._warehouse, self._lineage.job.source, event_id)
-
-    def stored_rows[R: Row](
-        self, wanted: type[R], equal: Mapping[str, str], behind: Sequence[str] | None, most: int, /
-    ) -> Sequence[R]:
-        """Rows of one of the stream's row classes: see `temporaletl.strategies.StoredRows`."""
-        return stored_rows(self._warehouse, layout_of(wanted), equal, behind, most)
 
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.

@@ -1,13 +1,12 @@
 """Deletes events that a source no longer shows, where it was seen to show all there are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import cast
 
 from psycopg import sql
 
-from temporaletl.rows import Event, Json, Row, Whole, storable_text
-from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.rows import Event, Row, Whole, storable_text
+from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import PARTITION_KEY
 from temporaletl.worker.loading.scans import past
 from temporaletl.worker.loading.schema import Target
@@ -77,20 +76,6 @@ def retract(
 def _events(rows: Sequence[Row]) -> Iterator[Event]:
     # An id of another type is refused where rows are packed.
     return (row for row in rows if isinstance(row, Event) and isinstance(row.event_id, str))
-
-
-def stored_properties(
-    warehouse: Warehouse, source: str, event_id: str
-) -> Mapping[str, Json] | None:
-    """The properties of a stored event; None where there is no such event."""
-    with warehouse.connection() as connection:
-        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
-            return None
-        found = connection.execute(
-            "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
-            (source, storable_text(event_id)),
-        ).fetchone()
-    return None if found is None else cast("Mapping[str, Json]", found[0] or {})
 
 
 def _end(whole: Whole) -> str:

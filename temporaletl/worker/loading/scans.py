@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from temporaletl.accounts import account_views
 from temporaletl.deletions import Items
 from temporaletl.messages import ETLInput
+from temporaletl.query import ACCEPT_DELETIONS
 from temporaletl.rows import Finding, ScanItems, storable_text
 from temporaletl.warehouse.accounts import known_view
 from temporaletl.warehouse.connection import Connection, Warehouse
@@ -69,7 +70,7 @@ _COMPARE = """
 
 
 class JobScan:
-    """A job's deletion scan: see `temporaletl.deletions.ScanStore`."""
+    """A job's deletion scan: see `temporaletl.worker.scanning.ScanStore`."""
 
     def __init__(self, warehouse: Warehouse, job: ETLInput, *, most: timedelta) -> None:
         self._warehouse = warehouse
@@ -81,7 +82,7 @@ class JobScan:
             "stream": job.stream,
             "connection": job.connection,
         }
-        kept = {name: value for name, value in job.params.items() if name != _ACCEPTING}
+        kept = {name: value for name, value in job.params.items() if name != ACCEPT_DELETIONS}
         self._params = kept
 
     def resume(self, *, list_alone: bool) -> JsonValue:
@@ -89,7 +90,7 @@ class JobScan:
             **self._job,
             **self._stream,
             "good_for": _GOOD_FOR,
-            "accepting": _ACCEPTING,
+            "accepting": ACCEPT_DELETIONS,
             "list_alone": list_alone,
             "params": Jsonb(self._params),
         }
@@ -231,7 +232,6 @@ class JobScan:
             )
 
 
-_ACCEPTING = "accept_deletions"
 _FORGET = "DELETE FROM etl_scan_items WHERE batch_id = %(batch_id)s AND seq = %(seq)s"
 _MARK = """
     INSERT INTO etl_scan_items (batch_id, seq, item, finding)

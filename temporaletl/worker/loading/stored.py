@@ -1,46 +1,84 @@
-"""Reads rows back as they are loaded, for a source that must know what it told before."""
+"""Reads back what is loaded, for a source that must know what it told before."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.rows import Row
+from temporaletl.rows import Json, Row, storable_text
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.worker.loading.columns import Layout
+from temporaletl.worker.loading.columns import layout_of
 
 
-def stored_rows[R: Row](
-    warehouse: Warehouse,
-    layout: Layout,
-    equal: Mapping[str, str],
-    behind: Sequence[str] | None,
-    most: int,
-) -> Sequence[R]:
-    """Return rows of a table: see `temporaletl.strategies.StoredRows`.
+class JobEvents:
+    """What is stored of a running job's source: see `temporaletl.extraction.StoredEvents`."""
 
-    Raises:
-        ConfigurationError: the class is one of events, which do not come back as they were made.
-    """
-    if layout.partitioned:
-        raise ConfigurationError(f"rows of {layout.row.__name__} are not read back")
-    names = [field.name for field in msgspec.structs.fields(layout.row)]
-    clauses = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in equal]
-    values: list[Any] = list(equal.values())
-    key = sql.SQL(", ").join(map(sql.Identifier, layout.key))
-    if behind is not None:
-        marks = sql.SQL(", ").join([sql.Placeholder()] * len(layout.key))
-        clauses.append(sql.SQL("({}) > ({})").format(key, marks))
-        values += behind
-    query = sql.SQL("SELECT {columns} FROM {table} WHERE {where} ORDER BY {key} LIMIT %s").format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-        table=sql.Identifier(layout.table),
-        where=sql.SQL(" AND ").join(clauses) if clauses else sql.SQL("true"),
-        key=key,
-    )
-    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(query, [*values, most]).fetchall()
-    return [layout.row(**row) for row in found]  # type: ignore[misc]
+    def __init__(self, warehouse: Warehouse, source: str) -> None:
+        self._warehouse = warehouse
+        self._source = source
+        self._uncommitted = 0
+        self._all_committed = asyncio.Event()
+        self._all_committed.set()
+
+    def expect_page(self) -> None:
+        """Note that a page was extracted, and is not committed."""
+        self._uncommitted += 1
+        self._all_committed.clear()
+
+    def note_committed(self, pages: int) -> None:
+        """Note that so many of the extracted pages are."""
+        self._uncommitted -= pages
+        if self._uncommitted == 0:
+            self._all_committed.set()
+
+    async def committed(self) -> None:
+        await self._all_committed.wait()
+
+    def properties(self, event_id: str) -> Mapping[str, Json] | None:
+        with self._warehouse.connection() as connection:
+            if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+                return None
+            found = connection.execute(
+                "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
+                (self._source, storable_text(event_id)),
+            ).fetchone()
+        return None if found is None else cast("Mapping[str, Json]", found[0] or {})
+
+    def rows[R: Row](
+        self, wanted: type[R], *, equal: Mapping[str, str], behind: Sequence[str] | None, most: int
+    ) -> Sequence[R]:
+        """Return rows of a table.
+
+        Raises:
+            ConfigurationError: the class is one of events, which do not come back as they were
+                made.
+        """
+        layout = layout_of(wanted)
+        if layout.partitioned:
+            raise ConfigurationError(f"rows of {wanted.__name__} are not read back")
+        names = [field.name for field in msgspec.structs.fields(wanted)]
+        clauses = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in equal]
+        values: list[Any] = list(equal.values())
+        key = sql.SQL(", ").join(map(sql.Identifier, layout.key))
+        if behind is not None:
+            marks = sql.SQL(", ").join([sql.Placeholder()] * len(layout.key))
+            clauses.append(sql.SQL("({}) > ({})").format(key, marks))
+            values += behind
+        query = sql.SQL(
+            "SELECT {columns} FROM {table} WHERE {where} ORDER BY {key} LIMIT %s"
+        ).format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+            table=sql.Identifier(layout.table),
+            where=sql.SQL(" AND ").join(clauses) if clauses else sql.SQL("true"),
+            key=key,
+        )
+        with (
+            self._warehouse.connection() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            found = cursor.execute(query, [*values, most]).fetchall()
+        return [wanted(**row) for row in found]

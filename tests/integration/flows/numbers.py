@@ -1,7 +1,6 @@
 """A source of counted numbers, whose every hazard a test can choose by a job's parameters."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +29,7 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
-from temporaletl.deletions import DeletionScan, Items
+from temporaletl.deletions import DeletionScan, Items, deletion_scan, scan_inputs_method
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -65,7 +64,6 @@ class NumbersQuery(Query):
     plan_seconds: float = 0.0  # how long each job takes to be planned
     here: tuple[int, ...] = ()  # the jobs whose numbers are still there; a scan looks for others
     scan_fails: bool = False
-    accept_deletions: bool = False
     whole: bool = False  # each page says that its numbers are all of its job
     unready: bool = False  # the first look is too early
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
@@ -100,11 +98,17 @@ async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     for job in range(backlog.jobs):
         await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)
-    if backlog.here:
-        yield plan.deletion_scan("all")
 
 
-def _scan(request: PageRequest, query: NumbersQuery) -> AsyncGenerator[Page]:
+@scan_inputs_method("numbers", find_deleted=lambda _stream: "always")
+def scan_inputs(_plan: Plan, backlog: NumbersQuery, _stream: str) -> dict[str, JsonValue] | None:
+    return {} if backlog.here else None
+
+
+@deletion_scan("numbers-all")
+def scan(request: PageRequest[NumbersQuery]) -> Iterator[DeletionScan]:
+    query = request.query
+
     def listed(position: JsonValue) -> Iterator[tuple[Collection[str], JsonValue]]:
         if query.scan_fails:
             raise ConfigurationError("the list cannot be had")
@@ -113,12 +117,12 @@ def _scan(request: PageRequest, query: NumbersQuery) -> AsyncGenerator[Page]:
                 scanned.append(job)
                 yield [str(job)], following
 
-    return DeletionScan("numbers", Items(), listed).pages(request, asyncio.to_thread)
+    yield DeletionScan("numbers", Items(), listed)
 
 
 @extract_method("numbers-all")
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
-    query: NumbersQuery = request.query
+async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
+    query = request.query
     if query.job == query.poisoned:
         raise ConfigurationError(f"job {query.job} is poisoned")
     if query.outage in outages:
@@ -126,11 +130,6 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     if query.unready and request.cursor is None:
         yield Page(records=[], cursor=0)
         raise NotReadyError("not ready yet", delay=timedelta(milliseconds=1))
-    if request.job.scan:
-        async with contextlib.aclosing(_scan(request, query)) as pages:
-            async for found in pages:
-                yield found
-        return
     page = int(str(request.cursor or 0))
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)
@@ -147,9 +146,9 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 @transform_method("numbers")
 def transform(
-    record: Number | dict[str, int], context: TransformContext
+    record: Number | dict[str, int], context: TransformContext[NumbersQuery]
 ) -> Iterator[Event | Whole]:
-    query: NumbersQuery = context.query
+    query = context.query
     if isinstance(record, dict):
         record = Number(**record)
     if record.value in cursed:

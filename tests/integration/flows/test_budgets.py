@@ -71,7 +71,7 @@ def expand(plan: Plan, backlog: MeteredQuery) -> Iterator[ETLInput]:
 
 
 @extract_method("metered-all")
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract(request: PageRequest[MeteredQuery]) -> AsyncGenerator[Page]:
     query: MeteredQuery = request.query
     first = int(str(request.cursor or 0))
     if query.job == 0 and unready:
@@ -87,7 +87,7 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 @transform_method("metered")
-def transform(record: str, _context: TransformContext) -> list[Event]:
+def transform(record: str, _context: TransformContext[MeteredQuery]) -> list[Event]:
     return [Event(event_id=record, event_type="asked", event_time_utc=EPOCH)]
 
 

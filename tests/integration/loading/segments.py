@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from temporaletl import strategies
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import SegmentResult
+from temporaletl.query import Query
 from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
-from temporaletl.strategies import Page, PageRequest, Query, TransformContext, Transformer
+from temporaletl.strategies import Transformer
+from temporaletl.transformation import TransformContext
 from temporaletl.worker.segment import SegmentLimits, run_segment
 from tests.integration.loading.jobs import Job
 
-type Extract = Callable[[PageRequest], AsyncGenerator[Page]]
+type Extract = Callable[[PageRequest[AnyQuery]], AsyncGenerator[Page]]
 
 
 class AnyQuery(Query):
@@ -36,7 +39,7 @@ class Listener:
                 self.stopping.set()
 
 
-def as_it_is(record: Any, _context: TransformContext) -> list[Any]:
+def as_it_is(record: Any, _context: TransformContext[AnyQuery]) -> list[Any]:
     """Records are rows already."""
     return [record]
 
@@ -44,7 +47,7 @@ def as_it_is(record: Any, _context: TransformContext) -> list[Any]:
 def register(
     monkeypatch: pytest.MonkeyPatch,
     extract: Extract,
-    transform: Callable[[Any, TransformContext], list[Any]] = as_it_is,
+    transform: Callable[[Any, TransformContext[AnyQuery]], list[Any]] = as_it_is,
     rows: tuple[type[Row], ...] = (Event,),
 ) -> None:
     """Make it the source of `Job`'s jobs."""

@@ -6,8 +6,9 @@ from datetime import datetime
 import pytest
 
 from temporaletl.errors import TooManyConflictsError
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 from temporaletl.rows import Event, Row
-from temporaletl.strategies import Page, PageRequest
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading import segments
@@ -25,7 +26,7 @@ class Item(Row, frozen=True, kw_only=True):
 
 
 def pages_of(*pages: Sequence[Row]) -> segments.Extract:
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[Query]) -> AsyncGenerator[Page]:
         for number, rows in enumerate(pages):
             if number >= int(str(request.cursor or 0)):
                 yield Page(records=rows, cursor=number + 1)
@@ -139,7 +140,7 @@ async def test_of_two_pages_loaded_together_the_later_ones_whole_is_the_truth(
     first += [Whole("7:"), make_event(2, event_id="8:a")]
     later: list[Event | Whole] = [make_event(1, event_id="7:b"), Whole("7:")]
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         yield Page(records=[make_event(9)], cursor=1)
         yield Page(records=first, cursor=2)
         yield Page(records=later, cursor=3)

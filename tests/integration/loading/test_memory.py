@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from temporaletl.budget import HELD_BYTES, counted_request, take_permit
-from temporaletl.strategies import Page, PageRequest
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, fetch, make_event
@@ -27,7 +28,7 @@ async def _most_waiting(
         [row] = fetch(warehouse, "SELECT coalesce(max(pages), 0) AS loaded FROM etl_jobs")
         waiting.append(number - row["loaded"])
 
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         for number in range(_PAGES):
             await asyncio.to_thread(ask, number)
             yield Page(records=[make_event(number)], cursor=number)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from temporaletl.extraction import Page, PageRequest
+from temporaletl.query import Query
 from temporaletl.rows import Reject
 from temporaletl.secrets import forget_secrets, remember_secret
-from temporaletl.strategies import Page, PageRequest
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, fetch
@@ -27,7 +28,7 @@ SECRET = "s3cret/canary&77"
 async def test_no_reject_tells_a_secret(
     monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, payload: Any
 ) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         reject = Reject(
             stage="extract", reason="x" * 9_990 + SECRET, key=f"id {SECRET}", payload=payload
         )
@@ -47,7 +48,7 @@ async def test_no_reject_tells_a_secret(
 async def test_a_secret_that_is_a_number_breaks_no_payload(
     monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
 ) -> None:
-    async def extract(_request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         reject = Reject(stage="extract", reason="bad", key="a", payload={"pin": 4711471147})
         yield Page(records=[], cursor=1, rejects=[reject])
 

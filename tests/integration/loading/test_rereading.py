@@ -7,11 +7,12 @@ import pytest
 
 from temporaletl import rereading
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput, SegmentResult
+from temporaletl.query import Query
 from temporaletl.registry import Registry
 from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
-from temporaletl.strategies import Page, PageRequest
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, fetch, make_event
@@ -33,10 +34,10 @@ class Source:
         segments.register(monkeypatch, self._extract)
         self._rejects: list[Reject] = []
 
-    async def _extract(self, _request: PageRequest) -> AsyncGenerator[Page]:
+    async def _extract(self, _request: PageRequest[Query]) -> AsyncGenerator[Page]:
         yield Page(records=[make_event(0)], cursor=1, rejects=self._rejects)
 
-    async def _reread(self, unread: Unread, _request: PageRequest) -> Reread | None:
+    async def _reread(self, unread: Unread, _request: PageRequest[Query]) -> Reread | None:
         self.asked.append((unread.key, unread.payload))
         if self.meanwhile is not None and unread.key == "a":
             happens, self.meanwhile = self.meanwhile, None

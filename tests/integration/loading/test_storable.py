@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from temporaletl.errors import RecordError
+from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput
+from temporaletl.query import Query
 from temporaletl.rows import Reject, ScanItems, Whole
-from temporaletl.strategies import Page, PageRequest
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import packing
 from temporaletl.worker.loading.scans import write_findings
@@ -26,7 +27,7 @@ async def test_a_cursor_of_any_text_is_where_the_next_segment_goes_on(
     cursors: list[Any] = ["a\0b", {"after\0": ["\ud800", "\ufdd0", 7]}, "end"]
     seen: list[Any] = []
 
-    async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+    async def extract(request: PageRequest[Query]) -> AsyncGenerator[Page]:
         seen.append(request.cursor)
         done = cursors.index(request.cursor) + 1 if request.cursor is not None else 0
         for number in range(done, len(cursors)):

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from temporaletl.messages import ETLInput
+from temporaletl.query import Query
 from temporaletl.rows import Identity
-from temporaletl.strategies import TransformContext
+from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import known_people, record_people
 from tests.integration.warehouse.batches import rows
@@ -29,7 +30,7 @@ def test_a_nul_in_a_name_or_an_id_becomes_the_replacement_character(warehouse: W
     assert found == [("a1", "Ada"), ("b�", "A�B �")]
 
     job = ETLInput(batch_id="b", seq=0, job_id="j", source="jira", stream="issues", mode="full")
-    context = TransformContext(job, None, known_people(warehouse, "jira"))
+    context = TransformContext(job, Query(), known_people(warehouse, "jira"))
     assert [context.employee(person) for person in ("a1", "b\0", "b�", "c\0", None)] == [
         "E1", "E2", "E2", "c\0", None,
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from temporaletl.strategies import transformers
 from temporaletl.worker.sources.jira.changelog import item_keys, type_of
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
 from temporaletl.worker.sources.jira.moments import utc
+from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
 
 Json = dict[str, Any]
@@ -29,9 +30,9 @@ BEN: Json = {"name": "ben", "key": "JIRAUSER1", "displayName": "Ben", "timeZone"
 CREATED = "2024-03-01T10:00:00.123+0100"
 
 
-def context(**identities: str) -> TransformContext:
+def context(**identities: str) -> TransformContext[JiraQuery]:
     job = ETLInput(batch_id="b", seq=0, job_id="j", source="jira", stream="issues", mode="full")
-    return TransformContext(job=job, query=None, identities=identities)
+    return TransformContext(job=job, query=JiraQuery(), identities=identities)
 
 
 def whole(**parts: Any) -> Json:

@@ -10,6 +10,7 @@ import pytest
 
 from temporaletl import ConfigurationError, ETLInput, Plan, Window
 from temporaletl.messages import BatchMetadata, job_id_of
+from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.launchpad import members, people
 from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
 from temporaletl.queuer.sources.launchpad.params import STREAMS, describe_backlog
@@ -68,7 +69,8 @@ def plan_of(window: Window | None = None, **params: Any) -> Plan:
 
 def jobs_of(window: Window | None = None, **params: Any) -> list[ETLInput]:
     plan = plan_of(window, **params)
-    return list(expand_backlog(plan, describe_backlog(plan)))
+    backlog = describe_backlog(plan)
+    return [*expand_backlog(plan, backlog), *scan_jobs(plan, backlog)]
 
 
 def test_members_are_planned_in_slices_for_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from temporaletl import Event, RecordError, Whole
 from temporaletl.messages import ETLInput
-from temporaletl.strategies import TransformContext
+from temporaletl.transformation import TransformContext
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
 from temporaletl.worker.sources.launchpad.entries import REDACTED, Activity
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found
 
 BASE = "https://api.launchpad.net/1.0"
@@ -19,7 +20,7 @@ LATER = "2024-05-02T10:00:00+00:00"
 
 CONTEXT = TransformContext(
     job=ETLInput(batch_id="b", seq=0, job_id="j", source="launchpad", stream="bugs", mode="full"),
-    query=None,
+    query=LaunchpadQuery(),
     identities={"ann": "E1"},
 )
 PEOPLE = {"ann": {"name": "ann", "display_name": "Ann", "time_zone": "Europe/Berlin"}}

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from temporaletl import ETLInput, Event, RecordError, TransformContext
+from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 from temporaletl.worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
 from temporaletl.worker.sources.salesforce.transform import transform
 from tests.fakes.salesforce.schema import TYPES
@@ -23,7 +24,7 @@ def row(object_name: str, **fields: Any) -> dict[str, Any]:
 
 
 def events(object_name: str, **fields: Any) -> list[Event]:
-    context = TransformContext(job=JOB, query=None, identities=PEOPLE)
+    context = TransformContext(job=JOB, query=SalesforceQuery(object="Case"), identities=PEOPLE)
     return transform(row(object_name, **fields), context)
 
 
@@ -168,7 +169,7 @@ def test_comments_and_snapshots() -> None:
 def test_a_row_that_cannot_be_used_is_refused_by_the_name_of_the_field(
     payload: Any, words: str
 ) -> None:
-    context = TransformContext(job=JOB, query=None)
+    context = TransformContext(job=JOB, query=SalesforceQuery(object="Case"))
     with pytest.raises(RecordError, match=words):
         transform(msgspec.json.encode(payload) if isinstance(payload, str) else payload, context)
 

@@ -12,12 +12,13 @@ from temporaletl.strategies import resolve
 from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.sources.servicetitan import transform
 from temporaletl.worker.sources.servicetitan.extract import streams
+from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment, undecodable
 from temporaletl.worker.sources.servicetitan.rows import StCustomer, StEstimate, StInvoice, StJob
 
 REGISTERED = (transform, streams)
 JOB = ETLInput(batch_id="b", seq=0, job_id="j", source="servicetitan", stream="jobs", mode="full")
-CONTEXT = TransformContext(job=JOB, query=None)
+CONTEXT = TransformContext(job=JOB, query=ServiceTitanQuery(paging="export"))
 
 
 def row_of(stream: str, payload: Any) -> Any:

@@ -75,6 +75,6 @@ def make_job(**params: Any) -> ETLInput:
     )
 
 
-def make_context(**params: Any) -> TransformContext:
+def make_context(**params: Any) -> TransformContext[TemporalQuery]:
     job = make_job(**params)
     return TransformContext(job=job, query=TemporalQuery.from_dict(job.params))

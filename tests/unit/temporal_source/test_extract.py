@@ -11,6 +11,7 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
 
 from temporaletl import (
     ConfigurationError,
+    NothingStored,
     Page,
     PageRequest,
     SourceProtocolError,
@@ -86,16 +87,17 @@ async def pages_from(
     job = make_job(**params)
     query = TemporalQuery.from_dict(job.params)
 
-    def stored_rows(
-        wanted: Any, equal: Mapping[str, str], behind: Sequence[str] | None, most: int
-    ) -> Sequence[Any]:
-        assert wanted is TemporalWorkflow
-        assert equal == {"namespace": "shop", "status": "RUNNING"}
-        keys = [(row.namespace, row.workflow_id, row.run_id) for row in stored]
-        first = 0 if behind is None else keys.index(tuple(behind)) + 1  # type: ignore[arg-type]
-        return stored[first : first + most]
+    class Stored(NothingStored):
+        def rows(
+            self, wanted: Any, *, equal: Mapping[str, str], behind: Sequence[str] | None, most: int
+        ) -> Sequence[Any]:
+            assert wanted is TemporalWorkflow
+            assert equal == {"namespace": "shop", "status": "RUNNING"}
+            keys = [(row.namespace, row.workflow_id, row.run_id) for row in stored]
+            first = 0 if behind is None else keys.index(tuple(behind)) + 1  # type: ignore[arg-type]
+            return stored[first : first + most]
 
-    request = PageRequest(job=job, query=query, cursor=cursor, stored_rows=stored_rows)
+    request = PageRequest(job=job, query=query, cursor=cursor, stored=Stored())
     return [page async for page in extract(request)]
 
 

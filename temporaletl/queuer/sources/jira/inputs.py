@@ -1,14 +1,17 @@
 """Jira's ranges of issues as jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from temporaletl import ETLInput, Plan, transform_inputs_method
-from temporaletl.queuer.sources.jira.params import Backlog
+from pydantic import JsonValue
+
+from temporaletl import ETLInput, Plan, scan_inputs_method, transform_inputs_method
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.queuer.sources.jira.params import Backlog, JiraParams
 
 
 @transform_inputs_method("jira")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """Make one job of each range, and one of the deletion scan."""
+    """Make one job of each range."""
     for each in backlog.ranges:
         yield plan.job(
             "issues",
@@ -18,5 +21,9 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
             to_ms=each.to_ms,
             updated_from_ms=each.updated_from_ms,
         )
-    if backlog.scan:
-        yield plan.deletion_scan("issues")
+
+
+@scan_inputs_method("jira", find_deleted=lambda _stream: JiraSettings.load().find_deleted)
+def scan_inputs(plan: Plan, _backlog: Backlog, _stream: str) -> Mapping[str, JsonValue] | None:
+    """None where a filter of the run's own leaves most issues out."""
+    return {} if JiraParams.from_dict(plan.metadata.params).jql is None else None

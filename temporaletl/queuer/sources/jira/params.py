@@ -9,7 +9,6 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
-from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.jira import account as _account  # noqa: F401 - registers the view
 from temporaletl.external.jira.dataset import IssueTable, open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
@@ -25,24 +24,18 @@ class JiraParams(Query):
     """What a schedule or a person may set.
 
     `jql` is a further filter, beside JIRA_JQL; with it, no run looks for deleted issues. A job
-    reads about `issues_per_job` issues. `accept_deletions` lets more issues go than a mistake
-    may cost.
+    reads about `issues_per_job` issues.
     """
 
     jql: Annotated[str, AfterValidator(check_jql)] | None = None
     issues_per_job: PositiveInt = 5_000
-    accept_deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The ranges to read, each one job's share: none overlap, and nothing lies between them.
-
-    `scan` says that one more job lists all issues, to find those that are gone.
-    """
+    """The ranges to read, each one job's share: none overlap, and nothing lies between them."""
 
     ranges: tuple[IssueRange, ...]
-    scan: bool = False
 
 
 class Counted(Protocol):
@@ -109,10 +102,7 @@ async def describe_backlog(plan: Plan) -> Backlog:
     filters = tuple(text for text in (settings.jql, params.jql) if text)
     whole = range_of(window, plan.metadata.mode, filters)
     now_ms = as_ms(plan.metadata.started)
-    return Backlog(
-        await _divided(settings, whole, now_ms, params.issues_per_job),
-        scan=params.jql is None and scans_for_deletions(settings.find_deleted, plan.metadata.mode),
-    )
+    return Backlog(await _divided(settings, whole, now_ms, params.issues_per_job))
 
 
 async def _divided(

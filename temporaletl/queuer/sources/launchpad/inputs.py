@@ -1,15 +1,18 @@
 """Launchpad's slices as jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from temporaletl import ETLInput, Plan, transform_inputs_method
-from temporaletl.queuer.sources.launchpad.params import Backlog
+from pydantic import JsonValue
+
+from temporaletl import ETLInput, Plan, scan_inputs_method, transform_inputs_method
+from temporaletl.external.launchpad.settings import LaunchpadSettings
+from temporaletl.queuer.sources.launchpad.params import Backlog, LaunchpadParams
 
 
 @transform_inputs_method("launchpad")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each stream and slice of members or target, and a deletion scan.
+    """One job for each stream and slice of members or target.
 
     Two jobs may meet the same bug; both make the same rows of it.
     """
@@ -21,9 +24,12 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
             yield plan.job(stream, window, members=list(members), targets=[])
         for target in backlog.targets:
             yield plan.job(stream, window, members=[], targets=[target])
-        if backlog.scan:
-            yield plan.deletion_scan(
-                stream,
-                members=[*chain.from_iterable(backlog.slices)],
-                targets=[*backlog.targets],
-            )
+
+
+@scan_inputs_method("launchpad", find_deleted=lambda _stream: LaunchpadSettings.load().find_deleted)
+def scan_inputs(plan: Plan, backlog: Backlog, _stream: str) -> Mapping[str, JsonValue] | None:
+    """All members and targets; None where the run asks for others than usual."""
+    params = LaunchpadParams.from_dict(plan.metadata.params)
+    if params.members is not None or params.targets is not None:
+        return None
+    return {"members": [*chain.from_iterable(backlog.slices)], "targets": [*backlog.targets]}

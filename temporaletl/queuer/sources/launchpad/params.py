@@ -6,7 +6,6 @@ from datetime import timedelta
 from pydantic import NonNegativeInt, PositiveInt
 
 from temporaletl import Plan, Query, params_method
-from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.launchpad.account import launchpad_account
 from temporaletl.external.launchpad.settings import LaunchpadSettings, People, Targets
 from temporaletl.queuer.sources.launchpad.members import members_of_salesforce
@@ -21,27 +20,21 @@ class LaunchpadParams(Query):
 
     `members` and `targets` replace what the settings say, both of them as soon as one is given.
     A job reads the work of `members_per_job` people, or one target. `closed_days` leaves out of
-    incremental runs what was closed so many days before their window. `accept_deletions` lets
-    much be gone at once.
+    incremental runs what was closed so many days before their window.
     """
 
     members: People | None = None
     targets: Targets | None = None
     members_per_job: PositiveInt = 20
     closed_days: NonNegativeInt | None = None
-    accept_deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The slices of people, each one job's share, and the targets, each one job.
-
-    `scan` says that one more job for each stream lists everything, to find what is gone.
-    """
+    """The slices of people, each one job's share, and the targets, each one job."""
 
     slices: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
-    scan: bool = False
 
 
 @params_method(
@@ -62,14 +55,7 @@ def describe_backlog(plan: Plan) -> Backlog:
     members, targets = asked_for(params)
     size = params.members_per_job
     slices = tuple(members[first : first + size] for first in range(0, len(members), size))
-    return Backlog(
-        slices,
-        targets,
-        # Where others are asked for than usual, most of what is stored is in no list.
-        scan=params.members is None
-        and params.targets is None
-        and scans_for_deletions(LaunchpadSettings.load().find_deleted, plan.metadata.mode),
-    )
+    return Backlog(slices, targets)
 
 
 def asked_for(params: LaunchpadParams) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """From a backlog to jobs: the running executions, and windows of close times."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -23,7 +23,7 @@ _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any Temporal
 
 
 @transform_inputs_method(SOURCE)
-async def expand(plan: Plan, backlog: Backlog | None) -> AsyncIterator[ETLInput]:
+async def expand(plan: Plan, backlog: Backlog | None) -> AsyncGenerator[ETLInput]:
     """One job for a namespace's running executions, then one for each window of closed ones."""
     if backlog is None:
         return
@@ -40,7 +40,7 @@ async def expand(plan: Plan, backlog: Backlog | None) -> AsyncIterator[ETLInput]
             yield plan.job(STREAM, window, namespace=namespace)
 
 
-async def split(window: Window, count: Count, *, most: int) -> AsyncIterator[Window]:
+async def split(window: Window, count: Count, *, most: int) -> AsyncGenerator[Window]:
     """Cut a window, oldest part first, into parts of about `most` executions or fewer.
 
     The parts meet exactly and together are the window, however wrong the counts are; cuts lie

@@ -1,22 +1,34 @@
 """Windows of streams as jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from temporaletl import ETLInput, Plan, Window, transform_inputs_method
-from temporaletl.queuer.sources.trino.params import SOURCE, Backlog, Share
+from pydantic import JsonValue
+
+from temporaletl import ETLInput, Plan, Window, scan_inputs_method, transform_inputs_method
+from temporaletl.deletions import FindDeleted
+from temporaletl.external.trino.streams import load_streams
+from temporaletl.queuer.sources.trino.params import SOURCE, Backlog, Share, TrinoParams
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @transform_inputs_method(SOURCE)
 def expand(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each slice, oldest first, and a deletion scan where a stream wants one."""
+    """One job for each slice, oldest first."""
     for stream, share in backlog.shares.items():
         for window in slices(share):
             yield plan.job(stream, window)
-        if stream in backlog.scans:
-            yield plan.deletion_scan(stream)
+
+
+def _find_deleted(stream: str) -> FindDeleted:
+    return "always" if load_streams().get(stream).find_deleted else "never"
+
+
+@scan_inputs_method(SOURCE, find_deleted=_find_deleted)
+def scan_inputs(plan: Plan, _backlog: Backlog, _stream: str) -> Mapping[str, JsonValue] | None:
+    """None with other parameters than usual: other rows than usual are there then."""
+    return None if TrinoParams.from_dict(plan.metadata.params).parameters else {}
 
 
 def slices(share: Share) -> Iterator[Window]:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.deletions import scans_for_deletions
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import outer_times
@@ -21,13 +20,9 @@ SOURCE = "trino"
 
 
 class TrinoParams(Query):
-    """What a schedule or a person may set: values for the queries' own parameters.
-
-    `accept_deletions` lets much be gone at once.
-    """
+    """What a schedule or a person may set: values for the queries' own parameters."""
 
     parameters: dict[str, Value] = Field(default_factory=dict)
-    accept_deletions: bool = False
     page_rows: PositiveInt | None = None
 
 
@@ -42,10 +37,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What to read, by stream; and the streams whose rows are all listed, to find what is gone."""
+    """What to read, by stream."""
 
     shares: Mapping[str, Share]
-    scans: tuple[str, ...] = ()
 
 
 def _settings() -> tuple[TrinoSettings, Streams]:
@@ -81,10 +75,7 @@ def describe(plan: Plan) -> Backlog:
         if length is not None and window.start is None:
             first = _first(plan, streams, name, stream, params)
         shares[name] = Share(window, length, first)
-    # With other parameters than usual, other rows than usual are there.
-    usual = scans_for_deletions("always", plan.metadata.mode) and not params.parameters
-    scans = tuple(name for name in shares if usual and streams.get(name).find_deleted)
-    return Backlog(shares, scans)
+    return Backlog(shares)
 
 
 def _first(

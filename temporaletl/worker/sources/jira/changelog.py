@@ -9,6 +9,7 @@ from temporaletl import Event, Json, TransformContext
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
 from temporaletl.worker.sources.jira.moments import utc
 from temporaletl.worker.sources.jira.people import described, employee_of, timezone_of
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 _TYPES = {
     field: f"{field}_changed"
@@ -24,7 +25,7 @@ _TYPES = {
 }
 
 
-def changes(record: IssueRecord, context: TransformContext) -> Iterator[Event]:
+def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterator[Event]:
     """Yield the events of a record's complete changelog.
 
     Raises:

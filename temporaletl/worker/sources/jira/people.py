@@ -6,6 +6,7 @@ from temporaletl import TransformContext
 from temporaletl.rows import person_key
 from temporaletl.timezones import known_timezone
 from temporaletl.worker.sources.jira.issue import Person
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 
 def id_of(person: Person | None) -> str | None:
@@ -15,7 +16,7 @@ def id_of(person: Person | None) -> str | None:
     return person.account_id or person.name or person.key or person.email_address or None
 
 
-def employee_of(person: Person | None, context: TransformContext) -> str | None:
+def employee_of(person: Person | None, context: TransformContext[JiraQuery]) -> str | None:
     """Resolve a person by whichever of the ids is known; one who is unknown keeps the first."""
     if person is None:
         return None

@@ -22,7 +22,6 @@ class JiraQuery(Query):
     updated_from_ms: int | None = None  # inclusive
     jql: Annotated[str, AfterValidator(check_jql)] | None = None
     page_size: PositiveInt | None = None  # None: JIRA_PAGE_SIZE
-    accept_deletions: bool = False  # however many issues are gone
     issues_per_job: PositiveInt | None = None
 
     def issues(self, site_filter: str | None) -> IssueRange:

@@ -9,9 +9,10 @@ from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.issue import Comment, IssueRecord, Person, Worklog
 from temporaletl.worker.sources.jira.moments import ms_of, utc
 from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 
-def comments(record: IssueRecord, context: TransformContext) -> Iterator[Event]:
+def comments(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterator[Event]:
     """Yield an event for each comment, and one for its latest edit.
 
     Raises:
@@ -38,7 +39,7 @@ def comments(record: IssueRecord, context: TransformContext) -> Iterator[Event]:
             )
 
 
-def worklogs(record: IssueRecord, context: TransformContext) -> Iterator[Event]:
+def worklogs(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterator[Event]:
     """Yield an event for each worklog, and one for its latest edit.
 
     Both are the author's, whose work it is, whoever noted it.
@@ -75,7 +76,9 @@ def _edited(entry: Comment | Worklog) -> datetime | None:
     return None if edited == utc(entry.created) else edited
 
 
-def _by(person: Person | None, record: IssueRecord, context: TransformContext) -> dict[str, Any]:
+def _by(
+    person: Person | None, record: IssueRecord, context: TransformContext[JiraQuery]
+) -> dict[str, Any]:
     return {
         "parent_item_id": record.key,
         "relation_type": "author",

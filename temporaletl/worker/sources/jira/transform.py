@@ -9,13 +9,14 @@ from temporaletl.worker.sources.jira.changelog import changes
 from temporaletl.worker.sources.jira.issue import IssueRecord, Named
 from temporaletl.worker.sources.jira.moments import utc
 from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.remarks import comments, worklogs
 
 _LISTS = {"comments", "worklogs", "histories"}
 
 
 @transform_method("jira")
-def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event | Whole]:
     """Turn an issue into the events of its life.
 
     Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
@@ -40,7 +41,7 @@ def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     return events
 
 
-def _created(record: IssueRecord, context: TransformContext) -> Event:
+def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event:
     fields = record.issue.fields
     creator = fields.creator
     estimate = fields.timeoriginalestimate

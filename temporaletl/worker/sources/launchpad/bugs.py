@@ -16,6 +16,7 @@ from temporaletl.worker.sources.launchpad.entries import (
     utc,
 )
 from temporaletl.worker.sources.launchpad.people import part_of
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import BugWhole, Found, settle
 
 #: The description is a bug's message 0.
@@ -34,7 +35,7 @@ _TYPES = {
 
 
 @transform_method("launchpad-bugs")
-def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
     """Turn a bug into the events of its life.
 
     Takes a `Found`, or a bug's JSON as a reject keeps it.
@@ -54,7 +55,7 @@ def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     return settle(f"bug:{number}:", events, whole)
 
 
-def _created(number: int, whole: BugWhole, context: TransformContext) -> Event:
+def _created(number: int, whole: BugWhole, context: TransformContext[LaunchpadQuery]) -> Event:
     bug = whole.bug
     return Event(
         event_id=f"bug:{number}:created",
@@ -89,7 +90,9 @@ def _measured(bug: Bug) -> dict[str, int]:
     return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
-def _comments(number: int, whole: BugWhole, context: TransformContext) -> Iterator[Event]:
+def _comments(
+    number: int, whole: BugWhole, context: TransformContext[LaunchpadQuery]
+) -> Iterator[Event]:
     for message in whole.messages:
         index = number_of(message.self_link)
         if index is None:
@@ -112,7 +115,9 @@ def _comments(number: int, whole: BugWhole, context: TransformContext) -> Iterat
         )
 
 
-def _changes(number: int, whole: BugWhole, context: TransformContext) -> Iterator[Event]:
+def _changes(
+    number: int, whole: BugWhole, context: TransformContext[LaunchpadQuery]
+) -> Iterator[Event]:
     for change in whole.activity:
         target, field = divided(change.whatchanged)
         yield Event(

@@ -5,11 +5,12 @@ from typing import Any
 from temporaletl import TransformContext
 from temporaletl.timezones import known_timezone
 from temporaletl.worker.sources.launchpad.entries import REDACTED, name_of
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Known
 
 
 def part_of(
-    link: str | None, relation: str, known: Known, context: TransformContext
+    link: str | None, relation: str, known: Known, context: TransformContext[LaunchpadQuery]
 ) -> dict[str, Any]:
     """Return the columns of an event that tell a person's part in it.
 

@@ -16,11 +16,12 @@ from temporaletl.worker.sources.launchpad.entries import (
     utc_or_none,
 )
 from temporaletl.worker.sources.launchpad.people import part_of
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found, ProposalWhole, settle
 
 
 @transform_method("launchpad-merge_proposals")
-def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
     """Turn a merge proposal into the events of its life.
 
     Takes a `Found`, or a proposal's JSON as a reject keeps it.
@@ -40,7 +41,9 @@ def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
 class _Life:
     """The events of one proposal."""
 
-    def __init__(self, number: int, whole: ProposalWhole, context: TransformContext) -> None:
+    def __init__(
+        self, number: int, whole: ProposalWhole, context: TransformContext[LaunchpadQuery]
+    ) -> None:
         self._number = number
         self._whole = whole
         self._proposal = whole.proposal

@@ -15,13 +15,12 @@ class LaunchpadQuery(Query):
     """The work of some members, and what happened in some targets.
 
     `closed_days` leaves out, in an incremental run, merge proposals and questions that were
-    closed so many days before its window; None leaves out none. `accept_deletions` lets
-    much be gone at once. `members_per_job` was for the planning.
+    closed so many days before its window; None leaves out none. `members_per_job` was for the
+    planning.
     """
 
     members: People = ()
     targets: Targets = ()
     closed_days: NonNegativeInt | None = None
-    accept_deletions: bool = False
     members_per_job: PositiveInt | None = None
     page_size: PositiveInt | None = None  # None: LP_PAGE_SIZE

@@ -6,13 +6,14 @@ from typing import Any
 from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
 from temporaletl.worker.sources.launchpad.entries import Message, name_of, number_of, path_of, utc
 from temporaletl.worker.sources.launchpad.people import part_of
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found, QuestionWhole, settle
 
 _SOLVED = "Solved"
 
 
 @transform_method("launchpad-questions")
-def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
     """Turn a question into the events of its life.
 
     Takes a `Found`, or a question's JSON as a reject keeps it.
@@ -32,7 +33,7 @@ def transform(record: Any, context: TransformContext) -> list[Event | Whole]:
     return settle(f"question:{number}:", events, whole)
 
 
-def _asked(number: int, whole: QuestionWhole, context: TransformContext) -> Event:
+def _asked(number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]) -> Event:
     question = whole.question
     return Event(
         event_id=f"question:{number}:created",
@@ -52,7 +53,9 @@ def _asked(number: int, whole: QuestionWhole, context: TransformContext) -> Even
     )
 
 
-def _answers(number: int, whole: QuestionWhole, context: TransformContext) -> Iterator[Event]:
+def _answers(
+    number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]
+) -> Iterator[Event]:
     for message in whole.messages:
         index = number_of(message.self_link)
         if index is None:
@@ -90,7 +93,9 @@ def _solves(message: Message) -> bool:
     )
 
 
-def _solution(number: int, whole: QuestionWhole, context: TransformContext) -> Iterator[Event]:
+def _solution(
+    number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]
+) -> Iterator[Event]:
     """The solution, where the message that told of it is not shown."""
     question = whole.question
     # A question that is rejected gets the date as well.

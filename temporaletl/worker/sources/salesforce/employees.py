@@ -1,7 +1,7 @@
 """The employees of an org, as identities here and in other sources."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidT
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.worker.sources.salesforce.bulk import UnreadableRow
 from temporaletl.worker.sources.salesforce.extract import pages_of, reject_of
+from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 
 
 class EmployeeRecord:
@@ -42,7 +43,7 @@ class EmployeeRecord:
 
 
 @extract_method("salesforce-employees")
-async def extract_employees(request: PageRequest) -> AsyncIterator[Page]:
+async def extract_employees(request: PageRequest[SalesforceQuery]) -> AsyncGenerator[Page]:
     """Read the employees that changed in the job's window, and those that changed since.
 
     Raises:
@@ -74,7 +75,7 @@ async def extract_employees(request: PageRequest) -> AsyncIterator[Page]:
 
 
 @transform_method("salesforce-employees", rows=(Identity,))
-def transform_employee(record: Any, _context: TransformContext) -> list[Identity]:
+def transform_employee(record: Any, _context: TransformContext[SalesforceQuery]) -> list[Identity]:
     """Turn an employee into the Salesforce user and the identities elsewhere.
 
     Takes an `EmployeeRecord`, or a row's JSON as a reject keeps it.

@@ -82,7 +82,7 @@ class Position(msgspec.Struct, omit_defaults=True):
     ended: bool = False
 
 
-async def rows_of(request: PageRequest) -> AsyncGenerator[Page]:
+async def rows_of(request: PageRequest[SalesforceQuery]) -> AsyncGenerator[Page]:
     """Yield the job's rows as records.
 
     An object that the org does not have yields nothing, where an org may do without it.
@@ -91,7 +91,7 @@ async def rows_of(request: PageRequest) -> AsyncGenerator[Page]:
         ConfigurationError: the job is of an object that no stream has.
         ETLError: as `pages_of`.
     """
-    query: SalesforceQuery = request.query
+    query = request.query
     selection = selection_of(query, request.job.window)
     org = open_org(SalesforceSettings.load())
 
@@ -138,7 +138,7 @@ def selection_of(query: SalesforceQuery, window: Window) -> Selection:
 
 
 async def pages_of(
-    org: SalesforceOrg, selection: Selection, request: PageRequest, read: Read
+    org: SalesforceOrg, selection: Selection, request: PageRequest[SalesforceQuery], read: Read
 ) -> AsyncGenerator[Page]:
     """Yield a selection's rows from the request's cursor on; above so many rows in bulk.
 

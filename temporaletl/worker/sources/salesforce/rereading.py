@@ -11,13 +11,14 @@ from temporaletl.external.salesforce.query import Keyset, QueryPage, Selection
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import STREAMS
 from temporaletl.worker.sources.salesforce.extract import read_rows, selection_of
+from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 
 _ID = re.compile(r"[A-Za-z0-9]{15,18}")
 #: Of rows that nobody could name, so many behind the last that could be read are read.
 _FEW = 20
 
 
-async def reread_row(unread: Unread, request: PageRequest) -> Reread | None:
+async def reread_row(unread: Unread, request: PageRequest[SalesforceQuery]) -> Reread | None:
     """Read a row by its Id, or the rows behind the place that is known of it.
 
     None where neither is known.

@@ -9,6 +9,7 @@ from temporaletl import Event, Json, RecordError, TransformContext, transform_me
 from temporaletl.external.salesforce.query import utc
 from temporaletl.numbers import json_number
 from temporaletl.timezones import known_timezone
+from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 from temporaletl.worker.sources.salesforce.records import (
     Case,
     CaseComment,
@@ -43,7 +44,7 @@ _SAME_TIME = timedelta(seconds=2)
 
 
 @transform_method("salesforce")
-def transform(record: Any, context: TransformContext) -> list[Event]:
+def transform(record: Any, context: TransformContext[SalesforceQuery]) -> list[Event]:
     """Turn a row into what happened to it.
 
     Takes a `SalesforceRecord`, or a row's JSON as a reject keeps it.
@@ -56,7 +57,7 @@ def transform(record: Any, context: TransformContext) -> list[Event]:
     return _TRANSFORMS[type(record.row)](record.row, context)
 
 
-def _cases(row: Case, context: TransformContext) -> list[Event]:
+def _cases(row: Case, context: TransformContext[SalesforceQuery]) -> list[Event]:
     properties = {
         "subject": row.subject,
         "description": row.description,
@@ -75,7 +76,7 @@ def _cases(row: Case, context: TransformContext) -> list[Event]:
     return _item("case", row, context, properties, {})
 
 
-def _opportunities(row: Opportunity, context: TransformContext) -> list[Event]:
+def _opportunities(row: Opportunity, context: TransformContext[SalesforceQuery]) -> list[Event]:
     properties = {
         "name": row.name,
         "description": row.description,
@@ -93,7 +94,7 @@ def _opportunities(row: Opportunity, context: TransformContext) -> list[Event]:
     return _item("opportunity", row, context, properties, _worth(row))
 
 
-def _tasks(row: Task, context: TransformContext) -> list[Event]:
+def _tasks(row: Task, context: TransformContext[SalesforceQuery]) -> list[Event]:
     properties = {
         "subject": row.subject,
         "description": row.description,
@@ -115,7 +116,7 @@ def _tasks(row: Task, context: TransformContext) -> list[Event]:
     return _item("task", row, context, properties, metrics)
 
 
-def _calendar(row: CalendarEvent, context: TransformContext) -> list[Event]:
+def _calendar(row: CalendarEvent, context: TransformContext[SalesforceQuery]) -> list[Event]:
     properties = {
         "subject": row.subject,
         "description": row.description,
@@ -142,7 +143,7 @@ def _calendar(row: CalendarEvent, context: TransformContext) -> list[Event]:
 def _item(
     noun: str,
     row: Item,
-    context: TransformContext,
+    context: TransformContext[SalesforceQuery],
     properties: Mapping[str, Json],
     metrics: Mapping[str, Json],
 ) -> list[Event]:
@@ -183,7 +184,7 @@ def _item(
     ]
 
 
-def _comments(row: CaseComment, context: TransformContext) -> list[Event]:
+def _comments(row: CaseComment, context: TransformContext[SalesforceQuery]) -> list[Event]:
     return [
         Event(
             event_id=f"{row.id}:commented",
@@ -203,17 +204,19 @@ def _comments(row: CaseComment, context: TransformContext) -> list[Event]:
     ]
 
 
-def _case_changes(row: CaseHistory, context: TransformContext) -> list[Event]:
+def _case_changes(row: CaseHistory, context: TransformContext[SalesforceQuery]) -> list[Event]:
     number = row.case.case_number if row.case else None
     return _changes(row, number or row.case_id, {"case_id": row.case_id}, context)
 
 
-def _opportunity_changes(row: OpportunityFieldHistory, context: TransformContext) -> list[Event]:
+def _opportunity_changes(
+    row: OpportunityFieldHistory, context: TransformContext[SalesforceQuery]
+) -> list[Event]:
     return _changes(row, row.opportunity_id, {"opportunity_id": row.opportunity_id}, context)
 
 
 def _changes(
-    row: Change, parent: str, of: Mapping[str, str], context: TransformContext
+    row: Change, parent: str, of: Mapping[str, str], context: TransformContext[SalesforceQuery]
 ) -> list[Event]:
     if row.field == "created":
         # The history's first row says what the item's own row says.
@@ -241,7 +244,7 @@ def _changes(
     ]
 
 
-def _snapshots(row: OpportunityHistory, context: TransformContext) -> list[Event]:
+def _snapshots(row: OpportunityHistory, context: TransformContext[SalesforceQuery]) -> list[Event]:
     return [
         Event(
             event_id=f"{row.id}:changed",
@@ -263,7 +266,7 @@ def _snapshots(row: OpportunityHistory, context: TransformContext) -> list[Event
     ]
 
 
-_TRANSFORMS: Mapping[type[Row], Callable[[Any, TransformContext], list[Event]]] = {
+_TRANSFORMS: Mapping[type[Row], Callable[[Any, TransformContext[SalesforceQuery]], list[Event]]] = {
     Case: _cases,
     CaseComment: _comments,
     CaseHistory: _case_changes,

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from temporaletl import RecordError, TransformContext, transform_method
+from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from temporaletl.worker.sources.servicetitan.record import (
     Address,
     Customer,
@@ -27,7 +28,7 @@ _NO_TAX = TaxCode()
 
 
 @transform_method("servicetitan-customers", rows=(StCustomer,))
-def customers(record: Any, _context: TransformContext) -> list[StCustomer]:
+def customers(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StCustomer]:
     """Turn a customer into its row.
 
     Takes a `Record`, or the JSON that a reject keeps; so do the other three.
@@ -65,7 +66,7 @@ def customers(record: Any, _context: TransformContext) -> list[StCustomer]:
 
 
 @transform_method("servicetitan-jobs", rows=(StJob,))
-def jobs(record: Any, _context: TransformContext) -> list[StJob]:
+def jobs(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StJob]:
     """Turn a job into its row.
 
     Raises: as `customers`.
@@ -107,7 +108,7 @@ def jobs(record: Any, _context: TransformContext) -> list[StJob]:
 
 
 @transform_method("servicetitan-invoices", rows=(StInvoice,))
-def invoices(record: Any, _context: TransformContext) -> list[StInvoice]:
+def invoices(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StInvoice]:
     """Turn an invoice into its row; the API writes its amounts as texts.
 
     Raises: as `customers`.
@@ -156,7 +157,7 @@ def invoices(record: Any, _context: TransformContext) -> list[StInvoice]:
 
 
 @transform_method("servicetitan-estimates", rows=(StEstimate,))
-def estimates(record: Any, _context: TransformContext) -> list[StEstimate]:
+def estimates(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StEstimate]:
     """Turn an estimate into its row.
 
     Raises: as `customers`.

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from temporaletl.external.temporal import (
 from temporaletl.external.threads import start
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.worker.sources.temporal.payload import undecodable
+from temporaletl.worker.sources.temporal.query import TemporalQuery
 
 log = structlog.get_logger("temporal")
 
@@ -83,7 +85,7 @@ class Position(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 
 @extract_method("temporal-workflows")
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract(request: PageRequest[TemporalQuery]) -> AsyncGenerator[Page]:
     """List the job's executions from the cursor's page token on.
 
     A record is an execution as protobuf's JSON. A token the server no longer takes starts the
@@ -105,11 +107,11 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
 
 
 class _Extraction:
-    def __init__(self, request: PageRequest, store: Visibility) -> None:
+    def __init__(self, request: PageRequest[TemporalQuery], store: Visibility) -> None:
         self._request = request
         self._store = store
-        self._namespace: str = request.query.namespace
-        self._running: bool = request.query.running
+        self._namespace = request.query.namespace
+        self._running = request.query.running
         self._position = _position(request.cursor)
         self._remembered: set[str] = set()
 
@@ -159,11 +161,13 @@ class _Extraction:
             asked = utc_now()
             stored = await start(
                 self._store.threads,
-                self._request.stored_rows,
-                TemporalWorkflow,
-                wanted,
-                position.behind or None,
-                _IDS_PER_QUERY,
+                partial(
+                    self._request.stored.rows,
+                    TemporalWorkflow,
+                    equal=wanted,
+                    behind=position.behind or None,
+                    most=_IDS_PER_QUERY,
+                ),
             )
             executions, deleted = await self._look_for(
                 [row for row in stored if row.run_id not in self._remembered]

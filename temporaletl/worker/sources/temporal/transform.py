@@ -10,6 +10,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporaletl import RecordError, Reject, TransformContext, transform_method
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.worker.sources.temporal.payload import memo_of, search_attributes_of
+from temporaletl.worker.sources.temporal.query import TemporalQuery
 
 _STATUS_PREFIX = "WORKFLOW_EXECUTION_STATUS_"
 #: base64 characters above which `raw` leaves a memo's data out: the column `memo` has it.
@@ -18,7 +19,7 @@ _MOST_RAW_DATA = 32 * 1024
 
 @transform_method("temporal", rows=(TemporalWorkflow,))
 def transform(
-    record: Mapping[str, Any] | bytes | TemporalWorkflow, context: TransformContext
+    record: Mapping[str, Any] | bytes | TemporalWorkflow, context: TransformContext[TemporalQuery]
 ) -> Iterator[TemporalWorkflow | Reject]:
     """One row, or one reject that holds the execution as JSON.
 
@@ -41,7 +42,10 @@ def transform(
 
 
 def _row(
-    record: Mapping[str, Any], workflow_id: str, run_id: str, context: TransformContext
+    record: Mapping[str, Any],
+    workflow_id: str,
+    run_id: str,
+    context: TransformContext[TemporalQuery],
 ) -> TemporalWorkflow:
     if not workflow_id or not run_id:
         raise RecordError("the execution has no workflow id or no run id")

@@ -1,37 +1,48 @@
 """Which rows are gone: a query does not tell what it no longer finds."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
 
-from temporaletl import Page, PageRequest, RecordError, Window
-from temporaletl.deletions import DeletionScan, Items
+from temporaletl import (
+    DeletionScan,
+    Items,
+    PageRequest,
+    RecordError,
+    Window,
+    deletion_scan,
+)
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import columns_of_all
-from temporaletl.external.trino.server import Statement, TrinoServer
-from temporaletl.external.trino.streams import Stream
+from temporaletl.external.trino.server import Statement, open_trino
+from temporaletl.external.trino.streams import load_streams
 from temporaletl.external.trino.values import Row
 from temporaletl.worker.sources.trino.mapping import id_of
+from temporaletl.worker.sources.trino.query import TrinoQuery
 
 
-async def gone(
-    request: PageRequest, stream: Stream, server: TrinoServer, where: str
-) -> AsyncGenerator[Page]:
-    """Yield the stored events whose rows the query finds no more; see `DeletionScan.pages`.
+@deletion_scan("trino-*")
+def scan_rows(request: PageRequest[TrinoQuery]) -> Iterator[DeletionScan]:
+    """List the rows of a stream's query.
 
     All `event_id`s of the query are held at once: it is not taken up in the middle.
     """
-    sql, parameters = stream.bound(Window(), request.query.parameters)
-    statement = columns_of_all(server, sql, parameters, stream.event_id, name=where)
-    count = request.query.page_rows or server.settings.page_rows
-    scan = DeletionScan(
-        f"rows of {request.job.stream}",
-        Items(f"{request.job.stream}:", exact=True),
-        lambda _: iter([(_listed(statement, count), None)]),
-        scope=[f"the rows of {sql} with {parameters}"],
+    query, name = request.query, request.job.stream
+    streams = load_streams()
+    stream = streams.get(name)
+    server = open_trino(TrinoSettings.load())
+    sql, parameters = stream.bound(Window(), query.parameters)
+    statement = columns_of_all(
+        server, sql, parameters, stream.event_id, name=streams.described(name)
     )
+    count = query.page_rows or server.settings.page_rows
     try:
-        async with contextlib.aclosing(scan.pages(request, server.start)) as pages:
-            async for page in pages:
-                yield page
+        yield DeletionScan(
+            f"rows of {name}",
+            Items(f"{name}:", exact=True),
+            lambda _: iter([(_listed(statement, count), None)]),
+            scope=[f"the rows of {sql} with {parameters}"],
+            start=server.start,
+        )
     finally:
         server.abandon(statement)
 

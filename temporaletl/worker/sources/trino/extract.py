@@ -17,10 +17,9 @@ from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
 from temporaletl.external.trino.results import Undecodable
-from temporaletl.external.trino.server import TrinoServer, open_trino
-from temporaletl.external.trino.streams import Stream, load_streams
+from temporaletl.external.trino.server import open_trino
+from temporaletl.external.trino.streams import load_streams
 from temporaletl.external.trino.values import Column, Row, utc_moment
-from temporaletl.worker.sources.trino.deletions import gone
 from temporaletl.worker.sources.trino.mapping import ColumnMapping
 from temporaletl.worker.sources.trino.query import TrinoQuery
 
@@ -47,35 +46,18 @@ class TrinoRecord:
 
 
 @extract_method("trino-*")
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract(request: PageRequest[TrinoQuery]) -> AsyncGenerator[Page]:
     """Yield the rows of the job's window in the order of their time, each a `TrinoRecord`.
-
-    A deletion scan yields what is gone instead, see `temporaletl.deletions`.
 
     Raises:
         ConfigurationError: the stream is gone from its file, its query is wrong, or lacks columns.
         ETLError: as `temporaletl.external.trino.server.Statement.fetch`.
     """
     job, query = request.job, request.query
-    assert isinstance(query, TrinoQuery)  # noqa: S101 - the platform made it of the job
     streams = load_streams()
     stream = streams.get(job.stream)
     server = open_trino(TrinoSettings.load())
     where = streams.described(job.stream)
-    pages = (
-        gone(request, stream, server, where)
-        if job.scan
-        else _rows(request, query, stream, server, where)
-    )
-    async with contextlib.aclosing(pages):
-        async for page in pages:
-            yield page
-
-
-async def _rows(
-    request: PageRequest, query: TrinoQuery, stream: Stream, server: TrinoServer, where: str
-) -> AsyncGenerator[Page]:
-    job = request.job
     by = stream.ordered_by(job.mode)
     sql, parameters = stream.bound(stream.window_of_sql(job.window, job.mode), query.parameters)
     ordered = Ordered(

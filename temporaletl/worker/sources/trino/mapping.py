@@ -18,6 +18,7 @@ from temporaletl.external.trino.results import Undecodable
 from temporaletl.external.trino.streams import FromColumn, Stream
 from temporaletl.numbers import json_number
 from temporaletl.timezones import known_timezone
+from temporaletl.worker.sources.trino.query import TrinoQuery
 
 Row = Mapping[str, Any]
 
@@ -95,7 +96,7 @@ class ColumnMapping:
             )
         return event_id
 
-    def event(self, row: Row, context: TransformContext) -> Event:
+    def event(self, row: Row, context: TransformContext[TrinoQuery]) -> Event:
         """Make a row's event.
 
         Raises:

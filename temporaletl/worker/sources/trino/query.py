@@ -8,11 +8,7 @@ from temporaletl.external.trino.streams import Value
 
 @query_type("trino")
 class TrinoQuery(Query):
-    """Values for the query's own parameters, instead of those that the stream sets.
-
-    `accept_deletions` lets many rows be gone at once.
-    """
+    """Values for the query's own parameters, instead of those that the stream sets."""
 
     parameters: dict[str, Value] = Field(default_factory=dict)
-    accept_deletions: bool = False
     page_rows: PositiveInt | None = None  # None: TRINO_PAGE_ROWS

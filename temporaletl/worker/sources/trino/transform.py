@@ -6,10 +6,11 @@ from temporaletl import ConfigurationError, Event, RecordError, TransformContext
 from temporaletl.external.trino.streams import load_streams
 from temporaletl.worker.sources.trino.extract import TrinoRecord
 from temporaletl.worker.sources.trino.mapping import ColumnMapping
+from temporaletl.worker.sources.trino.query import TrinoQuery
 
 
 @transform_method("trino")
-def transform(record: Any, context: TransformContext) -> list[Event]:
+def transform(record: Any, context: TransformContext[TrinoQuery]) -> list[Event]:
     """Make the event of a row: a `TrinoRecord`, or the row as a reject keeps it.
 
     Raises:

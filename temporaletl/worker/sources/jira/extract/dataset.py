@@ -7,7 +7,6 @@ reject says how much is missing.
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +14,6 @@ import structlog
 
 from temporaletl import Page, PageRequest, RecordError, Reject
 from temporaletl.clock import utc_now
-from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.jira.dataset import ISSUE_COLUMNS, open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
@@ -28,7 +26,6 @@ from temporaletl.worker.sources.jira.extract.completion import (
     complete,
     missing_of,
 )
-from temporaletl.worker.sources.jira.extract.deletions import is_gone
 from temporaletl.worker.sources.jira.issue import IssueRecord
 from temporaletl.worker.sources.jira.query import JiraQuery
 
@@ -37,14 +34,14 @@ log = structlog.get_logger("temporaletl.worker.sources.jira")
 _SET_API = "With JIRA_URL and credentials set, they are read from Jira"
 
 
-async def issues(request: PageRequest) -> AsyncGenerator[Page]:
+async def issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
     Raises: as `temporaletl.external.trino.server.Statement.fetch`, and where lists are completed,
     as `temporaletl.external.http.HttpClient.request`.
     """
     settings = JiraSettings.load()
-    query: JiraQuery = request.query
+    query = request.query
     table = open_issues(settings)
     client = JiraClient(open_site(settings)) if settings.has_api else None
     after = Position.of(request.cursor)
@@ -75,32 +72,6 @@ async def issues(request: PageRequest) -> AsyncGenerator[Page]:
                     extracted_at=asked,
                     note=completed.note,
                 )
-    finally:
-        if client is not None:
-            client.stop.set()
-
-
-async def gone(request: PageRequest) -> AsyncGenerator[Page]:
-    """Yield the stored issues that are not in the dataset any more; see `DeletionScan.pages`.
-
-    Where Jira can be asked, it has the last word on each.
-    """
-    settings = JiraSettings.load()
-    table = open_issues(settings)
-    client = JiraClient(open_site(settings)) if settings.has_api else None
-    scan = DeletionScan(
-        "issues",
-        Items(),
-        lambda _: iter([(table.ids(), None)]),
-        None if client is None else partial(is_gone, client),
-        scope=[table.name],
-    )
-    # In Jira's threads, where there are any: there, requests wait for their turn.
-    start = table.server.start if client is None else client.site.start
-    try:
-        async with contextlib.aclosing(scan.pages(request, start)) as pages:
-            async for page in pages:
-                yield page
     finally:
         if client is not None:
             client.stop.set()

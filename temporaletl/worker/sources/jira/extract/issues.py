@@ -2,42 +2,38 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from functools import partial
 
 from temporaletl import Page, PageRequest, extract_method
-from temporaletl.deletions import DeletionScan, Items
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.threads import abandon
 from temporaletl.worker.sources.jira.extract import dataset
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import complete
-from temporaletl.worker.sources.jira.extract.deletions import is_gone, listed, scope_of
 from temporaletl.worker.sources.jira.extract.walk import Walk
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 
 @extract_method("jira-issues")
-async def extract_issues(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract_issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
     """Yield the issues of the job's range, oldest first, each one an `IssueRecord`.
 
-    A deletion scan yields the issues that are gone instead, see `DeletionScan.pages`. An issue may
-    come more than once, never not at all.
+    An issue may come more than once, never not at all.
 
     Raises: as `temporaletl.external.http.HttpClient.request`; where Trino is the place to read,
     also as its queries do.
     """
     settings = JiraSettings.load()
     if settings.extract_from == "trino":
-        pages = dataset.gone(request) if request.job.scan else dataset.issues(request)
+        pages = dataset.issues(request)
     else:
-        client = JiraClient(open_site(settings))
-        pages = _gone(client, request) if request.job.scan else _issues(client, request)
+        pages = _issues(JiraClient(open_site(settings)), request)
     async with contextlib.aclosing(pages):
         async for page in pages:
             yield page
 
 
-async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
+async def _issues(client: JiraClient, request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
     """Yield issues as the site finds them.
 
     While the lists of one page are completed, the next page is searched for.
@@ -64,19 +60,3 @@ async def _issues(client: JiraClient, request: PageRequest) -> AsyncGenerator[Pa
     finally:
         client.stop.set()
         await abandon([ahead])
-
-
-async def _gone(client: JiraClient, request: PageRequest) -> AsyncGenerator[Page]:
-    scan = DeletionScan(
-        "issues",
-        Items(),
-        partial(listed, client, request),
-        partial(is_gone, client),
-        scope=scope_of(client, request),
-    )
-    try:
-        async with contextlib.aclosing(scan.pages(request, client.site.start)) as pages:
-            async for page in pages:
-                yield page
-    finally:
-        client.stop.set()

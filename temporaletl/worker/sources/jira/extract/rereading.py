@@ -14,10 +14,11 @@ from temporaletl.worker.sources.jira.extract.completion import complete
 from temporaletl.worker.sources.jira.extract.found import Row, row_of
 from temporaletl.worker.sources.jira.extract.walk import Walk
 from temporaletl.worker.sources.jira.issue import SEARCHED_FIELDS
+from temporaletl.worker.sources.jira.query import JiraQuery
 
 
 @reread_method("jira-issues")
-async def reread_issue(unread: Unread, request: PageRequest) -> Reread | None:
+async def reread_issue(unread: Unread, request: PageRequest[JiraQuery]) -> Reread | None:
     """Read an issue with its lists; where only its time is known, all issues of that time.
 
     None for a dataset in Trino: there it has no other form than the one that was found.

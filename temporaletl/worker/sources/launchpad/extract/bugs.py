@@ -1,6 +1,5 @@
 """Pages of bugs with everything that hangs on them."""
 
-import contextlib
 from collections.abc import AsyncGenerator, Collection, Iterator
 from datetime import datetime
 from functools import partial
@@ -18,37 +17,27 @@ from temporaletl.worker.sources.launchpad.extract.client import (
     LaunchpadClient,
     decoded,
 )
-from temporaletl.worker.sources.launchpad.extract.deletions import gone
 from temporaletl.worker.sources.launchpad.extract.details import Failure, Gathered, finish, gather
 from temporaletl.worker.sources.launchpad.extract.memory import recall
-from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, bug_searches, subjects_of
+from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, subjects_of
 from temporaletl.worker.sources.launchpad.extract.walk import Walk
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import BugWhole, Found
 
 
 @extract_method("launchpad-bugs")
-async def extract_bugs(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract_bugs(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[Page]:
     """Yield the bugs of the job's people and targets that changed since the window's start.
 
     There is no upper bound: a bug that changes every few minutes would always be above it. A bug
-    may come more than once, never not at all; one made after a backfill's end does not come. A
-    deletion scan yields what is gone instead, see `temporaletl.deletions`.
+    may come more than once, never not at all; one made after a backfill's end does not come.
 
     Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
         ConfigurationError for a target that is not there.
     """
-    searches = partial(bug_searches, since=None)
-    found = gone(request, "bug", searches, _number_in) if request.job.scan else _bugs(request)
-    async with contextlib.aclosing(found) as pages:
-        async for page in pages:
-            yield page
-
-
-async def _bugs(request: PageRequest) -> AsyncGenerator[Page]:
     settings = LaunchpadSettings.load()
     client = LaunchpadClient(open_site(settings))
-    query: LaunchpadQuery = request.query
+    query = request.query
     window = request.job.window
     until = window.end if request.job.mode == "backfill" else None
     size = query.page_size or settings.page_size
@@ -132,7 +121,7 @@ def _other(walk: Walk, but: Collection[int], kind: str) -> bool:
     return False
 
 
-def _number_in(entry: msgspec.Raw) -> int | None:
+def number_in(entry: msgspec.Raw) -> int | None:
     task = decoded(Task, entry)
     return None if task is None else number_of(task.bug_link)
 

@@ -1,7 +1,6 @@
 """What is gone: Launchpad does not tell of what was deleted or made private."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -9,13 +8,19 @@ import msgspec
 import structlog
 from pydantic import JsonValue
 
-from temporaletl import Page, PageRequest
-from temporaletl.deletions import DeletionScan, Items
+from temporaletl import DeletionScan, Items, PageRequest, deletion_scan
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import STABLE, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.worker.sources.launchpad.extract import bugs, merge_proposals, questions
 from temporaletl.worker.sources.launchpad.extract.client import LaunchpadClient
-from temporaletl.worker.sources.launchpad.extract.subjects import Searches, subjects_of
+from temporaletl.worker.sources.launchpad.extract.listing import Kind, number_in
+from temporaletl.worker.sources.launchpad.extract.subjects import (
+    Searches,
+    bug_searches,
+    subjects_of,
+)
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
 log = structlog.get_logger("temporaletl.worker.sources.launchpad")
 
@@ -26,39 +31,56 @@ _MOST_ASKED = 500
 NumberIn = Callable[[msgspec.Raw], int | None]
 
 
-async def gone(
-    request: PageRequest,
+@deletion_scan("launchpad-bugs")
+def scan_bugs(request: PageRequest[LaunchpadQuery]) -> Iterator[DeletionScan]:
+    """List the bugs of all subjects, whenever they changed."""
+    yield from _scan(request, "bug", partial(bug_searches, since=None), bugs.number_in, STABLE)
+
+
+@deletion_scan("launchpad-merge_proposals")
+def scan_merge_proposals(request: PageRequest[LaunchpadQuery]) -> Iterator[DeletionScan]:
+    """List the merge proposals of all subjects."""
+    yield from _scan_listed(request, merge_proposals.KIND)
+
+
+@deletion_scan("launchpad-questions")
+def scan_questions(request: PageRequest[LaunchpadQuery]) -> Iterator[DeletionScan]:
+    """List the questions of all subjects."""
+    yield from _scan_listed(request, questions.KIND)
+
+
+def _scan_listed(request: PageRequest[LaunchpadQuery], kind: Kind) -> Iterator[DeletionScan]:
+    yield from _scan(request, kind.name, kind.searches, number_in, kind.version)
+
+
+def _scan(
+    request: PageRequest[LaunchpadQuery],
     kind: str,
     searches: Searches,
-    number_in: NumberIn,
-    version: str = STABLE,
-) -> AsyncGenerator[Page]:
-    """Yield the stored items of a kind that Launchpad shows no more; see `DeletionScan.pages`.
-
-    A kind is what the ids of events begin with.
-    """
+    number_of_entry: NumberIn,
+    version: str,
+) -> Iterator[DeletionScan]:
+    """Declare the scan of a kind, which is what the ids of its events begin with."""
     client = LaunchpadClient(open_site(LaunchpadSettings.load()))
-    scan = DeletionScan(
-        f"{kind.replace('_', ' ')}s",
-        Items(f"{kind}:"),
-        partial(_listed, client, request, searches, number_in),
-        partial(_is_gone, client, request, kind, version),
-        scope=subjects_of(request.query),
-        most_asked=_MOST_ASKED,
-    )
     try:
-        async with contextlib.aclosing(scan.pages(request, client.site.start)) as pages:
-            async for page in pages:
-                yield page
+        yield DeletionScan(
+            f"{kind.replace('_', ' ')}s",
+            Items(f"{kind}:"),
+            partial(_listed, client, request, searches, number_of_entry),
+            partial(_is_gone, client, request, kind, version),
+            scope=subjects_of(request.query),
+            most_asked=_MOST_ASKED,
+            start=client.site.start,
+        )
     finally:
         client.stop.set()
 
 
 def _listed(
     client: LaunchpadClient,
-    request: PageRequest,
+    request: PageRequest[LaunchpadQuery],
     searches: Searches,
-    number_in: NumberIn,
+    number_of_entry: NumberIn,
     position: JsonValue,
 ) -> Iterator[tuple[Collection[str], JsonValue]]:
     """List one subject after the other; a position is the number of subjects behind it."""
@@ -68,7 +90,8 @@ def _listed(
         try:
             for url in searches(client.site, subject):
                 entries = client.read_whole(url).entries
-                listed.update(str(n) for entry in entries if (n := number_in(entry)) is not None)
+                numbers = map(number_of_entry, entries)
+                listed.update(str(number) for number in numbers if number is not None)
         except UnreadableError as error:
             # Those who are renamed or gone leave items behind that are there; they are asked for.
             log.warning("not_listed", subject=subject, reason=str(error))
@@ -76,13 +99,17 @@ def _listed(
 
 
 def _is_gone(
-    client: LaunchpadClient, request: PageRequest, kind: str, version: str, number: str
+    client: LaunchpadClient,
+    request: PageRequest[LaunchpadQuery],
+    kind: str,
+    version: str,
+    number: str,
 ) -> bool:
     if kind == "bug":
         path = f"/bugs/{number}"
     else:
         # Only its page on the web tells where else it is; the API has the same path.
-        stored = request.stored_properties(f"{kind}:{number}:created") or {}
+        stored = request.stored.properties(f"{kind}:{number}:created") or {}
         path = urlsplit(str(stored.get("web_link") or "")).path
         if not path:
             return False

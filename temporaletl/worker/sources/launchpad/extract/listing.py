@@ -4,7 +4,6 @@ Numbers grow, so what is new comes last; the number of the last entry worked thr
 a cursor needs, whatever order the server lists in, and whatever moves in its lists.
 """
 
-import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
@@ -23,7 +22,6 @@ from temporaletl.external.launchpad.site import LaunchpadSite, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
 from temporaletl.worker.sources.launchpad.entries import Entry, number_of
 from temporaletl.worker.sources.launchpad.extract.client import Gap, LaunchpadClient, decoded
-from temporaletl.worker.sources.launchpad.extract.deletions import gone
 from temporaletl.worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
 from temporaletl.worker.sources.launchpad.extract.memory import recall
 from temporaletl.worker.sources.launchpad.extract.subjects import (
@@ -67,30 +65,16 @@ class Kind:
     name: str
     version: str
     searches: Searches
-    wanted: Callable[[PageRequest, msgspec.Raw], bool]
+    wanted: Callable[[PageRequest[LaunchpadQuery], msgspec.Raw], bool]
     read: Callable[[LaunchpadClient, int, msgspec.Raw], Gathered]
     people_in: PeopleIn
 
 
-async def pages(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
-    """Yield the entries of the job's people and targets, each with all that hangs on it.
-
-    A deletion scan yields what is gone instead, see `temporaletl.deletions`.
-    """
-    found = _gone(kind, request) if request.job.scan else _listed(kind, request)
-    async with contextlib.aclosing(found) as all_pages:
-        async for page in all_pages:
-            yield page
-
-
-def _gone(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
-    return gone(request, kind.name, kind.searches, _number, kind.version)
-
-
-async def _listed(kind: Kind, request: PageRequest) -> AsyncGenerator[Page]:
+async def pages(kind: Kind, request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[Page]:
+    """Yield the entries of the job's people and targets, each with all that hangs on it."""
     settings = LaunchpadSettings.load()
     client = LaunchpadClient(open_site(settings))
-    query: LaunchpadQuery = request.query
+    query = request.query
     place = _position(request.cursor)
     if place.ended:
         return
@@ -186,11 +170,11 @@ def list_subject(
 
 def _identity(entry: msgspec.Raw) -> int | bytes:
     """An entry's number; the entry itself where it has none."""
-    number = _number(entry)
+    number = number_in(entry)
     return bytes(entry) if number is None else number
 
 
-def _number(entry: msgspec.Raw) -> int | None:
+def number_in(entry: msgspec.Raw) -> int | None:
     found = decoded(Entry, entry)
     return None if found is None else number_of(found.self_link)
 
@@ -248,7 +232,9 @@ def _shelf_of(site: LaunchpadSite) -> _Shelf:
         return _shelves.setdefault(site, _Shelf())
 
 
-def settled(request: PageRequest, moments: Sequence[datetime | None], *, closed: bool) -> bool:
+def settled(
+    request: PageRequest[LaunchpadQuery], moments: Sequence[datetime | None], *, closed: bool
+) -> bool:
     """Whether an entry, by its own dates, is to be left out of a job.
 
     A backfill leaves out what was made after its end; `moments` begin with that date. An

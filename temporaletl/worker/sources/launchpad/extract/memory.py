@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from temporaletl import PageRequest
 from temporaletl.external.launchpad.site import LaunchpadSite
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
 _MOST_JOBS = 32
 
@@ -57,7 +58,7 @@ class Memory:
         return dict(self._committed)
 
 
-def recall(site: LaunchpadSite, request: PageRequest) -> Memory:
+def recall(site: LaunchpadSite, request: PageRequest[LaunchpadQuery]) -> Memory:
     """Return the memory for an extraction that begins at the request's cursor."""
     job = (request.job.batch_id, request.job.seq)
     with _guard:

@@ -26,13 +26,14 @@ from temporaletl.worker.sources.launchpad.extract.client import (
 from temporaletl.worker.sources.launchpad.extract.details import Failure, Gathered
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, pages, settled
 from temporaletl.worker.sources.launchpad.extract.subjects import proposal_searches
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found, ProposalWhole
 
 _CLOSED = frozenset({"Merged", "Rejected", "Superseded"})
 
 
 @extract_method("launchpad-merge_proposals")
-async def extract_merge_proposals(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract_merge_proposals(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[Page]:
     """Yield the proposals of the job's people and targets, lowest number first.
 
     Raises: as `extract_bugs`.
@@ -42,7 +43,7 @@ async def extract_merge_proposals(request: PageRequest) -> AsyncGenerator[Page]:
             yield page
 
 
-def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
+def _wanted(request: PageRequest[LaunchpadQuery], entry: msgspec.Raw) -> bool:
     proposal = decoded(Proposal, entry)
     if proposal is None:
         return True  # reading it tells what is wrong with it

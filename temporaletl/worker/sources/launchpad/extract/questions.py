@@ -19,13 +19,14 @@ from temporaletl.worker.sources.launchpad.extract.client import LaunchpadClient,
 from temporaletl.worker.sources.launchpad.extract.details import Gathered
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, pages, settled
 from temporaletl.worker.sources.launchpad.extract.subjects import question_searches
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found, QuestionWhole
 
 _CLOSED = frozenset({"Solved", "Expired", "Invalid"})
 
 
 @extract_method("launchpad-questions")
-async def extract_questions(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract_questions(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[Page]:
     """Yield the questions of the job's people and targets, lowest number first.
 
     Raises: as `extract_bugs`.
@@ -35,7 +36,7 @@ async def extract_questions(request: PageRequest) -> AsyncGenerator[Page]:
             yield page
 
 
-def _wanted(request: PageRequest, entry: msgspec.Raw) -> bool:
+def _wanted(request: PageRequest[LaunchpadQuery], entry: msgspec.Raw) -> bool:
     question = decoded(Question, entry)
     if question is None:
         return True  # reading it tells what is wrong with it

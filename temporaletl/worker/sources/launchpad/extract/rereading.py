@@ -15,6 +15,7 @@ from temporaletl.worker.sources.launchpad.extract.details import Gathered, Peopl
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, list_subject
 from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, subjects_of
 from temporaletl.worker.sources.launchpad.extract.walk import Walk
+from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 from temporaletl.worker.sources.launchpad.record import Found
 
 #: Where nothing but the time of a change is known, so many bugs that changed later are read.
@@ -30,7 +31,7 @@ class _Gap(msgspec.Struct):
 
 
 @reread_method("launchpad-bugs")
-async def reread_bug(unread: Unread, _request: PageRequest) -> Reread | None:
+async def reread_bug(unread: Unread, _request: PageRequest[LaunchpadQuery]) -> Reread | None:
     """Read a bug by its number; of a gap in a search, all bugs that changed since.
 
     None of a person, and of a gap whose time is not known.
@@ -72,7 +73,9 @@ async def _bugs_since(client: LaunchpadClient, subject: str, since: datetime) ->
     return Reread(records, "; ".join(dict.fromkeys(faults)) or None)
 
 
-async def _reread_listed(kind: Kind, unread: Unread, request: PageRequest) -> Reread | None:
+async def _reread_listed(
+    kind: Kind, unread: Unread, request: PageRequest[LaunchpadQuery]
+) -> Reread | None:
     client = LaunchpadClient(open_site(LaunchpadSettings.load()))
     number, gap = _number(unread), _gap(unread)
     if number is None and gap is None:
@@ -98,13 +101,15 @@ async def _reread_listed(kind: Kind, unread: Unread, request: PageRequest) -> Re
 
 
 @reread_method("launchpad-merge_proposals")
-async def reread_merge_proposal(unread: Unread, request: PageRequest) -> Reread | None:
+async def reread_merge_proposal(
+    unread: Unread, request: PageRequest[LaunchpadQuery]
+) -> Reread | None:
     """Read a merge proposal out of the lists that it is in; see whether a gap has closed."""
     return await _reread_listed(merge_proposals.KIND, unread, request)
 
 
 @reread_method("launchpad-questions")
-async def reread_question(unread: Unread, request: PageRequest) -> Reread | None:
+async def reread_question(unread: Unread, request: PageRequest[LaunchpadQuery]) -> Reread | None:
     """Read a question out of the lists that it is in; see whether a gap has closed."""
     return await _reread_listed(questions.KIND, unread, request)
 

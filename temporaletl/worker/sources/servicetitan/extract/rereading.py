@@ -41,7 +41,7 @@ class _Gap(msgspec.Struct, forbid_unknown_fields=True):
     export_from: str | None = None
 
 
-async def reread_record(unread: Unread, request: PageRequest) -> Reread | None:
+async def reread_record(unread: Unread, request: PageRequest[ServiceTitanQuery]) -> Reread | None:
     """Read a record by its id; where only its place is known, all records of its span of time.
 
     One that has changed since is no longer in that span, and was read where it is. A part of the
@@ -49,7 +49,6 @@ async def reread_record(unread: Unread, request: PageRequest) -> Reread | None:
     """
     settings = ServiceTitanSettings.load()
     query = request.query
-    assert isinstance(query, ServiceTitanQuery)  # noqa: S101 - the platform made it
     client = ServiceTitanClient(open_site(settings), RESOURCES[request.job.stream])
     read: Callable[[], Reread]
     if (gap := _gap(unread)) is not None:

@@ -16,7 +16,7 @@ from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 ACCOUNT = servicetitan_account
 
 
-async def extract(request: PageRequest) -> AsyncGenerator[Page]:
+async def extract(request: PageRequest[ServiceTitanQuery]) -> AsyncGenerator[Page]:
     """Yield what the job's stream has in its span, each record a `Record`.
 
     A record may come more than once, never not at all; one that ServiceTitan cannot render is a
@@ -27,7 +27,6 @@ async def extract(request: PageRequest) -> AsyncGenerator[Page]:
     """
     settings = ServiceTitanSettings.load()
     job, query = request.job, request.query
-    assert isinstance(query, ServiceTitanQuery)  # noqa: S101 - the platform made it
     client = ServiceTitanClient(open_site(settings), RESOURCES[job.stream])
     span = Span.of(job.window, job.mode)
     size = query.page_size or settings.page_size

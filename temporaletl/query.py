@@ -1,0 +1,64 @@
+"""The base class of queries: what a job asks its source for."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from temporaletl.errors import ConfigurationError
+
+#: A run's parameter for deletion scans: the platform's own, so that queries need not have it.
+ACCEPT_DELETIONS = "accept_deletions"
+
+
+class Query(BaseModel):
+    """What a job asks its source for: the job's parameters, checked and typed.
+
+    Subclasses add fields and raise the two class attributes: `VERSION` when rows change in a
+    way their readers must know, `SPECIFIC_VERSION` at any change of the transform.
+
+        class BranchQuery(Query):
+            SPECIFIC_VERSION = "1.1"
+
+            region: str
+            page_size: int = 100
+
+        query = BranchQuery.from_dict({"region": "north"})
+        assert (query.region, query.page_size) == ("north", 100)
+        assert (query.version(), query.specific_version()) == ("1", "1.1")
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    VERSION: ClassVar[str] = "1"
+    SPECIFIC_VERSION: ClassVar[str] = "1.0"
+
+    @classmethod
+    def version(cls) -> str:
+        """Stored on every row; changes with breaking changes only."""
+        return cls.VERSION
+
+    @classmethod
+    def specific_version(cls) -> str:
+        """Stored on every row; changes with any change."""
+        return cls.SPECIFIC_VERSION
+
+    @classmethod
+    def from_dict(cls, params: Mapping[str, JsonValue]) -> Self:
+        """Build from a job's parameters.
+
+        Raises:
+            ConfigurationError: a parameter is unknown, missing or of the wrong type; it is named.
+        """
+        own = {
+            name: value
+            for name, value in params.items()
+            if name != ACCEPT_DELETIONS or name in cls.model_fields
+        }
+        try:
+            return cls.model_validate(own)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'query'}: {e['msg']}" for e in error.errors()
+            )
+            raise ConfigurationError(f"{cls.__name__}: {faults}") from None
