@@ -116,6 +116,15 @@ class BatchMetadata(Message):
     worker_queue: str
     segment_queue: str | None = None  # None: the worker queue
     started: UtcTime
+    #: The filters by their names, those of settings and parameters; None in batches of before.
+    scope: dict[str, JsonValue] | None = None
+    #: Those of settings alone: what a run without filters of its own covers.
+    whole_scope: dict[str, JsonValue] | None = None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether its parameters leave out something that other runs load."""
+        return self.scope != self.whole_scope
 
 
 class ExpandedBatch(Message):

@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -107,6 +108,10 @@ class Planner:
     lag: Callable[[], timedelta]
     #: Builds and checks the source's settings; raises ConfigurationError.
     settings: Callable[[], Any] | None
+    #: The parameters that leave something out; None: all of them.
+    filters: frozenset[str] | None = None
+    #: The filters that the settings are, by their names.
+    scope: Callable[[], Mapping[str, JsonValue]] = dict
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -137,12 +142,18 @@ def params_method[F: ParamsMethod](
     overlap: timedelta = timedelta(minutes=5),
     lag: timedelta | Callable[[], timedelta] = timedelta(seconds=30),
     settings: Callable[[], Any] | None = None,
+    filters: Collection[str] | None = None,
+    scope: Callable[[], Mapping[str, JsonValue]] = dict,
 ) -> Callable[[F], F]:
     """Register `describe(plan)`, plain or async: what the backlog is.
 
     What it returns goes, unseen by the platform, to the source's transform inputs method.
     A lag that depends on the source's settings is a function, called when a batch is planned; so
     are streams that only the settings know.
+
+    `filters` are the parameters that leave something out, all of them unless they are named, and
+    `scope()` the filters that settings are: a watermark holds for its filters alone. A run with
+    others of its own moves none; what settings newly let through is read from the beginning.
 
         @params_method("shop", streams=("orders",), lag=timedelta(minutes=1))
         def branches(plan: Plan) -> list[str]:
@@ -156,7 +167,8 @@ def params_method[F: ParamsMethod](
     lag_now = lag if callable(lag) else lambda: lag
 
     def register(function: F) -> F:
-        planner = Planner(function, streams, overlap, lag_now, settings)
+        named = None if filters is None else frozenset(filters)
+        planner = Planner(function, streams, overlap, lag_now, settings, named, scope)
         planners.register(source, planner, place=place_of(function))
         return function
 

@@ -24,16 +24,17 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
+from temporaletl.query import ACCEPT_DELETIONS
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
 from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
-from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks
+from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks, keep_missing
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.rejects import streams_with_rejects
-from temporaletl.warehouse.state import last_cursors, trusted_watermarks
+from temporaletl.warehouse.state import last_cursors, streams_of_other_scope, trusted_watermarks
 
 _JOBS_AT_ONCE = 500
 _PEOPLE_AT_ONCE = 1_000
@@ -88,7 +89,11 @@ def settle(
     if planner.settings is not None:
         planner.settings()
     streams = request.streams or planner.streams
-    now, watermarks = trusted_watermarks(warehouse, request.source, request.connection)
+    whole_scope = dict(planner.scope())
+    scope = whole_scope | _filters(planner, request)
+    now, watermarks = trusted_watermarks(
+        warehouse, request.source, request.connection, scopes=(scope, whole_scope)
+    )
     if request.date_start is not None and request.date_start >= now:
         raise ConfigurationError(
             f"the backfill's start {request.date_start.isoformat()} has not come yet: by the "
@@ -116,6 +121,8 @@ def settle(
             names.segment_queue(worker_queue, request.source) if request.source in budgets else None
         ),
         started=asked.nominal,
+        scope=scope,
+        whole_scope=whole_scope,
     )
     begin_batch(
         warehouse,
@@ -125,6 +132,17 @@ def settle(
         namespace=namespace,
     )
     return metadata
+
+
+def _filters(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
+    """The request's parameters that leave something out."""
+    return {
+        name: value
+        for name, value in request.params.items()
+        if name != ACCEPT_DELETIONS
+        and value not in (None, "", [], {})
+        and (planner.filters is None or name in planner.filters)
+    }
 
 
 def window_of(
@@ -186,7 +204,7 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
         for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata):
             yield _of_rejects(plan, stream)
         return
-    await asyncio.to_thread(_note_view, warehouse, metadata)
+    await asyncio.to_thread(_hold, warehouse, metadata)
     if metadata.source in people:
         await _record_people(warehouse, metadata)
     cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
@@ -204,31 +222,50 @@ def _of_rejects(plan: Plan, stream: str) -> ETLInput:
     return plan.job(stream, Window()).model_copy(update={"params": {}})
 
 
-def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> None:
+def _hold(warehouse: Warehouse, metadata: BatchMetadata) -> None:
+    """Have the batch move no watermark where it is not shown, or does not ask for, everything."""
+    reasons = [_note_view(warehouse, metadata), _narrower_scope(warehouse, metadata)]
+    if told := [reason for reason in reasons if reason is not None]:
+        hold_watermarks(warehouse, metadata.batch_id, "; ".join(told))
+
+
+def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
     """Have the source say who we are, and note what this account sees: rows are loaded under it.
 
-    Where that is less than when rows were loaded, the batch moves no watermark: what it is not
-    shown may have changed, and must be read when it is shown again.
+    Where that is less than when rows were loaded, what the account is not shown may have changed,
+    and must be read when it is shown again; nothing that it is not shown is taken for deleted.
     """
     if metadata.source not in account_views:
-        return
+        return None
     view = account_views.get(metadata.source)()
     if view is None:
-        return
+        return None
     if metadata.accept_view:
         replace_view(warehouse, metadata.source, metadata.connection, view)
-        return
+        return None
     known = known_view(warehouse, metadata.source, metadata.connection)
-    lacking = known and known.lacks(view)
-    if lacking:
-        hold_watermarks(
-            warehouse,
-            metadata.batch_id,
-            f"{metadata.source}: {lacking}. What changed of the rest is not loaded, so the "
-            "watermark stays where it is: give the account back what it had; or, if it sees all "
-            "that there is, run once with --accept-view",
-        )
+    lacking = None if known is None else known.lacks(view)
+    if lacking is not None:
+        keep_missing(warehouse, metadata.batch_id)
     widen_view(warehouse, metadata.source, metadata.connection, view)
+    return lacking and (
+        f"{metadata.source}: {lacking}. What changed of the rest is not loaded, and nothing is "
+        "deleted, so the watermark stays where it is: give the account back what it had; or, if it "
+        "sees all that there is, run once with --accept-view"
+    )
+
+
+def _narrower_scope(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
+    """Why a run with filters of its own moves no watermark; None where it may."""
+    if not metadata.is_filtered:
+        return None
+    streams = streams_of_other_scope(warehouse, metadata)
+    if not streams:
+        return None
+    return (
+        f"{metadata.source}: this run's parameters leave out what the watermark of "
+        f"{', '.join(streams)} stands for, so that it stays where it is"
+    )
 
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:

@@ -95,6 +95,14 @@ def hold_watermarks(warehouse: Warehouse, batch_id: str, reason: str) -> None:
         )
 
 
+def keep_missing(warehouse: Warehouse, batch_id: str) -> None:
+    """Have a batch delete nothing that it is not shown: its account may not see it."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            "UPDATE etl_batches SET keeps_missing = true WHERE batch_id = %s", [batch_id]
+        )
+
+
 class JobWriter:
     """Enters a batch's jobs in the order they come, numbering them from 0.
 

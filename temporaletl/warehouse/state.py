@@ -4,13 +4,14 @@ A watermark only ever stands where everything before it is in the warehouse. Inc
 begin at it; backfills never read or move it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
 from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
@@ -39,11 +40,13 @@ class SyncState:
     state: str
     batch_id: str | None
     updated_at: datetime
+    #: The filters that the watermark stands for, by their names; None where that is not known.
+    scope: Mapping[str, JsonValue] | None = None
 
 
 _COLUMNS = (
     "source, stream, connection, watermark, last_full_at, last_incremental_at, records, state, "
-    "batch_id, updated_at"
+    "batch_id, updated_at, scope"
 )
 
 
@@ -62,13 +65,18 @@ def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncSta
 
 
 def trusted_watermarks(
-    warehouse: Warehouse, source: str, connection_name: str
+    warehouse: Warehouse,
+    source: str,
+    connection_name: str,
+    *,
+    scopes: Collection[Mapping[str, JsonValue]] = (),
 ) -> tuple[datetime, dict[str, datetime | None]]:
     """The warehouse's present time; and by stream, up to where its watermark can be trusted.
 
     Nothing is loaded that had not happened when its batch began. So a watermark that is ahead of
     that, or of the present, was moved by a wrong clock: the latest time that a completed batch of
-    the ledger honestly reached takes its place, and None where the ledger has none.
+    the ledger honestly reached takes its place, and None where the ledger has none. None, too,
+    where a watermark stands for other filters than one of `scopes`: it says nothing of these.
     """
     with warehouse.connection() as connection:
         now: datetime = only_row(connection.execute("SELECT clock_timestamp()"))[0]
@@ -83,7 +91,8 @@ def trusted_watermarks(
                 WHERE b.source = %(source)s AND b.connection = %(connection)s
                   AND b.mode IN ('full', 'incremental') AND b.created_at <= clock_timestamp()
             )
-            SELECT s.stream, s.watermark, CASE
+            SELECT s.stream, s.watermark,
+                s.scope IS NOT NULL AND NOT s.scope = ANY (%(scopes)s::jsonb[]), CASE
                 WHEN s.watermark IS NULL THEN NULL
                 WHEN s.state = %(by_hand)s AND s.watermark <= clock_timestamp() THEN s.watermark
                 WHEN s.watermark <= coalesce(
@@ -98,10 +107,17 @@ def trusted_watermarks(
             FROM etl_sync_state AS s
             WHERE s.source = %(source)s AND s.connection = %(connection)s
             """,
-            {"source": source, "connection": connection_name, "by_hand": _BY_HAND},
+            {
+                "source": source,
+                "connection": connection_name,
+                "by_hand": _BY_HAND,
+                "scopes": [Jsonb(dict(scope)) for scope in scopes],
+            },
         ).fetchall()
-    for stream, watermark, trusted in found:
-        if watermark != trusted:
+    for stream, watermark, foreign, trusted in found:
+        if foreign:
+            log.warning("watermark_of_other_filters", source=source, stream=stream)
+        elif watermark != trusted:
             log.warning(
                 "watermark_ahead",
                 source=source,
@@ -109,7 +125,27 @@ def trusted_watermarks(
                 watermark=watermark.isoformat(),
                 trusted=trusted and trusted.isoformat(),
             )
-    return now, {stream: trusted for stream, _, trusted in found}
+    return now, {stream: None if foreign else time for stream, _, foreign, time in found}
+
+
+def streams_of_other_scope(warehouse: Warehouse, metadata: BatchMetadata) -> list[str]:
+    """The batch's streams whose watermark stands for other filters than the batch's."""
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            """
+            SELECT stream FROM etl_sync_state
+            WHERE source = %s AND connection = %s AND stream = ANY (%s)
+              AND watermark IS NOT NULL AND scope <> %s
+            ORDER BY stream
+            """,
+            [
+                metadata.source,
+                metadata.connection,
+                sorted(metadata.windows),
+                Jsonb(metadata.scope),
+            ],
+        ).fetchall()
+    return [str(stream) for (stream,) in found]
 
 
 def watermarks_ahead(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
@@ -140,7 +176,8 @@ def set_watermark(
             INSERT INTO etl_sync_state (source, stream, connection, watermark, state)
             VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (source, stream, connection) DO UPDATE
-            SET watermark = excluded.watermark, state = excluded.state, updated_at = now()
+            SET watermark = excluded.watermark, state = excluded.state, scope = NULL,
+                updated_at = now()
             """,
             [source, stream, connection_name, watermark, _BY_HAND],
         )
@@ -151,9 +188,10 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
 
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
     stays where it was if one of those windows has no start. It stays where it was, too, if the
-    account was shown less than before, if not all jobs were planned, or if it was set back behind
-    the window's start in the meantime. A backfill or a replay moves nothing, and no job
-    without a window holds anything back. Safe to repeat.
+    account was shown less than before, if the batch's filters leave out what the watermark stands
+    for, if not all jobs were planned, or if it was set back behind the window's start in the
+    meantime. A backfill or a replay moves nothing, and no job without a window holds anything
+    back. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
         return
@@ -224,21 +262,26 @@ def _advance_stream(
     connection.execute(
         """
         INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
-            last_full_at, last_incremental_at, records, state, batch_id)
+            last_full_at, last_incremental_at, records, state, batch_id, scope)
         VALUES (%(source)s, %(stream)s, %(connection)s,
             CASE WHEN %(start)s::timestamptz IS NULL THEN %(watermark)s::timestamptz END,
             CASE WHEN %(whole)s AND %(mode)s = 'full' THEN now() END,
             CASE WHEN %(whole)s AND %(mode)s = 'incremental' THEN now() END,
-            %(records)s, %(state)s, %(batch)s)
+            %(records)s, %(state)s, %(batch)s, %(scope)s)
         ON CONFLICT (source, stream, connection) DO UPDATE SET
             watermark = CASE
                 -- A time that has not come was told by a wrong clock, and is no watermark.
                 WHEN s.watermark > clock_timestamp()
                 THEN coalesce(%(watermark)s::timestamptz, s.watermark)
+                -- Other filters: what was loaded through those of before says nothing of these.
+                WHEN s.scope <> %(scope)s::jsonb AND %(start)s::timestamptz IS NULL
+                THEN coalesce(%(watermark)s::timestamptz, s.watermark)
                 WHEN %(start)s::timestamptz IS NULL OR %(start)s::timestamptz <= s.watermark
                 THEN greatest(s.watermark, %(watermark)s::timestamptz) ELSE s.watermark END,
             last_full_at = coalesce(excluded.last_full_at, s.last_full_at),
             last_incremental_at = coalesce(excluded.last_incremental_at, s.last_incremental_at),
+            scope = CASE WHEN %(watermark)s::timestamptz IS NULL THEN s.scope
+                ELSE coalesce(excluded.scope, s.scope) END,
             records = excluded.records, state = excluded.state, batch_id = excluded.batch_id,
             updated_at = now()
         """,
@@ -253,6 +296,7 @@ def _advance_stream(
             "records": jobs["records"],
             "state": state,
             "batch": metadata.batch_id,
+            "scope": None if metadata.scope is None else Jsonb(metadata.scope),
         },
     )
 

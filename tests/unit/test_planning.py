@@ -129,8 +129,9 @@ class Books:
         monkeypatch.setattr(planning, "begin_batch", lambda _w, m, **_ids: self.begun.append(m))
 
     def _trusted(
-        self, _warehouse: object, _source: str, connection: str
+        self, _warehouse: object, _source: str, connection: str, *, scopes: object
     ) -> tuple[datetime, dict[str, datetime | None]]:
+        assert scopes == ({}, {})
         found = self.watermarks.items()
         return self.now, {stream: mark for (stream, over), mark in found if over == connection}
 

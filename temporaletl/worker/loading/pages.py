@@ -95,7 +95,8 @@ _SETTINGS = """
 # The row's lock is the fence: a second attempt at the same page waits here, and then sees the
 # first one's.
 _FENCE = """
-    SELECT pages, state, now(), CASE WHEN inserted + updated > 0 THEN started_at END
+    SELECT pages, state, now(), CASE WHEN inserted + updated > 0 THEN started_at END,
+        (SELECT keeps_missing FROM etl_batches AS b WHERE b.batch_id = etl_jobs.batch_id)
     FROM etl_jobs
     WHERE batch_id = %(batch_id)s AND seq = %(seq)s FOR NO KEY UPDATE
 """
@@ -250,7 +251,7 @@ class Loader:
         with self._warehouse.connection() as connection:
             connection.execute(_SETTINGS)
             with connection.leased(job.policy.heartbeat_timeout):
-                now, wrote_since = self._pass_fence(connection, page)
+                now, wrote_since, keeps_missing = self._pass_fence(connection, page)
             # Nothing can have been asked for after now, whoever's clock says so.
             page = replace(page, extracted_at=min(page.extracted_at, now))
             stamp = Stamp(
@@ -276,21 +277,21 @@ class Loader:
             ]
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
-            deleted = self._retract(connection, page)
+            deleted = 0 if keeps_missing else self._retract(connection, page)
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
             return self._record(connection, page, outcomes, conflicts, deleted)
 
     def _pass_fence(
         self, connection: Connection, page: PageLoad
-    ) -> tuple[datetime, datetime | None]:
-        """Return the time, and when the job began if it has written rows."""
+    ) -> tuple[datetime, datetime | None, bool]:
+        """Return the time, when the job began if it has written rows, and what its batch keeps."""
         job = self._lineage.job
         name = f"job {job.job_id} (batch {job.batch_id}, number {job.seq})"
         found = connection.execute(_FENCE, {"batch_id": job.batch_id, "seq": job.seq}).fetchone()
         if found is None:
             raise PageSupersededError(f"{name} is no longer in the ledger")
-        pages, state, now, wrote_since = found
+        pages, state, now, wrote_since, keeps_missing = found
         if pages != page.number:
             raise PageSupersededError(
                 f"{name} has {pages} pages committed, so that this one, number {page.number}, "
@@ -299,7 +300,7 @@ class Loader:
         if state != "running":
             raise PageSupersededError(f"{name} is {state}, so that its page is not loaded")
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
-        return now, wrote_since  # type: ignore[return-value] # likewise
+        return now, wrote_since, bool(keeps_missing)  # type: ignore[return-value] # likewise
 
     def _retract(self, connection: Connection, page: PageLoad) -> int:
         # A backfill sees a part of what there is.

@@ -66,6 +66,7 @@ class NumbersQuery(Query):
     scan_fails: bool = False
     whole: bool = False  # each page says that its numbers are all of its job
     unready: bool = False  # the first look is too early
+    least: int = 0  # values below it are left out
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
@@ -80,7 +81,9 @@ scanned: list[int] = []
 _failed_once: set[tuple[str, int]] = set()
 
 
-@params_method("numbers", streams=("all",), overlap=timedelta(0), lag=timedelta(0))
+@params_method(
+    "numbers", streams=("all",), overlap=timedelta(0), lag=timedelta(0), filters=("least",)
+)
 def describe(plan: Plan) -> NumbersQuery:
     return NumbersQuery.from_dict(plan.metadata.params)
 
@@ -139,7 +142,11 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
             raise SourceUnavailableError("the source broke off")
         first = page * query.size
         values = range(first, first + query.size)
-        records = [Number(query.job, value) for value in values if value != query.missing]
+        records = [
+            Number(query.job, value)
+            for value in values
+            if value != query.missing and value >= query.least
+        ]
         page += 1
         yield Page(records=records, cursor=page)
 

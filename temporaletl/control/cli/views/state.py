@@ -1,8 +1,10 @@
 """`etl state`: shows and moves the watermarks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+
+from pydantic import JsonValue
 
 from temporaletl.control.cli.output import note, print_fields, print_json, say, show_time
 from temporaletl.control.cli.session import with_platform
@@ -28,6 +30,7 @@ def print_states(source: str, streams: Sequence[str], *, as_json: bool) -> None:
         print_fields(
             [
                 ("loaded up to", show_time(state.watermark) if state.watermark else "nothing yet"),
+                ("filters", _filters(state.scope)),
                 ("last full", state.last_full_at),
                 ("last incremental", state.last_incremental_at),
                 ("last batch", state.batch_id),
@@ -37,6 +40,11 @@ def print_states(source: str, streams: Sequence[str], *, as_json: bool) -> None:
         )
         if each.ahead:
             note(ahead_of_clock(state), style="yellow")
+
+
+def _filters(scope: Mapping[str, JsonValue] | None) -> str | None:
+    """What the watermark stands for, where that is not everything."""
+    return ", ".join(f"{name}={value}" for name, value in scope.items()) if scope else None
 
 
 def _over(connection: str) -> str:

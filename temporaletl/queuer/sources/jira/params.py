@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Protocol
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator, JsonValue, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
 from temporaletl.external.jira import account as _account  # noqa: F401 - registers the view
@@ -69,6 +69,11 @@ def check_settings() -> JiraSettings:
     return settings
 
 
+def _scope() -> dict[str, JsonValue]:
+    jql = JiraSettings.load().jql
+    return {} if jql is None else {"JIRA_JQL": jql}
+
+
 @params_method(
     "jira",
     streams=("issues",),
@@ -76,6 +81,8 @@ def check_settings() -> JiraSettings:
     overlap=timedelta(minutes=10),
     lag=timedelta(minutes=1),
     settings=check_settings,
+    filters=("jql",),
+    scope=_scope,
 )
 async def describe_backlog(plan: Plan) -> Backlog:
     """Count the issues in question, and divide them.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import JsonValue, NonNegativeInt, PositiveInt
 
 from temporaletl import Plan, Query, params_method
 from temporaletl.external.launchpad.account import launchpad_account
@@ -37,6 +37,12 @@ class Backlog:
     targets: tuple[str, ...]
 
 
+def _scope() -> dict[str, JsonValue]:
+    settings = LaunchpadSettings.load()
+    named = {"LP_MEMBERS": settings.members, "LP_TARGETS": settings.targets}
+    return {name: [*sorted(values)] for name, values in named.items() if values}
+
+
 @params_method(
     "launchpad",
     streams=STREAMS,
@@ -44,6 +50,8 @@ class Backlog:
     overlap=timedelta(minutes=10),
     lag=timedelta(minutes=1),
     settings=LaunchpadSettings.load,
+    filters=("members", "targets", "closed_days"),
+    scope=_scope,
 )
 def describe_backlog(plan: Plan) -> Backlog:
     """Settle whose work is asked for; may ask Salesforce.

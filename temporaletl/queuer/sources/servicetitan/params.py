@@ -48,6 +48,7 @@ class Backlog:
     overlap=OVERLAP,
     lag=lambda: ServiceTitanSettings.load().lag,
     settings=ServiceTitanSettings.load,
+    filters=(),
 )
 def describe_backlog(plan: Plan) -> Backlog:
     """One job for each stream: a feed has one order, and a list's pages follow each other.

@@ -40,6 +40,8 @@ class Backlog:
     overlap=timedelta(hours=1),
     lag=lambda: timedelta(seconds=SourceTemporalSettings.load().lag_seconds),
     settings=source_settings,
+    filters=("namespaces",),
+    scope=lambda: {"SOURCE_TEMPORAL_NAMESPACES": [*sorted(source_settings()[0].namespaces)]},
 )
 def describe(plan: Plan) -> Backlog | None:
     """Running executions belong to no window: a backfill leaves them out.

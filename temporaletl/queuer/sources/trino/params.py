@@ -52,7 +52,14 @@ def _lag() -> timedelta:
 
 
 # Each stream has an overlap of its own, which the backlog adds.
-@params_method(SOURCE, streams=stream_names, overlap=timedelta(0), lag=_lag, settings=_settings)
+@params_method(
+    SOURCE,
+    streams=stream_names,
+    overlap=timedelta(0),
+    lag=_lag,
+    settings=_settings,
+    filters=("parameters",),
+)
 def describe(plan: Plan) -> Backlog:
     """Settle the windows; asks Trino where the first slice begins, if that is not known.
 
