@@ -60,8 +60,8 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith(_REAL)]:
         del os.environ[name]
     try:
-        with _folder() as folder:
-            return Quickstart(console, folder, options).run()
+        with _folder() as (folder, stays):
+            return Quickstart(console, folder, options, stays=stays).run()
     except StoppedError:
         console.print("Stopped; nothing is left running.")
         return 130
@@ -84,8 +84,8 @@ def _options() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """Where the data goes; nobody's `.env` is there, and services start in it."""
+def _folder() -> Iterator[tuple[Path, bool]]:
+    """Where the data goes, and whether it stays; no `.env` is there, and services start in it."""
     folder = cache_folder() / "quickstart"
     only_now = None
     try:
@@ -96,7 +96,7 @@ def _folder() -> Iterator[Path]:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        yield folder
+        yield folder, only_now is None
     finally:
         os.chdir(before)
         if only_now is not None:
@@ -113,10 +113,13 @@ class Progressed:
 
 
 class Quickstart:
-    def __init__(self, console: Console, folder: Path, options: argparse.Namespace) -> None:
+    def __init__(
+        self, console: Console, folder: Path, options: argparse.Namespace, *, stays: bool
+    ) -> None:
         self._console = console
         self._folder = folder
         self._options = options
+        self._stays = stays
 
     def run(self) -> int:
         self._say("[bold]1. A made-up Jira[/]")
@@ -269,33 +272,15 @@ class Quickstart:
 
     def _suggest(self, stack: Stack) -> None:
         root = Path(__file__).resolve().parents[1]
-        etl = shlex.quote(str(root / ".venv" / "bin" / "etl"))
         url = shlex.quote(stack.environment["DATABASE_URL"])
         psql = shlex.quote(shutil.which("psql") or str(programs() / "psql"))
         schema = WarehouseSettings.load().schema_name
         query = f"SELECT * FROM {schema}.events LIMIT 5"  # noqa: S608 - only shown
         look = f"{psql} {url} -c {shlex.quote(query)}"
-        folder = shlex.quote(str(self._folder))
         self._say("[bold]6. What to try next[/]")
-        if self._options.keep:
-            lines = [
-                "In another terminal:",
-                f"  export ETL_DATA_DIR={folder}",
-                f"  {etl} run jira --mode full --wait    # again: every row is unchanged",
-                f"  {etl} preview jira --limit 5         # what a load would write",
-                f"  {etl} status",
-                f"  {look}",
-            ]
-        else:
-            again = shlex.quote(str(root / "scripts" / "quickstart"))
-            lines = [
-                "The same again, and it stays up for you to look around:",
-                f"  {again} --keep",
-                "Or, on what is loaded now, but without Jira:",
-                f"  {etl} up --data {folder}",
-                f"  {look}    # in another terminal",
-            ]
-        for line in lines:
+        for line in suggestions(
+            root, self._folder, look, keep=self._options.keep, stays=self._stays
+        ):
             self._console.print(f"   {line}", markup=False, soft_wrap=True)
 
     def _print(self, table: Table) -> None:
@@ -303,6 +288,32 @@ class Quickstart:
 
     def _say(self, text: str) -> None:
         self._console.print(text)
+
+
+def suggestions(root: Path, folder: Path, look: str, *, keep: bool, stays: bool) -> list[str]:
+    """What to try next: of what stays up where `keep`, else of the data where that `stays`."""
+    etl, data = (shlex.quote(str(path)) for path in (root / ".venv" / "bin" / "etl", folder))
+    if keep:
+        return [
+            "In another terminal:",
+            f"  export ETL_DATA_DIR={data}",
+            f"  {etl} run jira --mode full --wait    # again: every row is unchanged",
+            f"  {etl} preview jira --limit 5         # what a load would write",
+            f"  {etl} status",
+            f"  {look}",
+        ]
+    again = [
+        "The same again, and it stays up for you to look around:",
+        f"  {shlex.quote(str(root / 'scripts' / 'quickstart'))} --keep",
+    ]
+    if not stays:
+        return again
+    return [
+        *again,
+        "Or, on what is loaded now, but without Jira:",
+        f"  {etl} up --data {data}",
+        f"  {look}    # in another terminal",
+    ]
 
 
 def _schema() -> sql.Identifier:

@@ -1,10 +1,11 @@
-"""What holds for every test: slow ones on request only, and no skip goes unnoticed.
+"""What holds for every test: slow ones on request only, no skip unnoticed, nobody's `.env`.
 
 A test whose part cannot be had here (`pytest.skip("no Temporal server: ...")`) is named at the end
 of the run; with `CI=true` it fails the run. Only recorded data, which is no part of the project,
 may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture `recorded`).
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -88,6 +89,13 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{_NO_RECORDS} beside the project")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run in an empty folder: the `.env` of the folder where one is, is read."""
+    with contextlib.chdir(tmp_path_factory.mktemp("without-dotenv")):
+        yield
 
 
 @pytest.fixture(autouse=True)

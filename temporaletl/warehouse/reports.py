@@ -34,6 +34,7 @@ class BatchReport(Message):
     planned: bool  # whether its jobs are settled
     jobs: JobTally
     rows: RowCounts
+    deleted: int  # rows loaded before that the source no longer has
     records: int
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
@@ -53,6 +54,7 @@ class JobReport(Message):
     pages: int
     records: int
     rows: RowCounts
+    deleted: int = 0  # rows loaded before that the source no longer has
     cursor: JsonValue = None
     error: str | None = None
     note: str | None = None
@@ -148,16 +150,18 @@ def _batch(connection: Connection, row: dict[str, Any]) -> BatchReport:
         # It is closed: its rows need not be counted again.
         summary = BatchSummary.model_validate(row["summary"])
         jobs = JobTally(**summary.jobs.model_dump())
-        rows, records = summary.rows, summary.records
+        rows, deleted, records = summary.rows, summary.deleted, summary.records
         error, failures = summary.error, summary.failures
     else:
         counted = tally_jobs(connection, row["batch_id"])
-        jobs, rows, records = counted.jobs, counted.rows, counted.records
+        jobs, rows = counted.jobs, counted.rows
+        deleted, records = counted.deleted, counted.records
         error, failures = None, failed_jobs(connection, row["batch_id"]) if jobs.failed else ()
     return BatchReport(
         **{name: value for name, value in row.items() if name != "summary"},
         jobs=jobs,
         rows=rows,
+        deleted=deleted,
         records=records,
         error=error,
         failures=failures,

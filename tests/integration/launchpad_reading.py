@@ -38,6 +38,7 @@ from temporaletl.transformation import TransformContext
 from temporaletl.worker.scanning import scanning
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
 from temporaletl.worker.sources.launchpad.extract import bugs as extract_bugs
+from temporaletl.worker.sources.launchpad.extract import deletions as extract_deletions
 from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
 from temporaletl.worker.sources.launchpad.extract import questions as extract_questions
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
@@ -52,6 +53,7 @@ REGISTERED = (
     proposals,
     questions,
     extract_bugs,
+    extract_deletions,
     extract_merge_proposals,
     extract_questions,
 )

@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest_asyncio
+from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.messages import QueuerInput
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.command_line import CommandLine, finished, publish_numbers
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
+from tests.integration.tcp_relay import TcpRelay
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
@@ -153,6 +155,24 @@ async def test_ctrl_c_stops_waiting_and_not_the_run(etl: CommandLine) -> None:
     workflow_id = last.split("etl cancel ")[1]
     summary = await etl.services.client.get_workflow_handle(workflow_id).result()
     assert summary["rows"]["inserted"] == 300
+
+
+async def test_a_wait_outlives_the_address_of_temporal(etl: CommandLine) -> None:
+    host, _, port = etl.services.client.service_client.config.target_host.rpartition(":")
+    outages.add("moved")
+    try:
+        with TcpRelay(f"host={host} port={port}") as relay:
+            through = conninfo_to_dict(relay.url)
+            process = await etl.having(
+                TEMPORAL_ADDRESS=f"{through['host']}:{through['port']}"
+            ).start("run", "numbers", "--param", 'outage="moved"', "--wait", "--json")
+            running = "SELECT 1 FROM etl_jobs WHERE state = 'running'"
+            await until(lambda: etl.services.rows(running) != [])
+    finally:
+        outages.discard("moved")
+    done = await finished(process)
+    assert (done.status, done.document["state"]) == (0, "completed"), done.err
+    assert done.document["rows"]["inserted"] == 10
 
 
 async def test_what_a_run_waits_for_is_told(etl: CommandLine) -> None:

@@ -62,6 +62,28 @@ async def test_status_says_at_once_that_a_run_is_lost_and_cancel_ends_it(etl: Co
     assert (await etl("cancel", batch)).status == 1
 
 
+async def test_status_counts_the_rows_that_were_deleted(etl: CommandLine) -> None:
+    await etl.services.run(jobs=3, size=2)
+    summary = await etl.services.run(jobs=1, size=2, here=[0, 1])
+    [(job,)] = etl.services.rows("SELECT job_id FROM etl_jobs WHERE deleted > 0")
+    listed = {run["batch_id"]: run for run in (await etl("status", "--json")).document}
+    assert listed[summary.batch_id]["deleted"] == 2
+    assert (await etl("status", f"job/{job}", "--json")).document["job"]["deleted"] == 2
+    for words in ((), (summary.batch_id,), (f"job/{job}",)):
+        shown = await etl("status", *words)
+        assert "2 deleted" in shown.out, words
+
+
+async def test_status_counts_what_a_run_that_goes_on_has_deleted(etl: CommandLine) -> None:
+    batch = begin_unknown(etl, await namespace_of(etl.services.client))
+    etl.services.rows_changed(
+        "INSERT INTO etl_jobs (batch_id, seq, job_id, source, stream, input, state, deleted) "
+        f"VALUES ('{batch}', 0, 'numbers-1', 'numbers', 'all', '{{}}', 'running', 3)"
+    )
+    shown = await etl("status", batch, "--json")
+    assert shown.document["run"]["deleted"] == 3
+
+
 async def test_status_says_where_a_run_of_another_temporal_is(etl: CommandLine) -> None:
     batch = begin_unknown(etl, Namespace("elsewhere:7233", "other", "another-id"))
     [listed] = [r for r in (await etl("status", "--json")).document if r["batch_id"] == batch]

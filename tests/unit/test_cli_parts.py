@@ -254,6 +254,30 @@ async def test_a_server_that_is_restarted_ends_nobodys_wait(status: RPCStatusCod
     assert run.silent is None
 
 
+async def test_a_server_that_comes_back_elsewhere_ends_a_wait_by_the_books() -> None:
+    summary = BatchSummary(
+        batch_id="b", workflow_id="etl-shop-full-1", state="completed", seconds=1
+    )
+    asked: list[str] = []
+
+    class Handle:
+        id = "etl-shop-full-1"
+
+        async def result(self) -> None:
+            raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
+
+    async def books(run: Run) -> BatchSummary | None:
+        asked.append(run.workflow_id)
+        return summary if len(asked) > 1 else None
+
+    handle = cast("Any", Handle())
+    run = Run(
+        cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings(), books=books
+    )
+    assert (await run.ending).summary == summary
+    assert asked == ["etl-shop-full-1"] * 2
+
+
 async def test_who_may_no_longer_look_is_told_at_once() -> None:
     class Handle:
         id = "etl-shop-full-1"

@@ -303,6 +303,19 @@ def test_the_source_of_the_readme_is_a_source() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "first-use.md"], ids=lambda p: p.name)
+def test_each_terminal_of_the_first_use_is_given_all_it_needs(page: Path) -> None:
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    terminals = [b for b in blocks if b.startswith("$ source .venv/bin/activate\n")]
+    assert [("$ etl up" in b, "$ etl check jira" in b) for b in terminals] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all(b.splitlines()[1].startswith("$ export JIRA_URL=") for b in terminals)
+    assert "has made the `.venv`" in text[: text.index(terminals[0])]
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 160
 

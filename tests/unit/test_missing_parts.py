@@ -1,4 +1,4 @@
-"""That no skip goes unnoticed: see tests/conftest.py."""
+"""What tests/conftest.py holds for every test: no skip goes unnoticed, no `.env` is read."""
 
 import os
 import shutil
@@ -56,3 +56,9 @@ def test_recorded_data_may_be_missing_everywhere(tmp_path: Path) -> None:
 def test_slow_tests_run_on_request(tmp_path: Path) -> None:
     assert run_pytest(tmp_path, SLOW, ci=False)[0] == pytest.ExitCode.NO_TESTS_COLLECTED
     assert run_pytest(tmp_path, SLOW, "--slow", ci=False)[0] == pytest.ExitCode.TESTS_FAILED
+
+
+def test_no_test_runs_where_a_developer_keeps_settings(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("JIRA_URL=https://a-developers-own.example.com\n")
+    reads = "from pathlib import Path\ndef test_it(): assert not Path('.env').exists()"
+    assert run_pytest(tmp_path, reads, ci=True)[0] == 0

@@ -189,6 +189,7 @@ async def _job_without_ledger(client: Client, execution: WorkflowExecution) -> J
         pages=progress.pages,
         records=progress.records,
         rows=progress.rows,
+        deleted=progress.deleted,
         cursor=progress.cursor,
         error=progress.error,
         workflow_id=execution.id,

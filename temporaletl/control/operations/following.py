@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,8 +76,8 @@ class PendingFailure:
 class Run:
     """One QueuerFlow. `ending` is done when it has ended; `status` is what it last answered.
 
-    `silent` says that Temporal does not answer, while it does not. Once it has said nothing for
-    `silence`, `ending` raises LostSightError.
+    `silent` says that Temporal does not answer, while it does not: `books` are then asked how the
+    run ended. Once nobody has said anything for `silence`, `ending` raises LostSightError.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Run:
         request: QueuerInput,
         settings: TemporalSettings,
         *,
+        books: "Callable[[Run], Awaitable[BatchSummary | None]] | None" = None,
         silence: timedelta = SILENCE,
     ) -> None:
         self.client = client
@@ -96,6 +97,7 @@ class Run:
         self.worker_queue = settings.worker_queue
         self.status: BatchStatus | None = None
         self.silent: str | None = None
+        self._books = books
         self._silence = silence
         self.began = time.monotonic()
         self.ending: asyncio.Task[Ended] = asyncio.create_task(self._end())
@@ -174,7 +176,11 @@ class Run:
         return Ended(summary, misconfigured=is_misconfiguration(kind))
 
     async def _result(self) -> BatchSummary:
-        """The workflow's result, over any outage of Temporal that is no longer than `silence`."""
+        """The workflow's result, over any outage of Temporal that is no longer than `silence`.
+
+        A Temporal that was restarted elsewhere never answers here: what the run enters in the
+        books at its end, and never changes again, tells of it as well.
+        """
         pause, since = _FIRST_PAUSE, None
         while True:
             asked = time.monotonic()
@@ -190,6 +196,8 @@ class Run:
                 if now - since >= self._silence.total_seconds():
                     raise
                 self.silent = f"Temporal does not answer ({_told(error)})"
+            if self._books is not None and (summary := await self._books(self)) is not None:
+                return summary
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -49,6 +49,7 @@ class RunReport(Message):
     windows: dict[str, Window] | None = None
     jobs: JobTally | None = None
     rows: RowCounts | None = None
+    deleted: int | None = None  # rows loaded before that the source no longer has
     records: int | None = None
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
@@ -85,6 +86,7 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         windows=batch.windows,
         jobs=batch.jobs if known else None,
         rows=batch.rows if known else None,
+        deleted=batch.deleted if known else None,
         records=batch.records if known else None,
         error=batch.error,
         failures=batch.failures,

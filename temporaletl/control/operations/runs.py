@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -68,7 +69,7 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
             result_type=BatchSummary,
             static_summary=f"{request.source} {request.mode}",
         )
-    return Run(client, handle, request, settings)
+    return Run(client, handle, request, settings, books=partial(known_summary, platform))
 
 
 async def _check_dates(platform: Platform, request: QueuerInput) -> None:

@@ -71,7 +71,7 @@ def _cells(report: RunReport) -> tuple[object, ...]:
         report.batch_id or report.workflow_id,
         state_text(report.state),
         _jobs(report),
-        _rows(report.rows),
+        _rows(report.rows, report.deleted),
         _took(report.started_at, report.ended_at),
     )
 
@@ -103,10 +103,11 @@ def _jobs(report: RunReport) -> str:
     return ", ".join([f"{jobs.completed:,}/{jobs.planned:,}", *shown])
 
 
-def _rows(rows: RowCounts | None) -> str:
+def _rows(rows: RowCounts | None, deleted: int | None) -> str:
     if rows is None:
         return "-"
-    shown = [f"{number:,} {outcome}" for outcome, number in rows.model_dump().items() if number]
+    numbers = {**rows.model_dump(), "deleted": deleted}
+    shown = [f"{number:,} {outcome}" for outcome, number in numbers.items() if number]
     return ", ".join(shown) or "none"
 
 
@@ -133,7 +134,7 @@ def _print_run(run: RunReport, found: Details) -> None:
             ("took" if run.ended_at else "so far", _took(run.started_at, run.ended_at)),
             ("window", shown),
             ("jobs", _all_jobs(run)),
-            ("rows", _rows(run.rows) if run.rows else None),
+            ("rows", _rows(run.rows, run.deleted) if run.rows else None),
             ("records", run.records),
             ("error", Text(run.error, style="bold red") if run.error else None),
         ]
@@ -148,7 +149,7 @@ def _print_run(run: RunReport, found: Details) -> None:
                 job.job_id,
                 state_text(job.state),
                 job.pages,
-                _rows(job.rows),
+                _rows(job.rows, job.deleted),
                 job.error or "",
             )
         print_table(table)
@@ -186,7 +187,7 @@ def _print_job(job: JobReport, found: Details) -> None:
             ("last sign" if job.ended_at is None else "ended", job.ended_at or job.touched_at),
             ("pages", job.pages),
             ("records", job.records),
-            ("rows", _rows(job.rows)),
+            ("rows", _rows(job.rows, job.deleted)),
             ("cursor", None if job.cursor is None else str(job.cursor)),
             ("note", job.note),
             ("error", Text(job.error, style="bold red") if job.error else None),
