@@ -259,13 +259,19 @@ def test_a_front_of_thirty_lines_starts_watches_and_pauses_a_run(
 async def test_a_run_that_is_followed_says_until_when_its_source_wants_no_requests(
     platform: Platform, jira: FakeServer
 ) -> None:
+    jira.latency_seconds = _SLOW_SECONDS
     jira.faults.retry_after = timedelta(minutes=10)
-    jira.faults.add("429:1")
     with platform.etl_running("run", "jira", "--mode", "full", "--wait") as command:
+        await until(lambda: loaded(platform) > 0)
+        jira.faults.add("429:1")
         assert command.stderr is not None
-        assert any("waiting: jira asked to be left alone" in line for line in command.stderr)
+        told = next(line for line in command.stderr if "; waiting: " in line)
     jira.faults.clear()
-    assert platform.etl("state", "reset", "jira", "--unblock").returncode == 0
+    platform.execute("DELETE FROM etl_budgets")
+    # It was told only now, and keeps to that for some seconds whatever the warehouse says.
+    platform.services["worker"].end()
+    platform.start_service("worker")
+    assert "waiting: jira asked to be left alone" in told
 
 
 async def test_pause_takes_effect_while_the_source_asks_to_be_left_alone(
