@@ -20,7 +20,7 @@ on standard output and nothing else there; progress and errors go to standard er
 | exit status | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | the work failed |
+| 1 | the work failed, nothing has the name that was given, or a server does not answer |
 | 2 | wrong usage or configuration: the message says what to change |
 """
 

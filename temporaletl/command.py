@@ -13,14 +13,15 @@ from temporaletl.terminal import fit_to_print, print_faults_safely
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
-#: 0 done, 1 the work failed, 2 wrong usage or configuration.
+#: 0 done; 1 it failed, is not there or does not answer; 2 wrong usage or configuration.
 FAILED, MISUSED = 1, 2
 
 
 def run_command(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line; every platform error and usage error is one line on stderr.
 
-    Exit status: 0 done, 1 the work failed, 2 wrong usage or configuration, 130 interrupted.
+    Exit status: 0 done; 1 the work failed, nothing has that name, or a server does not answer; 2
+    wrong usage or configuration; 130 interrupted.
     """
     try:
         status = app(standalone_mode=False)
