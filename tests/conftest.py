@@ -7,9 +7,11 @@ may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture
 
 import contextlib
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -78,8 +80,28 @@ class MissingParts:
             terminalreporter.line("With CI=true nothing may be missing: this run fails.", red=True)
 
 
+class OwnFolder:
+    """A temporary folder of this session alone, removed when all its tests passed.
+
+    Each session of pytest that begins closes the folder that a user's sessions share to everybody
+    else, also to a PostgreSQL that another session runs in there as another user.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._path = config.option.basetemp = mkdtemp(prefix="temporaletl-tests-")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        yield
+        if session.exitstatus == pytest.ExitCode.OK:
+            shutil.rmtree(self._path, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest makes its own folder
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(MissingParts(), "missing-parts")
+    if config.option.basetemp is None:
+        config.pluginmanager.register(OwnFolder(config), "own-folder")
 
 
 @pytest.fixture(scope="session")

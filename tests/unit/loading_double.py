@@ -23,13 +23,13 @@ from temporaletl.messages import (
     SegmentResult,
 )
 from temporaletl.query import Query
-from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import Transformer
 from temporaletl.transformation import TransformContext
 from temporaletl.worker import segment
 from temporaletl.worker.loading import Lineage, PageLoad, PageSupersededError
 from temporaletl.worker.segment import SegmentLimits, run_segment
+from tests.registries import forget_sources
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -191,8 +191,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     def transform(record: Any, context: TransformContext[ShopQuery]) -> list[Row]:
         return made.transform(record, context)
 
-    for name in ("queries", "extractors", "transformers"):
-        monkeypatch.setattr(strategies, name, Registry(name))
+    forget_sources(monkeypatch)
     strategies.queries.register("shop", ShopQuery, place="here")
     strategies.extractors.register("shop-orders", made._extract, place="here")
     strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")

@@ -23,13 +23,10 @@ from temporaletl import (
     Query,
     TransformContext,
     Window,
-    accounts,
-    deletions,
-    rereading,
     strategies,
 )
 from temporaletl.messages import BatchMetadata
-from temporaletl.registry import Registry
+from tests.registries import forget_sources
 
 ORDERS = [
     {"id": str(number), "clerk": "clerk-7", "placed_at": f"2024-05-0{number}T12:00:00Z"}
@@ -97,10 +94,7 @@ def examples_of(name: str) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _scratch_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (accounts, deletions, rereading, strategies):
-        for name, value in vars(module).items():
-            if isinstance(value, Registry):
-                monkeypatch.setattr(module, name, Registry(value.kind))
+    forget_sources(monkeypatch)
 
 
 def run(name: str, world: dict[str, Any]) -> None:

@@ -15,11 +15,14 @@ def run_pytest(folder: Path, body: str, *arguments: str, ci: bool) -> tuple[int,
     """Run one test with our conftest in a session of its own; exit status and output."""
     shutil.copy(CONFTEST, folder / "conftest.py")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    (folder / "tmp").mkdir(exist_ok=True)
     (folder / "test_it.py").write_text(f"import pytest\n{body}\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
-        env=os.environ | {"CI": "true" if ci else "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ
+        | {"CI": "true" if ci else "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        | {"TMPDIR": str(folder / "tmp")},
         capture_output=True,
         text=True,
         timeout=60,
@@ -39,6 +42,24 @@ def test_a_missing_part_is_named_and_fails_only_in_ci(tmp_path: Path) -> None:
         status, output = run_pytest(tmp_path, SKIPS, ci=ci)
         assert status == expected
         assert "1 skipped: no Temporal server: none here" in output
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_session_has_a_folder_of_its_own_and_keeps_it_for_what_failed(
+    tmp_path: Path, passes: bool
+) -> None:
+    status, output = run_pytest(
+        tmp_path,
+        f"def test_it(tmp_path): print(f'in={{tmp_path}}'); assert {passes}",
+        "-s",
+        ci=False,
+    )
+    assert status == (0 if passes else 1)
+    used = Path(output.partition("in=")[2].splitlines()[0])
+    assert used.parts[: len(tmp_path.parts) + 1] == (*tmp_path.parts, "tmp")
+    assert used.parent.exists() is not passes
+    # The folder that all sessions of a user share, and close to others.
+    assert list((tmp_path / "tmp").glob("pytest-of-*")) == []
 
 
 def test_a_module_that_skips_itself_counts_too(tmp_path: Path) -> None:

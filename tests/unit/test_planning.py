@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from temporaletl import strategies
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,
@@ -17,7 +18,8 @@ from temporaletl.messages import (
 from temporaletl.queuer import planning
 from temporaletl.queuer.planning import check_request, expand, jobs_of, settle, window_of
 from temporaletl.registry import Registry
-from temporaletl.strategies import Plan, Planner
+from temporaletl.strategies import Plan, Planner, TransformInputsMethod
+from tests.registries import forget_sources
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -25,16 +27,13 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def planners(monkeypatch: pytest.MonkeyPatch) -> Registry[Planner]:
-    known: Registry[Planner] = Registry("params method")
-    monkeypatch.setattr(planning, "planners", known)
-    return known
+    forget_sources(monkeypatch)
+    return strategies.planners
 
 
 @pytest.fixture
-def expanders(monkeypatch: pytest.MonkeyPatch) -> Registry[Callable[[Plan, Any], Any]]:
-    known: Registry[Callable[[Plan, Any], Any]] = Registry("transform inputs method")
-    monkeypatch.setattr(planning, "expanders", known)
-    return known
+def expanders() -> Registry[TransformInputsMethod]:
+    return strategies.expanders
 
 
 def planner(

@@ -18,7 +18,6 @@ from temporaletl import (
     Query,
     Window,
     deletion_scan,
-    deletions,
     scan_inputs_method,
     strategies,
 )
@@ -26,10 +25,10 @@ from temporaletl.deletions import accepts_deletions
 from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
 from temporaletl.messages import BatchMetadata, Mode, QueuerInput
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
-from temporaletl.registry import Registry
 from temporaletl.strategies import Strategies
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanning
+from tests.registries import forget_sources
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FULL = Window(end=NOW)
@@ -37,11 +36,7 @@ FULL = Window(end=NOW)
 
 @pytest.fixture(autouse=True)
 def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletions, "scan_planners", Registry("scan inputs method"))
-    monkeypatch.setattr("temporaletl.queuer.scans.scan_planners", deletions.scan_planners)
-    monkeypatch.setattr(deletions, "scans", Registry("deletion scan"))
-    monkeypatch.setattr("temporaletl.worker.scanning.scans", deletions.scans)
-    monkeypatch.setattr(strategies, "queries", Registry("query type"))
+    forget_sources(monkeypatch)
 
 
 def planned(mode: Mode = "full", **windows: Window) -> list[ETLInput]:

@@ -10,10 +10,9 @@ from temporalio.client import (
 
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import QueuerInput
-from temporaletl.queuer import planning
 from temporaletl.queuer.schedule import Overlap, calendar, make_schedule
-from temporaletl.registry import Registry
-from temporaletl.strategies import Planner
+from temporaletl.strategies import Planner, planners
+from tests.registries import forget_sources
 
 
 def expanded(ranges: Any) -> list[int]:
@@ -77,10 +76,9 @@ def test_a_bad_hour_is_refused_in_one_line(hour: str) -> None:
 
 @pytest.fixture
 def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: Registry[Planner] = Registry("params method")
+    forget_sources(monkeypatch)
     planner = Planner(lambda _plan: None, ("orders",), timedelta(0), lambda: timedelta(0), None)
-    known.register("shop", planner, place="here")
-    monkeypatch.setattr(planning, "planners", known)
+    planners.register("shop", planner, place="here")
 
 
 SHOP = QueuerInput(source="shop")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from temporaletl import rereading, strategies
+from temporaletl import strategies
 from temporaletl.errors import (
     ConfigurationError,
     DuplicateStrategyError,
@@ -16,7 +16,6 @@ from temporaletl.errors import (
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.query import Query
-from temporaletl.registry import Registry
 from temporaletl.rereading import Unread, reread_method
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import (
@@ -30,15 +29,14 @@ from temporaletl.strategies import (
     transform_method,
 )
 from temporaletl.transformation import TransformContext
+from tests.registries import forget_sources
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("planners", "expanders", "queries", "extractors", "transformers"):
-        monkeypatch.setattr(strategies, name, Registry(name))
-    monkeypatch.setattr(rereading, "rereaders", Registry("rereaders"))
+    forget_sources(monkeypatch)
 
 
 type Build = Callable[..., str]

@@ -11,12 +11,12 @@ from temporaletl import strategies
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import SegmentResult
 from temporaletl.query import Query
-from temporaletl.registry import Registry
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import Transformer
 from temporaletl.transformation import TransformContext
 from temporaletl.worker.segment import SegmentLimits, run_segment
 from tests.integration.loading.jobs import Job
+from tests.registries import forget_sources
 
 type Extract = Callable[[PageRequest[AnyQuery]], AsyncGenerator[Page]]
 
@@ -50,9 +50,8 @@ def register(
     transform: Callable[[Any, TransformContext[AnyQuery]], list[Any]] = as_it_is,
     rows: tuple[type[Row], ...] = (Event,),
 ) -> None:
-    """Make it the source of `Job`'s jobs."""
-    for name in ("queries", "extractors", "transformers"):
-        monkeypatch.setattr(strategies, name, Registry(name))
+    """Make it the source of `Job`'s jobs, and the only one."""
+    forget_sources(monkeypatch)
     strategies.queries.register("jira", AnyQuery, place="here")
     strategies.extractors.register("jira-issues", extract, place="here")
     strategies.transformers.register("jira", Transformer(transform, rows), place="here")

@@ -5,11 +5,9 @@ from datetime import timedelta
 import pytest
 
 from temporaletl import strategies
-from temporaletl.registry import Registry
 from temporaletl.rows import Event, TemporalWorkflow
 from temporaletl.strategies import Transformer
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.worker.loading import pages
 from tests.integration.loading.jobs import (
     NOON,
     Job,
@@ -19,6 +17,7 @@ from tests.integration.loading.jobs import (
     make_event,
     wal_position,
 )
+from tests.registries import forget_sources
 
 EARLY, LATER, LATEST = (NOON + timedelta(minutes=n) for n in range(3))
 
@@ -134,11 +133,9 @@ def test_without_such_a_job_unchanged_rows_stay_untouched(
     first = Job(warehouse)
     first.load(make_event(1), at=EARLY)
     first.end()
-    registry: Registry[Transformer] = Registry("transform method")
-    monkeypatch.setattr(strategies, "transformers", registry)
-    monkeypatch.setattr(pages, "transformers", registry)
+    forget_sources(monkeypatch)
     for name, rows in (("jira", (Event,)), ("jira-workflows", (TemporalWorkflow,))):
-        registry.register(name, Transformer(lambda *_: (), rows), place="here")
+        strategies.transformers.register(name, Transformer(lambda *_: (), rows), place="here")
     other = Job(
         warehouse,
         source="launchpad" if how == "other source" else "jira",

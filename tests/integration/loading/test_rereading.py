@@ -10,7 +10,6 @@ from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnava
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput, SegmentResult
 from temporaletl.query import Query
-from temporaletl.registry import Registry
 from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
 from temporaletl.warehouse.connection import Warehouse
@@ -29,9 +28,8 @@ class Source:
         self.asked: list[tuple[str | None, Any]] = []
         #: What happens once, while `a` is read.
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
-        monkeypatch.setattr(rereading, "rereaders", Registry("reread method"))
-        rereading.rereaders.register("jira-issues", self._reread, place="here")
         segments.register(monkeypatch, self._extract)
+        rereading.rereaders.register("jira-issues", self._reread, place="here")
         self._rejects: list[Reject] = []
 
     async def _extract(self, _request: PageRequest[Query]) -> AsyncGenerator[Page]:
@@ -194,6 +192,6 @@ async def test_a_stream_that_reads_nothing_again_keeps_its_rejects(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await source.rejects("a")
-    monkeypatch.setattr(rereading, "rereaders", Registry("reread method"))
+    monkeypatch.setattr(rereading.rereaders, "_entries", {})
     assert (await source.read_again()).done
     assert source.left == {"a": ("cannot be read", 1)}
