@@ -13,17 +13,11 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from temporaletl.attempts import Attempts, limit_of
-from temporaletl.errors import ExcessiveWaitError, PermanentError, RecordError, RetryableError
+from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
+from temporaletl.errors import PermanentError, RetryableError
 from temporaletl.messages import RunPolicy
-from temporaletl.secrets import redacted
 
 log = structlog.get_logger("temporaletl.activity")
-
-#: A fault of our own rarely heals; it gets this many attempts in case it was a passing one.
-UNEXPECTED_ATTEMPTS = 3
-#: Characters of an error that enter workflow history; the log has all of them.
-_LONGEST_MESSAGE = 2_000
 
 
 class RecoveryInterceptor(Interceptor):
@@ -115,22 +109,10 @@ def as_application_error(
     Only attempts that count are numbered; after `limit` of them the activity has failed. `delay`
     is when to try again where the error does not say.
     """
-    message = (redacted(str(error)) or type(error).__name__)[:_LONGEST_MESSAGE]
-    if isinstance(error, RetryableError):
-        # Once it was waited for as long as we do, and nothing came of it.
-        given_up = attempt >= limit or (isinstance(error, ExcessiveWaitError) and attempt > 1)
-        return ApplicationError(
-            message,
-            type=type(error).__name__,
-            next_retry_delay=error.delay or delay,
-            non_retryable=given_up,
-        )
-    if isinstance(error, PermanentError | RecordError):
-        return ApplicationError(message, type=type(error).__name__, non_retryable=True)
-    # Not our own words: behind the first line, drivers and validators like to quote the data.
-    message = message.partition("\n")[0]
+    recovery = recovery_of(error, attempt=attempt, limit=limit)
     return ApplicationError(
-        f"{type(error).__name__}: {message}",
+        message_of(error),
         type=type(error).__name__,
-        non_retryable=attempt >= min(UNEXPECTED_ATTEMPTS, limit),
+        next_retry_delay=recovery.delay or delay,
+        non_retryable=recovery.final,
     )

@@ -39,6 +39,11 @@ def run_workflow_id(source: str, mode: str, started: datetime) -> str:
     return f"etl-{source}-{mode}-{started:%Y%m%dT%H%M%S.%fZ}"
 
 
+def engine_run_id(source: str, mode: str, nominal: datetime) -> str:
+    """In place of a workflow's id, where a process runs a batch by itself."""
+    return f"engine/{source}-{mode}-{nominal:%Y%m%dT%H%M%S.%fZ}"
+
+
 def dispatch_workflow_id(batch_id: str, shard: int) -> str:
     return f"{batch_id}/dispatch-{shard}"
 

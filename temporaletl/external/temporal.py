@@ -46,6 +46,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
     TemporalUnavailableError,
 )
+from temporaletl.external.source_settings import variables
 from temporaletl.messages import Window
 from temporaletl.settings import Settings, TemporalSettings
 from temporaletl.strategies import rate_budget
@@ -64,30 +65,26 @@ def _names(value: object) -> object:
     return value
 
 
-class SourceTemporalSettings(Settings):
+class SourceTemporalSettings(Settings, alias_generator=variables("SOURCE_TEMPORAL")):
     """Which Temporal to read, and how hard. TLS and API key: see the module."""
 
-    address: str | None = Field(None, validation_alias="SOURCE_TEMPORAL_ADDRESS")
+    address: str | None = None
     namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         (),
-        validation_alias="SOURCE_TEMPORAL_NAMESPACES",
         description="the namespaces to read, separated by commas; default the platform's own",
     )
     page_size: int = Field(
         1000,
         ge=1,
         le=1000,  # what servers allow
-        validation_alias="SOURCE_TEMPORAL_PAGE_SIZE",
         description="executions in one page, 1 to 1000",
     )
     requests_per_second: PositiveFloat = Field(
         5,
-        validation_alias="SOURCE_TEMPORAL_REQUESTS_PER_SECOND",
         description="how often one process may ask; servers allow ten a second for everyone",
     )
     lag_seconds: NonNegativeFloat = Field(
         10,
-        validation_alias="SOURCE_TEMPORAL_LAG_SECONDS",
         description="how far windows end behind now, as executions are listed late",
     )
 

@@ -18,11 +18,11 @@ from temporaletl.messages import (
     MetadataRequest,
     OutcomesRequest,
 )
-from temporaletl.queuer import planning
+from temporaletl.queuer import finishing, planning
 from temporaletl.queuer.notification import notify
 from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.settings import NotificationSettings, TemporalSettings
-from temporaletl.warehouse import ledger, state
+from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
 
@@ -95,18 +95,7 @@ class QueuerActivities:
 
     @activity.defn(name=names.FINISH_BATCH)
     async def finish_batch(self, request: FinishRequest) -> BatchSummary:
-        def finish() -> BatchSummary:
-            summary = ledger.finish_batch(
-                self._warehouse,
-                request.metadata,
-                workflow_id=request.workflow_id,
-                cancelled=request.cancelled,
-                error=request.error,
-            )
-            state.advance(self._warehouse, request.metadata, summary)
-            return summary
-
-        return await asyncio.to_thread(finish)
+        return await asyncio.to_thread(finishing.finish, self._warehouse, request)
 
     @activity.defn(name=names.NOTIFY)
     async def notify(self, summary: BatchSummary) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from pydantic import JsonValue
@@ -77,12 +77,14 @@ def settle(
     policy: RunPolicy,
     worker_queue: str,
     namespace: Namespace | None = None,
+    lease: timedelta | None = None,
 ) -> BatchMetadata:
     """Settle what a batch covers. The same request gives the same batch id.
 
-    `namespace` is where its workflow runs.
+    `namespace` is where its workflow runs; with a `lease` none does: see `begin_batch`.
 
-    Raises: as `check_request`, and ConfigurationError for a setting of the source.
+    Raises: as `check_request` and `begin_batch`, and ConfigurationError for a setting of the
+        source.
     """
     request = asked.input
     planner = check_request(request)
@@ -130,6 +132,7 @@ def settle(
         workflow_id=asked.workflow_id,
         run_id=asked.run_id,
         namespace=namespace,
+        lease=lease,
     )
     return metadata
 

@@ -1,4 +1,4 @@
-"""Ends batches whose workflows are lost, which cannot close their books any more.
+"""Ends batches whose workflows, or processes, are lost and cannot close their books any more.
 
 A workflow is lost where Temporal has no memory of it, or was closed from outside: terminated or
 timed out. Safe to run in many queuers at once: the first one that closes a batch's books does
@@ -23,9 +23,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporaletl.errors import ETLError
 from temporaletl.failures import first_message
 from temporaletl.messages import BatchSummary
+from temporaletl.queuer.finishing import end_lapsed, end_lost
 from temporaletl.queuer.notification import notify
 from temporaletl.settings import NotificationSettings, TemporalSettings, is_loopback
-from temporaletl.warehouse import ledger, state
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches, sight
 
@@ -155,19 +155,6 @@ async def _reason(client: Client, closed: WorkflowExecutionDescription) -> str |
     return None
 
 
-def end_lost(warehouse: Warehouse, batch: OpenBatch, error: str) -> BatchSummary | None:
-    """Close the books of a lost batch as failed, and move watermarks to what it has loaded.
-
-    Its open jobs end as cancelled: pages of them that are still on their way are not loaded, and
-    the next run covers their windows. None where the books were closed by somebody else.
-    """
-    summary, first = ledger.close_batch(
-        warehouse, batch.metadata, workflow_id=batch.workflow_id, cancelled=False, error=error
-    )
-    state.advance(warehouse, batch.metadata, summary)
-    return summary if first else None
-
-
 async def reconcile(
     client: Client, warehouse: Warehouse, *, grace: timedelta
 ) -> list[BatchSummary]:
@@ -180,11 +167,11 @@ async def reconcile(
         RPCError: the server does not answer, or does not have the namespace.
         ETLError: the warehouse does not answer.
     """
+    ended = await asyncio.to_thread(end_lapsed, warehouse)
     batches = await asyncio.to_thread(open_batches, warehouse)
     if not batches:
-        return []
+        return ended
     here = await namespace_of(client)
-    ended: list[BatchSummary] = []
     for batch in batches:
         try:
             summary = await _look_after(client, warehouse, here, batch, grace)

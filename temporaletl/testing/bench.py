@@ -26,7 +26,8 @@ from temporaletl.queuer.planning import jobs_of
 from temporaletl.registry import Registry
 from temporaletl.rows import Row
 from temporaletl.strategies import Planner, import_sources, planners, resolve
-from temporaletl.testing.batch import Batch, key_of, plan_batch, run_batch
+from temporaletl.testing.batch import MOST_FAILURES, Batch
+from temporaletl.testing.contents import key_of
 from temporaletl.testing.postgres import empty_warehouse, server_url
 from temporaletl.testing.rig import Rig
 from temporaletl.transformation import TransformContext
@@ -119,16 +120,20 @@ class Bench:
         stop_behind: int | None = None,
         patient: bool = True,
     ) -> Batch:
-        """Run a batch, by default a full load as of the rig's `now`; see `run_batch`."""
-        return self.run(
-            run_batch(
-                warehouse,
+        """Run a batch, by default a full load as of the rig's `now`; see `Batch.run`.
+
+        With `stop_behind`, every segment stops behind so many pages; the next one begins, as
+        after a kill, with nothing but the ledger's cursor.
+        """
+        batch = Batch(warehouse, most_failures=MOST_FAILURES if patient else _FEW_FAILURES)
+        self.run(
+            batch.run(
                 request or self.ask_for(),
                 nominal=nominal or self.rig.now,
                 stop_behind=stop_behind,
-                **({} if patient else {"most_failures": _FEW_FAILURES}),
             )
         )
+        return batch
 
     def refusal(
         self, warehouse: Warehouse, request: QueuerInput, *, nominal: datetime | None = None
@@ -142,8 +147,9 @@ class Bench:
 
     def plan(self, request: QueuerInput | None = None, *, late: timedelta = timedelta(0)) -> Batch:
         """Plan a batch into a ledger of its own, `late` behind the rig's `now`."""
-        asked = request or self.ask_for()
-        return self.run(plan_batch(self.warehouse(), asked, nominal=self.rig.now + late))
+        batch = Batch(self.warehouse(), planned_only=True)
+        self.run(batch.run(request or self.ask_for(), nominal=self.rig.now + late))
+        return batch
 
     def jobs(self, windows: Mapping[str, Window], mode: Mode = "full") -> list[ETLInput]:
         """The jobs of these windows, planned without a warehouse."""

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from temporaletl.errors import ETLError
 from temporaletl.messages import Mode
-from temporaletl.testing.batch import read_content
 from temporaletl.testing.bench import Bench
+from temporaletl.testing.contents import read_content
 from temporaletl.testing.fakes.faults import ENDLESS, Faults
 from temporaletl.testing.rig import FakeRig, MissingMeansError
 from temporaletl.testing.tables import assert_same

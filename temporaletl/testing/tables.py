@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from temporaletl.testing.batch import Content
+from temporaletl.testing.contents import Content
 from temporaletl.testing.rig import Rig
 
 #: Rows by table and key.

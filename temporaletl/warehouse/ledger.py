@@ -15,13 +15,11 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from temporaletl.errors import ConfigurationError, RetryableError
+from temporaletl.errors import ConfigurationError, ConflictError, RetryableError
 from temporaletl.messages import (
     ENDED,
     BatchMetadata,
-    BatchSummary,
     ETLInput,
-    JobCounts,
     JobOutcome,
     JobProgress,
     JobState,
@@ -34,7 +32,6 @@ from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped, unescaped
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
 
 class SupersededPlanError(RetryableError):
@@ -61,37 +58,56 @@ def begin_batch(
     workflow_id: str,
     run_id: str,
     namespace: Namespace | None = None,
+    lease: timedelta | None = None,
 ) -> None:
-    """Enter a batch, and where its workflow runs; a second time it changes nothing."""
-    with warehouse.connection() as connection:
-        connection.execute(
-            """
-            INSERT INTO etl_batches
-                (batch_id, source, mode, connection, metadata, state, workflow_id, run_id,
-                 temporal_address, temporal_namespace, temporal_namespace_id)
-            VALUES (%s, %s, %s, %s, %s, 'running', %s, %s, %s, %s, %s)
-            ON CONFLICT (batch_id) DO NOTHING
-            """,
-            [
-                metadata.batch_id,
-                metadata.source,
-                metadata.mode,
-                metadata.connection,
-                Jsonb(metadata.model_dump(mode="json")),
-                workflow_id,
-                run_id,
-                namespace and namespace.address,
-                namespace and namespace.name,
-                namespace and namespace.id,
-            ],
-        )
+    """Enter a batch, and where its workflow runs; a second time it changes nothing.
+
+    With a `lease` no workflow runs it, but this process, which counts as alive for so long: see
+    `temporaletl.warehouse.leases`.
+
+    Raises:
+        ConflictError: another batch of the source and connection has a lease and has not ended.
+    """
+    try:
+        with warehouse.connection() as connection:
+            connection.execute(
+                """
+                INSERT INTO etl_batches
+                    (batch_id, source, mode, connection, metadata, state, workflow_id, run_id,
+                     temporal_address, temporal_namespace, temporal_namespace_id, lease_until)
+                VALUES (%s, %s, %s, %s, %s, 'running', %s, %s, %s, %s, %s,
+                        clock_timestamp() + %s::interval)
+                ON CONFLICT (batch_id) DO NOTHING
+                """,
+                [
+                    metadata.batch_id,
+                    metadata.source,
+                    metadata.mode,
+                    metadata.connection,
+                    Jsonb(metadata.model_dump(mode="json")),
+                    workflow_id,
+                    run_id,
+                    namespace and namespace.address,
+                    namespace and namespace.name,
+                    namespace and namespace.id,
+                    lease,
+                ],
+            )
+    except UniqueViolation:
+        # The index `etl_batches_leased`; a batch's own id is no conflict.
+        raise ConflictError(
+            f"{metadata.source} over connection {metadata.connection!r} is being loaded by another "
+            "run without Temporal: start this one when that has ended (its row in etl_batches has "
+            "no ended_at), or, where its process is dead, after its lease_until"
+        ) from None
 
 
 def hold_watermarks(warehouse: Warehouse, batch_id: str, reason: str) -> None:
     """Have a batch move no watermark, and its summary say why."""
     with warehouse.connection() as connection:
         connection.execute(
-            "UPDATE etl_batches SET held = %s WHERE batch_id = %s", [_storable(reason), batch_id]
+            "UPDATE etl_batches SET held = %s WHERE batch_id = %s",
+            [without_secrets(reason), batch_id],
         )
 
 
@@ -265,12 +281,12 @@ def end_job(
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
             WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
             """,
-            [state, _storable(error), job.batch_id, job.seq, sorted(ENDED)],
+            [state, without_secrets(error), job.batch_id, job.seq, sorted(ENDED)],
         )
         return _read_progress(connection, job)
 
 
-def _storable(text: str | None) -> str | None:
+def without_secrets(text: str | None) -> str | None:
     """The text without secrets, and without what PostgreSQL refuses: an answer may hold a NUL."""
     return None if text is None else storable_text(redacted(text))
 
@@ -314,7 +330,7 @@ def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobO
     """
     open_states = {"skipped": ["planned"]}
     rows = [
-        (o.state, _storable(o.error), batch_id, o.seq, open_states.get(o.state, _OPEN))
+        (o.state, without_secrets(o.error), batch_id, o.seq, open_states.get(o.state, _OPEN))
         for o in outcomes
     ]
     with warehouse.connection(lease=_LEASE) as connection:
@@ -325,98 +341,3 @@ def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobO
             """,
             rows,
         )
-
-
-def finish_batch(
-    warehouse: Warehouse,
-    metadata: BatchMetadata,
-    *,
-    workflow_id: str,
-    cancelled: bool,
-    error: str | None,
-) -> BatchSummary:
-    """Close a batch from its jobs' rows: the one place its summary comes from.
-
-    Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
-    """
-    return close_batch(
-        warehouse, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
-    )[0]
-
-
-def close_batch(
-    warehouse: Warehouse,
-    metadata: BatchMetadata,
-    *,
-    workflow_id: str,
-    cancelled: bool,
-    error: str | None,
-) -> tuple[BatchSummary, bool]:
-    """As `finish_batch`; and whether it was this call that closed it."""
-    with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
-        settled = connection.execute(
-            """
-            SELECT summary, extract(epoch FROM now() - created_at)::float8
-            FROM etl_batches WHERE batch_id = %s FOR UPDATE
-            """,
-            [metadata.batch_id],
-        ).fetchone()
-        if settled is None:
-            raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
-        if settled[0] is not None:
-            return BatchSummary.model_validate(settled[0]), False
-        connection.execute(
-            """
-            UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
-            WHERE batch_id = %s AND NOT state = ANY (%s)
-            """,
-            [metadata.batch_id, sorted(ENDED)],
-        )
-        summary = _summarise(
-            connection,
-            metadata,
-            workflow_id=workflow_id,
-            seconds=float(str(settled[1])),
-            cancelled=cancelled,
-            error=_storable(error),
-        )
-        # Without a planner, an attempt at planning that still runs somewhere adds no more jobs.
-        connection.execute(
-            """
-            UPDATE etl_batches SET state = %s, summary = %s, ended_at = now(), planner = NULL
-            WHERE batch_id = %s
-            """,
-            [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
-        )
-        return summary, True
-
-
-def _summarise(
-    connection: Connection,
-    metadata: BatchMetadata,
-    *,
-    workflow_id: str,
-    seconds: float,
-    cancelled: bool,
-    error: str | None,
-) -> BatchSummary:
-    tally = tally_jobs(connection, metadata.batch_id)
-    jobs = tally.jobs
-    failed = error is not None or jobs.failed > 0
-    return BatchSummary(
-        batch_id=metadata.batch_id,
-        workflow_id=workflow_id,
-        source=metadata.source,
-        mode=metadata.mode,
-        windows=metadata.windows,
-        state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
-        seconds=round(seconds, 3),
-        jobs=JobCounts.model_validate(jobs.model_dump()),  # by state: only how they ended
-        records=tally.records,
-        rows=tally.rows,
-        deleted=tally.deleted,
-        conflicting=tally.conflicting,
-        failures=failed_jobs(connection, metadata.batch_id),
-        notes=job_notes(connection, metadata.batch_id),
-        error=error,
-    )

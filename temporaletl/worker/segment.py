@@ -71,6 +71,7 @@ class SegmentLimits:
     conflict_threshold: float = 0.01  # share of the job's rows
     reject_payload_bytes: int = PAYLOAD_BYTES  # what is kept of each
     scan_duration: timedelta = timedelta(minutes=10)  # of a deletion scan, in one run
+    pages: int | None = None  # transactions of one segment; None: as many as its duration holds
 
 
 class Progress(Protocol):
@@ -232,6 +233,8 @@ class _Segment:
                     self._requests.hold(-sum(asked.size for asked in pages))
                     self._stored.note_committed(len(pages))
                     self._listener.report(self.progress)
+                    if self.progress.pages - first == self._limits.pages:
+                        return False
                 elif extracting.done() and not self._listener.stopping.is_set():
                     if self._called_off:
                         # Also where the source took the cancellation for its end, or failed at

@@ -11,11 +11,8 @@ from tests.integration.checkout import PROJECT, Folder
 #: A process that never saw the source's folder loads it in the services' own functions.
 _LOAD = """
 import asyncio, sys
-from temporaletl.strategies import import_sources
-import_sources("temporaletl.queuer.sources")
-import_sources("temporaletl.worker.sources")
-from temporaletl.messages import QueuerInput
-from temporaletl.testing.batch import read_content, run_batch
+from temporaletl.engine import run_batch
+from temporaletl.testing.contents import read_content
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.testing.fakes import FakeServer
 sys.path.insert(0, sys.argv[1])
@@ -25,9 +22,9 @@ rig = KioskRig()
 with contextlib.contextmanager(rig.serve)() as environment:
     os.environ.update(environment)
     with empty_warehouse(os.environ["DATABASE_URL"]) as warehouse:
-        batch = asyncio.run(run_batch(warehouse, QueuerInput(source="kiosk"), nominal=rig.now))
+        summary = asyncio.run(run_batch(warehouse, "kiosk", scheduled=rig.now))
         found = read_content(warehouse, "kiosk")["events"]
-        assert batch.summary.state == "completed", batch.summary
+        assert summary.state == "completed", summary
         assert set(found) == rig.truth()["items"]
 print(len(found), "events")
 """

@@ -14,7 +14,8 @@ from temporaletl.external import http, rest
 from temporaletl.external.rest import TokenSettings
 from temporaletl.external.rest.narrowing import Gap
 from temporaletl.messages import QueuerInput
-from temporaletl.testing.batch import read_as_text, run_batch
+from temporaletl.testing.batch import Batch
+from temporaletl.testing.contents import read_as_text
 from temporaletl.warehouse.connection import Warehouse
 from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
@@ -96,7 +97,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
 @pytest.mark.parametrize("stream", ["linked", "asked"])
 def test_no_credential_of_a_link_is_kept(served: Odd, warehouse: Warehouse, stream: str) -> None:
     request = QueuerInput(source="graph", mode="full", streams=(stream,))
-    batch = asyncio.run(run_batch(warehouse, request, nominal=datetime.now(UTC), stop_behind=1))
+    batch = Batch(warehouse)
+    asyncio.run(batch.run(request, nominal=datetime.now(UTC), stop_behind=1))
     kept = read_as_text(warehouse) + batch.told
     assert "page=2" in kept
     assert "0123456789" not in kept
@@ -108,7 +110,7 @@ def test_no_credential_of_a_link_is_kept(served: Odd, warehouse: Warehouse, stre
 def test_a_token_that_holds_a_credential_is_refused(served: Odd, warehouse: Warehouse) -> None:
     request = QueuerInput(source="graph", mode="full", streams=("token",))
     with pytest.raises(SourceProtocolError, match="holds a credential") as raised:
-        asyncio.run(run_batch(warehouse, request, nominal=datetime.now(UTC)))
+        asyncio.run(Batch(warehouse).run(request, nominal=datetime.now(UTC)))
     assert SECRET not in str(raised.value) + read_as_text(warehouse)
     assert len(served.asked) == 1
 

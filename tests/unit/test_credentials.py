@@ -16,9 +16,10 @@ from temporaletl.errors import ConfigurationError, SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.launchpad.settings import LaunchpadSettings
-from temporaletl.external.rest.api import RestApi, RestSettings, TokenSettings, variables
+from temporaletl.external.rest.api import RestApi, RestSettings, TokenSettings
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.servicetitan.settings import ServiceTitanSettings
+from temporaletl.external.source_settings import variables
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.secrets import REDACTED, redacted
 from temporaletl.settings import (

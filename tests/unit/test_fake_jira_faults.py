@@ -19,7 +19,7 @@ import requests
 
 from tests.fakes.faults import Faults, FaultSpecError
 from tests.fakes.jira import generate, serve, truth
-from tests.fakes.jira.__main__ import main, read_options
+from tests.fakes.jira.__main__ import COMMAND
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
 
@@ -229,7 +229,7 @@ def test_traffic_remembers_what_was_asked() -> None:
 
 def test_every_fault_is_explained_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read_options(["--help"])
+        COMMAND.read_options(["--help"])
     shown = capsys.readouterr().out
     for kind in (*OWN_FAULTS, "429", "429-date", "502", "503", "504", "reset", "hang"):
         assert f"\n  {kind} " in shown
@@ -239,7 +239,7 @@ def test_it_counts_what_it_would_serve(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["jira", "--generate", "30", "--seed", "2", "--count"])
-    main()
+    COMMAND.main()
     counted = json.loads(capsys.readouterr().out)
     assert counted == truth(generate(30, seed=2)).as_dict()
     assert counted["changelog_items"] == sum(counted["items_by_field"].values())

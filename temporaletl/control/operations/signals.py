@@ -15,7 +15,8 @@ from temporaletl.control.operations.platform import (
     translated_errors,
 )
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
-from temporaletl.queuer.reconciliation import end_lost, namespace_of
+from temporaletl.queuer.finishing import end_lost
+from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch

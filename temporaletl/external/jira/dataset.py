@@ -149,7 +149,7 @@ def read_people(server: TrinoServer, table: str) -> Iterator[Identity]:
                 f"jira: {name} has no column accountId, name or key; it has {', '.join(columns)}; "
                 "JIRA_TRINO_USERS=none reads no people"
             )
-        while rows := statement.fetch(server.settings.page_rows):
+        while rows := statement.fetch(server.settings.page_size):
             for row in rows:
                 person, email, shown, timezone = (
                     next((str(row[i]) for i in indexes if row[i]), None)

@@ -8,16 +8,15 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeFloat,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     model_validator,
 )
 
-from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
+from temporaletl.settings import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
@@ -50,68 +49,45 @@ def _users_table(text: str) -> str:
     return "none" if text.strip().lower() == "none" else _table(text)
 
 
-class JiraPace(Settings):
+class _JiraRate(RateSettings, alias_generator=variables("JIRA")):
     """How often Jira may be asked; read also where no Jira is configured."""
 
-    requests_per_second: PositiveFloat | None = Field(
-        None,
-        validation_alias="JIRA_REQUESTS_PER_SECOND",
-        description="what all workers together may ask of Jira; unset: no limit",
-    )
 
-
-class JiraSettings(Settings):
+class JiraSettings(SourceSettings, alias_generator=variables("JIRA")):
     """Which Jira to read, where, and as whom."""
 
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
         None,
-        validation_alias="JIRA_URL",
         description=f"the address of the Jira site, e.g. {_EXAMPLE}",
     )
-    email: HeaderText | None = Field(None, validation_alias="JIRA_EMAIL")
-    api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")
-    personal_token: SecretStr | None = Field(None, validation_alias="JIRA_PERSONAL_TOKEN")
+    email: HeaderText | None = None
+    api_token: SecretStr | None = None
+    personal_token: SecretStr | None = None
     jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
-        None, validation_alias="JIRA_JQL", description="a further filter on the issues to read"
+        None, description="a further filter on the issues to read"
     )
-    extract_from: Place = Field(
-        "api", validation_alias="JIRA_EXTRACT_FROM", description="where issues are read: api, trino"
-    )
+    extract_from: Place = Field("api", description="where issues are read: api, trino")
     backlog_from: Place | None = Field(
         None,
-        validation_alias="JIRA_BACKLOG_FROM",
         description="where issues are counted: api, trino; default where they are read",
     )
     trino_issues: Annotated[str, AfterValidator(_table)] = Field(
         "jira.issues",
-        validation_alias="JIRA_TRINO_ISSUES",
         description="the table of issues in Trino",
     )
     trino_users: Annotated[str, AfterValidator(_users_table)] = Field(
         "jira.users",
-        validation_alias="JIRA_TRINO_USERS",
         description="the table of people in Trino, or none",
     )
     trino_overlap_hours: NonNegativeFloat = Field(
         48,
-        validation_alias="JIRA_TRINO_OVERLAP_HOURS",
         description="how far back an incremental run looks for issues that came late into Trino",
     )
     find_deleted: FindDeleted = Field(
         "always",
-        validation_alias="JIRA_FIND_DELETED",
         description="in which runs all issues are listed to find those that are gone",
     )
-    page_size: PositiveInt = Field(
-        100, validation_alias="JIRA_PAGE_SIZE", description="issues asked for at once"
-    )
-    concurrency: PositiveInt = Field(
-        6, validation_alias="JIRA_CONCURRENCY", description="requests at once from one process"
-    )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="JIRA_CONNECT_TIMEOUT_SECONDS"
-    )
-    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="JIRA_READ_TIMEOUT_SECONDS")
+    concurrency: PositiveInt = Field(6, description="requests at once from one process")
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -168,7 +144,4 @@ class JiraSettings(Settings):
         )
 
 
-@rate_budget("jira")
-def jira_budget() -> RateBudget:
-    """What the workers together may ask: JIRA_REQUESTS_PER_SECOND."""
-    return RateBudget(requests_per_second=JiraPace.load().requests_per_second)
+jira_budget = rate_budget("jira")(_JiraRate.budget)

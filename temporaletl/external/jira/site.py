@@ -29,6 +29,7 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 from temporaletl.secrets import remember_login
 
@@ -281,8 +282,8 @@ def _refused(jql: str, answer: requests.Response) -> str:
     )
 
 
-_sites: dict[JiraSettings, JiraSite] = {}
-_sites_guard = threading.Lock()
+_shared_site = Shared(JiraSite)
+close_sites = _shared_site.close_all
 
 
 def open_site(settings: JiraSettings) -> JiraSite:
@@ -296,14 +297,4 @@ def open_site(settings: JiraSettings) -> JiraSite:
             "jira: the site cannot be asked: set JIRA_URL, and JIRA_EMAIL with JIRA_API_TOKEN or "
             "JIRA_PERSONAL_TOKEN"
         )
-    with _sites_guard:
-        if settings not in _sites:
-            _sites[settings] = JiraSite(settings)
-        return _sites[settings]
-
-
-def close_sites() -> None:
-    """Close every open site."""
-    with _sites_guard:
-        while _sites:
-            _sites.popitem()[1].close()
+    return _shared_site(settings)

@@ -18,10 +18,10 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.settings import Settings, check_encrypted
+from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
+from temporaletl.settings import check_encrypted
 from temporaletl.strategies import rate_budget
 
 #: What launchpadlib calls "edge" is long gone.
@@ -91,49 +91,38 @@ Targets = Annotated[
 ]
 
 
-class LaunchpadSettings(Settings):
+class LaunchpadSettings(RateSettings, SourceSettings, alias_generator=variables("LP")):
     """Which Launchpad to read, as whom, and whose work."""
 
-    consumer_key: HeaderText | None = Field(None, validation_alias="LP_CONSUMER_KEY")
-    access_token_key: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_KEY")
-    access_token_secret: SecretStr | None = Field(None, validation_alias="LP_ACCESS_TOKEN_SECRET")
+    consumer_key: HeaderText | None = None
+    access_token_key: SecretStr | None = None
+    access_token_secret: SecretStr | None = None
     service_root: Annotated[str, AfterValidator(partial(_service_url, known=_ROOTS))] = Field(
         _ROOTS["production"],
-        validation_alias="LP_SERVICE_ROOT",
         description="which Launchpad: production, staging, qastaging, dogfood, or an address",
     )
     members: Annotated[People, NoDecode] = Field(
-        (), validation_alias="LP_MEMBERS", description="Launchpad names, separated by commas"
+        (), description="Launchpad names, separated by commas"
     )
     targets: Annotated[Targets, NoDecode] = Field(
         (),
-        validation_alias="LP_TARGETS",
         description="projects and distributions to read whole, separated by commas",
     )
     find_deleted: FindDeleted = Field(
         "always",
-        validation_alias="LP_FIND_DELETED",
         description="in which runs everything is listed to find what is gone",
     )
     page_size: int = Field(
         50,
         ge=1,
         le=299,  # what Launchpad gives at most, less one to join pages by
-        validation_alias="LP_PAGE_SIZE",
         description="bugs, proposals or questions in one page, 1 to 299",
     )
-    concurrency: PositiveInt = Field(
-        6, validation_alias="LP_CONCURRENCY", description="requests at once from one process"
-    )
+    concurrency: PositiveInt = Field(6, description="requests at once from one process")
     requests_per_second: PositiveFloat = Field(
         10,
-        validation_alias="LP_REQUESTS_PER_SECOND",
         description="how often all workers together may ask",
     )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="LP_CONNECT_TIMEOUT_SECONDS"
-    )
-    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="LP_READ_TIMEOUT_SECONDS")
 
     @model_validator(mode="after")
     def _whole_token(self) -> Self:
@@ -158,6 +147,4 @@ class LaunchpadSettings(Settings):
         return self.consumer_key is None
 
 
-@rate_budget("launchpad")
-def budget() -> RateBudget:
-    return RateBudget(requests_per_second=LaunchpadSettings.load().requests_per_second)
+budget = rate_budget("launchpad")(LaunchpadSettings.budget)

@@ -32,6 +32,7 @@ from temporaletl.external.answers import decode_object, reading
 from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
+from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 
 #: Versions of the API: questions can be searched for in the development version only.
@@ -202,20 +203,5 @@ def _credentials(settings: LaunchpadSettings) -> Credentials:
     return Credentials(settings.consumer_key, access_token=token)
 
 
-_sites: dict[LaunchpadSettings, LaunchpadSite] = {}
-_sites_guard = threading.Lock()
-
-
-def open_site(settings: LaunchpadSettings) -> LaunchpadSite:
-    """Return the process's one site for these settings; asks nothing of Launchpad yet."""
-    with _sites_guard:
-        if settings not in _sites:
-            _sites[settings] = LaunchpadSite(settings)
-        return _sites[settings]
-
-
-def close_sites() -> None:
-    """Close every open site."""
-    with _sites_guard:
-        while _sites:
-            _sites.popitem()[1].close()
+open_site = Shared(LaunchpadSite)
+close_sites = open_site.close_all

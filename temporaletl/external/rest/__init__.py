@@ -16,7 +16,6 @@ from temporaletl.external.rest.api import (
     TokenSettings,
     close_apis,
     open_api,
-    variables,
 )
 from temporaletl.external.rest.counting import by_offset
 from temporaletl.external.rest.following import by_link, by_token
@@ -25,6 +24,7 @@ from temporaletl.external.rest.narrowing import reread
 from temporaletl.external.rest.numbering import by_number
 from temporaletl.external.rest.planning import rest_source
 from temporaletl.external.rest.records import Record, decoded
+from temporaletl.external.source_settings import variables
 
 __all__ = [
     "Record",

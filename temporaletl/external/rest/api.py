@@ -11,33 +11,24 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from pydantic import (
     AfterValidator,
-    AliasGenerator,
     Field,
-    PositiveFloat,
-    PositiveInt,
     SecretStr,
     model_validator,
 )
 from requests.auth import AuthBase
 
-from temporaletl.budget import RateBudget
 from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.rest.records import Answer, Shape
+from temporaletl.external.shared import Shared
+from temporaletl.external.source_settings import RateSettings, SourceSettings
 from temporaletl.external.threads import start
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.settings import check_encrypted, site_address
 
 _EXAMPLE = "https://api.example.com/v1"
-#: Requests at once from one process: one for each of its segments, and a few that end.
-_CONCURRENCY = 8
 
 
-def variables(prefix: str) -> AliasGenerator:
-    """Name each setting after its variable: `page_size` of SHOP is SHOP_PAGE_SIZE."""
-    return AliasGenerator(validation_alias=lambda name: f"{prefix}_{name.upper()}")
-
-
-class RestSettings(Settings):
+class RestSettings(RateSettings, SourceSettings):
     """An API that anybody may ask; the base of `TokenSettings`.
 
     Subclass it with `alias_generator=variables("SHOP")`. For credentials of another kind, add
@@ -47,12 +38,6 @@ class RestSettings(Settings):
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] = Field(
         description=f"the API's address, e.g. {_EXAMPLE}"
     )
-    page_size: PositiveInt = Field(100, description="records asked for at once")
-    requests_per_second: PositiveFloat | None = Field(
-        None, description="how often all workers together may ask; unset: without limit"
-    )
-    connect_timeout_seconds: PositiveFloat = Field(10, description="patience for a connection")
-    read_timeout_seconds: PositiveFloat = Field(60, description="patience for an answer")
 
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
@@ -68,16 +53,6 @@ class RestSettings(Settings):
     def credentials(cls) -> str:
         """The settings to correct where the API refuses us."""
         return cls.variable("url")
-
-    @classmethod
-    def variable(cls, setting: str) -> str:
-        """The environment variable of a setting."""
-        return str(cls.model_fields[setting].validation_alias or setting.upper())
-
-    @classmethod
-    def budget(cls) -> RateBudget:
-        """The source's rate budget: `rate_budget("shop")(ShopSettings.budget)`."""
-        return RateBudget(requests_per_second=cls.load().requests_per_second)
 
 
 class TokenSettings(RestSettings):
@@ -112,7 +87,7 @@ class RestApi:
         self.settings = settings
         self._session = requests.Session()
         self._session.auth = _Headers(settings.headers())
-        self._threads = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix=source)
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=source)
         self._http = HttpClient(
             self._session,
             source=source,
@@ -190,20 +165,5 @@ class RestApi:
             stop.set()
 
 
-_apis: dict[tuple[str, RestSettings], RestApi] = {}
-_guard = threading.Lock()
-
-
-def open_api(source: str, settings: RestSettings) -> RestApi:
-    """Return the process's one API for these settings; asks nothing yet."""
-    with _guard:
-        if (source, settings) not in _apis:
-            _apis[source, settings] = RestApi(source, settings)
-        return _apis[source, settings]
-
-
-def close_apis() -> None:
-    """Close every open session."""
-    with _guard:
-        while _apis:
-            _apis.popitem()[1].close()
+open_api = Shared(RestApi)
+close_apis = open_api.close_all

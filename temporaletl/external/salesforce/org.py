@@ -28,12 +28,12 @@ from temporaletl.external.salesforce.refusals import (
     refusal_of,
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 
 log = structlog.get_logger("salesforce")
 
 #: Requests at once from one process; an org takes few long ones at a time.
-_CONCURRENCY = 8
 #: Sessions that are refused one after the other, each just opened: something else is wrong.
 _MOST_SESSIONS = 3
 #: A refused login is not tried again for so long: a few wrong ones lock the user out.
@@ -63,10 +63,10 @@ class SalesforceOrg:
 
     def __init__(self, settings: SalesforceSettings) -> None:
         self.settings = settings
-        self._threads = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="salesforce")
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="salesforce")
         self._transport = requests.Session()
         for scheme in ("http://", "https://"):
-            self._transport.mount(scheme, HTTPAdapter(pool_maxsize=_CONCURRENCY))
+            self._transport.mount(scheme, HTTPAdapter(pool_maxsize=settings.concurrency))
         self._transport.auth = self._sign
         self._http, self._brief = (
             HttpClient(
@@ -205,20 +205,5 @@ class SalesforceOrg:
             )
 
 
-_orgs: dict[SalesforceSettings, SalesforceOrg] = {}
-_orgs_guard = threading.Lock()
-
-
-def open_org(settings: SalesforceSettings) -> SalesforceOrg:
-    """Return the process's one org for these settings; asks nothing of Salesforce yet."""
-    with _orgs_guard:
-        if settings not in _orgs:
-            _orgs[settings] = SalesforceOrg(settings)
-        return _orgs[settings]
-
-
-def close_orgs() -> None:
-    """Close every org, and forget their sessions."""
-    with _orgs_guard:
-        while _orgs:
-            _orgs.popitem()[1].close()
+open_org = Shared(SalesforceOrg)
+close_orgs = open_org.close_all

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
-from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText, PlainText
+from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
 from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
@@ -106,33 +106,22 @@ def _identity_fields(text: str) -> str:
     return text
 
 
-class _Login(Settings):
+class _Login(Settings, alias_generator=variables("SF")):
     """The variables of every way in, not yet looked at together."""
 
     # It travels in the body of a login; tokens and secrets are made of what headers hold.
     free_secrets = frozenset({"password"})
     key_secrets = frozenset({"private_key"})
 
-    username: PlainText | None = Field(
-        None, validation_alias="SF_USERNAME", description="the user's name, like jane@example.com"
-    )
-    password: SecretStr | None = Field(
-        None, validation_alias="SF_PASSWORD", description="of the login with SF_USERNAME"
-    )
+    username: PlainText | None = Field(None, description="the user's name, like jane@example.com")
+    password: SecretStr | None = Field(None, description="of the login with SF_USERNAME")
     token: SecretStr | None = Field(
         None,
-        validation_alias="SF_TOKEN",
         description="the security token that goes with SF_PASSWORD",
     )
-    consumer_key: HeaderText | None = Field(
-        None, validation_alias="SF_CONSUMER_KEY", description="the connected app's consumer key"
-    )
-    consumer_secret: SecretStr | None = Field(
-        None, validation_alias="SF_CONSUMER_SECRET", description="for client credentials"
-    )
-    private_key: SecretStr | None = Field(
-        None, validation_alias="SF_PRIVATE_KEY", description="the JWT bearer login's RSA key, PEM"
-    )
+    consumer_key: HeaderText | None = Field(None, description="the connected app's consumer key")
+    consumer_secret: SecretStr | None = Field(None, description="for client credentials")
+    private_key: SecretStr | None = Field(None, description="the JWT bearer login's RSA key, PEM")
 
     def given(self) -> list[str]:
         """Return the variables that are set."""
@@ -143,15 +132,13 @@ class _Login(Settings):
         ]
 
 
-class Pace(Settings):
-    """How hard Salesforce may be asked."""
+class _Rate(RateSettings, alias_generator=variables("SF")):
+    """How often Salesforce may be asked; read also where no login is set."""
 
-    requests_per_second: PositiveFloat = Field(
-        10, validation_alias="SF_REQUESTS_PER_SECOND", description="of all workers together"
-    )
+    requests_per_second: PositiveFloat = Field(10, description="of all workers together")
 
 
-class SalesforceSettings(_Login, Pace):
+class SalesforceSettings(_Login, _Rate, SourceSettings, alias_generator=variables("SF")):
     """Which Salesforce to read, and as whom.
 
     An explicit SF_INSTANCE_URL is where both logins and queries go; else a login goes to
@@ -160,22 +147,18 @@ class SalesforceSettings(_Login, Pace):
 
     private_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
         None,
-        validation_alias="SF_PRIVATE_KEY",
         description="the RSA key, as PEM, of the JWT bearer login",
     )
     domain: Annotated[str, AfterValidator(_domain)] = Field(
         "login",
-        validation_alias="SF_DOMAIN",
         description="where to log in: login, test (sandboxes) or a My Domain such as example.my",
     )
     instance_url: Annotated[str, AfterValidator(_instance_url)] | None = Field(
         None,
-        validation_alias="SF_INSTANCE_URL",
         description="the org's own address, e.g. https://example.my.salesforce.com",
     )
     api_version: str = Field(
         "59.0",
-        validation_alias="SF_API_VERSION",
         pattern=r"^[0-9]{2,3}\.0$",
         description="the version of Salesforce's API, like 59.0",
     )
@@ -183,65 +166,51 @@ class SalesforceSettings(_Login, Pace):
         2_000,
         ge=1,
         le=2_000,
-        validation_alias="SF_PAGE_SIZE",
         description="rows asked for at once by REST",
     )
     bulk_above_rows: PositiveInt = Field(
         50_000,
-        validation_alias="SF_BULK_ABOVE_ROWS",
         description="a job of more rows is read by the Bulk API 2.0",
     )
     bulk_page_rows: PositiveInt = Field(
         5_000,
-        validation_alias="SF_BULK_PAGE_ROWS",
         description="rows of a bulk result fetched at once",
     )
     bulk_timeout_minutes: PositiveFloat = Field(
         240,
-        validation_alias="SF_BULK_TIMEOUT_MINUTES",
         description="a bulk query that takes longer is aborted and fails its job",
     )
     api_usage_limit: float = Field(
         0.9,
         gt=0,
         le=1,
-        validation_alias="SF_API_USAGE_LIMIT",
         description="the share of the org's daily API requests above which the source pauses",
     )
     lag_seconds: PositiveFloat = Field(
         120,
-        validation_alias="SF_LAG_SECONDS",
         description="how far a window's end stays behind now, for what is committed late",
     )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="SF_CONNECT_TIMEOUT_SECONDS"
-    )
     #: Salesforce itself gives a query two minutes.
-    read_timeout_seconds: PositiveFloat = Field(130, validation_alias="SF_READ_TIMEOUT_SECONDS")
+    read_timeout_seconds: PositiveFloat = 130
 
     employee_object: Annotated[str, AfterValidator(check_name)] = Field(
         "User",
-        validation_alias="SF_EMPLOYEE_OBJECT",
         description="the object that lists the employees",
     )
     employee_user_field: Annotated[str, AfterValidator(check_field)] | None = Field(
         None,
-        validation_alias="SF_EMPLOYEE_USER_FIELD",
         description="the field of SF_EMPLOYEE_OBJECT with the Id of the person's User",
     )
     employee_id_field: Annotated[str, AfterValidator(check_field)] = Field(
         "EmployeeNumber",
-        validation_alias="SF_EMPLOYEE_ID_FIELD",
         description="the field of SF_EMPLOYEE_OBJECT with the employee's id",
     )
     employee_email_field: Annotated[str, AfterValidator(check_field)] = Field(
         "Email",
-        validation_alias="SF_EMPLOYEE_EMAIL_FIELD",
         description="the field of SF_EMPLOYEE_OBJECT with the e-mail address",
     )
     identity_fields: Annotated[str, AfterValidator(_identity_fields)] | None = Field(
         None,
-        validation_alias="SF_IDENTITY_FIELDS",
         description="fields with a person's ids elsewhere, like launchpad:Launchpad_ID__c",
     )
 
@@ -330,7 +299,4 @@ _WAYS: dict[Way, _Wanted] = {
 }
 
 
-@rate_budget("salesforce")
-def salesforce_budget() -> RateBudget:
-    """What the workers together may ask: SF_REQUESTS_PER_SECOND."""
-    return RateBudget(requests_per_second=Pace.load().requests_per_second)
+salesforce_budget = rate_budget("salesforce")(_Rate.budget)

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
+from temporaletl.settings import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"
@@ -43,72 +43,55 @@ def _token_address(text: str) -> str:
     return address if urlsplit(address).path else address + _TOKEN_PATH
 
 
-class ServiceTitanPace(Settings):
-    """How fast ServiceTitan may be asked; readable without the rest of its settings."""
+class _Rate(RateSettings, alias_generator=variables("SERVICETITAN")):
+    """How often ServiceTitan may be asked; read also where the rest is not set."""
 
     requests_per_second: PositiveFloat = Field(
         50,
-        validation_alias="SERVICETITAN_REQUESTS_PER_SECOND",
         description="requests of all workers together; the vendor allows an app 60 for a tenant",
     )
 
 
-class ServiceTitanSettings(ServiceTitanPace):
+class ServiceTitanSettings(_Rate, SourceSettings, alias_generator=variables("SERVICETITAN")):
     """Which tenant to read, as which app, and how."""
 
     url: Annotated[str, AfterValidator(_address)] = Field(
         "https://api.servicetitan.io",
-        validation_alias="SERVICETITAN_URL",
         description="the API's address; https://api-integration.servicetitan.io for integration",
     )
     auth_url: Annotated[str, AfterValidator(_token_address)] = Field(
         f"https://auth.servicetitan.io{_TOKEN_PATH}",
-        validation_alias="SERVICETITAN_AUTH_URL",
         description="where tokens are given out; https://auth-integration.servicetitan.io for "
         "integration",
     )
     client_id: HeaderText = Field(
-        validation_alias="SERVICETITAN_CLIENT_ID",
         description="the client id that the tenant got when it connected the app",
     )
-    client_secret: SecretStr = Field(
-        validation_alias="SERVICETITAN_CLIENT_SECRET", description="the client id's secret"
-    )
+    client_secret: SecretStr = Field(description="the client id's secret")
     app_key: SecretStr = Field(
-        validation_alias="SERVICETITAN_APP_KEY",
         description="the app's key, from the developer portal",
     )
-    tenant_id: PositiveInt = Field(
-        validation_alias="SERVICETITAN_TENANT_ID", description="the number of the tenant to read"
-    )
+    tenant_id: PositiveInt = Field(description="the number of the tenant to read")
     paging: Paging = Field(
         "export",
-        validation_alias="SERVICETITAN_PAGING",
         description="export: follow the feed of changes; list: search by time of modification",
     )
     page_size: int = Field(
         1_000,
         ge=1,
         le=MOST_ROWS,
-        validation_alias="SERVICETITAN_PAGE_SIZE",
         description=f"records in one page of a list, 1 to {MOST_ROWS}; exports choose their own",
     )
     include_recent_changes: bool = Field(
         default=False,
-        validation_alias="SERVICETITAN_INCLUDE_RECENT_CHANGES",
         description="have exports show the latest changes sooner, some of them twice",
     )
     lag_seconds: NonNegativeFloat | None = Field(
         None,
-        validation_alias="SERVICETITAN_LAG_SECONDS",
         description="how far windows end behind now; by default 600 with exports, 60 with lists",
-    )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="SERVICETITAN_CONNECT_TIMEOUT_SECONDS"
     )
     read_timeout_seconds: PositiveFloat = Field(
         110,
-        validation_alias="SERVICETITAN_READ_TIMEOUT_SECONDS",
         description="how long an answer may take; the vendor gives up by itself after 100",
     )
 
@@ -137,7 +120,4 @@ class ServiceTitanSettings(ServiceTitanPace):
         return _EXPORT_LAG if self.paging == "export" else _LIST_LAG
 
 
-@rate_budget(SOURCE)
-def pace() -> RateBudget:
-    """Return what the app may ask of the tenant."""
-    return RateBudget(requests_per_second=ServiceTitanPace.load().requests_per_second)
+pace = rate_budget(SOURCE)(_Rate.budget)

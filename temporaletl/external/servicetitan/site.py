@@ -21,11 +21,10 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
+from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 from temporaletl.secrets import remember_secret
 
-#: Jobs of one process that may ask at the same time without opening further connections.
-_CONNECTIONS = 8
 #: A token is renewed so long before it expires, or when a fifth of its life is left.
 _LONGEST_MARGIN_SECONDS = 60.0
 #: The life of a token that does not say how long it lives.
@@ -155,13 +154,13 @@ class ServiceTitanSite:
 
     def __init__(self, settings: ServiceTitanSettings) -> None:
         self.settings = settings
-        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix=SOURCE)
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
         self._login = Login(settings)
         self._session = requests.Session()
         self._session.auth = self._login.sign
         self._session.headers["Accept"] = "application/json"
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=settings.concurrency))
         self._http = _client(settings, self._session, self._login)
 
     def close(self) -> None:
@@ -292,20 +291,5 @@ def _host(address: str) -> str:
     return urlsplit(address).netloc
 
 
-_sites: dict[ServiceTitanSettings, ServiceTitanSite] = {}
-_sites_guard = threading.Lock()
-
-
-def open_site(settings: ServiceTitanSettings) -> ServiceTitanSite:
-    """Return the process's one site for these settings; asks nothing of it yet."""
-    with _sites_guard:
-        if settings not in _sites:
-            _sites[settings] = ServiceTitanSite(settings)
-        return _sites[settings]
-
-
-def close_sites() -> None:
-    """Close every open site."""
-    with _sites_guard:
-        while _sites:
-            _sites.popitem()[1].close()
+open_site = Shared(ServiceTitanSite)
+close_sites = open_site.close_all

@@ -19,8 +19,9 @@ from requests.auth import AuthBase
 from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText, check_visible
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
+from temporaletl.external.source_settings import SourceSettings, variables
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.settings import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
@@ -55,35 +56,26 @@ def _file(path: Path) -> Path:
 File = Annotated[Path, AfterValidator(_file)]
 
 
-class TrinoSettings(Settings):
+class TrinoSettings(SourceSettings, alias_generator=variables("TRINO")):
     """Which Trino to ask, as whom, and how patiently."""
 
     key_secrets = frozenset({"private_key"})
 
     host: Annotated[str, AfterValidator(_host)] = Field(
-        validation_alias="TRINO_HOST", description="the name of Trino's coordinator"
+        description="the name of Trino's coordinator"
     )
-    port: PositiveInt | None = Field(
-        None, validation_alias="TRINO_PORT", description="default 443 for https, 8080 for http"
-    )
+    port: PositiveInt | None = Field(None, description="default 443 for https, 8080 for http")
     http_scheme: Literal["http", "https"] | None = Field(
         None,
-        validation_alias="TRINO_HTTP_SCHEME",
         description="http or https; default https with credentials or port 443",
     )
-    user: HeaderText | None = Field(None, validation_alias="TRINO_USER")
-    password: SecretStr | None = Field(None, validation_alias="TRINO_PASSWORD")
-    catalog: HeaderText | None = Field(None, validation_alias="TRINO_CATALOG")
+    user: HeaderText | None = None
+    password: SecretStr | None = None
+    catalog: HeaderText | None = None
     schema_name: HeaderText | None = Field(None, validation_alias="TRINO_SCHEMA")
-    client_cert: File | None = Field(
-        None, validation_alias="TRINO_CLIENT_CERT", description="a client certificate, as PEM file"
-    )
-    client_key: File | None = Field(
-        None, validation_alias="TRINO_CLIENT_KEY", description="its key, as PEM file"
-    )
-    ca_file: File | None = Field(
-        None, validation_alias="TRINO_CA_FILE", description="the authority of Trino's certificate"
-    )
+    client_cert: File | None = Field(None, description="a client certificate, as PEM file")
+    client_key: File | None = Field(None, description="its key, as PEM file")
+    ca_file: File | None = Field(None, description="the authority of Trino's certificate")
     account_type: str = Field("service_account", validation_alias="GCP_ACCOUNT_TYPE")
     project_id: HeaderText | None = Field(None, validation_alias="GCP_PROJECT_ID")
     private_key_id: HeaderText | None = Field(None, validation_alias="GCP_PRIVATE_KEY_ID")
@@ -114,19 +106,11 @@ class TrinoSettings(Settings):
         validation_alias="TRINO_JWT_SECONDS",
         description="how long a token that we sign ourselves lives",
     )
-    page_rows: PositiveInt = Field(
+    page_size: PositiveInt = Field(
         1000, validation_alias="TRINO_PAGE_ROWS", description="rows of one page"
     )
-    concurrency: PositiveInt = Field(
-        8, validation_alias="TRINO_CONCURRENCY", description="requests at once from one process"
-    )
-    connect_timeout_seconds: PositiveFloat = Field(
-        10, validation_alias="TRINO_CONNECT_TIMEOUT_SECONDS"
-    )
-    read_timeout_seconds: PositiveFloat = Field(60, validation_alias="TRINO_READ_TIMEOUT_SECONDS")
     query_minutes: PositiveFloat | None = Field(
         None,
-        validation_alias="TRINO_QUERY_MINUTES",
         description="the longest a query may run; default a day, and whatever limit Trino has",
     )
 

@@ -35,6 +35,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
 )
 from temporaletl.external.http import HttpClient
+from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.results import Connection, read_answer
@@ -355,7 +356,7 @@ class TrinoServer:
         statement = Statement(self, sql, parameters, name=name)
         rows: list[list[Any]] = []
         try:
-            while found := statement.fetch(self.settings.page_rows):
+            while found := statement.fetch(self.settings.page_size):
                 rows += found
         finally:
             statement.close()
@@ -367,24 +368,5 @@ def _unbudgeted[T](function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
 
-_servers: dict[TrinoSettings, TrinoServer] = {}
-_servers_guard = threading.Lock()
-
-
-def open_trino(settings: TrinoSettings) -> TrinoServer:
-    """Return the process's one server for these settings; asks nothing of Trino yet.
-
-    Raises:
-        ConfigurationError: the credentials cannot be used.
-    """
-    with _servers_guard:
-        if settings not in _servers:
-            _servers[settings] = TrinoServer(settings)
-        return _servers[settings]
-
-
-def close_servers() -> None:
-    """Close every open server."""
-    with _servers_guard:
-        while _servers:
-            _servers.popitem()[1].close()
+open_trino = Shared(TrinoServer)
+close_servers = open_trino.close_all

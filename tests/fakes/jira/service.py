@@ -5,20 +5,19 @@ import binascii
 import itertools
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import msgspec
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.faults import Fault, Faults
+from tests.fakes.faults import Faults
 from tests.fakes.jira import details, directory, finding, worklogs
 from tests.fakes.jira.jql import JqlError
 from tests.fakes.jira.refusal import RefusedError
 from tests.fakes.jira.render import Renderer
 from tests.fakes.jira.search import Searcher
 from tests.fakes.jira.site import Site
-from tests.fakes.server import FakeServer
+from tests.fakes.server import serving
 
 #: Faults in what Jira says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
@@ -209,25 +208,7 @@ def error(status: int, *messages: str) -> Response:
     return Response.of({"errorMessages": list(messages), "errors": {}}, status)
 
 
-def serve(
-    site: Site,
-    *,
-    faults: Iterable[str | Fault] | Faults = (),
-    seed: int = 0,
-    port: int = 0,
-    latency: timedelta = timedelta(0),
-    requests_per_second: float | None = None,
-    **service: Any,
-) -> FakeServer:
-    """Return a server for a site, not started yet; `service` goes to `JiraService`."""
-    return FakeServer(
-        JiraService(site, **service),
-        port=port,
-        faults=faults,
-        seed=seed,
-        latency=latency,
-        requests_per_second=requests_per_second,
-    )
+serve = serving(JiraService)
 
 
 #: Endpoints that Server does not have.

@@ -3,21 +3,19 @@
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.faults import Fault, Faults
+from tests.fakes.faults import Faults
 from tests.fakes.launchpad.archive import BASE, Archive, Bug, Json, Proposal, Question
 from tests.fakes.launchpad.paging import page_of
 from tests.fakes.launchpad.refusal import RefusedError
 from tests.fakes.launchpad.render import Renderer
 from tests.fakes.launchpad.search import Searcher
 from tests.fakes.launchpad.wadl import describe
-from tests.fakes.server import FakeServer
+from tests.fakes.server import serving
 
 #: Faults in what Launchpad says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
@@ -322,22 +320,4 @@ def _plain(status: int, message: str) -> Response:
     return Response(status, message.encode(), "text/plain;charset=utf-8")
 
 
-def serve(
-    archive: Archive,
-    *,
-    faults: Iterable[str | Fault] | Faults = (),
-    seed: int = 0,
-    port: int = 0,
-    latency: timedelta = timedelta(0),
-    requests_per_second: float | None = None,
-    **service: Any,
-) -> FakeServer:
-    """Return a server for an archive, not started yet; `service` goes to `LaunchpadService`."""
-    return FakeServer(
-        LaunchpadService(archive, **service),
-        port=port,
-        faults=faults,
-        seed=seed,
-        latency=latency,
-        requests_per_second=requests_per_second,
-    )
+serve = serving(LaunchpadService)

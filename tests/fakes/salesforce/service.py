@@ -3,16 +3,14 @@
 import itertools
 import re
 import threading
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.faults import Fault, Faults
+from tests.fakes.faults import Faults
 from tests.fakes.salesforce import bulk, finding, login
 from tests.fakes.salesforce.org import Org, shape_null_people, shape_ties
 from tests.fakes.salesforce.refusal import RefusedError
-from tests.fakes.server import FakeServer
+from tests.fakes.server import serving
 
 #: Faults in what Salesforce says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
@@ -222,22 +220,4 @@ def _no_resource() -> RefusedError:
     return RefusedError(404, "NOT_FOUND", "The requested resource does not exist")
 
 
-def serve(
-    org: Org,
-    *,
-    faults: Iterable[str | Fault] | Faults = (),
-    seed: int = 0,
-    port: int = 0,
-    latency: timedelta = timedelta(0),
-    requests_per_second: float | None = None,
-    **service: Any,
-) -> FakeServer:
-    """Return a server for an org, not started yet; `service` goes to `SalesforceService`."""
-    return FakeServer(
-        SalesforceService(org, **service),
-        port=port,
-        faults=faults,
-        seed=seed,
-        latency=latency,
-        requests_per_second=requests_per_second,
-    )
+serve = serving(SalesforceService)

@@ -3,13 +3,11 @@
 import itertools
 import secrets
 import time
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.faults import Fault, Faults
-from tests.fakes.server import FakeServer
+from tests.fakes.faults import Faults
+from tests.fakes.server import serving
 from tests.fakes.servicetitan import export, listing
 from tests.fakes.servicetitan.bodies import STREAMS
 from tests.fakes.servicetitan.refusal import RefusedError, problem
@@ -156,25 +154,4 @@ class ServiceTitanService:
             raise RefusedError(401)
 
 
-def serve(
-    tenant: Tenant,
-    *,
-    faults: Iterable[str | Fault] | Faults = (),
-    seed: int = 0,
-    port: int = 0,
-    latency: timedelta = timedelta(0),
-    requests_per_second: float | None = None,
-    **service: Any,
-) -> FakeServer:
-    """Return a server for a tenant, not started yet; `service` goes to `ServiceTitanService`.
-
-    The real service allows an app 60 requests a second.
-    """
-    return FakeServer(
-        ServiceTitanService(tenant, **service),
-        port=port,
-        faults=faults,
-        seed=seed,
-        latency=latency,
-        requests_per_second=requests_per_second,
-    )
+serve = serving(ServiceTitanService)

@@ -18,6 +18,7 @@ from temporaletl import (
     PageRequest,
     Plan,
     Query,
+    RateLimitedError,
     RecordError,
     SourceUnavailableError,
     TransformContext,
@@ -67,6 +68,7 @@ class NumbersQuery(Query):
     whole: bool = False  # each page says that its numbers are all of its job
     unready: bool = False  # the first look is too early
     least: int = 0  # values below it are left out
+    limited: float = 0.0  # the first request of all is refused, for so many seconds
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
@@ -130,6 +132,9 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
         raise ConfigurationError(f"job {query.job} is poisoned")
     if query.outage in outages:
         raise SourceUnavailableError("the source is out of order")
+    if query.limited and (request.job.batch_id, -1) not in _failed_once:
+        _failed_once.add((request.job.batch_id, -1))
+        raise RateLimitedError("too many requests", delay=timedelta(seconds=query.limited))
     if query.unready and request.cursor is None:
         yield Page(records=[], cursor=0)
         raise NotReadyError("not ready yet", delay=timedelta(milliseconds=1))

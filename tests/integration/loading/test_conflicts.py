@@ -9,7 +9,7 @@ from temporaletl.errors import TooManyConflictsError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.query import Query
 from temporaletl.rows import Event, Row
-from temporaletl.warehouse import ledger
+from temporaletl.warehouse import closing
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, counts, fetch, make_event
@@ -122,7 +122,7 @@ async def test_the_summary_counts_them_and_gives_the_example(
     )
     job = Job(warehouse, batch="shop-1")
     assert (await segments.run(job)).done
-    summary = ledger.finish_batch(
+    summary = closing.finish_batch(
         warehouse, make_metadata("shop-1"), workflow_id="w", cancelled=False, error=None
     )
     assert (summary.state, summary.conflicting) == ("completed", 1)

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 
 from temporaletl.messages import BatchMetadata, BatchSummary, ETLInput, Mode, Window
 from temporaletl.strategies import Plan
-from temporaletl.warehouse import ledger
+from temporaletl.warehouse import closing, ledger
 from temporaletl.warehouse.connection import Warehouse
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -58,7 +58,7 @@ def finish(
     cancelled: bool = False,
     error: str | None = None,
 ) -> BatchSummary:
-    return ledger.finish_batch(
+    return closing.finish_batch(
         warehouse, metadata, workflow_id="etl-shop", cancelled=cancelled, error=error
     )
 

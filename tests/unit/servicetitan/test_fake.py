@@ -9,7 +9,7 @@ import requests
 
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, load, serve, truth
-from tests.fakes.servicetitan.__main__ import read_options
+from tests.fakes.servicetitan.__main__ import COMMAND
 from tests.fakes.servicetitan.load import DataError
 from tests.fakes.servicetitan.moments import SECOND, parse, text
 
@@ -280,6 +280,6 @@ def test_times_are_written_as_they_are_read(moment: str) -> None:
 
 
 def test_the_command_knows_its_options() -> None:
-    options = read_options(["--generate", "5", "--order", "ignored", "--fault", "429:0.1"])
+    options = COMMAND.read_options(["--generate", "5", "--order", "ignored", "--fault", "429:0.1"])
     assert (options.generate, options.order, options.fault) == (5, "ignored", ["429:0.1"])
     assert timedelta(seconds=options.withheld_seconds) == timedelta(minutes=5)

@@ -34,7 +34,7 @@ def scan_rows(request: PageRequest[TrinoQuery]) -> Iterator[DeletionScan]:
     statement = columns_of_all(
         server, sql, parameters, stream.event_id, name=streams.described(name)
     )
-    count = query.page_rows or server.settings.page_rows
+    count = query.page_rows or server.settings.page_size
     try:
         yield DeletionScan(
             f"rows of {name}",

@@ -73,7 +73,7 @@ async def extract(request: PageRequest[TrinoQuery]) -> AsyncGenerator[Page]:
     # The rows are as they were when the query began, however long it is read.
     asked = utc_now()
     statement = ordered.statement(server, after, name=f"{where}, read by column {by}")
-    count = query.page_rows or server.settings.page_rows
+    count = query.page_rows or server.settings.page_size
     async with contextlib.aclosing(ordered.read(server, statement, after, count)) as batches:
         try:
             columns = (await server.columns(statement))[: -ordered.trailing]

@@ -1,0 +1,114 @@
+"""Trying again, by the rules by which Temporal does it for the services."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from temporaletl.attempts import Attempts, pause_behind, recovery_of
+from temporaletl.errors import PermanentError, RetryableError
+from temporaletl.messages import RunPolicy
+
+log = structlog.get_logger("temporaletl.engine")
+
+#: Hears of a failed attempt and of the pause that follows.
+type Failed = Callable[[Exception, timedelta], None]
+
+
+class StoppedError(Exception):
+    """The batch shall end: what was going on is not finished, and not failed either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempting:
+    """How a batch tries again, and when it stops doing so.
+
+    `longest_wait` is the longest that a source may have us stay away, None for any time.
+    """
+
+    policy: RunPolicy
+    longest_wait: timedelta | None
+    stopping: asyncio.Event
+
+    def ending(self) -> "Attempting":
+        """For what must be done also when the batch shall end: it closes the books."""
+        return replace(self, stopping=asyncio.Event())
+
+    async def persevere[T](self, work: Callable[[], Awaitable[T]], failed: Failed) -> T:
+        """Do something until it succeeds, or fails for good; raises what it failed with.
+
+        Raises:
+            StoppedError: the batch shall end, and it would have been tried again.
+        """
+        attempts = Attempts(1, (), self.policy.max_attempts)
+        while True:
+            try:
+                return await work()
+            except (StoppedError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # noqa: BLE001 - judged below
+                cause, pause = error, self._pause_behind(error, attempts)
+            if pause is None:
+                raise cause
+            failed(cause, pause)
+            await self.pause(pause)
+            attempts.begin_next()
+
+    def _pause_behind(self, error: Exception, attempts: Attempts) -> timedelta | None:
+        """How long to wait before the next attempt; None when there is none."""
+        outage = attempts.excuse(error)
+        recovery = recovery_of(error, attempt=attempts.counted, limit=attempts.limit)
+        final = recovery.final or self._is_too_long(recovery.delay)
+        log.warning(
+            "attempt_failed",
+            error=str(error),
+            error_type=type(error).__name__,
+            attempt=attempts.counted,
+            retryable=not final,
+            exc_info=not isinstance(error, PermanentError | RetryableError),
+        )
+        if final:
+            return None
+        return recovery.delay or outage or pause_behind(attempts.counted, self.policy)
+
+    def _is_too_long(self, delay: timedelta | None) -> bool:
+        return delay is not None and self.longest_wait is not None and delay > self.longest_wait
+
+    async def stay_away(self, delay: timedelta, reason: str | None) -> None:
+        """Leave a source alone for so long, because it interrupted a segment.
+
+        Raises:
+            StoppedError: the batch shall end.
+            RetryableError: that is too long; with the reason.
+        """
+        if self._is_too_long(delay):
+            raise RetryableError(reason or "the source wants to be left alone", delay=delay)
+        await self.pause(delay)
+
+    async def pause(self, span: timedelta) -> None:
+        """Wait; raises StoppedError as soon as the batch shall end."""
+        if self.stopping.is_set():
+            raise StoppedError
+        try:
+            async with asyncio.timeout(span.total_seconds()):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+        raise StoppedError
+
+    async def until_stopped[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something that ends in the middle, with StoppedError, once the batch shall end."""
+        working = asyncio.create_task(work)
+        stopped = asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise StoppedError
+            return working.result()
+        finally:
+            working.cancel()
+            stopped.cancel()
+            await asyncio.gather(working, stopped, return_exceptions=True)

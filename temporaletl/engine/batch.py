@@ -1,0 +1,278 @@
+"""A batch from its request to its summary, as QueuerFlow and DispatchFlow run it."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+
+import structlog
+from pydantic import JsonValue, ValidationError
+
+from temporaletl import names
+from temporaletl.attempts import message_of
+from temporaletl.engine.attempting import Attempting, StoppedError
+from temporaletl.engine.job import JobRunner
+from temporaletl.engine.lease import kept_lease
+from temporaletl.engine.listener import Audience, Listener
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import (
+    BatchMetadata,
+    BatchSummary,
+    ETLInput,
+    FinishRequest,
+    MetadataRequest,
+    Mode,
+    QueuerInput,
+    RunPolicy,
+)
+from temporaletl.queuer import finishing, planning
+from temporaletl.strategies import import_sources
+from temporaletl.warehouse import ledger
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.segment import SegmentLimits
+
+log = structlog.get_logger("temporaletl.engine")
+
+#: In place of a task queue; a job says so in its ledger row.
+_HERE = "in process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """How much a batch does at once, how often it tries again, and for how long it waits."""
+
+    #: Each takes two of the warehouse's connections at most, and six of the loop's threads.
+    jobs_at_once: int = 4
+    #: Retries, the time-outs of segments and of jobs, and after which silence this process counts
+    #: as dead (`heartbeat_timeout`).
+    policy: RunPolicy = field(default_factory=RunPolicy)
+    segment: SegmentLimits = field(default_factory=SegmentLimits)
+    #: A source that asks to be left alone for longer fails its job; None waits however long.
+    longest_wait: timedelta | None = None
+
+
+async def run_batch(
+    warehouse: Warehouse,
+    source: str,
+    *,
+    mode: Mode = "incremental",
+    streams: Sequence[str] = (),
+    date_start: datetime | None = None,
+    date_end: datetime | None = None,
+    connection: str = "default",
+    params: Mapping[str, JsonValue] | None = None,
+    accept_view: bool = False,
+    scheduled: datetime | None = None,
+    limits: EngineLimits | None = None,
+    cancel: asyncio.Event | None = None,
+    listener: Listener | None = None,
+) -> BatchSummary:
+    """Plan a batch, run its jobs, close its books, and return what the books say.
+
+    The request is that of `QueuerInput`; `scheduled` is the time the run stands for, by default
+    now. One job that fails is counted and named, and does not stop the others. An outage of the
+    warehouse is waited out, once the batch is in its books. Nobody is notified.
+
+    Once `cancel` is set, planning ends at once, jobs end at their next page boundary, and the
+    books are closed as cancelled; cancelling the task does not wait for the boundary, closes the
+    books and raises CancelledError. A process that dies leaves the batch open; `policy`'s
+    heartbeat timeout later the next run closes it, moves watermarks to what it has loaded, and
+    loads what is missing: it begins by closing every batch, of whatever source, that was left so.
+
+    Of a source and connection one run at a time is let in, in all processes that use the
+    warehouse. Runs in Temporal are not counted: loading the same there costs double work alone.
+
+    Raises:
+        ConflictError: the source is being loaded by another run without Temporal.
+        UnknownSourceError: no such source.
+        ConfigurationError: an argument, or a setting of the source, is wrong.
+        WarehouseUnavailableError: the warehouse does not answer, and nothing has begun.
+        ETLError: the batch could not be planned; its books are closed as failed.
+    """
+    limits = limits or EngineLimits()
+    try:
+        request = QueuerInput(
+            source=source,
+            mode=mode,
+            streams=tuple(streams),
+            date_start=date_start,
+            date_end=date_end,
+            connection=connection,
+            params=dict(params or {}),
+            max_in_flight=limits.jobs_at_once,
+            accept_view=accept_view,
+        )
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"no batch of {source!r}: {'; '.join(faults)}") from None
+    await asyncio.to_thread(_import_sources)
+    nominal = scheduled or datetime.now(UTC)
+    asked = MetadataRequest(
+        input=request,
+        nominal=nominal,
+        workflow_id=names.engine_run_id(source, mode, nominal),
+        run_id=uuid.uuid4().hex,
+    )
+    return await _Batch(warehouse, asked, limits, listener or Listener()).run(cancel)
+
+
+@cache
+def _import_sources() -> None:
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
+
+
+class _Batch:
+    """One batch while it runs. `_stopping` is set when it shall end, for whatever reason."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        asked: MetadataRequest,
+        limits: EngineLimits,
+        listener: Listener,
+    ) -> None:
+        self._warehouse = warehouse
+        self._asked = asked
+        self._limits = limits
+        self._stopping = asyncio.Event()
+        self._audience = Audience(listener, self._stopping)
+        self._attempting = Attempting(limits.policy, limits.longest_wait, self._stopping)
+
+    async def run(self, cancel: asyncio.Event | None) -> BatchSummary:
+        await asyncio.to_thread(finishing.end_lapsed, self._warehouse)
+        metadata = await asyncio.to_thread(
+            planning.settle,
+            self._warehouse,
+            self._asked,
+            policy=self._limits.policy,
+            worker_queue=_HERE,
+            lease=self._limits.policy.heartbeat_timeout,
+        )
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
+                loop.call_soon_threadsafe(self._stopping.set)
+
+        following = asyncio.create_task(self._follow(cancel))
+        try:
+            with kept_lease(self._warehouse, metadata, lost=stop):
+                return await self._run_to_summary(metadata)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, cancel: asyncio.Event | None) -> None:
+        if cancel is not None:
+            await cancel.wait()
+            self._stopping.set()
+
+    async def _run_to_summary(self, metadata: BatchMetadata) -> BatchSummary:
+        failure: BaseException | None = None
+        stopped = False
+        try:
+            await self._run_jobs(metadata, await self._plan(metadata))
+        except StoppedError:
+            stopped = True
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - raised below
+            failure = error
+        failure = failure or self._audience.fault
+        # Failed or cancelled from outside: close the books first, then say so.
+        summary = await self._finish(
+            metadata,
+            cancelled=stopped
+            or self._stopping.is_set()
+            or isinstance(failure, asyncio.CancelledError),
+            error=failure if isinstance(failure, Exception) else None,
+        )
+        failure = failure or self._audience.fault
+        if failure is not None:
+            raise failure
+        return summary
+
+    async def _plan(self, metadata: BatchMetadata) -> int:
+        jobs = await self._attempting.until_stopped(
+            self._attempting.persevere(
+                lambda: planning.expand(self._warehouse, metadata, report=lambda _jobs: None),
+                self._tell_of_failure,
+            )
+        )
+        log.info("batch_planned", batch_id=metadata.batch_id, jobs=jobs)
+        self._audience.tell(self._audience.listener.planned, metadata, jobs)
+        return jobs
+
+    async def _run_jobs(self, metadata: BatchMetadata, jobs: int) -> None:
+        """Run the jobs of the ledger, so many at a time; memory does not grow with their number.
+
+        Raises:
+            StoppedError: the batch shall end; the jobs that ran have done so.
+        """
+        runner = JobRunner(
+            self._warehouse,
+            self._limits.segment,
+            self._attempting,
+            self._audience,
+            self._asked.run_id,
+        )
+        slots = asyncio.Semaphore(metadata.max_in_flight)
+
+        async def run(job: ETLInput) -> None:
+            try:
+                await runner.run(job)
+            finally:
+                slots.release()
+
+        try:
+            async with (
+                asyncio.TaskGroup() as running,
+                contextlib.aclosing(self._open_jobs(metadata, jobs)) as found,
+            ):
+                async for job in found:
+                    await slots.acquire()
+                    if self._stopping.is_set():
+                        raise StoppedError
+                    running.create_task(run(job))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _open_jobs(self, metadata: BatchMetadata, end: int) -> AsyncGenerator[ETLInput]:
+        first = 0
+        while first < end:
+            jobs, first = await self._attempting.persevere(
+                partial(
+                    asyncio.to_thread,
+                    partial(
+                        ledger.unended_jobs,
+                        self._warehouse,
+                        metadata.batch_id,
+                        first=first,
+                        end=end,
+                    ),
+                ),
+                self._tell_of_failure,
+            )
+            for job in jobs:
+                yield job
+
+    async def _finish(
+        self, metadata: BatchMetadata, *, cancelled: bool, error: Exception | None
+    ) -> BatchSummary:
+        request = FinishRequest(
+            metadata=metadata,
+            workflow_id=self._asked.workflow_id,
+            cancelled=cancelled,
+            error=None if error is None else message_of(error),
+        )
+        summary = await self._attempting.ending().persevere(
+            lambda: asyncio.to_thread(finishing.finish, self._warehouse, request),
+            self._tell_of_failure,
+        )
+        log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)
+        return summary
+
+    def _tell_of_failure(self, error: Exception, pause: timedelta) -> None:
+        self._audience.tell(self._audience.listener.attempt_failed, None, error, pause)

@@ -1,0 +1,107 @@
+"""One job, segment by segment, to its end in the ledger."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from temporaletl import names
+from temporaletl.attempts import message_of
+from temporaletl.engine.attempting import Attempting, StoppedError
+from temporaletl.engine.listener import Audience
+from temporaletl.errors import SourceUnavailableError
+from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
+from temporaletl.warehouse import ledger
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.segment import SegmentLimits, run_segment
+
+
+class _Pages:
+    """What a segment needs of us: see `temporaletl.worker.segment.Progress`."""
+
+    def __init__(self, job: ETLInput, audience: Audience, stopping: asyncio.Event) -> None:
+        self.stopping = stopping
+        self._job = job
+        self._audience = audience
+
+    def report(self, progress: JobProgress) -> None:
+        self._audience.tell(self._audience.listener.page_loaded, self._job, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRunner:
+    """Runs the jobs of one batch, as ETLFlow does; `run_id` is the run that their rows name."""
+
+    warehouse: Warehouse
+    limits: SegmentLimits
+    attempting: Attempting
+    audience: Audience
+    run_id: str
+
+    async def run(self, job: ETLInput) -> None:
+        """Carry a job on from its cursor until it is done, has failed, or the batch shall end.
+
+        In each case the ledger says so before this returns. Raises no error of the job itself.
+        """
+        workflow_id = names.job_workflow_id(job.job_id)
+        with structlog.contextvars.bound_contextvars(workflow_id=workflow_id, run_id=self.run_id):
+            cause: Exception | None = None
+            try:
+                progress = await self._run_segments(job, workflow_id)
+            except StoppedError:
+                progress = await self._end(job, "cancelled")
+            except Exception as error:  # noqa: BLE001 - it costs this job, and no other
+                cause = error
+                progress = await self._end(job, "failed", message_of(error))
+            self.audience.tell(self.audience.listener.job_ended, job, progress, cause)
+
+    async def _run_segments(self, job: ETLInput, workflow_id: str) -> JobProgress:
+        limit = job.policy.job_timeout
+        deadline = asyncio.timeout(None if limit is None else limit.total_seconds())
+        try:
+            async with deadline:
+                while True:
+                    segment = await self.attempting.persevere(
+                        lambda: self._run_segment(job, workflow_id),
+                        partial(self._tell_of_failure, job),
+                    )
+                    self.audience.tell(self.audience.listener.segment_ended, job, segment)
+                    if segment.done:
+                        return segment.progress
+                    await self.attempting.stay_away(
+                        segment.wait or timedelta(0), segment.progress.error
+                    )
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise TimeoutError(f"the job did not end within {limit}") from None
+
+    async def _run_segment(self, job: ETLInput, workflow_id: str) -> SegmentResult:
+        deadline = asyncio.timeout(job.segment_timeout.total_seconds())
+        try:
+            async with deadline:
+                return await run_segment(
+                    job,
+                    warehouse=self.warehouse,
+                    workflow_id=workflow_id,
+                    run_id=self.run_id,
+                    limits=self.limits,
+                    progress=_Pages(job, self.audience, self.attempting.stopping),
+                )
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise SourceUnavailableError(
+                f"{job.source} {job.stream}: a segment did not end within {job.segment_timeout}"
+            ) from None
+
+    async def _end(self, job: ETLInput, state: JobState, error: str | None = None) -> JobProgress:
+        return await self.attempting.ending().persevere(
+            lambda: asyncio.to_thread(ledger.end_job, self.warehouse, job, state, error),
+            partial(self._tell_of_failure, job),
+        )
+
+    def _tell_of_failure(self, job: ETLInput, error: Exception, pause: timedelta) -> None:
+        self.audience.tell(self.audience.listener.attempt_failed, job, error, pause)

@@ -1,0 +1,40 @@
+"""Clients that all jobs of a process share: one for the same settings."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Closeable(Protocol):
+    """What can be shared: safe to use from many threads, and closed at the end."""
+
+    def close(self) -> None: ...
+
+
+class Shared[*A, C: Closeable]:
+    """The clients of one kind, each made when it is first asked for.
+
+    open_shop = Shared(ShopClient)
+    client = open_shop(ShopSettings.load())
+    """
+
+    def __init__(self, make: Callable[[*A], C]) -> None:
+        self._make = make
+        self._clients: dict[tuple[*A], C] = {}
+        self._guard = threading.Lock()
+
+    def __call__(self, *settings: *A) -> C:
+        """Return the process's one client for these settings; asks nothing of its service yet.
+
+        Raises: as the client does when it is made; it is made anew the next time.
+        """
+        with self._guard:
+            if settings not in self._clients:
+                self._clients[settings] = self._make(*settings)
+            return self._clients[settings]
+
+    def close_all(self) -> None:
+        """Close every client, and forget it; safe to repeat."""
+        with self._guard:
+            while self._clients:
+                self._clients.popitem()[1].close()

@@ -1,0 +1,53 @@
+"""Closing a batch's books, and moving watermarks to what it has loaded.
+
+Plain functions: the activities call them, and so does whoever runs without Temporal.
+"""
+
+import structlog
+
+from temporaletl.messages import BatchSummary, FinishRequest
+from temporaletl.warehouse import closing, state
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.leases import lapsed_batches
+from temporaletl.warehouse.open_batches import OpenBatch
+
+log = structlog.get_logger("temporaletl.queuer.finishing")
+
+
+def finish(warehouse: Warehouse, request: FinishRequest) -> BatchSummary:
+    """Close a batch's books and move its watermarks. Safe to repeat: the first summary stands."""
+    summary = closing.finish_batch(
+        warehouse,
+        request.metadata,
+        workflow_id=request.workflow_id,
+        cancelled=request.cancelled,
+        error=request.error,
+    )
+    state.advance(warehouse, request.metadata, summary)
+    return summary
+
+
+def end_lost(warehouse: Warehouse, batch: OpenBatch, error: str) -> BatchSummary | None:
+    """Close the books of a lost batch as failed, and move watermarks to what it has loaded.
+
+    Its open jobs end as cancelled: pages of them that are still on their way are not loaded, and
+    the next run covers their windows. None where the books were closed by somebody else.
+    """
+    summary, first = closing.close_batch(
+        warehouse, batch.metadata, workflow_id=batch.workflow_id, cancelled=False, error=error
+    )
+    state.advance(warehouse, batch.metadata, summary)
+    return summary if first else None
+
+
+def end_lapsed(warehouse: Warehouse) -> list[BatchSummary]:
+    """As `end_lost`, for every batch whose process died with it: its lease has run out."""
+    ended = []
+    for batch in lapsed_batches(warehouse):
+        summary = closing.close_lapsed(warehouse, batch)
+        if summary is None:
+            continue
+        state.advance(warehouse, batch.metadata, summary)
+        log.warning("batch_lost", batch_id=summary.batch_id, reason=summary.error)
+        ended.append(summary)
+    return ended

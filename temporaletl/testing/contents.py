@@ -1,0 +1,124 @@
+"""What a warehouse holds of a source: rows by table and key, rejects, and everything as text."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+
+from temporaletl.rows import Row
+from temporaletl.strategies import planners, resolve
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.loading.columns import layout_of
+
+#: One row's columns without the lineage.
+Content = Mapping[str, Any]
+
+
+def tables_of(source: str) -> dict[str, type[Row]]:
+    """The row classes that the streams of a source load, by table."""
+    return {
+        row.table: row
+        for stream in planners.get(source).streams
+        for row in resolve(source, stream).rows
+    }
+
+
+def key_of(row: type[Row], content: Mapping[str, Any]) -> str:
+    """The row's key without the source: an event's id, else the key columns joined by "/"."""
+    return "/".join(str(content[name]) for name in row.key if name != "source_kind_id")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One row as the warehouse holds it: what it says, and what the platform knows of it."""
+
+    content: Content
+    #: Versions and lineage under their usual names, however the table calls them.
+    own: Content
+
+
+def read_rows(warehouse: Warehouse, source: str) -> dict[str, dict[str, Stored]]:
+    """Every row of the source's tables, by table and key."""
+    found: dict[str, dict[str, Stored]] = {}
+    for table, kind in tables_of(source).items():
+        ours = layout_of(kind).ours
+        names = set(ours.values())
+        found[table] = {
+            key_of(kind, row): Stored(
+                {name: value for name, value in row.items() if name not in names},
+                {usual: row[name] for usual, name in ours.items()},
+            )
+            for row in _select(warehouse, "*", table)
+        }
+    return found
+
+
+def read_content(warehouse: Warehouse, source: str) -> dict[str, dict[str, Content]]:
+    """What the rows say, by table and key."""
+    return {
+        table: {key: row.content for key, row in rows.items()}
+        for table, rows in read_rows(warehouse, source).items()
+    }
+
+
+def read_places(warehouse: Warehouse, source: str) -> dict[str, set[tuple[str, str, str]]]:
+    """Where each table's row versions lie; a row that is written again lies elsewhere."""
+    columns = "tableoid::text AS part, ctid::text AS place, xmin::text AS writer"
+    return {
+        table: {(r["part"], r["place"], r["writer"]) for r in _select(warehouse, columns, table)}
+        for table in tables_of(source)
+    }
+
+
+def read_rejects(warehouse: Warehouse) -> list[dict[str, Any]]:
+    return _select(warehouse, "*", "etl_rejects")
+
+
+def read_loaded_streams(warehouse: Warehouse) -> set[str]:
+    """The streams all of whose jobs completed in the latest batch."""
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            """
+            SELECT stream FROM etl_jobs WHERE batch_id = (
+                SELECT batch_id FROM etl_batches ORDER BY created_at DESC LIMIT 1)
+            GROUP BY stream HAVING bool_and(windowless OR state = 'completed')
+            """
+        ).fetchall()
+    return {str(stream) for (stream,) in found}
+
+
+def read_as_text(warehouse: Warehouse) -> str:
+    """Everything that the warehouse holds, data and ledger, as text."""
+    with warehouse.connection() as connection:
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s", [warehouse.schema]
+        ).fetchall()
+    rows: Sequence[Any] = [
+        row for (table,) in tables for row in _select(warehouse, "t::text", f"{table}")
+    ]
+    return "\n".join(str(row) for row in rows)
+
+
+def _select(warehouse: Warehouse, columns: str, table: str) -> list[dict[str, Any]]:
+    statement = sql.SQL("SELECT {} FROM {} AS t").format(
+        sql.SQL(columns),
+        sql.Identifier(table),
+    )
+    with warehouse.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        set_json_loads(_loads, cursor)
+        return cursor.execute(statement).fetchall()
+
+
+def _loads(text: str | bytes) -> Any:
+    return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | str:
+    """A number; as a text where it is longer than Python makes one of."""
+    return int(digits) if len(digits) < sys.int_info.default_max_str_digits else digits

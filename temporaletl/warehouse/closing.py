@@ -1,0 +1,136 @@
+"""How batches end: their jobs' rows become the summary, once, by whoever comes first."""
+
+from psycopg.types.json import Jsonb
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import ENDED, BatchMetadata, BatchSummary, JobCounts
+from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.leases import LeasedBatch, is_lapsed
+from temporaletl.warehouse.ledger import without_secrets
+from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
+
+
+def finish_batch(
+    warehouse: Warehouse,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> BatchSummary:
+    """Close a batch from its jobs' rows: the one place its summary comes from.
+
+    Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
+    """
+    return close_batch(
+        warehouse, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+    )[0]
+
+
+def close_batch(
+    warehouse: Warehouse,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> tuple[BatchSummary, bool]:
+    """As `finish_batch`; and whether it was this call that closed it."""
+    with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
+        return _close(
+            connection, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+        )
+
+
+def close_lapsed(warehouse: Warehouse, batch: LeasedBatch) -> BatchSummary | None:
+    """Close a batch as failed whose process no longer renews its lease.
+
+    None where it has done so after all, or where somebody else closed the batch.
+    """
+    with warehouse.connection(lease=batch.metadata.policy.heartbeat_timeout) as connection:
+        if not is_lapsed(connection, batch.metadata.batch_id):
+            return None
+        return _close(
+            connection,
+            batch.metadata,
+            workflow_id=batch.workflow_id,
+            cancelled=False,
+            error="lost: the process that ran it has given no sign of life since "
+            f"{batch.lease_until.isoformat(timespec='seconds')}",
+        )[0]
+
+
+def _close(
+    connection: Connection,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    cancelled: bool,
+    error: str | None,
+) -> tuple[BatchSummary, bool]:
+    settled = connection.execute(
+        """
+        SELECT summary, extract(epoch FROM now() - created_at)::float8
+        FROM etl_batches WHERE batch_id = %s FOR UPDATE
+        """,
+        [metadata.batch_id],
+    ).fetchone()
+    if settled is None:
+        raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
+    if settled[0] is not None:
+        return BatchSummary.model_validate(settled[0]), False
+    connection.execute(
+        """
+        UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
+        WHERE batch_id = %s AND NOT state = ANY (%s)
+        """,
+        [metadata.batch_id, sorted(ENDED)],
+    )
+    summary = _summarise(
+        connection,
+        metadata,
+        workflow_id=workflow_id,
+        seconds=float(str(settled[1])),
+        cancelled=cancelled,
+        error=without_secrets(error),
+    )
+    # Without a planner, an attempt at planning that still runs somewhere adds no more jobs.
+    connection.execute(
+        """
+        UPDATE etl_batches SET state = %s, summary = %s, ended_at = now(), planner = NULL
+        WHERE batch_id = %s
+        """,
+        [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
+    )
+    return summary, True
+
+
+def _summarise(
+    connection: Connection,
+    metadata: BatchMetadata,
+    *,
+    workflow_id: str,
+    seconds: float,
+    cancelled: bool,
+    error: str | None,
+) -> BatchSummary:
+    tally = tally_jobs(connection, metadata.batch_id)
+    jobs = tally.jobs
+    failed = error is not None or jobs.failed > 0
+    return BatchSummary(
+        batch_id=metadata.batch_id,
+        workflow_id=workflow_id,
+        source=metadata.source,
+        mode=metadata.mode,
+        windows=metadata.windows,
+        state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
+        seconds=round(seconds, 3),
+        jobs=JobCounts.model_validate(jobs.model_dump()),  # by state: only how they ended
+        records=tally.records,
+        rows=tally.rows,
+        deleted=tally.deleted,
+        conflicting=tally.conflicting,
+        failures=failed_jobs(connection, metadata.batch_id),
+        notes=job_notes(connection, metadata.batch_id),
+        error=error,
+    )
