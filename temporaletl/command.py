@@ -29,6 +29,8 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
+        # Pydantic's words, by which typer checks choices: they tell nobody anything.
+        message = message.replace("Value error, ", "")
         _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
     except (typer.Abort, KeyboardInterrupt):

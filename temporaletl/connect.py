@@ -77,9 +77,16 @@ async def connect(
         ConfigurationError: a variable, the address or a certificate is wrong.
         CredentialsError: the server refused the API key or certificate.
     """
-    return await open_client(
-        endpoint(settings), within=within, interceptors=interceptors, runtime=runtime
-    )
+    target = endpoint(settings)
+    try:
+        return await open_client(target, within=within, interceptors=interceptors, runtime=runtime)
+    except TemporalUnavailableError as error:
+        if settings.address or settings.host:
+            raise
+        # Nobody chose the address: the stack of this machine may be kept elsewhere.
+        raise TemporalUnavailableError(
+            f"{error}; or name the folder of one that runs: ETL_DATA_DIR"
+        ) from None
 
 
 async def connect_patiently(

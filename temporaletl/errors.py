@@ -126,6 +126,10 @@ class ConfigurationError(PermanentError):
     """
 
 
+class SettingsError(ConfigurationError):
+    """A variable of the environment is missing or wrong; the message names it and its use."""
+
+
 class UnknownSourceError(ConfigurationError):
     """No strategy is registered under that name; the message lists the known names."""
 

@@ -14,10 +14,16 @@ from temporalio.worker import (
 )
 
 from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
-from temporaletl.errors import PermanentError, RetryableError
+from temporaletl.errors import PermanentError, RetryableError, SettingsError
 from temporaletl.messages import RunPolicy
 
 log = structlog.get_logger("temporaletl.activity")
+
+#: Whoever started the run may have all of it set where that was.
+_WHOSE_ENVIRONMENT = (
+    " (in the environment of the services, `etl up` or queuer and worker: set it there, and start "
+    "them anew)"
+)
 
 
 class RecoveryInterceptor(Interceptor):
@@ -111,7 +117,7 @@ def as_application_error(
     """
     recovery = recovery_of(error, attempt=attempt, limit=limit)
     return ApplicationError(
-        message_of(error),
+        message_of(error) + (_WHOSE_ENVIRONMENT if isinstance(error, SettingsError) else ""),
         type=type(error).__name__,
         next_retry_delay=recovery.delay or delay,
         non_retryable=recovery.final,

@@ -9,6 +9,12 @@ from temporaletl.errors import ConfigurationError
 
 #: A run's parameter for deletion scans: the platform's own, so that queries need not have it.
 ACCEPT_DELETIONS = "accept_deletions"
+_sources: dict[type, str] = {}
+
+
+def name_source(query: type, source: str) -> None:
+    """Let errors of a class of queries name the source that it belongs to."""
+    _sources[query] = source
 
 
 class Query(BaseModel):
@@ -58,7 +64,20 @@ class Query(BaseModel):
         try:
             return cls.model_validate(own)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'query'}: {e['msg']}" for e in error.errors()
-            )
-            raise ConfigurationError(f"{cls.__name__}: {faults}") from None
+            raise ConfigurationError(_explain(cls, error)) from None
+
+
+def _explain(cls: type[Query], error: ValidationError) -> str:
+    name = _sources.get(cls, cls.__name__)
+    unknown: list[str] = []
+    told: list[str] = []
+    for fault in error.errors(include_input=False):
+        where = ".".join(map(str, fault["loc"])) or "query"
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            unknown.append(where)
+        else:
+            told.append(f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')}")
+    if unknown:
+        refused, known = ", ".join(map(repr, unknown)), ", ".join(cls.model_fields) or "none"
+        told.insert(0, f"{name} takes no parameter {refused}; it takes: {known}")
+    return "; ".join(told)

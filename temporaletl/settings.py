@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from temporaletl import names
 from temporaletl.credentials import check_visible, for_header
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, SettingsError
 from temporaletl.messages import RunPolicy
 from temporaletl.secrets import remember_secret
 
@@ -160,12 +160,12 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Raises:
-            ConfigurationError: names each variable that is missing or wrong, and its use.
+            SettingsError: names each variable that is missing or wrong, and its use.
         """
         try:
             return cls()
         except ValidationError as error:
-            raise ConfigurationError(_explain(cls, error)) from None
+            raise SettingsError(_explain(cls, error)) from None
 
 
 def _texts(value: object) -> list[str]:

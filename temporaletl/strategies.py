@@ -28,7 +28,7 @@ from temporaletl.budget import RateBudget
 from temporaletl.errors import ConfigurationError, StrategyImportError
 from temporaletl.extraction import ExtractMethod, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
-from temporaletl.query import Query
+from temporaletl.query import Query, name_source
 from temporaletl.registry import Registry, place_of
 from temporaletl.rereading import reread_method_of
 from temporaletl.rows import Event, Identity, Row
@@ -112,6 +112,8 @@ class Planner:
     filters: frozenset[str] | None = None
     #: The filters that the settings are, by their names.
     scope: Callable[[], Mapping[str, JsonValue]] = dict
+    #: What a run may say; None: only planning tells.
+    params: type[Query] | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -144,12 +146,14 @@ def params_method[F: ParamsMethod](
     settings: Callable[[], Any] | None = None,
     filters: Collection[str] | None = None,
     scope: Callable[[], Mapping[str, JsonValue]] = dict,
+    params: type[Query] | None = None,
 ) -> Callable[[F], F]:
     """Register `describe(plan)`, plain or async: what the backlog is.
 
     What it returns goes, unseen by the platform, to the source's transform inputs method.
     A lag that depends on the source's settings is a function, called when a batch is planned; so
-    are streams that only the settings know.
+    are streams that only the settings know. A run's parameters are checked against `params` before
+    it is started.
 
     `filters` are the parameters that leave something out, all of them unless they are named, and
     `scope()` the filters that settings are: a watermark holds for its filters alone. A run with
@@ -168,8 +172,10 @@ def params_method[F: ParamsMethod](
 
     def register(function: F) -> F:
         named = None if filters is None else frozenset(filters)
-        planner = Planner(function, streams, overlap, lag_now, settings, named, scope)
+        planner = Planner(function, streams, overlap, lag_now, settings, named, scope, params)
         planners.register(source, planner, place=place_of(function))
+        if params is not None:
+            name_source(params, source)
         return function
 
     return register
@@ -249,6 +255,7 @@ def query_type[Q: type[Query]](source: str) -> Callable[[Q], Q]:
             if not callable(getattr(cls, method, None)):
                 raise ConfigurationError(f"query type {place_of(cls)} has no {method}()")
         queries.register(source, cls, place=place_of(cls))
+        name_source(cls, source)
         return cls
 
     return register

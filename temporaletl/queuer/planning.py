@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from temporaletl import names
 from temporaletl.accounts import account_views
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,
     ETLInput,
@@ -26,6 +26,7 @@ from temporaletl.messages import (
 )
 from temporaletl.query import ACCEPT_DELETIONS
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
+from temporaletl.registry import AFTER_RESTART
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
 from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
@@ -45,8 +46,11 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
-        ConfigurationError: a stream, a date or a parameter of the platform that does not fit.
+        ConfigurationError: a stream, a date or a parameter that does not fit.
     """
+    if request.source not in planners:
+        known = ", ".join(planners) or "none"
+        raise UnknownSourceError(f"there is no source {request.source!r}; known: {known}")
     planner = planners.get(request.source)
     check_acceptance(request)
     unknown = sorted(set(request.streams) - set(planner.streams))
@@ -67,6 +71,8 @@ def check_request(request: QueuerInput) -> Planner:
         raise ConfigurationError(
             f"dates belong to a backfill: mode {request.mode} finds its own window"
         )
+    if planner.params is not None:
+        planner.params.from_dict(request.params)
     return planner
 
 
@@ -87,7 +93,10 @@ def settle(
         source.
     """
     request = asked.input
-    planner = check_request(request)
+    try:
+        planner = check_request(request)
+    except UnknownSourceError as error:
+        raise UnknownSourceError(f"{error}{AFTER_RESTART}") from None
     if planner.settings is not None:
         planner.settings()
     streams = request.streams or planner.streams

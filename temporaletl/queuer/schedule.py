@@ -8,7 +8,7 @@ import dataclasses
 import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo
 
 import typer
@@ -148,14 +148,24 @@ def _known_zone(name: str) -> str:
     return ZoneInfo(name).key
 
 
-async def put_schedule(client: Client, source: str, schedule: Schedule) -> bool:
-    """Create the source's schedule, or update it; True when it was created.
+class Put(NamedTuple):
+    """What became of a schedule: made or changed, and whether it starts no runs."""
+
+    created: bool
+    paused: bool
+
+
+async def put_schedule(client: Client, source: str, schedule: Schedule) -> Put:
+    """Create the source's schedule, or update it.
 
     An update keeps the schedule's state: one that is paused stays paused. Safe to repeat.
     """
+    paused = False
 
     def updated(present: ScheduleUpdateInput) -> ScheduleUpdate:
+        nonlocal paused
         state = present.description.schedule.state
+        paused = state.paused
         return ScheduleUpdate(schedule=dataclasses.replace(schedule, state=state))
 
     schedule_id = names.schedule_id(source)
@@ -163,8 +173,8 @@ async def put_schedule(client: Client, source: str, schedule: Schedule) -> bool:
         await client.create_schedule(schedule_id, schedule)
     except ScheduleAlreadyRunningError:
         await client.get_schedule_handle(schedule_id).update(updated)
-        return False
-    return True
+        return Put(created=False, paused=paused)
+    return Put(created=True, paused=False)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -201,13 +211,14 @@ def schedule(
         task_queue=settings.queuer_queue,
     )
 
-    async def put() -> bool:
+    async def put() -> Put:
         return await put_schedule(await connect(settings), source_kind_id, described)
 
-    created = asyncio.run(put())
+    done = asyncio.run(put())
     typer.echo(
-        f"{'created' if created else 'updated'} {names.schedule_id(source_kind_id)}: "
+        f"{'created' if done.created else 'updated'} {names.schedule_id(source_kind_id)}: "
         f"day {day_of_week}, hour {hour}, {timezone}"
+        + (f"; still paused until `etl schedule-resume {source_kind_id}`" if done.paused else "")
     )
 
 

@@ -165,7 +165,8 @@ async def test_run_again_it_updates_the_schedule(commands: Commands) -> None:
 async def test_a_paused_schedule_stays_paused(commands: Commands) -> None:
     commands.done("jira", "1", "3")
     await commands.client.get_schedule_handle(_ID).pause(note="the source moves house")
-    commands.done("jira", "1-5", "4")
+    told = commands.done("jira", "1-5", "4")
+    assert told.endswith("UTC; still paused until `etl schedule-resume jira`\n")
     found = await commands.described()
     assert found.schedule.state.paused
     assert found.schedule.state.note == "the source moves house"

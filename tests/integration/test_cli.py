@@ -299,6 +299,7 @@ async def test_a_schedule_is_made_paused_resumed_run_for_the_past_and_deleted(
     assert "no more runs of numbers start" in (await etl("schedule-pause", "numbers")).out
     again = await etl("schedule", "numbers", "1", "2")
     assert again.out.startswith("updated ")
+    assert again.out.endswith("; still paused until `etl schedule-resume numbers`\n")
     table, resumed = await asyncio.gather(etl("schedules"), etl("schedule-resume", "numbers"))
     assert "numbers" in table.out
     assert "the next run of numbers starts at 2" in resumed.out

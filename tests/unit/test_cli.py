@@ -48,7 +48,10 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("bogus", "No such command 'bogus'"),
         ("run", "Missing argument 'SOURCE'"),
         ("run nope", "there is no source 'nope'; the sources are "),
-        ("run jira --mode some", "'incremental', 'full', 'backfill'"),
+        (
+            "run jira --mode some",
+            "'--mode': 'some' is not one of 'incremental', 'full', 'backfill'",
+        ),
         ("run jira --stream nope", "no stream 'nope'; its streams: issues"),
         ("run jira --from yesterday", "--from 'yesterday' is no ISO date such as 2025-01-31"),
         ("run jira --from 2025-01-01 --to 2025-13-01", "--to '2025-13-01' is no ISO date"),
@@ -59,6 +62,15 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("run jira --param jql", "--param 'jql' is not KEY=JSON"),
         ("run jira --param jql=abc", "--param jql: 'abc' is not JSON; for a text: --param 'jql="),
         ("run jira --param a=1 --param a=2", "--param a is given twice"),
+        (
+            "run jira --param nosuch=1",
+            "jira takes no parameter 'nosuch'; it takes: jql, issues_per_job",
+        ),
+        ("run jira --param issues_per_job=0", "jira: issues_per_job: Input should be greater"),
+        (
+            "run temporal --param nosuch=1",
+            "temporal takes no parameter 'nosuch'; it takes: namespaces, ",
+        ),
         ("run jira --max-in-flight 0", "--max-in-flight"),
         ("cancel", "Missing argument 'WORKFLOW_ID'"),
         ("schedule nope", "there is no source 'nope'"),

@@ -195,3 +195,13 @@ async def test_a_service_waits_a_while_for_a_new_servers_namespace(
         with pytest.raises(UnknownNamespaceError):
             await connect_patiently(TemporalSettings(), pause=attempts.pause)
     assert len(attempts.pauses) == waits
+
+
+@pytest.mark.parametrize(("chosen", "hinted"), [({}, True), ({"host": "127.0.0.1"}, False)])
+async def test_where_nobody_chose_an_address_a_stack_may_be_kept_elsewhere(
+    chosen: dict[str, str], *, hinted: bool
+) -> None:
+    settings = TemporalSettings.model_validate({"port": 1, **chosen})
+    with pytest.raises(TemporalUnavailableError, match="no Temporal server answers") as told:
+        await connect.connect(settings)
+    assert ("name the folder of one that runs: ETL_DATA_DIR" in str(told.value)) is hinted

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+from temporaletl.control.operations.following import is_misconfiguration
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -18,6 +19,7 @@ from temporaletl.errors import (
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
+from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.interceptor import RecoveryInterceptor, as_application_error
 
 
@@ -50,6 +52,19 @@ def test_what_a_person_must_change_is_not_retried(kind: type[Exception]) -> None
     failure = as_application_error(kind("change it"), attempt=1)
     assert failure.non_retryable
     assert (failure.message, failure.type) == ("change it", kind.__name__)
+
+
+def test_a_setting_is_said_to_be_of_the_services_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JIRA_URL", "https://jira.example.com")
+    with pytest.raises(ConfigurationError, match=r"^no credentials for Jira") as here:
+        JiraSettings.load()
+    assert "services" not in str(here.value)
+    failure = as_application_error(here.value, attempt=1)
+    assert failure.non_retryable
+    assert failure.message.startswith(f"{here.value} (in the environment of the services")
+    assert is_misconfiguration(failure.type or "")
 
 
 def test_a_fault_of_our_own_gets_three_attempts() -> None:

@@ -1,7 +1,8 @@
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
+from temporaletl.query import Query
 from temporaletl.queuer import planning
 from temporaletl.queuer.planning import check_request, expand, jobs_of, settle, window_of
 from temporaletl.registry import Registry
@@ -110,8 +112,31 @@ def test_a_request_that_does_not_fit_is_refused(asked: QueuerInput, told: str) -
 
 def test_an_unknown_source_is_answered_with_the_known_ones(planners: Registry[Planner]) -> None:
     planners.register("store", planner(), place="here")
-    with pytest.raises(UnknownSourceError, match="'shop'; known: store"):
+    with pytest.raises(UnknownSourceError, match=r"^there is no source 'shop'; known: store$"):
         check_request(request())
+
+
+def test_a_service_says_that_a_source_is_known_after_its_restart(
+    planners: Registry[Planner],
+) -> None:
+    planners.register("store", planner(), place="here")
+    asked = MetadataRequest(input=request(), nominal=NOON, workflow_id="w", run_id="r")
+    with pytest.raises(
+        UnknownSourceError, match=r"^there is no source 'shop'; known: store; .* after a restart"
+    ):
+        settle(cast("Any", None), asked, policy=RunPolicy(), worker_queue="q")
+
+
+def test_parameters_are_checked_where_the_source_declares_them(
+    planners: Registry[Planner],
+) -> None:
+    class ShopParams(Query):
+        region: str = "north"
+
+    planners.register("shop", replace(planner(), params=ShopParams), place="here")
+    check_request(request(params={"region": "south"}))
+    with pytest.raises(ConfigurationError, match="takes no parameter 'rigeon'; it takes: region"):
+        check_request(request(params={"rigeon": "south"}))
 
 
 class Books:

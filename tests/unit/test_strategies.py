@@ -15,7 +15,7 @@ from temporaletl.errors import (
 )
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
-from temporaletl.query import Query
+from temporaletl.query import Query, name_source
 from temporaletl.rereading import Unread, reread_method
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import (
@@ -259,13 +259,17 @@ def test_a_query_is_its_checked_parameters_and_versions() -> None:
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({}, "region: Field required"),
-        ({"region": "north", "size": "many"}, "size: "),
-        ({"region": "north", "rigeon": "n"}, "rigeon: "),
+        ({}, "^shop: region: Field required"),
+        ({"region": "north", "size": "many"}, "^shop: size: "),
+        (
+            {"region": "north", "rigeon": "n"},
+            "^shop takes no parameter 'rigeon'; it takes: region, size$",
+        ),
     ],
 )
 def test_a_bad_parameter_is_named(params: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"ShopQuery: {named}") as refused:
+    name_source(ShopQuery, "shop")
+    with pytest.raises(ConfigurationError, match=named) as refused:
         ShopQuery.from_dict(params)
     assert "\n" not in str(refused.value)
 

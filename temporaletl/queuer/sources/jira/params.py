@@ -81,6 +81,7 @@ def _scope() -> dict[str, JsonValue]:
     overlap=timedelta(minutes=10),
     lag=timedelta(minutes=1),
     settings=check_settings,
+    params=JiraParams,
     filters=("jql",),
     scope=_scope,
 )

@@ -50,6 +50,7 @@ def _scope() -> dict[str, JsonValue]:
     overlap=timedelta(minutes=10),
     lag=timedelta(minutes=1),
     settings=LaunchpadSettings.load,
+    params=LaunchpadParams,
     filters=("members", "targets", "closed_days"),
     scope=_scope,
 )

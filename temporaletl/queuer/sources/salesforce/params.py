@@ -42,6 +42,7 @@ class Slice:
     overlap=timedelta(minutes=15),
     lag=lambda: timedelta(seconds=SalesforceSettings.load().lag_seconds),
     settings=SalesforceSettings.load,
+    params=SalesforceParams,
     filters=(),
 )
 def describe_backlog(plan: Plan) -> tuple[Slice, ...]:

@@ -48,6 +48,7 @@ class Backlog:
     overlap=OVERLAP,
     lag=lambda: ServiceTitanSettings.load().lag,
     settings=ServiceTitanSettings.load,
+    params=ServiceTitanParams,
     filters=(),
 )
 def describe_backlog(plan: Plan) -> Backlog:

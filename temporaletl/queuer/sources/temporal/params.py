@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from temporaletl import ConfigurationError, Plan, Window, params_method
+from temporaletl import Plan, Query, Window, params_method
 from temporaletl.external.temporal import SourceTemporalSettings, source_settings
 
 SOURCE = "temporal"
 STREAM = "workflows"
 
 
-class BacklogParams(BaseModel):
+class BacklogParams(Query):
     """What a request may say: see `temporaletl.worker.sources.temporal.query.TemporalQuery`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     namespaces: tuple[str, ...] = ()
     executions_per_job: int = Field(default=50_000, ge=1)
@@ -40,6 +38,7 @@ class Backlog:
     overlap=timedelta(hours=1),
     lag=lambda: timedelta(seconds=SourceTemporalSettings.load().lag_seconds),
     settings=source_settings,
+    params=BacklogParams,
     filters=("namespaces",),
     scope=lambda: {"SOURCE_TEMPORAL_NAMESPACES": [*sorted(source_settings()[0].namespaces)]},
 )
@@ -49,11 +48,7 @@ def describe(plan: Plan) -> Backlog | None:
     Raises:
         ConfigurationError: a parameter is unknown or wrong; it is named.
     """
-    try:
-        params = BacklogParams.model_validate(plan.metadata.params)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"parameters of source {SOURCE!r}: {faults}") from None
+    params = BacklogParams.from_dict(plan.metadata.params)
     if STREAM not in plan.windows:
         return None
     settings, _ = source_settings()

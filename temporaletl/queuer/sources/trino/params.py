@@ -58,6 +58,7 @@ def _lag() -> timedelta:
     overlap=timedelta(0),
     lag=_lag,
     settings=_settings,
+    params=TrinoParams,
     filters=("parameters",),
 )
 def describe(plan: Plan) -> Backlog:
