@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from temporaletl.names import label
 from temporaletl.secrets import redacted
 
 #: `replay` sends a source's rejects through its present transform; it has no window.
@@ -183,7 +184,7 @@ def job_id_of(job: ETLInput) -> str:
     parts += ["scan"] if job.scan else ["reread"] if job.reread else []
     covers = json.dumps(parts, sort_keys=True)
     digest = hashlib.blake2b(covers.encode(), digest_size=8).hexdigest()
-    return f"{job.source}-{job.stream}-{job.mode}-{digest}"
+    return f"{label(job.source, job.connection)}-{job.stream}-{job.mode}-{digest}"
 
 
 class RowCounts(Message):
@@ -322,6 +323,7 @@ class BatchSummary(Message):
     batch_id: str
     workflow_id: str
     source: str = ""
+    connection: str = "default"
     mode: Mode = "incremental"
     windows: dict[str, Window] = Field(default_factory=dict)  # by stream
     state: BatchState

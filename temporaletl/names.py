@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from temporaletl.connections import DEFAULT
+
 QUEUER_TASK_QUEUE = "etl-queuer-queue"
 WORKER_TASK_QUEUE = "etl-worker-queue"
 
@@ -24,19 +26,38 @@ RUN_SEGMENT = "run_segment"
 END_JOB = "end_job"
 
 
-def schedule_id(source: str) -> str:
-    """The one schedule a source has; creating it again updates it."""
-    return f"etl-schedule-{source}"
+def label(source: str, connection: str = DEFAULT) -> str:
+    """How ids and messages name a source's connection: `jira`, and `jira@acme`.
+
+    Neither name can have the sign, so that no two labels are the same.
+    """
+    return source if connection == DEFAULT else f"{source}@{connection}"
 
 
-def scheduled_workflow_id(source: str) -> str:
+def parse_label(text: str) -> tuple[str, str]:
+    """The source and the connection that a label stands for."""
+    source, _, connection = text.partition("@")
+    return source, connection or DEFAULT
+
+
+def connection_option(connection: str) -> str:
+    """What a command line needs behind a source's name; empty for `default`."""
+    return "" if connection == DEFAULT else f" --connection {connection}"
+
+
+def schedule_id(source: str, connection: str = DEFAULT) -> str:
+    """The one schedule a connection has; creating it again updates it."""
+    return f"etl-schedule-{label(source, connection)}"
+
+
+def scheduled_workflow_id(source: str, connection: str = DEFAULT) -> str:
     """The id a schedule's runs start with; the server appends the nominal time."""
-    return f"etl-{source}"
+    return f"etl-{label(source, connection)}"
 
 
-def run_workflow_id(source: str, mode: str, started: datetime) -> str:
+def run_workflow_id(source: str, mode: str, started: datetime, connection: str = DEFAULT) -> str:
     """The id of a run that a person asked for; distinct for every microsecond."""
-    return f"etl-{source}-{mode}-{started:%Y%m%dT%H%M%S.%fZ}"
+    return f"etl-{label(source, connection)}-{mode}-{started:%Y%m%dT%H%M%S.%fZ}"
 
 
 def engine_run_id(source: str, mode: str, nominal: datetime) -> str:
@@ -49,7 +70,7 @@ def dispatch_workflow_id(batch_id: str, shard: int) -> str:
 
 
 def segment_queue(worker_queue: str, source: str) -> str:
-    """The task queue of a source whose requests are budgeted."""
+    """The task queue of a source whose requests are budgeted, for all its connections."""
     return f"{worker_queue}-{source}"
 
 

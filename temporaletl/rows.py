@@ -17,9 +17,9 @@ A row class declares its table, its key and, by its annotations, its columns:
     X | None                     the same, nullable
     ============================ ==================
 
-The platform adds what every table carries beside them: `version` and `specific_version` of
-the query type, the lineage (`job_id`, `workflow_id`, `run_id`, `extracted_at`, `loaded_at`,
-`updated_at`) and `row_hash`.
+The platform adds what every table carries beside them: `connection`, which is part of its key,
+`version` and `specific_version` of the query type, the lineage (`job_id`, `workflow_id`, `run_id`,
+`extracted_at`, `loaded_at`, `updated_at`) and `row_hash`.
 """
 
 import re
@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     #: Table in the warehouse schema.
     table: ClassVar[str]
-    #: Columns that identify a row; they are never null.
+    #: Columns that identify a row of one connection; they are never null.
     key: ClassVar[tuple[str, ...]]
     #: Other names, in this table, for columns of the lineage.
     lineage: ClassVar[Mapping[str, str]] = {}
@@ -64,7 +64,8 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
     `event_id` derives from the source's own ids, is stable, and is unique within the source.
     `timezone` is the IANA name of the zone in which the person saw it happen; the loader
     derives from it `event_time` (the local wall clock) and `week` (the Monday of its week),
-    and stamps `source_kind_id`.
+    and stamps `source_kind_id` and, as on rows of every class, `connection`: ids need be unique
+    within one connection only.
 
         paid = Event(
             event_id="order:7:paid",

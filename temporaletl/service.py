@@ -19,6 +19,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from temporaletl import names
 from temporaletl.connect import connect_patiently
+from temporaletl.connection_file import load_connections, names_of_connections
+from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs
@@ -74,6 +76,7 @@ async def serve(service: Service) -> None:
         PermanentError: a source cannot be imported, a setting or a credential is wrong.
     """
     import_sources(service.sources)
+    load_connections()
     temporal = TemporalSettings.load()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -175,11 +178,16 @@ def _name_of(function: Callable[..., Any]) -> str | None:
 
 
 def _dispatch_rate(source: str) -> float | None:
-    """Segments a second; a source whose settings are wrong says so when it is asked."""
-    try:
-        return budgets.get(source)().requests_per_second
-    except ConfigurationError:
-        return None
+    """Segments a second, of all connections together; None where one of them has no limit.
+
+    A connection whose settings are wrong says so when it is asked.
+    """
+    rates: list[float | None] = []
+    for connection in names_of_connections(source):
+        with contextlib.suppress(ConfigurationError), bound(source, connection):
+            rates.append(budgets.get(source)().requests_per_second)
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) if known and len(known) == len(rates) else None
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:

@@ -190,7 +190,7 @@ def _explain(cls: type[Settings], error: ValidationError) -> str:
     for fault in error.errors(include_input=False):
         location = str(fault["loc"][0]) if fault["loc"] else ""
         known = next(
-            ((n, f) for n, f in cls.model_fields.items() if location in (n, *_variables(n, f))),
+            ((n, f) for n, f in cls.model_fields.items() if location in (n, *variables_of(n, f))),
             None,
         )
         message = str(fault["msg"]).removeprefix("Value error, ")
@@ -200,11 +200,12 @@ def _explain(cls: type[Settings], error: ValidationError) -> str:
         name, field = known
         what = "is not set" if fault["type"] == "missing" else f"is wrong: {message}"
         use = f" ({field.description})" if field.description else ""
-        faults.append(f"{_variables(name, field)[0]} {what}{use}")
+        faults.append(f"{variables_of(name, field)[0]} {what}{use}")
     return "; ".join(faults)
 
 
-def _variables(name: str, field: Any) -> list[str]:
+def variables_of(name: str, field: Any) -> list[str]:
+    """The environment variables of a field, the one that is documented first."""
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]

@@ -25,6 +25,7 @@ from typing import Any, Protocol, get_args, get_origin
 from pydantic import JsonValue
 
 from temporaletl.budget import RateBudget
+from temporaletl.connections import declare_owner
 from temporaletl.errors import ConfigurationError, StrategyImportError
 from temporaletl.extraction import ExtractMethod, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window
@@ -176,6 +177,7 @@ def params_method[F: ParamsMethod](
         planners.register(source, planner, place=place_of(function))
         if params is not None:
             name_source(params, source)
+        declare_owner(source, settings)
         return function
 
     return register
@@ -233,6 +235,7 @@ def rate_budget[F: BudgetMethod](source: str) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         budgets.register(source, function, place=place_of(function))
+        declare_owner(source, function)
         return function
 
     return register

@@ -9,15 +9,21 @@ import time
 from datetime import timedelta
 from weakref import WeakSet
 
+from temporaletl.connections import connection_in_use
+
 #: So long it may take until the warehouse knows of what a client was told.
 _UNTOLD_WITHIN = timedelta(seconds=10)
 
 
 class CoolDown:
-    """The time before which one client asks nothing. Safe to use from many threads."""
+    """The time before which one client asks nothing. Safe to use from many threads.
+
+    A client belongs to the connection that is bound when it is made.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.connection = connection_in_use()
         self._guard = threading.Lock()
         self._until = self._since = 0.0  # monotonic seconds
         self._reason = ""
@@ -48,9 +54,9 @@ _all: WeakSet[CoolDown] = WeakSet()
 _all_guard = threading.Lock()
 
 
-def lift_cool_downs(source: str) -> None:
-    """Let the clients of a source ask again: for all workers, its cool-down is over or lifted."""
+def lift_cool_downs(source: str, connection: str) -> None:
+    """Let a connection's clients ask again: for all workers, its cool-down is over or lifted."""
     with _all_guard:
-        known = [each for each in _all if each.source == source]
+        known = [each for each in _all if (each.source, each.connection) == (source, connection)]
     for each in known:
         each.lift()

@@ -36,6 +36,7 @@ from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 from temporaletl.accounts import AccountView, account_view
 from temporaletl.budget import RateBudget
 from temporaletl.connect import UnknownNamespaceError, open_client
+from temporaletl.connections import DEFAULT, connection_in_use, connection_settings
 from temporaletl.endpoint import Endpoint, access, endpoint, environment, secured
 from temporaletl.errors import (
     ConfigurationError,
@@ -46,9 +47,9 @@ from temporaletl.errors import (
     SourceUnavailableError,
     TemporalUnavailableError,
 )
-from temporaletl.external.source_settings import variables
 from temporaletl.messages import Window
-from temporaletl.settings import Settings, TemporalSettings
+from temporaletl.settings import TemporalSettings
+from temporaletl.source_settings import SourceSettings, source_variables, variables
 from temporaletl.strategies import rate_budget
 
 _PREFIX = "SOURCE_TEMPORAL_"
@@ -65,7 +66,7 @@ def _names(value: object) -> object:
     return value
 
 
-class SourceTemporalSettings(Settings, alias_generator=variables("SOURCE_TEMPORAL")):
+class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_TEMPORAL")):
     """Which Temporal to read, and how hard. TLS and API key: see the module."""
 
     address: str | None = None
@@ -96,13 +97,18 @@ def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
         ConfigurationError: a variable or a certificate is wrong; it is named.
     """
     settings = SourceTemporalSettings.load()
-    own = access(environment(), prefix=_PREFIX, disable_file=True)
+    own = access(source_variables(environment()), prefix=_PREFIX, disable_file=True)
     platform = TemporalSettings.load()
     if settings.address is None:
         place = endpoint(platform)
         if own.api_key is not None or own.tls is not None:
             place = replace(secured(place, own), prefix=_PREFIX)
     else:
+        if connection_in_use() != DEFAULT and not settings.namespaces:
+            raise ConfigurationError(
+                f"connection {connection_in_use()!r}: SOURCE_TEMPORAL_NAMESPACES is not set (the "
+                "namespaces to read at SOURCE_TEMPORAL_ADDRESS)"
+            )
         place = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
         place = secured(place, own)
     namespaces = settings.namespaces or (place.namespace,)
@@ -304,21 +310,41 @@ def _lacks_namespace(error: RPCError) -> bool:
 #: SQL visibility stores answer a token they cannot read as a fault of their own.
 _TOKEN_FAILURES = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL)
 
-_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, Visibility] = WeakKeyDictionary()
+#: By connection.
+_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Visibility]] = WeakKeyDictionary()
 
 
 def visibility() -> Visibility:
-    """The source's visibility store: one connection and one pace for each event loop.
+    """The visibility store of the source's bound connection, one for each event loop.
 
     Raises:
         ConfigurationError: as `source_settings`.
     """
     loop = asyncio.get_running_loop()
     settings, place = source_settings()
-    opened = _opened.get(loop)
+    known, name = _opened.setdefault(loop, {}), connection_in_use()
+    opened = known.get(name)
     if opened is None or (opened.settings, opened.place) != (settings, place):
-        opened = _opened[loop] = Visibility(settings, place)
+        opened = known[name] = Visibility(settings, place)
     return opened
+
+
+connection_settings(
+    "temporal",
+    SourceTemporalSettings,
+    names=(
+        "SOURCE_TEMPORAL_TLS",
+        "SOURCE_TEMPORAL_TLS_*_PATH",
+        "SOURCE_TEMPORAL_TLS_CLIENT_CERT_DATA",
+        "SOURCE_TEMPORAL_TLS_SERVER_CA_CERT_DATA",
+        "SOURCE_TEMPORAL_TLS_SERVER_NAME",
+    ),
+    secret_names=(
+        "SOURCE_TEMPORAL_API_KEY",
+        "SOURCE_TEMPORAL_TLS_CLIENT_KEY_DATA",
+        "SOURCE_TEMPORAL_GRPC_META_*",
+    ),
+)
 
 
 @rate_budget("temporal")

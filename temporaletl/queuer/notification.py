@@ -6,6 +6,7 @@ import requests
 
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import BatchSummary
+from temporaletl.names import label
 from temporaletl.secrets import cleaned
 from temporaletl.settings import NotificationSettings
 from temporaletl.terminal import fit_to_print
@@ -17,7 +18,8 @@ def sentence(summary: BatchSummary) -> str:
     """The summary in one line that a person can act on."""
     rows = summary.rows
     line = (
-        f"{summary.source} {summary.mode} {summary.state} in {summary.seconds:.0f} s: "
+        f"{label(summary.source, summary.connection)} {summary.mode} {summary.state} "
+        f"in {summary.seconds:.0f} s: "
         f"{summary.jobs.completed} of {summary.jobs.planned} jobs, "
         f"{rows.inserted} rows inserted, {rows.updated} updated, {rows.unchanged} unchanged, "
         f"{rows.rejected} rejected"

@@ -15,6 +15,8 @@ from pydantic import JsonValue
 
 from temporaletl import names
 from temporaletl.accounts import account_views
+from temporaletl.connection_file import find_connection
+from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,
@@ -46,6 +48,7 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
+        UnknownConnectionError: the source has no such connection (a ConfigurationError).
         ConfigurationError: a stream, a date or a parameter that does not fit.
     """
     if request.source not in planners:
@@ -53,11 +56,14 @@ def check_request(request: QueuerInput) -> Planner:
         raise UnknownSourceError(f"there is no source {request.source!r}; known: {known}")
     planner = planners.get(request.source)
     check_acceptance(request)
-    unknown = sorted(set(request.streams) - set(planner.streams))
+    find_connection(request.source, request.connection)
+    with bound(request.source, request.connection):
+        streams = planner.streams
+    unknown = sorted(set(request.streams) - set(streams))
     if unknown:
         raise ConfigurationError(
             f"source {request.source!r} has no stream {', '.join(map(repr, unknown))}; "
-            f"its streams: {', '.join(planner.streams)}"
+            f"its streams: {', '.join(streams)}"
         )
     if request.mode == "backfill":
         if request.date_start is None:
@@ -97,10 +103,11 @@ def settle(
         planner = check_request(request)
     except UnknownSourceError as error:
         raise UnknownSourceError(f"{error}{AFTER_RESTART}") from None
-    if planner.settings is not None:
-        planner.settings()
-    streams = request.streams or planner.streams
-    whole_scope = dict(planner.scope())
+    with bound(request.source, request.connection):
+        if planner.settings is not None:
+            planner.settings()
+        streams = request.streams or planner.streams
+        whole_scope = dict(planner.scope())
     scope = whole_scope | _filters(planner, request)
     now, watermarks = trusted_watermarks(
         warehouse, request.source, request.connection, scopes=(scope, whole_scope)
@@ -112,13 +119,15 @@ def settle(
         )
     # The time that the run stands for may come from a clock that is ahead.
     moment = min(asked.nominal, now)
-    windows = {
-        stream: window_of(request, planner, moment, watermarks.get(stream)) for stream in streams
-    }
+    with bound(request.source, request.connection):
+        windows = {
+            stream: window_of(request, planner, moment, watermarks.get(stream))
+            for stream in streams
+        }
     digest = hashlib.blake2b(f"{asked.workflow_id} {asked.run_id}".encode(), digest_size=4)
     metadata = BatchMetadata(
-        batch_id=f"{request.source}-{request.mode}-{asked.nominal:%Y%m%dT%H%M%SZ}-"
-        f"{digest.hexdigest()}",
+        batch_id=f"{names.label(request.source, request.connection)}-{request.mode}-"
+        f"{asked.nominal:%Y%m%dT%H%M%SZ}-{digest.hexdigest()}",
         source=request.source,
         mode=request.mode,
         connection=request.connection,
@@ -162,6 +171,8 @@ def window_of(
 ) -> Window:
     """The window of one stream: see the modes in `temporaletl.messages.QueuerInput`.
 
+    The request's connection must be bound.
+
     Raises:
         ConfigurationError: a backfill without an end begins where there is nothing yet.
     """
@@ -195,6 +206,13 @@ async def expand(
         UnknownSourceError: the source is not registered.
         ETLError: what the source's strategies raise.
     """
+    with bound(metadata.source, metadata.connection):
+        return await _expand(warehouse, metadata, report)
+
+
+async def _expand(
+    warehouse: Warehouse, metadata: BatchMetadata, report: Callable[[int], None]
+) -> int:
     lease = metadata.policy.heartbeat_timeout
     writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id, lease=lease)
     block: list[ETLInput] = []
@@ -261,10 +279,14 @@ def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
         keep_missing(warehouse, metadata.batch_id)
     widen_view(warehouse, metadata.source, metadata.connection, view)
     return lacking and (
-        f"{metadata.source}: {lacking}. What changed of the rest is not loaded, and nothing is "
+        f"{_label(metadata)}: {lacking}. What changed of the rest is not loaded, and nothing is "
         "deleted, so the watermark stays where it is: give the account back what it had; or, if it "
         "sees all that there is, run once with --accept-view"
     )
+
+
+def _label(metadata: BatchMetadata) -> str:
+    return names.label(metadata.source, metadata.connection)
 
 
 def _narrower_scope(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
@@ -275,7 +297,7 @@ def _narrower_scope(warehouse: Warehouse, metadata: BatchMetadata) -> str | None
     if not streams:
         return None
     return (
-        f"{metadata.source}: this run's parameters leave out what the watermark of "
+        f"{_label(metadata)}: this run's parameters leave out what the watermark of "
         f"{', '.join(streams)} stands for, so that it stays where it is"
     )
 
@@ -287,9 +309,9 @@ async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
         async for identity in identities:
             block.append(identity)
             if len(block) == _PEOPLE_AT_ONCE:
-                await asyncio.to_thread(record_people, warehouse, block)
+                await asyncio.to_thread(record_people, warehouse, metadata.connection, block)
                 block = []
-    await asyncio.to_thread(record_people, warehouse, block)
+    await asyncio.to_thread(record_people, warehouse, metadata.connection, block)
 
 
 async def jobs_of(
@@ -297,7 +319,7 @@ async def jobs_of(
 ) -> AsyncGenerator[ETLInput]:
     """Yield a batch's jobs as its source plans them, then its deletion scans; not yet numbered.
 
-    `cursors` are the `last_cursors` that the plan shall have.
+    The batch's connection must be bound. `cursors` are the `last_cursors` that the plan shall have.
 
     Raises: as `expand`.
     """

@@ -29,6 +29,7 @@ from temporalio.client import (
 from temporaletl import names
 from temporaletl.command import be_command
 from temporaletl.connect import connect
+from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import QueuerInput
 from temporaletl.queuer.planning import check_request
@@ -115,7 +116,7 @@ def make_schedule(
     catchup_window: timedelta = timedelta(hours=1),
     task_queue: str = names.QUEUER_TASK_QUEUE,
 ) -> Schedule:
-    """Describe the schedule of one source.
+    """Describe the schedule of one connection of a source.
 
     Raises:
         ConfigurationError: a bad source, stream, day, hour, time zone or catch-up window.
@@ -133,9 +134,9 @@ def make_schedule(
         action=ScheduleActionStartWorkflow(
             names.QUEUER_FLOW,
             request,
-            id=names.scheduled_workflow_id(request.source),
+            id=names.scheduled_workflow_id(request.source, request.connection),
             task_queue=task_queue,
-            static_summary=f"{request.source} {request.mode}",
+            static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
         ),
         spec=spec,
         policy=SchedulePolicy(overlap=overlap, catchup_window=catchup_window),
@@ -155,8 +156,10 @@ class Put(NamedTuple):
     paused: bool
 
 
-async def put_schedule(client: Client, source: str, schedule: Schedule) -> Put:
-    """Create the source's schedule, or update it.
+async def put_schedule(
+    client: Client, source: str, schedule: Schedule, *, connection: str = DEFAULT
+) -> Put:
+    """Create the connection's schedule, or update it.
 
     An update keeps the schedule's state: one that is paused stays paused. Safe to repeat.
     """
@@ -168,7 +171,7 @@ async def put_schedule(client: Client, source: str, schedule: Schedule) -> Put:
         paused = state.paused
         return ScheduleUpdate(schedule=dataclasses.replace(schedule, state=state))
 
-    schedule_id = names.schedule_id(source)
+    schedule_id = names.schedule_id(source, connection)
     try:
         await client.create_schedule(schedule_id, schedule)
     except ScheduleAlreadyRunningError:
@@ -195,14 +198,22 @@ def schedule(
         float, typer.Option(help="How late a run that was missed may still start.")
     ] = 60,
     mode: Annotated[str, typer.Option(help="incremental or full.")] = "incremental",
+    connection: Annotated[
+        str, typer.Option(help="Which of the source's connections to sync.")
+    ] = DEFAULT,
 ) -> None:
     """Create or update the schedule of a source; a paused schedule stays paused."""
     import_sources("temporaletl.queuer.sources")
     if mode not in ("incremental", "full"):
         raise ConfigurationError(f"mode {mode!r} is not one a schedule can have: incremental, full")
     settings = TemporalSettings.load()
+    request = QueuerInput(
+        source=source_kind_id,
+        connection=connection,
+        mode="full" if mode == "full" else "incremental",
+    )
     described = make_schedule(
-        QueuerInput(source=source_kind_id, mode="full" if mode == "full" else "incremental"),
+        request,
         day_of_week=day_of_week,
         hour=hour,
         time_zone=timezone,
@@ -212,11 +223,13 @@ def schedule(
     )
 
     async def put() -> Put:
-        return await put_schedule(await connect(settings), source_kind_id, described)
+        client = await connect(settings)
+        return await put_schedule(client, source_kind_id, described, connection=connection)
 
     done = asyncio.run(put())
     typer.echo(
-        f"{'created' if done.created else 'updated'} {names.schedule_id(source_kind_id)}: "
+        f"{'created' if done.created else 'updated'} "
+        f"{names.schedule_id(source_kind_id, connection)}: "
         f"day {day_of_week}, hour {hour}, {timezone}"
         + (f"; still paused until `etl schedule-resume {source_kind_id}`" if done.paused else "")
     )

@@ -18,6 +18,8 @@ import msgspec
 import pytest
 import structlog
 
+from temporaletl.connection_file import settings_of
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
 from temporaletl.extraction import Page, PageRequest
@@ -85,7 +87,8 @@ class Bench:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return self.planner.streams
+        with bound(self.source, DEFAULT):
+            return self.planner.streams
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the one event loop that all checks share, as a service's jobs share its own."""
@@ -101,10 +104,16 @@ class Bench:
         return self._exits.enter_context(empty_warehouse(server_url(self._request)))
 
     def ask_for(
-        self, mode: Mode = "full", *, start: datetime | None = None, end: datetime | None = None
+        self,
+        mode: Mode = "full",
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        connection: str = DEFAULT,
     ) -> QueuerInput:
         return QueuerInput(
             source=self.source,
+            connection=connection,
             mode=mode,
             date_start=start,
             date_end=end,
@@ -209,6 +218,31 @@ class Bench:
             if isinstance(row, Row)
         }
 
+    def add_connection(self, name: str, **settings: str) -> None:
+        """Have a file hold a connection that leads to the same place, with these settings more.
+
+        Skips where the source declares no settings that a connection could give.
+        """
+        known = settings_of(self.source)
+        given = {**self.environment, **settings}
+        if (size := self.rig.page_size_setting) is not None:
+            given[size] = str(self.rig.page_sizes[0])
+        lines = [f"[{name}]", f'source = "{self.source}"']
+        for setting, value in given.items():
+            if setting not in known:
+                continue
+            text = json.dumps(value, ensure_ascii=False)
+            if known[setting]:
+                variable = f"SUITE_{name.upper()}_{setting}"
+                self.patch.setenv(variable, value)
+                text = f'{{ env = "{variable}" }}'
+            lines.append(f"{setting} = {text}")
+        if not known:
+            pytest.skip(f"source {self.source!r} declares no settings (connection_settings)")
+        file = Path.cwd() / "connections.toml"
+        file.write_text("\n".join(lines), encoding="utf-8")
+        self.patch.setenv("ETL_CONNECTIONS", str(file))
+
     def set_page_size(self, size: int) -> None:
         if self.rig.page_size_setting is None:
             pytest.skip(f"{type(self.rig).__name__} names no page_size_setting")
@@ -276,6 +310,7 @@ def make_bench(
         )
     # No `.env` file of the folder that the tests run in.
     patch.chdir(folder)
+    patch.delenv("ETL_CONNECTIONS", raising=False)
     # What is tried again is tried again soon.
     patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
     # A slow answer is waited for as long as a silent one.

@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.rows import Row
 from temporaletl.strategies import planners, resolve
 from temporaletl.warehouse.connection import Warehouse
@@ -21,11 +22,9 @@ Content = Mapping[str, Any]
 
 def tables_of(source: str) -> dict[str, type[Row]]:
     """The row classes that the streams of a source load, by table."""
-    return {
-        row.table: row
-        for stream in planners.get(source).streams
-        for row in resolve(source, stream).rows
-    }
+    with bound(source, DEFAULT):
+        streams = planners.get(source).streams
+    return {row.table: row for stream in streams for row in resolve(source, stream).rows}
 
 
 def key_of(row: type[Row], content: Mapping[str, Any]) -> str:
@@ -42,11 +41,14 @@ class Stored:
     own: Content
 
 
-def read_rows(warehouse: Warehouse, source: str) -> dict[str, dict[str, Stored]]:
-    """Every row of the source's tables, by table and key."""
+def read_rows(
+    warehouse: Warehouse, source: str, connection: str = DEFAULT
+) -> dict[str, dict[str, Stored]]:
+    """Every row of a connection in the source's tables, by table and key."""
     found: dict[str, dict[str, Stored]] = {}
     for table, kind in tables_of(source).items():
-        ours = layout_of(kind).ours
+        layout = layout_of(kind)
+        ours = layout.ours
         names = set(ours.values())
         found[table] = {
             key_of(kind, row): Stored(
@@ -54,24 +56,33 @@ def read_rows(warehouse: Warehouse, source: str) -> dict[str, dict[str, Stored]]
                 {usual: row[name] for usual, name in ours.items()},
             )
             for row in _select(warehouse, "*", table)
+            if row[layout.connection] == connection
         }
     return found
 
 
-def read_content(warehouse: Warehouse, source: str) -> dict[str, dict[str, Content]]:
-    """What the rows say, by table and key."""
+def read_content(
+    warehouse: Warehouse, source: str, connection: str = DEFAULT
+) -> dict[str, dict[str, Content]]:
+    """What a connection's rows say, by table and key."""
     return {
         table: {key: row.content for key, row in rows.items()}
-        for table, rows in read_rows(warehouse, source).items()
+        for table, rows in read_rows(warehouse, source, connection).items()
     }
 
 
-def read_places(warehouse: Warehouse, source: str) -> dict[str, set[tuple[str, str, str]]]:
-    """Where each table's row versions lie; a row that is written again lies elsewhere."""
-    columns = "tableoid::text AS part, ctid::text AS place, xmin::text AS writer"
+def read_places(
+    warehouse: Warehouse, source: str, connection: str = DEFAULT
+) -> dict[str, set[tuple[str, str, str]]]:
+    """Where a connection's row versions lie; a row that is written again lies elsewhere."""
+    columns = "*, tableoid::text AS at_part, ctid::text AS at_place, xmin::text AS at_writer"
     return {
-        table: {(r["part"], r["place"], r["writer"]) for r in _select(warehouse, columns, table)}
-        for table in tables_of(source)
+        table: {
+            (row["at_part"], row["at_place"], row["at_writer"])
+            for row in _select(warehouse, columns, table)
+            if row[layout_of(kind).connection] == connection
+        }
+        for table, kind in tables_of(source).items()
     }
 
 

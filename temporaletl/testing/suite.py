@@ -17,6 +17,7 @@ from zoneinfo import available_timezones
 
 import pytest
 
+from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
 from temporaletl.messages import Window
 from temporaletl.registry import ANY_STREAM
@@ -47,12 +48,16 @@ from temporaletl.testing.tables import (
     timed,
     within,
 )
+from temporaletl.warehouse.budget import close_source
+from temporaletl.warehouse.state import read_states
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 #: A page is transformed and loaded as one; its cursor is written with each.
 _MOST_RECORDS, _LONGEST_CURSOR = 20_000, 64 * 1024
 _FEWEST_PAGES = 3
+#: The name of a connection beside `default`.
+_OTHER = "other"
 _REFUSED_WITHIN = timedelta(seconds=10)
 
 
@@ -288,6 +293,63 @@ class SourceSuite(FaultChecks):
                     made = bench.outcome(job, record)
                     again = bench.outcome(job, as_kept(record))
                     assert made == again
+
+    def test_two_connections_hold_what_each_would_alone(self, bench: Bench) -> None:
+        alone = bench.warehouse()
+        first = bench.load(alone).rows
+        expected = read_content(alone, bench.source)
+        warehouse = bench.warehouse()
+        bench.load(warehouse)
+        places = read_places(warehouse, bench.source)
+        bench.add_connection(_OTHER)
+        other = bench.ask_for(connection=_OTHER)
+        assert first.inserted > 0
+        assert bench.load(warehouse, other).rows == first, "it met rows of another connection"
+        for connection in (DEFAULT, _OTHER):
+            assert_same(read_content(warehouse, bench.source, connection), expected)
+            states = {
+                each.stream
+                for each in read_states(warehouse, bench.source)
+                if each.connection == connection and each.watermark is not None
+            }
+            assert states == set(bench.streams)
+        assert read_places(warehouse, bench.source) == places
+        # One that is asked to wait keeps no other from going on.
+        close_source(warehouse, bench.source, _OTHER, timedelta(hours=1))
+        later = bench.rig.now + timedelta(hours=1)
+        assert bench.load(warehouse, nominal=later).rows.inserted == 0
+        with pytest.raises(RetryableError):
+            bench.load(warehouse, other, nominal=later)
+        assert read_places(warehouse, bench.source) == places
+
+    def test_what_is_deleted_from_one_connection_stays_in_the_other(self, bench: Bench) -> None:
+        if not bench.rig.scans:
+            return
+        warehouse = bench.warehouse()
+        bench.add_connection(_OTHER, **bench.rig.scans)
+        for connection in (DEFAULT, _OTHER):
+            bench.load(warehouse, bench.ask_for(connection=connection))
+        before = read_content(warehouse, bench.source)
+        means(lambda: bench.rig.delete(bench.rig.now + timedelta(minutes=30)))
+        later = bench.rig.now + timedelta(hours=1)
+        bench.load(warehouse, bench.ask_for(connection=_OTHER), nominal=later)
+        after = read_content(warehouse, bench.source, _OTHER)
+        assert after != before, "the deletion did not arrive"
+        assert_same(read_content(warehouse, bench.source), before)
+
+    def test_rejects_of_one_connection_are_none_of_the_other(self, bench: Bench) -> None:
+        means(bench.rig.spoil)
+        warehouse = bench.warehouse()
+        bench.add_connection(_OTHER)
+        bench.load(warehouse)
+        first = read_rejects(warehouse)
+        assert {each["connection"] for each in first} == {DEFAULT}
+        bench.load(warehouse, bench.ask_for(connection=_OTHER))
+        both = read_rejects(warehouse)
+        assert {each["connection"] for each in both} == {DEFAULT, _OTHER}
+        assert [each for each in both if each["connection"] == DEFAULT] == first
+        bench.load(warehouse, bench.ask_for("replay", connection=_OTHER))
+        assert [each for each in read_rejects(warehouse) if each["connection"] == DEFAULT] == first
 
     def test_refused_credentials_end_at_once_and_name_their_settings(self, bench: Bench) -> None:
         wrong = bench.rig.wrong_credentials

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from psycopg.rows import class_row
 
 from temporaletl.errors import RateLimitedError
+from temporaletl.names import connection_option, label
 from temporaletl.settings import WaitSettings
 from temporaletl.warehouse.connection import Warehouse
 
@@ -29,9 +30,11 @@ class Closure:
     until: datetime  # UTC
 
     def __str__(self) -> str:
+        named = connection_option(self.connection)
         return (
-            f"{self.source} asked to be left alone (Retry-After): no run asks it before "
-            f"{self.until:%Y-%m-%d %H:%M:%SZ}; `etl state reset {self.source} --unblock` lifts that"
+            f"{label(self.source, self.connection)} asked to be left alone (Retry-After): no run "
+            f"asks it before {self.until:%Y-%m-%d %H:%M:%SZ}; "
+            f"`etl state reset {self.source}{named} --unblock` lifts that"
         )
 
 
@@ -77,7 +80,8 @@ def reserve_requests(
     if granted is None:
         delay = time_to_opening(warehouse, source, connection_name) or _SHORT
         raise RateLimitedError(
-            f"{source}: asked to be left alone for another {delay.total_seconds():.0f} s",
+            f"{label(source, connection_name)}: asked to be left alone for another "
+            f"{delay.total_seconds():.0f} s",
             delay=delay,
         )
     return timedelta(seconds=max(0.0, float(str(granted[0]))))
@@ -142,15 +146,15 @@ def closures(warehouse: Warehouse, source: str | None = None) -> list[Closure]:
         ).fetchall()
 
 
-def open_source(warehouse: Warehouse, source: str) -> bool:
-    """Let a source be asked again at once, over all connections; whether it was closed."""
+def open_source(warehouse: Warehouse, source: str, connection_name: str) -> bool:
+    """Let a connection be asked again at once; whether it was closed."""
     with warehouse.connection() as connection:
         opened = connection.execute(
             """
             UPDATE etl_budgets SET closed_until = '-infinity',
                 granted_until = least(granted_until, clock_timestamp())
-            WHERE source = %s AND closed_until > clock_timestamp()
+            WHERE source = %s AND connection = %s AND closed_until > clock_timestamp()
             """,
-            [source],
+            [source, connection_name],
         )
         return opened.rowcount > 0

@@ -121,6 +121,7 @@ def _summarise(
         batch_id=metadata.batch_id,
         workflow_id=workflow_id,
         source=metadata.source,
+        connection=metadata.connection,
         mode=metadata.mode,
         windows=metadata.windows,
         state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",

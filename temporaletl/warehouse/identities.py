@@ -16,26 +16,31 @@ log = structlog.get_logger("temporaletl.identities")
 _PEOPLE_AT_ONCE = 1_000
 
 # A person is an employee by what the source itself says, else by the e-mail address: that of
-# Salesforce first, where several sources know it.
+# Salesforce first, where several sources know it. An id is one connection's alone, an address
+# stands for the same person everywhere.
 _RESOLVED = """
     SELECT i.person, coalesce(i.employee_id, e.employee_id) AS employee_id
     FROM etl_identities AS i LEFT JOIN LATERAL (
         SELECT employee_id FROM etl_identities
         WHERE employee_id IS NOT NULL AND lower(email) = lower(i.email)
-        ORDER BY source_kind_id <> 'salesforce', source_kind_id, person LIMIT 1
+        ORDER BY source_kind_id <> 'salesforce', source_kind_id, connection <> 'default',
+            connection, person
+        LIMIT 1
     ) AS e ON i.employee_id IS NULL
-    WHERE i.source_kind_id = %(source)s AND coalesce(i.employee_id, e.employee_id) IS NOT NULL
+    WHERE i.source_kind_id = %(source)s AND i.connection = %(connection)s
+      AND coalesce(i.employee_id, e.employee_id) IS NOT NULL
 """
 # Some sources know a person by the address alone.
 _ADDRESSES = """
     SELECT DISTINCT ON (lower(email)) lower(email), employee_id FROM etl_identities
     WHERE employee_id IS NOT NULL AND email <> ''
-    ORDER BY lower(email), source_kind_id <> 'salesforce', source_kind_id, person
+    ORDER BY lower(email), source_kind_id <> 'salesforce', source_kind_id,
+        connection <> 'default', connection, person
 """
 
 
-def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
-    """Enter a source's people, and return how many there were. Safe to repeat.
+def record_people(warehouse: Warehouse, connection_name: str, people: Iterable[Identity]) -> int:
+    """Enter a connection's people, and return how many there were. Safe to repeat.
 
     What is known of a person already stays where the source says nothing. A person whose
     employee id came from elsewhere keeps what came with it. One who cannot be entered, for having
@@ -46,16 +51,16 @@ def record_people(warehouse: Warehouse, people: Iterable[Identity]) -> int:
     for person in people:
         block.append(person)
         if len(block) == _PEOPLE_AT_ONCE:
-            count += _enter(warehouse, block)
+            count += _enter(warehouse, connection_name, block)
             block = []
-    return count + _enter(warehouse, block)
+    return count + _enter(warehouse, connection_name, block)
 
 
 _COLUMNS = ("source_kind_id", "person", "employee_id", "email", "name", "timezone")
 _NEEDED = 2
 
 
-def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> int:
+def _enter(warehouse: Warehouse, connection_name: str, people: Sequence[Identity]) -> int:
     # In one order everywhere, so that two batches cannot deadlock; of repeats the last.
     unique: dict[tuple[str, str], list[str | None]] = {}
     entered = 0
@@ -67,33 +72,36 @@ def _enter(warehouse: Warehouse, people: Sequence[Identity]) -> int:
         source, id_, *others = [v and storable_text(v) for v in values]
         unique[source, id_] = [source, id_, *others]
         entered += 1
-    return entered - _write(warehouse, [unique[key] for key in sorted(unique)])
+    return entered - _write(warehouse, connection_name, [unique[key] for key in sorted(unique)])
 
 
 def _left_out(person: object, reason: str) -> None:
     log.warning("person_left_out", person=repr(person)[:200], reason=reason)
 
 
-def _write(warehouse: Warehouse, rows: Sequence[Sequence[str | None]]) -> int:
+def _write(warehouse: Warehouse, connection_name: str, rows: Sequence[Sequence[str | None]]) -> int:
     """Enter people; return how many the server refuses, found by halving."""
     if not rows:
         return 0
     try:
         with warehouse.connection() as connection:
-            connection.execute(_ENTER, [list(column) for column in zip(*rows, strict=True)])
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            connection.execute(_ENTER, [connection_name, *columns, connection_name])
     except (errors.DataError, errors.ProgramLimitExceeded) as error:
         if len(rows) == 1:
             _left_out(rows[0][1], str(error))
             return 1
         middle = len(rows) // 2
-        return _write(warehouse, rows[:middle]) + _write(warehouse, rows[middle:])
+        return _write(warehouse, connection_name, rows[:middle]) + _write(
+            warehouse, connection_name, rows[middle:]
+        )
     return 0
 
 
 _ENTER = """
     INSERT INTO etl_identities AS i
-        (source_kind_id, person, employee_id, email, name, timezone)
-    SELECT n.source_kind_id, n.person, coalesce(n.employee_id, k.employee_id),
+        (connection, source_kind_id, person, employee_id, email, name, timezone)
+    SELECT %s, n.source_kind_id, n.person, coalesce(n.employee_id, k.employee_id),
            CASE WHEN kept THEN coalesce(k.email, n.email)
                 ELSE coalesce(n.email, k.email) END,
            CASE WHEN kept THEN coalesce(k.name, n.name)
@@ -101,9 +109,10 @@ _ENTER = """
            coalesce(n.timezone, k.timezone)
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
         AS n (source_kind_id, person, employee_id, email, name, timezone)
-    LEFT JOIN etl_identities AS k USING (source_kind_id, person),
+    LEFT JOIN etl_identities AS k ON k.connection = %s
+        AND k.source_kind_id = n.source_kind_id AND k.person = n.person,
     LATERAL (SELECT n.employee_id IS NULL AND k.employee_id IS NOT NULL AS kept) AS which
-    ON CONFLICT (source_kind_id, person) DO UPDATE SET
+    ON CONFLICT (connection, source_kind_id, person) DO UPDATE SET
         employee_id = excluded.employee_id, email = excluded.email, name = excluded.name,
         timezone = excluded.timezone, updated_at = now(), row_hash = NULL
     WHERE (i.employee_id, i.email, i.name, i.timezone) IS DISTINCT FROM
@@ -111,28 +120,31 @@ _ENTER = """
 """
 
 
-def known_people(warehouse: Warehouse, source: str) -> dict[str, str]:
-    """Employee ids by `person_key` of the source's people, and of all e-mail addresses."""
+def known_people(warehouse: Warehouse, source: str, connection_name: str) -> dict[str, str]:
+    """Employee ids by `person_key` of a connection's people, and of all e-mail addresses."""
     with warehouse.connection() as connection:
-        return _known(connection, source)
+        return _known(connection, source, connection_name)
 
 
-def _known(connection: Connection, source: str) -> dict[str, str]:
+def _known(connection: Connection, source: str, connection_name: str) -> dict[str, str]:
     addresses = connection.execute(_ADDRESSES).fetchall()
-    resolved = connection.execute(_RESOLVED, {"source": source}).fetchall()
+    values = {"source": source, "connection": connection_name}
+    resolved = connection.execute(_RESOLVED, values).fetchall()
     return {person_key(str(person)): str(known) for person, known in (*addresses, *resolved)}
 
 
 @lru_cache(maxsize=16)
-def people_of_batch(warehouse: Warehouse, source: str, batch_id: str) -> Mapping[str, str]:
+def people_of_batch(
+    warehouse: Warehouse, source: str, connection_name: str, batch_id: str
+) -> Mapping[str, str]:
     """`known_people`, read once for each batch, so that its jobs agree on who is who."""
     del batch_id  # part of the key alone
-    return known_people(warehouse, source)
+    return known_people(warehouse, source, connection_name)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPerson:
-    """One of a source's people; `employee_id` also where it was found by the e-mail address."""
+    """One of a connection's people; `employee_id` also where it was found by the e-mail address."""
 
     person: str
     employee_id: str | None
@@ -140,13 +152,16 @@ class KnownPerson:
     name: str | None
 
 
-def list_people(warehouse: Warehouse, source: str, *, limit: int) -> tuple[list[KnownPerson], int]:
-    """The source's people, the unknown ones first, and how many there are in all."""
+def list_people(
+    warehouse: Warehouse, source: str, connection_name: str, *, limit: int
+) -> tuple[list[KnownPerson], int]:
+    """A connection's people, the unknown ones first, and how many there are in all."""
     with warehouse.connection() as connection:
-        known = _known(connection, source)
+        known = _known(connection, source, connection_name)
         found = connection.execute(
-            "SELECT person, email, name FROM etl_identities WHERE source_kind_id = %s",
-            [source],
+            "SELECT person, email, name FROM etl_identities "
+            "WHERE source_kind_id = %s AND connection = %s",
+            [source, connection_name],
         ).fetchall()
     people = [
         KnownPerson(str(person), known.get(person_key(str(person))), email, name)  # type: ignore[arg-type]
@@ -166,8 +181,8 @@ class Filled:
     ambiguous: tuple[str, ...]
 
 
-def fill_events(warehouse: Warehouse, source: str) -> Filled:
-    """Put employee ids into the source's events of people who became known later.
+def fill_events(warehouse: Warehouse, source: str, connection_name: str) -> Filled:
+    """Put employee ids into a connection's events of people who became known later.
 
     Events whose person was unknown carry the source's id of the person; these are filled, in one
     transaction. Their `row_hash` becomes NULL, so that the next load compares them anew. Safe to
@@ -176,7 +191,8 @@ def fill_events(warehouse: Warehouse, source: str) -> Filled:
     with warehouse.connection() as connection:
         if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
             return Filled(0, 0, ())
-        known = {p: e for p, e in _known(connection, source).items() if p != e}
+        found_people = _known(connection, source, connection_name)
+        known = {p: e for p, e in found_people.items() if p != e}
         employees = set(known.values())
         sure = {p: e for p, e in known.items() if p not in employees}
         found = only_row(
@@ -186,14 +202,20 @@ def fill_events(warehouse: Warehouse, source: str) -> Filled:
                 UPDATE events AS t
                 SET employee_id = i.employee_id, row_hash = NULL, updated_at = now()
                 FROM unnest(%(people)s::text[], %(employees)s::text[]) AS i (person, employee_id)
-                WHERE t.source_kind_id = %(source)s AND i.person =
+                WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
+                  AND i.person =
                     CASE WHEN strpos(t.employee_id, '@') > 0 THEN lower(t.employee_id)
                          ELSE t.employee_id END
                 RETURNING i.person
             )
             SELECT count(DISTINCT person), count(*) FROM filled
             """,
-                {"source": source, "people": list(sure), "employees": list(sure.values())},
+                {
+                    "source": source,
+                    "connection": connection_name,
+                    "people": list(sure),
+                    "employees": list(sure.values()),
+                },
             )
         )
     ambiguous = tuple(sorted(known.keys() - sure.keys()))

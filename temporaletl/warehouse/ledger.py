@@ -165,6 +165,7 @@ class JobWriter:
                     numbered.seq,
                     numbered.job_id,
                     numbered.source,
+                    numbered.connection,
                     numbered.stream,
                     numbered.window.start,
                     numbered.window.end,
@@ -179,9 +180,9 @@ class JobWriter:
                 connection.cursor().executemany(
                     """
                     INSERT INTO etl_jobs
-                        (batch_id, seq, job_id, source, stream, window_start, window_end,
-                         windowless, input)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+                        (batch_id, seq, job_id, source, connection, stream, window_start,
+                         window_end, windowless, input)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
                     """,
                     rows,
                 )

@@ -8,6 +8,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from pydantic import JsonValue
 
+from temporaletl.connections import DEFAULT
 from temporaletl.messages import BatchMetadata, Message
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
@@ -23,13 +24,15 @@ def streams_with_rejects(
             SELECT stream FROM unnest(%(streams)s::text[]) AS s (stream)
             WHERE EXISTS (
                 SELECT FROM etl_rejects AS r
-                WHERE r.source = %(source)s AND r.stream = s.stream AND r.batch_id <> %(batch)s
+                WHERE r.source = %(source)s AND r.connection = %(connection)s
+                  AND r.stream = s.stream AND r.batch_id <> %(batch)s
                   AND (%(stage)s::text IS NULL OR r.stage = %(stage)s))
             ORDER BY stream
             """,
             {
                 "streams": sorted(metadata.windows),
                 "source": metadata.source,
+                "connection": metadata.connection,
                 "batch": metadata.batch_id,
                 "stage": stage,
             },
@@ -45,10 +48,16 @@ def forget_unread(connection: Connection, metadata: BatchMetadata, stream: str) 
     connection.execute(
         """
         DELETE FROM etl_rejects AS r USING etl_batches AS b
-        WHERE b.batch_id = %(batch)s AND r.source = %(source)s AND r.stream = %(stream)s
+        WHERE b.batch_id = %(batch)s AND r.source = %(source)s
+          AND r.connection = %(connection)s AND r.stream = %(stream)s
           AND r.stage = 'extract' AND r.batch_id <> b.batch_id AND r.last_seen <= b.created_at
         """,
-        {"batch": metadata.batch_id, "source": metadata.source, "stream": stream},
+        {
+            "batch": metadata.batch_id,
+            "source": metadata.source,
+            "connection": metadata.connection,
+            "stream": stream,
+        },
     )
 
 
@@ -57,6 +66,7 @@ class StoredReject(Message):
 
     reject_id: int
     source: str
+    connection: str = DEFAULT
     stream: str
     stage: str
     key: str | None
@@ -80,15 +90,26 @@ class Rejects(NamedTuple):
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, StoredReject.model_fields))
 _OF_STREAMS = sql.SQL(
-    "source = %(source)s AND (%(streams)s::text[] IS NULL OR stream = ANY (%(streams)s))"
+    "source = %(source)s AND connection = %(connection)s "
+    "AND (%(streams)s::text[] IS NULL OR stream = ANY (%(streams)s))"
 )
 
 
 def read_rejects(
-    warehouse: Warehouse, source: str, streams: Sequence[str] = (), *, limit: int
+    warehouse: Warehouse,
+    source: str,
+    connection_name: str,
+    streams: Sequence[str] = (),
+    *,
+    limit: int,
 ) -> Rejects:
-    """The rejects of a source seen last, of all its streams where none is named."""
-    values = {"source": source, "streams": list(streams) or None, "limit": limit}
+    """The rejects of a connection seen last, of all its streams where none is named."""
+    values = {
+        "source": source,
+        "connection": connection_name,
+        "streams": list(streams) or None,
+        "limit": limit,
+    }
     with warehouse.connection() as connection:
         rows = connection.cursor(row_factory=dict_row).execute(
             sql.SQL(

@@ -6,6 +6,7 @@ from typing import Any
 from psycopg.rows import dict_row
 from pydantic import JsonValue
 
+from temporaletl.connections import DEFAULT
 from temporaletl.messages import (
     BatchSummary,
     JobFailure,
@@ -24,6 +25,7 @@ class BatchReport(Message):
 
     batch_id: str
     source: str
+    connection: str = DEFAULT
     mode: Mode
     state: str
     workflow_id: str
@@ -47,6 +49,7 @@ class JobReport(Message):
     batch_id: str | None = None
     seq: int | None = None
     source: str | None = None
+    connection: str = DEFAULT
     stream: str
     window: Window | None = None
     params: dict[str, JsonValue] | None = None
@@ -66,11 +69,11 @@ class JobReport(Message):
 
 
 _BATCH = """
-    batch_id, source, mode, state, workflow_id, run_id, created_at, ended_at,
+    batch_id, source, connection, mode, state, workflow_id, run_id, created_at, ended_at,
     metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
 """
 _JOB_COLUMNS = (
-    *("job_id", "batch_id", "seq", "source", "workflow_id", "run_id"),
+    *("job_id", "batch_id", "seq", "source", "connection", "workflow_id", "run_id"),
     *("started_at", "touched_at", "ended_at"),
 )
 _JOB = f"""
@@ -79,15 +82,23 @@ _JOB = f"""
 
 
 def recent_batches(
-    warehouse: Warehouse, *, limit: int, source: str | None = None
+    warehouse: Warehouse,
+    *,
+    limit: int,
+    source: str | None = None,
+    connection_name: str | None = None,
 ) -> list[BatchReport]:
-    """The batches that run, then those that ended, the latest first in both."""
+    """The batches that run, then those that ended, the latest first in both.
+
+    Of all sources and connections where none is named.
+    """
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
-            "WHERE %(source)s::text IS NULL OR source = %(source)s "
+            "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
+            "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
             "ORDER BY state = 'running' DESC, created_at DESC LIMIT %(limit)s",
-            {"limit": limit, "source": source},
+            {"limit": limit, "source": source, "connection": connection_name},
         ).fetchall()
         return [_batch(connection, row) for row in rows]
 

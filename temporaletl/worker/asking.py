@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from temporaletl.budget import Permits
+from temporaletl.connections import bound
 from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.external.cooldown import lift_cool_downs
 from temporaletl.messages import ETLInput
@@ -36,7 +37,7 @@ class Asking:
             return None
         delay = time_to_opening(self._warehouse, self._job.source, self._job.connection)
         if delay is None:
-            lift_cool_downs(job.source)
+            lift_cool_downs(job.source, job.connection)
             return None
         return delay * (1 + random.uniform(0, _SPREAD))  # noqa: S311 - spreads, guards nothing
 
@@ -48,10 +49,11 @@ class Asking:
         """
         if self._job.source not in budgets:
             return None
-        rate = budgets.get(self._job.source)().requests_per_second
+        source, connection = self._job.source, self._job.connection
+        with bound(source, connection):
+            rate = budgets.get(source)().requests_per_second
         if rate is None:
             return None
-        source, connection = self._job.source, self._job.connection
         return Permits(rate, partial(reserve_requests, self._warehouse, source, connection, rate))
 
     def note(self, error: RetryableError) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from temporaletl.budget import Requests, spending
 from temporaletl.clock import told_by, utc_now
+from temporaletl.connections import bound
 from temporaletl.errors import (
     RetryableError,
     SourceUnavailableError,
@@ -114,6 +115,26 @@ async def run_segment(
             and says how long to stay away.
         PermanentError: a person must change something; pages loaded before stay.
     """
+    with bound(job.source, job.connection):
+        return await _run_bound(
+            job,
+            warehouse=warehouse,
+            workflow_id=workflow_id,
+            run_id=run_id,
+            limits=limits,
+            progress=progress,
+        )
+
+
+async def _run_bound(
+    job: ETLInput,
+    *,
+    warehouse: Warehouse,
+    workflow_id: str,
+    run_id: str,
+    limits: SegmentLimits,
+    progress: Progress,
+) -> SegmentResult:
     strategies = resolve(job.source, job.stream)
     if job.mode == "replay" or job.reread:
         strategies = replaying(warehouse, job, strategies)
@@ -141,10 +162,12 @@ async def run_segment(
         warehouse, strategies.rows, lineage, reject_payload_bytes=limits.reject_payload_bytes
     )
     await asyncio.to_thread(loader.prepare)
-    people = await asyncio.to_thread(people_of_batch, warehouse, job.source, job.batch_id)
+    people = await asyncio.to_thread(
+        people_of_batch, warehouse, job.source, job.connection, job.batch_id
+    )
     context = TransformContext(job=job, query=query, identities=people)
     clock = await asyncio.to_thread(read_clock, warehouse)
-    stored = JobEvents(warehouse, job.source)
+    stored = JobEvents(warehouse, job.source, job.connection)
     try:
         with told_by(clock), spending(asking.permits()) as requests:
             segment = _Segment(

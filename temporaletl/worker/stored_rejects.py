@@ -83,7 +83,8 @@ _NEXT = sql.SQL(
     """
     WITH next AS (
         SELECT * FROM etl_rejects
-        WHERE source = %(source)s AND stream = %(stream)s AND batch_id <> %(batch)s AND {which}
+        WHERE source = %(source)s AND connection = %(connection)s AND stream = %(stream)s
+          AND batch_id <> %(batch)s AND {which}
           AND ({moment}, reject_id) > (%(moment)s::timestamptz, %(reject_id)s)
         ORDER BY {moment}, reject_id LIMIT %(most)s
     ), weighed AS (
@@ -128,6 +129,7 @@ def read_rejects(
             _UNREAD if job.reread else _ALL,
             {
                 "source": job.source,
+                "connection": job.connection,
                 "stream": job.stream,
                 "batch": job.batch_id,
                 "moment": position.moment,

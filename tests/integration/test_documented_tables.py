@@ -3,6 +3,7 @@
 import pytest
 
 from temporaletl import strategies
+from temporaletl.connections import DEFAULT
 from temporaletl.queuer import sources as queuer_sources
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import import_sources
@@ -40,7 +41,7 @@ def rows_of_sources() -> set[type[Row]]:
 
 def actual(warehouse: Warehouse) -> dict[str, dict[str, str]]:
     rows = rows_of_sources()
-    schema.prepare(warehouse, [layout_of(row) for row in rows], "jira")
+    schema.prepare(warehouse, [layout_of(row) for row in rows], "jira", DEFAULT)
     with warehouse.connection() as connection:
         columns = connection.execute(
             "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) "

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,12 +40,15 @@ from temporaletl import (
     Window,
 )
 from temporaletl.connect import open_client
+from temporaletl.connections import DEFAULT
 from temporaletl.endpoint import Endpoint
 from temporaletl.external.temporal import temporal_account
-from temporaletl.messages import BatchMetadata, ETLInput, Mode
+from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput
 from temporaletl.queuer.sources.temporal.inputs import expand
 from temporaletl.queuer.sources.temporal.params import describe
 from temporaletl.rows import TemporalWorkflow
+from temporaletl.strategies import import_sources
+from temporaletl.testing.batch import Batch
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -396,7 +400,7 @@ async def test_an_execution_that_is_deleted_from_temporal_does_not_stay_running(
         """Load the running executions anew, and return all statuses as they are stored."""
         loading = Job(warehouse, source="temporal", stream="workflows", rows=(TemporalWorkflow,))
         loading.loader.prepare()
-        stored = JobEvents(warehouse, "temporal")
+        stored = JobEvents(warehouse, "temporal", DEFAULT)
         query = TemporalQuery.from_dict(job.params)
         request = PageRequest(job=job, query=query, stored=stored)
         async for page in extract(request):
@@ -494,3 +498,50 @@ def stored(workflow_id: str, status: str) -> TemporalWorkflow:
         status=status,
         history_length=1,
     )
+
+
+async def test_two_namespaces_are_two_connections_and_their_rows_apart(
+    subjects: Subjects,
+    temporal_server: TemporalServer,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Another namespace, and the same one again under another name."""
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
+    other = await new_namespace(temporal_server)
+    for number in range(3):
+        id_ = f"run-{number}"
+        await other.start_workflow("SubjectFlow", "run", id=id_, task_queue="nobody")
+        await other.get_workflow_handle(id_).terminate()
+
+    async def is_listed() -> bool | None:
+        return (await other.count_workflows("ExecutionStatus = 'Terminated'")).count == 3 or None
+
+    await until(is_listed, "the terminated executions")
+    file = tmp_path / "connections.toml"
+    namespaces = {"first": subjects.namespace, "second": other.namespace, "again": other.namespace}
+    file.write_text(
+        "\n".join(
+            f'[{name}]\nsource = "temporal"\nSOURCE_TEMPORAL_REQUESTS_PER_SECOND = 80\n'
+            f'SOURCE_TEMPORAL_ADDRESS = "{temporal_server.address}"\n'
+            f'SOURCE_TEMPORAL_NAMESPACES = "{namespace}"\nSOURCE_TEMPORAL_LAG_SECONDS = 0\n'
+            for name, namespace in namespaces.items()
+        )
+    )
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    nominal = datetime.now(UTC) + timedelta(minutes=1)
+    for name in namespaces:
+        request = QueuerInput(source="temporal", mode="full", connection=name)
+        await Batch(warehouse).run(request, nominal=nominal)
+    found = fetch(
+        warehouse,
+        "SELECT connection, namespace, count(*) AS n, count(DISTINCT run_id) AS runs"
+        " FROM temporal_workflows GROUP BY 1, 2",
+    )
+    assert {(row["connection"], row["namespace"], row["n"]) for row in found} == {
+        ("first", subjects.namespace, subjects.rows),
+        ("second", other.namespace, 3),
+        ("again", other.namespace, 3),
+    }

@@ -196,8 +196,10 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     strategies.extractors.register("shop-orders", made._extract, place="here")
     strategies.transformers.register("shop", Transformer(transform, (Event,)), place="here")
 
-    def people_of_batch(_warehouse: object, source: str, batch_id: str) -> dict[str, str]:
-        assert (source, batch_id) == ("shop", "b")
+    def people_of_batch(
+        _warehouse: object, source: str, connection: str, batch_id: str
+    ) -> dict[str, str]:
+        assert (source, connection, batch_id) == ("shop", "default", "b")
         return made.people
 
     monkeypatch.setattr(segment, "Asking", lambda _warehouse, _job: Asking(made))

@@ -31,7 +31,7 @@ def test_what_is_lifted_for_all_workers_is_lifted_for_the_clients_of_the_source(
     for each in (*shops, other):
         each.begin(HOUR, "rate limit")
     clock[0] += 11
-    lift_cool_downs("shop")
+    lift_cool_downs("shop", "default")
     assert all(each.remaining()[0] <= timedelta(0) for each in shops)
     assert other.remaining()[0] > timedelta(minutes=59)
 
@@ -40,5 +40,5 @@ def test_one_that_has_just_begun_is_not_known_to_whoever_lifts(clock: list[float
     shop = CoolDown("shop")
     shop.begin(HOUR, "rate limit")
     clock[0] += 5
-    lift_cool_downs("shop")
+    lift_cool_downs("shop", "default")
     assert shop.remaining()[0] > timedelta(minutes=59)

@@ -19,7 +19,6 @@ from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.rest.api import RestApi, RestSettings, TokenSettings
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.servicetitan.settings import ServiceTitanSettings
-from temporaletl.external.source_settings import variables
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.secrets import REDACTED, redacted
 from temporaletl.settings import (
@@ -28,6 +27,7 @@ from temporaletl.settings import (
     TemporalSettings,
     WarehouseSettings,
 )
+from temporaletl.source_settings import variables
 
 _TENANT = {
     "SERVICETITAN_CLIENT_ID": "cid.canary",

@@ -2,11 +2,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from temporaletl import strategies
+from temporaletl.connections import connection_settings
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,
@@ -189,7 +191,13 @@ def test_another_run_is_another_batch_even_of_the_same_second(books: Books) -> N
     assert len(ids) == 4
 
 
-def test_each_stream_begins_at_its_own_watermark_over_the_same_connection(books: Books) -> None:
+def test_each_stream_begins_at_its_own_watermark_over_the_same_connection(
+    books: Books, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "connections.toml"
+    file.write_text('[second]\nsource = "shop"\n')
+    connection_settings("shop")
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
     windows = books.settle(request()).windows
     assert windows == {
         "orders": Window(start=NOON - 2 * HOUR, end=NOON - MINUTE),

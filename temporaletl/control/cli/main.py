@@ -7,7 +7,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from temporaletl.command import be_command
-from temporaletl.control.cli.commands import authoring, runs, schedules, sources, stack, warehouse
+from temporaletl.control.cli.commands import (
+    authoring,
+    connections,
+    runs,
+    schedules,
+    sources,
+    stack,
+    warehouse,
+)
 from temporaletl.control.cli.commands.arguments import examples
 
 _RUNNING = "Load and watch"
@@ -63,6 +71,7 @@ app.command(
     rich_help_panel=_RUNNING,
     epilog=examples(
         "etl run jira --wait  # what is new since the last run",
+        "etl run jira --connection acme  # another site, by its name in ETL_CONNECTIONS",
         "etl run jira --mode full --wait --json  # everything; one JSON document at the end",
         "etl run jira --from 2025-01-01 --to 2025-02-01  # January again",
         "etl run temporal --stream workflows --param 'namespaces=[\"default\"]'",
@@ -84,8 +93,15 @@ for _command, _example in (
 ):
     app.command(rich_help_panel=_RUNNING, epilog=examples(_example))(_command)
 app.command(rich_help_panel=_LOOKING, epilog=examples("etl sources"))(sources.sources)
-app.command(rich_help_panel=_LOOKING, epilog=examples("etl check jira", "etl check jira --json"))(
-    sources.check
+app.command(
+    rich_help_panel=_LOOKING,
+    epilog=examples("etl check jira", "etl check jira --json", "etl check jira --connection acme"),
+)(sources.check)
+app.add_typer(
+    connections.connections,
+    name="connections",
+    rich_help_panel=_LOOKING,
+    help="Several sites, tenants or namespaces of one source.",
 )
 app.command(
     rich_help_panel=_LOOKING,

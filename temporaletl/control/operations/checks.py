@@ -10,6 +10,8 @@ from typing import Literal
 from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.accounts import AccountView, account_views
+from temporaletl.connection_file import find_connection
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
@@ -42,14 +44,31 @@ class Check(Message):
 
 
 async def check_source(
-    platform: Platform, source: str, hear: Callable[[Check], None] = lambda _: None
+    platform: Platform,
+    source: str,
+    hear: Callable[[Check], None] = lambda _: None,
+    *,
+    connection: str = DEFAULT,
 ) -> list[Check]:
     """Try everything; `hear` learns of each result at once.
 
     Raises:
         UnknownSourceError: no such source; names the known ones.
+        ConfigurationError: the source has no such connection, or its file is wrong.
     """
     planner = find_source(source)
+    find_connection(source, connection)
+    with bound(source, connection):
+        return await _check(platform, source, connection, planner, hear)
+
+
+async def _check(
+    platform: Platform,
+    source: str,
+    connection: str,
+    planner: Planner,
+    hear: Callable[[Check], None],
+) -> list[Check]:
     results: list[Check] = []
 
     def tell(found: Sequence[Check]) -> None:
@@ -66,9 +85,11 @@ async def check_source(
         if source in account_views:
             await attempt("account", partial(_ask_account, source))
         for stream in planner.streams:
-            await attempt(f"stream {stream}", partial(_ask, platform, source, planner, stream))
+            await attempt(
+                f"stream {stream}", partial(_ask, platform, source, connection, planner, stream)
+            )
     if await attempt("warehouse", partial(_ask_warehouse, platform)):
-        tell(await _look_into_books(platform, source))
+        tell(await _look_into_books(platform, source, connection))
     if await attempt("Temporal", partial(_reach_temporal, platform)):
         missing = await _missing_services(platform, source)
         tell([Check(name="services", verdict="note", detail=each) for each in missing])
@@ -86,6 +107,20 @@ async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
     except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
         fault = f"{type(error).__name__}: {error}"
     return Check(name=name, verdict="wrong", detail=fault)
+
+
+async def check_settings(source: str, connection: str) -> list[Check]:
+    """Try what a connection's settings lead to: are they there, and who does the source say we are.
+
+    Raises: as `check_source`.
+    """
+    planner = find_source(source)
+    find_connection(source, connection)
+    with bound(source, connection):
+        checks = [await _attempt("settings", partial(_read_settings, planner))]
+        if checks[0].verdict == "ok" and source in account_views:
+            checks.append(await _attempt("account", partial(_ask_account, source)))
+    return checks
 
 
 async def _read_settings(planner: Planner) -> str:
@@ -109,11 +144,18 @@ def _described(view: AccountView) -> str:
     return "; ".join(parts)
 
 
-async def _ask(platform: Platform, source: str, planner: Planner, stream: str) -> str:
+async def _ask(
+    platform: Platform, source: str, connection: str, planner: Planner, stream: str
+) -> str:
     """Plan a day of the stream and read the first page of its first job."""
     end = datetime.now(UTC) - planner.lag()
     request = QueuerInput(
-        source=source, mode="backfill", streams=(stream,), date_start=end - _SPAN, date_end=end
+        source=source,
+        connection=connection,
+        mode="backfill",
+        streams=(stream,),
+        date_start=end - _SPAN,
+        date_end=end,
     )
     strategies = strategies_of(source, stream)
     batch = unwritten_batch(request, [stream], platform.settings)
@@ -164,7 +206,7 @@ def _look_into_warehouse(settings: WarehouseSettings) -> str:
     return f"{place}, user {user}; schema {warehouse.schema} {there}"
 
 
-async def _look_into_books(platform: Platform, source: str) -> list[Check]:
+async def _look_into_books(platform: Platform, source: str, connection: str) -> list[Check]:
     """What the warehouse knows that keeps a source from being loaded, or was loaded wrongly."""
     warehouse = await platform.warehouse_if_any()
     if warehouse is None:
@@ -173,8 +215,13 @@ async def _look_into_books(platform: Platform, source: str) -> list[Check]:
     closed = await asyncio.to_thread(closures, warehouse, source)
     ahead = await asyncio.to_thread(watermarks_ahead, warehouse, source)
     return [
-        *(Check(name="closed", verdict="wrong", detail=str(closure)) for closure in closed),
-        *(Check(name="watermark", verdict="note", detail=ahead_of_clock(state)) for state in ahead),
+        Check(name="closed", verdict="wrong", detail=str(closure))
+        for closure in closed
+        if closure.connection == connection
+    ] + [
+        Check(name="watermark", verdict="note", detail=ahead_of_clock(state))
+        for state in ahead
+        if state.connection == connection
     ]
 
 

@@ -68,7 +68,7 @@ async def run_details(platform: Platform, name: str) -> Details:
     found = await _details(platform, warehouse, client, name)
     one = found.run or found.job
     if warehouse is not None and one is not None and one.ended_at is None and one.source:
-        remarks += await asyncio.to_thread(hindrances, warehouse, one.source)
+        remarks += await asyncio.to_thread(hindrances, warehouse, one.source, one.connection)
     return found.model_copy(update={"remarks": tuple(remarks)})
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
+from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source
 from temporaletl.warehouse.identities import Filled, KnownPerson, fill_events, list_people
@@ -15,26 +16,29 @@ class People(NamedTuple):
     total: int
 
 
-async def list_identities(platform: Platform, source: str, *, limit: int) -> People:
-    """The people of a source.
+async def list_identities(
+    platform: Platform, source: str, *, connection: str = DEFAULT, limit: int
+) -> People:
+    """The people of a connection.
 
     Raises:
         UnknownSourceError: there is no such source, and it has no people.
         ETLError: as `Platform.warehouse`.
     """
     warehouse = await platform.warehouse()
-    people, total = await asyncio.to_thread(list_people, warehouse, source, limit=limit)
+    people, total = await asyncio.to_thread(list_people, warehouse, source, connection, limit=limit)
     if not people:
         find_source(source)  # a misspelt source has no people either
     return People(people, total)
 
 
-async def fill_identities(platform: Platform, source: str) -> Filled:
-    """Fill employee ids into the source's events of people who are known now. Safe to repeat.
+async def fill_identities(platform: Platform, source: str, *, connection: str = DEFAULT) -> Filled:
+    """Fill employee ids into a connection's events of people who are known now. Safe to repeat.
 
     Raises:
         UnknownSourceError: there is no such source.
         ETLError: as `Platform.warehouse`.
     """
     find_source(source)
-    return await asyncio.to_thread(fill_events, await platform.warehouse(), source)
+    warehouse = await platform.warehouse()
+    return await asyncio.to_thread(fill_events, warehouse, source, connection)

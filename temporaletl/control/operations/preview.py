@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from pydantic import JsonValue
 
+from temporaletl.connections import bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.errors import NotReadyError
@@ -18,7 +19,7 @@ from temporaletl.query import Query
 from temporaletl.queuer.planning import check_request, jobs_of, window_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
-from temporaletl.strategies import Strategies
+from temporaletl.strategies import Planner, Strategies
 from temporaletl.transformation import TransformContext
 from temporaletl.worker.transforming import Transformed, transform_record
 
@@ -45,6 +46,13 @@ async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> li
     """
     find_source(request.source)
     planner = check_request(request)
+    with bound(request.source, request.connection):
+        return await _preview(platform, request, planner, limit)
+
+
+async def _preview(
+    platform: Platform, request: QueuerInput, planner: Planner, limit: int
+) -> list[StreamPreview]:
     if planner.settings is not None:
         planner.settings()
     streams = request.streams or planner.streams
@@ -61,7 +69,7 @@ async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> li
 async def preview_stream(
     platform: Platform, request: QueuerInput, stream: str, *, limit: int
 ) -> StreamPreview:
-    """Take the first rows of one stream; raises as `preview`."""
+    """Take the first rows of one stream of the bound connection; raises as `preview`."""
     found = StreamPreview(stream)
     strategies = strategies_of(request.source, stream)
     batch = unwritten_batch(request, [stream], platform.settings)
@@ -113,7 +121,10 @@ async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGe
 def unwritten_batch(
     request: QueuerInput, streams: Sequence[str], settings: TemporalSettings
 ) -> BatchMetadata:
-    """What a first run would settle, for a batch that no ledger will know."""
+    """What a first run would settle, for a batch that no ledger will know.
+
+    The request's connection must be bound.
+    """
     planner = find_source(request.source)
     now = datetime.now(UTC)
     return BatchMetadata(

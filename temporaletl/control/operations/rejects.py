@@ -3,22 +3,30 @@
 import asyncio
 from collections.abc import Sequence
 
+from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source
 from temporaletl.warehouse.rejects import Rejects, read_rejects
 
 
 async def list_rejects(
-    platform: Platform, source: str, streams: Sequence[str] = (), *, limit: int
+    platform: Platform,
+    source: str,
+    streams: Sequence[str] = (),
+    *,
+    connection: str = DEFAULT,
+    limit: int,
 ) -> Rejects:
-    """The latest rejects of a source, of all its streams where none is named.
+    """The latest rejects of a connection, of all its streams where none is named.
 
     Raises:
         UnknownSourceError: there is no such source, and nothing of it was ever rejected.
         ETLError: as `Platform.warehouse`.
     """
     warehouse = await platform.warehouse()
-    found = await asyncio.to_thread(read_rejects, warehouse, source, streams, limit=limit)
+    found = await asyncio.to_thread(
+        read_rejects, warehouse, source, connection, streams, limit=limit
+    )
     if not found.rejects:
         find_source(source)  # a misspelt source has no rejects either
     return found

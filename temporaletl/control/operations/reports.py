@@ -15,9 +15,11 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import ask, explain
 from temporaletl.control.operations.platform import PATIENCE
 from temporaletl.messages import BatchStatus, JobFailure, Message, RowCounts, Window
+from temporaletl.names import parse_label
 from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
 from temporaletl.warehouse.budget import closures
 from temporaletl.warehouse.connection import Warehouse
@@ -42,6 +44,7 @@ class RunReport(Message):
     run_id: str
     batch_id: str | None = None
     source: str = ""
+    connection: str = DEFAULT
     mode: str = ""
     state: str
     started_at: datetime
@@ -79,6 +82,7 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         run_id=batch.run_id,
         batch_id=batch.batch_id,
         source=batch.source,
+        connection=batch.connection,
         mode=batch.mode,
         state=state,
         started_at=batch.created_at,
@@ -112,8 +116,9 @@ async def _look_closer(client: Client, report: RunReport) -> RunReport:
     try:
         if not report.source:
             summary = await (await handle.describe(rpc_timeout=PATIENCE)).static_summary()
-            source, _, mode = (summary or "").partition(" ")
-            known |= {"source": source, "mode": mode}
+            label, _, mode = (summary or "").partition(" ")
+            source, connection = parse_label(label)
+            known |= {"source": source, "connection": connection, "mode": mode}
         if report.ended_at is None:
             known["state"] = await _state(client, report)
         elif report.batch_id is None and report.state != "completed":
@@ -175,10 +180,10 @@ async def _with_loss(
 
 def _with_closures(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
     """Say of runs that go on until when their source wants to be left alone."""
-    closed = {closure.source: closure.until for closure in closures(warehouse)}
+    closed = {(each.source, each.connection): each.until for each in closures(warehouse)}
     return [
-        report.model_copy(update={"closed_until": closed[report.source]})
-        if report.ended_at is None and report.source in closed
+        report.model_copy(update={"closed_until": closed[report.source, report.connection]})
+        if report.ended_at is None and (report.source, report.connection) in closed
         else report
         for report in reports
     ]

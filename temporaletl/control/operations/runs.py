@@ -8,6 +8,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from temporaletl import names
+from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import Handle, Run
 from temporaletl.control.operations.platform import Platform, translated_errors
 from temporaletl.control.operations.sources import find_source
@@ -20,6 +21,7 @@ from temporaletl.warehouse.reports import summary_of
 def run_request(
     source: str,
     *,
+    connection: str = DEFAULT,
     mode: Mode | None = None,
     streams: Sequence[str] = (),
     date_start: datetime | None = None,
@@ -35,6 +37,7 @@ def run_request(
     dated = date_start is not None or date_end is not None
     return QueuerInput(
         source=source,
+        connection=connection,
         mode=mode or ("backfill" if dated else "incremental"),
         streams=tuple(dict.fromkeys(streams)),
         date_start=date_start,
@@ -64,10 +67,12 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
         handle: Handle = await client.start_workflow(
             names.QUEUER_FLOW,
             request,
-            id=names.run_workflow_id(request.source, request.mode, datetime.now(UTC)),
+            id=names.run_workflow_id(
+                request.source, request.mode, datetime.now(UTC), request.connection
+            ),
             task_queue=settings.queuer_queue,
             result_type=BatchSummary,
-            static_summary=f"{request.source} {request.mode}",
+            static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
         )
     return Run(client, handle, request, settings, books=partial(known_summary, platform))
 

@@ -19,6 +19,8 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl import names
+from temporaletl.connection_file import load_connections
+from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError
@@ -31,9 +33,10 @@ MOST_BUFFERED = 1_000
 
 
 class ScheduleReport(Message):
-    """One source's schedule."""
+    """One connection's schedule."""
 
     source: str
+    connection: str = DEFAULT
     schedule_id: str
     mode: str
     days: str
@@ -49,16 +52,19 @@ class ScheduleReport(Message):
 
 
 async def list_schedules(platform: Platform) -> list[ScheduleReport]:
-    """Every schedule of a source; those of known sources even if they are only just made.
+    """Every schedule; those of known sources and connections even if they are only just made.
 
     Raises: as `Platform.client`.
     """
     client, sources = await platform.client(), known_planners()
+    connections = load_connections()
     with translated_errors():
         listed = {
             each.id async for each in await client.list_schedules() if each.id.startswith(_PREFIX)
         }
-        wanted = sorted(listed | {names.schedule_id(source) for source in sources})
+        listed |= {names.schedule_id(source) for source in sources}
+        listed |= {names.schedule_id(each.source, each.name) for each in connections}
+        wanted = sorted(listed)
         found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
     return [await _report(client, each) for each in found if each is not None]
 
@@ -77,8 +83,10 @@ async def _report(client: Client, found: ScheduleDescription) -> ScheduleReport:
     request = await _request(client, schedule)
     calendars = schedule.spec.calendars
     upcoming = info.next_action_times
+    source, connection = names.parse_label(found.id.removeprefix(_PREFIX))
     return ScheduleReport(
-        source=found.id.removeprefix(_PREFIX),
+        source=source,
+        connection=connection,
         schedule_id=found.id,
         mode=request.mode if request else "",
         days="; ".join(show_ranges(each.day_of_week, _DAYS) for each in calendars),
@@ -135,42 +143,52 @@ def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
     }
 
 
-def _absent(source: str) -> str:
-    return f"source {source!r} has no schedule: `etl schedule {source}` makes one"
+def _absent(source: str, connection: str) -> str:
+    named, what = names.connection_option(connection), names.label(source, connection)
+    return f"source {what!r} has no schedule: `etl schedule {source}{named}` makes one"
 
 
-async def _handle(platform: Platform, source: str) -> ScheduleHandle:
-    return (await platform.client()).get_schedule_handle(names.schedule_id(source))
+async def _handle(platform: Platform, source: str, connection: str) -> ScheduleHandle:
+    return (await platform.client()).get_schedule_handle(names.schedule_id(source, connection))
 
 
-async def pause_schedule(platform: Platform, source: str) -> None:
+async def pause_schedule(platform: Platform, source: str, *, connection: str = DEFAULT) -> None:
     """Start no more runs; one that goes on is not touched. Safe to repeat.
 
     Raises:
         NotFoundError: the source has no schedule.
         ETLError: as `Platform.client`.
     """
-    with translated_errors(absent=_absent(source)):
-        handle = await _handle(platform, source)
+    with translated_errors(absent=_absent(source, connection)):
+        handle = await _handle(platform, source, connection)
         await handle.pause(note="paused by etl schedule-pause", rpc_timeout=PATIENCE)
 
 
-async def resume_schedule(platform: Platform, source: str) -> datetime | None:
+async def resume_schedule(
+    platform: Platform, source: str, *, connection: str = DEFAULT
+) -> datetime | None:
     """Start runs again; return when the next one is due. Raises: as `pause_schedule`."""
-    with translated_errors(absent=_absent(source)):
-        handle = await _handle(platform, source)
+    with translated_errors(absent=_absent(source, connection)):
+        handle = await _handle(platform, source, connection)
         await handle.unpause(note="resumed by etl schedule-resume", rpc_timeout=PATIENCE)
         upcoming = (await handle.describe(rpc_timeout=PATIENCE)).info.next_action_times
     return upcoming[0] if upcoming else None
 
 
-async def delete_schedule(platform: Platform, source: str) -> None:
+async def delete_schedule(platform: Platform, source: str, *, connection: str = DEFAULT) -> None:
     """Remove a schedule; a run that goes on is not touched. Raises: as `pause_schedule`."""
-    with translated_errors(absent=_absent(source)):
-        await (await _handle(platform, source)).delete(rpc_timeout=PATIENCE)
+    with translated_errors(absent=_absent(source, connection)):
+        await (await _handle(platform, source, connection)).delete(rpc_timeout=PATIENCE)
 
 
-async def backfill_schedule(platform: Platform, source: str, start: datetime, end: datetime) -> int:
+async def backfill_schedule(
+    platform: Platform,
+    source: str,
+    start: datetime,
+    end: datetime,
+    *,
+    connection: str = DEFAULT,
+) -> int:
     """Start the runs that were due in a past span, one after another; return their number.
 
     `start` is inclusive, `end` exclusive.
@@ -189,14 +207,14 @@ async def backfill_schedule(platform: Platform, source: str, start: datetime, en
             f"the end {end.isoformat()} has not come yet: only runs that were due can be started, "
             f"up to {now.isoformat(timespec='seconds')}"
         )
-    with translated_errors(absent=_absent(source)):
-        handle = await _handle(platform, source)
+    with translated_errors(absent=_absent(source, connection)):
+        handle = await _handle(platform, source, connection)
         described = await handle.describe(rpc_timeout=PATIENCE)
         due = sum(1 for _ in due_times(described.schedule, start, end))
         if due == 0:
             raise ConfigurationError(
-                f"the schedule of {source!r} has no run due from {start.isoformat()} to "
-                f"{end.isoformat()}"
+                f"the schedule of {names.label(source, connection)!r} has no run due from "
+                f"{start.isoformat()} to {end.isoformat()}"
             )
         if due > MOST_BUFFERED:
             raise ConfigurationError(

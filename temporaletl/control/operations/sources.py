@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.registry import ANY_STREAM, Registry
 from temporaletl.strategies import (
@@ -76,7 +77,8 @@ def _source(name: str) -> Source:
     query = queries.get(name) if name in queries else None
     place = next((r.place(name) for r in (planners, queries) if name in r), "")
     try:
-        planned = planners.get(name).streams if name in planners else ()
+        with bound(name, DEFAULT):
+            planned = planners.get(name).streams if name in planners else ()
         known = dict.fromkeys((*planned, *extracted))
         streams = tuple(_stream(name, s, planned) for s in known if s != ANY_STREAM or not planned)
     except ETLError as error:

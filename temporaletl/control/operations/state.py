@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from temporaletl.connection_file import find_connection
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
+from temporaletl.names import connection_option, label
 from temporaletl.warehouse.budget import Closure, closures, open_source
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, recent_batches
 from temporaletl.warehouse.state import SyncState, read_states, set_watermark, watermarks_ahead
 
-DEFAULT_CONNECTION = "default"
 _LOOKED_AT = 50
 
 
@@ -50,8 +52,16 @@ class Moved:
     unblocked: bool
 
 
-async def read_state(platform: Platform, source: str, streams: Sequence[str] = ()) -> SourceState:
-    """The state of a source, also of one that is no longer registered.
+async def read_state(
+    platform: Platform,
+    source: str,
+    streams: Sequence[str] = (),
+    *,
+    connection: str | None = None,
+) -> SourceState:
+    """The state of a source over one of its connections, or over all of them.
+
+    Also of a source that is no longer registered, and a connection that is no longer there.
 
     Raises:
         ConfigurationError: there is no such source or stream.
@@ -60,8 +70,11 @@ async def read_state(platform: Platform, source: str, streams: Sequence[str] = (
     planners = known_planners()
     warehouse = await platform.warehouse()
     states, ahead, blocks = await asyncio.to_thread(_read, warehouse, source)
-    if source in planners or not states:
-        known_streams(source, streams)
+    if connection is not None:
+        states = [state for state in states if state.connection == connection]
+        blocks = [block for block in blocks if block.connection == connection]
+    if not states or (streams and source in planners):
+        known_streams(source, streams, connection or DEFAULT)
     over = {block.connection: block.until for block in blocks}
     found = [
         StreamState(
@@ -76,7 +89,12 @@ async def read_state(platform: Platform, source: str, streams: Sequence[str] = (
 
 
 async def move_watermark(
-    platform: Platform, source: str, streams: Sequence[str], watermark: datetime | None
+    platform: Platform,
+    source: str,
+    streams: Sequence[str],
+    watermark: datetime | None,
+    *,
+    connection: str = DEFAULT,
 ) -> Moved:
     """Let the next incremental run begin at a moment, or at the beginning (None).
 
@@ -87,7 +105,7 @@ async def move_watermark(
         ConfigurationError: there is no such source or stream, or the moment is in the future.
         ETLError: as `Platform.warehouse`.
     """
-    chosen = tuple(known_streams(source, streams))
+    chosen = tuple(known_streams(source, streams, connection))
     if watermark is not None and watermark > await platform.now():
         raise ConfigurationError(
             f"watermark {watermark.isoformat()} lies in the future: what happens until then "
@@ -97,15 +115,16 @@ async def move_watermark(
 
     def put() -> Moved:
         for stream in chosen:
-            set_watermark(warehouse, source, stream, DEFAULT_CONNECTION, watermark)
-        running = _running(warehouse, source)
-        return Moved(chosen, running, watermark is None and open_source(warehouse, source))
+            set_watermark(warehouse, source, stream, connection, watermark)
+        running = _running(warehouse, source, connection)
+        unblocked = watermark is None and open_source(warehouse, source, connection)
+        return Moved(chosen, running, unblocked)
 
     return await asyncio.to_thread(put)
 
 
-async def unblock(platform: Platform, source: str) -> Moved | None:
-    """Let a source that asked to be left alone be asked again; None where nothing blocked it.
+async def unblock(platform: Platform, source: str, *, connection: str = DEFAULT) -> Moved | None:
+    """Let a connection that asked to be left alone be asked again; None where nothing blocked it.
 
     Watermarks stay. Safe to repeat.
 
@@ -117,20 +136,23 @@ async def unblock(platform: Platform, source: str) -> Moved | None:
     warehouse = await platform.warehouse()
 
     def lift() -> Moved | None:
-        if not open_source(warehouse, source):
+        if not open_source(warehouse, source, connection):
             return None
-        return Moved((), _running(warehouse, source), unblocked=True)
+        return Moved((), _running(warehouse, source, connection), unblocked=True)
 
     return await asyncio.to_thread(lift)
 
 
-def known_streams(source: str, streams: Sequence[str]) -> Sequence[str]:
+def known_streams(source: str, streams: Sequence[str], connection: str = DEFAULT) -> Sequence[str]:
     """The streams named, all of the source where none is.
 
     Raises:
-        ConfigurationError: there is no such source or stream.
+        ConfigurationError: there is no such source, connection or stream.
     """
-    known = find_source(source).streams
+    planner = find_source(source)
+    find_connection(source, connection)
+    with bound(source, connection):
+        known = planner.streams
     for stream in streams:
         if stream not in known:
             raise ConfigurationError(
@@ -141,11 +163,12 @@ def known_streams(source: str, streams: Sequence[str]) -> Sequence[str]:
 
 def ahead_of_clock(state: SyncState) -> str:
     """What to do about a watermark that a wrong clock moved."""
+    named = connection_option(state.connection)
     watermark = "" if state.watermark is None else f" {state.watermark:%Y-%m-%d %H:%M:%SZ}"
     return (
-        f"{state.source} {state.stream}: the watermark{watermark} is ahead of the warehouse's "
-        f"clock, where a wrong clock must have moved it: `etl state set {state.source} "
-        f"--watermark DATE` puts it back to when all was well"
+        f"{label(state.source, state.connection)} {state.stream}: the watermark{watermark} is "
+        "ahead of the warehouse's clock, where a wrong clock must have moved it: "
+        f"`etl state set {state.source}{named} --watermark DATE` puts it back to when all was well"
     )
 
 
@@ -156,6 +179,6 @@ def _read(
     return read_states(warehouse, source), ahead, list(closures(warehouse, source))
 
 
-def _running(warehouse: Warehouse, source: str) -> list[BatchReport]:
-    batches = recent_batches(warehouse, limit=_LOOKED_AT, source=source)
+def _running(warehouse: Warehouse, source: str, connection: str) -> list[BatchReport]:
+    batches = recent_batches(warehouse, limit=_LOOKED_AT, source=source, connection_name=connection)
     return [batch for batch in batches if batch.ended_at is None]

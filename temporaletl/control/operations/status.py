@@ -74,11 +74,15 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
     return warehouse, client, missing
 
 
-def hindrances(warehouse: Warehouse, source: str | None = None) -> list[str]:
-    """What keeps sources from being loaded, whatever runs."""
+def hindrances(
+    warehouse: Warehouse, source: str | None = None, connection: str | None = None
+) -> list[str]:
+    """What keeps sources from being loaded, whatever runs; of one connection where it is named."""
+    closed = closures(warehouse, source)
+    ahead = watermarks_ahead(warehouse, source)
     return [
-        *(str(closure) for closure in closures(warehouse, source)),
-        *(ahead_of_clock(state) for state in watermarks_ahead(warehouse, source)),
+        *(str(each) for each in closed if connection in (None, each.connection)),
+        *(ahead_of_clock(each) for each in ahead if connection in (None, each.connection)),
     ]
 
 

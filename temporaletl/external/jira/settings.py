@@ -13,10 +13,12 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.settings import check_encrypted, site_address
+from temporaletl.source_settings import HttpSettings, RateSettings, variables
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
@@ -49,11 +51,11 @@ def _users_table(text: str) -> str:
     return "none" if text.strip().lower() == "none" else _table(text)
 
 
-class _JiraRate(RateSettings, alias_generator=variables("JIRA")):
+class JiraRate(RateSettings, alias_generator=variables("JIRA")):
     """How often Jira may be asked; read also where no Jira is configured."""
 
 
-class JiraSettings(SourceSettings, alias_generator=variables("JIRA")):
+class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
     """Which Jira to read, where, and as whom."""
 
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
@@ -144,4 +146,6 @@ class JiraSettings(SourceSettings, alias_generator=variables("JIRA")):
         )
 
 
-jira_budget = rate_budget("jira")(_JiraRate.budget)
+# Issues and people may be read out of Trino.
+connection_settings("jira", JiraSettings, TrinoSettings)
+jira_budget = rate_budget("jira")(JiraRate.budget)

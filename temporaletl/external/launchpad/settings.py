@@ -18,10 +18,12 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
-from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
+from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.settings import check_encrypted
+from temporaletl.source_settings import HttpSettings, RateSettings, variables
 from temporaletl.strategies import rate_budget
 
 #: What launchpadlib calls "edge" is long gone.
@@ -91,7 +93,7 @@ Targets = Annotated[
 ]
 
 
-class LaunchpadSettings(RateSettings, SourceSettings, alias_generator=variables("LP")):
+class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("LP")):
     """Which Launchpad to read, as whom, and whose work."""
 
     consumer_key: HeaderText | None = None
@@ -147,4 +149,6 @@ class LaunchpadSettings(RateSettings, SourceSettings, alias_generator=variables(
         return self.consumer_key is None
 
 
+# Salesforce may know whose work is read, and who is who.
+connection_settings("launchpad", LaunchpadSettings, SalesforceSettings)
 budget = rate_budget("launchpad")(LaunchpadSettings.budget)

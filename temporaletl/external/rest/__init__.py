@@ -24,7 +24,7 @@ from temporaletl.external.rest.narrowing import reread
 from temporaletl.external.rest.numbering import by_number
 from temporaletl.external.rest.planning import rest_source
 from temporaletl.external.rest.records import Record, decoded
-from temporaletl.external.source_settings import variables
+from temporaletl.source_settings import variables
 
 __all__ = [
     "Record",

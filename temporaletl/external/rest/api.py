@@ -21,14 +21,14 @@ from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.rest.records import Answer, Shape
 from temporaletl.external.shared import Shared
-from temporaletl.external.source_settings import RateSettings, SourceSettings
 from temporaletl.external.threads import start
 from temporaletl.settings import check_encrypted, site_address
+from temporaletl.source_settings import HttpSettings, RateSettings
 
 _EXAMPLE = "https://api.example.com/v1"
 
 
-class RestSettings(RateSettings, SourceSettings):
+class RestSettings(RateSettings, HttpSettings):
     """An API that anybody may ask; the base of `TokenSettings`.
 
     Subclass it with `alias_generator=variables("SHOP")`. For credentials of another kind, add

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
+from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText, PlainText
-from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
-from temporaletl.settings import Settings, check_encrypted, site_address
+from temporaletl.settings import check_encrypted, site_address
+from temporaletl.source_settings import HttpSettings, RateSettings, SourceSettings, variables
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.
@@ -106,7 +107,7 @@ def _identity_fields(text: str) -> str:
     return text
 
 
-class _Login(Settings, alias_generator=variables("SF")):
+class _Login(SourceSettings, alias_generator=variables("SF")):
     """The variables of every way in, not yet looked at together."""
 
     # It travels in the body of a login; tokens and secrets are made of what headers hold.
@@ -138,7 +139,7 @@ class _Rate(RateSettings, alias_generator=variables("SF")):
     requests_per_second: PositiveFloat = Field(10, description="of all workers together")
 
 
-class SalesforceSettings(_Login, _Rate, SourceSettings, alias_generator=variables("SF")):
+class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables("SF")):
     """Which Salesforce to read, and as whom.
 
     An explicit SF_INSTANCE_URL is where both logins and queries go; else a login goes to
@@ -299,4 +300,5 @@ _WAYS: dict[Way, _Wanted] = {
 }
 
 
+connection_settings("salesforce", SalesforceSettings)
 salesforce_budget = rate_budget("salesforce")(_Rate.budget)

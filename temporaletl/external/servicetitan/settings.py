@@ -15,9 +15,10 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
-from temporaletl.external.source_settings import RateSettings, SourceSettings, variables
 from temporaletl.settings import check_encrypted, site_address
+from temporaletl.source_settings import HttpSettings, RateSettings, variables
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"
@@ -52,7 +53,7 @@ class _Rate(RateSettings, alias_generator=variables("SERVICETITAN")):
     )
 
 
-class ServiceTitanSettings(_Rate, SourceSettings, alias_generator=variables("SERVICETITAN")):
+class ServiceTitanSettings(_Rate, HttpSettings, alias_generator=variables("SERVICETITAN")):
     """Which tenant to read, as which app, and how."""
 
     url: Annotated[str, AfterValidator(_address)] = Field(
@@ -120,4 +121,5 @@ class ServiceTitanSettings(_Rate, SourceSettings, alias_generator=variables("SER
         return _EXPORT_LAG if self.paging == "export" else _LIST_LAG
 
 
+connection_settings(SOURCE, ServiceTitanSettings)
 pace = rate_budget(SOURCE)(_Rate.budget)

@@ -19,9 +19,9 @@ from requests.auth import AuthBase
 from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText, check_visible
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
-from temporaletl.external.source_settings import SourceSettings, variables
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import check_encrypted, site_address
+from temporaletl.source_settings import HttpSettings, variables
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
@@ -56,7 +56,7 @@ def _file(path: Path) -> Path:
 File = Annotated[Path, AfterValidator(_file)]
 
 
-class TrinoSettings(SourceSettings, alias_generator=variables("TRINO")):
+class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
     """Which Trino to ask, as whom, and how patiently."""
 
     key_secrets = frozenset({"private_key"})

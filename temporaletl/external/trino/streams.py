@@ -32,10 +32,12 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.connections import connection_settings
 from temporaletl.errors import ConfigurationError
+from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import Parameter
 from temporaletl.messages import Mode, Window
-from temporaletl.settings import Settings
+from temporaletl.source_settings import SourceSettings
 from temporaletl.timezones import known_timezone
 
 #: Bounds of windows that have none, for a query that asks for them. Trino and Python take both.
@@ -56,13 +58,16 @@ _TOML_TEXTS = re.compile(
 )
 
 
-class TrinoStreamsSettings(Settings):
+class TrinoStreamsSettings(SourceSettings):
     """Where the streams are defined."""
 
     file: Path = Field(
         validation_alias="TRINO_STREAMS_FILE",
         description="the TOML file that defines the streams of source trino",
     )
+
+
+connection_settings("trino", TrinoSettings, TrinoStreamsSettings)
 
 
 def _listed(value: object) -> object:

@@ -14,13 +14,15 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.rows import Event, Json, LocalTime, Row, storable_text
 from temporaletl.worker.loading import encode
 
+#: Which connection of its source a row came from.
+CONNECTION = "connection"
 #: Lineage columns in the order of the table.
 LINEAGE = ("job_id", "workflow_id", "run_id", "extracted_at", "loaded_at", "updated_at")
 STAMPS = ("version", "specific_version")
 HASH = "row_hash"
-_OURS = (*STAMPS, *LINEAGE, HASH)
+_OURS = (CONNECTION, *STAMPS, *LINEAGE, HASH)
 _OUR_TYPES = {
-    **dict.fromkeys((*STAMPS, "job_id", "workflow_id", "run_id"), "text"),
+    **dict.fromkeys((CONNECTION, *STAMPS, "job_id", "workflow_id", "run_id"), "text"),
     **dict.fromkeys(("extracted_at", "loaded_at", "updated_at"), "timestamptz"),
     HASH: "bigint",
 }
@@ -80,6 +82,7 @@ class Layout:
     partitioned: bool
     #: All columns in the order of the table.
     columns: tuple[Column, ...]
+    #: Of all rows of the table: what the platform stamps, then what comes from the row.
     key: tuple[str, ...]
     #: The key's columns that come from the row; their parts stand first, one each.
     own_key: tuple[str, ...]
@@ -91,6 +94,11 @@ class Layout:
     def packed(self) -> tuple[str, ...]:
         """Columns that the parts fill, in their order."""
         return tuple(column for part in self.parts for column in part.columns)
+
+    @property
+    def connection(self) -> str:
+        """The column that says which connection a row came from."""
+        return self.ours[CONNECTION]
 
     def type_of(self, column: str) -> str:
         return next(c.type for c in self.columns if c.name == column)
@@ -181,11 +189,16 @@ def layout_of(row: type[Row]) -> Layout:
     taken = {column.name for column in columns}
     ours = {name: row.lineage.get(name, name) for name in _OURS}
     ours |= {name: f"etl_{own}" for name, own in ours.items() if own in taken}
-    columns += [
-        Column(ours[name], _OUR_TYPES[name], "the platform's own")
-        for name in (*STAMPS, *LINEAGE, HASH)
-    ]
+    if event and ours[CONNECTION] != CONNECTION:
+        raise ConfigurationError(
+            f"{row.__name__}: column {CONNECTION} of events is the platform's own, under that name"
+        )
+    own = {name: Column(ours[name], _OUR_TYPES[name], "the platform's own") for name in _OURS}
+    # What the key begins with stands in front.
+    columns.insert(1 if event else 0, own.pop(CONNECTION))
+    columns += own.values()
     _check_names(row, [table, *(column.name for column in columns)])
+    key = (*([PARTITION_KEY] if event else []), ours[CONNECTION], *own_key)
     return Layout(row, table, event, tuple(columns), key, own_key, tuple(parts.values()), ours)
 
 

@@ -8,8 +8,16 @@ from itertools import chain, repeat
 from psycopg import adapt, pq, sql
 from psycopg.abc import Buffer
 
+from temporaletl.connections import DEFAULT
 from temporaletl.warehouse.connection import Connection
-from temporaletl.worker.loading.columns import HASH, LINEAGE, PARTITION_KEY, STAMPS, Layout
+from temporaletl.worker.loading.columns import (
+    CONNECTION,
+    HASH,
+    LINEAGE,
+    PARTITION_KEY,
+    STAMPS,
+    Layout,
+)
 from temporaletl.worker.loading.encode import text, timestamptz
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -32,27 +40,31 @@ class Stamp:
     now: datetime
     #: When the job began, if it has written rows before this page.
     wrote_since: datetime | None = None
+    connection: str = DEFAULT
 
 
 def columns_of(layout: Layout) -> list[str]:
     """The columns in the order in which rows are copied: what is the same in all, then the rest."""
     constants = [PARTITION_KEY] if layout.partitioned else []
-    constants += [layout.ours[name] for name in (*STAMPS, *LINEAGE)]
+    constants += [layout.ours[name] for name in (CONNECTION, *STAMPS, *LINEAGE)]
     return [*constants, layout.ours[HASH], *layout.packed]
 
 
 def head_of(layout: Layout, stamp: Stamp) -> bytes:
     """How every row of the page begins: up to the length of its hash."""
     ((extracted_at, now),) = timestamptz([stamp.extracted_at, stamp.now])
-    stamps = [stamp.version, stamp.specific_version]
-    lineage = [stamp.job_id, stamp.workflow_id, stamp.run_id]
-    texts = [stamp.source, *stamps, *lineage] if layout.partitioned else [*stamps, *lineage]
+    texts = [stamp.source] if layout.partitioned else []
+    texts += [stamp.connection, stamp.version, stamp.specific_version]
+    texts += [stamp.job_id, stamp.workflow_id, stamp.run_id]
     count = len(columns_of(layout)).to_bytes(2)
     return b"".join([count, *map(text, texts), extracted_at, now, now, (8).to_bytes(4)])
 
 
 def seed_of(layout: Layout, source: str, version: str, specific_version: str) -> bytes:
-    """What the rows' hashes are seeded with: the stamps that a reader of the table sees."""
+    """What the rows' hashes are seeded with: the stamps that a reader of the table sees.
+
+    Without the connection: rows are compared with those of their own alone.
+    """
     stamps = (
         [source, version, specific_version] if layout.partitioned else [version, specific_version]
     )

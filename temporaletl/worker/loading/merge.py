@@ -220,7 +220,11 @@ class _Rows:
             for name, pieces in zip(layout.own_key, packed.keys, strict=True)
         ]
         arrays.append(hash_array(packed.hashes[part]))
-        return {"source": self._stamp.source, **{f"a{n}": one for n, one in enumerate(arrays)}}
+        return {
+            "source": self._stamp.source,
+            "connection": self._stamp.connection,
+            **{f"a{n}": one for n, one in enumerate(arrays)},
+        }
 
     def _insert_new(self, *, contested: bool) -> tuple[Sequence[int], Sequence[int], list[Reject]]:
         before: Sequence[int] | None = None

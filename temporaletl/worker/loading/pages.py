@@ -103,7 +103,7 @@ _FENCE = """
 # The jobs of one batch share out what there is: they do not extract the same rows.
 _OTHERS_RUNNING = """
     SELECT DISTINCT stream FROM etl_jobs
-    WHERE source = %(source)s AND state = 'running'
+    WHERE source = %(source)s AND connection = %(connection)s AND state = 'running'
       AND batch_id <> %(batch_id)s
       AND coalesce(touched_at, started_at, now()) > now() - interval '1 hour'
 """
@@ -169,8 +169,8 @@ class Loader:
             SchemaConflictError: a table cannot hold what a row class declares; no row is written.
             CredentialsError: a privilege is missing; says which.
         """
-        source = self._lineage.job.source
-        targets = schema.prepare(self._warehouse, self._layouts, source)
+        job = self._lineage.job
+        targets = schema.prepare(self._warehouse, self._layouts, job.source, job.connection)
         self._merges = [Merge(target) for target in targets]
 
     def load(self, page: PageLoad) -> JobProgress:
@@ -256,6 +256,7 @@ class Loader:
             page = replace(page, extracted_at=min(page.extracted_at, now))
             stamp = Stamp(
                 source=job.source,
+                connection=job.connection,
                 version=self._lineage.version,
                 specific_version=self._lineage.specific_version,
                 job_id=job.job_id,
@@ -314,6 +315,7 @@ class Loader:
                 page.wholes,
                 page.rows,
                 source=job.source,
+                connection_name=job.connection,
                 extracted_at=page.extracted_at,
             )
             for merge in self._merges
@@ -323,7 +325,8 @@ class Loader:
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job
         found = connection.execute(
-            _OTHERS_RUNNING, {"source": job.source, "batch_id": job.batch_id}
+            _OTHERS_RUNNING,
+            {"source": job.source, "connection": job.connection, "batch_id": job.batch_id},
         )
         return [str(stream) for (stream,) in found]
 

@@ -104,15 +104,16 @@ def _fits(number: float | Decimal) -> bool:
 # Parameters as arrays: one plan, however many rejects.
 _UPSERT = sql.SQL(
     """
-    INSERT INTO etl_rejects AS r (source, stream, reject_hash, stage, reason, key, payload, times,
-                                  payload_bytes, batch_id, job_id, workflow_id, run_id,
-                                  extracted_at)
-    SELECT %(source)s, %(stream)s, hash, stage, reason, key, payload::jsonb, times, bytes,
+    INSERT INTO etl_rejects AS r (source, connection, stream, reject_hash, stage, reason, key,
+                                  payload, times, payload_bytes, batch_id, job_id, workflow_id,
+                                  run_id, extracted_at)
+    SELECT %(source)s, %(connection)s, %(stream)s, hash, stage, reason, key, payload::jsonb, times,
+           bytes,
            %(batch_id)s, %(job_id)s, %(workflow_id)s, %(run_id)s, %(extracted_at)s
     FROM unnest(%(hashes)s::bigint[], %(stages)s::text[], %(reasons)s::text[], %(keys)s::text[],
                 %(payloads)s::text[], %(bytes)s::bigint[], %(times)s::integer[])
          AS i (hash, stage, reason, key, payload, bytes, times)
-    ON CONFLICT (source, stream, reject_hash) DO UPDATE SET
+    ON CONFLICT (source, connection, stream, reject_hash) DO UPDATE SET
         times = r.times + excluded.times, last_seen = now(), reason = excluded.reason,
         batch_id = excluded.batch_id, job_id = excluded.job_id,
         workflow_id = excluded.workflow_id, run_id = excluded.run_id,
@@ -181,6 +182,7 @@ def keep(
             _UPSERT,
             {
                 "source": job.source,
+                "connection": job.connection,
                 "stream": job.stream,
                 "batch_id": job.batch_id,
                 "job_id": job.job_id,

@@ -18,7 +18,8 @@ _FIND = """
     SELECT found.event_id FROM unnest(%(prefixes)s::text[], %(ends)s::text[]) AS w (prefix, past),
     LATERAL (
         SELECT t.event_id FROM {target} AS t
-        WHERE t.{partition} = %(source)s AND t.event_id >= w.prefix AND t.event_id < w.past
+        WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
+          AND t.event_id >= w.prefix AND t.event_id < w.past
         OFFSET 0
     ) AS found
     WHERE NOT found.event_id = ANY (%(kept)s::text[])
@@ -26,7 +27,8 @@ _FIND = """
 # A time that has not come says nothing.
 _DELETE = """
     DELETE FROM {target} AS t
-    WHERE t.{partition} = %(source)s AND t.event_id = ANY (%(gone)s::text[])
+    WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
+      AND t.event_id = ANY (%(gone)s::text[])
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
 """
@@ -39,6 +41,7 @@ def retract(
     rows: Sequence[Row],
     *,
     source: str,
+    connection_name: str,
     extracted_at: datetime,
 ) -> int:
     """Delete the stored events that a `Whole` covers and the page lacks; return their number.
@@ -53,10 +56,12 @@ def retract(
     parts = {
         "target": sql.Identifier(*names),
         "partition": sql.Identifier(PARTITION_KEY),
+        "connection": sql.Identifier(target.layout.connection),
         "extracted_at": sql.Identifier(target.layout.ours["extracted_at"]),
     }
     values = {
         "source": source,
+        "connection": connection_name,
         "prefixes": [prefix for prefix, _ in ranges],
         "ends": [end for _, end in ranges],
         "kept": [storable_text(row.event_id) for row in _events(rows)],
@@ -67,7 +72,12 @@ def retract(
         return 0
     deleted = connection.execute(
         sql.SQL(_DELETE).format(**parts),
-        {"source": source, "gone": gone, "extracted_at": extracted_at},
+        {
+            "source": source,
+            "connection": connection_name,
+            "gone": gone,
+            "extracted_at": extracted_at,
+        },
         prepare=False,
     )
     return deleted.rowcount

@@ -30,18 +30,20 @@ _LAST = chr(0x10FFFF)
 _STORED_ITEMS = """
     WITH RECURSIVE items (item) AS (
         (SELECT split_part(substr(event_id, %(behind)s), ':', 1) FROM events
-         WHERE source_kind_id = %(source)s AND event_id >= %(prefix)s AND event_id < %(past)s
+         WHERE source_kind_id = %(source)s AND connection = %(connection)s
+           AND event_id >= %(prefix)s AND event_id < %(past)s
          ORDER BY event_id LIMIT 1)
         UNION ALL
         SELECT (SELECT split_part(substr(t.event_id, %(behind)s), ':', 1) FROM events AS t
-                WHERE t.source_kind_id = %(source)s
+                WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
                   AND t.event_id >= %(prefix)s || items.item || ';' AND t.event_id < %(past)s
                 ORDER BY t.event_id LIMIT 1)
         FROM items WHERE items.item IS NOT NULL
     ), stored (item) AS (
         SELECT item FROM items WHERE item IS NOT NULL AND NOT EXISTS (
             SELECT FROM events AS t
-            WHERE t.source_kind_id = %(source)s AND t.event_id >= %(prefix)s || items.item || ':'
+            WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
+              AND t.event_id >= %(prefix)s || items.item || ':'
               AND t.event_id < %(prefix)s || items.item || ';' AND t.extracted_at >= %(since)s
               -- A time that has not come is no time.
               AND t.extracted_at <= clock_timestamp()
@@ -51,7 +53,8 @@ _STORED_ITEMS = """
 _STORED_IDS = """
     WITH stored (item) AS (
         SELECT substr(event_id, %(behind)s) FROM events
-        WHERE source_kind_id = %(source)s AND event_id >= %(prefix)s AND event_id < %(past)s
+        WHERE source_kind_id = %(source)s AND connection = %(connection)s
+          AND event_id >= %(prefix)s AND event_id < %(past)s
           AND NOT (extracted_at >= %(since)s AND extracted_at <= clock_timestamp())
     )
 """
@@ -154,6 +157,7 @@ class JobScan:
             found = connection.execute(
                 """
                 SELECT EXISTS (SELECT FROM events WHERE source_kind_id = %(source)s
+                    AND connection = %(connection)s
                     AND event_id >= %(prefix)s AND event_id < %(past)s)
                 """,
                 {**self._stream, "prefix": items.prefix, "past": past(items.prefix)},
@@ -240,7 +244,7 @@ _MARK = """
 _UNFINISHED = """
     SELECT batch_id, seq, cursor FROM etl_jobs
     WHERE source = %(source)s AND stream = %(stream)s AND windowless
-      AND input->>'connection' = %(connection)s AND (input->'params') - %(accepting)s = %(params)s
+      AND connection = %(connection)s AND (input->'params') - %(accepting)s = %(params)s
       AND NOT (batch_id = %(batch_id)s AND seq = %(seq)s)
       AND ended_at > now() - %(good_for)s AND cursor->>'phase' IS DISTINCT FROM 'ended'
       AND (NOT %(list_alone)s OR coalesce(cursor->>'phase', 'list') = 'list')
@@ -254,7 +258,7 @@ _TIDY = """
     DELETE FROM etl_scan_items AS i USING etl_jobs AS j
     WHERE j.batch_id = i.batch_id AND j.seq = i.seq AND j.ended_at IS NOT NULL
       AND j.source = %(source)s AND j.stream = %(stream)s AND j.windowless
-      AND j.input->>'connection' = %(connection)s
+      AND j.connection = %(connection)s
       AND (i.batch_id, i.seq) IS DISTINCT FROM (%(taken)s::text, %(taken_seq)s::integer)
 """
 _FINISH = (

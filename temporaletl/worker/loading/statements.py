@@ -12,7 +12,7 @@ from temporaletl.worker.loading.schema import Target
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Parameters: `a0`, `a1`, ... are the arrays of keys and, last, of hashes; `source`.
+    """Parameters: `source`, `connection`; `a0`, `a1`, ... are arrays of keys and, last, of hashes.
 
     `update`, `update_ahead`, `lock` and `confirm` join freely and must be planned each time
     (`prepare=False`): a plan kept from when the table was small would later read all of it.
@@ -147,7 +147,11 @@ def _asked(layout: Layout) -> sql.Composed:
 
 
 def _match(layout: Layout) -> sql.Composed:
-    match = _pairs("t.{0} = i.{0}", layout.own_key, " AND ")
+    match = sql.SQL("t.{} = {} AND {}").format(
+        sql.Identifier(layout.connection),
+        sql.Placeholder("connection"),
+        _pairs("t.{0} = i.{0}", layout.own_key, " AND "),
+    )
     if not layout.partitioned:
         return match
     return sql.SQL("t.{} = {} AND {}").format(

@@ -17,9 +17,10 @@ from temporaletl.worker.loading.columns import layout_of
 class JobEvents:
     """What is stored of a running job's source: see `temporaletl.extraction.StoredEvents`."""
 
-    def __init__(self, warehouse: Warehouse, source: str) -> None:
+    def __init__(self, warehouse: Warehouse, source: str, connection: str) -> None:
         self._warehouse = warehouse
         self._source = source
+        self._connection = connection
         self._uncommitted = 0
         self._all_committed = asyncio.Event()
         self._all_committed.set()
@@ -43,8 +44,9 @@ class JobEvents:
             if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
                 return None
             found = connection.execute(
-                "SELECT event_properties FROM events WHERE source_kind_id = %s AND event_id = %s",
-                (self._source, storable_text(event_id)),
+                "SELECT event_properties FROM events "
+                "WHERE source_kind_id = %s AND connection = %s AND event_id = %s",
+                (self._source, self._connection, storable_text(event_id)),
             ).fetchone()
         return None if found is None else cast("Mapping[str, Json]", found[0] or {})
 
@@ -61,11 +63,13 @@ class JobEvents:
         if layout.partitioned:
             raise ConfigurationError(f"rows of {wanted.__name__} are not read back")
         names = [field.name for field in msgspec.structs.fields(wanted)]
-        clauses = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in equal]
-        values: list[Any] = list(equal.values())
-        key = sql.SQL(", ").join(map(sql.Identifier, layout.key))
+        clauses = [
+            sql.SQL("{} = %s").format(sql.Identifier(name)) for name in (layout.connection, *equal)
+        ]
+        values: list[Any] = [self._connection, *equal.values()]
+        key = sql.SQL(", ").join(map(sql.Identifier, layout.own_key))
         if behind is not None:
-            marks = sql.SQL(", ").join([sql.Placeholder()] * len(layout.key))
+            marks = sql.SQL(", ").join([sql.Placeholder()] * len(layout.own_key))
             clauses.append(sql.SQL("({}) > ({})").format(key, marks))
             values += behind
         query = sql.SQL(
@@ -73,7 +77,7 @@ class JobEvents:
         ).format(
             columns=sql.SQL(", ").join(map(sql.Identifier, names)),
             table=sql.Identifier(layout.table),
-            where=sql.SQL(" AND ").join(clauses) if clauses else sql.SQL("true"),
+            where=sql.SQL(" AND ").join(clauses),
             key=key,
         )
         with (

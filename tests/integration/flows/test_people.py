@@ -31,6 +31,7 @@ def employ(warehouse: Warehouse, **employees: str) -> None:
     """Let Salesforce know employees by their addresses at example.com."""
     record_people(
         warehouse,
+        "default",
         [
             Identity(
                 source_kind_id="salesforce",
@@ -66,11 +67,11 @@ async def test_a_person_who_becomes_known_later_is_filled_into_older_events(
     assert people(services) == {"u-1": 3, "u-2": 3, "Joe@example.com": 3}
     employ(services.warehouse, jane="E1", joe="E2")
 
-    filled = fill_events(services.warehouse, "numbers")
+    filled = fill_events(services.warehouse, "numbers", "default")
 
     assert (filled.people, filled.events, filled.ambiguous) == (2, 6, ())
     assert people(services) == {"E1": 3, "u-2": 3, "E2": 3}
-    assert fill_events(services.warehouse, "numbers").events == 0
+    assert fill_events(services.warehouse, "numbers", "default").events == 0
 
 
 async def test_filled_events_are_what_the_next_load_would_have_made_of_them(
@@ -79,7 +80,7 @@ async def test_filled_events_are_what_the_next_load_would_have_made_of_them(
     numbers.addresses["u-1"] = "jane@example.com"
     await services.run(size=4, people=["u-1"])
     employ(services.warehouse, jane="E1")
-    fill_events(services.warehouse, "numbers")
+    fill_events(services.warehouse, "numbers", "default")
     columns = "event_id, employee_id, event_properties, relation_properties"
     filled = services.rows(f"SELECT {columns} FROM events ORDER BY 1")
 
@@ -98,10 +99,11 @@ async def test_a_person_whose_id_is_another_ones_employee_id_is_left_alone_and_n
     await services.run(size=2, people=["u-1", "7"])
     record_people(
         services.warehouse,
+        "default",
         [Identity(source_kind_id="numbers", person="7", employee_id="8")],
     )
 
-    filled = fill_events(services.warehouse, "numbers")
+    filled = fill_events(services.warehouse, "numbers", "default")
 
     assert (filled.events, filled.ambiguous) == (0, ("7",))
     assert people(services) == {"7": 2}
@@ -118,13 +120,14 @@ async def test_what_one_source_says_of_a_person_does_not_undo_what_another_said(
 
     record_people(
         warehouse,
+        "default",
         [Identity(source_kind_id="jira", person="a1", employee_id="E1", email="jane@example.com")],
     )
     own = Identity(source_kind_id="jira", person="a1", email="j@example.com", name="Jane")
-    record_people(warehouse, [own, own])
+    record_people(warehouse, "default", [own, own])
     [(person, employee, email, name, version)] = known()
     assert (person, employee, email, name) == ("a1", "E1", "jane@example.com", "Jane")
-    record_people(warehouse, [own])
+    record_people(warehouse, "default", [own])
     assert known()[0][-1] == version
 
 
@@ -132,7 +135,7 @@ def test_a_person_with_characters_that_postgresql_cannot_store_is_recorded(
     warehouse: Warehouse,
 ) -> None:
     odd = Identity(source_kind_id="jira", person="a\0b", email="\0@example.com", name="A\0\ud83d")
-    record_people(warehouse, [odd, odd])
+    record_people(warehouse, "default", [odd, odd])
     with warehouse.connection() as connection:
         found = connection.execute("SELECT person, email, name FROM etl_identities").fetchall()
     assert found == [("a\ufffdb", "\ufffd@example.com", "A\ufffd\ufffd")]

@@ -46,6 +46,7 @@ class Job:
         window: Window | None = None,
         version: str = "1",
         batch: str | None = None,
+        connection: str = "default",
     ) -> None:
         self.warehouse = warehouse
         seq = next(_seq)
@@ -56,21 +57,25 @@ class Job:
             job_id=f"{source}-{stream}-{seq}",
             source=source,
             stream=stream,
+            connection=connection,
             mode=mode,
             window=window or Window(),
         )
-        with warehouse.connection() as connection:
-            connection.execute(
+        with warehouse.connection() as session:
+            session.execute(
                 "INSERT INTO etl_batches (batch_id, source, mode, connection, metadata, state,"
-                " workflow_id, run_id) VALUES (%s, %s, %s, 'default', '{}', 'running', 'q', 'q')"
+                " workflow_id, run_id) VALUES (%s, %s, %s, %s, '{}', 'running', 'q', 'q')"
                 " ON CONFLICT DO NOTHING",
-                [batch, source, mode],
+                [batch, source, mode, connection],
             )
-            connection.execute(
-                "INSERT INTO etl_jobs (batch_id, seq, job_id, source, stream, input, state,"
-                " started_at, touched_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s::jsonb, 'running', now(), now())",
-                [batch, seq, self.input.job_id, source, stream, self.input.model_dump_json()],
+            session.execute(
+                "INSERT INTO etl_jobs (batch_id, seq, job_id, source, connection, stream, input,"
+                " state, started_at, touched_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, 'running', now(), now())",
+                [
+                    *(batch, seq, self.input.job_id, source, connection, stream),
+                    self.input.model_dump_json(),
+                ],
             )
         self.lineage = Lineage(self.input, f"wf-{seq}", f"run-{seq}", version, f"{version}.0")
         self.loader = Loader(warehouse, rows, self.lineage)
@@ -86,14 +91,20 @@ class Job:
     def page(
         self, *rows: Row, rejects: Sequence[Reject] = (), at: datetime | None = None
     ) -> PageLoad:
+        return self.page_of(self.pages, *rows, rejects=rejects, at=at)
+
+    @staticmethod
+    def page_of(
+        number: int, *rows: Row, rejects: Sequence[Reject] = (), at: datetime | None = None
+    ) -> PageLoad:
         return PageLoad(
-            number=self.pages,
+            number=number,
             rows=rows,
             rejects=rejects,
             records=len(rows) + len(rejects),
             rejected_records=len(rejects),
-            cursor_before=self.pages or None,
-            cursor=self.pages + 1,
+            cursor_before=number or None,
+            cursor=number + 1,
             extracted_at=at or datetime.now(UTC),
         )
 

@@ -24,6 +24,6 @@ def test_what_is_lifted_in_the_warehouse_is_lifted_in_the_worker(
     asking = Asking(warehouse, job)
     assert asking.time_to_opening() is not None
     assert client.remaining()[0] == timedelta(minutes=59)
-    assert open_source(warehouse, job.source)
+    assert open_source(warehouse, job.source, job.connection)
     assert asking.time_to_opening() is None
     assert client.remaining()[0] <= timedelta(0)

@@ -22,13 +22,19 @@ def test_a_table_without_statistics_is_read_by_its_key(warehouse: Warehouse) -> 
     job.load(*map(make_event, range(5_000)))
     execute(warehouse, "ALTER TABLE jira_events SET (autovacuum_enabled = off)")
     layout = layout_of(Event)
-    [target] = schema.prepare(warehouse, [layout], "jira")
+    [target] = schema.prepare(warehouse, [layout], "jira", "default")
     keys = [array("text", [b"\0\0\0\x0cevent-000001"] * 2_000)]
-    asked = {"source": "jira", "a0": keys[0], "a1": hash_array([bytes(8)] * 2_000)}
+    asked = {
+        "source": "jira",
+        "connection": "default",
+        "a0": keys[0],
+        "a1": hash_array([bytes(8)] * 2_000),
+    }
     with warehouse.connection() as connection:
         connection.execute(pages._SETTINGS)
         explain = b"EXPLAIN (FORMAT JSON) " + statements_for(target).look_up.as_bytes(connection)
         row: Any = connection.execute(explain, asked).fetchone()
     found = scans(row[0][0]["Plan"])
     assert len(found) == 1
-    assert "event_id" in found[0]["Index Cond"]
+    for column in ("source_kind_id", "connection", "event_id"):
+        assert column in found[0]["Index Cond"]

@@ -44,13 +44,14 @@ def test_a_page_brings_rows_ledger_and_cursor(warehouse: Warehouse) -> None:
     )
     row, _ = fetch(warehouse, "SELECT * FROM jira_events ORDER BY event_id")
     assert list(row) == [
-        *("source_kind_id", "event_id", "parent_item_id", "event_type", "relation_type"),
+        *("source_kind_id", "connection", "event_id", "parent_item_id", "event_type"),
+        "relation_type",
         *("employee_id", "event_time_utc", "week", "timezone", "event_time"),
         *("event_properties", "relation_properties", "metrics", "version", "specific_version"),
         *("job_id", "workflow_id", "run_id", "extracted_at", "loaded_at", "updated_at"),
         "row_hash",
     ]
-    assert row["source_kind_id"] == "jira"
+    assert (row["source_kind_id"], row["connection"]) == ("jira", "default")
     assert row["event_time_utc"] == NOON + timedelta(seconds=1)
     assert row["event_time"].isoformat() == "2024-05-01T14:00:01"
     assert row["week"].isoformat() == "2024-04-29"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from temporaletl import Whole
+from temporaletl.connections import DEFAULT
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import JobEvents
 from tests.integration.loading.jobs import Job, make_event
@@ -27,11 +28,11 @@ def test_properties_are_those_of_the_sources_own_event(warehouse: Warehouse) -> 
     job = Job(warehouse)
     job.load(make_event(1, event_id="a"), make_event(2, event_id="b", event_properties={}))
     Job(warehouse, source="other").load(make_event(3, event_id="c"))
-    stored = JobEvents(warehouse, job.input.source)
+    stored = JobEvents(warehouse, job.input.source, job.input.connection)
     assert stored.properties("a") == {"field": "status", "to": "Done", "n": 1}
     assert not stored.properties("b")
     assert stored.properties("c") is None
 
 
 def test_before_the_first_load_nothing_is_stored(warehouse: Warehouse) -> None:
-    assert JobEvents(warehouse, Job(warehouse).input.source).properties("a") is None
+    assert JobEvents(warehouse, "jira", DEFAULT).properties("a") is None

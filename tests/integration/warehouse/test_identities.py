@@ -24,13 +24,13 @@ def test_a_nul_in_a_name_or_an_id_becomes_the_replacement_character(warehouse: W
         GOOD,
         Identity(source_kind_id="jira", person="b\0", employee_id="E2", name="A\0B \ud800"),
     ]
-    assert record_people(warehouse, people) == 2
-    assert record_people(warehouse, people) == 2
+    assert record_people(warehouse, "default", people) == 2
+    assert record_people(warehouse, "default", people) == 2
     found = rows(warehouse, "SELECT person, name FROM etl_identities ORDER BY person")
     assert found == [("a1", "Ada"), ("b�", "A�B �")]
 
     job = ETLInput(batch_id="b", seq=0, job_id="j", source="jira", stream="issues", mode="full")
-    context = TransformContext(job, Query(), known_people(warehouse, "jira"))
+    context = TransformContext(job, Query(), known_people(warehouse, "jira", "default"))
     assert [context.employee(person) for person in ("a1", "b\0", "b�", "c\0", None)] == [
         "E1", "E2", "E2", "c\0", None,
     ]  # fmt: skip
@@ -46,6 +46,6 @@ def test_one_person_who_cannot_be_entered_costs_no_other(
 ) -> None:
     bad: Any = {"source_kind_id": "jira", "person": "bad", "employee_id": "E9", **changes}
     others = [Identity(source_kind_id="jira", person=f"p{n}") for n in range(50)]
-    assert record_people(warehouse, [GOOD, Identity(**bad), *others]) == 51
+    assert record_people(warehouse, "default", [GOOD, Identity(**bad), *others]) == 51
     assert rows(warehouse, "SELECT count(*) FROM etl_identities") == [(51,)]
-    assert known_people(warehouse, "jira") == {"a1": "E1"}
+    assert known_people(warehouse, "jira", "default") == {"a1": "E1"}

@@ -30,8 +30,9 @@ class Everything(Row, frozen=True, kw_only=True, gc=False):
 
 def test_annotations_become_column_types_key_first() -> None:
     columns = {column.name: column.type for column in layout_of(Everything).columns}
-    assert list(columns)[:3] == ["name", "number", "flag"]
-    assert {name: columns[name] for name in list(columns)[:11]} == {
+    assert list(columns)[:4] == ["connection", "name", "number", "flag"]
+    assert {name: columns[name] for name in list(columns)[:12]} == {
+        "connection": "text",
         "name": "text",
         "number": "bigint",
         "flag": "boolean",
@@ -61,7 +62,7 @@ def test_a_field_added_to_events_stands_behind_them() -> None:
 
     names = [column.name for column in layout_of(Wider).columns]
     assert names[names.index("metrics") + 1] == "severity"
-    assert names[:2] == ["source_kind_id", "event_id"]
+    assert names[:3] == ["source_kind_id", "connection", "event_id"]
 
 
 def unknown() -> type[Row]:

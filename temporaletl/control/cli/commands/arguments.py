@@ -17,6 +17,14 @@ Mode = Literal["incremental", "full", "backfill"]
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The source, such as jira (`etl sources`).")
 ]
+Connection = Annotated[
+    str,
+    typer.Option(
+        "--connection",
+        metavar="NAME",
+        help="Which connection of the source (`etl connections list`).",
+    ),
+]
 Streams = Annotated[
     list[str] | None,
     typer.Option("--stream", metavar="NAME", help="Only this stream; may be repeated."),

@@ -6,6 +6,7 @@ import typer
 
 from temporaletl.control.cli.commands.arguments import (
     AsJson,
+    Connection,
     Mode,
     Params,
     Since,
@@ -33,6 +34,7 @@ def run(
     start: Since = None,
     end: Until = None,
     stream: Streams = None,
+    connection: Connection = "default",
     param: Params = None,
     max_in_flight: Annotated[
         int, typer.Option(metavar="N", min=1, max=1000, help="Jobs that may run at once.")
@@ -55,6 +57,7 @@ def run(
 
     return launch(
         source,
+        connection=connection,
         mode=mode,
         streams=stream or (),
         date_start=date_start,

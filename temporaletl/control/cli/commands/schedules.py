@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from temporaletl.control.cli.commands.arguments import AsJson, Source, read_moment
+from temporaletl.control.cli.commands.arguments import AsJson, Connection, Source, read_moment
 
 Overlap = Literal[
     "skip", "buffer-one", "buffer-all", "cancel-other", "terminate-other", "allow-all"
@@ -44,6 +44,7 @@ def schedule(
             help="incremental: what is new since the last run; full: everything.",
         ),
     ] = "incremental",
+    connection: Connection = "default",
 ) -> None:
     """Load a source regularly; run again, it changes the schedule."""
     from temporaletl.control.cli.session import begin
@@ -60,6 +61,7 @@ def schedule(
         overlap=schedules.Overlap(overlap),
         catchup_window_minutes=catchup_window_minutes,
         mode=mode,
+        connection=connection,
     )
 
 
@@ -70,31 +72,32 @@ def schedules(as_json: AsJson = False) -> None:
     view.print_schedules(as_json=as_json)
 
 
-def schedule_pause(source: Source) -> None:
+def schedule_pause(source: Source, connection: Connection = "default") -> None:
     """Start no more runs of a source until resumed."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.pause(source)
+    view.pause(source, connection)
 
 
-def schedule_resume(source: Source) -> None:
+def schedule_resume(source: Source, connection: Connection = "default") -> None:
     """Let a paused schedule start runs again."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.resume(source)
+    view.resume(source, connection)
 
 
-def schedule_delete(source: Source) -> None:
+def schedule_delete(source: Source, connection: Connection = "default") -> None:
     """Remove the schedule of a source."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.delete(source)
+    view.delete(source, connection)
 
 
 def schedule_backfill(
     source: Source,
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="First moment, inclusive.")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="End, exclusive.")],
+    connection: Connection = "default",
 ) -> None:
     """Start the runs that were due in a past span, one after another.
 
@@ -106,4 +109,4 @@ def schedule_backfill(
 
     from temporaletl.control.cli.views import schedules as view
 
-    view.backfill(source, first, last)
+    view.backfill(source, connection, first, last)

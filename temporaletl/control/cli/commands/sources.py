@@ -6,6 +6,7 @@ import typer
 
 from temporaletl.control.cli.commands.arguments import (
     AsJson,
+    Connection,
     Params,
     Since,
     Source,
@@ -23,16 +24,17 @@ def sources(as_json: AsJson = False) -> None:
     view.print_sources(as_json=as_json)
 
 
-def check(source: Source, as_json: AsJson = False) -> int:
+def check(source: Source, connection: Connection = "default", as_json: AsJson = False) -> int:
     """Try what a source needs: settings, credentials, warehouse, Temporal."""
     from temporaletl.control.cli.views import sources as view
 
-    return view.print_check(source, as_json=as_json)
+    return view.print_check(source, connection, as_json=as_json)
 
 
 def preview(
     source: Source,
     stream: Streams = None,
+    connection: Connection = "default",
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="Rows to show, of all streams.")
     ] = 10,
@@ -51,6 +53,7 @@ def preview(
     dated = date_start is not None or date_end is not None
     request = run_request(
         source,
+        connection=connection,
         mode=None if dated else "full",
         streams=stream or (),
         date_start=date_start,

@@ -6,6 +6,7 @@ import typer
 
 from temporaletl.control.cli.commands.arguments import (
     AsJson,
+    Connection,
     Source,
     Streams,
     Wait,
@@ -19,11 +20,24 @@ identities = typer.Typer(no_args_is_help=True)
 
 
 @state.command(epilog=examples("etl state show jira", "etl state show jira --json"))
-def show(source: Source, stream: Streams = None, as_json: AsJson = False) -> None:
+def show(
+    source: Source,
+    stream: Streams = None,
+    connection: Annotated[
+        str | None,
+        typer.Option(
+            "--connection",
+            metavar="NAME",
+            help="Only this connection of the source.",
+            show_default="all of them",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show up to which moment each stream is completely loaded."""
     from temporaletl.control.cli.views import state as view
 
-    view.print_states(source, stream or (), as_json=as_json)
+    view.print_states(source, stream or (), connection, as_json=as_json)
 
 
 @state.command(
@@ -36,13 +50,14 @@ def set_(
         typer.Option(metavar="DATE", help="Where the next incremental run begins; UTC."),
     ],
     stream: Streams = None,
+    connection: Connection = "default",
 ) -> None:
     """Let the next incremental run begin at a moment of your choice."""
     moment = read_moment(watermark, "--watermark")
 
     from temporaletl.control.cli.views import state as view
 
-    view.put(source, stream or (), moment)
+    view.put(source, stream or (), connection, moment)
 
 
 @state.command(
@@ -54,6 +69,7 @@ def set_(
 def reset(
     source: Source,
     stream: Streams = None,
+    connection: Connection = "default",
     unblock: Annotated[
         bool,
         typer.Option(
@@ -67,9 +83,9 @@ def reset(
     from temporaletl.control.cli.views import state as view
 
     if unblock:
-        view.unblock(source)
+        view.unblock(source, connection)
         return
-    view.put(source, stream or (), None)
+    view.put(source, stream or (), connection, None)
 
 
 @rejects.command(
@@ -81,6 +97,7 @@ def reset(
 def list_(
     source: Source,
     stream: Streams = None,
+    connection: Connection = "default",
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="How many, the latest first.")
     ] = 20,
@@ -89,7 +106,7 @@ def list_(
     """List the records that could not become rows, and why."""
     from temporaletl.control.cli.views import rejects as view
 
-    view.print_rejects(source, stream or (), limit, as_json=as_json)
+    view.print_rejects(source, stream or (), connection, limit, as_json=as_json)
 
 
 @rejects.command(
@@ -98,13 +115,18 @@ def list_(
     )
 )
 def replay(
-    source: Source, stream: Streams = None, wait: Wait = False, as_json: AsJson = False
+    source: Source,
+    stream: Streams = None,
+    connection: Connection = "default",
+    wait: Wait = False,
+    as_json: AsJson = False,
 ) -> int:
     """Send the rejects through the present transform; those that become rows leave the list."""
     from temporaletl.control.cli.views.run import launch
 
     return launch(
         source,
+        connection=connection,
         mode="replay",
         streams=stream or (),
         date_start=None,
@@ -121,18 +143,19 @@ def replay(
 )
 def list_identities(
     source: Source,
+    connection: Connection = "default",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List a source's people, and the employees they are as far as that is known."""
     from temporaletl.control.cli.views import identities as view
 
-    view.print_people(source, limit, as_json=as_json)
+    view.print_people(source, connection, limit, as_json=as_json)
 
 
 @identities.command(epilog=examples("etl identities fill jira"))
-def fill(source: Source, as_json: AsJson = False) -> None:
+def fill(source: Source, connection: Connection = "default", as_json: AsJson = False) -> None:
     """Put employee ids into older events of people who became known later."""
     from temporaletl.control.cli.views import identities as view
 
-    view.fill(source, as_json=as_json)
+    view.fill(source, connection, as_json=as_json)

@@ -13,18 +13,24 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations.identities import fill_identities, list_identities
+from temporaletl.names import label
 
 _NAMED = 10
 
 
-def print_people(source: str, limit: int, *, as_json: bool) -> None:
-    """Print a source's people, the unknown ones first."""
-    people, total = with_platform(lambda platform: list_identities(platform, source, limit=limit))
+def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> None:
+    """Print a connection's people, the unknown ones first."""
+    people, total = with_platform(
+        lambda platform: list_identities(platform, source, connection=connection, limit=limit)
+    )
     if as_json:
         print_json([dataclasses.asdict(person) for person in people])
         return
     if not people:
-        say(f"nobody of {source} is known: its next run asks the source, where it can")
+        say(
+            f"nobody of {label(source, connection)} is known: its next run asks the source, where "
+            "it can"
+        )
         return
     table = make_table("person", "employee", "e-mail", "name")
     for each in people:
@@ -34,15 +40,17 @@ def print_people(source: str, limit: int, *, as_json: bool) -> None:
         note(f"and {total - len(people):,} more (--limit)", style="dim")
 
 
-def fill(source: str, *, as_json: bool) -> None:
-    """Fill employee ids into the source's events of people who are known now."""
-    filled = with_platform(lambda platform: fill_identities(platform, source))
+def fill(source: str, connection: str, *, as_json: bool) -> None:
+    """Fill employee ids into the connection's events of people who are known now."""
+    filled = with_platform(
+        lambda platform: fill_identities(platform, source, connection=connection)
+    )
     if as_json:
         print_json(dataclasses.asdict(filled))
         return
     say(
-        f"{source}: {count(filled.events, 'event')} of {count(filled.people, 'person', 'people')} "
-        "filled in"
+        f"{label(source, connection)}: {count(filled.events, 'event')} of "
+        f"{count(filled.people, 'person', 'people')} filled in"
     )
     if filled.ambiguous:
         named = ", ".join(filled.ambiguous[:_NAMED])

@@ -22,6 +22,7 @@ from temporaletl.control.cli.output import (
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations.preview import StreamPreview, as_document, preview
 from temporaletl.messages import QueuerInput
+from temporaletl.names import label
 from temporaletl.rows import Row
 from temporaletl.terminal import fit_to_print
 
@@ -34,7 +35,7 @@ _SHOWN_REJECTS = 10
 def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
     """Print the first rows; raises as `temporaletl.control.operations.preview.preview`."""
     asking = (
-        err().status(f"asking {request.source} ...")
+        err().status(f"asking {label(request.source, request.connection)} ...")
         if err().is_terminal
         else contextlib.nullcontext()
     )
@@ -45,7 +46,7 @@ def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
     for found in previews:
         if not as_json:
             _print_rows(found.rows)
-        _tell(request.source, found)
+        _tell(label(request.source, request.connection), found)
     note("nothing was written", style="dim")
 
 

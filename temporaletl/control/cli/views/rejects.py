@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations.rejects import list_rejects
+from temporaletl.names import label
 
 
-def print_rejects(source: str, streams: Sequence[str], limit: int, *, as_json: bool) -> None:
-    """Print the latest rejects of a source."""
+def print_rejects(
+    source: str, streams: Sequence[str], connection: str, limit: int, *, as_json: bool
+) -> None:
+    """Print the latest rejects of a connection."""
     found, total = with_platform(
-        lambda platform: list_rejects(platform, source, streams, limit=limit)
+        lambda platform: list_rejects(platform, source, streams, connection=connection, limit=limit)
     )
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
     if not found:
-        say(f"no rejects of {source}")
+        say(f"no rejects of {label(source, connection)}")
         return
     table = make_table(
         "id", "stream", "stage", "record", "reason", "times", "last seen", right=("id", "times")

@@ -31,6 +31,7 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.progress import follow
 from temporaletl.control.operations.runs import known_summary, run_request, start_run
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
+from temporaletl.names import connection_option, label
 
 _INTERRUPTED = 130
 #: How long a command stays to see whether the run can be planned at all.
@@ -40,6 +41,7 @@ _PLANNED_WITHIN = timedelta(seconds=10)
 def launch(
     source: str,
     *,
+    connection: str,
     mode: Mode | None,
     streams: Sequence[str],
     date_start: datetime | None,
@@ -58,6 +60,7 @@ def launch(
     begin()
     request = run_request(
         source,
+        connection=connection,
         mode=mode,
         streams=streams,
         date_start=date_start,
@@ -77,6 +80,10 @@ class _Launch:
         self._wait = wait
         self._as_json = as_json
         self._workflow_id: str | None = None
+
+    @property
+    def _what(self) -> str:
+        return label(self._request.source, self._request.connection)
 
     def to_exit_status(self) -> int:
         try:
@@ -112,7 +119,7 @@ class _Launch:
         if self._wait:
             return await self._follow_to_end(platform, started)
         with (
-            err().status(f"planning {self._request.source} ...")
+            err().status(f"planning {self._what} ...")
             if err().is_terminal
             else contextlib.nullcontext()
         ):
@@ -121,7 +128,7 @@ class _Launch:
 
     async def _follow_to_end(self, platform: Platform, started: Run) -> Ended:
         note(f"started {started.workflow_id}", style="dim")
-        with display(f"{self._request.source} {self._request.mode}") as show:
+        with display(f"{self._what} {self._request.mode}") as show:
             async for snapshot in follow(platform, started):
                 show(snapshot)
         return started.ending.result()
@@ -154,6 +161,7 @@ class _Launch:
                     "workflow_id": started.workflow_id,
                     "run_id": started.run_id,
                     "source": self._request.source,
+                    "connection": self._request.connection,
                     "mode": self._request.mode,
                     "state": status.state if status else "waiting",
                     "jobs": {"planned": jobs},
@@ -161,7 +169,7 @@ class _Launch:
             )
         else:
             planned = f"{count(jobs, 'job')} planned" if jobs is not None else "not planned yet"
-            say(f"started {self._request.source} {self._request.mode}: {planned}")
+            say(f"started {self._what} {self._request.mode}: {planned}")
             print_fields(
                 [
                     ("workflow", started.workflow_id),
@@ -177,7 +185,7 @@ class _Launch:
 def _print_summary(summary: BatchSummary) -> None:
     say(
         Text.assemble(
-            f"{summary.source} {summary.mode} ",
+            f"{label(summary.source, summary.connection)} {summary.mode} ",
             state_text(summary.state),
             f" in {show_span(summary.seconds)}",
         )
@@ -205,7 +213,8 @@ def _print_summary(summary: BatchSummary) -> None:
         say(f"{gone} deleted: the source no longer has what they tell of")
     if summary.rows.rejected:
         rejected = count(summary.rows.rejected, "record")
-        say(f"{rejected} rejected: etl rejects list {summary.source}", style="yellow")
+        named = connection_option(summary.connection)
+        say(f"{rejected} rejected: etl rejects list {summary.source}{named}", style="yellow")
     for noted in summary.notes:
         say(f"{noted.job}: {noted.note}", style="yellow")
     if summary.failures:
@@ -220,7 +229,8 @@ def _print_summary(summary: BatchSummary) -> None:
 
 def _nothing(summary: BatchSummary) -> str:
     if summary.mode == "replay":
-        return f"nothing to replay: {summary.source} has no rejects"
+        what = label(summary.source, summary.connection)
+        return f"nothing to replay: {what} has no rejects"
     windows = sorted({show_window(window) for window in summary.windows.values()})
     if len(windows) > 1:
         windows = [

@@ -15,6 +15,7 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations import schedules
+from temporaletl.names import connection_option, label
 
 
 def print_schedules(*, as_json: bool) -> None:
@@ -36,7 +37,7 @@ def print_schedules(*, as_json: bool) -> None:
             state = Text("running now", style="cyan") if each.running else Text("active", "green")
         add_row(
             table,
-            each.source,
+            label(each.source, each.connection),
             each.mode,
             each.days,
             each.hours,
@@ -48,24 +49,38 @@ def print_schedules(*, as_json: bool) -> None:
     print_table(table)
 
 
-def pause(source: str) -> None:
-    with_platform(lambda platform: schedules.pause_schedule(platform, source))
+def pause(source: str, connection: str) -> None:
+    with_platform(
+        lambda platform: schedules.pause_schedule(platform, source, connection=connection)
+    )
     say(
-        f"paused: no more runs of {source} start until `etl schedule-resume {source}`; "
+        f"paused: no more runs of {label(source, connection)} start until "
+        f"`etl schedule-resume {source}{connection_option(connection)}`; "
         f"one that goes on is left alone"
     )
 
 
-def resume(source: str) -> None:
-    upcoming = with_platform(lambda platform: schedules.resume_schedule(platform, source))
-    say(f"resumed: the next run of {source} starts at {show_time(upcoming)}")
+def resume(source: str, connection: str) -> None:
+    upcoming = with_platform(
+        lambda platform: schedules.resume_schedule(platform, source, connection=connection)
+    )
+    say(f"resumed: the next run of {label(source, connection)} starts at {show_time(upcoming)}")
 
 
-def delete(source: str) -> None:
-    with_platform(lambda platform: schedules.delete_schedule(platform, source))
-    say(f"deleted the schedule of {source}; a run that goes on is left alone")
+def delete(source: str, connection: str) -> None:
+    with_platform(
+        lambda platform: schedules.delete_schedule(platform, source, connection=connection)
+    )
+    say(f"deleted the schedule of {label(source, connection)}; a run that goes on is left alone")
 
 
-def backfill(source: str, start: datetime, end: datetime) -> None:
-    due = with_platform(lambda platform: schedules.backfill_schedule(platform, source, start, end))
-    say(f"{count(due, 'run')} of {source} started, one after another: `etl status` shows them")
+def backfill(source: str, connection: str, start: datetime, end: datetime) -> None:
+    due = with_platform(
+        lambda platform: schedules.backfill_schedule(
+            platform, source, start, end, connection=connection
+        )
+    )
+    say(
+        f"{count(due, 'run')} of {label(source, connection)} started, one after another: "
+        "`etl status` shows them"
+    )

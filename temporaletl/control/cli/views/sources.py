@@ -52,17 +52,24 @@ def print_sources(*, as_json: bool) -> None:
     print_table(table)
 
 
-def print_check(source: str, *, as_json: bool) -> int:
+def say_check(check: Check) -> None:
+    """Print a line for one thing that was tried."""
+    mark, style = _MARKS[check.verdict]
+    say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
+
+
+def print_check(source: str, connection: str, *, as_json: bool) -> int:
     """Print a line for each thing tried; 2 where one is wrong."""
 
     def hear(check: Check) -> None:
         if not as_json:
-            mark, style = _MARKS[check.verdict]
-            say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
+            say_check(check)
 
-    checks = with_platform(lambda platform: check_source(platform, source, hear))
+    checks = with_platform(
+        lambda platform: check_source(platform, source, hear, connection=connection)
+    )
     good = all(check.verdict != "wrong" for check in checks)
     if as_json:
         results = [check.model_dump() | {"ok": check.verdict != "wrong"} for check in checks]
-        print_json({"source": source, "ok": good, "checks": results})
+        print_json({"source": source, "connection": connection, "ok": good, "checks": results})
     return 0 if good else MISUSED

@@ -9,24 +9,30 @@ from pydantic import JsonValue
 from temporaletl.control.cli.output import note, print_fields, print_json, say, show_time
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations import state as operations
-from temporaletl.control.operations.state import DEFAULT_CONNECTION, StreamState, ahead_of_clock
+from temporaletl.control.operations.state import StreamState, ahead_of_clock
+from temporaletl.names import label
 from temporaletl.warehouse.reports import BatchReport
 
 
-def print_states(source: str, streams: Sequence[str], *, as_json: bool) -> None:
+def print_states(
+    source: str, streams: Sequence[str], connection: str | None, *, as_json: bool
+) -> None:
     """Show the states of a source, also of one that is no longer registered."""
-    found = with_platform(lambda platform: operations.read_state(platform, source, streams))
+    found = with_platform(
+        lambda platform: operations.read_state(platform, source, streams, connection=connection)
+    )
     if as_json:
         print_json([_document(state) for state in found.streams])
         return
     for block in found.blocks:
-        note(f"{block}{_over(block.connection)}", style="yellow")
+        note(str(block), style="yellow")
     if not found.streams:
-        say(f"{source} has never been loaded: the next run begins at the beginning")
+        what = source if connection is None else label(source, connection)
+        say(f"{what} has never been loaded: the next run begins at the beginning")
         return
     for each in found.streams:
         state = each.sync
-        say(f"{source} {state.stream}{_over(state.connection)}")
+        say(f"{label(source, state.connection)} {state.stream}")
         print_fields(
             [
                 ("loaded up to", show_time(state.watermark) if state.watermark else "nothing yet"),
@@ -47,21 +53,19 @@ def _filters(scope: Mapping[str, JsonValue] | None) -> str | None:
     return ", ".join(f"{name}={value}" for name, value in scope.items()) if scope else None
 
 
-def _over(connection: str) -> str:
-    return "" if connection == DEFAULT_CONNECTION else f" over connection {connection}"
-
-
-def unblock(source: str) -> None:
-    """Let a source that asked to be left alone be asked again; watermarks stay."""
-    lifted = with_platform(lambda platform: operations.unblock(platform, source))
+def unblock(source: str, connection: str) -> None:
+    """Let a connection that asked to be left alone be asked again; watermarks stay."""
+    lifted = with_platform(
+        lambda platform: operations.unblock(platform, source, connection=connection)
+    )
     if lifted is None:
-        say(f"{source} is not closed: nothing keeps runs from asking it")
+        say(f"{label(source, connection)} is not closed: nothing keeps runs from asking it")
     else:
-        _say_unblocked(source, lifted.running)
+        _say_unblocked(label(source, connection), lifted.running)
 
 
-def _say_unblocked(source: str, waiting: Sequence[BatchReport]) -> None:
-    say(f"{source} may be asked again at once")
+def _say_unblocked(what: str, waiting: Sequence[BatchReport]) -> None:
+    say(f"{what} may be asked again at once")
     for batch in waiting:
         note(
             f"a job of {batch.workflow_id} that waits already does so to its end: `etl pause "
@@ -70,16 +74,19 @@ def _say_unblocked(source: str, waiting: Sequence[BatchReport]) -> None:
         )
 
 
-def put(source: str, streams: Sequence[str], watermark: datetime | None) -> None:
+def put(source: str, streams: Sequence[str], connection: str, watermark: datetime | None) -> None:
     """Put the watermark of the streams, of all where none is named; None begins anew."""
     moved = with_platform(
-        lambda platform: operations.move_watermark(platform, source, streams, watermark)
+        lambda platform: operations.move_watermark(
+            platform, source, streams, watermark, connection=connection
+        )
     )
+    what = label(source, connection)
     where = show_time(watermark) if watermark else "the beginning"
     for stream in moved.streams:
-        say(f"{source} {stream}: the next incremental run begins at {where}")
+        say(f"{what} {stream}: the next incremental run begins at {where}")
     if moved.unblocked:
-        _say_unblocked(source, moved.running)
+        _say_unblocked(what, moved.running)
     for batch in moved.running:
         note(
             f"{batch.workflow_id} goes on and will move this forward when it completes",

@@ -24,6 +24,7 @@ from temporaletl.control.operations.details import Details, Trouble, run_details
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import recent_runs
 from temporaletl.messages import RowCounts
+from temporaletl.names import label
 from temporaletl.warehouse.reports import JobReport
 
 #: Columns of a terminal that takes the table with everything.
@@ -62,8 +63,12 @@ def _wide_table(reports: list[RunReport]) -> Table:
         "started", "source", "mode", "run", "state", "jobs", "rows", "took", right=("took",)
     )
     for report in reports:
-        add_row(table, show_time(report.started_at), report.source, report.mode, *_cells(report))
+        add_row(table, show_time(report.started_at), _what(report), report.mode, *_cells(report))
     return table
+
+
+def _what(report: RunReport | JobReport) -> str:
+    return label(report.source, report.connection) if report.source else ""
 
 
 def _cells(report: RunReport) -> tuple[object, ...]:
@@ -116,7 +121,7 @@ def _took(started: datetime, ended: datetime | None) -> str:
 
 
 def _print_run(run: RunReport, found: Details) -> None:
-    say(Text.assemble(f"{run.source} {run.mode} ", state_text(run.state)))
+    say(Text.assemble(f"{_what(run)} {run.mode} ", state_text(run.state)))
     windows = run.windows or {}
     spans = {show_window(window) for window in windows.values()}
     shown = (
@@ -173,7 +178,7 @@ def _all_jobs(run: RunReport) -> str | None:
 
 
 def _print_job(job: JobReport, found: Details) -> None:
-    say(Text.assemble(f"{job.source or ''} {job.stream} job ".lstrip(), state_text(job.state)))
+    say(Text.assemble(f"{_what(job)} {job.stream} job ".lstrip(), state_text(job.state)))
     params = ", ".join(f"{key}={value}" for key, value in (job.params or {}).items())
     print_fields(
         [

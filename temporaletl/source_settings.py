@@ -1,0 +1,165 @@
+"""The settings of sources: those of the connection that is bound, see `temporaletl.connections`.
+
+    class ShopRate(RateSettings, alias_generator=variables("SHOP")): ...
+
+    class ShopSettings(ShopRate, HttpSettings, alias_generator=variables("SHOP")):
+        token: SecretStr = Field(description="the access token")  # SHOP_TOKEN
+
+    rate_budget("shop")(ShopRate.budget)
+
+A subclass repeats a field only where its default, its bounds or its description differ.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import AliasGenerator, Field, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from temporaletl.budget import RateBudget
+from temporaletl.connection_file import Connection, connections_file, find_connection
+from temporaletl.connections import DEFAULT, binding, connection_in_use, declaration_of
+from temporaletl.errors import ConfigurationError
+from temporaletl.settings import Settings
+
+
+def variables(prefix: str) -> AliasGenerator:
+    """Name each setting after its variable: `page_size` of SHOP is SHOP_PAGE_SIZE.
+
+    A `validation_alias` of the field's own wins.
+    """
+    return AliasGenerator(validation_alias=lambda name: f"{prefix}_{name.upper()}")
+
+
+class UnboundSourceError(RuntimeError):
+    """Settings of a source were read, and nobody said of which connection: a fault in the code."""
+
+
+class SourceSettings(Settings):
+    """Base of what a source's site, account and pace are set with.
+
+    Of the connection `default` they are the environment's. Those of a named connection are what
+    its file says, and the defaults: nothing of the environment is mixed in. Settings of two
+    connections are never equal, so that neither are their clients.
+    """
+
+    of_source: ClassVar[bool] = True
+
+    _connection: str = PrivateAttr(DEFAULT)
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        self._connection = connection_in_use()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        connection = _bound_connection(cls)
+        if connection is None:
+            return super().settings_customise_sources(
+                settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+            )
+        return init_settings, _Given(settings_cls, connection.values())
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the bound connection's settings, those of `default` from the environment.
+
+        Raises:
+            ConfigurationError: names each one that is missing or wrong, and its use; or there is
+                no such connection.
+            UnboundSourceError: there are connections, and none is bound.
+        """
+        connection = _bound_connection(cls)
+        try:
+            return super().load()
+        except ConfigurationError as error:
+            if connection is None or str(error).startswith(connection.what):
+                raise
+            message = f"{connection.what}: {connection.without_values(str(error))}"
+            raise ConfigurationError(message) from None
+
+
+class RateSettings(SourceSettings):
+    """How often a source may be asked.
+
+    A class of its own where it is read although the rest of the source's settings is not set.
+    """
+
+    requests_per_second: PositiveFloat | None = Field(
+        None, description="how often all workers together may ask; unset: without limit"
+    )
+
+    @classmethod
+    def budget(cls) -> RateBudget:
+        """The source's rate budget, by its settings: to be registered with `rate_budget`."""
+        return RateBudget(requests_per_second=cls.load().requests_per_second)
+
+
+class HttpSettings(SourceSettings):
+    """How a source is asked over HTTP; where it is, and as whom, subclasses add."""
+
+    page_size: PositiveInt = Field(100, description="records asked for at once")
+    concurrency: PositiveInt = Field(8, description="requests at once from one process")
+    connect_timeout_seconds: PositiveFloat = Field(10, description="patience for a connection")
+    read_timeout_seconds: PositiveFloat = Field(60, description="patience for an answer")
+
+    @classmethod
+    def variable(cls, setting: str) -> str:
+        """The environment variable of a setting."""
+        return str(cls.model_fields[setting].validation_alias or setting.upper())
+
+
+def _bound_connection(cls: type[SourceSettings]) -> Connection | None:
+    """The connection whose settings are read; None where the environment's are."""
+    found = binding()
+    if found is None:
+        if connections_file() is None:
+            return None
+        raise UnboundSourceError(
+            f"{cls.__name__} is read, and no connection is bound: see temporaletl.connections.bound"
+        )
+    connection = find_connection(found.source, found.connection)
+    if connection is None:
+        return None
+    declared = declaration_of(found.source)
+    if declared is None or not declared.reads(cls):
+        raise ConfigurationError(
+            f"{connection.what}: source {found.source!r} reads {cls.__name__}, and does not "
+            "declare it with connection_settings"
+        )
+    return connection
+
+
+def source_variables(source_values: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables of the bound connection: `source_values`, the environment's, for `default`.
+
+    For what a source reads without a settings class.
+    """
+    found = binding()
+    connection = None if found is None else find_connection(found.source, found.connection)
+    return source_values if connection is None else connection.values()
+
+
+class _Given(EnvSettingsSource):
+    """Reads values as if they stood in an environment that holds nothing else."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, str]) -> None:
+        self._values = values
+        super().__init__(settings_cls)
+        # Only code names a field.
+        self.config = SettingsConfigDict(**{**self.config, "populate_by_name": False})
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._values.items() if value}

@@ -1,0 +1,119 @@
+"""The commands, and both services, over a named connection beside `default`."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from temporaletl.rows import Reject
+from temporaletl.warehouse.connection import Warehouse
+from tests.integration.command_line import CommandLine, publish_numbers
+from tests.integration.flows.services import running
+from tests.integration.loading.jobs import Job
+from tests.integration.temporal_server import TemporalServer
+
+NAMED = ("--connection", "acme")
+
+
+@pytest_asyncio.fixture
+async def etl(
+    temporal_server: TemporalServer,
+    warehouse: Warehouse,
+    postgres_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncGenerator[CommandLine]:
+    publish_numbers(tmp_path)
+    file = tmp_path / "connections.toml"
+    file.write_text('[acme]\nsource = "numbers"\n')
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    async with running(temporal_server.client, warehouse, segment_seconds=1) as services:
+        made = CommandLine(services, tmp_path, postgres_url)
+        yield made.having(ETL_CONNECTIONS=str(file))
+
+
+async def test_a_run_over_a_connection_is_its_own_from_id_to_rows(etl: CommandLine) -> None:
+    arguments = ("run", "numbers", "--mode", "full", "--wait", "--json")
+    default, named = [await etl(*arguments, *more) for more in ((), NAMED)]
+    assert (default.status, named.status) == (0, 0), named.err
+    for document, label, connection in (
+        (default.document, "numbers", "default"),
+        (named.document, "numbers@acme", "acme"),
+    ):
+        assert document["workflow_id"].startswith(f"etl-{label}-full-")
+        assert document["batch_id"].startswith(f"{label}-full-")
+        assert (document["connection"], document["rows"]["inserted"]) == (connection, 10)
+    jobs = etl.services.rows("SELECT connection, job_id, workflow_id FROM etl_jobs")
+    assert {connection for connection, _, _ in jobs} == {"default", "acme"}
+    assert len({workflow for _, _, workflow in jobs}) == 2
+    found = etl.services.rows("SELECT connection, count(*) FROM events GROUP BY 1")
+    assert set(found) == {("default", 10), ("acme", 10)}
+
+    listed = (await etl("status", "--json")).document
+    assert {each["connection"] for each in listed} == {"default", "acme"}
+    one = await etl("status", named.document["batch_id"])
+    assert one.out.startswith("numbers@acme full completed")
+
+
+async def test_state_and_rejects_are_shown_and_moved_by_connection(etl: CommandLine) -> None:
+    for more in ((), NAMED):
+        assert (await etl("run", "numbers", "--wait", *more)).status == 0
+    moved = await etl("state", "set", "numbers", "--watermark", "2024-01-01", *NAMED)
+    assert moved.out.startswith("numbers@acme all: the next incremental run begins at")
+    known = (await etl("state", "show", "numbers", "--json")).document
+    states = {each["connection"]: each for each in known}
+    assert states["acme"]["watermark"] == "2024-01-01T00:00:00+00:00"
+    assert states["default"]["watermark"] > "2024-01-02"
+    shown = await etl("state", "show", "numbers", *NAMED)
+    assert "numbers@acme all" in shown.out
+    assert "numbers all" not in shown.out
+
+    broken = Reject(stage="transform", reason="no number", key="7", payload={"value": 7})
+    job = Job(etl.services.warehouse, source="numbers", stream="all", connection="acme")
+    job.load(rejects=[broken])
+    job.end()
+    assert (await etl("rejects", "list", "numbers", "--json")).document == []
+    [reject] = (await etl("rejects", "list", "numbers", "--json", *NAMED)).document
+    assert (reject["connection"], reject["key"]) == ("acme", "7")
+
+
+async def test_each_connection_has_a_schedule_of_its_own(etl: CommandLine) -> None:
+    made = [await etl("schedule", "numbers", "1", "3", *more) for more in ((), NAMED)]
+    assert [each.out.partition(":")[0] for each in made] == [
+        "created etl-schedule-numbers",
+        "created etl-schedule-numbers@acme",
+    ]
+    paused = await etl("schedule-pause", "numbers", *NAMED)
+    assert "`etl schedule-resume numbers --connection acme`" in paused.out
+    listed = [
+        each for each in (await etl("schedules", "--json")).document if each["source"] == "numbers"
+    ]
+    assert {each["connection"]: each["paused"] for each in listed} == {
+        "default": False,
+        "acme": True,
+    }
+    for more in ((), NAMED):
+        assert (await etl("schedule-delete", "numbers", *more)).status == 0
+    gone = await etl("schedule-resume", "numbers", *NAMED)
+    assert "`etl schedule numbers --connection acme` makes one" in gone.err
+
+
+@pytest.mark.parametrize("command", ["run", "preview", "check", "schedule"])
+async def test_a_connection_that_is_not_there_is_refused(etl: CommandLine, command: str) -> None:
+    refused = await etl(command, "numbers", "--connection", "beta")
+    assert (refused.status, refused.out) == (2, "")
+    assert "connections.toml has no connection 'beta'; it has acme" in refused.err
+
+
+async def test_connections_are_listed_and_checked(etl: CommandLine) -> None:
+    listed = await etl("connections", "list", "--json")
+    assert listed.document == [
+        {"name": "acme", "source": "numbers", "settings": [], "secrets": [], "fault": None}
+    ]
+    checked = await etl("connections", "check", "acme")
+    assert (checked.status, checked.out.splitlines()[0]) == (0, "acme (numbers)")
+    unknown = await etl("connections", "check", "beta")
+    assert (unknown.status, "no connection 'beta'" in unknown.err) == (2, True)
+    none = await etl.having(ETL_CONNECTIONS="")("connections", "list")
+    assert none.out.startswith("Only `default`")
