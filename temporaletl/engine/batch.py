@@ -32,6 +32,7 @@ from temporaletl.queuer import finishing, planning
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
 from temporaletl.worker.segment import SegmentLimits
 
 log = structlog.get_logger("temporaletl.engine")
@@ -72,6 +73,10 @@ async def run_batch(
 ) -> BatchSummary:
     """Plan a batch, run its jobs, close its books, and return what the books say.
 
+        with Warehouse(WarehouseSettings.load()) as warehouse:
+            summary = await run_batch(warehouse, "jira", mode="full")
+
+    The platform's tables are created, or brought up to date, where that is needed.
     The request is that of `QueuerInput`; `scheduled` is the time the run stands for, by default
     now. One job that fails is counted and named, and does not stop the others. An outage of the
     warehouse is waited out, once the batch is in its books. Nobody is notified.
@@ -89,6 +94,7 @@ async def run_batch(
         ConflictError: the source is being loaded by another run without Temporal.
         UnknownSourceError: no such source.
         ConfigurationError: an argument, or a setting of the source, is wrong.
+        CredentialsError: a privilege in the warehouse is missing; says which.
         WarehouseUnavailableError: the warehouse does not answer, and nothing has begun.
         ETLError: the batch could not be planned; its books are closed as failed.
     """
@@ -143,6 +149,7 @@ class _Batch:
         self._attempting = Attempting(limits.policy, limits.longest_wait, self._stopping)
 
     async def run(self, cancel: asyncio.Event | None) -> BatchSummary:
+        await asyncio.to_thread(migrate, self._warehouse)
         await asyncio.to_thread(finishing.end_lapsed, self._warehouse)
         metadata = await asyncio.to_thread(
             planning.settle,

@@ -227,11 +227,13 @@ def schedule(
         return await put_schedule(client, source_kind_id, described, connection=connection)
 
     done = asyncio.run(put())
+    named = "" if connection == DEFAULT else f" --connection {connection}"
+    resume = f"etl schedule-resume {source_kind_id}{named}"
     typer.echo(
         f"{'created' if done.created else 'updated'} "
         f"{names.schedule_id(source_kind_id, connection)}: "
         f"day {day_of_week}, hour {hour}, {timezone}"
-        + (f"; still paused until `etl schedule-resume {source_kind_id}`" if done.paused else "")
+        + (f"; still paused until `{resume}`" if done.paused else "")
     )
 
 

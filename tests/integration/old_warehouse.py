@@ -11,15 +11,21 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.worker.loading.columns import HASH, layout_of
 
-CONNECTIONS = "0009_connections.sql"
+CONNECTIONS = "0011_connections.sql"
+_FIRST_LATER = "0009"
 
 
 def migrate_to_0008(warehouse: Warehouse, patch: pytest.MonkeyPatch) -> None:
     """Make the platform's own tables as they were."""
-    names = [name for name in migration._names() if name < CONNECTIONS]
+    names = [name for name in migration._names() if name < _FIRST_LATER]
     with patch.context() as patched:
         patched.setattr(migration, "_names", lambda: names)
         migrate(warehouse)
+
+
+def later_migrations() -> list[str]:
+    """What brings them to the present version."""
+    return [name for name in migration._names() if name >= _FIRST_LATER]
 
 
 def create_old_table(warehouse: Warehouse, row: type[Row], sources: Iterable[str] = ()) -> None:

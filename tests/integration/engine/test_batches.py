@@ -36,6 +36,12 @@ async def test_a_full_batch_loads_everything_and_moves_the_watermark(warehouse: 
     assert ledger == [("completed", True)]
 
 
+async def test_an_empty_database_is_all_it_needs(warehouse: Warehouse) -> None:
+    with warehouse.connection() as connection:
+        connection.execute(f"DROP SCHEMA {warehouse.schema} CASCADE")
+    assert (await run(warehouse, size=10)).rows.inserted == 10
+
+
 async def test_a_repeat_changes_nothing(warehouse: Warehouse) -> None:
     await run(warehouse, size=10)
     again = await run(warehouse, size=10, scheduled=FIRST + timedelta(hours=1))
