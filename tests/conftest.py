@@ -24,15 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run also the tests that take minutes")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+#: In the names of tests that take long, or belong to many of one process.
+_LONG = ("tests/acceptance/", "test_standard_suite", "test_new_source", "test_installed", "trino")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the groups are read, and behind the shuffling
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group_of(item)))
-    if config.getoption("--slow") or config.getoption("markexpr"):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if item not in slow]
-    config.hook.pytest_deselected(items=slow)
+    if not config.getoption("--slow") and not config.getoption("markexpr"):
+        slow = {item for item in items if item.get_closest_marker("slow")}
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=[*slow])
+    yield
+    # Begun last, they would keep one process busy while the others have nothing left.
+    items.sort(key=lambda item: not any(name in item.nodeid.lower() for name in _LONG))
 
 
 def _group_of(item: pytest.Item) -> str:

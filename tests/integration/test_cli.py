@@ -142,19 +142,21 @@ async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:
 
 
 async def test_ctrl_c_stops_waiting_and_not_the_run(etl: CommandLine) -> None:
-    process = await etl.start(
-        *("run", "numbers", "--mode", "full", "--param", "pages=30"),
-        *("--param", "page_seconds=0.1", "--wait"),
-    )
-    await until(lambda: etl.services.rows("SELECT 1 FROM etl_pages LIMIT 1") != [])
-    process.send_signal(signal.SIGINT)
-    done = await finished(process)
+    outages.add("interrupted")
+    try:
+        process = await etl.start("run", "numbers", "--param", 'outage="interrupted"', "--wait")
+        running = "SELECT 1 FROM etl_jobs WHERE state = 'running'"
+        await until(lambda: etl.services.rows(running) != [])
+        process.send_signal(signal.SIGINT)
+        done = await finished(process)
+    finally:
+        outages.discard("interrupted")
     assert (done.status, done.out) == (130, "")
     last = done.err.splitlines()[-1]
     assert last.startswith("No longer waiting; the run goes on.")
     workflow_id = last.split("etl cancel ")[1]
     summary = await etl.services.client.get_workflow_handle(workflow_id).result()
-    assert summary["rows"]["inserted"] == 300
+    assert summary["rows"]["inserted"] == 10
 
 
 async def test_a_wait_outlives_the_address_of_temporal(etl: CommandLine) -> None:

@@ -1,6 +1,7 @@
 """What tests/conftest.py holds for every test: no skip goes unnoticed, no `.env` is read."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,20 @@ def test_a_session_has_a_folder_of_its_own_and_keeps_it_for_what_failed(
     assert used.parent.exists() is not passes
     # The folder that all sessions of a user share, and close to others.
     assert list((tmp_path / "tmp").glob("pytest-of-*")) == []
+
+
+def test_the_tests_of_a_module_run_in_one_process(tmp_path: Path) -> None:
+    """So that what it serves for all of them is started once."""
+    for name in ("test_a", "test_b"):
+        (tmp_path / f"{name}.py").write_text(
+            "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_it(n): assert True\n"
+        )
+    _, output = run_pytest(
+        tmp_path, "", "-v", "-p", "xdist.plugin", "-n", "2", "--dist", "loadgroup", ci=False
+    )
+    ran = re.findall(r"\[(gw\d)\] .* PASSED (test_[ab])\.py", output)
+    assert len(ran) == 8, output
+    assert len(set(ran)) == 2
 
 
 def test_a_module_that_skips_itself_counts_too(tmp_path: Path) -> None:
