@@ -1,11 +1,12 @@
-"""What the author of a source imports."""
+"""The API for authors of sources."""
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from temporaletl.accounts import AccountView, account_view
-    from temporaletl.budget import RateBudget, take_permit
+    from temporaletl.budget import RateBudget, acquire
     from temporaletl.deletions import (
         DeletionScan,
         FindDeleted,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from temporaletl.messages import ETLInput, Window
     from temporaletl.query import Query
     from temporaletl.rereading import Reread, Unread, reread_method
-    from temporaletl.rows import Event, Identity, Json, LocalTime, Reject, Row, Whole
+    from temporaletl.rows import CompleteSet, Event, Identity, Json, LocalTime, Reject, Row
     from temporaletl.strategies import (
         Plan,
         extract_method,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccountView",
+    "CompleteSet",
     "ConfigurationError",
     "CredentialsError",
     "DeletionScan",
@@ -72,9 +74,9 @@ __all__ = [
     "StoredEvents",
     "TransformContext",
     "Unread",
-    "Whole",
     "Window",
     "account_view",
+    "acquire",
     "deletion_scan",
     "extract_method",
     "identities_method",
@@ -83,7 +85,6 @@ __all__ = [
     "rate_budget",
     "reread_method",
     "scan_inputs_method",
-    "take_permit",
     "transform_inputs_method",
     "transform_method",
 ]
@@ -104,8 +105,21 @@ _MODULES = (
 )
 
 
+#: Deprecated names, and the names that replace them.
+_RENAMED = {"Whole": "CompleteSet", "take_permit": "acquire"}
+
+
 def __getattr__(name: str) -> object:
-    """Import a name when it is first asked for: `etl --help` needs none, and shall be quick."""
+    """Import a name on first use: `etl --help` needs none, and shall be quick.
+
+    A deprecated name gives the object of the new name, with a DeprecationWarning.
+    """
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(
+            f"temporaletl.{name} is now temporaletl.{new}", DeprecationWarning, stacklevel=2
+        )
+        return globals().get(new) or __getattr__(new)
     if name in __all__:
         for module in _MODULES:
             if (found := vars(import_module(f"temporaletl.{module}")).get(name)) is not None:

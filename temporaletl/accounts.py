@@ -1,4 +1,4 @@
-"""Who a source says we are, and how much of it that account sees.
+"""Account views: the account behind a source's credentials, and how much it sees.
 
 A source that answers an account which sees less shows fewer items, and no error. What is absent
 then is not deleted. So before anything is concluded from absence, the account's view is compared
@@ -16,13 +16,13 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """What the account behind a source's credentials may see, as far as the source tells.
+    """View of the account behind a source's credentials, as far as the source reports it.
 
-    `account` is the source's own id of it, None where the source does not tell. `permissions` are
-    those that reading needs, by the source's names; `containers` are the ids of what items lie in:
-    projects, tenants, tables. `asked_for` are those containers that the settings name, seen or
-    not: of others, no more than nobody asks for them can be said. None where the settings name
-    none.
+    `account` is the source's own id of it, None where the source does not report one.
+    `permissions` are those that reading needs, by the source's names; `containers` are the ids of
+    what items lie in: projects, tenants, tables. `asked_for` are those containers that the settings
+    name, seen or not: others are not requested, so that nothing is known of them. None where the
+    settings name none.
 
         AccountView(
             "api-user-7",
@@ -46,7 +46,7 @@ class KnownView:
     containers: frozenset[str]
 
     def lacks(self, view: AccountView) -> str | None:
-        """What the present view lacks of it, in words; None where it covers all."""
+        """The difference to the present view, in a sentence; None where that covers all."""
         if view.account is None and self.accounts:
             loaders = _some(sorted(self.accounts))
             return f"rows were loaded by account {loaders}, and now the source names none"
@@ -73,14 +73,14 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= _NAMED else f"{shown}, …"
 
 
-#: Asks a source, as its settings say; None where it does not tell who asks.
+#: Reads the view from the source, by its settings; None where the source reports none.
 type ViewMethod = Callable[[], AccountView | None]
 
 account_views: Registry[ViewMethod] = Registry("account view")
 
 
 def account_view[F: ViewMethod](source: str) -> Callable[[F], F]:
-    """Register a function that asks a source who we are, and what we may see.
+    """Register a function that reads the account and its permissions from a source.
 
     It blocks, takes a few requests at most, and reads its settings by itself. It is called before
     each run, in `etl check`, and before a deletion scan deletes anything; it stands in a module

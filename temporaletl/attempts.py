@@ -1,6 +1,6 @@
-"""What a failed attempt comes to: whether there is another, when, and what it counts.
+"""Attempts of activities: which of them count, and when there is another.
 
-Temporal counts all attempts alike and knows one limit for all of them. So it gets none, and the
+Temporal counts all attempts alike and has one limit for all of them. So it gets none, and the
 limit is kept here. An attempt that met no warehouse does not count: it is nobody's failure.
 Heartbeats carry from one attempt of an activity to the next how many were lost to an outage.
 """
@@ -37,14 +37,14 @@ _DOUBLINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What follows a failed attempt. `delay` is when to try again, None as the policy says."""
+    """Recovery from a failed attempt. `delay` is when to try again, None as the policy says."""
 
     final: bool
     delay: timedelta | None = None
 
 
 def recovery_of(error: Exception, *, attempt: int, limit: int) -> Recovery:
-    """Judge an error of the `attempt` (from 1) that counts; after `limit` of them all is final."""
+    """Classify an error of a counted `attempt` (from 1); the one of number `limit` is final."""
     if isinstance(error, RetryableError):
         # Once it was waited for as long as we do, and nothing came of it.
         given_up = isinstance(error, ExcessiveWaitError) and attempt > 1
@@ -55,7 +55,7 @@ def recovery_of(error: Exception, *, attempt: int, limit: int) -> Recovery:
 
 
 def message_of(error: Exception) -> str:
-    """An error's words without secrets, no longer than a ledger or a history shall hold."""
+    """Message of an error without secrets, cut to a length that fits ledger and history."""
     message = (redacted(str(error)) or type(error).__name__)[:_LONGEST_MESSAGE]
     if isinstance(error, ETLError):
         return message
@@ -64,7 +64,7 @@ def message_of(error: Exception) -> str:
 
 
 def pause_behind(attempt: int, policy: RunPolicy) -> timedelta:
-    """How long to wait behind the `attempt` (from 1) that failed, as Temporal does."""
+    """Backoff after the failed `attempt` (from 1), as Temporal computes it."""
     pause, longest = policy.initial_interval, policy.maximum_interval
     for _ in range(attempt - 1):
         if pause >= longest:
@@ -74,7 +74,7 @@ def pause_behind(attempt: int, policy: RunPolicy) -> timedelta:
 
 
 class Attempts:
-    """The attempts of one activity, this one included, by its number (from 1) and heartbeats."""
+    """Counted attempts of one activity, from its number (from 1) and heartbeat details."""
 
     def __init__(self, number: int, details: Sequence[Any], limit: int) -> None:
         found = details[-1] if details else None
@@ -86,7 +86,7 @@ class Attempts:
 
     @property
     def details(self) -> dict[str, int]:
-        """What every heartbeat must have as its last detail."""
+        """The last detail of every heartbeat: it carries the count to the next attempt."""
         return {_OUTAGES: self.outages}
 
     @property
@@ -99,7 +99,7 @@ class Attempts:
         self.counted += 1
 
     def excuse(self, error: BaseException) -> timedelta | None:
-        """Do not count this attempt if it met an outage; return when to try again, if it did."""
+        """Do not count an attempt that met an outage; return the delay before the next one."""
         if not is_outage(error):
             return None
         doubled: int = 2 ** min(self.outages, _DOUBLINGS)
@@ -109,13 +109,13 @@ class Attempts:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether nothing can be done but to wait for the warehouse."""
+    """Whether an error is an outage of the warehouse, which is waited out."""
     return isinstance(error, WarehouseUnavailableError) and not isinstance(
         error, WarehouseOverloadedError
     )
 
 
 def limit_of(argument: object) -> int:
-    """How many attempts an activity has that was given this message."""
+    """Maximum attempts of an activity, from the policy of its message."""
     policy = getattr(argument, "policy", None)
     return (policy if isinstance(policy, RunPolicy) else RunPolicy()).max_attempts

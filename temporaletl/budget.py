@@ -1,8 +1,8 @@
-"""How many requests a source may be asked, counted over all workers together.
+"""Rate limits of requests to sources, counted over all workers together.
 
 A source that declares a `RateBudget` has a task queue of its own, from which Temporal starts no
-more segments a second than requests are allowed. Within a segment each request waits for its
-turn, which the warehouse gives out: see `temporaletl.warehouse.budget`.
+more segments a second than requests are allowed. Within a segment a rate limiter delays each
+request; the warehouse hands out its reservations: see `temporaletl.warehouse.budget`.
 """
 
 import math
@@ -14,20 +14,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 
-#: A segment reserves turns for so long ahead: few reservations, and few turns left unused.
+#: A segment reserves requests for so long ahead: few reservations, and few of them unused.
 _RESERVED_SECONDS = 0.5
 
 #: Of a segment's pages, as their answers came. One page may be as large as an answer may be.
 HELD_BYTES = 64 << 20
 _LOOKS_FOR_STOP_SECONDS = 0.2
 
-#: Reserves turns for a number of requests; returns how long it is to the first one.
+#: Reserves a number of requests; returns the time until the first of them.
 Reserve = Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
 class RateBudget:
-    """What one credential may ask; None is without limit.
+    """The rate limit of one credential; None is without limit.
 
     It counts over all workers together, for each connection.
 
@@ -38,21 +38,21 @@ class RateBudget:
     requests_per_second: float | None = None
 
 
-class Permits:
-    """The turns of one segment's requests. Safe to use from many threads."""
+class RateLimiter:
+    """Rate limiter of one segment's requests. Safe to use from many threads."""
 
     def __init__(self, requests_per_second: float, reserve: Reserve) -> None:
         self._interval = 1 / requests_per_second
         self._reserve = reserve
         self._most = max(1, math.floor(requests_per_second * _RESERVED_SECONDS))
-        # Doubled each time: a segment of few requests leaves few turns unused.
+        # Doubled each time: a segment of few requests leaves few reservations unused.
         self._at_once = 1
         self._guard = threading.Lock()
         self._left = 0
         self._next = 0.0  # monotonic seconds
 
-    def take(self, stop: threading.Event | None = None) -> None:
-        """Wait for the turn of one request; setting `stop` ends the waiting. Blocks.
+    def acquire(self, stop: threading.Event | None = None) -> None:
+        """Wait until the rate allows one request; setting `stop` ends the waiting. Blocks.
 
         Raises: what `reserve` raises.
         """
@@ -63,17 +63,17 @@ class Permits:
                 self._left = self._at_once
                 self._at_once = min(2 * self._at_once, self._most)
             self._left -= 1
-            turn = max(time.monotonic(), self._next)
-            self._next = turn + self._interval
-        remaining = turn - time.monotonic()
+            allowed_at = max(time.monotonic(), self._next)
+            self._next = allowed_at + self._interval
+        remaining = allowed_at - time.monotonic()
         if remaining > 0:
             (stop or threading.Event()).wait(remaining)
 
 
 class Requests:
-    """What a segment's requests cost: their number, their time, the memory of their answers.
+    """Meter of a segment's requests: their number, their time, the memory of their answers.
 
-    None is made while pages of more than `HELD_BYTES` wait to be loaded, or are being loaded.
+    No request is sent while pages of more than `HELD_BYTES` wait to be loaded, or are being loaded.
     Safe to use from many threads.
     """
 
@@ -109,59 +109,59 @@ class Requests:
                 self._changed.wait(timeout=_LOOKS_FOR_STOP_SECONDS)
 
 
-_permits: ContextVar[Permits | None] = ContextVar("permits", default=None)
+_limiter: ContextVar[RateLimiter | None] = ContextVar("rate_limiter", default=None)
 _requests: ContextVar[Requests | None] = ContextVar("requests", default=None)
 
 
 @contextmanager
-def spending(permits: Permits | None) -> Iterator[Requests]:
-    """Have every request of this context wait for its turn and be counted; None: no turns.
+def rate_limited(limiter: RateLimiter | None) -> Iterator[Requests]:
+    """Rate-limit and count the requests of this context; with None they are only counted.
 
     Tasks belong to the context, and threads that are started with it, as `asyncio.to_thread` does.
     """
     requests = Requests()
-    tokens = _permits.set(permits), _requests.set(requests)
+    tokens = _limiter.set(limiter), _requests.set(requests)
     try:
         yield requests
     finally:
         requests.end()
-        _permits.reset(tokens[0])
+        _limiter.reset(tokens[0])
         _requests.reset(tokens[1])
 
 
 @contextmanager
-def without_turns() -> Iterator[None]:
-    """Have requests of this context wait for no turn: they go elsewhere. They are counted."""
-    token = _permits.set(None)
+def unlimited() -> Iterator[None]:
+    """Lift the rate limit in this context: its requests go elsewhere. They are counted."""
+    token = _limiter.set(None)
     try:
         yield
     finally:
-        _permits.reset(token)
+        _limiter.reset(token)
 
 
-def take_permit(stop: threading.Event | None = None) -> None:
-    """Wait for the turn of one request to the source of the running segment. Blocks.
+def acquire(stop: threading.Event | None = None) -> None:
+    """Wait until the rate limit allows one request to the running segment's source. Blocks.
 
     `HttpClient` calls it; a source with another client does so before each of its requests.
     Outside of a segment there is nothing to wait for; for a source without a budget, until
     enough of what was read before is loaded.
 
-        def ask(path: str) -> bytes:
-            take_permit()
+        def get(path: str) -> bytes:
+            acquire()
             return shop.get(path)
 
     Raises:
-        RateLimitedError: the source asked one of the workers to be left alone for longer.
+        RateLimitedError: the source is in a cool-down that is too long to be waited out.
     """
-    requests, permits = _requests.get(), _permits.get()
+    requests, limiter = _requests.get(), _limiter.get()
     if requests is not None:
         requests.wait_for_room(stop)
-    if permits is not None:
-        permits.take(stop)
+    if limiter is not None:
+        limiter.acquire(stop)
 
 
 class Counted:
-    """A request under way: whoever reads its answer says how large that is."""
+    """A request under way; the reader of its answer sets `received_bytes`."""
 
     received_bytes = 0
 

@@ -1,7 +1,7 @@
-"""The time of a segment: the warehouse's, whatever the clock of this machine says.
+"""The clock of a segment: the warehouse's, whatever the clock of this machine says.
 
-What is loaded is ordered by the time at which it was asked for. Workers whose clocks differ agree
-on that only where one clock tells it.
+Pages are ordered by the time at which they were requested. Workers whose clocks differ agree on
+that order only where all of them read one clock.
 """
 
 import time
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 
 def _elapsed() -> float:
-    """Seconds since some moment, counted on while the machine sleeps; no clock can be set so."""
+    """Seconds since an arbitrary start, also while the machine sleeps; nobody can set them."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -35,8 +35,8 @@ _clock: ContextVar[Callable[[], datetime]] = ContextVar("clock", default=_of_thi
 
 
 @contextmanager
-def told_by(clock: Callable[[], datetime]) -> Iterator[None]:
-    """Have `utc_now` tell this clock's time in the context: in its tasks and their threads."""
+def use_clock(clock: Callable[[], datetime]) -> Iterator[None]:
+    """Make `utc_now` read this clock within the context: in its tasks and their threads."""
     token = _clock.set(clock)
     try:
         yield

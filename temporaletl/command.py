@@ -29,7 +29,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
-        # Pydantic's words, by which typer checks choices: they tell nobody anything.
+        # Pydantic's words, by which typer checks choices: they help nobody.
         message = message.replace("Value error, ", "")
         _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
@@ -50,7 +50,7 @@ def be_command(app: typer.Typer, name: str) -> NoReturn:
         status = ended.code if isinstance(ended.code, int) else FAILED
     except BrokenPipeError:
         status = FAILED
-    except Exception:  # noqa: BLE001 - told as Python itself does, but for secrets
+    except Exception:  # noqa: BLE001 - printed as Python does, but for secrets
         sys.excepthook(*sys.exc_info())
         status = FAILED
     _leave(status)
@@ -67,7 +67,7 @@ def _leave(status: int) -> NoReturn:
     them.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read it may have gone.
+        # The reader may have ended.
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)

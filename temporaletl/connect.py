@@ -1,4 +1,4 @@
-"""Clients of Temporal: connected, and what to say when that fails; no secret is in any error."""
+"""Clients of Temporal: connection, and its errors, which hold no secret."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class UnknownNamespaceError(ConfigurationError):
 
 
 def data_converter(variables: Mapping[str, str] | None = None) -> DataConverter:
-    """How messages become payloads; every client, worker and replayer uses this one.
+    """The data converter of messages; every client, worker and replayer uses this one.
 
     Raises:
         ConfigurationError: ETL_PAYLOAD_KEYS is set: better no run than one in clear text.
@@ -191,7 +191,7 @@ def _unreachable(target: Endpoint, reason: str) -> TemporalUnavailableError:
 
 
 def _refused(target: Endpoint, status: RPCStatusCode) -> ETLError:
-    """What the namespace check came to."""
+    """Result of the namespace check."""
     if status == RPCStatusCode.NOT_FOUND:
         name = target.namespace
         return UnknownNamespaceError(
@@ -212,7 +212,7 @@ def _denied(target: Endpoint) -> CredentialsError:
     )
 
 
-#: What a failed connection's text tells: the first pattern that is found decides.
+#: Causes of failed connections by patterns in their texts: the first that is found decides.
 _FAILURES: tuple[tuple[str, str], ...] = (
     (r"code: (Unauthenticated|PermissionDenied)", "denied"),
     (r"CertificateRequired|BadCertificate|AccessDenied|CertificateRevoked", "denied"),
@@ -240,7 +240,7 @@ _UNREACHABLE: tuple[tuple[str, str], ...] = (
 
 
 def _failed(target: Endpoint, text: str) -> ETLError:
-    """Say in words what the SDK tells as the debugging text of its Rust core."""
+    """Explain an error that the SDK gives as the debugging text of its Rust core."""
     for pattern, meaning in _FAILURES:
         if re.search(pattern, text):
             if meaning == "denied":

@@ -1,4 +1,4 @@
-"""What a credential may consist of, and what else is sent beside one."""
+"""Checks of credentials, and of other values that are sent beside them."""
 
 import re
 import unicodedata
@@ -41,7 +41,7 @@ def _held(text: str, allowed: re.Pattern[str], where: str) -> str:
 
 
 def check_visible(text: str, *, spaces: bool = True) -> None:
-    """See that a text holds nothing that nobody sees.
+    """Check that a text holds no invisible characters.
 
     Raises:
         ValueError: it does; the text is not repeated.

@@ -1,8 +1,8 @@
-"""Deletion scans: how a source's stored items that are gone are found.
+"""Deletion scans: detection of stored items that the source has deleted.
 
-Few sources tell of deletions. Where one does not, it declares how its items are listed, and how one
-is asked for; the platform does the rest. A job of its own lists all there is; what is stored and
-not listed is asked for by itself, for a list may be behind or cut short. The job goes on over any
+Few sources report deletions. Where one does not, it declares how its items are listed, and how one
+is checked; the platform does the rest. A job of its own lists all items; an item that is stored and
+not listed is checked by itself, for a list may be behind or cut short. The job goes on over any
 number of segments, and in the next run where its time is over. No watermark waits for it.
 
 Nothing is deleted unless the account sees all that it saw when the rows were loaded. Where a person
@@ -11,8 +11,9 @@ knows better, a run with the parameter `accept_deletions` deletes all the same.
 
 import asyncio
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -22,7 +23,7 @@ from temporaletl.extraction import PageRequest
 from temporaletl.messages import Mode
 from temporaletl.query import ACCEPT_DELETIONS, Query
 from temporaletl.registry import Registry, place_of
-from temporaletl.rows import Whole
+from temporaletl.rows import CompleteSet
 from temporaletl.strategies import Plan
 
 #: In which runs a deletion scan is made; never in a backfill, which is about its window alone.
@@ -32,14 +33,14 @@ _yes_or_no = TypeAdapter(bool)
 
 
 def scans_for_deletions(find_deleted: FindDeleted, mode: Mode) -> bool:
-    """Whether a run of that mode looks for what is gone."""
+    """Whether a run of that mode has deletion scans."""
     if find_deleted == "never":
         return False
     return mode == "full" or (mode == "incremental" and find_deleted == "always")
 
 
 def accepts_deletions(params: Mapping[str, JsonValue]) -> bool:
-    """Whether a person says that whatever a run finds gone is gone.
+    """Whether a run's parameters accept all deletions that its scans find.
 
     Raises:
         ConfigurationError: the parameter is neither true nor false.
@@ -65,23 +66,25 @@ class Items:
     prefix: str = ""
     exact: bool = False
 
-    def tombstone(self, id_: str) -> Whole:
-        """Say that nothing is left of an item."""
-        return Whole(f"{self.prefix}{id_}" + ("" if self.exact else ":"), exact=self.exact)
+    def tombstone(self, id_: str) -> CompleteSet:
+        """The empty set of an item's events: all that are stored are deleted."""
+        return CompleteSet(f"{self.prefix}{id_}" + ("" if self.exact else ":"), exact=self.exact)
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionScan:
-    """How the items that a source shows are listed, and how one is asked for. Both may block.
+    """Listing of the items that a source shows, and the check of one item. Both may block.
 
-    `list_ids` yields ids of the items that the source shows, from a position on, each with the
-    position behind them; None for a position means that the list cannot be taken up there.
-    `is_gone` asks for one item, and without it the list alone decides. Both are safe to repeat, and
-    raise as an extract method does: a source that does not answer has shown nothing gone. `noun`
-    names the items in messages. `scope` names the parts of what is listed: filters, members,
-    projects. Items that a narrower scope covers no more are not gone: they stay. `most_asked`
-    limits what one scan asks for, where each costs a request: others of those that are missing are
-    asked for in later ones. `start` runs a function in one of the source's own threads.
+    `list_ids` yields ids of the items that the source shows, from a position on, and the position
+    behind them; None for a position means that the list cannot be resumed there. `is_deleted`
+    checks one item, and without it the list alone decides. Both are safe to repeat, and raise as
+    an extract method does: without an answer of the source, nothing is deleted. `noun` names the
+    items in messages. `scope` names the parts of what is listed: filters, members, projects. Items
+    that a narrower scope no longer covers are not deleted: they stay. `max_checks` limits the
+    checks of one scan, where a check costs a request: the other missing items are checked in later
+    scans. `start` runs a function in one of the source's own threads.
+
+    `is_gone` and `most_asked` are deprecated names of `is_deleted` and `max_checks`.
 
         def listed(position: JsonValue) -> Iterator[tuple[list[str], JsonValue]]:
             behind = int(str(position or 0))
@@ -95,22 +98,34 @@ class DeletionScan:
     noun: str
     items: Items
     list_ids: Callable[[JsonValue], Iterator[tuple[Collection[str], JsonValue]]]
-    is_gone: Callable[[str], bool] | None = None
+    is_deleted: Callable[[str], bool] | None = None
     scope: Collection[str] = ()
-    most_asked: int | None = None
+    max_checks: int | None = None
     start: Callable[..., Awaitable[Any]] = asyncio.to_thread
+    is_gone: InitVar[Callable[[str], bool] | None] = None
+    most_asked: InitVar[int | None] = None
+
+    def __post_init__(self, is_gone: Callable[[str], bool] | None, most_asked: int | None) -> None:
+        for old, new, value in (
+            ("is_gone", "is_deleted", is_gone),
+            ("most_asked", "max_checks", most_asked),
+        ):
+            if value is not None:
+                warnings.warn(f"DeletionScan: {old} is now {new}", DeprecationWarning, stacklevel=3)
+                object.__setattr__(self, new, value)
 
 
 class ScanMethod[Q: Query](Protocol):
-    """Yields one `DeletionScan`, and afterwards lets go of what it opened for that."""
+    """Yields one `DeletionScan`, and afterwards closes what it opened for that."""
 
     def __call__(self, request: PageRequest[Q], /) -> Iterator[DeletionScan]: ...
 
 
 class ScanInputsMethod(Protocol):
-    """Returns the parameters of a stream's scan, with which its job lists everything.
+    """Returns the job parameters with which a stream's scan lists everything.
 
-    None where this run reads something else than usual, and most of what is stored is in no list.
+    None for a run without scan: it reads something else than usual, and no list holds most of what
+    is stored.
     """
 
     def __call__(
@@ -120,7 +135,7 @@ class ScanInputsMethod(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScanPlanner:
-    """A source's deletion scans as the queuer sees them."""
+    """Planning of a source's deletion scans in the queuer."""
 
     inputs: ScanInputsMethod
     find_deleted: Callable[[str], FindDeleted]
@@ -133,12 +148,12 @@ scans: Registry[ScanMethod[Any]] = Registry("deletion scan")
 def scan_inputs_method[F: ScanInputsMethod](
     source: str, *, find_deleted: Callable[[str], FindDeleted]
 ) -> Callable[[F], F]:
-    """Register, for the queuer, with which parameters a stream's deletion scan lists everything.
+    """Register a function of the queuer: the job parameters of a stream's deletion scan.
 
-    `find_deleted` tells, by a stream's name, in which runs it is looked for what is gone. In those,
-    the platform plans one scan beside the jobs of each stream, unless its window is empty: a
-    scan has none, so that a later batch's is the same job, and two never run at once. With it, runs
-    of the source take the parameter `accept_deletions`, which no query sees.
+    `find_deleted` returns, by a stream's name, which runs have deletion scans. In those, the
+    platform plans one scan beside the jobs of each stream, unless its window is empty: a scan has
+    none, so that a later batch's is the same job, and two never run at once. With it, runs of the
+    source take the parameter `accept_deletions`, which no query sees.
 
         @scan_inputs_method("shop", find_deleted=lambda stream: "always")
         def scan_inputs(plan: Plan, branches: list[str], stream: str) -> dict[str, str] | None:
@@ -158,9 +173,9 @@ def scan_inputs_method[F: ScanInputsMethod](
 
 
 def deletion_scan[F: ScanMethod[Any]](name: str) -> Callable[[F], F]:
-    """Register, for the worker, a stream's scan under `<source>-<stream>`, or `<source>-*`.
+    """Register a stream's scan for the worker, under `<source>-<stream>` or `<source>-*`.
 
-    A generator that yields one `DeletionScan`; what stands behind its `yield` is done when a
+    A generator that yields one `DeletionScan`; the code behind its `yield` runs when a
     segment is over, however it ends.
 
         @deletion_scan("shop-orders")

@@ -1,4 +1,4 @@
-"""Where a Temporal server is, and how to get in.
+"""Endpoint of a Temporal server: address, namespace, TLS and API key.
 
 The address and the namespace come from `TemporalSettings`; the API key, TLS and gRPC metadata
 from the variables of the SDK's environment configuration (`TEMPORAL_API_KEY`, `TEMPORAL_TLS`,
@@ -34,7 +34,7 @@ _SECRET_METADATA = re.compile(r"auth|token|key|secret|cookie|password")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A Temporal server and how to get in; `prefix` begins the variables that say so.
+    """Endpoint of a Temporal server; `prefix` begins the names of its variables.
 
     An address without a port gets Temporal's own, 7233.
     """
@@ -122,7 +122,7 @@ def _pem(variable: str, text: str) -> str:
 
 
 def endpoint(settings: TemporalSettings, variables: Mapping[str, str] | None = None) -> Endpoint:
-    """Where the platform's own Temporal is.
+    """The endpoint of the platform's own Temporal.
 
     What `settings` were given wins; a profile of the SDK's configuration file may say the rest.
 
@@ -141,7 +141,7 @@ def endpoint(settings: TemporalSettings, variables: Mapping[str, str] | None = N
     )
 
 
-def secured(place: Endpoint, profile: ClientConfigProfile) -> Endpoint:
+def secured(endpoint: Endpoint, profile: ClientConfigProfile) -> Endpoint:
     """The endpoint with the profile's API key, TLS and metadata.
 
     Raises:
@@ -153,12 +153,12 @@ def secured(place: Endpoint, profile: ClientConfigProfile) -> Endpoint:
             tls = profile.tls.to_connect_tls_config()
         except OSError as error:
             raise ConfigurationError(
-                f"{place.prefix}TLS_*_PATH: cannot read {error.filename}: {error.strerror}"
+                f"{endpoint.prefix}TLS_*_PATH: cannot read {error.filename}: {error.strerror}"
             ) from None
     metadata = dict(profile.grpc_meta)
     if not tls and (profile.api_key or any(_SECRET_METADATA.search(name) for name in metadata)):
         try:
-            check_encrypted(f"http://{place.address}", f"{place.prefix}ADDRESS", needs="TLS")
+            check_encrypted(f"http://{endpoint.address}", f"{endpoint.prefix}ADDRESS", needs="TLS")
         except ValueError as error:
-            raise ConfigurationError(f"{error}; {place.prefix}TLS=true turns it on") from None
-    return replace(place, api_key=profile.api_key, tls=tls, rpc_metadata=metadata)
+            raise ConfigurationError(f"{error}; {endpoint.prefix}TLS=true turns it on") from None
+    return replace(endpoint, api_key=profile.api_key, tls=tls, rpc_metadata=metadata)

@@ -3,9 +3,9 @@
     ETLError
     ├── RetryableError              the same call may succeed later
     │   ├── SourceUnavailableError  the source did not answer, or answered 5xx
-    │   ├── RateLimitedError        the source asks to come back after a delay
+    │   ├── RateLimitedError        the source refused a call for its rate limit
     │   │   └── ExcessiveWaitError  ...longer than is waited for: tried once more after that
-    │   ├── NotReadyError           what was asked for is still being made
+    │   ├── NotReadyError           what was requested is not ready yet
     │   ├── TemporalUnavailableError    no Temporal server answers
     │   └── WarehouseUnavailableError   waited out, however long it takes
     │       └── WarehouseOverloadedError  ...but not a statement that takes too much
@@ -14,7 +14,7 @@
     │   │   ├── UnknownSourceError
     │   │   ├── DuplicateStrategyError
     │   │   └── StrategyImportError
-    │   ├── NotFoundError           nothing has the name that was asked for
+    │   ├── NotFoundError           nothing has the requested name
     │   ├── ConflictError           the present state does not allow it: it has ended, or exists
     │   ├── CredentialsError        refused by the source or the warehouse
     │   ├── SchemaConflictError     a table cannot hold what a row class declares
@@ -36,7 +36,7 @@ class ETLError(Exception):
 class RetryableError(ETLError):
     """The same call may succeed later.
 
-    `delay` is how long the other side asked us to stay away, None where it did not say.
+    `delay` is the cool-down that the other side requested, None where it did not.
 
         try:
             raise SourceUnavailableError("shop: HTTP 503", delay=timedelta(seconds=30))
@@ -63,7 +63,7 @@ class SourceUnavailableError(RetryableError):
 class RateLimitedError(RetryableError):
     """The source refused a call because of its rate limit.
 
-    With a `delay`, all workers leave the source alone for that long.
+    With a `delay`, the source is blocked for all workers for that long.
 
         def check(status: int, retry_after_seconds: int) -> None:
             if status == 429:
@@ -74,16 +74,16 @@ class RateLimitedError(RetryableError):
 
 
 class ExcessiveWaitError(RateLimitedError):
-    """The source asks to wait for longer than ETL_LONGEST_WAIT_MINUTES.
+    """The source requests a longer cool-down than ETL_LONGEST_WAIT_MINUTES.
 
     `delay` is that longest wait. Where the source says so again after it, the job fails.
     """
 
 
 class NotReadyError(RetryableError):
-    """What one job asked for is still being made; others may go on asking.
+    """The result that one job requested is not ready yet; other jobs are not blocked.
 
-    `delay` is how long the job had better wait before it looks again.
+    `delay` is how long the job waits before it looks again.
 
         def check(export: dict[str, str]) -> None:
             if export["state"] == "running":
@@ -118,7 +118,7 @@ class PermanentError(ETLError):
 class ConfigurationError(PermanentError):
     """A setting or an argument is missing or wrong; the message names it and its use.
 
-    Nothing more is asked of the source.
+    No more requests are sent to the source.
 
         def check(url: str) -> None:
             if not url.startswith("https:"):
@@ -143,11 +143,11 @@ class StrategyImportError(ConfigurationError):
 
 
 class NotFoundError(PermanentError):
-    """Nothing has the name that was asked for: a run, a job, a schedule."""
+    """Nothing has the requested name: a run, a job, a schedule."""
 
 
 class ConflictError(PermanentError):
-    """What was asked for does not fit the present state: a run that has ended, for one."""
+    """The request does not fit the present state: a run that has ended, for one."""
 
 
 class CredentialsError(PermanentError):

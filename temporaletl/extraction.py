@@ -1,4 +1,4 @@
-"""What an extract strategy gets, and the pages that it gives."""
+"""Interface of extract strategies: the request for pages, the pages, and stored events."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from temporaletl.rows import Json, Reject, Row
 
 
 class StoredEvents(Protocol):
-    """The port to what is loaded already of the job's source.
+    """Stored events and rows of the job's source, which are loaded already.
 
     `properties` and `rows` block: call them in a thread. They see what is committed, which may lag
     behind the pages that were yielded; await `committed` where those matter. A test brings its own:
@@ -27,7 +27,7 @@ class StoredEvents(Protocol):
         assert stored.properties("order:3") is None
 
     Raises:
-        WarehouseUnavailableError: the connection broke; asking again is safe.
+        WarehouseUnavailableError: the connection broke; a repetition is safe.
     """
 
     def properties(self, event_id: str) -> Mapping[str, Json] | None:
@@ -76,16 +76,16 @@ _NOTHING_STORED = NothingStored()
 
 @dataclass(frozen=True, slots=True)
 class PageRequest[Q: Query]:
-    """What an extract strategy gets: where to begin, and for whom.
+    """Request of a job for its pages, from a cursor on.
 
     `query` is of the class that the source registered. `cursor` is None for the job's first page,
     else the `cursor` of the last page whose rows are committed. `stored` looks into what is loaded.
 
         async def pages(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
             behind = int(str(request.cursor or 0))
-            asked = request.now()
+            requested_at = request.now()
             orders = shop.orders(request.query.region, behind=behind)
-            yield Page(orders, cursor=behind + len(orders), extracted_at=asked)
+            yield Page(orders, cursor=behind + len(orders), extracted_at=requested_at)
     """
 
     job: ETLInput
@@ -100,11 +100,11 @@ class PageRequest[Q: Query]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records, and the position behind them.
+    """Page of records, and the cursor behind them.
 
     `cursor` is committed in the transaction that holds the records' rows; extraction goes on
     there after any interruption. `rejects` are records that could not even be decoded.
-    `extracted_at` is for strategies that read ahead: when the page was asked for, by the
+    `extracted_at` is for strategies that read ahead: when the page was requested, by the
     request's `now`. Others leave it to the platform. `note` is what a person should know of the
     job though nothing failed; the last one stands in its summary.
 
@@ -123,7 +123,7 @@ class Page:
 
 
 class ExtractMethod[Q: Query](Protocol):
-    """Yields pages in order, from the request's cursor to the end of the job's window.
+    """Async generator of pages in order, from the request's cursor to the end of the job's window.
 
     Safe to repeat: what is extracted twice has the effect of once.
 

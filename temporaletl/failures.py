@@ -1,4 +1,4 @@
-"""Temporal's retries and failures in the platform's words; for workflows, so no I/O."""
+"""Retry policies and failures for workflows; no I/O."""
 
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RetryPolicy
@@ -26,9 +26,9 @@ class RedactedFailures(DefaultFailureConverter):
 
 
 def retry_policy(policy: RunPolicy) -> RetryPolicy:
-    """How Temporal repeats the activities of a batch.
+    """Temporal's retry policy for the activities of a batch.
 
-    Without a limit of its own: which attempts count is decided where they are made, by
+    Without a limit of its own: which attempts count is decided in the activities, by
     `temporaletl.attempts`. An outage of the warehouse is waited out.
     """
     return RetryPolicy(
@@ -39,13 +39,13 @@ def retry_policy(policy: RunPolicy) -> RetryPolicy:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What went wrong at first; the failures around it only repeat where."""
+    """The root cause of a failure; the failures around it only repeat where."""
     while isinstance(error, FailureError) and error.cause is not None:
         error = error.cause
     return error
 
 
 def first_message(error: BaseException) -> str:
-    """The first cause in its own words, or its class where it has none."""
+    """Message of the root cause, or its class where it has none."""
     cause = first_cause(error)
     return getattr(cause, "message", None) or str(cause) or type(cause).__name__

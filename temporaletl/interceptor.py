@@ -1,4 +1,4 @@
-"""The one place where the platform's errors become Temporal's."""
+"""Translation of the platform's errors to Temporal's, in one interceptor."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,14 +27,14 @@ _WHOSE_ENVIRONMENT = (
 
 
 class RecoveryInterceptor(Interceptor):
-    """Classes activity errors by what recovers them, and gives logs the ids of their workflow."""
+    """Interceptor that classifies activity errors by recovery, and adds workflow ids to logs."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         return _Recovery(next)
 
 
 class _Counting(ActivityOutboundInterceptor):
-    """Has every heartbeat carry on which attempts did not count."""
+    """Adds the number of uncounted attempts to every heartbeat."""
 
     def __init__(self, next: ActivityOutboundInterceptor) -> None:  # noqa: A002
         super().__init__(next)
@@ -97,7 +97,7 @@ class _Recovery(ActivityInboundInterceptor):
 def _unanswered(attempts: Attempts) -> ApplicationError:
     return ApplicationError(
         f"{attempts.limit} attempts in a row gave no answer: the workers that had them died, hung, "
-        "or were cut off; their logs tell more",
+        "or were cut off; see their logs",
         type="UnansweredError",
         non_retryable=True,
     )

@@ -1,4 +1,4 @@
-"""What travels through Temporal: frozen, typed, small, and free of rows and secrets.
+"""Messages that travel through Temporal: frozen, typed, small, free of rows and secrets.
 
 Unknown fields are ignored and new fields get defaults, so that a worker of one version reads
 what another version wrote. Times are aware and in UTC; windows are half-open.
@@ -14,12 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 from temporaletl.names import label
 from temporaletl.secrets import redacted
 
-#: `replay` sends a source's rejects through its present transform; it has no window.
+#: `replay` reprocesses a source's rejects: they go through the present transform, without a window.
 Mode = Literal["incremental", "full", "backfill", "replay"]
 BatchState = Literal["running", "completed", "failed", "cancelled"]
 JobState = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "skipped"]
 
-#: The states no job leaves again.
+#: Final states of a job.
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "skipped"})
 
 
@@ -31,7 +31,7 @@ def _as_utc(value: datetime) -> datetime:
 
 
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
-#: What went wrong, in words that may quote anything: secrets are taken out where it is made.
+#: The text of an error, which may quote anything: secrets are removed on validation.
 ErrorText = Annotated[str, AfterValidator(redacted)]
 
 
@@ -61,14 +61,14 @@ class Window(Message):
             raise ValueError(msg)
         return self
 
-    def __contains__(self, moment: datetime) -> bool:
-        return (self.start is None or self.start <= moment) and (
-            self.end is None or moment < self.end
+    def __contains__(self, timestamp: datetime) -> bool:
+        return (self.start is None or self.start <= timestamp) and (
+            self.end is None or timestamp < self.end
         )
 
 
 class RunPolicy(Message):
-    """How activities of one batch are timed and retried; from the queuer's settings."""
+    """Timeouts and retries of one batch's activities, from the queuer's settings."""
 
     activity_timeout: timedelta = timedelta(minutes=10)
     heartbeat_timeout: timedelta = timedelta(seconds=20)
@@ -80,7 +80,7 @@ class RunPolicy(Message):
 
 
 class QueuerInput(Message):
-    """What a schedule or a person asks for."""
+    """The request for a run, from a schedule or a person: the input of QueuerFlow."""
 
     source: str
     mode: Mode = "incremental"
@@ -94,7 +94,7 @@ class QueuerInput(Message):
 
 
 class MetadataRequest(Message):
-    """`nominal` is the time the run stands for: its schedule's, or when it was started."""
+    """The request to resolve a batch; `nominal` is its scheduled time, or when it was started."""
 
     input: QueuerInput
     nominal: UtcTime
@@ -103,7 +103,7 @@ class MetadataRequest(Message):
 
 
 class BatchMetadata(Message):
-    """What will run: settled once, before any job is planned."""
+    """A batch as it is resolved, once, before any job is planned: windows, filters, policy."""
 
     batch_id: str
     source: str
@@ -160,8 +160,8 @@ class ETLInput(Message):
     policy: RunPolicy = RunPolicy()
     segment_queue: str | None = None  # where its segments are run; None: where the flow is
     paused: bool = False  # carried over when the flow continues as new
-    scan: bool = False  # it looks for what is gone: see temporaletl.deletions
-    reread: bool = False  # it asks again for what could not be read: see temporaletl.rereading
+    scan: bool = False  # a deletion scan: see temporaletl.deletions
+    reread: bool = False  # a second reading of unread items: see temporaletl.rereading
 
     @property
     def windowless(self) -> bool:
@@ -170,7 +170,7 @@ class ETLInput(Message):
 
     @property
     def segment_timeout(self) -> timedelta:
-        """How long one segment of it may take, before Temporal gives it up without a word.
+        """How long one segment of it may take, before Temporal gives it up without an error.
 
         A list that cannot be taken up in the middle is read to its end in one segment.
         """
@@ -188,7 +188,7 @@ def job_id_of(job: ETLInput) -> str:
 
 
 class RowCounts(Message):
-    """What became of the rows: each row counts once, in exactly one of these."""
+    """Rows by outcome: each row counts once, in exactly one of these."""
 
     inserted: int = 0
     updated: int = 0
@@ -197,7 +197,7 @@ class RowCounts(Message):
 
 
 class JobProgress(Message):
-    """A job as its ledger row tells it; the answer to ETLFlow's `status` query."""
+    """Progress of a job, from its ledger row; the answer to ETLFlow's `status` query."""
 
     state: JobState
     stream: str
@@ -216,7 +216,7 @@ class JobProgress(Message):
 
 
 class SegmentResult(Message):
-    """How far a segment got. `wait` asks to stay away from the source that long."""
+    """Result of a segment. `wait` is the cool-down of the source before the next one."""
 
     progress: JobProgress
     done: bool
@@ -234,14 +234,14 @@ class EndJobRequest(Message):
 
 
 class ETLResult(Message):
-    """How a job ended; returned for `completed` and `cancelled`, failures are raised."""
+    """Result of a job; returned for `completed` and `cancelled`, failures are raised."""
 
     job_id: str
     progress: JobProgress
 
 
 class JobsRequest(Message):
-    """Ask for the jobs of a batch with first <= seq < end that have not ended."""
+    """The request for the jobs of a batch with first <= seq < end that have not ended."""
 
     batch_id: str
     first: int
@@ -255,7 +255,7 @@ class JobsPage(Message):
 
 
 class JobOutcome(Message):
-    """How a job ended, told by its dispatcher where the job itself could not."""
+    """End of a job, reported by its dispatcher where the job itself could not."""
 
     seq: int
     state: JobState
@@ -292,7 +292,7 @@ class JobFailure(Message):
 
 
 class JobNote(Message):
-    """What a person should know of a job, though it did not fail."""
+    """Note of a job that did not fail, for a person to read."""
 
     job: str
     note: ErrorText
@@ -318,7 +318,7 @@ class BatchStatus(Message):
 
 
 class BatchSummary(Message):
-    """How a batch ended; also the JSON document of `etl run --wait --json`."""
+    """Summary of a batch that ended; also the JSON document of `etl run --wait --json`."""
 
     batch_id: str
     workflow_id: str

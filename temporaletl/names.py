@@ -1,4 +1,4 @@
-"""Every name that two processes must agree on."""
+"""Names that two processes must agree on: task queues, workflows, signals, activities, ids."""
 
 from datetime import datetime
 
@@ -51,18 +51,18 @@ def schedule_id(source: str, connection: str = DEFAULT) -> str:
 
 
 def scheduled_workflow_id(source: str, connection: str = DEFAULT) -> str:
-    """The id a schedule's runs start with; the server appends the nominal time."""
+    """The id a schedule's runs start with; the server appends the scheduled time."""
     return f"etl-{label(source, connection)}"
 
 
 def run_workflow_id(source: str, mode: str, started: datetime, connection: str = DEFAULT) -> str:
-    """The id of a run that a person asked for; distinct for every microsecond."""
+    """The id of a run that a person started; distinct for every microsecond."""
     return f"etl-{label(source, connection)}-{mode}-{started:%Y%m%dT%H%M%S.%fZ}"
 
 
-def engine_run_id(source: str, mode: str, nominal: datetime) -> str:
+def engine_run_id(source: str, mode: str, scheduled: datetime) -> str:
     """In place of a workflow's id, where a process runs a batch by itself."""
-    return f"engine/{source}-{mode}-{nominal:%Y%m%dT%H%M%S.%fZ}"
+    return f"engine/{source}-{mode}-{scheduled:%Y%m%dT%H%M%S.%fZ}"
 
 
 def dispatch_workflow_id(batch_id: str, shard: int) -> str:

@@ -1,4 +1,4 @@
-"""The base class of queries: what a job asks its source for."""
+"""The base class of queries: the typed parameters of a job."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -13,12 +13,12 @@ _sources: dict[type, str] = {}
 
 
 def name_source(query: type, source: str) -> None:
-    """Let errors of a class of queries name the source that it belongs to."""
+    """Register the source that errors of a query class name."""
     _sources[query] = source
 
 
 class Query(BaseModel):
-    """What a job asks its source for: the job's parameters, checked and typed.
+    """Query of a job: its parameters, checked and typed.
 
     Subclasses add fields and raise the two class attributes: `VERSION` when rows change in a
     way their readers must know, `SPECIFIC_VERSION` at any change of the transform.
@@ -70,14 +70,14 @@ class Query(BaseModel):
 def _explain(cls: type[Query], error: ValidationError) -> str:
     name = _sources.get(cls, cls.__name__)
     unknown: list[str] = []
-    told: list[str] = []
+    faults: list[str] = []
     for fault in error.errors(include_input=False):
         where = ".".join(map(str, fault["loc"])) or "query"
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             unknown.append(where)
         else:
-            told.append(f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')}")
+            faults.append(f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')}")
     if unknown:
         refused, known = ", ".join(map(repr, unknown)), ", ".join(cls.model_fields) or "none"
-        told.insert(0, f"{name} takes no parameter {refused}; it takes: {known}")
-    return "; ".join(told)
+        faults.insert(0, f"{name} takes no parameter {refused}; it takes: {known}")
+    return "; ".join(faults)

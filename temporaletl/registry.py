@@ -1,4 +1,4 @@
-"""Names and what is registered under them."""
+"""Registry of strategies by name; duplicates are refused."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ AFTER_RESTART = "; one that was installed meanwhile is known after a restart of 
 
 
 def place_of(defined: Any) -> str:
-    """Where a function or class is defined, for messages."""
+    """Module, name and line of a definition, for messages."""
     code = getattr(inspect.unwrap(defined), "__code__", None)
     line = f":{code.co_firstlineno}" if code is not None else ""
     return f"{defined.__module__}.{defined.__qualname__}{line}"

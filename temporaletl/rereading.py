@@ -1,9 +1,9 @@
-"""Second readings: what one run could not read of its source, the next one asks for by itself.
+"""Second readings: items that one run could not read are requested one by one in the next.
 
 A reject of stage `extract` stands for something that the source has and could not give, or gave
-so that it could not be decoded. Every incremental run asks for the longest untried of them once
-more, apart from what it reads anyway, and so does a replay: without that, an item that recovers
-unchanged would be loaded by the next full run only, which reads all there is.
+so that it could not be decoded. Every incremental run requests the longest untried of them once
+more, apart from what it reads anyway, and so does `etl rejects replay`: without that, an item that
+recovers unchanged would be loaded by the next full run only, which reads all there is.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from temporaletl.registry import Registry, place_of
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What could not be read: `key` and `payload` as its reject has them, decoded from JSON.
+    """An item that could not be read: its reject's `key`, and `payload` decoded from JSON.
 
     Of a payload that was too large only the beginning is left, as a text.
 
@@ -33,9 +33,9 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """What a second reading brought.
+    """Result of a second reading.
 
-    `records` are loaded as any page's are. With some, and without a `fault`, the reject is settled;
+    `records` are loaded as any page's are. With some, and without a `fault`, the reject is closed;
     with a fault it stays, and the fault is its reason. Where nothing came, it stays as well: what
     is not shown now may be shown again, unchanged. Only a full run that does not meet it any more
     forgets it. `complete` says that nothing is missing, though no record came: a list that every
@@ -43,7 +43,7 @@ class Reread:
 
         found = Reread([{"id": "7", "branch": "north"}])
         still = Reread(fault="its lines cannot be read yet: HTTP 500")
-        whole = Reread(complete=True)
+        complete = Reread(complete=True)
     """
 
     records: Sequence[Any] = ()
@@ -52,7 +52,7 @@ class Reread:
 
 
 class RereadMethod[Q: Query](Protocol):
-    """Asks the source for one unread item; None where it cannot be asked for by itself.
+    """Reads one unread item from the source; None where it cannot be requested by itself.
 
     `request` has the query of the job that met the reject. Several are awaited at once.
 
@@ -67,7 +67,7 @@ rereaders: Registry[RereadMethod[Any]] = Registry("reread method")
 
 
 def reread_method[F: RereadMethod[Any]](name: str) -> Callable[[F], F]:
-    """Register how a stream, `<source>-<stream>`, reads by itself what a job could not read.
+    """Register how a stream, `<source>-<stream>`, reads single items that a job could not read.
 
     Optional. Without one, such rejects stay until a full run reads everything without them.
 

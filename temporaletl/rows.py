@@ -141,20 +141,22 @@ class Identity(Row, frozen=True, kw_only=True, gc=False):
     timezone: str | None = None
 
 
-class Whole(msgspec.Struct, frozen=True):
-    """Says that a record's events whose ids begin with `prefix` are all that the source has.
+class CompleteSet(msgspec.Struct, frozen=True):
+    """The complete set of events under `prefix`: those stored that the page lacks are deleted.
 
-    A transform yields it beside them. Stored events under the prefix that are not among the
-    page's rows are deleted, unless they are newer. Only for what was seen completely. As a record
-    of a page it says that nothing is left under the prefix. `exact` means the event of that very
-    id, and no other that begins with it.
+    A transform yields it beside a record's events, only where it was given all of them. Stored
+    events whose ids begin with the prefix, and that are not among the page's rows, are deleted
+    unless they are newer. As a record of a page it is a tombstone: the set is empty. With `exact`
+    the set is the one event whose id is `prefix`.
 
-        def events(order: dict[str, str], context: TransformContext[ShopQuery]) -> Iterator[Whole]:
+        def events(
+            order: dict[str, str], context: TransformContext[ShopQuery]
+        ) -> Iterator[Event | CompleteSet]:
             ...  # an event for each line of the order, and then:
-            yield Whole(f"order:{order['id']}:")
+            yield CompleteSet(f"order:{order['id']}:")
 
-        assert Whole("order:7:").covers("order:7:line:1")
-        assert not Whole("order:7:").covers("order:70:line:1")
+        assert CompleteSet("order:7:").covers("order:7:line:1")
+        assert not CompleteSet("order:7:").covers("order:70:line:1")
 
     Raises:
         ValueError: the prefix is empty.
@@ -168,7 +170,7 @@ class Whole(msgspec.Struct, frozen=True):
             raise ValueError("an empty prefix would cover every event of the source")
 
     def covers(self, event_id: str) -> bool:
-        """Whether it speaks of that event."""
+        """Whether that event belongs to the set."""
         return event_id == self.prefix if self.exact else event_id.startswith(self.prefix)
 
 
@@ -176,9 +178,9 @@ Finding = Literal["listed", "missing", "present", "gone", "deleted", "kept"]
 
 
 class ScanItems(msgspec.Struct, frozen=True):
-    """Items of a deletion scan, and what was found of them: see `temporaletl.deletions`.
+    """Items of a deletion scan that have one finding; a record of its pages.
 
-    A record of a page, kept with its cursor for the scan's next steps.
+    Stored with the page's cursor, for the scan's next steps: see `temporaletl.deletions`.
     """
 
     ids: tuple[str, ...]
@@ -191,12 +193,12 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for what PostgreSQL cannot store: NUL and lone surrogates."""
+    """Replace by U+FFFD what PostgreSQL cannot store: NUL and lone surrogates."""
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
 def person_key(person: str) -> str:
-    """How a person is looked up: by the id as it is, by an e-mail address without its case."""
+    """Lookup key of a person: the id as it is, an e-mail address in lower case."""
     return person.lower() if "@" in person else person
 
 

@@ -1,4 +1,4 @@
-"""The secrets that this process knows, and how they are kept out of every text that leaves it.
+"""Redaction: the secrets of this process are removed from every text that leaves it.
 
 Libraries quote what they were given: a header that is not valid, an address with its password. So
 no error's text is trusted, our own included. What leaves the process goes through `redacted`: log
@@ -96,9 +96,9 @@ def _written(text: str) -> Iterator[str]:
         yield re.sub("%..", lambda found: found[0].lower(), quoted)
     for written in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         variants = {written, written.replace("/", "\\/"), *_html_safe(written)}
-        for each in variants:
-            yield each
-            yield re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), each)
+        for variant in variants:
+            yield variant
+            yield re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), variant)
     yield escape(text)
     yield escape(text, {'"': "&quot;", "'": "&#x27;"})
     yield repr(text)[1:-1]
@@ -174,5 +174,5 @@ def cleaned(value: Any, clean: Callable[[str], str] = redacted) -> Any:
 
 
 def forget_secrets() -> None:
-    """Know no secret any more: for tests."""
+    """Forget all secrets: for tests."""
     _known.forget()

@@ -1,4 +1,4 @@
-"""What makes a process a service: it waits for its servers, polls its queue, ends cleanly."""
+"""Services: processes that wait for their servers, poll their queues and end cleanly."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 # Threads that a segment uses at once: its load, and its source's blocking calls.
 _THREADS_PER_ACTIVITY = 6
-# Of one process: a source that is asked slowly must not take all the memory and connections.
+# Of one process: a slow source must not take all the memory and connections.
 _SEGMENTS_OF_A_SOURCE = 4
 
 
@@ -68,7 +68,7 @@ def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Se
 
 
 async def serve(service: Service) -> None:
-    """Wait for the warehouse and for Temporal, then poll until told to stop.
+    """Wait for the warehouse and for Temporal, then poll until stopped.
 
     The first signal lets running segments end at their next page boundary.
 
@@ -152,7 +152,7 @@ def make_workers(
         max_concurrent_activities=temporal.max_concurrent_activities,
         **common,
     )
-    moved = [each for each in activities if _name_of(each) in service.on_source_queues]
+    moved = [method for method in activities if _name_of(method) in service.on_source_queues]
     return [main] + [
         Worker(
             client,
@@ -161,7 +161,7 @@ def make_workers(
             max_concurrent_activities=min(
                 _SEGMENTS_OF_A_SOURCE, temporal.max_concurrent_activities
             ),
-            # A segment asks for something at least once.
+            # A segment sends one request at least.
             max_task_queue_activities_per_second=_dispatch_rate(source),
             # What is started at once does not pass the queue, and so not its rate.
             disable_eager_activity_execution=True,
@@ -180,7 +180,7 @@ def _name_of(function: Callable[..., Any]) -> str | None:
 def _dispatch_rate(source: str) -> float | None:
     """Segments a second, of all connections together; None where one of them has no limit.
 
-    A connection whose settings are wrong says so when it is asked.
+    A connection whose settings are wrong raises when it is used.
     """
     rates: list[float | None] = []
     for connection in names_of_connections(source):

@@ -4,10 +4,9 @@ Secrets are `SecretStr`: they appear in no log, error or repr. Each source keeps
 beside its connector.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -18,19 +17,28 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    ValidationError,
     ValidationInfo,
-    field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from temporaletl import names
-from temporaletl.credentials import check_visible, for_header
-from temporaletl.errors import ConfigurationError, SettingsError
+from temporaletl.credentials import check_visible
+from temporaletl.environment import Settings, variables_of
+from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
 from temporaletl.secrets import remember_secret
 
-S = TypeVar("S", bound="Settings")
+__all__ = [
+    "NotificationSettings",
+    "Settings",
+    "TemporalSettings",
+    "WaitSettings",
+    "WarehouseSettings",
+    "WorkerSettings",
+    "check_encrypted",
+    "is_loopback",
+    "site_address",
+    "variables_of",
+]
 
 _DAY = 86_400
 
@@ -55,7 +63,7 @@ _PLAIN_HTTP = "ETL_PLAIN_HTTP_HOSTS"
 
 
 def check_encrypted(address: str, variable: str, *, needs: str = "https://") -> None:
-    """See that credentials may go to an address: over https, or to this machine.
+    """Check that credentials may be sent to an address: over https, or to this machine.
 
     `needs` is what would be fine, in words: how the address begins, or what else to set.
 
@@ -80,140 +88,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-class Settings(BaseSettings):
-    """Base of all settings: frozen, from the environment, empty values unset.
-
-    Secrets lose the white space around them, must fit into a header unless `free_secrets` or
-    `key_secrets` name them, and are kept out of all that leaves the process.
-    """
-
-    #: Secrets that are sent in no header, such as passwords of other protocols: one visible line.
-    free_secrets: ClassVar[frozenset[str]] = frozenset()
-    #: Keys on several lines (PEM).
-    key_secrets: ClassVar[frozenset[str]] = frozenset()
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        dotenv_filtering="only_existing",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        populate_by_name=True,
-        # No span is endless: Temporal and Python take none.
-        allow_inf_nan=False,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # Only code names a field: USER, HOST or PORT in an environment mean something else.
-        for source in (env_settings, dotenv_settings):
-            source.config = SettingsConfigDict(**{**source.config, "populate_by_name": False})
-        return init_settings, env_settings, dotenv_settings
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _trim_secret(cls, value: object, info: ValidationInfo) -> object:
-        if info.field_name not in cls.secrets():
-            return value
-        # Before anything looks at it: what is wrong with it must not tell it either.
-        for text in _texts(value):
-            remember_secret(text)
-        return value.strip() if isinstance(value, str) else value
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _clean_secret(cls, value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, SecretStr):
-            for inner in _secrets_in(value):
-                remember_secret(inner.get_secret_value())
-                for_header(inner.get_secret_value())
-            return value
-        text = value.get_secret_value().strip()
-        remember_secret(text)
-        if not text:
-            raise ValueError("is empty")
-        if info.field_name in cls.key_secrets:
-            for line in text.splitlines():
-                check_visible(line.replace("\t", " "))
-        elif info.field_name in cls.free_secrets:
-            check_visible(text)
-        else:
-            text = for_header(text)
-        return SecretStr(text)
-
-    @classmethod
-    def secrets(cls) -> frozenset[str]:
-        """The names of the fields that hold secrets."""
-        return frozenset(
-            name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
-        )
-
-    @classmethod
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises:
-            SettingsError: names each variable that is missing or wrong, and its use.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            raise SettingsError(_explain(cls, error)) from None
-
-
-def _texts(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [inner.get_secret_value() for inner in _secrets_in(value)]
-
-
-def _secrets_in(value: object) -> list[SecretStr]:
-    """The secrets that a value consists of, however deep."""
-    if isinstance(value, SecretStr):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [secret for inner in value for secret in _secrets_in(inner)]
-    return []
-
-
-def _explain(cls: type[Settings], error: ValidationError) -> str:
-    faults = []
-    for fault in error.errors(include_input=False):
-        location = str(fault["loc"][0]) if fault["loc"] else ""
-        known = next(
-            ((n, f) for n, f in cls.model_fields.items() if location in (n, *variables_of(n, f))),
-            None,
-        )
-        message = str(fault["msg"]).removeprefix("Value error, ")
-        if known is None:
-            faults.append(message)
-            continue
-        name, field = known
-        what = "is not set" if fault["type"] == "missing" else f"is wrong: {message}"
-        use = f" ({field.description})" if field.description else ""
-        faults.append(f"{variables_of(name, field)[0]} {what}{use}")
-    return "; ".join(faults)
-
-
-def variables_of(name: str, field: Any) -> list[str]:
-    """The environment variables of a field, the one that is documented first."""
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    return [str(alias or name).upper()]
-
-
 class _PlainHttp(Settings):
-    """Where credentials may go without encryption."""
+    """Hosts to which credentials may be sent without encryption."""
 
     names: str = Field("", validation_alias=_PLAIN_HTTP)
 
@@ -223,7 +99,7 @@ class _PlainHttp(Settings):
 
 
 class TemporalSettings(Settings):
-    """Which Temporal to use, and how hard. TLS and API key: see `temporaletl.connect`."""
+    """Temporal server, queues and retries. TLS and API key: see `temporaletl.connect`."""
 
     address: str | None = Field(None, validation_alias="TEMPORAL_ADDRESS")
     host: str | None = Field(None, validation_alias="TEMPORAL_HOST")
@@ -287,7 +163,7 @@ class TemporalSettings(Settings):
 
 
 class WarehouseSettings(Settings):
-    """Which PostgreSQL to load into. `DATABASE_URL` wins over the single parts."""
+    """PostgreSQL server of the warehouse; `DATABASE_URL` wins over the single parts."""
 
     free_secrets = frozenset({"database_url", "password"})
 
@@ -372,13 +248,13 @@ class WarehouseSettings(Settings):
 
 
 class WaitSettings(Settings):
-    """How long a source may have us wait."""
+    """The longest cool-down of a source that is waited out."""
 
     longest_wait_minutes: PositiveFloat = Field(
         60,
         le=7 * 24 * 60,
         validation_alias="ETL_LONGEST_WAIT_MINUTES",
-        description="the longest wait that a source may ask for; it is tried again after that",
+        description="the longest cool-down that is waited out; then the source is tried again",
     )
 
 
@@ -387,14 +263,14 @@ def _is_misread(url: str) -> bool:
     scheme, found, rest = url.partition("://")
     if not found or "=" in scheme:
         return False
-    place, _, path = rest.partition("/")
+    authority, _, path = rest.partition("/")
     # libpq ends the password at the first @, and looks for none behind a slash.
-    behind = (place.partition("@")[2].partition("?")[0], path.partition("?")[0])
+    behind = (authority.partition("@")[2].partition("?")[0], path.partition("?")[0])
     return any("@" in part for part in behind)
 
 
 class WorkerSettings(Settings):
-    """How the worker paces itself."""
+    """Segment and page sizes of the worker, and its thresholds."""
 
     segment_seconds: PositiveFloat = Field(
         15, validation_alias="ETL_SEGMENT_SECONDS", description="the longest one segment goes on"
@@ -449,7 +325,7 @@ def _webhooks(text: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 class NotificationSettings(Settings):
-    """Who hears of a batch's end."""
+    """Webhooks that are notified of a batch's end."""
 
     free_secrets = frozenset({"slack_webhook_url", "notify_urls"})
 

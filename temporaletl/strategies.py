@@ -1,4 +1,4 @@
-"""The decorators by which a source registers, and what its strategies get and give.
+"""The decorators by which a source registers its strategies, and their interfaces.
 
 The queuer imports `temporaletl.queuer.sources.*`, the worker `temporaletl.worker.sources.*`; both
 import the modules that other wheels name in the entry-point group `temporaletl.sources`.
@@ -54,7 +54,7 @@ class TransformInputsMethod(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the queuer's strategies get: the batch to plan.
+    """Plan of a batch: the input of the queuer's strategies.
 
     `last_cursors` are, by stream, the last cursors of the latest job that completed in a batch
     which was not a backfill: for sources whose own position means more than a time.
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def windows(self) -> Mapping[str, Window]:
-        """The window to cover, by stream; only the streams that were asked for."""
+        """The window to cover, by stream; only the requested streams."""
         return self.metadata.windows
 
     def job(self, stream: str, window: Window, **params: JsonValue) -> ETLInput:
@@ -89,7 +89,7 @@ class Plan:
         )
 
     def deletion_scan(self, stream: str, **params: JsonValue) -> ETLInput:
-        """A job that looks for what is gone; the platform plans it, see `scan_inputs_method`.
+        """A deletion scan of a stream; the platform plans it, see `scan_inputs_method`.
 
         It has no window, so that a later batch's is the same job: two never run at once.
         """
@@ -98,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """A source as the queuer sees it."""
+    """The queuer's strategies of a source."""
 
     describe: ParamsMethod
     #: Read `streams` instead.
@@ -113,12 +113,12 @@ class Planner:
     filters: frozenset[str] | None = None
     #: The filters that the settings are, by their names.
     scope: Callable[[], Mapping[str, JsonValue]] = dict
-    #: What a run may say; None: only planning tells.
+    #: Query class that checks a run's parameters; None: only planning does.
     params: type[Query] | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The streams there are; a source that asks its settings for them may raise ETLError."""
+        """The source's streams; where they depend on its settings, this may raise ETLError."""
         declared = self.declared_streams
         return tuple(declared() if callable(declared) else declared)
 
@@ -149,7 +149,7 @@ def params_method[F: ParamsMethod](
     scope: Callable[[], Mapping[str, JsonValue]] = dict,
     params: type[Query] | None = None,
 ) -> Callable[[F], F]:
-    """Register `describe(plan)`, plain or async: what the backlog is.
+    """Register `describe(plan)`, plain or async, which returns the backlog.
 
     What it returns goes, unseen by the platform, to the source's transform inputs method.
     A lag that depends on the source's settings is a function, called when a batch is planned; so
@@ -203,7 +203,7 @@ def transform_inputs_method[F: TransformInputsMethod](source: str) -> Callable[[
 
 
 def identities_method[F: PeopleMethod](source: str) -> Callable[[F], F]:
-    """Register `people(plan)`, a generator, plain or async, of `Identity` rows: who is who.
+    """Register `people(plan)`, a generator, plain or async, of `Identity` rows.
 
     Optional. Called once for each batch, before its jobs are planned.
 
@@ -317,7 +317,7 @@ def transform_method[F: TransformMethod[Any]](
 
 @dataclass(frozen=True, slots=True)
 class Strategies:
-    """A stream as the worker sees it."""
+    """The worker's strategies of a stream."""
 
     query: type[Query]
     extract: ExtractMethod[Any]
@@ -342,7 +342,7 @@ def resolve(source: str, stream: str) -> Strategies:
 
 
 def check_query(method: Any, source: str, query: type[Query]) -> None:
-    """Refuse a method that is annotated for a query which no job of the source will bring.
+    """Check that a method is annotated for queries of the class that the source registered.
 
     Raises:
         ConfigurationError: it is; the message gives both places.

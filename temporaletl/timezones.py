@@ -1,4 +1,4 @@
-"""Which names are time zones."""
+"""Validation of time zone names."""
 
 from functools import cache
 from zoneinfo import available_timezones

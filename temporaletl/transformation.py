@@ -1,4 +1,4 @@
-"""What a transform strategy gets beside a record, and the rows that it gives."""
+"""Interface of transform strategies: a record and its context in, rows out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from typing import Any, Protocol
 
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
-from temporaletl.rows import Reject, Row, Whole, person_key, storable_text
+from temporaletl.rows import CompleteSet, Reject, Row, person_key, storable_text
 
 
 @dataclass(frozen=True, slots=True)
 class TransformContext[Q: Query]:
-    """What a transform strategy gets beside the record.
+    """Context of a transform: the job, its query and the known people.
 
     `query` is of the class that the source registered: the one of the job that extracted the
-    record, also where a reject is tried again.
+    record, also where a reject is reprocessed.
 
         def clerk_of(order: dict[str, str], context: TransformContext[ShopQuery]) -> str | None:
             return context.employee(order.get("clerk"))
@@ -39,11 +39,11 @@ class TransformContext[Q: Query]:
 
 
 class TransformMethod[Q: Query](Protocol):
-    """Turns one record into its rows; an exception rejects the record, whole and alone.
+    """Transforms one record into rows; an exception rejects that record, whole and alone.
 
     Takes the record as extracted, or as a reject keeps it: the JSON of its payload, decoded.
     """
 
     def __call__(
         self, record: Any, context: TransformContext[Q], /
-    ) -> Iterable[Row | Reject | Whole]: ...
+    ) -> Iterable[Row | Reject | CompleteSet]: ...

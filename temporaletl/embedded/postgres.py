@@ -35,7 +35,7 @@ _READY_WITHIN = timedelta(minutes=2)
 
 
 class EmbeddedPostgres:
-    """A cluster in `folder`, made where there is none, with a database for the warehouse."""
+    """PostgreSQL cluster in `folder`, created if missing, with the warehouse's database."""
 
     def __init__(self, folder: Path, *, logs: Path, watchdog: Watchdog) -> None:
         self._folder = folder.resolve()
@@ -146,7 +146,7 @@ class EmbeddedPostgres:
 
 @contextlib.contextmanager
 def running_postgres(folder: Path) -> Iterator[str]:
-    """A server alone, without a stack: its data and log in `folder`, its URL as the value.
+    """Run a server without a stack: its data and log in `folder`, its URL as the value.
 
     Ends with the context, or with this process, however that ends. Raises as `Child.wait_until`.
     """
@@ -183,7 +183,7 @@ def programs() -> Path:
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
-    """Whom (user, group) to run as: None for ourselves, unless we are root, which it refuses."""
+    """User and group that the server runs as, which refuses root; None for our own."""
     if os.geteuid() != 0:
         return None
     if folder.exists():

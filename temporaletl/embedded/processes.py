@@ -26,7 +26,7 @@ _MISCONFIGURED = 2
 class StackError(ConfigurationError):
     """A part of the stack did not start, or died; the message has its last log lines.
 
-    `configuration` tells that it ended because of what a person must set right first.
+    `configuration` is set where a person must correct a setting first.
     """
 
     def __init__(self, message: str, *, configuration: bool = False) -> None:
@@ -35,7 +35,7 @@ class StackError(ConfigurationError):
 
 
 class StoppedError(Exception):
-    """The stack was told to stop while it waited for something."""
+    """The stack was stopped while it waited for something."""
 
 
 class Stop:
@@ -89,7 +89,7 @@ class Watchdog:
         self._tell(f"-{group}")
 
     def close(self) -> None:
-        """Let it go; whatever was not reported as ended, it ends first."""
+        """Release the watchdog; it first ends what was not reported as ended."""
         with contextlib.suppress(BrokenPipeError):
             self._pipe.close()
         self._process.wait()
@@ -106,7 +106,7 @@ class Watchdog:
 
 
 class Child:
-    """A process of the stack. `ending` asks it to end; after `patience` it is killed.
+    """Child process of the stack. `ending` is the signal to end it; after `patience` it is killed.
 
     Runs as `owner` (user, group) where one is given, which only root may do.
     """
@@ -177,7 +177,7 @@ class Child:
         return ""
 
     def died(self) -> str:
-        """What to say when it ended of itself."""
+        """The error of a process that ended by itself."""
         status = self.exit_status
         how = (
             f"was killed by {signal.Signals(-status).name}"
@@ -195,7 +195,7 @@ class Child:
             self._process.send_signal(self._ending)
 
     def end(self) -> None:
-        """Ask it to end, wait, and kill what is left of its group; return when it is gone."""
+        """Signal it to end, wait, and kill the rest of its group; return when it has ended."""
         if self._process is None:
             return
         self.ask_to_end()
@@ -215,7 +215,7 @@ class Child:
         stop: Stop,
         every: timedelta = _LOOK_AGAIN,
     ) -> None:
-        """Wait until `ready()`, asking `every` so often.
+        """Wait until `ready()`, which is called `every` so often.
 
         Raises:
             StackError: it died first, or was not ready within that time.

@@ -1,4 +1,4 @@
-"""The data folder of a stack: who has it, and how a command finds the stack that runs there."""
+"""Data folder of a stack: its lock, and the discovery of the stack that runs there."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ def default_data_folder() -> Path:
 
 
 def take(folder: Path) -> IO[str]:
-    """Take the folder for one stack, until the returned file is closed in every process.
+    """Lock the folder for one stack, until the returned file is closed in every process.
 
     Raises:
         StackInUseError: another stack has it.
@@ -49,7 +49,7 @@ def take(folder: Path) -> IO[str]:
 
 
 def publish(folder: Path, environment: Mapping[str, str]) -> None:
-    """Let other commands of this machine and user find the stack."""
+    """Publish the stack for other commands of this machine and user."""
     text = json.dumps({"pid": os.getpid(), "environment": dict(environment)}, indent=2)
     fresh = folder / "stack.json.new"
     fresh.touch(mode=0o600)

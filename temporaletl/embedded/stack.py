@@ -48,7 +48,7 @@ _STEADY_AFTER = timedelta(minutes=1)
 
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
-    """What to start, and where."""
+    """Options of a stack: which parts start, and where."""
 
     data: Path = field(default_factory=default_data_folder)
     fresh: bool = False  # remove first what an earlier stack left in the folder
@@ -72,7 +72,7 @@ class Stack:
     """All parts, running from `__enter__` to `__exit__`.
 
     A service that dies is named and started again, with growing delays; a server that dies ends
-    the stack: `wait` then raises. `report` hears one line for each thing that happens, also from
+    the stack: `wait` then raises. `report` gets one line for each step, also from
     another thread. Only processes that the stack started are ended, and they also end when this
     process is killed.
     """
@@ -113,7 +113,7 @@ class Stack:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End every part, services first; return when all are gone."""
+        """End every part, services first; return when all have ended."""
         self._exits.close()
 
     def stop(self) -> None:
@@ -183,9 +183,9 @@ class Stack:
     def _temporal(self, watchdog: Watchdog) -> EmbeddedTemporal | None:
         settings, profile = TemporalSettings.load(), access(variables())
         if settings.address or settings.host or profile.address:
-            place = endpoint(settings)
-            temporal_server.check(place)
-            self._report(f"Temporal    {place.address}, as the settings name it")
+            server = endpoint(settings)
+            temporal_server.check(server)
+            self._report(f"Temporal    {server.address}, as the settings name it")
             return None
         if profile.api_key or profile.tls:
             # Those are for another server.
@@ -233,22 +233,22 @@ class Stack:
             self._services.append(_Service(child, queue, began=time.monotonic()))
             child.start()
 
-    def _wait_for_services(self, place: Endpoint) -> None:
+    def _wait_for_services(self, server: Endpoint) -> None:
         for service in self._services:
             service.child.wait_until(
-                partial(self._serves, service, place),
+                partial(self._serves, service, server),
                 within=_SERVICE_READY_WITHIN,
                 stop=self._stop,
                 every=_LOOK_AGAIN,
             )
             self._report(f"{service.child.name:<11} ready")
 
-    def _serves(self, service: _Service, place: Endpoint) -> bool:
-        for child in (*self._servers, *(each.child for each in self._services)):
+    def _serves(self, service: _Service, server: Endpoint) -> bool:
+        for child in (*self._servers, *(service.child for service in self._services)):
             if not child.running:
                 raise child.death()
         return service.child.pid in temporal_server.run(
-            temporal_server.polling(place, service.queue)
+            temporal_server.polling(server, service.queue)
         )
 
     def _supervise(self) -> None:
@@ -295,7 +295,7 @@ class Stack:
 def up(options: StackOptions, *, report: Report = print, complain: Report | None = None) -> int:
     """`etl up`: run a stack until Ctrl-C or SIGTERM, and end it in order.
 
-    `complain` hears what it failed of; without it, `report` does.
+    `complain` gets the errors; without it, `report` does.
 
     Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration.
     """
@@ -321,7 +321,7 @@ def up(options: StackOptions, *, report: Report = print, complain: Report | None
 
 
 def hints(stack: Stack) -> Iterator[str]:
-    """What a person should know of a stack that has just started."""
+    """The addresses and next commands that are printed once a stack has started."""
     yield f"Logs in {stack.logs}"
     if stack.data != default_data_folder().expanduser().resolve():
         yield f"In another terminal first: export ETL_DATA_DIR='{stack.data}'"

@@ -30,17 +30,17 @@ Report = Callable[[str], None]
 
 
 class TemporalCommandError(ConfigurationError):
-    """There is no `temporal` command, and none could be brought in."""
+    """There is no `temporal` command, and it could neither be downloaded nor built."""
 
 
 def cache_folder() -> Path:
-    """Where the project keeps what it brings in, beside its virtual environment."""
+    """Cache folder of downloads and builds, beside the virtual environment."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "temporaletl"
 
 
 def find_temporal() -> Path | None:
-    """The command on PATH, else the one in the cache; tried, not trusted."""
+    """Find the command on PATH, else in the cache, if it runs."""
     on_path = shutil.which("temporal")
     candidates = [Path(on_path)] if on_path else []
     candidates.append(cache_folder() / "bin" / "temporal")
@@ -48,7 +48,7 @@ def find_temporal() -> Path | None:
 
 
 def ensure_temporal(report: Report = lambda _: None) -> Path:
-    """Find the command or bring it in; `report` hears what takes time.
+    """Find the command, or download or build it; `report` gets the steps that take time.
 
     An interrupted download or build leaves nothing that could be taken for whole, and of two
     processes that need the command one waits for the other.
@@ -98,7 +98,7 @@ def _alone(report: Report) -> Iterator[None]:
 
 
 def _download(folder: Path, report: Report) -> Path | str:
-    """The downloaded command, or why there is none."""
+    """Download the command; return it, or why there is none."""
     import requests  # noqa: PLC0415 - most often the command is there, and found at once
 
     try:

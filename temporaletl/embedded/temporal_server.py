@@ -1,4 +1,4 @@
-"""Temporal's development server as a child, and what the stack asks of any Temporal."""
+"""Temporal's development server as a child process, and the stack's calls to any Temporal."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class PortInUseError(ConfigurationError):
 
 
 class EmbeddedTemporal:
-    """A development server that keeps what it knows in `file`."""
+    """Development server with its state in `file`."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ def _is_free(port: int) -> bool:
 
 
 def run[T](work: Coroutine[None, None, T]) -> T:
-    """Run to its end in a thread of its own: the caller's may have an event loop already."""
+    """Run a coroutine in a thread of its own: the caller's may have an event loop already."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -135,7 +135,7 @@ async def _answers(endpoint: Endpoint) -> bool:
 
 
 async def polling(endpoint: Endpoint, queue: str) -> set[int]:
-    """The process ids of this machine's workers that ask for workflow tasks of a queue."""
+    """The process ids of this machine's workers that poll a queue for workflow tasks."""
     with contextlib.suppress(ConfigurationError, TemporalUnavailableError):
         return await _pollers(await connect.open_client(endpoint, within=_ANSWER_WITHIN), queue)
     return set()

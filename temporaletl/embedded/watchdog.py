@@ -1,6 +1,6 @@
-"""Ends what a stack started when the stack itself is killed and cannot.
+"""Watchdog: ends the children of a stack that was killed and cannot end them itself.
 
-The stack runs this as a process of its own and tells it, over a pipe, which process groups it
+The stack runs this as a process of its own and reports to it, over a pipe, the process groups it
 has: `+GROUP SIGNAL SECONDS` when one starts, `-GROUP` when it has ended. The end of the pipe is
 the end of the stack: what is then left gets its signal, in the reverse order of its start, has
 so many seconds to end, and is killed. The stack's lock is inherited, so the data folder counts as
@@ -46,9 +46,9 @@ def _end(group: int, ending: int, seconds: float) -> None:
 
 
 def _is_dead(process: int) -> bool:
-    """Whether it has ended, and only nobody has asked for its exit status yet.
+    """Whether a process is a zombie: it has ended, and nobody has read its exit status yet.
 
-    Some containers' first process never asks. Where there is no /proc, this cannot be told.
+    Some containers' first process never does. Without /proc, this cannot be known.
     """
     try:
         stat = Path(f"/proc/{process}/stat").read_bytes()

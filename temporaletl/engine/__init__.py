@@ -1,4 +1,4 @@
-"""Runs batches in this process, without Temporal, through the functions of both services.
+"""Engine: runs batches in this process, without Temporal, by the functions of both services.
 
     summary = await run_batch(warehouse, "jira", mode="full")
 

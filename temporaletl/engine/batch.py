@@ -1,4 +1,4 @@
-"""A batch from its request to its summary, as QueuerFlow and DispatchFlow run it."""
+"""A batch in the engine, from its request to its summary: as QueuerFlow and DispatchFlow."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from pydantic import JsonValue, ValidationError
 
 from temporaletl import names
 from temporaletl.attempts import message_of
-from temporaletl.engine.attempting import Attempting, StoppedError
 from temporaletl.engine.job import JobRunner
 from temporaletl.engine.lease import kept_lease
 from temporaletl.engine.listener import Audience, Listener
+from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import (
     BatchMetadata,
@@ -43,7 +43,7 @@ _HERE = "in process"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
-    """How much a batch does at once, how often it tries again, and for how long it waits."""
+    """Limits of a batch: concurrency, retries and waits."""
 
     #: Each takes two of the warehouse's connections at most, and six of the loop's threads.
     jobs_at_once: int = 4
@@ -51,7 +51,7 @@ class EngineLimits:
     #: as dead (`heartbeat_timeout`).
     policy: RunPolicy = field(default_factory=RunPolicy)
     segment: SegmentLimits = field(default_factory=SegmentLimits)
-    #: A source that asks to be left alone for longer fails its job; None waits however long.
+    #: A longer cool-down of the source fails its job; None waits out any.
     longest_wait: timedelta | None = None
 
 
@@ -115,14 +115,14 @@ async def run_batch(
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigurationError(f"no batch of {source!r}: {'; '.join(faults)}") from None
     await asyncio.to_thread(_import_sources)
-    nominal = scheduled or datetime.now(UTC)
-    asked = MetadataRequest(
+    scheduled = scheduled or datetime.now(UTC)
+    requested = MetadataRequest(
         input=request,
-        nominal=nominal,
-        workflow_id=names.engine_run_id(source, mode, nominal),
+        nominal=scheduled,
+        workflow_id=names.engine_run_id(source, mode, scheduled),
         run_id=uuid.uuid4().hex,
     )
-    return await _Batch(warehouse, asked, limits, listener or Listener()).run(cancel)
+    return await _Batch(warehouse, requested, limits, listener or Listener()).run(cancel)
 
 
 @cache
@@ -137,24 +137,24 @@ class _Batch:
     def __init__(
         self,
         warehouse: Warehouse,
-        asked: MetadataRequest,
+        requested: MetadataRequest,
         limits: EngineLimits,
         listener: Listener,
     ) -> None:
         self._warehouse = warehouse
-        self._asked = asked
+        self._requested = requested
         self._limits = limits
         self._stopping = asyncio.Event()
         self._audience = Audience(listener, self._stopping)
-        self._attempting = Attempting(limits.policy, limits.longest_wait, self._stopping)
+        self._retries = Retries(limits.policy, limits.longest_wait, self._stopping)
 
     async def run(self, cancel: asyncio.Event | None) -> BatchSummary:
         await asyncio.to_thread(migrate, self._warehouse)
         await asyncio.to_thread(finishing.end_lapsed, self._warehouse)
         metadata = await asyncio.to_thread(
-            planning.settle,
+            planning.resolve_batch,
             self._warehouse,
-            self._asked,
+            self._requested,
             policy=self._limits.policy,
             worker_queue=_HERE,
             lease=self._limits.policy.heartbeat_timeout,
@@ -202,14 +202,14 @@ class _Batch:
         return summary
 
     async def _plan(self, metadata: BatchMetadata) -> int:
-        jobs = await self._attempting.until_stopped(
-            self._attempting.persevere(
+        jobs = await self._retries.until_stopped(
+            self._retries.run(
                 lambda: planning.expand(self._warehouse, metadata, report=lambda _jobs: None),
-                self._tell_of_failure,
+                self._report_failure,
             )
         )
         log.info("batch_planned", batch_id=metadata.batch_id, jobs=jobs)
-        self._audience.tell(self._audience.listener.planned, metadata, jobs)
+        self._audience.notify(self._audience.listener.planned, metadata, jobs)
         return jobs
 
     async def _run_jobs(self, metadata: BatchMetadata, jobs: int) -> None:
@@ -221,9 +221,9 @@ class _Batch:
         runner = JobRunner(
             self._warehouse,
             self._limits.segment,
-            self._attempting,
+            self._retries,
             self._audience,
-            self._asked.run_id,
+            self._requested.run_id,
         )
         slots = asyncio.Semaphore(metadata.max_in_flight)
 
@@ -249,18 +249,18 @@ class _Batch:
     async def _open_jobs(self, metadata: BatchMetadata, end: int) -> AsyncGenerator[ETLInput]:
         first = 0
         while first < end:
-            jobs, first = await self._attempting.persevere(
+            jobs, first = await self._retries.run(
                 partial(
                     asyncio.to_thread,
                     partial(
-                        ledger.unended_jobs,
+                        ledger.open_jobs,
                         self._warehouse,
                         metadata.batch_id,
                         first=first,
                         end=end,
                     ),
                 ),
-                self._tell_of_failure,
+                self._report_failure,
             )
             for job in jobs:
                 yield job
@@ -270,16 +270,16 @@ class _Batch:
     ) -> BatchSummary:
         request = FinishRequest(
             metadata=metadata,
-            workflow_id=self._asked.workflow_id,
+            workflow_id=self._requested.workflow_id,
             cancelled=cancelled,
             error=None if error is None else message_of(error),
         )
-        summary = await self._attempting.ending().persevere(
+        summary = await self._retries.ending().run(
             lambda: asyncio.to_thread(finishing.finish, self._warehouse, request),
-            self._tell_of_failure,
+            self._report_failure,
         )
         log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)
         return summary
 
-    def _tell_of_failure(self, error: Exception, pause: timedelta) -> None:
-        self._audience.tell(self._audience.listener.attempt_failed, None, error, pause)
+    def _report_failure(self, error: Exception, pause: timedelta) -> None:
+        self._audience.notify(self._audience.listener.attempt_failed, None, error, pause)

@@ -1,4 +1,4 @@
-"""One job, segment by segment, to its end in the ledger."""
+"""A job in the engine, segment by segment, to its end in the ledger: as ETLFlow."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import structlog
 
 from temporaletl import names
 from temporaletl.attempts import message_of
-from temporaletl.engine.attempting import Attempting, StoppedError
 from temporaletl.engine.listener import Audience
+from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
 from temporaletl.warehouse import ledger
@@ -18,8 +18,8 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
 
-class _Pages:
-    """What a segment needs of us: see `temporaletl.worker.segment.Progress`."""
+class _Progress:
+    """A segment's progress reports, to the batch's listener."""
 
     def __init__(self, job: ETLInput, audience: Audience, stopping: asyncio.Event) -> None:
         self.stopping = stopping
@@ -27,21 +27,21 @@ class _Pages:
         self._audience = audience
 
     def report(self, progress: JobProgress) -> None:
-        self._audience.tell(self._audience.listener.page_loaded, self._job, progress)
+        self._audience.notify(self._audience.listener.page_loaded, self._job, progress)
 
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
-    """Runs the jobs of one batch, as ETLFlow does; `run_id` is the run that their rows name."""
+    """Runner of one batch's jobs, as ETLFlow; `run_id` is the run that their rows name."""
 
     warehouse: Warehouse
     limits: SegmentLimits
-    attempting: Attempting
+    retries: Retries
     audience: Audience
     run_id: str
 
     async def run(self, job: ETLInput) -> None:
-        """Carry a job on from its cursor until it is done, has failed, or the batch shall end.
+        """Run a job from its cursor until it is done, has failed, or the batch shall end.
 
         In each case the ledger says so before this returns. Raises no error of the job itself.
         """
@@ -55,7 +55,7 @@ class JobRunner:
             except Exception as error:  # noqa: BLE001 - it costs this job, and no other
                 cause = error
                 progress = await self._end(job, "failed", message_of(error))
-            self.audience.tell(self.audience.listener.job_ended, job, progress, cause)
+            self.audience.notify(self.audience.listener.job_ended, job, progress, cause)
 
     async def _run_segments(self, job: ETLInput, workflow_id: str) -> JobProgress:
         limit = job.policy.job_timeout
@@ -63,14 +63,14 @@ class JobRunner:
         try:
             async with deadline:
                 while True:
-                    segment = await self.attempting.persevere(
+                    segment = await self.retries.run(
                         lambda: self._run_segment(job, workflow_id),
-                        partial(self._tell_of_failure, job),
+                        partial(self._report_failure, job),
                     )
-                    self.audience.tell(self.audience.listener.segment_ended, job, segment)
+                    self.audience.notify(self.audience.listener.segment_ended, job, segment)
                     if segment.done:
                         return segment.progress
-                    await self.attempting.stay_away(
+                    await self.retries.wait_out(
                         segment.wait or timedelta(0), segment.progress.error
                     )
         except TimeoutError:
@@ -88,7 +88,7 @@ class JobRunner:
                     workflow_id=workflow_id,
                     run_id=self.run_id,
                     limits=self.limits,
-                    progress=_Pages(job, self.audience, self.attempting.stopping),
+                    progress=_Progress(job, self.audience, self.retries.stopping),
                 )
         except TimeoutError:
             if not deadline.expired():
@@ -98,10 +98,10 @@ class JobRunner:
             ) from None
 
     async def _end(self, job: ETLInput, state: JobState, error: str | None = None) -> JobProgress:
-        return await self.attempting.ending().persevere(
+        return await self.retries.ending().run(
             lambda: asyncio.to_thread(ledger.end_job, self.warehouse, job, state, error),
-            partial(self._tell_of_failure, job),
+            partial(self._report_failure, job),
         )
 
-    def _tell_of_failure(self, job: ETLInput, error: Exception, pause: timedelta) -> None:
-        self.audience.tell(self.audience.listener.attempt_failed, job, error, pause)
+    def _report_failure(self, job: ETLInput, error: Exception, pause: timedelta) -> None:
+        self.audience.notify(self.audience.listener.attempt_failed, job, error, pause)

@@ -1,4 +1,4 @@
-"""A batch's sign of life: renewed beside the event loop, which a source may hold up."""
+"""Heartbeat of a batch: its lease is renewed beside the event loop, which a source may block."""
 
 import threading
 from collections.abc import Callable, Iterator

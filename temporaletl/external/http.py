@@ -18,7 +18,7 @@ import tenacity
 from pydantic import Field, PositiveFloat
 from requests import codes
 
-from temporaletl.budget import take_permit
+from temporaletl.budget import acquire
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -208,14 +208,14 @@ class HttpClient:
         what = f"{self._source}: {method} {place_of(url)}"
         logins = self._logins
         self._wait_for_opening(what, stopped)
-        take_permit(stopped)
+        acquire(stopped)
         response = self._send(method, url, call, what, stopped)
         if response.status_code == codes.unauthorized and self._renew is not None:
             with self._guard:
                 if logins == self._logins:
                     self._renew()
                     self._logins += 1
-            take_permit(stopped)
+            acquire(stopped)
             response = self._send(method, url, call, what, stopped)
         if not response.ok or response.is_redirect:
             self._note_closing(response)

@@ -11,7 +11,7 @@ from temporaletl.settings import NotificationSettings
 
 
 def service_of(settings: NotificationSettings) -> Service:
-    """The queuer, and whom it notifies."""
+    """The queuer as a service, with its notifications."""
     return Service(
         name="queuer",
         sources="temporaletl.queuer.sources",

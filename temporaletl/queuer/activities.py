@@ -28,7 +28,7 @@ from temporaletl.warehouse.open_batches import Namespace
 
 
 class QueuerActivities:
-    """Holds what the activities share; `all` lists them for a worker."""
+    """The queuer's activities and their shared state; `all` lists them."""
 
     def __init__(
         self, warehouse: Warehouse, temporal: TemporalSettings, notification: NotificationSettings
@@ -49,11 +49,11 @@ class QueuerActivities:
         ]
 
     @activity.defn(name=names.GET_METADATA)
-    async def get_metadata(self, asked: MetadataRequest) -> BatchMetadata:
+    async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
         return await asyncio.to_thread(
-            planning.settle,
+            planning.resolve_batch,
             self._warehouse,
-            asked,
+            request,
             policy=self._temporal.policy(),
             worker_queue=self._temporal.worker_queue,
             namespace=await _namespace(),
@@ -81,9 +81,13 @@ class QueuerActivities:
             beating.cancel()
 
     @activity.defn(name=names.LIST_JOBS)
-    async def list_jobs(self, asked: JobsRequest) -> JobsPage:
+    async def list_jobs(self, request: JobsRequest) -> JobsPage:
         jobs, following = await asyncio.to_thread(
-            ledger.unended_jobs, self._warehouse, asked.batch_id, first=asked.first, end=asked.end
+            ledger.open_jobs,
+            self._warehouse,
+            request.batch_id,
+            first=request.first,
+            end=request.end,
         )
         return JobsPage(jobs=tuple(jobs), next=following)
 
@@ -106,5 +110,5 @@ async def _namespace() -> Namespace | None:
     try:
         return await namespace_of(activity.client())
     except RPCError:
-        # The batch need not wait for it: it is recorded when the batch is first looked after.
+        # The batch need not wait for it: reconciliation records it.
         return None

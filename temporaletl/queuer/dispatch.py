@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         JobsRequest,
         OutcomesRequest,
     )
-    from temporaletl.queuer.steering import Steering
+    from temporaletl.queuer.child_control import ChildControl
 
 #: Jobs that one run starts before it continues as new. Each costs about nine events, and five
 #: more when it is paused or cancelled: far below the 10,000 that we allow a history.
@@ -36,30 +36,30 @@ _PRIORITIES = {"backfill": Priority(priority_key=4), "replay": Priority(priority
 
 @workflow.defn(name=names.DISPATCH_FLOW)
 class DispatchFlow:
-    """Starts ETLFlow children for its share of the ledger and waits for all of them.
+    """Workflow of a dispatcher: starts ETLFlow children for its share of the ledger's jobs.
 
-    A job that fails is recorded and does not stop the others. `pause`, `resume` and `cancel`
-    reach the children that run.
+    Waits for all of them. A job that fails is recorded and does not stop the others. `pause`,
+    `resume` and `cancel` reach the children that run.
     """
 
     @workflow.init
     def __init__(self, share: DispatchInput) -> None:
         self._share = share
-        self._steering = Steering(paused=share.paused)
+        self._control = ChildControl(paused=share.paused)
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by seq
         self._outcomes: list[JobOutcome] = []
 
     @workflow.signal(name=names.PAUSE)
     async def pause(self) -> None:
-        await self._steering.pause()
+        await self._control.pause()
 
     @workflow.signal(name=names.RESUME)
     async def resume(self) -> None:
-        await self._steering.resume()
+        await self._control.resume()
 
     @workflow.signal(name=names.CANCEL)
     async def cancel(self) -> None:
-        await self._steering.cancel()
+        await self._control.cancel()
 
     @workflow.run
     async def run(self, share: DispatchInput) -> None:
@@ -69,19 +69,19 @@ class DispatchFlow:
             await self._record()
         except (asyncio.CancelledError, FailureError) as error:
             if is_cancelled_exception(error):
-                # From outside: the children are asked to end as if by our own signal.
-                await self._steering.cancel()
+                # From outside: the children end as if by our own signal.
+                await self._control.cancel()
             await self._drain()
             await self._record()
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if position < share.end and not self._steering.cancelling:
+        if position < share.end and not self._control.cancelling:
             workflow.continue_as_new(
-                share.model_copy(update={"first": position, "paused": self._steering.paused})
+                share.model_copy(update={"first": position, "paused": self._control.paused})
             )
 
     async def _dispatch(self) -> int:
-        """Start jobs until the share or this run's measure is full; return where to go on."""
+        """Start jobs until the share or this run's limit ends; return the next job's number."""
         position, started = self._share.first, 0
         while position < self._share.end:
             page: JobsPage = await workflow.execute_activity(
@@ -98,7 +98,7 @@ class DispatchFlow:
             )
             for job in page.jobs:
                 await workflow.wait_condition(self._may_start)
-                if self._steering.cancelling:
+                if self._control.cancelling:
                     return position
                 if started >= JOBS_PER_RUN or workflow.info().is_continue_as_new_suggested():
                     return job.seq
@@ -111,8 +111,8 @@ class DispatchFlow:
         return position
 
     def _may_start(self) -> bool:
-        return self._steering.cancelling or (
-            not self._steering.paused and len(self._tasks) < self._share.max_in_flight
+        return self._control.cancelling or (
+            not self._control.paused and len(self._tasks) < self._share.max_in_flight
         )
 
     async def _run_job(self, job: ETLInput) -> None:
@@ -129,7 +129,7 @@ class DispatchFlow:
                 priority=_PRIORITIES.get(job.mode, Priority.default),
                 static_summary=f"{job.source} {job.stream} {job.mode}, job {job.seq}",
             )
-            await self._steering.run(child)
+            await self._control.run(child)
         except WorkflowAlreadyStartedError:
             self._outcomes.append(
                 JobOutcome(seq=job.seq, state="skipped", error="already running elsewhere")

@@ -1,6 +1,6 @@
-"""Closing a batch's books, and moving watermarks to what it has loaded.
+"""Closing of batches: their summaries, and the watermarks that they move.
 
-Plain functions: the activities call them, and so does whoever runs without Temporal.
+Plain functions, called by the activities and by the engine, which runs without Temporal.
 """
 
 import structlog
@@ -15,7 +15,7 @@ log = structlog.get_logger("temporaletl.queuer.finishing")
 
 
 def finish(warehouse: Warehouse, request: FinishRequest) -> BatchSummary:
-    """Close a batch's books and move its watermarks. Safe to repeat: the first summary stands."""
+    """Close a batch and move its watermarks. Safe to repeat: the first summary stands."""
     summary = closing.finish_batch(
         warehouse,
         request.metadata,
@@ -28,10 +28,10 @@ def finish(warehouse: Warehouse, request: FinishRequest) -> BatchSummary:
 
 
 def end_lost(warehouse: Warehouse, batch: OpenBatch, error: str) -> BatchSummary | None:
-    """Close the books of a lost batch as failed, and move watermarks to what it has loaded.
+    """Close a lost batch as failed, and move watermarks to what it has loaded.
 
     Its open jobs end as cancelled: pages of them that are still on their way are not loaded, and
-    the next run covers their windows. None where the books were closed by somebody else.
+    the next run covers their windows. None where it was closed already.
     """
     summary, first = closing.close_batch(
         warehouse, batch.metadata, workflow_id=batch.workflow_id, cancelled=False, error=error

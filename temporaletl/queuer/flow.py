@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
         QueuerInput,
         RunPolicy,
     )
-    from temporaletl.queuer.steering import Steering
+    from temporaletl.queuer.child_control import ChildControl
 
 _SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 #: A dispatcher starts some tens of jobs a second; beyond these numbers they share the work.
@@ -32,7 +32,7 @@ _MAX_DISPATCHERS = 8
 
 @workflow.defn(name=names.QUEUER_FLOW)
 class QueuerFlow:
-    """Plans a batch into the ledger, has it dispatched, and closes it.
+    """Workflow of a batch: plans its jobs into the ledger, dispatches them, and closes it.
 
     Returns the batch's summary, also when jobs failed or the batch was cancelled. Fails when the
     batch could not be planned, with the planning's error.
@@ -42,20 +42,20 @@ class QueuerFlow:
     def __init__(self, _request: QueuerInput) -> None:
         self._metadata: BatchMetadata | None = None
         self._jobs: int | None = None
-        self._steering = Steering()
+        self._control = ChildControl()
         self._finishing = False
 
     @workflow.signal(name=names.PAUSE)
     async def pause(self) -> None:
-        await self._steering.pause()
+        await self._control.pause()
 
     @workflow.signal(name=names.RESUME)
     async def resume(self) -> None:
-        await self._steering.resume()
+        await self._control.resume()
 
     @workflow.signal(name=names.CANCEL)
     async def cancel(self) -> None:
-        await self._steering.cancel()
+        await self._control.cancel()
 
     @workflow.query(name=names.STATUS)
     def status(self) -> BatchStatus:
@@ -64,9 +64,9 @@ class QueuerFlow:
                 "finishing"
                 if self._finishing
                 else "cancelling"
-                if self._steering.cancelling
+                if self._control.cancelling
                 else "paused"
-                if self._steering.paused
+                if self._control.paused
                 else "planning"
                 if self._jobs is None
                 else "running"
@@ -78,12 +78,12 @@ class QueuerFlow:
     @workflow.run
     async def run(self, request: QueuerInput) -> BatchSummary:
         info = workflow.info()
-        nominal = info.typed_search_attributes.get(_SCHEDULED_START) or info.start_time
+        scheduled = info.typed_search_attributes.get(_SCHEDULED_START) or info.start_time
         metadata = self._metadata = await self._call(
             names.GET_METADATA,
             MetadataRequest(
                 input=request,
-                nominal=nominal,
+                nominal=scheduled,
                 workflow_id=info.workflow_id,
                 run_id=info.first_execution_run_id,
             ),
@@ -95,9 +95,9 @@ class QueuerFlow:
                 raise asyncio.CancelledError  # noqa: TRY301 - the batch is in the books already
             self._jobs = await self._expand(metadata)
             await workflow.wait_condition(
-                lambda: self._steering.cancelling or not self._steering.paused
+                lambda: self._control.cancelling or not self._control.paused
             )
-            if self._jobs is not None and not self._steering.cancelling:
+            if self._jobs is not None and not self._control.cancelling:
                 await self._dispatch(metadata, self._jobs)
         except (asyncio.CancelledError, FailureError) as error:
             failure = error
@@ -107,7 +107,7 @@ class QueuerFlow:
         finishing = asyncio.create_task(
             self._finish(
                 metadata,
-                cancelled=self._steering.cancelling or cancelled,
+                cancelled=self._control.cancelling or cancelled,
                 error=first_message(failure) if failure is not None and not cancelled else None,
             )
         )
@@ -121,7 +121,7 @@ class QueuerFlow:
         return summary
 
     async def _expand(self, metadata: BatchMetadata) -> int | None:
-        """Have the jobs planned; None when a `cancel` called that off."""
+        """Plan the jobs; None when a `cancel` stopped that."""
         expanding = workflow.start_activity(
             names.EXPAND_JOBS,
             metadata,
@@ -131,13 +131,13 @@ class QueuerFlow:
             retry_policy=retry_policy(metadata.policy),
         )
         try:
-            await workflow.wait_condition(lambda: expanding.done() or self._steering.cancelling)
+            await workflow.wait_condition(lambda: expanding.done() or self._control.cancelling)
         finally:
             expanding.cancel()  # nothing, once it is done
         try:
             expanded: ExpandedBatch = await expanding
         except ActivityError as error:
-            if self._steering.cancelling and is_cancelled_exception(error):
+            if self._control.cancelling and is_cancelled_exception(error):
                 return None
             raise
         return expanded.jobs
@@ -167,7 +167,7 @@ class QueuerFlow:
             id=names.dispatch_workflow_id(metadata.batch_id, shard),
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
         )
-        await self._steering.run(child)
+        await self._control.run(child)
 
     async def _finish(
         self, metadata: BatchMetadata, *, cancelled: bool, error: str | None

@@ -1,4 +1,4 @@
-"""Tells people, and programs, how a batch ended."""
+"""Notification of a batch's end: Slack and other webhooks."""
 
 from xml.sax.saxutils import escape
 
@@ -42,7 +42,7 @@ def _for_slack(text: str) -> str:
 def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
     """Post the sentence to Slack and the whole summary to the other webhooks.
 
-    One that is deaf does not keep the others from hearing.
+    One that fails does not keep the others from being notified.
 
     Raises:
         SourceUnavailableError: a webhook did not take it; the message does not name the URL,
@@ -53,15 +53,17 @@ def notify(settings: NotificationSettings, summary: BatchSummary) -> None:
         url = settings.slack_webhook_url.get_secret_value()
         posts.append(("SLACK_WEBHOOK_URL", url, {"text": _for_slack(sentence(summary))}))
     if settings.notify_urls is not None:
-        told = cleaned(summary.model_dump(mode="json"), fit_to_print)
-        whole = {"text": sentence(summary), "summary": told}
+        cleaned_summary = cleaned(summary.model_dump(mode="json"), fit_to_print)
+        body = {"text": sentence(summary), "summary": cleaned_summary}
         urls = (url.strip() for url in settings.notify_urls.get_secret_value().split(","))
-        posts.extend(("NOTIFY_URLS", url, whole) for url in urls if url)
+        posts.extend(("NOTIFY_URLS", url, body) for url in urls if url)
     faults = []
-    for setting, url, body in posts:
+    for setting, url, content in posts:
         try:
-            # What is told is for that address alone.
-            answer = requests.post(url, json=body, timeout=_TIMEOUT_SECONDS, allow_redirects=False)
+            # The content is for that address alone.
+            answer = requests.post(
+                url, json=content, timeout=_TIMEOUT_SECONDS, allow_redirects=False
+            )
         except requests.RequestException as error:
             faults.append(f"a webhook of {setting} did not answer: {type(error).__name__}")
         else:

@@ -1,6 +1,6 @@
-"""From a request to the windows it covers, and from those to jobs in the ledger.
+"""Planning of batches: a request is resolved to windows, and those to jobs in the ledger.
 
-Plain functions: the activities call them, and so does whoever runs without Temporal.
+Plain functions, called by the activities and by the engine, which runs without Temporal.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _PEOPLE_AT_ONCE = 1_000
 
 
 def check_request(request: QueuerInput) -> Planner:
-    """Find the source and check what can be checked without it.
+    """Find a request's source, and check the request as far as that needs no source.
 
     Raises:
         UnknownSourceError: no such source.
@@ -82,23 +82,23 @@ def check_request(request: QueuerInput) -> Planner:
     return planner
 
 
-def settle(
+def resolve_batch(
     warehouse: Warehouse,
-    asked: MetadataRequest,
+    requested: MetadataRequest,
     *,
     policy: RunPolicy,
     worker_queue: str,
     namespace: Namespace | None = None,
     lease: timedelta | None = None,
 ) -> BatchMetadata:
-    """Settle what a batch covers. The same request gives the same batch id.
+    """Resolve a request to a batch: source, windows and filters. The same request, the same id.
 
     `namespace` is where its workflow runs; with a `lease` none does: see `begin_batch`.
 
     Raises: as `check_request` and `begin_batch`, and ConfigurationError for a setting of the
         source.
     """
-    request = asked.input
+    request = requested.input
     try:
         planner = check_request(request)
     except UnknownSourceError as error:
@@ -117,17 +117,17 @@ def settle(
             f"the backfill's start {request.date_start.isoformat()} has not come yet: by the "
             f"warehouse's clock it is {now.isoformat(timespec='seconds')}"
         )
-    # The time that the run stands for may come from a clock that is ahead.
-    moment = min(asked.nominal, now)
+    # The scheduled time may come from a clock that is ahead.
+    scheduled = min(requested.nominal, now)
     with bound(request.source, request.connection):
         windows = {
-            stream: window_of(request, planner, moment, watermarks.get(stream))
+            stream: window_of(request, planner, scheduled, watermarks.get(stream))
             for stream in streams
         }
-    digest = hashlib.blake2b(f"{asked.workflow_id} {asked.run_id}".encode(), digest_size=4)
+    digest = hashlib.blake2b(f"{requested.workflow_id} {requested.run_id}".encode(), digest_size=4)
     metadata = BatchMetadata(
         batch_id=f"{names.label(request.source, request.connection)}-{request.mode}-"
-        f"{asked.nominal:%Y%m%dT%H%M%SZ}-{digest.hexdigest()}",
+        f"{requested.nominal:%Y%m%dT%H%M%SZ}-{digest.hexdigest()}",
         source=request.source,
         mode=request.mode,
         connection=request.connection,
@@ -140,15 +140,15 @@ def settle(
         segment_queue=(
             names.segment_queue(worker_queue, request.source) if request.source in budgets else None
         ),
-        started=asked.nominal,
+        started=requested.nominal,
         scope=scope,
         whole_scope=whole_scope,
     )
     begin_batch(
         warehouse,
         metadata,
-        workflow_id=asked.workflow_id,
-        run_id=asked.run_id,
+        workflow_id=requested.workflow_id,
+        run_id=requested.run_id,
         namespace=namespace,
         lease=lease,
     )
@@ -156,7 +156,7 @@ def settle(
 
 
 def _filters(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
-    """The request's parameters that leave something out."""
+    """The request's parameters that are filters."""
     return {
         name: value
         for name, value in request.params.items()
@@ -167,7 +167,7 @@ def _filters(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
 
 
 def window_of(
-    request: QueuerInput, planner: Planner, nominal: datetime, watermark: datetime | None
+    request: QueuerInput, planner: Planner, scheduled: datetime, watermark: datetime | None
 ) -> Window:
     """The window of one stream: see the modes in `temporaletl.messages.QueuerInput`.
 
@@ -178,7 +178,7 @@ def window_of(
     """
     if request.mode == "replay":
         return Window()
-    end = nominal - planner.lag()
+    end = scheduled - planner.lag()
     if request.mode == "backfill":
         end = request.date_end or end
         if request.date_start is not None and end <= request.date_start:
@@ -200,7 +200,7 @@ async def expand(
 
     The source's people are recorded first, so that all jobs find the same. Memory does not grow
     with the number of jobs. Safe to repeat: the ledger keeps one row for each (batch, seq).
-    `report` hears the number of jobs written so far.
+    `report` is called with the number of jobs written so far.
 
     Raises:
         UnknownSourceError: the source is not registered.
@@ -253,14 +253,14 @@ def _of_rejects(plan: Plan, stream: str) -> ETLInput:
 
 
 def _hold(warehouse: Warehouse, metadata: BatchMetadata) -> None:
-    """Have the batch move no watermark where it is not shown, or does not ask for, everything."""
+    """Hold the watermarks of a batch that is shown less than before, or has filters of its own."""
     reasons = [_note_view(warehouse, metadata), _narrower_scope(warehouse, metadata)]
-    if told := [reason for reason in reasons if reason is not None]:
-        hold_watermarks(warehouse, metadata.batch_id, "; ".join(told))
+    if given := [reason for reason in reasons if reason is not None]:
+        hold_watermarks(warehouse, metadata.batch_id, "; ".join(given))
 
 
 def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
-    """Have the source say who we are, and note what this account sees: rows are loaded under it.
+    """Record the account view that rows are loaded under; return why it holds the watermarks.
 
     Where that is less than when rows were loaded, what the account is not shown may have changed,
     and must be read when it is shown again; nothing that it is not shown is taken for deleted.
@@ -304,7 +304,7 @@ def _narrower_scope(warehouse: Warehouse, metadata: BatchMetadata) -> str | None
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
     block: list[Identity] = []
-    found = _each(people.get(metadata.source)(Plan(metadata)))
+    found = _iterate(people.get(metadata.source)(Plan(metadata)))
     async with contextlib.aclosing(found) as identities:
         async for identity in identities:
             block.append(identity)
@@ -330,16 +330,16 @@ async def jobs_of(
         backlog = await describe(plan)
     else:
         backlog = await asyncio.to_thread(describe, plan)
-    async with contextlib.aclosing(_each(expanders.get(metadata.source)(plan, backlog))) as jobs:
+    async with contextlib.aclosing(_iterate(expanders.get(metadata.source)(plan, backlog))) as jobs:
         async for job in jobs:
             yield job
-    async with contextlib.aclosing(_each(scan_jobs(plan, backlog))) as jobs:
+    async with contextlib.aclosing(_iterate(scan_jobs(plan, backlog))) as jobs:
         async for job in jobs:
             yield job
 
 
-async def _each[T](found: Iterable[T] | AsyncGenerator[T]) -> AsyncGenerator[T]:
-    """Go through a generator of either kind."""
+async def _iterate[T](found: Iterable[T] | AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Iterate over a generator of either kind."""
     if inspect.isasyncgen(found):
         async with contextlib.aclosing(cast("AsyncGenerator[T]", found)) as items:
             async for item in items:

@@ -1,7 +1,7 @@
-"""Ends batches whose workflows, or processes, are lost and cannot close their books any more.
+"""Reconciliation: closes batches whose workflow or process is lost and cannot close them.
 
 A workflow is lost where Temporal has no memory of it, or was closed from outside: terminated or
-timed out. Safe to run in many queuers at once: the first one that closes a batch's books does
+timed out. Safe to run in many queuers at once: the first one that closes a batch does
 it, and a batch that some queuer sees running is not taken for lost by another.
 """
 
@@ -47,7 +47,7 @@ _CLOSED = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a Temporal says of a batch's workflow."""
+    """Status of a batch's workflow in one Temporal."""
 
     execution: WorkflowExecutionDescription | None  # None: it knows no such workflow
 
@@ -82,7 +82,7 @@ async def namespace_of(client: Client) -> Namespace:
 
 
 async def standing_of(client: Client, workflow_id: str, run_id: str) -> Standing:
-    """How a workflow stands, by the id of its first run: also one continued as new, or reset.
+    """Read the status of a workflow by its first run's id: also one continued as new, or reset.
 
     Asks for descriptions, not for lists: those lag behind.
 
@@ -158,7 +158,7 @@ async def _reason(client: Client, closed: WorkflowExecutionDescription) -> str |
 async def reconcile(
     client: Client, warehouse: Warehouse, *, grace: timedelta
 ) -> list[BatchSummary]:
-    """Look after every open batch once; return the summaries of those that were ended.
+    """Check every open batch once; return the summaries of those that were closed.
 
     A workflow that the server does not know counts as lost when no queuer has found it running
     for `grace`.
@@ -188,7 +188,7 @@ async def reconcile(
 async def _look_after(
     client: Client, warehouse: Warehouse, here: Namespace, batch: OpenBatch, grace: timedelta
 ) -> BatchSummary | None:
-    """Record that a batch's workflow runs, or close its books; return the summary of those."""
+    """Record that a batch's workflow runs, or close the batch and return its summary."""
     standing = await standing_of(client, batch.workflow_id, batch.run_id)
     if standing.is_running:
         await asyncio.to_thread(sight, warehouse, batch.metadata.batch_id, here)

@@ -1,4 +1,4 @@
-"""Plans deletion scans, for the streams whose source looks for what is gone in this run."""
+"""Planning of deletion scans, for the streams that have one in this run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from temporaletl.strategies import Plan
 
 
 def check_acceptance(request: QueuerInput) -> bool:
-    """Whether the request accepts whatever is found gone.
+    """Whether the request accepts all deletions that its scans find.
 
     Raises:
-        ConfigurationError: it does not say so clearly, or its source never looks for that.
+        ConfigurationError: its parameter is unclear, or its source has no deletion scans.
     """
     if ACCEPT_DELETIONS in request.params and request.source not in scan_planners:
         raise ConfigurationError(

@@ -86,7 +86,7 @@ class Batch(Listener):
         self._metadata = metadata
         first = 0
         while first < min(jobs, _MOST_JOBS):
-            found, first = ledger.unended_jobs(
+            found, first = ledger.open_jobs(
                 self.warehouse, metadata.batch_id, first=first, end=jobs
             )
             self.jobs += found

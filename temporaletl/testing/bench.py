@@ -34,7 +34,7 @@ from temporaletl.testing.postgres import empty_warehouse, server_url
 from temporaletl.testing.rig import Rig
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.worker import asking
+from temporaletl.worker import source_limiter
 from temporaletl.worker.loading.rejects import storable_json
 from temporaletl.worker.transforming import reject_of
 
@@ -317,7 +317,7 @@ def make_bench(
     patch.setattr(http, "_SHORTEST_ANSWER", timedelta(seconds=1))
     # A rate budget is for a source that others use, too: here it would only make each segment,
     # and there are hundreds of them, wait for its turn.
-    patch.setattr(asking, "budgets", Registry("rate budget"))
+    patch.setattr(source_limiter, "budgets", Registry("rate budget"))
     caplog.set_level(logging.INFO)
     with ExitStack() as exits, structlog.testing.capture_logs() as lines:
         rig = kind()

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from temporaletl.deletions import Items
 from temporaletl.extraction import Page
-from temporaletl.rows import Finding, ScanItems, Whole
+from temporaletl.rows import CompleteSet, Finding, ScanItems
 
 
 class MemoryScan:
@@ -32,7 +32,7 @@ class MemoryScan:
         for record in page.records:
             if isinstance(record, ScanItems):
                 self.findings.update(dict.fromkeys(record.ids, record.finding))
-            elif isinstance(record, Whole):
+            elif isinstance(record, CompleteSet):
                 self.deleted.append(record.prefix)
 
     def resume(self, *, list_alone: bool) -> JsonValue:  # noqa: ARG002 - no job was before this one

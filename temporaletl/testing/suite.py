@@ -48,7 +48,7 @@ from temporaletl.testing.tables import (
     timed,
     within,
 )
-from temporaletl.warehouse.budget import close_source
+from temporaletl.warehouse.budget import block_source
 from temporaletl.warehouse.state import read_states
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -315,7 +315,7 @@ class SourceSuite(FaultChecks):
             assert states == set(bench.streams)
         assert read_places(warehouse, bench.source) == places
         # One that is asked to wait keeps no other from going on.
-        close_source(warehouse, bench.source, _OTHER, timedelta(hours=1))
+        block_source(warehouse, bench.source, _OTHER, timedelta(hours=1))
         later = bench.rig.now + timedelta(hours=1)
         assert bench.load(warehouse, nominal=later).rows.inserted == 0
         with pytest.raises(RetryableError):

@@ -1,11 +1,11 @@
-"""The widest view of a source under which rows were loaded."""
+"""Account views: the widest view of a source under which rows were loaded."""
 
 from temporaletl.accounts import AccountView, KnownView
 from temporaletl.warehouse.connection import Warehouse
 
 
 def known_view(warehouse: Warehouse, source: str, connection_name: str) -> KnownView | None:
-    """What the accounts that loaded rows saw together; None where it was never noted."""
+    """The union of the views under which rows were loaded; None where there is none yet."""
     with warehouse.connection() as connection:
         row = connection.execute(
             """
@@ -21,7 +21,7 @@ def known_view(warehouse: Warehouse, source: str, connection_name: str) -> Known
 
 
 def widen_view(warehouse: Warehouse, source: str, connection_name: str, view: AccountView) -> None:
-    """Note that rows are loaded under a view. Safe to repeat."""
+    """Add a view, under which rows are loaded, to the known one. Safe to repeat."""
     with warehouse.connection() as connection:
         connection.execute(
             """
@@ -44,7 +44,7 @@ def widen_view(warehouse: Warehouse, source: str, connection_name: str, view: Ac
 def replace_view(
     warehouse: Warehouse, source: str, connection_name: str, view: AccountView
 ) -> None:
-    """Let a view be all there is: a person has said so. Safe to repeat."""
+    """Replace the known view by one that a person has accepted. Safe to repeat."""
     with warehouse.connection() as connection:
         connection.execute(
             """

@@ -1,4 +1,4 @@
-"""What the server does for one of its sessions, asked over another: whom it waits for, and why."""
+"""Inspection of a session over another connection: what it does, and which sessions block it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,14 +14,14 @@ _SILENT = timedelta(seconds=5)
 #: Between two heartbeats that are missed and the attempt that replaces a dead one there is time.
 _LEASE_MARGIN = 1.25
 
-#: `working` on a statement, or waiting for a lock; `done`: waiting for its client, or gone;
-#: `unreachable`: no connection could be made; `unknown`: the server did not tell.
+#: `working` on a statement, or waiting for a lock; `done`: waiting for its client, or ended;
+#: `unreachable`: no connection could be made; `unknown`: the server did not say.
 State = Literal["working", "done", "unreachable", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a look at a session found; `obstacle` is whom it waits for."""
+    """State of a session; `obstacle` is the session that blocks it."""
 
     state: State
     obstacle: str | None = None
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A server process, and which start of which server it belongs to."""
+    """A server process, identified by its pid and its server's start."""
 
     pid: int
     server: str
@@ -60,10 +60,10 @@ _BLOCKERS = """
 
 
 def look_into(conninfo: str, backend: Backend | None, *, lease: timedelta | None) -> Finding:
-    """Ask what a server process does; raises nothing.
+    """Inspect a server process; raises nothing.
 
     Where it waits for sessions of the platform whose `lease` is over, ends those, and logs it.
-    Without a backend it only tells whether the server can be reached.
+    Without a backend it only finds out whether the server can be reached.
     """
     try:
         connection = psycopg.connect(conninfo, autocommit=True)

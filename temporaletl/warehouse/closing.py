@@ -1,4 +1,4 @@
-"""How batches end: their jobs' rows become the summary, once, by whoever comes first."""
+"""Closing of batches in the ledger: the summary is computed once, from the jobs' rows."""
 
 from psycopg.types.json import Jsonb
 
@@ -18,7 +18,7 @@ def finish_batch(
     cancelled: bool,
     error: str | None,
 ) -> BatchSummary:
-    """Close a batch from its jobs' rows: the one place its summary comes from.
+    """Close a batch and compute its summary from its jobs' rows.
 
     Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
     """
@@ -68,17 +68,17 @@ def _close(
     cancelled: bool,
     error: str | None,
 ) -> tuple[BatchSummary, bool]:
-    settled = connection.execute(
+    batch = connection.execute(
         """
         SELECT summary, extract(epoch FROM now() - created_at)::float8
         FROM etl_batches WHERE batch_id = %s FOR UPDATE
         """,
         [metadata.batch_id],
     ).fetchone()
-    if settled is None:
+    if batch is None:
         raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
-    if settled[0] is not None:
-        return BatchSummary.model_validate(settled[0]), False
+    if batch[0] is not None:
+        return BatchSummary.model_validate(batch[0]), False
     connection.execute(
         """
         UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
@@ -90,7 +90,7 @@ def _close(
         connection,
         metadata,
         workflow_id=workflow_id,
-        seconds=float(str(settled[1])),
+        seconds=float(str(batch[1])),
         cancelled=cancelled,
         error=without_secrets(error),
     )

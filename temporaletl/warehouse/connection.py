@@ -1,4 +1,4 @@
-"""Connections to the warehouse, and its driver errors in the platform's own classes."""
+"""Connections to the warehouse, and the translation of driver errors."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _CONFIGURATION = ("3D000", "3F000")
 # One statement was too much: the next attempt's may be, too.
 _OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
-# 54: what was asked for goes beyond the server's limits, and will the next time.
+# 54: the request goes beyond the server's limits, and will the next time.
 _TOO_MUCH = "54"
 # A connection that is refused has no SQLSTATE, only the server's words.
 _REFUSED = re.compile(
@@ -79,7 +79,7 @@ def translated() -> Iterator[None]:
 
 
 def limits_of(settings: WarehouseSettings) -> SessionLimits:
-    """When the sessions of a warehouse end by themselves."""
+    """Timeouts of a warehouse's sessions, from its settings."""
     return SessionLimits(
         lock=timedelta(seconds=settings.lock_timeout_seconds),
         statement=timedelta(seconds=settings.statement_timeout_seconds),
@@ -114,14 +114,14 @@ class Warehouse:
             configure=self._configure,
             min_size=0,
             max_size=max_connections,
-            # Ever longer delays would outlast the outage: whoever asks next begins anew.
+            # Ever longer delays would outlast the outage: the next request begins anew.
             reconnect_timeout=self.limits.network.total_seconds() * 4 / 5,
             open=False,
             name="warehouse",
         )
 
     def _configure(self, connection: Session) -> None:
-        # A plan made while a table was small must not serve when it has grown: a look-up of
+        # A plan made while a table was small must not serve when it has grown: a lookup of
         # 20,000 keys that takes 50 ms then took ten seconds. And a pooler has other plans.
         connection.prepare_threshold = None
         connection.limits = self.limits

@@ -1,4 +1,4 @@
-"""Cursors as the ledger keeps them: any text survives, though jsonb cannot hold all of it."""
+"""Escaping of cursors for the ledger: jsonb cannot hold NUL and lone surrogates."""
 
 import re
 from collections.abc import Callable
@@ -12,16 +12,16 @@ _ESCAPED = re.compile(f"{_MARK}([0-9a-f]{{4}})")
 
 
 def escaped(cursor: JsonValue) -> JsonValue:
-    """The cursor with NUL and lone surrogates escaped: what jsonb, and every message, can hold.
+    """Escape NUL and lone surrogates of a cursor, so that jsonb and messages can hold it.
 
     Most cursors are the same. `unescaped` gives it back.
     """
-    return _each_text(cursor, lambda text: _UNSTORABLE.sub(_escape, text))
+    return _map_texts(cursor, lambda text: _UNSTORABLE.sub(_escape, text))
 
 
 def unescaped(cursor: JsonValue) -> JsonValue:
-    """The cursor as its source made it."""
-    return _each_text(cursor, lambda text: _ESCAPED.sub(_unescape, text))
+    """Restore an escaped cursor."""
+    return _map_texts(cursor, lambda text: _ESCAPED.sub(_unescape, text))
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -32,11 +32,11 @@ def _unescape(found: re.Match[str]) -> str:
     return chr(int(found[1], 16))
 
 
-def _each_text(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
+def _map_texts(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {change(key): _each_text(each, change) for key, each in value.items()}
+        return {change(key): _map_texts(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_each_text(each, change) for each in value]
+        return [_map_texts(item, change) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""Who is who: which employee a source's person is, as far as that is known."""
+"""Identities: the people of sources, and the employees that they resolve to."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ _ADDRESSES = """
 
 
 def record_people(warehouse: Warehouse, connection_name: str, people: Iterable[Identity]) -> int:
-    """Enter a connection's people, and return how many there were. Safe to repeat.
+    """Upsert a connection's people; return their number. Safe to repeat.
 
     What is known of a person already stays where the source says nothing. A person whose
     employee id came from elsewhere keeps what came with it. One who cannot be entered, for having
@@ -80,7 +80,7 @@ def _left_out(person: object, reason: str) -> None:
 
 
 def _write(warehouse: Warehouse, connection_name: str, rows: Sequence[Sequence[str | None]]) -> int:
-    """Enter people; return how many the server refuses, found by halving."""
+    """Upsert people; return how many the server refuses, found by halving."""
     if not rows:
         return 0
     try:
@@ -137,7 +137,7 @@ def _known(connection: Connection, source: str, connection_name: str) -> dict[st
 def people_of_batch(
     warehouse: Warehouse, source: str, connection_name: str, batch_id: str
 ) -> Mapping[str, str]:
-    """`known_people`, read once for each batch, so that its jobs agree on who is who."""
+    """Cached `known_people`, read once for each batch, so that its jobs agree."""
     del batch_id  # part of the key alone
     return known_people(warehouse, source, connection_name)
 
@@ -167,22 +167,22 @@ def list_people(
         KnownPerson(str(person), known.get(person_key(str(person))), email, name)  # type: ignore[arg-type]
         for person, email, name in found
     ]
-    people.sort(key=lambda each: (each.employee_id is not None, each.person))
+    people.sort(key=lambda person: (person.employee_id is not None, person.person))
     return people[:limit], len(people)
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of a source's people: those filled in, and those whose id is ambiguous."""
+    """Result of filling employee ids into events: numbers, and people with ambiguous ids."""
 
     people: int
     events: int
-    #: Ids of people that are employee ids of others as well: their events are left alone.
+    #: Ids of people that are employee ids of others as well: their events are not modified.
     ambiguous: tuple[str, ...]
 
 
 def fill_events(warehouse: Warehouse, source: str, connection_name: str) -> Filled:
-    """Put employee ids into a connection's events of people who became known later.
+    """Fill employee ids into events of a connection's people who became known later.
 
     Events whose person was unknown carry the source's id of the person; these are filled, in one
     transaction. Their `row_hash` becomes NULL, so that the next load compares them anew. Safe to

@@ -1,4 +1,4 @@
-"""Batches that a process runs by itself, and the sign of life that stands in for a workflow.
+"""Leases of batches that a process runs by itself: heartbeats in place of a workflow.
 
 Such a batch has a lease, which its process renews. Of a source and connection, the ledger takes
 one batch with a lease that has not ended: its index `etl_batches_leased` sees to that, whatever
@@ -26,7 +26,7 @@ class LeasedBatch:
 
 
 def renew_lease(warehouse: Warehouse, batch_id: str, lease: timedelta) -> bool:
-    """Have a batch count as alive for so long from now; whether it has not ended yet."""
+    """Renew a batch's lease for so long from now; return whether it has not ended yet."""
     with warehouse.connection() as connection:
         renewed = connection.execute(
             """

@@ -1,4 +1,4 @@
-"""The ledger of batches and jobs: what was planned, how far each job got, how it ended.
+"""The ledger of batches and jobs: plans, progress and ends.
 
 Every function runs in one short transaction of its own and is safe to repeat. One that waits for
 a job's or a batch's row ends the session of an attempt that is frozen or cut off: see
@@ -40,7 +40,7 @@ class SupersededPlanError(RetryableError):
 
 #: A job travels through workflow history twice; this keeps 2,000 of them small.
 MAX_JOB_BYTES = 16 * 1024
-#: What one answer of `unended_jobs` may weigh: below the size at which Temporal warns.
+#: What one answer of `open_jobs` may weigh: below the size at which Temporal warns.
 MAX_ANSWER_BYTES = 128 * 1024
 #: Where no policy is at hand.
 _LEASE = RunPolicy().heartbeat_timeout
@@ -103,7 +103,7 @@ def begin_batch(
 
 
 def hold_watermarks(warehouse: Warehouse, batch_id: str, reason: str) -> None:
-    """Have a batch move no watermark, and its summary say why."""
+    """Keep a batch from moving watermarks; its summary names the reason."""
     with warehouse.connection() as connection:
         connection.execute(
             "UPDATE etl_batches SET held = %s WHERE batch_id = %s",
@@ -112,7 +112,7 @@ def hold_watermarks(warehouse: Warehouse, batch_id: str, reason: str) -> None:
 
 
 def keep_missing(warehouse: Warehouse, batch_id: str) -> None:
-    """Have a batch delete nothing that it is not shown: its account may not see it."""
+    """Keep a batch from deleting what its account is not shown, and may only not see."""
     with warehouse.connection() as connection:
         connection.execute(
             "UPDATE etl_batches SET keeps_missing = true WHERE batch_id = %s", [batch_id]
@@ -120,7 +120,7 @@ def keep_missing(warehouse: Warehouse, batch_id: str) -> None:
 
 
 class JobWriter:
-    """Enters a batch's jobs in the order they come, numbering them from 0.
+    """Writer of a batch's jobs to the ledger, numbered from 0 in the order they come.
 
     A second writer begins anew, forgets what the first one planned, and shuts it out: the
     batch never mixes jobs of two attempts, which may have met different backlogs. Holds one
@@ -194,7 +194,7 @@ class JobWriter:
                 ) from None
 
     def close(self) -> int:
-        """Settle the number of jobs, and return it.
+        """Record that planning is complete; return the number of jobs.
 
         Raises:
             SupersededPlanError: another attempt plans this batch now.
@@ -218,7 +218,7 @@ class JobWriter:
             )
 
 
-def unended_jobs(
+def open_jobs(
     warehouse: Warehouse, batch_id: str, *, first: int, end: int
 ) -> tuple[list[ETLInput], int]:
     """List jobs with first <= seq < end that have not ended, in order.
@@ -253,9 +253,9 @@ def _as_text(job: ETLInput) -> str:
 
 
 def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:
-    """Mark a job as running for this run, and tell how far it has got.
+    """Mark a job as running for this run; return its progress.
 
-    A job that has ended is left alone; its progress says so.
+    A job that has ended is not modified; its progress says so.
 
     Raises:
         ConfigurationError: the ledger does not know the job.
@@ -275,7 +275,7 @@ def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: 
 def end_job(
     warehouse: Warehouse, job: ETLInput, state: JobState, error: str | None = None
 ) -> JobProgress:
-    """Enter how a job ended; the first end stands."""
+    """Record the end of a job; the first end stands."""
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         connection.execute(
             """
@@ -288,12 +288,12 @@ def end_job(
 
 
 def without_secrets(text: str | None) -> str | None:
-    """The text without secrets, and without what PostgreSQL refuses: an answer may hold a NUL."""
+    """Remove secrets from a text, and what PostgreSQL refuses: an answer may hold a NUL."""
     return None if text is None else storable_text(redacted(text))
 
 
 def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
-    """How far a job has got.
+    """Read the progress of a job.
 
     Raises:
         ConfigurationError: the ledger does not know the job.
@@ -325,7 +325,7 @@ def progress_of(row: Mapping[str, Any]) -> JobProgress:
 
 
 def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobOutcome]) -> None:
-    """Enter ends of jobs that could not do it themselves; ends entered before stand.
+    """Record ends of jobs that could not do it themselves; ends recorded before stand.
 
     Only a job that never began can have been skipped: one that runs is this batch's own.
     """

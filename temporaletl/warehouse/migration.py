@@ -1,4 +1,4 @@
-"""Brings the platform's own tables to the present version."""
+"""Migrations of the platform's own tables."""
 
 from importlib.resources import files
 

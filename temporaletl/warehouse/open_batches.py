@@ -1,4 +1,4 @@
-"""Batches that have not ended: where their workflows run, and when they were last found there."""
+"""Open batches: those that have not ended, and the Temporal namespaces of their workflows."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ class Namespace:
     """A namespace of a Temporal server, as a process reaches it.
 
     `id` is the server's own; a server that was restarted empty gives another one, and None is
-    one that did not tell.
+    one that did not say.
     """
 
     address: str

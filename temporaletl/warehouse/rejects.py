@@ -1,4 +1,4 @@
-"""Rejects, the records that could not become rows: listed, planned anew, and forgotten."""
+"""Rejects in the ledger: listed, found for reprocessing, and deleted once they are read."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from temporaletl.warehouse.sessions import only_row
 def streams_with_rejects(
     warehouse: Warehouse, metadata: BatchMetadata, stage: str | None = None
 ) -> list[str]:
-    """The batch's streams of which something was rejected before, at any stage or at one."""
+    """The batch's streams that have rejects of earlier batches, of any stage or of one."""
     with warehouse.connection() as connection:
         found = connection.execute(
             """
@@ -41,7 +41,7 @@ def streams_with_rejects(
 
 
 def forget_unread(connection: Connection, metadata: BatchMetadata, stream: str) -> None:
-    """Delete what an earlier run could not read of a stream, and a full one has read without it.
+    """Delete unread rejects of a stream that a full run has read without meeting them again.
 
     Only for a full run that completed and was shown everything. Safe to repeat.
     """

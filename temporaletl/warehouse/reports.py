@@ -1,4 +1,4 @@
-"""Reports of batches and jobs, read from the ledger for whoever asks how things stand."""
+"""Reports of batches and jobs, read from the ledger."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from temporaletl.warehouse.tally import JobTally, Tally, failed_jobs, tally_jobs
 
 
 class BatchReport(Message):
-    """A batch as the ledger has it."""
+    """Report of a batch from the ledger."""
 
     batch_id: str
     source: str
@@ -33,7 +33,7 @@ class BatchReport(Message):
     created_at: datetime
     ended_at: datetime | None
     windows: dict[str, Window]
-    planned: bool  # whether its jobs are settled
+    planned: bool  # whether all its jobs are in the ledger
     jobs: JobTally
     rows: RowCounts
     deleted: int  # rows loaded before that the source no longer has
@@ -43,7 +43,7 @@ class BatchReport(Message):
 
 
 class JobReport(Message):
-    """A job as the ledger has it; its workflow alone knows less."""
+    """Report of a job from the ledger; from its workflow alone it has less."""
 
     job_id: str
     batch_id: str | None = None

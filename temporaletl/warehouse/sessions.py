@@ -1,4 +1,4 @@
-"""A session with PostgreSQL that ends by itself, and knows whom it waits for.
+"""Sessions with PostgreSQL: timeouts of every kind, and detection of what blocks them.
 
 Behind a pooler every transaction may have another server process: whatever a session needs is set
 for each transaction, in the message that begins it. Nothing outlives the transaction.
@@ -39,7 +39,7 @@ _PROBES = 3
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """When a session, or what it does, ends by itself.
+    """Timeouts of a session, its transactions and its statements.
 
     `idle` is for a client that has begun a transaction and says nothing more; `network` for an
     other side that acknowledges nothing.
@@ -51,7 +51,7 @@ class SessionLimits:
     network: timedelta = timedelta(seconds=25)
 
     def of_client(self) -> dict[str, int | str]:
-        """What libpq keeps to."""
+        """The timeouts as libpq's connection parameters."""
         first, next_ = self._keepalives()
         return {
             "application_name": f"{APPLICATION} {os.getpid()}@{socket.gethostname()}"[:63],
@@ -63,7 +63,7 @@ class SessionLimits:
         }
 
     def of_server(self, *, unlimited: bool) -> dict[str, int]:
-        """What the server keeps to, by its own names; `unlimited` statements take their time."""
+        """The timeouts as the server's settings; `unlimited` lifts that of statements."""
         first, next_ = self._keepalives()
         return {
             "lock_timeout": _milliseconds(self.lock),
@@ -126,17 +126,17 @@ def only_row(cursor: psycopg.Cursor[Any]) -> Any:
 
 
 class Session(psycopg.Connection[tuple[object, ...]]):
-    """A connection that asks what became of an answer that does not come.
+    """A connection that investigates an answer that does not come.
 
-    Once a statement has brought nothing for two seconds, another connection is asked what the
-    server does for this one, and again every five seconds. What it waits for is logged, and is in
+    Once a statement has brought nothing for two seconds, another connection inspects what the
+    server does for this one, and again every five seconds. What blocks it is logged, and is in
     `obstacle`; where the server has nothing more to say, or cannot be reached, the connection is
     closed. `lease` lets it end a session that is in its way: see `leased`.
     """
 
     obstacle: str | None = None
     lease: timedelta | None = None
-    #: The server's process, which a pooler does not tell; None outside of a transaction.
+    #: The server's process, which a pooler does not show; None outside of a transaction.
     backend: Backend | None = None
     limits = SessionLimits()
     unlimited = False
@@ -177,19 +177,19 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         except StopIteration as end:
             result: R = end.value
             return result
-        heard = monotonic()
-        next_look = heard + _FIRST_LOOK_SECONDS
+        last_answer = monotonic()
+        next_look = last_answer + _FIRST_LOOK_SECONDS
         self._look, self._lost = None, 0
         while True:
             ready = yield wanted
             now = monotonic()
             if ready:
-                heard, next_look, self._lost = now, now + _FIRST_LOOK_SECONDS, 0
+                last_answer, next_look, self._lost = now, now + _FIRST_LOOK_SECONDS, 0
             elif now >= next_look and self._look is None:
-                self._look = self._ask()
+                self._look = self._start_look()
                 next_look = now + _NEXT_LOOK_SECONDS
             elif self._look is not None and self._look.done():
-                self._hear(self._look.result(), timedelta(seconds=now - heard))
+                self._check_finding(self._look.result(), timedelta(seconds=now - last_answer))
                 self._look = None
             try:
                 wanted = generator.send(ready)
@@ -197,7 +197,7 @@ class Session(psycopg.Connection[tuple[object, ...]]):
                 result = end.value
                 return result
 
-    def _ask(self) -> Future[Finding]:
+    def _start_look(self) -> Future[Finding]:
         answer: Future[Finding] = Future()
         info = self.info
         # Of several hosts, the one that this connection has.
@@ -214,16 +214,16 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         conninfo = make_conninfo(**parts)
         backend, lease = self.backend, self.lease
 
-        def ask() -> None:
+        def look() -> None:
             answer.set_result(look_into(conninfo, backend, lease=lease))
 
         # Not here: behind a pooler it may wait for the very connection that waits.
         threading.Thread(
-            target=copy_context().run, args=[ask], name="warehouse-look", daemon=True
+            target=copy_context().run, args=[look], name="warehouse-look", daemon=True
         ).start()
         return answer
 
-    def _hear(self, found: Finding, silence: timedelta) -> None:
+    def _check_finding(self, found: Finding, silence: timedelta) -> None:
         seconds = round(silence.total_seconds(), 1)
         pid = self.backend and self.backend.pid
         if found.obstacle is not None:

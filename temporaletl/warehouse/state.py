@@ -1,4 +1,4 @@
-"""The sync state of each stream: how far it is completely loaded.
+"""Sync state of the streams: watermarks, up to which they are completely loaded.
 
 A watermark only ever stands where everything before it is in the warehouse. Incremental windows
 begin at it; backfills never read or move it.
@@ -28,7 +28,7 @@ _MOVING_NOTHING = ("backfill", "replay")
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """One stream of one source over one connection."""
+    """Sync state of one stream of one source and connection."""
 
     source: str
     stream: str
@@ -169,7 +169,7 @@ def set_watermark(
     connection_name: str,
     watermark: datetime | None,
 ) -> None:
-    """Put a watermark where an operator wants it; None makes the next run begin anew."""
+    """Set a watermark by hand; with None the next run begins anew."""
     with warehouse.connection() as connection:
         connection.execute(
             """
@@ -184,13 +184,13 @@ def set_watermark(
 
 
 def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary) -> None:
-    """Move the batch's streams to the end of what is completely loaded, never backwards.
+    """Advance the watermarks of a batch's streams to what is completely loaded, never backwards.
 
     Where jobs did not complete, a stream stops at the earliest of their windows' starts, or
     stays where it was if one of those windows has no start. It stays where it was, too, if the
     account was shown less than before, if the batch's filters leave out what the watermark stands
     for, if not all jobs were planned, or if it was set back behind the window's start in the
-    meantime. A backfill or a replay moves nothing, and no job without a window holds anything
+    meantime. A backfill or reprocessing moves nothing, and no job without a window holds anything
     back. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
@@ -201,7 +201,7 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
 
 
 def advance_loaded(warehouse: Warehouse, batch_id: str, stream: str) -> None:
-    """Move a stream's watermark as soon as its rows are loaded, whatever its batch waits for yet.
+    """Advance a stream's watermark as soon as its rows are loaded, before its batch has ended.
 
     Does nothing while one of its jobs has not completed. Safe to repeat.
     """
@@ -248,8 +248,8 @@ def _advance_stream(
         )
     )
     # Each stream by itself: one that is broken for long must not hold up the others.
-    whole = jobs["planned"] and jobs["open"] == 0
-    if whole:
+    complete = jobs["planned"] and jobs["open"] == 0
+    if complete:
         watermark = window.end and min(window.end, jobs["now"])
     elif not jobs["planned"] or jobs["unbounded"] or metadata.mode == "full":
         # Jobs that were never planned have no row that could hold the watermark back, and a full
@@ -257,7 +257,7 @@ def _advance_stream(
         watermark = None
     else:
         watermark = jobs["earliest"]
-    if whole and metadata.mode == "full" and not metadata.params:
+    if complete and metadata.mode == "full" and not metadata.params:
         forget_unread(connection, metadata, stream)
     connection.execute(
         """
@@ -265,12 +265,12 @@ def _advance_stream(
             last_full_at, last_incremental_at, records, state, batch_id, scope)
         VALUES (%(source)s, %(stream)s, %(connection)s,
             CASE WHEN %(start)s::timestamptz IS NULL THEN %(watermark)s::timestamptz END,
-            CASE WHEN %(whole)s AND %(mode)s = 'full' THEN now() END,
-            CASE WHEN %(whole)s AND %(mode)s = 'incremental' THEN now() END,
+            CASE WHEN %(complete)s AND %(mode)s = 'full' THEN now() END,
+            CASE WHEN %(complete)s AND %(mode)s = 'incremental' THEN now() END,
             %(records)s, %(state)s, %(batch)s, %(scope)s)
         ON CONFLICT (source, stream, connection) DO UPDATE SET
             watermark = CASE
-                -- A time that has not come was told by a wrong clock, and is no watermark.
+                -- A time that has not come is of a wrong clock, and is no watermark.
                 WHEN s.watermark > clock_timestamp()
                 THEN coalesce(%(watermark)s::timestamptz, s.watermark)
                 -- Other filters: what was loaded through those of before says nothing of these.
@@ -291,7 +291,7 @@ def _advance_stream(
             "connection": metadata.connection,
             "start": window.start,
             "watermark": watermark,
-            "whole": whole,
+            "complete": complete,
             "mode": metadata.mode,
             "records": jobs["records"],
             "state": state,
@@ -302,10 +302,10 @@ def _advance_stream(
 
 
 def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, JsonValue]:
-    """By stream, where the last job of the stream's latest batch ended.
+    """The last cursors by stream: those of the last job of the stream's latest batch.
 
     Only where all its jobs completed and the watermark was not put elsewhere since. Backfills
-    and replays do not count: they cover what they were asked to.
+    and reprocessing do not count: they cover a part alone.
     """
     with warehouse.connection() as connection:
         found: Sequence[Any] = connection.execute(

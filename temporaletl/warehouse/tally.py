@@ -1,4 +1,4 @@
-"""What became of a batch's jobs, counted from their ledger rows."""
+"""Tally of a batch: its jobs by state and its rows by outcome, from the ledger."""
 
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def failed_jobs(connection: Connection, batch_id: str) -> tuple[JobFailure, ...]
 
 
 def job_notes(connection: Connection, batch_id: str) -> tuple[JobNote, ...]:
-    """What a person should know of a batch and its jobs though they did not fail.
+    """Notes of a batch and its jobs that did not fail.
 
     First why it moves no watermark, then the first hundred jobs'.
     """

@@ -10,7 +10,7 @@ from temporaletl.worker.flow import ETLFlow
 
 
 def service_of(settings: WorkerSettings) -> Service:
-    """The worker, paced by its settings."""
+    """The worker as a service, with its settings."""
     return Service(
         name="worker",
         sources="temporaletl.worker.sources",

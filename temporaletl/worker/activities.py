@@ -20,7 +20,7 @@ log = structlog.get_logger("temporaletl.worker.activities")
 
 
 class ActivityProgress:
-    """Heartbeats while the segment works, and stops it on cancellation or shutdown."""
+    """Progress of a segment's activity: heartbeats, and its stop on cancellation or shutdown."""
 
     def __init__(self, heartbeat_timeout: timedelta) -> None:
         self.stopping = asyncio.Event()
@@ -43,7 +43,7 @@ class ActivityProgress:
 
 
 class WorkerActivities:
-    """Holds what the activities share; `all` lists them for a worker."""
+    """The worker's activities and their shared state; `all` lists them."""
 
     def __init__(self, warehouse: Warehouse, settings: WorkerSettings) -> None:
         self._warehouse = warehouse

@@ -30,7 +30,7 @@ SEGMENTS_PER_RUN = 400
 
 @workflow.defn(name=names.ETL_FLOW)
 class ETLFlow:
-    """Runs segments of a job until it is done.
+    """Workflow of a job: runs its segments until it is done.
 
     `pause` and `cancel` end the present segment at its next page boundary. Returns the progress
     of a job that completed or was cancelled by signal; fails with the job's error; is cancelled
@@ -85,7 +85,7 @@ class ETLFlow:
         return ETLResult(job_id=job.job_id, progress=self._progress)
 
     async def _run_segments(self) -> None:
-        """Go on until the job is done or cancelled; continue as new before history grows."""
+        """Run segments until the job is done or cancelled; continue as new before history grows."""
         for _ in range(SEGMENTS_PER_RUN):
             await workflow.wait_condition(lambda: self._cancelling or not self._paused)
             if self._cancelling:
@@ -97,7 +97,7 @@ class ETLFlow:
             if segment.done:
                 return
             if segment.wait:
-                await self._stay_away(segment.wait)
+                await self._wait_out(segment.wait)
             if workflow.info().is_continue_as_new_suggested():
                 break
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -105,7 +105,7 @@ class ETLFlow:
             workflow.continue_as_new(self._job.model_copy(update={"paused": self._paused}))
 
     async def _run_segment(self) -> SegmentResult | None:
-        """Run one segment; None when it was called off before it could answer."""
+        """Run one segment; None when it was cancelled before it could answer."""
         policy = self._job.policy
         segment = workflow.start_activity(
             names.RUN_SEGMENT,
@@ -140,18 +140,19 @@ class ETLFlow:
             raise
         return result
 
-    async def _stay_away(self, delay: timedelta) -> None:
+    async def _wait_out(self, delay: timedelta) -> None:
+        """Wait out the source's cool-down; `pause` and `cancel` end the wait."""
         try:
             await workflow.wait_condition(
                 lambda: self._paused or self._cancelling,
                 timeout=delay,
-                timeout_summary="the source asked to stay away",
+                timeout_summary="cool-down of the source",
             )
         except TimeoutError:
             return
 
     async def _end(self, state: JobState, error: str | None = None) -> None:
-        """Enter the end into the ledger. Shielded: a cancellation must not keep it open."""
+        """Record the end in the ledger. Shielded: a cancellation must not keep it open."""
         ending = workflow.start_activity(
             names.END_JOB,
             EndJobRequest(job=self._job, state=state, error=error),
@@ -167,7 +168,7 @@ class ETLFlow:
 
 
 def _would_have_gone_on(error: ActivityError) -> bool:
-    """Whether a segment that was called off would have had another attempt.
+    """Whether a cancelled segment would have had another attempt.
 
     The server grants none after a cancellation, whatever the attempt had failed with.
     """

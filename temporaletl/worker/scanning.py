@@ -1,6 +1,6 @@
-"""Runs deletion scans: from the list of what a source shows to the items that are gone.
+"""Execution of deletion scans: from the list of items that a source shows to the deleted ones.
 
-What a scan knows so far is in the warehouse, committed with its job's cursor.
+The findings of a scan are in the warehouse, committed with its job's cursor.
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
@@ -24,27 +24,27 @@ from temporaletl.strategies import Strategies, check_query
 log = structlog.get_logger("temporaletl.worker.scanning")
 
 _DELETED_PER_PAGE = 500
-_ASKED_PER_PAGE = 50
-#: The share of the stored items that may be gone before it looks like a mistake...
-_MOST_GONE = 0.1
+_CHECKS_PER_PAGE = 50
+#: The share of the stored items that may be deleted before it looks like a mistake...
+_MOST_DELETED = 0.1
 #: ...unless they are so few.
-_FEW_GONE = 10
+_FEW_DELETED = 10
 
 
 class ScanStore(Protocol):
-    """What the warehouse knows of one scan. Blocks; each method is safe to repeat.
+    """Store of one scan's findings, in the warehouse. Blocks; each method is safe to repeat.
 
     The findings of a scan's items are written with the pages that bring them, as `ScanItems`.
     """
 
     def resume(self, *, list_alone: bool) -> JsonValue:
-        """Forget what this job found; take over what an earlier one left, and return its cursor.
+        """Forget this job's findings; take over those of an earlier one, and return its cursor.
 
         With `list_alone` only where that was still being listed; else it is forgotten, too.
         """
 
     def is_intact(self) -> bool:
-        """Whether what was found so far is still known: a crash of the warehouse may lose it."""
+        """Whether the findings so far are still there: a crash of the warehouse may lose them."""
 
     def is_over(self) -> bool:
         """Whether the time is over that a scan has in one run."""
@@ -53,7 +53,7 @@ class ScanStore(Protocol):
         """The time by the warehouse's clock."""
 
     def lacking_view(self) -> str | None:
-        """What the account sees less than when rows were loaded, in words; None where nothing.
+        """Permissions and containers that the account lost since rows were loaded; None where none.
 
         Raises: as the source's account view does.
         """
@@ -82,8 +82,8 @@ class ScanStore(Protocol):
         """Note what was compared."""
 
 
-class _Place(msgspec.Struct, omit_defaults=True):
-    """Where a scan stands; as JSON it is a page's cursor."""
+class _Cursor(msgspec.Struct, omit_defaults=True):
+    """Cursor of a scan: its phase, and the position within that."""
 
     phase: Literal["list", "compare", "check", "delete", "ended"] = "list"
     since: str = ""
@@ -91,7 +91,7 @@ class _Place(msgspec.Struct, omit_defaults=True):
 
 
 def scanning(strategies: Strategies, job: ETLInput, store: ScanStore) -> Strategies:
-    """Strategies of a job whose pages are what its stream's deletion scan finds.
+    """Strategies of a job whose pages are the findings of its stream's deletion scan.
 
     Raises:
         UnknownSourceError: the stream has none; names those that there are.
@@ -105,14 +105,14 @@ def scanning(strategies: Strategies, job: ETLInput, store: ScanStore) -> Strateg
 async def scanned_pages(
     method: ScanMethod[Any], store: ScanStore, request: PageRequest[Any]
 ) -> AsyncGenerator[Page]:
-    """Yield what is found, and then the items that are gone, each one a `Whole` of nothing.
+    """Yield a scan's findings, and then a tombstone for each deleted item.
 
     Raises:
         SourceProtocolError: the account sees less than when the rows were loaded, or so many
-            items are gone that this may be the reason; not where the job's parameters have
+            items are deleted that this may be the reason; not where the job's parameters have
             `accept_deletions`. Nothing is deleted.
         ConfigurationError: the job's cursor is none of a scan's.
-        ETLError: as the scan's `list_ids` and `is_gone`, and the source's account view, raise.
+        ETLError: as the scan's `list_ids` and `is_deleted`, and the source's account view, raise.
     """
     with contextmanager(method)(request) as scan:
         found = _Run(scan, request, store).pages()
@@ -123,7 +123,7 @@ async def scanned_pages(
 
 
 class _Run:
-    """One job's part of a scan."""
+    """Run of a scan within one job."""
 
     def __init__(self, scan: DeletionScan, request: PageRequest[Any], store: ScanStore) -> None:
         self._scan = scan
@@ -131,38 +131,38 @@ class _Run:
         self._source = request.job.source
         self._accepted = accepts_deletions(request.job.params)
         try:
-            self._place = msgspec.convert(request.cursor or {}, _Place)
+            self._cursor = msgspec.convert(request.cursor or {}, _Cursor)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"no cursor of a deletion scan: {error}") from None
 
     def pages(self) -> Iterator[Page]:
-        lost = self._place.phase != "ended" and not self._store.is_intact()
-        if not self._place.since or lost:
+        lost = self._cursor.phase != "ended" and not self._store.is_intact()
+        if not self._cursor.since or lost:
             self._begin()
             if not self._store.has_stored(self._scan.items):
                 yield self._end()
-        if self._place.phase == "list":
+        if self._cursor.phase == "list":
             yield from self._list()
-        if self._place.phase == "compare":
+        if self._cursor.phase == "compare":
             yield from self._compare()
-        if self._place.phase == "check":
+        if self._cursor.phase == "check":
             yield from self._check()
-        if self._place.phase == "delete":
+        if self._cursor.phase == "delete":
             yield from self._delete()
 
     def _begin(self) -> None:
         self._verify()
         # Where the list alone decides, what it lacked days ago may be there again.
-        earlier = self._store.resume(list_alone=self._scan.is_gone is None)
-        self._place = msgspec.convert(earlier or {}, _Place)
-        if not self._place.since:
-            self._place.since = self._store.now().isoformat()
+        earlier = self._store.resume(list_alone=self._scan.is_deleted is None)
+        self._cursor = msgspec.convert(earlier or {}, _Cursor)
+        if not self._cursor.since:
+            self._cursor.since = self._store.now().isoformat()
 
     def _page(self, *records: Any, note: str | None = None) -> Page:
         return Page(
             records=records,
-            cursor=msgspec.to_builtins(self._place),
-            extracted_at=datetime.fromisoformat(self._place.since),
+            cursor=msgspec.to_builtins(self._cursor),
+            extracted_at=datetime.fromisoformat(self._cursor.since),
             note=note,
         )
 
@@ -177,26 +177,26 @@ class _Run:
     def _list(self) -> Iterator[Page]:
         # What cannot be taken up is one page: behind a part of it, it would begin anew for ever.
         together: set[str] = set()
-        for ids, position in self._scan.list_ids(self._place.position):
+        for ids, position in self._scan.list_ids(self._cursor.position):
             if position is None:
                 together.update(ids)
                 continue
-            self._place.position = position
+            self._cursor.position = position
             yield self._page(ScanItems(tuple(ids), "listed"))
             if self._store.is_over():
                 yield self._unfinished()
                 return
-        self._place.phase, self._place.position = "compare", None
+        self._cursor.phase, self._cursor.position = "compare", None
         yield self._page(ScanItems(tuple(together), "listed"))
 
     def _compare(self) -> Iterator[Page]:
-        since = datetime.fromisoformat(self._place.since)
+        since = datetime.fromisoformat(self._cursor.since)
         stored = self._store.compare(self._scan.items, since, with_kept=self._accepted)
         narrowed = self._store.narrowed_scope(self._scan.scope)
         if narrowed and not self._accepted:
             yield self._end(note=self._kept(narrowed))
             return
-        self._place.phase, self._place.position = "check", stored
+        self._cursor.phase, self._cursor.position = "check", stored
         yield self._page()
 
     def _kept(self, narrowed: list[str]) -> str | None:
@@ -212,38 +212,38 @@ class _Run:
         return note
 
     def _check(self) -> Iterator[Page]:
-        """Ask for what is missing, one by one."""
-        stored = int(self._place.position or 0)
-        is_gone = self._scan.is_gone
-        if is_gone is None:
+        """Check the missing items one by one."""
+        stored = int(self._cursor.position or 0)
+        is_deleted = self._scan.is_deleted
+        if is_deleted is None:
             self._guard(self._store.count("missing"), stored)
             while ids := self._store.found("missing", _DELETED_PER_PAGE):
                 yield self._page(ScanItems(tuple(ids), "gone"))
         else:
-            asked = self._store.count("present") + self._store.count("gone")
-            most = self._scan.most_asked
-            while ids := self._store.found("missing", _ASKED_PER_PAGE):
+            checked = self._store.count("present") + self._store.count("gone")
+            most = self._scan.max_checks
+            while ids := self._store.found("missing", _CHECKS_PER_PAGE):
                 if most is not None:
-                    ids = ids[: most - asked]
+                    ids = ids[: most - checked]
                 if not ids:
-                    log.warning("deletion_scan_asks_for_some", source=self._source, asked=asked)
+                    log.warning("deletion_scan_asks_for_some", source=self._source, asked=checked)
                     break
-                gone = tuple(id_ for id_ in ids if self._is_gone(is_gone, id_))
-                present = tuple(id_ for id_ in ids if id_ not in gone)
-                # What was not shown to somebody who may see nothing is not gone.
+                deleted = tuple(id_ for id_ in ids if self._is_deleted(is_deleted, id_))
+                present = tuple(id_ for id_ in ids if id_ not in deleted)
+                # What was not shown to somebody who may see nothing is not deleted.
                 self._verify()
-                asked += len(ids)
-                yield self._page(ScanItems(gone, "gone"), ScanItems(present, "present"))
+                checked += len(ids)
+                yield self._page(ScanItems(deleted, "gone"), ScanItems(present, "present"))
                 self._guard(self._store.count("gone"), stored)
                 if self._store.is_over() and self._store.count("missing"):
                     yield self._unfinished()
                     return
-        self._place.phase, self._place.position = "delete", None
+        self._cursor.phase, self._cursor.position = "delete", None
         yield self._page()
 
-    def _is_gone(self, is_gone: Callable[[str], bool], id_: str) -> bool:
+    def _is_deleted(self, is_deleted: Callable[[str], bool], id_: str) -> bool:
         try:
-            return is_gone(id_)
+            return is_deleted(id_)
         except SourceUnavailableError as error:
             if error.delay is not None:
                 raise
@@ -252,36 +252,36 @@ class _Run:
             log.warning("item_not_answered", source=self._source, item=id_, error=str(error))
             return False
 
-    def _guard(self, gone: int, stored: int) -> None:
-        if gone <= max(_FEW_GONE, _MOST_GONE * stored) or self._accepted:
+    def _guard(self, deleted: int, stored: int) -> None:
+        if deleted <= max(_FEW_DELETED, _MOST_DELETED * stored) or self._accepted:
             return
         raise SourceProtocolError(
-            f"{self._source}: {gone:,} of the {stored:,} {self._scan.noun} that are loaded are not "
-            "shown any more: was a permission taken away from the account? Nothing is deleted. If "
-            "they are gone indeed, run once with --param accept_deletions=true"
+            f"{self._source}: {deleted:,} of the {stored:,} {self._scan.noun} that are loaded are "
+            "not shown any more: was a permission taken away from the account? Nothing is deleted. "
+            "If they are deleted indeed, run once with --param accept_deletions=true"
         )
 
     def _delete(self) -> Iterator[Page]:
-        is_gone = self._scan.is_gone
-        most = _DELETED_PER_PAGE if is_gone is None else _ASKED_PER_PAGE
+        is_deleted = self._scan.is_deleted
+        most = _DELETED_PER_PAGE if is_deleted is None else _CHECKS_PER_PAGE
         while ids := self._store.found("gone", most):
-            # Once more: it was asked for a while ago, perhaps by an earlier run, and what came back
+            # Once more: it was checked a while ago, perhaps by an earlier run, and what came back
             # unchanged has rows that look as old as if it had not.
-            back = tuple(id_ for id_ in ids if is_gone and not self._is_gone(is_gone, id_))
-            gone = tuple(id_ for id_ in ids if id_ not in back)
+            back = tuple(id_ for id_ in ids if is_deleted and not self._is_deleted(is_deleted, id_))
+            deleted = tuple(id_ for id_ in ids if id_ not in back)
             # Each time: what was taken away since the beginning is absent, not deleted.
             self._verify()
-            tombstones = [self._scan.items.tombstone(id_) for id_ in gone]
-            yield self._page(*tombstones, ScanItems(gone, "deleted"), ScanItems(back, "present"))
+            tombstones = [self._scan.items.tombstone(id_) for id_ in deleted]
+            yield self._page(*tombstones, ScanItems(deleted, "deleted"), ScanItems(back, "present"))
         yield self._end()
 
     def _end(self, *, note: str | None = None) -> Page:
         self._store.finish(self._scan.scope)
-        self._place.phase, self._place.position = "ended", None
+        self._cursor.phase, self._cursor.position = "ended", None
         return self._page(note=note)
 
     def _verify(self) -> None:
-        """Have the source say who we are, and that we see as much as ever.
+        """Check that the account still sees all that it saw when the rows were loaded.
 
         Raises: as `scanned_pages`.
         """

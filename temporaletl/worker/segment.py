@@ -1,6 +1,6 @@
-"""A segment: extract, transform and load pages for a bounded time.
+"""Segment of a job: extract, transform and load pages for a bounded time.
 
-Knows nothing of Temporal: the activity, the preview and the tests run this very code.
+It does not depend on Temporal: the activity, the engine and the tests run this very code.
 """
 
 import asyncio
@@ -13,19 +13,14 @@ from typing import Literal, Protocol
 
 import structlog
 
-from temporaletl.budget import Requests, spending
-from temporaletl.clock import told_by, utc_now
+from temporaletl.budget import Requests, rate_limited
+from temporaletl.clock import use_clock, utc_now
 from temporaletl.connections import bound
-from temporaletl.errors import (
-    RetryableError,
-    SourceUnavailableError,
-    TooManyConflictsError,
-    TooManyRejectsError,
-)
+from temporaletl.errors import RetryableError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.query import Query
-from temporaletl.rows import Event, ScanItems
+from temporaletl.rows import ScanItems
 from temporaletl.secrets import redacted
 from temporaletl.strategies import Strategies, resolve
 from temporaletl.transformation import TransformContext
@@ -35,7 +30,6 @@ from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.state import advance_loaded
-from temporaletl.worker.asking import Asking
 from temporaletl.worker.loading import (
     JobEvents,
     JobScan,
@@ -45,41 +39,38 @@ from temporaletl.worker.loading import (
     PageSupersededError,
 )
 from temporaletl.worker.loading.rejects import PAYLOAD_BYTES
-from temporaletl.worker.replay import replaying
+from temporaletl.worker.reprocessing import reprocessing
 from temporaletl.worker.scanning import scanning
+from temporaletl.worker.source_limiter import SourceLimiter
+from temporaletl.worker.thresholds import Thresholds
 from temporaletl.worker.transforming import Transformed, transform_record
 
 log = structlog.get_logger("temporaletl.worker.segment")
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
-#: The share of a segment's time in which its first page must come: what is left is for saying so.
+#: The share of a segment's time in which its first page must come: the rest is for the error.
 _FOR_FIRST_PAGE = 0.95
-#: Below so many rejects a share says little, unless nothing else came out of the job at all.
-_FEW_REJECTS = 10
-_FEW_CONFLICTS = 10
-#: More than that share of a job's events does not change while the job runs.
-_MOST_CHANGING = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentLimits:
-    """When a segment ends by itself, and how much it loads at once."""
+    """Limits of a segment: duration, page sizes, and the thresholds that fail its job."""
 
     duration: timedelta = timedelta(seconds=15)
     rows_per_page: int = 20_000
     reject_threshold: float = 0.1  # share of the job's records
     conflict_threshold: float = 0.01  # share of the job's rows
-    reject_payload_bytes: int = PAYLOAD_BYTES  # what is kept of each
+    reject_payload_bytes: int = PAYLOAD_BYTES  # kept of a rejected record
     scan_duration: timedelta = timedelta(minutes=10)  # of a deletion scan, in one run
     pages: int | None = None  # transactions of one segment; None: as many as its duration holds
 
 
 class Progress(Protocol):
-    """What a segment needs of whoever runs it."""
+    """Port of a segment to its runner: progress reports, and the signal to stop."""
 
     def report(self, progress: JobProgress) -> None:
-        """Hear of each committed page."""
+        """Receive the progress after each committed page."""
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -87,13 +78,13 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """An extracted page; when it was asked for: its rows are at least that new; what it cost."""
+class _ExtractedPage:
+    """An extracted page and its cost; its rows are at least as new as `requested_at`."""
 
     page: Page
-    at: datetime
+    requested_at: datetime
     seconds: float
-    size: int  # of the answers that it was made of
+    size: int  # of the answers that it consists of
 
 
 async def run_segment(
@@ -105,7 +96,7 @@ async def run_segment(
     limits: SegmentLimits,
     progress: Progress,
 ) -> SegmentResult:
-    """Carry a job on from its ledger cursor, and say how far it got.
+    """Run a job from its ledger cursor for one segment; return its progress.
 
     Safe to repeat and to run twice at once: a page is committed with the cursor behind it, by
     whoever comes first. The next pages are extracted while the present one is loaded.
@@ -137,7 +128,7 @@ async def _run_bound(
 ) -> SegmentResult:
     strategies = resolve(job.source, job.stream)
     if job.mode == "replay" or job.reread:
-        strategies = replaying(warehouse, job, strategies)
+        strategies = reprocessing(warehouse, job, strategies)
     elif job.scan:
         store = JobScan(warehouse, job, most=limits.scan_duration)
         strategies = scanning(strategies, job, store)
@@ -147,9 +138,9 @@ async def _run_bound(
     )
     if begun.state in ENDED:
         return SegmentResult(progress=begun, done=True)
-    asking = Asking(warehouse, job)
-    if (delay := await asyncio.to_thread(asking.time_to_opening)) is not None:
-        waiting = begun.model_copy(update={"error": f"{job.source} is left alone for now"})
+    limiter = SourceLimiter(warehouse, job)
+    if (delay := await asyncio.to_thread(limiter.remaining_cool_down)) is not None:
+        waiting = begun.model_copy(update={"error": f"{job.source} is rate-limited for now"})
         return SegmentResult(progress=waiting, done=False, wait=delay)
     lineage = Lineage(
         job=job,
@@ -169,7 +160,7 @@ async def _run_bound(
     clock = await asyncio.to_thread(read_clock, warehouse)
     stored = JobEvents(warehouse, job.source, job.connection)
     try:
-        with told_by(clock), spending(asking.permits()) as requests:
+        with use_clock(clock), rate_limited(limiter.rate_limiter()) as requests:
             segment = _Segment(
                 loader, strategies, context, begun, limits, progress, stored, requests
             )
@@ -187,7 +178,7 @@ async def _run_bound(
         log.info("segment_superseded", job_id=job.job_id, pages=segment.progress.pages)
         return SegmentResult(progress=segment.progress, done=False)
     except RetryableError as error:
-        await asyncio.to_thread(asking.note, error)
+        await asyncio.to_thread(limiter.block_after, error)
         if segment.progress.pages == begun.pages:
             raise
         log.info("segment_interrupted", job_id=job.job_id, error=str(error))
@@ -227,9 +218,12 @@ class _Segment:
         self._strategies = strategies
         self._context = context
         self._limits = limits
+        self._thresholds = Thresholds(
+            context.job, strategies.rows, limits.reject_threshold, limits.conflict_threshold
+        )
         self._listener = listener
         self._requests = requests
-        self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(_PAGES_AHEAD)
+        self._waiting: asyncio.Queue[_ExtractedPage] = asyncio.Queue(_PAGES_AHEAD)
         self._rows_per_record = 1.0  # as met so far
         self._called_off = False  # extraction, because the segment's time is over
 
@@ -248,12 +242,12 @@ class _Segment:
                 if not self._called_off:
                     patience = max(0.0, (deadline if begun else latest_first) - loop.time())
                     if begun and patience == 0:
-                        # What is extracted already is still loaded; no more is asked for.
+                        # What is extracted already is still loaded; no more is extracted.
                         self._called_off = extracting.cancel()
                 pages = await self._take(extracting, stopping, patience)
                 if pages:
                     await asyncio.to_thread(self._load, pages)
-                    self._requests.hold(-sum(asked.size for asked in pages))
+                    self._requests.hold(-sum(extracted.size for extracted in pages))
                     self._stored.note_committed(len(pages))
                     self._listener.report(self.progress)
                     if self.progress.pages - first == self._limits.pages:
@@ -264,18 +258,17 @@ class _Segment:
                         # it: the next segment meets the true end, or the failure, by itself.
                         return False
                     extracting.result()
-                    self._judge_rejects(final=True)
-                    self._judge_conflicts(final=True)
+                    self._thresholds.check(self.progress, final=True)
                     return True
                 elif patience == 0 and not begun:
-                    raise self._without_page(for_first)
+                    raise self._no_page_error(for_first)
             return False
         finally:
             stopping.cancel()
             extracting.cancel()
             await asyncio.gather(stopping, extracting, return_exceptions=True)
 
-    def _without_page(self, waited: timedelta) -> SourceUnavailableError:
+    def _no_page_error(self, waited: timedelta) -> SourceUnavailableError:
         job = self._context.job
         return SourceUnavailableError(
             f"{job.source} {job.stream}: no page came in {waited}, which is what a segment has for "
@@ -293,7 +286,7 @@ class _Segment:
         counted = 0
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
             while not self._called_off:
-                asked, began = utc_now(), perf_counter()
+                requested_at, began = utc_now(), perf_counter()
                 page = await anext(pages, None)
                 if page is None:
                     return
@@ -302,15 +295,17 @@ class _Segment:
                 size = self._requests.received_bytes - counted
                 counted += size
                 self._requests.hold(size)
-                await self._waiting.put(_Asked(page, page.extracted_at or asked, seconds, size))
+                await self._waiting.put(
+                    _ExtractedPage(page, page.extracted_at or requested_at, seconds, size)
+                )
 
     async def _take(
         self,
         extracting: asyncio.Task[None],
         stopping: asyncio.Task[Literal[True]],
         patience: float | None,
-    ) -> list[_Asked]:
-        """Wait for pages; take together what one transaction holds well.
+    ) -> list[_ExtractedPage]:
+        """Wait for pages; take as many as one transaction holds well.
 
         Empty when none came within `patience` seconds, will come, or shall be loaded any more.
         """
@@ -328,7 +323,7 @@ class _Segment:
             pages = [] if first.cancelled() else [first.result()]
         else:
             pages = [self._waiting.get_nowait()]
-        records = sum(len(asked.page.records) for asked in pages)
+        records = sum(len(extracted.page.records) for extracted in pages)
         while not self._waiting.empty() and (
             records * self._rows_per_record < self._limits.rows_per_page
         ):
@@ -336,37 +331,38 @@ class _Segment:
             records += len(pages[-1].page.records)
         return [] if self._listener.stopping.is_set() else pages
 
-    def _load(self, pages: Sequence[_Asked]) -> None:
+    def _load(self, pages: Sequence[_ExtractedPage]) -> None:
         began = perf_counter()
-        made = Transformed()
+        output = Transformed()
         records = 0
-        for asked in pages:
-            if asked is not pages[0]:
-                made.begin_page()
-            made.rejects.extend(asked.page.rejects)
-            made.rejected_records += len(asked.page.rejects)
-            records += len(asked.page.rejects)
-            for record in asked.page.records:
+        for extracted in pages:
+            page = extracted.page
+            if extracted is not pages[0]:
+                output.begin_page()
+            output.rejects.extend(page.rejects)
+            output.rejected_records += len(page.rejects)
+            records += len(page.rejects)
+            for record in page.records:
                 records += not isinstance(record, ScanItems)
-                transform_record(self._strategies, self._context, record, made)
+                transform_record(self._strategies, self._context, record, output)
         transformed = perf_counter()
         if records:
-            self._rows_per_record = max(0.1, len(made.rows) / records)
+            self._rows_per_record = max(0.1, len(output.rows) / records)
         self.progress = self._loader.load(
             PageLoad(
                 number=self.progress.pages,
-                rows=made.rows,
-                rejects=made.rejects,
+                rows=output.rows,
+                rejects=output.rejects,
                 records=records,
-                rejected_records=made.rejected_records,
-                page_starts=made.page_starts,
-                wholes=made.wholes,
-                scanned=made.scanned,
-                note=next((a.page.note for a in reversed(pages) if a.page.note), None),
-                replayed=made.replayed,
+                rejected_records=output.rejected_records,
+                page_starts=output.page_starts,
+                complete_sets=output.complete_sets,
+                scanned=output.scanned,
+                note=next((one.page.note for one in reversed(pages) if one.page.note), None),
+                reprocessed=output.reprocessed,
                 cursor_before=self._cursor,
                 cursor=pages[-1].page.cursor,
-                extracted_at=min(asked.at for asked in pages),
+                extracted_at=min(extracted.requested_at for extracted in pages),
             )
         )
         self._cursor = pages[-1].page.cursor
@@ -374,50 +370,10 @@ class _Segment:
             "page_loaded",
             job_id=self._context.job.job_id,
             page=self.progress.pages,
-            rows=len(made.rows),
-            rejects=len(made.rejects),
-            extract_seconds=round(sum(asked.seconds for asked in pages), 4),
+            rows=len(output.rows),
+            rejects=len(output.rejects),
+            extract_seconds=round(sum(extracted.seconds for extracted in pages), 4),
             transform_seconds=round(transformed - began, 4),
             load_seconds=round(perf_counter() - transformed, 4),
         )
-        self._judge_rejects(final=False)
-        self._judge_conflicts(final=False)
-
-    def _judge_conflicts(self, *, final: bool) -> None:
-        """Fail a job whose rows share keys; a few that changed while it ran are no reason to.
-
-        One page that holds two rows of one key which differ has no key. Rows of different pages
-        may have changed in between: only many of them tell, and only of events, whose ids are to
-        stand for one fact each.
-        """
-        job, progress = self._context.job, self.progress
-        total = sum(progress.rows.model_dump().values())
-        threshold = self._limits.conflict_threshold
-        at_once, count = progress.conflicting_at_once, progress.conflicting
-        many = at_once > _FEW_CONFLICTS and at_once > threshold * total
-        if final and all(issubclass(row, Event) for row in self._strategies.rows):
-            changing = max(threshold, _MOST_CHANGING)
-            many = many or (count > 10 * _FEW_CONFLICTS and count > changing * total)
-        if many:
-            raise TooManyConflictsError(
-                f"of {total:,} rows of {job.source} {job.stream} {count:,} had the key of another "
-                f"row of the same job, and another content, so that one replaced the other: "
-                f"{progress.conflict}. Is the key unique? The threshold is {threshold:.1%} "
-                "(ETL_CONFLICT_THRESHOLD)"
-            )
-
-    def _judge_rejects(self, *, final: bool) -> None:
-        """Fail a job most of which cannot be used; a few bad records are no reason to."""
-        job, rows, records = self._context.job, self.progress.rows, self.progress.records
-        rejected = self.progress.rejected_records
-        replayed = job.mode == "replay" or job.reread
-        if replayed or rejected <= self._limits.reject_threshold * records:
-            return
-        nothing_else = final and not (rows.inserted or rows.updated or rows.unchanged)
-        if rejected >= _FEW_REJECTS or nothing_else:
-            threshold = f"{self._limits.reject_threshold:.0%}"
-            raise TooManyRejectsError(
-                f"of {records} records of {job.source} {job.stream} {rejected} were rejected, "
-                f"whole or in part, more than the threshold of {threshold}: "
-                f"their reasons are in etl_rejects (etl rejects list {job.source})"
-            )
+        self._thresholds.check(self.progress, final=False)

@@ -1,4 +1,4 @@
-"""Rejects as they are stored, page by page: the records of replays and of second readings."""
+"""Pages of stored rejects: the records that a reprocessing job or a second reading works on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _IS_CUT = "it cannot be replayed, as only the beginning of its {:,} bytes is kep
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """One reject, and the parameters of the job that met it; None once the ledger forgot it."""
+    """One stored reject, and the parameters of its job; None once the ledger forgot that."""
 
     reject_id: int
     stage: str
@@ -36,25 +36,25 @@ class Rejected:
     key: str | None
     payload: Any
     params: Mapping[str, JsonValue] | None
-    #: Why only the beginning of the payload is kept, and nothing can be made of it.
+    #: Why only the beginning of the payload is kept, so that it cannot be reprocessed.
     cut: str | None = None
-    #: What the source gave when it was asked once more.
+    #: The result of a second reading.
     reread: Reread | None = None
 
 
 class RejectPosition(msgspec.Struct, array_like=True, frozen=True):
-    """The reject behind which to go on, by its time in words and its id; as JSON it is a cursor.
+    """Cursor over stored rejects: timestamp (as text) and id of the last one that was read.
 
     `count` is how many came before.
     """
 
-    moment: str = "-infinity"
+    timestamp: str = "-infinity"
     reject_id: int = 0
     count: int = 0
 
     @classmethod
     def of(cls, cursor: JsonValue) -> "RejectPosition":
-        """The position that a cursor stands for; the beginning for None.
+        """Decode a cursor; None is the beginning.
 
         Raises:
             ConfigurationError: it stands for none.
@@ -62,15 +62,15 @@ class RejectPosition(msgspec.Struct, array_like=True, frozen=True):
         try:
             return msgspec.convert(cursor or [], cls)
         except msgspec.ValidationError:
-            raise ConfigurationError(f"{cursor!r} is no cursor of a replay") from None
+            raise ConfigurationError(f"{cursor!r} is no cursor over rejects") from None
 
 
 @dataclass(frozen=True, slots=True)
 class RejectPage:
-    """Some rejects of one stage, and the position behind them.
+    """One page of rejects of one stage, and the position behind them.
 
     `extracted_at` is no later than when any of them was extracted, or first written: a record of
-    tomorrow was asked for by a wrong clock.
+    tomorrow was requested by a wrong clock.
     """
 
     records: list[Rejected]
@@ -85,44 +85,44 @@ _NEXT = sql.SQL(
         SELECT * FROM etl_rejects
         WHERE source = %(source)s AND connection = %(connection)s AND stream = %(stream)s
           AND batch_id <> %(batch)s AND {which}
-          AND ({moment}, reject_id) > (%(moment)s::timestamptz, %(reject_id)s)
-        ORDER BY {moment}, reject_id LIMIT %(most)s
+          AND ({timestamp}, reject_id) > (%(timestamp)s::timestamptz, %(reject_id)s)
+        ORDER BY {timestamp}, reject_id LIMIT %(most)s
     ), weighed AS (
         SELECT *, payload::text AS text,
             sum(length(payload::text))
-                OVER (ORDER BY {moment}, reject_id
+                OVER (ORDER BY {timestamp}, reject_id
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
         FROM next
     )
     SELECT r.reject_id, r.stage, r.times, r.key, r.text, j.input->'params' AS params,
            r.extracted_at,
-           {moment}::text AS moment, least(r.extracted_at, r.last_seen) AS extracted,
+           {timestamp}::text AS timestamp, least(r.extracted_at, r.last_seen) AS extracted,
            r.payload_bytes, r.reason
     FROM weighed AS r LEFT JOIN etl_jobs AS j USING (batch_id, job_id)
     WHERE coalesce(r.before, 0) < %(characters)s
-    ORDER BY {moment}, r.reject_id
+    ORDER BY {timestamp}, r.reject_id
     """
 )
-_ALL = _NEXT.format(which=sql.SQL("true"), moment=sql.Identifier("extracted_at"))
+_ALL = _NEXT.format(which=sql.SQL("true"), timestamp=sql.Identifier("extracted_at"))
 # Each one once: whatever comes of it, it is seen later than its batch began.
 _UNREAD = _NEXT.format(
     which=sql.SQL(
         "stage = 'extract' AND last_seen <= "
         "(SELECT created_at FROM etl_batches WHERE batch_id = %(batch)s)"
     ),
-    moment=sql.Identifier("last_seen"),
+    timestamp=sql.Identifier("last_seen"),
 )
 
 
 def read_rejects(
     warehouse: Warehouse, job: ETLInput, position: RejectPosition, *, unread_at_once: int | None
 ) -> RejectPage | None:
-    """Return the rejects of the job's stream behind a position; None behind the last.
+    """Read the next rejects of the job's stream behind a position; None behind the last.
 
-    Those of a page have one stage; in a replay they were extracted together, oldest first. A
-    second reading has what could not be read before its batch, longest untried first. Rejects
-    that this batch has met itself do not come. `unread_at_once` bounds a page of what could not
-    be read, where it is asked for again.
+    Those of a page have one stage; in a reprocessing job they were extracted together, oldest
+    first. A second reading has what could not be read before its batch, longest untried first.
+    Rejects of this batch itself are left out. `unread_at_once` bounds a page of what could not be
+    read, where it is requested again.
     """
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(
@@ -132,7 +132,7 @@ def read_rejects(
                 "connection": job.connection,
                 "stream": job.stream,
                 "batch": job.batch_id,
-                "moment": position.moment,
+                "timestamp": position.timestamp,
                 "reject_id": position.reject_id,
                 "most": unread_at_once if job.reread else _REJECTS_PER_PAGE,
                 "characters": _CHARACTERS_PER_PAGE,
@@ -150,23 +150,23 @@ def read_rejects(
     return RejectPage(
         records=[rejected_of(row) for row in rows],
         position=RejectPosition(
-            rows[-1]["moment"], rows[-1]["reject_id"], position.count + len(rows)
+            rows[-1]["timestamp"], rows[-1]["reject_id"], position.count + len(rows)
         ),
         extracted_at=min(row["extracted"] for row in rows),
     )
 
 
 def rejected_of(row: Mapping[str, Any]) -> Rejected:
-    """Make a record of a row of etl_rejects; one that cannot be decoded says so."""
+    """Build a record from a row of etl_rejects; one that cannot be decoded says so."""
     size, reason, cut = row["payload_bytes"], row["reason"], None
     if size is not None:
-        told = _IS_CUT.format(size)
-        cut = reason if reason.startswith(told) else told + reason
+        is_cut = _IS_CUT.format(size)
+        cut = reason if reason.startswith(is_cut) else is_cut + reason
     payload: Any = None
     try:
         payload = _decode(row["text"] or "null")
     except DECODE_FAULTS as error:
-        # One that is beyond the decoder must not cost the replay of all others.
+        # One that is beyond the decoder must not keep the others from being reprocessed.
         cut = cut or f"what is kept of it cannot be decoded: {in_words(error)}"
     params: Any = unescaped(row["params"])
     return Rejected(

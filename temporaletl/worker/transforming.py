@@ -1,58 +1,58 @@
-"""What records become: rows, rejects, and what they say of all that there is."""
+"""Transformation of records into rows, rejects and complete sets."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
 from temporaletl.errors import PermanentError, RecordError, RetryableError
-from temporaletl.rows import Event, Reject, Row, ScanItems, Whole
+from temporaletl.rows import CompleteSet, Event, Reject, Row, ScanItems
 from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
-from temporaletl.worker.loading.rejects import Settled, stored_key
+from temporaletl.worker.loading.rejects import Reprocessed, stored_key
 from temporaletl.worker.stored_rejects import Rejected
 
-type Made = Row | Reject | Whole | ScanItems
+type Output = Row | Reject | CompleteSet | ScanItems
 
 
 @dataclass(slots=True)
 class Transformed:
-    """What records became."""
+    """The output of the records of one or more extracted pages."""
 
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-    wholes: list[Whole] = field(default_factory=list)
+    complete_sets: list[CompleteSet] = field(default_factory=list)
     scanned: list[ScanItems] = field(default_factory=list)
     #: Records of which something was rejected.
     rejected_records: int = 0
-    #: What became of rejects that were tried again, by id.
-    replayed: dict[int, Settled] = field(default_factory=dict)
+    #: Results of reprocessed rejects, by id.
+    reprocessed: dict[int, Reprocessed] = field(default_factory=dict)
     #: Where among the rows later pages begin.
     page_starts: list[int] = field(default_factory=list)
     _earlier: list[str] | None = None  # ids of earlier pages' events, in order
 
     def begin_page(self) -> None:
-        """Take what follows for a later page's: its wholes speak of what came before, too."""
+        """Begin a later page: its complete sets cover rows of earlier pages, too."""
         self.page_starts.append(len(self.rows))
         self._earlier = None
 
-    def add_whole(self, whole: Whole) -> None:
-        """Note it; of earlier pages' events it covers those that the source had no more."""
-        self.wholes.append(whole)
+    def add_complete_set(self, events: CompleteSet) -> None:
+        """Add a complete set; rows of earlier pages that it covers are dropped."""
+        self.complete_sets.append(events)
         if not self.page_starts:
             return
         if self._earlier is None:
             earlier = self.rows[: self.page_starts[-1]]
             self._earlier = sorted(str(row.event_id) for row in earlier if isinstance(row, Event))
-        first = bisect_left(self._earlier, whole.prefix)
-        if first < len(self._earlier) and whole.covers(self._earlier[first]):
-            self._drop(whole)
+        first = bisect_left(self._earlier, events.prefix)
+        if first < len(self._earlier) and events.covers(self._earlier[first]):
+            self._drop(events)
 
-    def _drop(self, whole: Whole) -> None:
+    def _drop(self, events: CompleteSet) -> None:
         behind = self.page_starts[-1]
         dropped = [
             number
             for number, row in enumerate(self.rows[:behind])
-            if isinstance(row, Event) and whole.covers(str(row.event_id))
+            if isinstance(row, Event) and events.covers(str(row.event_id))
         ]
         for number in reversed(dropped):
             del self.rows[number]
@@ -61,15 +61,15 @@ class Transformed:
 
 
 def transform_record(
-    strategies: Strategies, context: TransformContext[Any], record: Any, made: Transformed
+    strategies: Strategies, context: TransformContext[Any], record: Any, result: Transformed
 ) -> None:
-    """Add the record's rows, or one reject: never some rows and an exception."""
+    """Transform one record and add its rows, or one reject: never some rows and an exception."""
     reason: str | None = None
-    found: list[Made] = []
+    outputs: list[Output] = []
     try:
-        found = (
+        outputs = (
             [record]
-            if isinstance(record, Whole | ScanItems)
+            if isinstance(record, CompleteSet | ScanItems)
             else [*strategies.transform(record, context)]
         )
     except (PermanentError, RetryableError):
@@ -79,32 +79,36 @@ def transform_record(
         if not isinstance(error, RecordError):
             reason = f"{type(error).__name__}: {reason}"
     if isinstance(record, Rejected):
-        _settle(record, found, reason, made)
+        _add_reprocessed(record, outputs, reason, result)
     elif reason is not None:
-        found = [reject_of(record, reason)]
-    made.rejected_records += reason is not None or any(isinstance(r, Reject) for r in found)
-    for row in found:
+        outputs = [reject_of(record, reason)]
+    result.rejected_records += reason is not None or any(isinstance(o, Reject) for o in outputs)
+    for row in outputs:
         if isinstance(row, Reject):
-            made.rejects.append(row)
-        elif isinstance(row, Whole):
-            made.add_whole(row)
+            result.rejects.append(row)
+        elif isinstance(row, CompleteSet):
+            result.add_complete_set(row)
         elif isinstance(row, ScanItems):
-            made.scanned.append(row)
+            result.scanned.append(row)
         else:
-            made.rows.append(row)
+            result.rows.append(row)
 
 
-def _settle(record: Rejected, found: list[Made], reason: str | None, made: Transformed) -> None:
-    """Note what became of a reject; one that its own record yields again is that reject."""
+def _add_reprocessed(
+    record: Rejected, outputs: list[Output], reason: str | None, result: Transformed
+) -> None:
+    """Add the result of a stored reject; a reject that it yields again is that same reject."""
     again = [
         row
-        for row in found
+        for row in outputs
         if isinstance(row, Reject)
         and (None if row.key is None else stored_key(row.key)) == record.key
     ]
     for reject in again:
-        found.remove(reject)
-    made.replayed[record.reject_id] = Settled(record.times, again[0].reason if again else reason)
+        outputs.remove(reject)
+    result.reprocessed[record.reject_id] = Reprocessed(
+        record.times, again[0].reason if again else reason
+    )
 
 
 def reject_of(record: Any, reason: str) -> Reject:

@@ -271,7 +271,7 @@ async def test_a_run_that_is_followed_says_until_when_its_source_wants_no_reques
     # It was told only now, and keeps to that for some seconds whatever the warehouse says.
     platform.services["worker"].end()
     platform.start_service("worker")
-    assert "waiting: jira asked to be left alone" in told
+    assert "waiting: jira is rate-limited" in told
 
 
 async def test_pause_takes_effect_while_the_source_asks_to_be_left_alone(

@@ -29,7 +29,7 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
-from temporaletl.rows import Whole
+from temporaletl.rows import CompleteSet
 from temporaletl.settings import Settings
 from temporaletl.testing import Rig
 from temporaletl.testing.fakes import ENDLESS
@@ -119,7 +119,7 @@ def _after_thoughts(records: list[Any]) -> list[Any]:
                 raise SourceProtocolError("one of the notes is no note")
             record["at"] = None
     if served.unseen is not None and served.defect == "sees less":
-        return [Whole(str(_POISONED), exact=True)]
+        return [CompleteSet(str(_POISONED), exact=True)]
     return []
 
 
@@ -159,8 +159,8 @@ async def extract(request: PageRequest[NotesQuery]) -> AsyncGenerator[Page]:
 @transform_method("notes")
 def transform(
     record: Any, _context: TransformContext[NotesQuery]
-) -> Iterator[Event | Reject | Whole]:
-    if isinstance(record, Whole):
+) -> Iterator[Event | Reject | CompleteSet]:
+    if isinstance(record, CompleteSet):
         yield record
         return
     if record["at"] is None and served.defect == "words":

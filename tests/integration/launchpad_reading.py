@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from temporaletl import (
+    CompleteSet,
     ETLInput,
     Event,
     Json,
@@ -22,7 +23,6 @@ from temporaletl import (
     Plan,
     Reject,
     RetryableError,
-    Whole,
     Window,
 )
 from temporaletl.external import http
@@ -186,14 +186,14 @@ class Read:
         for record in page.records:
             if isinstance(record, ScanItems):
                 continue
-            if isinstance(record, Whole):
+            if isinstance(record, CompleteSet):
                 self.forget(record.prefix, {})
                 continue
             self.records[record.key] += 1
             made = transformed(job, record)
             told = events_in(made)
             for whole in made:
-                if isinstance(whole, Whole) and job.mode != "backfill":
+                if isinstance(whole, CompleteSet) and job.mode != "backfill":
                     self.forget(whole.prefix, told)
             self.events |= told
         self.rejects += page.rejects

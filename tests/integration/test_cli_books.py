@@ -10,7 +10,7 @@ import pytest_asyncio
 from temporaletl.messages import QueuerInput
 from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.warehouse import ledger
-from temporaletl.warehouse.budget import close_source, closures
+from temporaletl.warehouse.budget import block_source, blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
 from tests.integration.command_line import CommandLine, publish_numbers
@@ -91,33 +91,33 @@ async def test_status_says_where_a_run_of_another_temporal_is(etl: CommandLine) 
     assert "Temporal at elsewhere:7233, namespace other" in listed["error"]
 
 
-async def test_a_closed_source_is_shown_and_lifted(etl: CommandLine) -> None:
+async def test_a_cool_down_is_shown_and_ended(etl: CommandLine) -> None:
     await etl.services.run("incremental")
     [(watermark,)] = etl.services.rows("SELECT watermark FROM etl_sync_state")
-    close_source(etl.services.warehouse, "numbers", "default", timedelta(minutes=30))
-    [closure] = closures(etl.services.warehouse)
+    block_source(etl.services.warehouse, "numbers", "default", timedelta(minutes=30))
+    [blocked] = blocked_sources(etl.services.warehouse)
 
     checked = await etl("check", "numbers", "--json")
     assert (checked.status, checked.document["ok"]) == (2, False)
     [found] = [check for check in checked.document["checks"] if check["verdict"] == "wrong"]
-    assert (found["name"], found["detail"]) == ("closed", str(closure))
+    assert (found["name"], found["detail"]) == ("closed", str(blocked))
     for words in (("status",), ("state", "show", "numbers")):
-        assert str(closure) in (await etl(*words)).err
+        assert str(blocked) in (await etl(*words)).err
     [shown] = (await etl("state", "show", "numbers", "--json")).document
-    assert shown["closed_until"] == closure.until.isoformat()
+    assert shown["closed_until"] == blocked.blocked_until.isoformat()
 
     lifted = await etl("state", "reset", "numbers", "--unblock")
-    assert lifted.out == "numbers may be asked again at once\n"
-    assert closures(etl.services.warehouse) == []
+    assert lifted.out == "numbers is no longer rate-limited\n"
+    assert blocked_sources(etl.services.warehouse) == []
     assert etl.services.rows("SELECT watermark FROM etl_sync_state") == [(watermark,)]
-    assert "is not closed" in (await etl("state", "reset", "numbers", "--unblock")).out
+    assert "is not rate-limited" in (await etl("state", "reset", "numbers", "--unblock")).out
     assert (await etl("check", "numbers")).status == 0
 
 
-async def test_a_reset_lifts_a_closure_too(etl: CommandLine) -> None:
-    close_source(etl.services.warehouse, "numbers", "default", timedelta(minutes=30))
-    assert "numbers may be asked again at once" in (await etl("state", "reset", "numbers")).out
-    assert closures(etl.services.warehouse) == []
+async def test_a_reset_ends_a_cool_down_too(etl: CommandLine) -> None:
+    block_source(etl.services.warehouse, "numbers", "default", timedelta(minutes=30))
+    assert "numbers is no longer rate-limited" in (await etl("state", "reset", "numbers")).out
+    assert blocked_sources(etl.services.warehouse) == []
 
 
 async def test_a_watermark_ahead_of_the_clock_is_named_with_its_remedy(etl: CommandLine) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl import TransformContext, Whole
+from temporaletl import CompleteSet, TransformContext
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
@@ -40,7 +40,7 @@ async def _wholes() -> tuple[set[str], list[str], str]:
                 reasons += [reject.reason for reject in page.rejects]
                 notes += [page.note] if page.note else []
                 made = [each for record in page.records for each in transform(record, context)]
-                prefixes |= {each.prefix for each in made if isinstance(each, Whole)}
+                prefixes |= {each.prefix for each in made if isinstance(each, CompleteSet)}
     return prefixes, reasons, "; ".join(notes)
 
 

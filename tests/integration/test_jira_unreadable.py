@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl import SourceUnavailableError, TransformContext, Whole
+from temporaletl import CompleteSet, SourceUnavailableError, TransformContext
 from temporaletl.errors import SourceProtocolError
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.transform import transform
@@ -204,7 +204,7 @@ async def test_a_list_that_cannot_be_read_is_no_empty_list(
                 found.add(job, page)
                 for record in page.records:
                     made = transform(record, TransformContext(job=job, query=JiraQuery()))
-                    wholes |= {each.prefix for each in made if isinstance(each, Whole)}
+                    wholes |= {each.prefix for each in made if isinstance(each, CompleteSet)}
     assert lacks(found, site)
     [reject] = found.rejects
     assert reject.key == row.key

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from temporaletl import (
+    CompleteSet,
     ETLInput,
     Event,
     Page,
@@ -23,7 +24,6 @@ from temporaletl import (
     Reject,
     RetryableError,
     TransformContext,
-    Whole,
     Window,
 )
 from temporaletl.external import http
@@ -167,7 +167,7 @@ class Read:
         for record in page.records:
             if isinstance(record, ScanItems):
                 continue
-            if isinstance(record, Whole):
+            if isinstance(record, CompleteSet):
                 assert record.exact
                 del self.events[record.prefix]
                 continue

@@ -73,10 +73,10 @@ class Shop:
     #: Called with each page before it is loaded, in the loader's thread; may block or raise.
     before_load: Callable[[PageLoad], None] | None = None
     closed: int = 0  # generators that were closed
-    #: How long the source wants to be left alone; None if it does not.
-    closed_for: timedelta | None = None
-    #: What was noted for the other workers.
-    noted: list[RetryableError] = field(default_factory=list)
+    #: Remaining cool-down of the source; None where it has none.
+    cool_down: timedelta | None = None
+    #: Errors after which the source was blocked for all workers.
+    blocked_after: list[RetryableError] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)
     policy: RunPolicy = field(default_factory=RunPolicy)
     #: The warehouse's.
@@ -152,19 +152,19 @@ class Shop:
         return self.progress
 
 
-class Asking:
-    """What the shop may be asked."""
+class SourceLimiter:
+    """Rate limiter of the shop."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
-    def time_to_opening(self) -> timedelta | None:
-        return self.shop.closed_for
+    def remaining_cool_down(self) -> timedelta | None:
+        return self.shop.cool_down
 
-    def permits(self) -> None: ...
+    def rate_limiter(self) -> None: ...
 
-    def note(self, error: RetryableError) -> None:
-        self.shop.noted.append(error)
+    def block_after(self, error: RetryableError) -> None:
+        self.shop.blocked_after.append(error)
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
         assert (source, connection, batch_id) == ("shop", "default", "b")
         return made.people
 
-    monkeypatch.setattr(segment, "Asking", lambda _warehouse, _job: Asking(made))
+    monkeypatch.setattr(segment, "SourceLimiter", lambda _warehouse, _job: SourceLimiter(made))
     monkeypatch.setattr(segment, "people_of_batch", people_of_batch)
     monkeypatch.setattr(segment, "read_clock", lambda _warehouse: made.clock)
     monkeypatch.setattr(segment, "Loader", Loader)

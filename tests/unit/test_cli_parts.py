@@ -8,7 +8,7 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.control.cli.commands.arguments import read_moment, read_params
+from temporaletl.control.cli.commands.arguments import read_params, read_timestamp
 from temporaletl.control.cli.output import count, show_span, show_window
 from temporaletl.control.cli.views.progress import Rate, rows_line
 from temporaletl.control.operations.following import (
@@ -35,7 +35,7 @@ from temporaletl.settings import TemporalSettings
     ],
 )
 def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
-    read = read_moment(text, "--from")
+    read = read_timestamp(text, "--from")
     assert read == moment
     assert read is not None
     assert read.utcoffset() == timedelta(0)
@@ -46,7 +46,7 @@ def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
 )
 def test_a_bad_moment_is_named_with_its_option(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"--to .* is no ISO date") as told:
-        read_moment(text, "--to")
+        read_timestamp(text, "--to")
     assert repr(text) in str(told.value)
 
 

@@ -36,12 +36,12 @@ async def previewed(request: QueuerInput, *, limit: int) -> list[StreamPreview]:
 async def test_the_first_rows_are_taken_and_no_more_is_read_than_they_need() -> None:
     [found] = await previewed(asked(jobs=3, pages=4, size=5), limit=7)
     assert [row.event_id for row in found.rows] == [f"0:{value}" for value in range(7)]  # type: ignore[attr-defined]
-    assert (found.records, found.jobs, found.whole) == (7, 1, False)
+    assert (found.records, found.jobs, found.complete) == (7, 1, False)
 
 
 async def test_all_there_is_is_known_as_such() -> None:
     [found] = await previewed(asked(jobs=2, pages=1, size=3), limit=100)
-    assert (len(found.rows), found.jobs, found.whole) == (6, 2, True)
+    assert (len(found.rows), found.jobs, found.complete) == (6, 2, True)
 
 
 async def test_records_that_would_be_rejected_are_told_with_their_reason() -> None:
@@ -54,7 +54,7 @@ async def test_records_that_would_be_rejected_are_told_with_their_reason() -> No
 async def test_what_is_not_ready_yet_is_waited_for() -> None:
     [found] = await previewed(asked(size=3, unready=True), limit=100)
     assert [row.event_id for row in found.rows] == ["0:0", "0:1", "0:2"]  # type: ignore[attr-defined]
-    assert found.whole
+    assert found.complete
 
 
 async def test_the_sources_errors_are_its_own() -> None:

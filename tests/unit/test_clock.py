@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import temporaletl.worker.sources
-from temporaletl.clock import Clock, told_by, utc_now
+from temporaletl.clock import Clock, use_clock, utc_now
 from temporaletl.external.threads import start
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.query import Query
@@ -31,7 +31,7 @@ def test_outside_of_a_segment_the_machines_clock_tells_the_time() -> None:
 async def test_threads_of_a_source_see_the_segments_clock() -> None:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    with ThreadPoolExecutor(1) as threads, told_by(lambda: _LONG_AGO):
+    with ThreadPoolExecutor(1) as threads, use_clock(lambda: _LONG_AGO):
         assert await start(threads, utc_now) == _LONG_AGO
     assert utc_now() != _LONG_AGO
 

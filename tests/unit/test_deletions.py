@@ -1,4 +1,4 @@
-"""Which stored items a deletion scan finds gone."""
+"""Which stored items a deletion scan finds deleted."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -71,14 +71,14 @@ def numbers(count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-async def test_what_is_stored_and_not_listed_is_gone() -> None:
+async def test_what_is_stored_and_not_listed_is_deleted() -> None:
     store = storing(numbers(18))
     scan = DeletionScan("orders", ORDERS, listing(*sorted({*numbers(20)} - {"3", "7"})))
     assert await run(scan, store) == []
     assert store.deleted == ["order:3:", "order:7:"]
 
 
-async def test_what_is_there_when_it_is_asked_for_is_not_gone() -> None:
+async def test_what_is_there_when_it_is_checked_is_not_deleted() -> None:
     store = storing(numbers(8))
     await run(DeletionScan("orders", ORDERS, listing(), lambda id_: id_ == "4"), store)
     assert store.deleted == ["order:4:"]
@@ -87,12 +87,12 @@ async def test_what_is_there_when_it_is_asked_for_is_not_gone() -> None:
 async def test_what_is_there_again_when_it_is_to_be_deleted_stays() -> None:
     asked: list[str] = []
 
-    def is_gone(id_: str) -> bool:
+    def is_deleted(id_: str) -> bool:
         asked.append(id_)
         return id_ == "4" or asked.count(id_) == 1
 
     store = storing(numbers(8))
-    await run(DeletionScan("orders", ORDERS, listing("0", "1", "2", "3"), is_gone), store)
+    await run(DeletionScan("orders", ORDERS, listing("0", "1", "2", "3"), is_deleted), store)
     assert store.deleted == ["order:4:"]
     assert {asked.count(id_) for id_ in "4567"} == {2}
 
@@ -107,11 +107,11 @@ async def test_where_nothing_is_stored_nothing_is_listed() -> None:
 
 
 @pytest.mark.parametrize(("missing", "fails"), [(10, False), (11, True)])
-@pytest.mark.parametrize("is_gone", [None, lambda _: True])
+@pytest.mark.parametrize("is_deleted", [None, lambda _: True])
 async def test_more_than_a_few_and_a_tenth_must_be_accepted(
-    missing: int, fails: bool, is_gone: Callable[[str], bool] | None
+    missing: int, fails: bool, is_deleted: Callable[[str], bool] | None
 ) -> None:
-    scan = DeletionScan("orders", ORDERS, listing(*numbers(60 - missing)), is_gone)
+    scan = DeletionScan("orders", ORDERS, listing(*numbers(60 - missing)), is_deleted)
     store = storing(numbers(60))
     if not fails:
         await run(scan, store)
@@ -130,15 +130,15 @@ async def test_exact_items_are_whole_ids() -> None:
     assert store.deleted == ["order:1:b"]
 
 
-async def test_one_scan_asks_for_no_more_than_it_may() -> None:
+async def test_one_scan_checks_no_more_than_it_may() -> None:
     asked: list[str] = []
 
-    def is_gone(id_: str) -> bool:
+    def is_deleted(id_: str) -> bool:
         asked.append(id_)
         return False
 
     store = storing(numbers(1000))
-    await run(DeletionScan("orders", ORDERS, listing(), is_gone, most_asked=70), store)
+    await run(DeletionScan("orders", ORDERS, listing(), is_deleted, max_checks=70), store)
     assert len(asked) == 70
     assert store.deleted == []
 
@@ -189,24 +189,24 @@ async def test_what_was_left_behind_is_looked_for_where_a_person_asks_for_it() -
 async def test_an_account_that_is_nobody_while_items_are_asked_for_deletes_nothing() -> None:
     store = storing(numbers(3))
 
-    def is_gone(_: str) -> bool:
+    def is_deleted(_: str) -> bool:
         store.lacking = "less"
         return True
 
     with pytest.raises(SourceProtocolError, match="less"):
-        await run(DeletionScan("orders", ORDERS, listing(), is_gone), store)
+        await run(DeletionScan("orders", ORDERS, listing(), is_deleted), store)
     assert (store.deleted, store.count("gone")) == ([], 0)
 
 
 async def test_an_item_that_the_source_fails_at_is_not_gone() -> None:
     store = storing(numbers(4))
 
-    def is_gone(id_: str) -> bool:
+    def is_deleted(id_: str) -> bool:
         if id_ == "2":
             raise SourceUnavailableError("500 for good")
         return True
 
-    await run(DeletionScan("orders", ORDERS, listing(), is_gone), store)
+    await run(DeletionScan("orders", ORDERS, listing(), is_deleted), store)
     assert store.deleted == ["order:0:", "order:1:", "order:3:"]
 
 

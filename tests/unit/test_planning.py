@@ -20,7 +20,7 @@ from temporaletl.messages import (
 )
 from temporaletl.query import Query
 from temporaletl.queuer import planning
-from temporaletl.queuer.planning import check_request, expand, jobs_of, settle, window_of
+from temporaletl.queuer.planning import check_request, expand, jobs_of, resolve_batch, window_of
 from temporaletl.registry import Registry
 from temporaletl.strategies import Plan, Planner, TransformInputsMethod
 from tests.registries import forget_sources
@@ -126,7 +126,7 @@ def test_a_service_says_that_a_source_is_known_after_its_restart(
     with pytest.raises(
         UnknownSourceError, match=r"^there is no source 'shop'; known: store; .* after a restart"
     ):
-        settle(cast("Any", None), asked, policy=RunPolicy(), worker_queue="q")
+        resolve_batch(cast("Any", None), asked, policy=RunPolicy(), worker_queue="q")
 
 
 def test_parameters_are_checked_where_the_source_declares_them(
@@ -142,7 +142,7 @@ def test_parameters_are_checked_where_the_source_declares_them(
 
 
 class Books:
-    """The ledger as settling sees it."""
+    """Double of the ledger that batches are resolved with."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun: list[BatchMetadata] = []
@@ -161,11 +161,12 @@ class Books:
         found = self.watermarks.items()
         return self.now, {stream: mark for (stream, over), mark in found if over == connection}
 
-    def settle(self, asked: QueuerInput, *, run_id: str = "run", **when: datetime) -> BatchMetadata:
-        nominal = when.get("nominal", NOON)
-        return settle(
+    def resolve(
+        self, asked: QueuerInput, *, run_id: str = "run", scheduled: datetime = NOON
+    ) -> BatchMetadata:
+        return resolve_batch(
             None,  # type: ignore[arg-type] # the ledger is a double
-            MetadataRequest(input=asked, nominal=nominal, workflow_id="etl-shop", run_id=run_id),
+            MetadataRequest(input=asked, nominal=scheduled, workflow_id="etl-shop", run_id=run_id),
             policy=RunPolicy(max_attempts=7),
             worker_queue="mine",
         )
@@ -176,17 +177,17 @@ def books(monkeypatch: pytest.MonkeyPatch, _shop: None) -> Books:
     return Books(monkeypatch)
 
 
-def test_settling_again_gives_the_same_batch(books: Books) -> None:
-    assert books.settle(request()) == books.settle(request())
+def test_resolving_again_gives_the_same_batch(books: Books) -> None:
+    assert books.resolve(request()) == books.resolve(request())
     assert books.begun[0].batch_id.startswith("shop-incremental-20240501T120000Z-")
 
 
 def test_another_run_is_another_batch_even_of_the_same_second(books: Books) -> None:
     ids = {
-        books.settle(request()).batch_id,
-        books.settle(request(), run_id="other").batch_id,
-        books.settle(request(), nominal=NOON + HOUR).batch_id,
-        books.settle(request("full")).batch_id,
+        books.resolve(request()).batch_id,
+        books.resolve(request(), run_id="other").batch_id,
+        books.resolve(request(), scheduled=NOON + HOUR).batch_id,
+        books.resolve(request("full")).batch_id,
     }
     assert len(ids) == 4
 
@@ -198,18 +199,18 @@ def test_each_stream_begins_at_its_own_watermark_over_the_same_connection(
     file.write_text('[second]\nsource = "shop"\n')
     connection_settings("shop")
     monkeypatch.setenv("ETL_CONNECTIONS", str(file))
-    windows = books.settle(request()).windows
+    windows = books.resolve(request()).windows
     assert windows == {
         "orders": Window(start=NOON - 2 * HOUR, end=NOON - MINUTE),
         "refunds": Window(end=NOON - MINUTE),
     }
-    windows = books.settle(request(connection="second", streams=["orders"])).windows
+    windows = books.resolve(request(connection="second", streams=["orders"])).windows
     assert windows == {"orders": Window(start=NOON - 3 * HOUR, end=NOON - MINUTE)}
 
 
 def test_a_run_of_a_time_that_has_not_come_ends_at_the_present(books: Books) -> None:
     books.now = NOON
-    windows = books.settle(request(), nominal=NOON + 3 * HOUR).windows
+    windows = books.resolve(request(), scheduled=NOON + 3 * HOUR).windows
     assert {window.end for window in windows.values()} == {NOON - MINUTE}
 
 
@@ -217,12 +218,12 @@ def test_a_backfill_of_a_span_that_has_not_come_is_refused(books: Books) -> None
     books.now = NOON
     asked = request("backfill", date_start=NOON + HOUR, date_end=NOON + 2 * HOUR)
     with pytest.raises(ConfigurationError, match=r"start 2024-05-01T13:00.* has not come yet"):
-        books.settle(asked, nominal=NOON + 9 * HOUR)
+        books.resolve(asked, scheduled=NOON + 9 * HOUR)
     assert books.begun == []
 
 
 def test_a_batch_is_timed_by_the_services_settings(books: Books) -> None:
-    metadata = books.settle(request())
+    metadata = books.resolve(request())
     assert (metadata.policy.max_attempts, metadata.worker_queue) == (7, "mine")
 
 
@@ -235,7 +236,7 @@ def test_a_sources_settings_are_checked_before_the_batch_begins(
     planners.register("shop", planner(settings=missing), place="here")
     books = Books(monkeypatch)
     with pytest.raises(ConfigurationError, match="SHOP_URL"):
-        books.settle(request())
+        books.resolve(request())
     assert books.begun == []
 
 

@@ -134,7 +134,7 @@ app.add_typer(
     warehouse.state,
     name="state",
     rich_help_panel=_KEEPING,
-    help="Show or move the moment up to which a source is loaded.",
+    help="Show or move the watermarks, up to which a source is loaded.",
 )
 app.add_typer(
     warehouse.rejects,

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, one JSON document for programs.
+"""Output of the commands: tables for people, one JSON document for programs.
 
 Results go to standard output, everything else to standard error. Texts from outside are never
 taken for markup.
@@ -125,9 +125,9 @@ def print_table(table: Table) -> None:
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
-    told = [(name, value) for name, value in fields if value not in (None, "")]
-    width = max((len(name) for name, _ in told), default=0)
-    for name, value in told:
+    shown = [(name, value) for name, value in fields if value not in (None, "")]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
         label = Text(f"  {name:<{width}}  ", style="dim")
         text = _fit(value) if isinstance(value, Text) else Text(_shown(value))
         text = Text(f"\n{' ' * (width + 4)}").join(text.split("\n"))
@@ -152,11 +152,11 @@ def state_text(state: str) -> Text:
     return Text(state, style=STATE_STYLES.get(state, ""))
 
 
-def show_time(moment: datetime | None) -> str:
-    """A moment in UTC, to the second."""
-    if moment is None:
+def show_time(timestamp: datetime | None) -> str:
+    """A timestamp in UTC, to the second."""
+    if timestamp is None:
         return "-"
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def show_span(seconds: float) -> str:

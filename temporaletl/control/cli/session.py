@@ -1,4 +1,4 @@
-"""What every command begins with: quiet logs, the stack of this machine, and a platform."""
+"""Session of a command: quiet logs, the stack of this machine, and a platform."""
 
 import asyncio
 import logging

@@ -22,13 +22,13 @@ from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import segment_queue
 from temporaletl.settings import WarehouseSettings
 from temporaletl.strategies import Planner, budgets
-from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
 from temporaletl.warehouse.state import watermarks_ahead
 
 _ANSWER_WITHIN = timedelta(seconds=30)
-#: The span that a source is asked for: its last day.
+#: The window that a check reads: the last day.
 _SPAN = timedelta(days=1)
 _NAMED = 5
 
@@ -36,7 +36,7 @@ Verdict = Literal["ok", "wrong", "note"]
 
 
 class Check(Message):
-    """One thing that was tried. A `note` is worth knowing, but hinders no check."""
+    """Result of one check. A `note` is worth knowing, and is no failure."""
 
     name: str
     verdict: Verdict
@@ -46,11 +46,11 @@ class Check(Message):
 async def check_source(
     platform: Platform,
     source: str,
-    hear: Callable[[Check], None] = lambda _: None,
+    report: Callable[[Check], None] = lambda _: None,
     *,
     connection: str = DEFAULT,
 ) -> list[Check]:
-    """Try everything; `hear` learns of each result at once.
+    """Run all checks; `report` gets each result at once.
 
     Raises:
         UnknownSourceError: no such source; names the known ones.
@@ -59,7 +59,7 @@ async def check_source(
     planner = find_source(source)
     find_connection(source, connection)
     with bound(source, connection):
-        return await _check(platform, source, connection, planner, hear)
+        return await _check(platform, source, connection, planner, report)
 
 
 async def _check(
@@ -67,32 +67,33 @@ async def _check(
     source: str,
     connection: str,
     planner: Planner,
-    hear: Callable[[Check], None],
+    report: Callable[[Check], None],
 ) -> list[Check]:
     results: list[Check] = []
 
-    def tell(found: Sequence[Check]) -> None:
+    def report_all(found: Sequence[Check]) -> None:
         for result in found:
             results.append(result)
-            hear(result)
+            report(result)
 
     async def attempt(name: str, work: Callable[[], Awaitable[str]]) -> bool:
         result = await _attempt(name, work)
-        tell([result])
+        report_all([result])
         return result.verdict == "ok"
 
     if await attempt("settings", partial(_read_settings, planner)):
         if source in account_views:
-            await attempt("account", partial(_ask_account, source))
+            await attempt("account", partial(_read_account, source))
         for stream in planner.streams:
             await attempt(
-                f"stream {stream}", partial(_ask, platform, source, connection, planner, stream)
+                f"stream {stream}",
+                partial(_read_stream, platform, source, connection, planner, stream),
             )
-    if await attempt("warehouse", partial(_ask_warehouse, platform)):
-        tell(await _look_into_books(platform, source, connection))
+    if await attempt("warehouse", partial(_reach_warehouse, platform)):
+        report_all(await _check_ledger(platform, source, connection))
     if await attempt("Temporal", partial(_reach_temporal, platform)):
         missing = await _missing_services(platform, source)
-        tell([Check(name="services", verdict="note", detail=each) for each in missing])
+        report_all([Check(name="services", verdict="note", detail=one) for one in missing])
     return results
 
 
@@ -110,7 +111,7 @@ async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
 
 
 async def check_settings(source: str, connection: str) -> list[Check]:
-    """Try what a connection's settings lead to: are they there, and who does the source say we are.
+    """Check a connection's settings, and the account that the source reports for them.
 
     Raises: as `check_source`.
     """
@@ -119,7 +120,7 @@ async def check_settings(source: str, connection: str) -> list[Check]:
     with bound(source, connection):
         checks = [await _attempt("settings", partial(_read_settings, planner))]
         if checks[0].verdict == "ok" and source in account_views:
-            checks.append(await _attempt("account", partial(_ask_account, source)))
+            checks.append(await _attempt("account", partial(_read_account, source)))
     return checks
 
 
@@ -130,9 +131,9 @@ async def _read_settings(planner: Planner) -> str:
     return "all there"
 
 
-async def _ask_account(source: str) -> str:
+async def _read_account(source: str) -> str:
     view = await asyncio.to_thread(account_views.get(source))
-    return "the source does not tell who asks" if view is None else _described(view)
+    return "the source does not report its account" if view is None else _described(view)
 
 
 def _described(view: AccountView) -> str:
@@ -144,7 +145,7 @@ def _described(view: AccountView) -> str:
     return "; ".join(parts)
 
 
-async def _ask(
+async def _read_stream(
     platform: Platform, source: str, connection: str, planner: Planner, stream: str
 ) -> str:
     """Plan a day of the stream and read the first page of its first job."""
@@ -175,13 +176,13 @@ async def _ask(
     return f"answers; {len(page.records):,} records on the first page of the last day"
 
 
-async def _ask_warehouse(platform: Platform) -> str:
+async def _reach_warehouse(platform: Platform) -> str:
     return await asyncio.to_thread(_look_into_warehouse, platform.warehouse_settings)
 
 
 def _look_into_warehouse(settings: WarehouseSettings) -> str:
     parts = conninfo_to_dict(settings.conninfo().get_secret_value())
-    place = f"{parts.get('dbname', '')} at {parts.get('host', 'the local socket')}"
+    database = f"{parts.get('dbname', '')} at {parts.get('host', 'the local socket')}"
     warehouse = Warehouse(settings, max_connections=1)
     warehouse.check()
     with warehouse, warehouse.connection() as connection:
@@ -203,21 +204,21 @@ def _look_into_warehouse(settings: WarehouseSettings) -> str:
             f"database user {user} lacks CREATE on {on}: GRANT CREATE ON {on} TO {user}"
         )
     there = "is there" if exists else "will be created"
-    return f"{place}, user {user}; schema {warehouse.schema} {there}"
+    return f"{database}, user {user}; schema {warehouse.schema} {there}"
 
 
-async def _look_into_books(platform: Platform, source: str, connection: str) -> list[Check]:
-    """What the warehouse knows that keeps a source from being loaded, or was loaded wrongly."""
+async def _check_ledger(platform: Platform, source: str, connection: str) -> list[Check]:
+    """Check for cool-downs of the source, and for watermarks ahead of the clock."""
     warehouse = await platform.warehouse_if_any()
     if warehouse is None:
         # Its tables are not there yet: it knows nothing.
         return []
-    closed = await asyncio.to_thread(closures, warehouse, source)
+    blocked = await asyncio.to_thread(blocked_sources, warehouse, source)
     ahead = await asyncio.to_thread(watermarks_ahead, warehouse, source)
     return [
-        Check(name="closed", verdict="wrong", detail=str(closure))
-        for closure in closed
-        if closure.connection == connection
+        Check(name="closed", verdict="wrong", detail=str(one))
+        for one in blocked
+        if one.connection == connection
     ] + [
         Check(name="watermark", verdict="note", detail=ahead_of_clock(state))
         for state in ahead

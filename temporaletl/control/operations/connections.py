@@ -1,4 +1,4 @@
-"""The connections there are: listed, and tried."""
+"""Connections: listing, and checks of their settings."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from temporaletl.messages import Message
 
 
 class ConnectionReport(Message):
-    """A connection of the file: its source, the names of what it sets, or what is wrong with it."""
+    """A connection of the file: its source and the names of its settings, or its fault."""
 
     name: str
     source: str | None = None
@@ -35,7 +35,7 @@ class Connections(NamedTuple):
 
 
 class CheckedConnection(Message):
-    """What trying a connection found."""
+    """Results of a connection's checks."""
 
     name: str
     source: str | None
@@ -47,7 +47,7 @@ class CheckedConnection(Message):
 
 
 def list_connections() -> Connections:
-    """The connections of the file, also those with something wrong in them.
+    """List the connections of the file, faulty ones too.
 
     Raises:
         ConfigurationError: the file as a whole cannot be read.
@@ -69,9 +69,9 @@ def list_connections() -> Connections:
 
 
 async def check_connections(
-    name: str | None = None, hear: Callable[[CheckedConnection], None] = lambda _: None
+    name: str | None = None, report: Callable[[CheckedConnection], None] = lambda _: None
 ) -> list[CheckedConnection]:
-    """Try each connection of the file, or the one that is named; `hear` learns of each at once.
+    """Check all connections of the file, or the one named; `report` gets each result at once.
 
     Nothing is loaded and nothing is written. See `check_source` for all that a run needs.
 
@@ -81,20 +81,22 @@ async def check_connections(
     """
     listed = list_connections().connections
     if name is not None:
-        listed = [each for each in listed if each.name == name]
+        listed = [declared for declared in listed if declared.name == name]
         if not listed:
             raise UnknownConnectionError(
                 f"there is no connection {name!r} (`etl connections list`)"
                 + ("; that of the environment is tried by `etl check SOURCE`" * (name == DEFAULT))
             )
     results = []
-    for each in listed:
-        if each.source is None:
-            checks = [Check(name="file", verdict="wrong", detail=each.fault or "")]
+    for declared in listed:
+        if declared.source is None:
+            checks = [Check(name="file", verdict="wrong", detail=declared.fault or "")]
         else:
-            checks = await check_settings(each.source, each.name)
-        results.append(CheckedConnection(name=each.name, source=each.source, checks=tuple(checks)))
-        hear(results[-1])
+            checks = await check_settings(declared.source, declared.name)
+        results.append(
+            CheckedConnection(name=declared.name, source=declared.source, checks=tuple(checks))
+        )
+        report(results[-1])
     return results
 
 

@@ -1,4 +1,4 @@
-"""A run or a job in full: its report, its jobs, and what keeps them from going on."""
+"""Details of a run or a job: its report, its jobs, and their hindrances."""
 
 import asyncio
 from datetime import datetime
@@ -8,7 +8,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
-from temporaletl.control.operations.following import ask, pending_failures
+from temporaletl.control.operations.following import pending_failures, query_status
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.reports import (
     ENDS,
@@ -32,12 +32,12 @@ from temporaletl.warehouse.reports import (
 )
 
 _LISTED_JOBS = 20
-#: Running jobs that are asked what keeps them.
-_QUESTIONED_JOBS = 5
+#: Running jobs whose workflows are searched for failures.
+_SEARCHED_JOBS = 5
 
 
 class Trouble(Message):
-    """What keeps a run or a job from going on, as far as one can see from outside."""
+    """A hindrance of a run or a job, as far as one can see from outside."""
 
     workflow_id: str
     error: str
@@ -47,13 +47,13 @@ class Trouble(Message):
 
 
 class Details(Message):
-    """A run or a job in full; of a run's jobs, the first that have not completed."""
+    """Details of a run or a job; of a run's jobs, the first that have not completed."""
 
     run: RunReport | None = None
     jobs: tuple[JobReport, ...] = ()
     job: JobReport | None = None
     troubles: tuple[Trouble, ...] = ()
-    #: What keeps its source from being loaded, and who could not be asked.
+    #: Hindrances of its source, and which of ledger and Temporal could not be reached.
     remarks: tuple[str, ...] = Field(default=(), exclude=True)
 
 
@@ -62,7 +62,7 @@ async def run_details(platform: Platform, name: str) -> Details:
 
     Raises:
         NotFoundError: nothing has that name.
-        ETLError: neither the warehouse nor Temporal can be asked.
+        ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
     found = await _details(platform, warehouse, client, name)
@@ -143,12 +143,9 @@ async def _troubles_of_jobs(client: Client | None, jobs: list[JobReport]) -> tup
         return ()
     running = [job for job in jobs if job.state in ("running", "planned")]
     found = await asyncio.gather(
-        *(
-            _troubles(client, names.job_workflow_id(job.job_id))
-            for job in running[:_QUESTIONED_JOBS]
-        )
+        *(_troubles(client, names.job_workflow_id(job.job_id)) for job in running[:_SEARCHED_JOBS])
     )
-    return tuple(trouble for each in found for trouble in each)
+    return tuple(trouble for troubles in found for trouble in troubles)
 
 
 async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
@@ -157,11 +154,11 @@ async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Tr
         f"AND WorkflowType = '{names.ETL_FLOW}'"
     )
     try:
-        running = [job.id async for job in client.list_workflows(query, limit=_QUESTIONED_JOBS)]
+        running = [job.id async for job in client.list_workflows(query, limit=_SEARCHED_JOBS)]
     except RPCError:
         return ()
     found = await asyncio.gather(*(_troubles(client, job) for job in running))
-    return tuple(trouble for each in found for trouble in each)
+    return tuple(trouble for troubles in found for trouble in troubles)
 
 
 async def _troubles(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
@@ -178,10 +175,10 @@ async def _troubles(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
 
 
 async def _job_without_ledger(client: Client, execution: WorkflowExecution) -> JobReport:
-    """What the job's workflow itself says."""
+    """The report of a job from its workflow alone."""
     handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
     ended = ENDS.get(execution.status) if execution.status else None
-    progress = await ask(handle, JobProgress) or JobProgress(state="planned", stream="")
+    progress = await query_status(handle, JobProgress) or JobProgress(state="planned", stream="")
     return JobReport(
         job_id=execution.id.removeprefix(names.job_workflow_id("")),
         stream=progress.stream,

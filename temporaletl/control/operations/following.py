@@ -1,4 +1,4 @@
-"""A run seen from outside: started, followed until it is planned or has ended."""
+"""Runs followed from outside: until they are planned, or have ended."""
 
 import asyncio
 import time
@@ -49,12 +49,12 @@ Handle = WorkflowHandle[object, BatchSummary]
 
 
 class LostSightError(RetryableError):
-    """Temporal no longer tells how a run goes, which does not end the run."""
+    """Temporal no longer answers about a run, which goes on all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended. A run that failed as a whole has a summary made of what is known."""
+    """Result of a run. A run that failed as a whole has a summary of what is known."""
 
     summary: BatchSummary
     misconfigured: bool = False  # a person must correct a setting, an argument or credentials
@@ -74,9 +74,9 @@ class PendingFailure:
 
 
 class Run:
-    """One QueuerFlow. `ending` is done when it has ended; `status` is what it last answered.
+    """A followed QueuerFlow. `ending` is done when it has ended; `status` is its last answer.
 
-    `silent` says that Temporal does not answer, while it does not: `books` are then asked how the
+    `silent` says that Temporal does not answer, while it does not: `books` then say how the
     run ended. Once nobody has said anything for `silence`, `ending` raises LostSightError.
     """
 
@@ -115,10 +115,10 @@ class Run:
         return self.status is not None and self.status.jobs is not None
 
     async def refresh(self) -> None:
-        """Ask for the status; without an answer it stays what it was."""
+        """Query the status; without an answer it stays as it was."""
         # Only a queuer answers, and the server would wait for one.
         if self.status is not None or await self.is_attended():
-            answer = await ask(self.handle, BatchStatus)
+            answer = await query_status(self.handle, BatchStatus)
             self.status = answer or self.status
             self.silent = None if answer else self.silent
 
@@ -131,18 +131,18 @@ class Run:
 
         `unattended` is called, once, when no queuer takes its tasks; the time is then halved.
         """
-        told = False
+        reported = False
         deadline = self.began + within.total_seconds()
         while not self.ending.done() and time.monotonic() < deadline:
-            asking = asyncio.create_task(self.refresh())
-            await asyncio.wait({self.ending, asking}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+            refreshing = asyncio.create_task(self.refresh())
+            await asyncio.wait({self.ending, refreshing}, return_when=asyncio.FIRST_COMPLETED)
+            if not refreshing.done():
+                refreshing.cancel()
+                await asyncio.gather(refreshing, return_exceptions=True)
             if self.planned:
                 return
-            if self.status is None and not told and not await self.is_attended():
-                told = True
+            if self.status is None and not reported and not await self.is_attended():
+                reported = True
                 deadline -= within.total_seconds() / 2
                 unattended()
             await asyncio.wait({self.ending}, timeout=0.2)
@@ -155,7 +155,7 @@ class Run:
                 # We started it: the server was restarted without what it knew.
                 return Ended(await self._lost())
             raise LostSightError(
-                f"Temporal no longer tells how {self.workflow_id} goes ({_told(lost)}); "
+                f"Temporal no longer answers about {self.workflow_id} ({_message_of(lost)}); "
                 f"that does not end the run: `etl status {self.workflow_id}` once Temporal answers"
             ) from None
         except WorkflowFailureError as failure:
@@ -180,11 +180,11 @@ class Run:
         """The workflow's result, over any outage of Temporal that is no longer than `silence`.
 
         A Temporal that was restarted elsewhere never answers here: what the run enters in the
-        books at its end, and never changes again, tells of it as well.
+        books at its end, and never changes again, answers as well.
         """
         pause, since = _FIRST_PAUSE, None
         while True:
-            asked = time.monotonic()
+            requested_at = time.monotonic()
             try:
                 return await self.handle.result()
             except RPCError as error:
@@ -192,11 +192,11 @@ class Run:
                     raise
                 now = time.monotonic()
                 # The SDK bears an outage for seconds only: a call this long was answered.
-                if since is None or now - asked > self._silence.total_seconds():
+                if since is None or now - requested_at > self._silence.total_seconds():
                     pause, since = _FIRST_PAUSE, now
                 if now - since >= self._silence.total_seconds():
                     raise
-                self.silent = f"Temporal does not answer ({_told(error)})"
+                self.silent = f"Temporal does not answer ({_message_of(error)})"
             if self._books is not None and (summary := await self._books(self)) is not None:
                 return summary
             await asyncio.sleep(pause.total_seconds())
@@ -216,12 +216,12 @@ class Run:
         )
 
 
-def _told(error: RPCError) -> str:
+def _message_of(error: RPCError) -> str:
     return f"{error.status.name.replace('_', ' ').lower()}: {error.message}"
 
 
-async def ask[T](handle: WorkflowHandle[Any, Any], answer: type[T]) -> T | None:
-    """A workflow's status; None where it does not say soon."""
+async def query_status[T](handle: WorkflowHandle[Any, Any], answer: type[T]) -> T | None:
+    """Query a workflow's status; None where it does not answer soon."""
     try:
         # The SDK tries again within its own patience, not within ours.
         async with asyncio.timeout(_QUERY_PATIENCE.total_seconds()):
@@ -234,7 +234,7 @@ async def ask[T](handle: WorkflowHandle[Any, Any], answer: type[T]) -> T | None:
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """What ended a workflow, in the words of the first cause, and that cause's type."""
+    """Message and type of the root cause that ended a workflow."""
     while isinstance(error, FailureError) and error.cause is not None:
         error = error.cause
     match error:
@@ -251,11 +251,11 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def is_misconfiguration(kind: str) -> bool:
-    """Whether an error's type, by its name, asks a person to correct a setting or credentials."""
+    """Whether an error, by its type's name, is one of settings or credentials."""
     known: list[type[Exception]] = [ConfigurationError, CredentialsError]
-    for each in known:
-        known.extend(each.__subclasses__())
-    return kind in {each.__name__ for each in known}
+    for error_class in known:
+        known.extend(error_class.__subclasses__())
+    return kind in {error_class.__name__ for error_class in known}
 
 
 async def pending_failures(client: Client, workflow_id: str) -> list[PendingFailure]:

@@ -1,4 +1,4 @@
-"""Who is who: the people of a source, and the employees they are."""
+"""Identities: the people of a source, and the employees that they resolve to."""
 
 import asyncio
 from typing import NamedTuple

@@ -44,7 +44,10 @@ class NoLedgerError(ConfigurationError):
 
 
 class Platform:
-    """One TemporalETL as operations see it. Safe to use from many tasks of one event loop."""
+    """Connections to one platform: Temporal and warehouse.
+
+    Safe to use from many tasks of one event loop.
+    """
 
     def __init__(
         self,
@@ -147,7 +150,7 @@ class Platform:
             return warehouse_now(warehouse).astimezone(UTC)
 
 
-#: What a status of gRPC means for whoever asked.
+#: Errors by status of gRPC.
 _UNAVAILABLE = frozenset(
     {
         RPCStatusCode.UNAVAILABLE,
@@ -166,9 +169,9 @@ _CONFLICTS = frozenset({RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.FAILED_PRECO
 
 @contextmanager
 def translated_errors(*, absent: str | None = None) -> Iterator[None]:
-    """Raise what Temporal refuses as an error of the platform, classed by recovery.
+    """Translate refusals of Temporal to the platform's errors.
 
-    `absent` is what to say where Temporal does not have what it was asked about.
+    `absent` is the message where Temporal does not have the requested object.
 
     Raises:
         NotFoundError, ConflictError, CredentialsError, ConfigurationError,
@@ -193,9 +196,9 @@ def translated_errors(*, absent: str | None = None) -> Iterator[None]:
 
 
 async def is_polled(client: Client, queue: str, *, for_segments: bool = False) -> bool:
-    """Whether a service takes tasks from a queue; True where that cannot be told.
+    """Whether a service polls a task queue; True where that cannot be known.
 
-    `for_segments` asks of a source's own queue, which has no workflows.
+    `for_segments` checks a source's own queue, which has no workflows.
     """
     try:
         answer = await client.workflow_service.describe_task_queue(

@@ -26,14 +26,14 @@ from temporaletl.worker.transforming import Transformed, transform_record
 
 @dataclass(slots=True)
 class StreamPreview:
-    """The first rows of a stream, and what it took to get them."""
+    """Preview of a stream: its first rows and rejects, and the jobs and pages read for them."""
 
     stream: str
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     records: int = 0
     jobs: int = 0  # looked into
-    whole: bool = False  # there is nothing more
+    complete: bool = False  # there is nothing more
 
 
 async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> list[StreamPreview]:
@@ -79,7 +79,7 @@ async def preview_stream(
             if await _fill(found, job, strategies, limit):
                 del found.rows[limit:]
                 return found
-    found.whole = True
+    found.complete = True
     return found
 
 
@@ -89,14 +89,14 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
         return False
     query = strategies.query.from_dict(job.params)
     context = TransformContext(job=job, query=query)
-    made = Transformed(rows=found.rows, rejects=found.rejects)
+    output = Transformed(rows=found.rows, rejects=found.rejects)
     async with contextlib.aclosing(_pages(strategies, job, query)) as pages:
         async for page in pages:
             found.rejects.extend(page.rejects)
             found.records += len(page.rejects)
             for record in page.records:
                 found.records += 1
-                transform_record(strategies, context, record, made)
+                transform_record(strategies, context, record, output)
                 if len(found.rows) >= limit:
                     return True
     return False
@@ -121,7 +121,7 @@ async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGe
 def unwritten_batch(
     request: QueuerInput, streams: Sequence[str], settings: TemporalSettings
 ) -> BatchMetadata:
-    """What a first run would settle, for a batch that no ledger will know.
+    """Batch metadata as of a first run, for a batch that is in no ledger.
 
     The request's connection must be bound.
     """
@@ -150,6 +150,6 @@ async def numbered_jobs(metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
 
 
 def as_document(row: Row) -> dict[str, JsonValue]:
-    """A row as JSON can hold it, columns in their order."""
+    """Encode a row for JSON, with its columns in their order."""
     document: dict[str, JsonValue] = msgspec.json.decode(msgspec.json.encode(row))
     return document

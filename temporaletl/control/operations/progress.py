@@ -15,7 +15,7 @@ from temporaletl.control.operations.following import Run, pending_failures
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
-from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally
 from temporaletl.warehouse.tally import JobTally
@@ -28,9 +28,9 @@ _JOBS_LOOKED_AT = 3
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A batch at one moment; what is not known is None.
+    """Snapshot of a batch's progress; what is not known is None.
 
-    `trouble` is what keeps it from going on, as far as one can see from outside.
+    `trouble` is its hindrance, as far as one can see from outside.
     """
 
     state: str
@@ -48,7 +48,7 @@ class Snapshot:
 
 
 async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:
-    """Yield how a run stands, about every second, until it has ended; `run.ending` says how.
+    """Yield a run's progress about every second until it has ended; its result is `run.ending`'s.
 
     Jobs and rows are counted in the ledger; where this process cannot see the warehouse, jobs by
     their workflows.
@@ -108,7 +108,7 @@ async def count_workflows(client: Client, workflow_id: str, status: BatchStatus)
 
 
 async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapshot) -> str | None:
-    """What keeps a run from going on, None where nothing seems to."""
+    """The hindrance of a run; None where there seems to be none."""
     if run.status is None and not await run.is_attended():
         return f"no queuer polls task queue {run.queue}"
     if failures := await pending_failures(run.client, run.workflow_id):
@@ -125,12 +125,12 @@ async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapsho
         async for job in run.client.list_workflows(query, limit=_JOBS_LOOKED_AT):
             if failures := await pending_failures(run.client, job.id):
                 return f"{job.id}: {failures[0]}"
-    return None if warehouse is None else await _closure(warehouse, run.request.source)
+    return None if warehouse is None else await _cool_down(warehouse, run.request.source)
 
 
-async def _closure(warehouse: Warehouse, source: str) -> str | None:
-    """Until when the source asked not to be asked: its jobs wait in timers, which fail nothing."""
+async def _cool_down(warehouse: Warehouse, source: str) -> str | None:
+    """The source's cool-down, in a sentence: its jobs wait in timers, which fail nothing."""
     with contextlib.suppress(ETLError):
-        for closure in await asyncio.to_thread(closures, warehouse, source):
-            return str(closure)
+        for blocked in await asyncio.to_thread(blocked_sources, warehouse, source):
+            return str(blocked)
     return None

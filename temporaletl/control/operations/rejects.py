@@ -1,4 +1,4 @@
-"""The records that could not become rows."""
+"""Rejects: the records that could not become rows."""
 
 import asyncio
 from collections.abc import Sequence

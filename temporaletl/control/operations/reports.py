@@ -16,12 +16,12 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from temporaletl.connections import DEFAULT
-from temporaletl.control.operations.following import ask, explain
+from temporaletl.control.operations.following import explain, query_status
 from temporaletl.control.operations.platform import PATIENCE
 from temporaletl.messages import BatchStatus, JobFailure, Message, RowCounts, Window
 from temporaletl.names import parse_label
 from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
-from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import BatchReport
@@ -56,11 +56,11 @@ class RunReport(Message):
     records: int | None = None
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
-    closed_until: datetime | None = None  # its source asked to be left alone
+    closed_until: datetime | None = None  # end of its source's cool-down (Retry-After)
 
 
 def report_of_workflow(execution: WorkflowExecution) -> RunReport:
-    """A run of which no ledger tells."""
+    """The report of a run that is in no ledger."""
     return RunReport(
         workflow_id=execution.id,
         run_id=execution.run_id,
@@ -71,7 +71,7 @@ def report_of_workflow(execution: WorkflowExecution) -> RunReport:
 
 
 def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> RunReport:
-    """A run as the ledger has it, and its end as Temporal has it, where its workflow is known."""
+    """The report of a run from the ledger, with the end that Temporal has of its workflow."""
     state, ended_at = batch.state, batch.ended_at
     if ended_at is None and execution is not None and execution.status in ENDS:
         # It was ended without closing its books.
@@ -100,17 +100,17 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
 async def completed(
     warehouse: Warehouse | None, client: Client | None, reports: list[RunReport]
 ) -> list[RunReport]:
-    """Reports with what only workflows can say, with what is lost, and who waits for a source."""
+    """Complete reports: status from the workflows, lost runs, and cool-downs of their sources."""
     if client is not None:
-        reports = await asyncio.gather(*(_look_closer(client, report) for report in reports))
+        reports = await asyncio.gather(*(_with_status(client, report) for report in reports))
         reports = await _with_losses(warehouse, client, reports)
     if warehouse is not None:
-        reports = await asyncio.to_thread(_with_closures, warehouse, reports)
+        reports = await asyncio.to_thread(_with_cool_downs, warehouse, reports)
     return reports
 
 
-async def _look_closer(client: Client, report: RunReport) -> RunReport:
-    """Add what only the workflow itself can say."""
+async def _with_status(client: Client, report: RunReport) -> RunReport:
+    """Complete a report from the run's workflow."""
     handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
     known: dict[str, object] = {}
     try:
@@ -130,7 +130,7 @@ async def _look_closer(client: Client, report: RunReport) -> RunReport:
 
 async def _state(client: Client, report: RunReport) -> str:
     handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
-    status = await ask(handle, BatchStatus)
+    status = await query_status(handle, BatchStatus)
     if status is None:
         return "waiting" if report.batch_id is None else "running"
     return status.state
@@ -148,7 +148,7 @@ async def _failure(client: Client, report: RunReport) -> str | None:
 async def _with_losses(
     warehouse: Warehouse | None, client: Client, reports: list[RunReport]
 ) -> list[RunReport]:
-    """Say at once of runs that the ledger takes for running that their workflows are lost."""
+    """Mark runs that are running in the ledger, but whose workflows are lost."""
     if warehouse is None or all(r.ended_at or not r.batch_id for r in reports):
         return reports
     try:
@@ -178,12 +178,15 @@ async def _with_loss(
     return report
 
 
-def _with_closures(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
-    """Say of runs that go on until when their source wants to be left alone."""
-    closed = {(each.source, each.connection): each.until for each in closures(warehouse)}
+def _with_cool_downs(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
+    """Add to running runs the end of their source's cool-down."""
+    until = {
+        (blocked.source, blocked.connection): blocked.blocked_until
+        for blocked in blocked_sources(warehouse)
+    }
     return [
-        report.model_copy(update={"closed_until": closed[report.source, report.connection]})
-        if report.ended_at is None and (report.source, report.connection) in closed
+        report.model_copy(update={"closed_until": until[report.source, report.connection]})
+        if report.ended_at is None and (report.source, report.connection) in until
         else report
         for report in reports
     ]

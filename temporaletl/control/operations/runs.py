@@ -1,4 +1,4 @@
-"""Runs: checked and started."""
+"""Runs: requests are checked and started; summaries are read."""
 
 import asyncio
 from collections.abc import Sequence
@@ -30,9 +30,10 @@ def run_request(
     max_in_flight: int = 50,
     accept_view: bool = False,
 ) -> QueuerInput:
-    """What a run is asked for. Without a mode, dates mean a backfill, and none an incremental run.
+    """Build the request for a run.
 
-    Streams named twice count once.
+    Without a mode, dates mean a backfill, and none an incremental run. Streams named twice count
+    once.
     """
     dated = date_start is not None or date_end is not None
     return QueuerInput(
@@ -82,19 +83,19 @@ async def _check_dates(platform: Platform, request: QueuerInput) -> None:
     if request.date_start is None and request.date_end is None:
         return
     now = await platform.now()
-    for end, moment in (("start", request.date_start), ("end", request.date_end)):
-        if moment is not None and moment > now:
+    for end, timestamp in (("start", request.date_start), ("end", request.date_end)):
+        if timestamp is not None and timestamp > now:
             hint = "; without it, all up to now is loaded" if end == "end" else ""
             raise ConfigurationError(
-                f"the span's {end} {moment.isoformat()} has not come yet: by the warehouse's clock "
-                f"it is {now.isoformat(timespec='seconds')}{hint}"
+                f"the span's {end} {timestamp.isoformat()} has not come yet: by the warehouse's "
+                f"clock it is {now.isoformat(timespec='seconds')}{hint}"
             )
 
 
 async def known_summary(platform: Platform, run: Run) -> BatchSummary | None:
-    """What the ledger knows of a run that has ended, also one that failed as a whole.
+    """The summary of a run that has ended, from the ledger; also of one that failed as a whole.
 
-    None where this process cannot ask it, or it knows nothing.
+    None where this process cannot reach it, or it has none.
     """
     warehouse = await platform.warehouse_if_any()
     if warehouse is None:

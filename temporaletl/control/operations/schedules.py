@@ -47,12 +47,12 @@ class ScheduleReport(Message):
     paused: bool
     note: str | None
     running: tuple[str, ...]  # workflow ids
-    last_run: datetime | None  # nominal
+    last_run: datetime | None  # scheduled time
     next_run: datetime | None
 
 
 async def list_schedules(platform: Platform) -> list[ScheduleReport]:
-    """Every schedule; those of known sources and connections even if they are only just made.
+    """Every schedule; those of known sources and connections even if they are new.
 
     Raises: as `Platform.client`.
     """
@@ -60,13 +60,15 @@ async def list_schedules(platform: Platform) -> list[ScheduleReport]:
     connections = load_connections()
     with translated_errors():
         listed = {
-            each.id async for each in await client.list_schedules() if each.id.startswith(_PREFIX)
+            listed.id
+            async for listed in await client.list_schedules()
+            if listed.id.startswith(_PREFIX)
         }
         listed |= {names.schedule_id(source) for source in sources}
-        listed |= {names.schedule_id(each.source, each.name) for each in connections}
+        listed |= {names.schedule_id(one.source, one.name) for one in connections}
         wanted = sorted(listed)
         found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
-    return [await _report(client, each) for each in found if each is not None]
+    return [await _report(client, described) for described in found if described is not None]
 
 
 async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | None:
@@ -89,8 +91,8 @@ async def _report(client: Client, found: ScheduleDescription) -> ScheduleReport:
         connection=connection,
         schedule_id=found.id,
         mode=request.mode if request else "",
-        days="; ".join(show_ranges(each.day_of_week, _DAYS) for each in calendars),
-        hours="; ".join(show_ranges(each.hour) for each in calendars),
+        days="; ".join(show_ranges(calendar.day_of_week, _DAYS) for calendar in calendars),
+        hours="; ".join(show_ranges(calendar.hour) for calendar in calendars),
         timezone=schedule.spec.time_zone_name or "UTC",
         overlap=schedule.policy.overlap.name.lower().replace("_", "-"),
         catchup_window_minutes=_minutes(schedule.policy.catchup_window),
@@ -119,27 +121,27 @@ def _minutes(span: timedelta | None) -> float | None:
 
 
 def show_ranges(ranges: Sequence[ScheduleRange], words: Sequence[str] | None = None) -> str:
-    """Ranges as they were asked for: `Mon-Fri`, `3,15`, `every`."""
+    """Format ranges as they were given: `Mon-Fri`, `3,15`, `every`."""
     every = 7 if words else 24
     if len(_members(ranges)) == every:
         return "every"
 
-    def word(number: int) -> str:
+    def name_of(number: int) -> str:
         return words[number % len(words)] if words else str(number)
 
     shown = []
-    for each in ranges:
-        last = max(each.end, each.start)
-        text = word(each.start) if last == each.start else f"{word(each.start)}-{word(last)}"
-        shown.append(f"{text}/{each.step}" if each.step > 1 else text)
+    for one in ranges:
+        last = max(one.end, one.start)
+        text = name_of(one.start) if last == one.start else f"{name_of(one.start)}-{name_of(last)}"
+        shown.append(f"{text}/{one.step}" if one.step > 1 else text)
     return ",".join(shown)
 
 
 def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
     return {
         number
-        for each in ranges
-        for number in range(each.start, max(each.end, each.start) + 1, max(each.step, 1))
+        for one in ranges
+        for number in range(one.start, max(one.end, one.start) + 1, max(one.step, 1))
     }
 
 
@@ -238,14 +240,16 @@ def due_times(schedule: Schedule, start: datetime, end: datetime) -> Iterator[da
     zone = ZoneInfo(schedule.spec.time_zone_name or "UTC")
     wanted = [(_members(c.day_of_week), _members(c.hour)) for c in schedule.spec.calendars]
     # Zones differ from UTC by quarters of an hour.
-    moment = start.astimezone(UTC).replace(minute=start.minute // 15 * 15, second=0, microsecond=0)
+    timestamp = start.astimezone(UTC).replace(
+        minute=start.minute // 15 * 15, second=0, microsecond=0
+    )
     found = 0
-    while moment < end and found <= MOST_BUFFERED:
-        local = moment.astimezone(zone)
-        on_the_hour = moment >= start and local.minute == 0
+    while timestamp < end and found <= MOST_BUFFERED:
+        local = timestamp.astimezone(zone)
+        on_the_hour = timestamp >= start and local.minute == 0
         if on_the_hour and any(
             local.isoweekday() % 7 in days and local.hour in hours for days, hours in wanted
         ):
             found += 1
-            yield moment
-        moment += timedelta(minutes=15)
+            yield timestamp
+        timestamp += timedelta(minutes=15)

@@ -83,7 +83,7 @@ async def signal_run(platform: Platform, name: str, signal: Signal) -> Signalled
 
 
 async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Signalled | None:
-    """Close the books of a run whose workflow this Temporal does not know; None without one.
+    """Close the batch of a run whose workflow this Temporal does not know; None without one.
 
     The run is named by who wants it ended. Should its workflow live elsewhere, its jobs end all
     the same: pages of a job that the ledger takes for ended are not loaded.

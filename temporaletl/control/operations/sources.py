@@ -1,4 +1,4 @@
-"""What is registered: the sources as both services see them."""
+"""Registered sources, with the strategies of both services."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def known_planners() -> Registry[Planner]:
 
 
 def find_source(name: str) -> Planner:
-    """The source of that name as the queuer sees it.
+    """The queuer's strategies of the source of that name.
 
     Raises:
         UnknownSourceError: there is none; names those there are.

@@ -1,4 +1,4 @@
-"""The sync state of a source's streams: shown, set by hand, and lifted rate-limit blocks."""
+"""The sync state of a source's streams: read and set by hand; cool-downs ended early."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.names import connection_option, label
-from temporaletl.warehouse.budget import Closure, closures, open_source
+from temporaletl.warehouse.budget import BlockedSource, blocked_sources, unblock_source
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, recent_batches
 from temporaletl.warehouse.state import SyncState, read_states, set_watermark, watermarks_ahead
@@ -24,7 +24,7 @@ class StreamState:
     """A stream's state, and what keeps it from being loaded.
 
     `ahead`: its watermark is in the future, where a wrong clock must have moved it.
-    `blocked_until`: the source asked to be left alone until then.
+    `blocked_until`: the end of the source's cool-down (Retry-After).
     """
 
     sync: SyncState
@@ -34,17 +34,17 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The streams of a source, and the blocks over its connections."""
+    """The streams of a source, and its connections that are blocked by a cool-down."""
 
     streams: list[StreamState]
-    blocks: list[Closure]
+    blocked: list[BlockedSource]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """The streams whose watermark was set; runs of the source that go on meanwhile.
 
-    `unblocked`: a block of the source was lifted with it.
+    `unblocked`: the source's cool-down was ended with it.
     """
 
     streams: tuple[str, ...]
@@ -69,23 +69,23 @@ async def read_state(
     """
     planners = known_planners()
     warehouse = await platform.warehouse()
-    states, ahead, blocks = await asyncio.to_thread(_read, warehouse, source)
+    states, ahead, blocked = await asyncio.to_thread(_read, warehouse, source)
     if connection is not None:
         states = [state for state in states if state.connection == connection]
-        blocks = [block for block in blocks if block.connection == connection]
+        blocked = [one for one in blocked if one.connection == connection]
     if not states or (streams and source in planners):
         known_streams(source, streams, connection or DEFAULT)
-    over = {block.connection: block.until for block in blocks}
+    blocked_until = {one.connection: one.blocked_until for one in blocked}
     found = [
         StreamState(
             sync=state,
             ahead=(state.stream, state.connection) in ahead,
-            blocked_until=over.get(state.connection),
+            blocked_until=blocked_until.get(state.connection),
         )
         for state in states
         if not streams or state.stream in streams
     ]
-    return SourceState(found, blocks)
+    return SourceState(found, blocked)
 
 
 async def move_watermark(
@@ -96,13 +96,13 @@ async def move_watermark(
     *,
     connection: str = DEFAULT,
 ) -> Moved:
-    """Let the next incremental run begin at a moment, or at the beginning (None).
+    """Let the next incremental run begin at a timestamp, or at the beginning (None).
 
-    Concerns the streams named, all where none is. To begin anew also lifts a block of the source.
-    Safe to repeat.
+    Concerns the streams named, all where none is. To begin anew also ends a cool-down of the
+    source. Safe to repeat.
 
     Raises:
-        ConfigurationError: there is no such source or stream, or the moment is in the future.
+        ConfigurationError: there is no such source or stream, or the timestamp is in the future.
         ETLError: as `Platform.warehouse`.
     """
     chosen = tuple(known_streams(source, streams, connection))
@@ -117,14 +117,14 @@ async def move_watermark(
         for stream in chosen:
             set_watermark(warehouse, source, stream, connection, watermark)
         running = _running(warehouse, source, connection)
-        unblocked = watermark is None and open_source(warehouse, source, connection)
+        unblocked = watermark is None and unblock_source(warehouse, source, connection)
         return Moved(chosen, running, unblocked)
 
     return await asyncio.to_thread(put)
 
 
 async def unblock(platform: Platform, source: str, *, connection: str = DEFAULT) -> Moved | None:
-    """Let a connection that asked to be left alone be asked again; None where nothing blocked it.
+    """End the cool-down of a connection; None where it is not rate-limited.
 
     Watermarks stay. Safe to repeat.
 
@@ -136,7 +136,7 @@ async def unblock(platform: Platform, source: str, *, connection: str = DEFAULT)
     warehouse = await platform.warehouse()
 
     def lift() -> Moved | None:
-        if not open_source(warehouse, source, connection):
+        if not unblock_source(warehouse, source, connection):
             return None
         return Moved((), _running(warehouse, source, connection), unblocked=True)
 
@@ -174,9 +174,9 @@ def ahead_of_clock(state: SyncState) -> str:
 
 def _read(
     warehouse: Warehouse, source: str
-) -> tuple[list[SyncState], set[tuple[str, str]], list[Closure]]:
-    ahead = {(each.stream, each.connection) for each in watermarks_ahead(warehouse, source)}
-    return read_states(warehouse, source), ahead, list(closures(warehouse, source))
+) -> tuple[list[SyncState], set[tuple[str, str]], list[BlockedSource]]:
+    ahead = {(state.stream, state.connection) for state in watermarks_ahead(warehouse, source)}
+    return read_states(warehouse, source), ahead, list(blocked_sources(warehouse, source))
 
 
 def _running(warehouse: Warehouse, source: str, connection: str) -> list[BatchReport]:

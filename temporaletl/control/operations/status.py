@@ -1,4 +1,4 @@
-"""Run status: the latest runs, whichever of the ledger and Temporal can be asked."""
+"""Run status: the latest runs, from the ledger and Temporal or from either of them alone."""
 
 import asyncio
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from temporaletl.control.operations.reports import (
 from temporaletl.control.operations.state import ahead_of_clock
 from temporaletl.errors import TemporalUnavailableError, WarehouseUnavailableError
 from temporaletl.queuer.reconciliation import standing_of
-from temporaletl.warehouse.budget import closures
+from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, recent_batches
 from temporaletl.warehouse.state import watermarks_ahead
@@ -27,7 +27,7 @@ from temporaletl.warehouse.state import watermarks_ahead
 class Runs:
     """Runs that go on, then those that ended, the latest first in both.
 
-    `remarks` are what keeps sources from being loaded, and who could not be asked.
+    `remarks` name the hindrances of sources, and which of the two could not be reached.
     """
 
     runs: list[RunReport]
@@ -38,7 +38,7 @@ async def recent_runs(platform: Platform, *, limit: int) -> Runs:
     """The latest runs.
 
     Raises:
-        ETLError: neither the warehouse nor Temporal can be asked.
+        ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
     runs = await _recent_runs(warehouse, client, limit)
@@ -77,12 +77,15 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
 def hindrances(
     warehouse: Warehouse, source: str | None = None, connection: str | None = None
 ) -> list[str]:
-    """What keeps sources from being loaded, whatever runs; of one connection where it is named."""
-    closed = closures(warehouse, source)
+    """Hindrances of sources: cool-downs, and watermarks ahead of the clock.
+
+    Of one source or connection, where it is named.
+    """
+    blocked = blocked_sources(warehouse, source)
     ahead = watermarks_ahead(warehouse, source)
     return [
-        *(str(each) for each in closed if connection in (None, each.connection)),
-        *(ahead_of_clock(each) for each in ahead if connection in (None, each.connection)),
+        *(str(one) for one in blocked if connection in (None, one.connection)),
+        *(ahead_of_clock(state) for state in ahead if connection in (None, state.connection)),
     ]
 
 

@@ -22,13 +22,13 @@ from temporaletl.external.answers import (
 from temporaletl.external.elements import StructureError, elements, members
 from temporaletl.external.error_bodies import message_in
 from temporaletl.query import Query
-from temporaletl.rows import Reject, Row, Whole
+from temporaletl.rows import CompleteSet, Reject, Row
 from temporaletl.transformation import TransformContext
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
-type Rows = Iterable[Row | Reject | Whole]
+type Rows = Iterable[Row | Reject | CompleteSet]
 
 
 class Record:

@@ -26,7 +26,7 @@ import trino.dbapi
 from requests.adapters import HTTPAdapter
 from trino import exceptions as refusals
 
-from temporaletl.budget import without_turns
+from temporaletl.budget import unlimited
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -364,7 +364,7 @@ class TrinoServer:
 
 
 def _unbudgeted[T](function: Callable[..., T], *args: Any) -> T:
-    with without_turns():
+    with unlimited():
         return function(*args)
 
 

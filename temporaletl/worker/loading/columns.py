@@ -1,4 +1,4 @@
-"""From a row class to its table's columns."""
+"""Layout of a row class's table: its columns, its key, and the packers of its fields."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,14 +68,14 @@ class Part:
     wanted: str
 
     def positions(self, row: type[Row]) -> list[int]:
-        """Where the fields stand in the row class."""
+        """Positions of the fields in the row class."""
         names = [field.name for field in msgspec.structs.fields(row)]
         return [names.index(field) for field in self.fields]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A row class as a table."""
+    """Layout of a row class's table."""
 
     row: type[Row]
     table: str
@@ -84,7 +84,7 @@ class Layout:
     columns: tuple[Column, ...]
     #: Of all rows of the table: what the platform stamps, then what comes from the row.
     key: tuple[str, ...]
-    #: The key's columns that come from the row; their parts stand first, one each.
+    #: The key's columns that come from the row; each has a part, and those stand first.
     own_key: tuple[str, ...]
     parts: tuple[Part, ...]
     #: Name in the table of each of the platform's own columns.
@@ -125,7 +125,7 @@ _TEXT_WANTED = "a str of valid Unicode"
 
 
 def _resolve(annotation: Any) -> tuple[Any, bool]:
-    """The annotation without `| None` and without metadata of others; whether None is allowed."""
+    """Strip `| None` and foreign metadata from an annotation; return whether None is allowed."""
     null = False
     if get_origin(annotation) in (Union, UnionType):
         members = [a for a in get_args(annotation) if a is not NoneType]
@@ -160,7 +160,7 @@ def _part(row: type[Row], name: str, annotation: Any, *, key: bool) -> tuple[Par
 
 @cache
 def layout_of(row: type[Row]) -> Layout:
-    """Work out the table of a row class; its packers are built once per process.
+    """Build the layout of a row class; its packers are built once per process.
 
     Raises:
         ConfigurationError: an annotation, the table or the key is wrong; names class and field.

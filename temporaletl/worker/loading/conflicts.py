@@ -1,4 +1,4 @@
-"""Rows of one job with one key and different content: one of them replaces the other."""
+"""Conflicts: rows of one job with one key and different content; the last one is kept."""
 
 from bisect import bisect
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _short = Repr(maxstring=80, maxother=120, maxlong=40)
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """Rows of a job with one key and different content."""
+    """Number of conflicting rows of a page, and an example."""
 
     count: int
     at_once: int  # those that one extracted page held
@@ -30,7 +30,7 @@ def conflicts_of(
     packed: Sequence[tuple[Merge, Packed]],
     outcomes: Sequence[Outcome],
 ) -> Conflicts:
-    """What of a page's rows conflicts; `page_starts` are where other extracted pages begin."""
+    """Find the conflicts of a page's rows; `page_starts` are where other extracted pages begin."""
     pairs = [(merge, pair) for merge, some in packed for pair in some.conflicts]
     rewritten = sum(outcome.rewritten for outcome in outcomes)
     if not pairs and not rewritten:

@@ -1,4 +1,4 @@
-"""Packed rows and keys in the shapes PostgreSQL receives them: binary COPY, binary arrays."""
+"""Binary COPY of packed rows, and binary arrays of keys."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _LARGEST_MESSAGE = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What every row of one page gets; `now` is the time of the transaction."""
+    """Values of the platform's columns in a page's rows; `now` is the transaction's time."""
 
     source: str
     version: str
@@ -44,14 +44,14 @@ class Stamp:
 
 
 def columns_of(layout: Layout) -> list[str]:
-    """The columns in the order in which rows are copied: what is the same in all, then the rest."""
+    """The columns in the order of COPY: those with one value in all rows, then the others."""
     constants = [PARTITION_KEY] if layout.partitioned else []
     constants += [layout.ours[name] for name in (CONNECTION, *STAMPS, *LINEAGE)]
     return [*constants, layout.ours[HASH], *layout.packed]
 
 
 def head_of(layout: Layout, stamp: Stamp) -> bytes:
-    """How every row of the page begins: up to the length of its hash."""
+    """The bytes with which all rows of a page begin, up to the length of their hash."""
     ((extracted_at, now),) = timestamptz([stamp.extracted_at, stamp.now])
     texts = [stamp.source] if layout.partitioned else []
     texts += [stamp.connection, stamp.version, stamp.specific_version]
@@ -61,7 +61,7 @@ def head_of(layout: Layout, stamp: Stamp) -> bytes:
 
 
 def seed_of(layout: Layout, source: str, version: str, specific_version: str) -> bytes:
-    """What the rows' hashes are seeded with: the stamps that a reader of the table sees.
+    """Seed of the rows' hashes: the stamps that a reader of the table sees.
 
     Without the connection: rows are compared with those of their own alone.
     """
@@ -77,7 +77,7 @@ def copy_rows(
     head: bytes,
     blocks: Iterable[tuple[Sequence[bytes], Sequence[bytes]]],
 ) -> None:
-    """Copy blocks of hashes and data; the server inserts one while the next is made."""
+    """Copy blocks of hashes and data; the server inserts one while the next is packed."""
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_HEADER)
         for hashes, data in blocks:

@@ -33,7 +33,7 @@ _pack_length = struct.Struct(">i").pack
 _pack_int8 = struct.Struct(">iq").pack
 _pack_float8 = struct.Struct(">id").pack
 _pack_date = struct.Struct(">ii").pack
-_pack_moment_week_local = struct.Struct(">iqiiiq").pack
+_pack_time_week_local = struct.Struct(">iqiiiq").pack
 _pack_jsonb_length = struct.Struct(">iB").pack
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -133,8 +133,8 @@ def _microseconds(since: Iterable[timedelta]) -> list[int]:
 
 
 def timestamptz(values: Sequence[datetime]) -> tuple[Pieces, ...]:
-    moments = _microseconds([value - _EPOCH for value in values])
-    return (list(map(_pack_int8, repeat(8), moments)),)
+    timestamps = _microseconds([value - _EPOCH for value in values])
+    return (list(map(_pack_int8, repeat(8), timestamps)),)
 
 
 def timestamp(values: Sequence[datetime]) -> tuple[Pieces, ...]:
@@ -158,7 +158,7 @@ def event_times(values: Sequence[datetime], names: Sequence[str]) -> tuple[Piece
         except zones.ChangesError:
             clock = second + _offsets[name].at(second)
         pieces.append(
-            _pack_moment_week_local(
+            _pack_time_week_local(
                 8,
                 second * 1_000_000 + fraction,
                 4,

@@ -1,11 +1,11 @@
-"""Brings packed rows into their table, keys first.
+"""Merge (upsert) of packed rows into their table, keys first.
 
 The keys and hashes of a page are looked up in the key's index. Rows that are new are copied
 straight into the table, changed ones go through a temporary table and an UPDATE, and unchanged
-ones are left alone: they cost neither a write nor WAL.
+ones are not modified: they cost neither a write nor WAL.
 
-While a look-up could find nothing it is skipped, and the page is copied under a savepoint; a
-unique violation brings the look-up back.
+While pages bring only new keys the lookup is skipped, and the page is copied under a savepoint; a
+unique violation brings the lookup back.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,15 +47,15 @@ _ROW_FAULTS = (
     errors.ProgramLimitExceeded,
     errors.StatementTooComplex,
 )
-# Each further round has waited for another loader that inserted one of our keys meanwhile.
-_MOST_ROUNDS = 50
+# Each further attempt has waited for another loader that inserted one of our keys meanwhile.
+_MOST_INSERTS = 50
 # The server looks these up in about the time that the next ones take to be packed.
-_ROWS_PER_LOOK_UP = 1_200
+_ROWS_PER_LOOKUP = 1_200
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the rows of one table."""
+    """Rows of one table by the outcome of their merge."""
 
     inserted: int = 0
     updated: int = 0
@@ -69,34 +69,39 @@ class Outcome:
     rejects: list[Reject] = field(default_factory=list)
 
 
-class Hopes:
-    """Whether to copy without looking first: while a look-up could find nothing."""
+class InsertFastPath:
+    """Adaptive fast path: COPY without a key lookup while recent pages held only new keys.
 
-    # Pages without an existing key before the look-up is skipped again, at most.
-    _LONGEST_PATIENCE: ClassVar[int] = 32
+    After each conflict, twice as many pages of new keys are needed before it is taken again.
+    """
+
+    # Pages of new keys before the lookup is skipped again, at most.
+    _MOST_REQUIRED: ClassVar[int] = 32
 
     def __init__(self, *, empty: bool) -> None:
-        self.high = empty
-        self._patience = 1
-        self._clean = 0
+        self.active = empty
+        self._required = 1
+        self._new_pages = 0
 
-    def looked(self, *, found: bool) -> None:
-        self._clean = 0 if found else self._clean + 1
-        self.high = self._clean >= self._patience
+    def record_lookup(self, *, found: bool) -> None:
+        """Count a page that was looked up; `found` says that some of its keys existed."""
+        self._new_pages = 0 if found else self._new_pages + 1
+        self.active = self._new_pages >= self._required
 
-    def disappointed(self) -> None:
-        self.high = False
-        self._clean = 0
-        self._patience = min(2 * self._patience, self._LONGEST_PATIENCE)
+    def record_conflict(self) -> None:
+        """Leave the fast path: a page that was copied without a lookup held an existing key."""
+        self.active = False
+        self._new_pages = 0
+        self._required = min(2 * self._required, self._MOST_REQUIRED)
 
 
 class Merge:
-    """Merges pages into one table; keeps nothing of them."""
+    """Merge (upsert) of pages into one table; keeps no row of them."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self._statements = statements_for(target)
-        self._hopes = Hopes(empty=target.empty)
+        self._fast_path = InsertFastPath(empty=target.empty)
 
     def run(
         self, connection: Connection, packed: Packed, stamp: Stamp, *, contested: bool
@@ -105,13 +110,13 @@ class Merge:
 
         `contested` says that another running job may hold an older extraction of these rows.
         Rows found unchanged are then marked as seen by this page, so that the older extraction
-        cannot overwrite them; otherwise they are left alone.
+        cannot overwrite them; otherwise they are not modified.
         """
         rows = _Rows(connection, self.target, self._statements, packed, stamp)
-        if not (self._hopes.high and self._copied(rows)):
+        if not (self._fast_path.active and self._copied(rows)):
             found = rows.merge(contested=contested)
             if packed.rows:
-                self._hopes.looked(found=found)
+                self._fast_path.record_lookup(found=found)
         rows.outcome.unchanged += packed.superseded
         rows.outcome.rejects += packed.rejects
         return rows.outcome
@@ -120,7 +125,7 @@ class Merge:
         try:
             rows.copy()
         except errors.UniqueViolation:
-            self._hopes.disappointed()
+            self._fast_path.record_conflict()
             return False
         except SHAPE_FAULTS:
             raise
@@ -130,7 +135,7 @@ class Merge:
 
 
 class _Rows:
-    """One page's rows of one table, on their way."""
+    """Merge of one page's rows into one table."""
 
     def __init__(
         self,
@@ -150,7 +155,7 @@ class _Rows:
         connection.adapters.register_dumper(PackedArray, PackedArrayDumper)
 
     def copy(self) -> None:
-        """Copy all rows without looking; on any error none is kept.
+        """Copy all rows without a lookup; on any error none is kept.
 
         Raises:
             UniqueViolation: a key exists.
@@ -170,29 +175,29 @@ class _Rows:
         outcome.rejects += rejects
         if changed:
             self._connection.execute(self._statements.create_changed)
-            write = partial(self._update, whole=len(changed))
-            rejects += (refused := self._each(changed, write))
+            write = partial(self._update, total=len(changed))
+            rejects += (refused := self._write_or_halve(changed, write))
             outcome.rejects += refused
         outcome.unchanged = total - outcome.inserted - outcome.updated - len(rejects)
         if contested and outcome.unchanged:
             self._confirm()
         return len(new) < total
 
-    def _look_up(self, *, contested: bool) -> tuple[list[int], list[int]]:
+    def _lookup(self, *, contested: bool) -> tuple[list[int], list[int]]:
         """Find the positions that are new and those that are changed.
 
         The server looks up one part of the keys while the next is packed.
         """
-        asked = []
+        lookups = []
         with self._connection.pipeline():
-            for part in self._packed.blocks(_ROWS_PER_LOOK_UP):
-                values = self._asked(part)
+            for part in self._packed.blocks(_ROWS_PER_LOOKUP):
+                values = self._lookup_values(part)
                 if contested:
-                    # From here on the stored rows stay as the look-up finds them.
+                    # From here on the stored rows stay as the lookup finds them.
                     self._connection.execute(self._statements.lock, values, prepare=False)
-                found = self._connection.execute(self._statements.look_up, values)
-                asked.append((part.start, found))
-            answers: Any = [(start, found.fetchone()) for start, found in asked]
+                found = self._connection.execute(self._statements.lookup, values)
+                lookups.append((part.start, found))
+            answers: Any = [(start, found.fetchone()) for start, found in lookups]
         new, changed = [], []
         for start, (new_here, changed_here) in answers:
             new += [start + position for position in new_here or ()]
@@ -208,12 +213,12 @@ class _Rows:
             "extracted_at": stamp.extracted_at,
         }
         with self._connection.pipeline():
-            for part in self._packed.blocks(_ROWS_PER_LOOK_UP):
-                values = {**self._asked(part), **lineage}
+            for part in self._packed.blocks(_ROWS_PER_LOOKUP):
+                values = {**self._lookup_values(part), **lineage}
                 self._connection.execute(self._statements.confirm, values, prepare=False)
 
-    def _asked(self, part: slice) -> dict[str, Any]:
-        """The parameters of a look-up."""
+    def _lookup_values(self, part: slice) -> dict[str, Any]:
+        """The parameters of a lookup."""
         packed, layout = self._packed, self._target.layout
         arrays = [
             array(layout.type_of(name), pieces[part])
@@ -228,17 +233,17 @@ class _Rows:
 
     def _insert_new(self, *, contested: bool) -> tuple[Sequence[int], Sequence[int], list[Reject]]:
         before: Sequence[int] | None = None
-        for _ in range(_MOST_ROUNDS):
-            new, changed = self._look_up(contested=contested)
+        for _ in range(_MOST_INSERTS):
+            new, changed = self._lookup(contested=contested)
             if not new:
                 return new, changed, []
             # The same keys are still new, so that it was another index that refused them.
             foreign = new == before
             try:
                 with self._connection.transaction():
-                    rejects = self._each(new, self._insert, unique=foreign)
+                    rejects = self._write_or_halve(new, self._insert, unique=foreign)
             except errors.UniqueViolation:
-                # Another loader has inserted one of them since the look-up.
+                # Another loader has inserted one of them since the lookup.
                 before = new
                 continue
             return new, changed, rejects
@@ -246,7 +251,7 @@ class _Rows:
             f"table {self._target.name}: other loaders keep inserting the same keys"
         )
 
-    def _each(
+    def _write_or_halve(
         self,
         positions: Sequence[int],
         write: Callable[[Sequence[int]], None],
@@ -263,21 +268,24 @@ class _Rows:
             if isinstance(error, errors.UniqueViolation) and not unique:
                 raise
             if len(positions) == 1:
-                reason = f"the warehouse refused the row: {_words(error)}"
+                reason = f"the warehouse refused the row: {_message_of(error)}"
                 row = self._packed.rows[positions[0]]
                 return [rejected(self._target.layout, row, reason)]
             middle = len(positions) // 2
-            return self._each(positions[:middle], write, unique=unique) + self._each(
-                positions[middle:], write, unique=unique
-            )
+            halves = positions[:middle], positions[middle:]
+            return [
+                reject
+                for half in halves
+                for reject in self._write_or_halve(half, write, unique=unique)
+            ]
         return []
 
     def _insert(self, positions: Sequence[int]) -> None:
         copy_rows(self._connection, self._statements.copy, self._head, self._blocks(positions))
 
-    def _update(self, positions: Sequence[int], *, whole: int) -> None:
+    def _update(self, positions: Sequence[int], *, total: int) -> None:
         statements, connection = self._statements, self._connection
-        if len(positions) < whole:
+        if len(positions) < total:
             # The part before this one may still be there.
             connection.execute(statements.clear_changed)
         copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
@@ -313,7 +321,7 @@ class _Rows:
             yield [hashes[p] for p in some], [data[p] for p in some]
 
 
-def _words(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     diagnosis = error.diag if isinstance(error, errors.Error) else None
     if diagnosis is None:
         return str(error)

@@ -30,7 +30,7 @@ _short = Repr(maxstring=80, maxother=120, maxlong=40)
 
 
 class Packed:
-    """Rows of one class, ordered by key, one row for each key; packed as they are asked for.
+    """Packed rows of one class, ordered by key, one row for each key; packed on demand.
 
     The lists grow in step while `blocks` is iterated; after `finish` they are complete.
     """

@@ -1,4 +1,4 @@
-"""Loads pages: rows, rejects, ledger and cursor of a page in one transaction."""
+"""Page loader: rows, rejects, ledger and cursor of a page in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import Event, Reject, Row, ScanItems, Whole, storable_text
+from temporaletl.rows import CompleteSet, Event, Reject, Row, ScanItems, storable_text
 from temporaletl.strategies import transformers
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped
@@ -28,10 +28,10 @@ from temporaletl.worker.loading import rejects, schema
 from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.loading.conflicts import Conflicts, conflicts_of
 from temporaletl.worker.loading.copying import Stamp, seed_of
+from temporaletl.worker.loading.deletion import delete_missing
 from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
-from temporaletl.worker.loading.rejects import Settled
-from temporaletl.worker.loading.retraction import retract
+from temporaletl.worker.loading.rejects import Reprocessed
 from temporaletl.worker.loading.scans import write_findings
 
 log = structlog.get_logger("temporaletl.worker.loading")
@@ -49,7 +49,7 @@ class PageSupersededError(RetryableError):
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What is stamped on every row of a job's run."""
+    """The lineage columns and versions of all rows of a job's run."""
 
     job: ETLInput
     workflow_id: str
@@ -60,7 +60,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class PageLoad:
-    """What one page brings.
+    """Content of one page: rows, rejects, complete sets, and the cursor behind them.
 
     `rows` may mix the loader's row classes; of rows with one key the later wins.
     `number` is how many pages of the job are committed before this one. An `extracted_at` ahead
@@ -75,16 +75,16 @@ class PageLoad:
     cursor_before: JsonValue
     cursor: JsonValue
     extracted_at: datetime
-    wholes: Sequence[Whole] = ()
+    complete_sets: Sequence[CompleteSet] = ()
     scanned: Sequence[ScanItems] = ()
     note: str | None = None
     #: Where among the rows another extracted page begins.
     page_starts: Sequence[int] = ()
-    #: What became of rejects that were tried again, by id.
-    replayed: Mapping[int, Settled] = field(default_factory=dict)
+    #: Results of reprocessed rejects, by id.
+    reprocessed: Mapping[int, Reprocessed] = field(default_factory=dict)
 
 
-# The look-up must go through the key's index, whatever statistics say. A table that was just
+# The lookup must go through the key's index, whatever statistics say. A table that was just
 # filled has none, and the planner then likes to read it whole for every key.
 _SETTINGS = """
     SET LOCAL enable_material TO off; SET LOCAL random_page_cost TO 1;
@@ -130,7 +130,7 @@ _ADVANCE = """
 
 
 class Loader:
-    """Loads the pages of one job's run, one after the other.
+    """Loader of one job's pages, one after the other.
 
     Not safe to share between threads; any number of loaders may work at once.
     """
@@ -240,11 +240,11 @@ class Loader:
         return packed
 
     def _wanted(self, row: Row) -> bool:
-        moment = row.event_time_utc if isinstance(row, Event) else None
+        timestamp = row.event_time_utc if isinstance(row, Event) else None
         # A time that cannot be compared is left to the packing, which rejects it.
-        if not isinstance(moment, datetime) or moment.tzinfo is None:
+        if not isinstance(timestamp, datetime) or timestamp.tzinfo is None:
             return True
-        return moment in self._lineage.job.window
+        return timestamp in self._lineage.job.window
 
     def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
         job = self._lineage.job
@@ -252,7 +252,7 @@ class Loader:
             connection.execute(_SETTINGS)
             with connection.leased(job.policy.heartbeat_timeout):
                 now, wrote_since, keeps_missing = self._pass_fence(connection, page)
-            # Nothing can have been asked for after now, whoever's clock says so.
+            # Nothing can have been requested after now, whoever's clock says so.
             page = replace(page, extracted_at=min(page.extracted_at, now))
             stamp = Stamp(
                 source=job.source,
@@ -278,7 +278,7 @@ class Loader:
             ]
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
-            deleted = 0 if keeps_missing else self._retract(connection, page)
+            deleted = 0 if keeps_missing else self._delete_missing(connection, page)
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
             return self._record(connection, page, outcomes, conflicts, deleted)
@@ -286,7 +286,11 @@ class Loader:
     def _pass_fence(
         self, connection: Connection, page: PageLoad
     ) -> tuple[datetime, datetime | None, bool]:
-        """Return the time, when the job began if it has written rows, and what its batch keeps."""
+        """Lock the job's row and check that this page is its next.
+
+        Return the time, when the job began if it has written rows, and whether its batch keeps
+        missing rows.
+        """
         job = self._lineage.job
         name = f"job {job.job_id} (batch {job.batch_id}, number {job.seq})"
         found = connection.execute(_FENCE, {"batch_id": job.batch_id, "seq": job.seq}).fetchone()
@@ -303,16 +307,16 @@ class Loader:
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
         return now, wrote_since, bool(keeps_missing)  # type: ignore[return-value] # likewise
 
-    def _retract(self, connection: Connection, page: PageLoad) -> int:
+    def _delete_missing(self, connection: Connection, page: PageLoad) -> int:
         # A backfill sees a part of what there is.
         if self._lineage.job.mode == "backfill":
             return 0
         job = self._lineage.job
         return sum(
-            retract(
+            delete_missing(
                 connection,
                 merge.target,
-                page.wholes,
+                page.complete_sets,
                 page.rows,
                 source=job.source,
                 connection_name=job.connection,
@@ -341,8 +345,8 @@ class Loader:
         lineage, job = self._lineage, self._lineage.job
         at_load = [one for outcome in outcomes for one in outcome.rejects]
         refused = [*page.rejects, *at_load]
-        # Settled first: what fails again is entered anew, and must not be taken for the old one.
-        rejects.settle(connection, page.replayed)
+        # Before `keep`: what fails again is entered anew, and must not be taken for the old one.
+        rejects.close_reprocessed(connection, page.reprocessed)
         rejects.keep(
             connection,
             refused,
@@ -352,7 +356,7 @@ class Loader:
             extracted_at=page.extracted_at,
             payload_bytes=self._reject_payload_bytes,
         )
-        again = sum(each.reason is not None for each in page.replayed.values())
+        again = sum(result.reason is not None for result in page.reprocessed.values())
         values = {
             "batch_id": job.batch_id,
             "seq": job.seq,

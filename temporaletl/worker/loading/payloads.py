@@ -1,4 +1,4 @@
-"""How large a payload is, and the beginning of one that is too large to be kept."""
+"""Sizes of reject payloads, and the beginnings of those that are too large to be kept."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -74,16 +74,16 @@ def _pieces(value: Any, depth: int) -> Iterator[str]:
         yield from _pieces(fields, depth)
     elif isinstance(value, Mapping):
         opening = "{"
-        for key, each in value.items():
+        for key, item in value.items():
             yield f"{opening}{json.dumps(str(key), ensure_ascii=False)}:"
-            yield from _pieces(each, depth + 1)
+            yield from _pieces(item, depth + 1)
             opening = ","
         yield "}" if value else "{}"
     elif isinstance(value, list | tuple | set | frozenset):
         opening = "["
-        for each in value:
+        for item in value:
             yield opening
-            yield from _pieces(each, depth + 1)
+            yield from _pieces(item, depth + 1)
             opening = ","
         yield "]" if value else "[]"
     elif isinstance(value, msgspec.Raw | bytes | bytearray | memoryview):

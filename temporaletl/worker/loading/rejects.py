@@ -1,4 +1,4 @@
-"""Keeps the records that could not become rows, whatever is in them."""
+"""Dead letters: rejected records in etl_rejects, whatever is in them."""
 
 import json
 import math
@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 
 
 def storable_json(payload: Any) -> str:
-    """The payload as JSON that jsonb takes; equal payloads give equal text.
+    """Encode a payload as JSON that jsonb takes; equal payloads give equal text.
 
     Bytes and msgspec.Raw that hold JSON are kept as that JSON, other bytes as a string.
     """
@@ -123,7 +123,7 @@ _UPSERT = sql.SQL(
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredPayload:
     """A payload as it is stored; `size` in bytes and `digest` only where it was cut."""
 
     text: str  # JSON
@@ -131,15 +131,15 @@ class Kept:
     digest: str | None = None
 
 
-def kept_payload(payload: Any, most: int) -> Kept:
-    """The payload whole, or the beginning of its text where it has more than `most` bytes.
+def kept_payload(payload: Any, most: int) -> StoredPayload:
+    """Encode a payload, or the beginning of its text where it has more than `most` bytes.
 
     What is too large is neither decoded nor copied as a whole.
     """
     if not exceeds(payload, most):
-        return Kept(storable_json(payload))
+        return StoredPayload(storable_json(payload))
     beginning, size, digest = beginning_of(payload, most)
-    return Kept(_encode(storable_text(redacted(beginning))).decode(), size, digest)
+    return StoredPayload(_encode(storable_text(redacted(beginning))).decode(), size, digest)
 
 
 def stored_key(key: object) -> str:
@@ -157,7 +157,7 @@ def keep(
     extracted_at: datetime,
     payload_bytes: int = PAYLOAD_BYTES,
 ) -> None:
-    """Write rejects in the caller's transaction; one met before is counted, not repeated."""
+    """Write rejects in the caller's transaction; a repeated one is counted, not written again."""
     rows: dict[int, list[Any]] = {}
     for reject in rejects:
         stage, reason = storable_text(reject.stage), _storable_reason(reject.reason)
@@ -214,24 +214,26 @@ def _portions(rows: Sequence[list[Any]]) -> Iterator[list[list[Any]]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of a stored reject: rows, or the `reason` why not.
+class Reprocessed:
+    """Result of reprocessing one stored reject: rows, or the `reason` why not.
 
-    `times` is how often it had been met when it was read.
+    `times` is its count of occurrences when it was read.
     """
 
     times: int
     reason: str | None
 
 
-def settle(connection: Connection, replayed: Mapping[int, Settled]) -> None:
-    """Delete the rejects that became rows, and give the others their new reason.
+def close_reprocessed(connection: Connection, reprocessed: Mapping[int, Reprocessed]) -> None:
+    """Delete the reprocessed rejects that became rows, and give the others their new reason.
 
     One that was met once more since it was read stays: what became rows is older than that.
     """
-    done = {i: each.times for i, each in replayed.items() if each.reason is None}
+    done = {i: result.times for i, result in reprocessed.items() if result.reason is None}
     again = {
-        i: _storable_reason(each.reason) for i, each in replayed.items() if each.reason is not None
+        i: _storable_reason(result.reason)
+        for i, result in reprocessed.items()
+        if result.reason is not None
     }
     if done:
         connection.execute(

@@ -1,4 +1,4 @@
-"""What the warehouse knows of deletion scans: stored items, and what a scan found of them.
+"""Deletion scans in the warehouse: stored items, and the findings of a scan.
 
 Each function is safe to repeat. Findings are written in the transaction of the page that brings
 them, and so with the cursor behind them.
@@ -262,7 +262,7 @@ _TIDY = """
       AND (i.batch_id, i.seq) IS DISTINCT FROM (%(taken)s::text, %(taken_seq)s::integer)
 """
 _FINISH = (
-    # What is listed again is covered again, and what was looked for is found or gone.
+    # An item that is listed again is covered again, and one that was checked is there or deleted.
     """
     DELETE FROM etl_kept_items AS k USING etl_scan_items AS i
     WHERE k.source = %(source)s AND k.stream = %(stream)s AND k.connection = %(connection)s
@@ -286,7 +286,7 @@ _FINISH = (
 
 
 def write_findings(connection: Connection, job: ETLInput, found: Sequence[ScanItems]) -> None:
-    """Note what a page says of a scan's items, in the caller's transaction."""
+    """Write a page's findings of a scan's items, in the caller's transaction."""
     for items in found:
         if items.ids:
             connection.execute(

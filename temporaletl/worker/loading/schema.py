@@ -1,8 +1,7 @@
-"""Brings a row class's table to what the class declares; never drops or narrows anything."""
+"""Schema evolution: tables and columns that row classes declare; nothing is dropped or narrowed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from psycopg import errors, sql
@@ -10,6 +9,14 @@ from psycopg import errors, sql
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConflictError
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.worker.loading.catalog import (
+    Destination,
+    TableState,
+    UniqueKey,
+    check_table,
+    inspect_table,
+    target_name,
+)
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Column, Layout, check_name
 
 log = structlog.get_logger("temporaletl.worker.loading")
@@ -17,22 +24,15 @@ log = structlog.get_logger("temporaletl.worker.loading")
 # Any number will do, as long as all processes that change tables take the same.
 _LOCK = 7_233_302
 
-# What PostgreSQL calls the types. varchar takes text's encoding, and refuses what is too long.
-_ACCEPTED = {
-    "text": ("text", "character varying"),
-    "timestamptz": ("timestamp with time zone",),
-    "timestamp": ("timestamp without time zone",),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the rows of one class go: its table, or the source's partition of it."""
+    """Target table of a row class: its own, or the source's partition of it."""
 
     layout: Layout
     schema: str
     name: str
-    #: Nothing of the connection was in it when it was looked at.
+    #: It held no row of the connection when it was inspected.
     empty: bool
 
     @property
@@ -40,47 +40,10 @@ class Target:
         return sql.Identifier(self.schema, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class _ActualColumn:
-    name: str
-    type: str
-    not_null: bool
-    filled_by_itself: bool
-    generated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _UniqueKey:
-    """A unique index, and the constraint that it is there for."""
-
-    table: str
-    index: str
-    constraint: str | None
-    primary: bool
-    columns: frozenset[str]
-    included: frozenset[str]
-
-    def __str__(self) -> str:
-        return f"{self.constraint or self.index} ({', '.join(sorted(self.columns))})"
-
-
-@dataclass(frozen=True, slots=True)
-class _Actual:
-    """What is there."""
-
-    root: bool
-    target: str | None
-    columns: dict[str, _ActualColumn]
-    keyed: bool
-    empty: bool
-    #: Unique keys that hold rows of two connections for the same.
-    narrow: tuple[_UniqueKey, ...] = ()
-
-
 def prepare(
     warehouse: Warehouse, layouts: Sequence[Layout], source: str, connection_name: str
 ) -> list[Target]:
-    """Make every table ready for the rows of one of the source's connections.
+    """Create and extend the tables for the rows of one of the source's connections.
 
     Needs the CREATE privilege, and ownership of the tables, only while something is missing.
     Safe to run from many processes at once.
@@ -91,12 +54,12 @@ def prepare(
         ConfigurationError: the source's name does not make a table's name.
     """
     for layout in layouts:
-        name = _target_name(layout, source)
+        name = target_name(layout, source)
         check_name(name, f"source {source!r}: table {name!r}")
     # One snapshot: a table that another process creates meanwhile is there or is not.
-    place = _Place(warehouse.schema, source, connection_name)
+    destination = Destination(warehouse.schema, source, connection_name)
     with warehouse.connection(snapshot=True) as connection:
-        targets = [_ready(connection, place, one) for one in layouts]
+        targets = [_ready(connection, destination, one) for one in layouts]
     if None in targets:
         with warehouse.connection(unlimited=True) as connection:
             connection.execute("SET LOCAL lock_timeout TO '60s'")
@@ -104,211 +67,41 @@ def prepare(
                 "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, warehouse.schema]
             )
             for layout in layouts:
-                _complete(connection, place, layout)
-            targets = [_ready(connection, place, one) for one in layouts]
+                _complete(connection, destination, layout)
+            targets = [_ready(connection, destination, one) for one in layouts]
     return [target for target in targets if target is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where rows go, and whose they are."""
-
-    schema: str
-    source: str
-    connection: str
-
-    @property
-    def named(self) -> bool:
-        return self.connection != DEFAULT
-
-
-def _target_name(layout: Layout, source: str) -> str:
-    return f"{source}_{layout.table}" if layout.partitioned else layout.table
-
-
-def _ready(connection: Connection, place: _Place, layout: Layout) -> Target | None:
-    actual = _inspect(connection, place, layout)
-    _check(actual, layout)
-    complete = all(column.name in actual.columns for column in layout.columns)
-    if actual.target is None or not complete or not actual.keyed:
+def _ready(connection: Connection, destination: Destination, layout: Layout) -> Target | None:
+    state = inspect_table(connection, destination, layout)
+    check_table(state, layout)
+    complete = all(column.name in state.columns for column in layout.columns)
+    if state.target is None or not complete or not state.keyed:
         return None
-    if place.named and actual.narrow:
+    if destination.named and state.narrow:
         return None
-    return Target(layout, place.schema, actual.target, actual.empty)
+    return Target(layout, destination.schema, state.target, state.empty)
 
 
-_RELATION = """
-    SELECT c.oid, c.relkind::text,
-           coalesce((SELECT p.partstrat::text || ':' || a.attname FROM pg_partitioned_table p
-                     JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
-                     WHERE p.partrelid = c.oid AND p.partnatts = 1), '')
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %s AND c.relname = %s
-"""
-_PARTITION = """
-    SELECT c.oid, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = %s
-      AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES IN (' || %s || ')'
-"""
-_COLUMNS = """
-    SELECT attname, format_type(atttypid, atttypmod), attnotnull,
-           atthasdef OR attidentity <> '', attgenerated <> ''
-    FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
-"""
-# Those of a table, and of its partition; the partition's own alone are not `inherited`.
-_KEYS = """
-    SELECT t.relname, c.relname, n.conname, i.indisprimary,
-           array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
-                 AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])),
-           array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
-                 AND a.attnum = ANY (i.indkey[i.indnkeyatts:])),
-           i.indrelid, c.relispartition
-    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
-    LEFT JOIN pg_constraint n ON n.conindid = i.indexrelid AND n.contype IN ('p', 'u')
-    WHERE i.indrelid = ANY (%s) AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indpred IS NULL AND i.indexprs IS NULL
-"""
-
-
-def _inspect(connection: Connection, place: _Place, layout: Layout) -> _Actual:
-    schema, source = place.schema, place.source
-    root = _relation(connection, schema, layout.table)
-    if root is None:
-        if layout.partitioned:
-            _check_place(connection, schema, layout, source)
-        return _Actual(root=False, target=None, columns={}, keyed=False, empty=True)
-    oid, kind, partitioning = root
-    root_oid = oid
-    if layout.partitioned:
-        if partitioning != f"l:{PARTITION_KEY}":
-            raise SchemaConflictError(
-                f"table {layout.table} is there, but not partitioned by list ({PARTITION_KEY}): "
-                "rename it, so that the platform can create its own"
-            )
-        partition = _partition(connection, oid, source)
-        if partition is None:
-            _check_place(connection, schema, layout, source)
-        oid, target = partition or (oid, None)
-    elif kind not in ("r", "p"):
-        raise SchemaConflictError(f"{layout.table} is there, but is no table: rename it")
-    else:
-        target = layout.table
-    rows: list[tuple[Any, ...]] = list(connection.execute(_COLUMNS, [oid]))
-    columns = {r[0]: _ActualColumn(*r) for r in rows}
-    keyed, narrow = False, []
-    # Within a partition all rows have the same source.
-    within = layout.partitioned and target is not None
-    wanted = {*layout.key} - ({PARTITION_KEY} if within else set())
-    for found in _rows(connection, _KEYS, [root_oid, oid]):
-        name, index, constraint, primary, names, included, of, inherited = found
-        key = _UniqueKey(name, index, constraint, primary, frozenset(names), frozenset(included))
-        if of == oid and wanted <= key.columns <= {*layout.key}:
-            keyed = True
-        if key.columns <= {*layout.key} - {layout.connection} and not inherited:
-            narrow.append(key)
-    empty = target is None or (
-        layout.connection in columns and not _holds_rows(connection, place, layout, target)
-    )
-    return _Actual(
-        root=True, target=target, columns=columns, keyed=keyed, empty=empty, narrow=tuple(narrow)
-    )
-
-
-def _holds_rows(connection: Connection, place: _Place, layout: Layout, target: str) -> bool:
-    """Whether any row of the connection is there."""
-    # Found by the key's index, or known to be absent: never by reading rows of others.
-    connection.execute("SET LOCAL enable_seqscan TO off")
-    owner = sql.SQL("{} = {}")
-    conditions = [
-        owner.format(sql.Identifier(layout.connection), sql.Literal(place.connection)),
-    ]
-    if layout.partitioned:
-        conditions.append(owner.format(sql.Identifier(PARTITION_KEY), sql.Literal(place.source)))
-    statement = sql.SQL("SELECT 1 FROM {} WHERE {} LIMIT 1").format(
-        sql.Identifier(place.schema, target), sql.SQL(" AND ").join(conditions)
-    )
-    return bool(_rows(connection, statement))
-
-
-def _partition(connection: Connection, parent: int, source: str) -> tuple[int, str] | None:
-    # As PostgreSQL writes a bound: never with E'', whatever is in it.
-    literal = "'{}'".format(source.replace("'", "''"))
-    found = _rows(connection, _PARTITION, parent, literal)
-    return (found[0][0], found[0][1]) if found else None
-
-
-def _check_place(connection: Connection, schema: str, layout: Layout, source: str) -> None:
-    name = _target_name(layout, source)
-    if _relation(connection, schema, name) is not None:
-        raise SchemaConflictError(
-            f"table {name} is there, but is no partition of {layout.table} for "
-            f"{PARTITION_KEY} {source!r}: rename or attach it"
-        )
-
-
-def _rows(connection: Connection, query: Any, *values: object) -> list[tuple[Any, ...]]:
-    return connection.execute(query, values or None).fetchall()
-
-
-def _relation(connection: Connection, schema: str, name: str) -> tuple[Any, ...] | None:
-    found = _rows(connection, _RELATION, schema, name)
-    return found[0] if found else None
-
-
-def _check(actual: _Actual, layout: Layout) -> None:
-    if not actual.root:
-        return
-    table = actual.target or layout.table
-    for column in layout.columns:
-        present = actual.columns.get(column.name)
-        if present is None:
-            continue
-        accepted = _ACCEPTED.get(column.type, (column.type,))
-        kind = present.type.partition("(")[0] if column.type == "text" else present.type
-        if kind not in accepted or present.generated:
-            actual_type = f"generated {present.type}" if present.generated else present.type
-            raise SchemaConflictError(
-                f"column {table}.{column.name} is {actual_type}, but "
-                f"{layout.row.__name__} declares {column.declared}, stored as {column.type}: "
-                f"ALTER TABLE {layout.table} ALTER COLUMN {column.name} TYPE {column.type}, "
-                "or rename the field or the column"
-            )
-    mark = actual.columns.get(layout.connection)
-    if mark is not None and not mark.not_null:
-        raise SchemaConflictError(
-            f"column {table}.{mark.name} is there, but may be null: the platform's own of that "
-            f"name says which connection a row came from. ALTER TABLE {layout.table} RENAME COLUMN "
-            f"{mark.name} TO another name"
-        )
-    ours = {column.name for column in layout.columns}
-    for present in actual.columns.values():
-        if present.name not in ours and present.not_null and not present.filled_by_itself:
-            raise SchemaConflictError(
-                f"column {table}.{present.name} may not be null, but {layout.row.__name__} has "
-                f"no such field: ALTER TABLE {layout.table} ALTER COLUMN {present.name} "
-                "DROP NOT NULL, or give it a default"
-            )
-
-
-def _complete(connection: Connection, place: _Place, layout: Layout) -> None:
-    schema, source = place.schema, place.source
-    actual = _inspect(connection, place, layout)
-    _check(actual, layout)
+def _complete(connection: Connection, destination: Destination, layout: Layout) -> None:
+    schema, source = destination.schema, destination.source
+    state = inspect_table(connection, destination, layout)
+    check_table(state, layout)
     root = sql.Identifier(schema, layout.table)
-    if not actual.root:
+    if not state.root:
         _define(connection, schema, f"create table {layout.table}", _create(layout, root))
-    for column in layout.columns if actual.root else ():
-        if column.name not in actual.columns:
+    for column in layout.columns if state.root else ():
+        if column.name not in state.columns:
             _define(
                 connection,
                 schema,
                 f"add column {column.name} {column.type} to table {layout.table}",
                 sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(root, _column(column, layout)),
             )
-    if actual.root and (not actual.keyed or place.named):
-        _extend_key(connection, place, layout, actual)
-    if layout.partitioned and actual.target is None:
-        name = _target_name(layout, source)
+    if state.root and (not state.keyed or destination.named):
+        _extend_key(connection, destination, layout, state)
+    if layout.partitioned and state.target is None:
+        name = target_name(layout, source)
         partition = sql.Identifier(schema, name)
         # Created apart and attached: unlike PARTITION OF this does not wait for readers of the
         # other partitions.
@@ -321,7 +114,9 @@ def _complete(connection: Connection, place: _Place, layout: Layout) -> None:
             _define(connection, schema, f"create partition {name}", statement)
 
 
-def _extend_key(connection: Connection, place: _Place, layout: Layout, actual: _Actual) -> None:
+def _extend_key(
+    connection: Connection, destination: Destination, layout: Layout, state: TableState
+) -> None:
     """Give the table a key by connection, in place of those of before there were any.
 
     A narrower key that is not ours, or that something depends on, stays: rows of `default` need
@@ -330,24 +125,24 @@ def _extend_key(connection: Connection, place: _Place, layout: Layout, actual: _
     Raises:
         SchemaConflictError: one that stays is in the way of a named connection.
     """
-    root = sql.Identifier(place.schema, layout.table)
+    root = sql.Identifier(destination.schema, layout.table)
     primary = False
-    for key in actual.narrow:
+    for key in state.narrow:
         ours = layout.ours[HASH] in key.included
-        if ours and _dropped(connection, place.schema, key):
+        if ours and _dropped(connection, destination.schema, key):
             primary = primary or (key.primary and key.table == layout.table)
-        elif place.named:
+        elif destination.named:
             raise SchemaConflictError(
                 f"table {key.table} has the unique key {key}: it would take the rows of two "
-                f"connections for the same, and {place.connection!r} cannot be loaded beside "
-                f"others: {_drop(place.schema, key).as_string(connection)}"
+                f"connections for the same, and {destination.connection!r} cannot be loaded beside "
+                f"others: {_drop(destination.schema, key).as_string(connection)}"
             )
-    if not actual.keyed:
+    if not state.keyed:
         make = _primary_key if primary else _index
-        _define(connection, place.schema, f"index table {layout.table}", make(layout, root))
+        _define(connection, destination.schema, f"index table {layout.table}", make(layout, root))
 
 
-def _dropped(connection: Connection, schema: str, key: _UniqueKey) -> bool:
+def _dropped(connection: Connection, schema: str, key: UniqueKey) -> bool:
     try:
         with connection.transaction():
             _define(connection, schema, f"alter table {key.table}", _drop(schema, key))
@@ -357,7 +152,7 @@ def _dropped(connection: Connection, schema: str, key: _UniqueKey) -> bool:
     return True
 
 
-def _drop(schema: str, key: _UniqueKey) -> sql.Composed:
+def _drop(schema: str, key: UniqueKey) -> sql.Composed:
     if key.constraint is None:
         return sql.SQL("DROP INDEX {}").format(sql.Identifier(schema, key.index))
     return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -399,7 +194,7 @@ def _primary_key(layout: Layout, root: sql.Composable) -> sql.Composed:
 
 
 def _index(layout: Layout, root: sql.Composable) -> sql.Composed:
-    # With the hash in the index, the look-up of a page need not visit the table.
+    # With the hash in the index, the lookup of a page need not visit the table.
     return sql.SQL("CREATE UNIQUE INDEX ON {} ({}) INCLUDE ({})").format(
         root,
         sql.SQL(", ").join(map(sql.Identifier, layout.key)),

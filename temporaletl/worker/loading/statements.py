@@ -1,4 +1,4 @@
-"""The SQL by which packed rows enter one table."""
+"""SQL statements of a merge into one table."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Statements:
     rewritten: sql.Composed
     rewritten_example: sql.Composed
     #: Gives two arrays of positions among the keys: new, and changed.
-    look_up: sql.Composed
+    lookup: sql.Composed
     #: Locks the stored rows in the order of the keys.
     lock: sql.Composed
     #: Marks unchanged rows as seen; takes the lineage too.
@@ -56,23 +56,23 @@ _REWRITTEN = """
     FROM {changed} AS s JOIN {target} AS t ON {same}
     WHERE t.{job_id} = %(job_id)s AND t.{updated_at} >= %(since)s AND t.{hash} <> s.{hash}
 """
-# LIMIT keeps the planner from turning the look-ups into one join over the whole table.
-_LOOK_UP = """
+# LIMIT keeps the planner from turning the lookups into one join over the whole table.
+_LOOKUP = """
     SELECT array_agg(i.position - 1) FILTER (WHERE t.{key} IS NULL),
            array_agg(i.position - 1) FILTER (WHERE t.{key} IS NOT NULL)
-    FROM {asked} LEFT JOIN LATERAL (
+    FROM {requested} LEFT JOIN LATERAL (
         SELECT t.{key}, t.{hash} FROM {target} AS t WHERE {match} LIMIT 1
     ) AS t ON true
     WHERE t.{key} IS NULL OR t.{hash} IS DISTINCT FROM i.hash
 """
 _LOCK = """
     SELECT count(*) FROM (
-        SELECT 1 FROM {asked} JOIN {target} AS t ON {match}
+        SELECT 1 FROM {requested} JOIN {target} AS t ON {match}
         ORDER BY i.position FOR NO KEY UPDATE OF t
     ) AS locked
 """
 _CONFIRM = """
-    UPDATE {target} AS t SET {lineage} FROM {asked}
+    UPDATE {target} AS t SET {lineage} FROM {requested}
     WHERE {match} AND t.{hash} = i.hash
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
@@ -83,7 +83,7 @@ def statements_for(target: Target) -> Statements:
     layout = target.layout
     columns = columns_of(layout)
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
-    # The name tells the table: a page may change rows of several.
+    # The name has the table's: a page may change rows of several.
     name = f"etl_changed_{xxh32_hexdigest(repr([target.schema, target.name, columns]).encode())}"
     changed = sql.Identifier("pg_temp", name)
     copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
@@ -99,7 +99,7 @@ def statements_for(target: Target) -> Statements:
             if name not in kept
         ),
         "same": _pairs("t.{0} = s.{0}", layout.key, " AND "),
-        "asked": _asked(layout),
+        "requested": _requested_keys(layout),
         "match": _match(layout),
         "key": sql.Identifier(layout.own_key[0]),
         "hash": sql.Identifier(layout.ours[HASH]),
@@ -125,7 +125,7 @@ def statements_for(target: Target) -> Statements:
         rewritten_example=sql.SQL(
             "SELECT to_jsonb(t), to_jsonb(s)" + _REWRITTEN + " LIMIT 1"
         ).format(**with_parameters),
-        look_up=sql.SQL(_LOOK_UP).format(**with_parameters),
+        lookup=sql.SQL(_LOOKUP).format(**with_parameters),
         lock=sql.SQL(_LOCK).format(**with_parameters),
         confirm=sql.SQL(_CONFIRM).format(**with_parameters),
     )
@@ -135,7 +135,7 @@ def _pairs(pattern: str, names: tuple[str, ...], separator: str) -> sql.Composed
     return sql.SQL(separator).join(sql.SQL(pattern).format(sql.Identifier(name)) for name in names)
 
 
-def _asked(layout: Layout) -> sql.Composed:
+def _requested_keys(layout: Layout) -> sql.Composed:
     kinds = [*map(layout.type_of, layout.own_key), "bigint"]
     return sql.SQL("unnest({}) WITH ORDINALITY AS i ({}, hash, position)").format(
         sql.SQL(", ").join(

@@ -1,4 +1,4 @@
-"""Reads back what is loaded, for a source that must know what it told before."""
+"""Reads of stored rows, for a source that compares them with its present answers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from temporaletl.worker.loading.columns import layout_of
 
 
 class JobEvents:
-    """What is stored of a running job's source: see `temporaletl.extraction.StoredEvents`."""
+    """Stored events of a running job's source: see `temporaletl.extraction.StoredEvents`."""
 
     def __init__(self, warehouse: Warehouse, source: str, connection: str) -> None:
         self._warehouse = warehouse
@@ -26,12 +26,12 @@ class JobEvents:
         self._all_committed.set()
 
     def expect_page(self) -> None:
-        """Note that a page was extracted, and is not committed."""
+        """Count a page that was extracted, and is not committed."""
         self._uncommitted += 1
         self._all_committed.clear()
 
     def note_committed(self, pages: int) -> None:
-        """Note that so many of the extracted pages are."""
+        """Count extracted pages that are committed."""
         self._uncommitted -= pages
         if self._uncommitted == 0:
             self._all_committed.set()
@@ -56,8 +56,7 @@ class JobEvents:
         """Return rows of a table.
 
         Raises:
-            ConfigurationError: the class is one of events, which do not come back as they were
-                made.
+            ConfigurationError: the class is one of events, which cannot be restored.
         """
         layout = layout_of(wanted)
         if layout.partitioned:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import JsonValue
 
 from temporaletl import (
+    CompleteSet,
     ConfigurationError,
     ETLInput,
     Event,
@@ -22,7 +23,6 @@ from temporaletl import (
     RecordError,
     SourceUnavailableError,
     TransformContext,
-    Whole,
     extract_method,
     identities_method,
     params_method,
@@ -65,7 +65,7 @@ class NumbersQuery(Query):
     plan_seconds: float = 0.0  # how long each job takes to be planned
     here: tuple[int, ...] = ()  # the jobs whose numbers are still there; a scan looks for others
     scan_fails: bool = False
-    whole: bool = False  # each page says that its numbers are all of its job
+    complete: bool = False  # pages yield a complete set of their job
     unready: bool = False  # the first look is too early
     least: int = 0  # values below it are left out
     limited: float = 0.0  # the first request of all is refused, for so many seconds
@@ -159,7 +159,7 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
 @transform_method("numbers")
 def transform(
     record: Number | dict[str, int], context: TransformContext[NumbersQuery]
-) -> Iterator[Event | Whole]:
+) -> Iterator[Event | CompleteSet]:
     query = context.query
     if isinstance(record, dict):
         record = Number(**record)
@@ -176,5 +176,5 @@ def transform(
             query.people[record.value % len(query.people)] if query.people else None
         ),
     )
-    if query.whole:
-        yield Whole(f"{record.job}:")
+    if query.complete:
+        yield CompleteSet(f"{record.job}:")

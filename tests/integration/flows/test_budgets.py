@@ -23,16 +23,16 @@ from temporaletl import (
     RateBudget,
     RateLimitedError,
     TransformContext,
+    acquire,
     extract_method,
     params_method,
     query_type,
     rate_budget,
-    take_permit,
     transform_inputs_method,
     transform_method,
 )
 from temporaletl.messages import QueuerInput
-from temporaletl.warehouse.budget import close_source, reserve_requests, time_to_opening
+from temporaletl.warehouse.budget import block_source, remaining_cool_down, reserve_requests
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.numbers import EPOCH
 from tests.integration.flows.services import Services, running
@@ -41,7 +41,7 @@ from tests.integration.temporal_server import TemporalServer
 RATE = 40.0
 #: When each request was made, in monotonic seconds.
 asked: list[float] = []
-#: How long the source wants to be left alone, told to whoever asks first.
+#: Cool-downs of the source, each answered to the next request.
 refusals: list[timedelta] = []
 #: The looks that job 0 takes before what it asked for is ready.
 unready: list[int] = []
@@ -79,7 +79,7 @@ async def extract(request: PageRequest[MeteredQuery]) -> AsyncGenerator[Page]:
         yield Page(records=[], cursor=first)
         raise NotReadyError("not ready yet", delay=timedelta(seconds=unready.pop()))
     for number in range(first, query.requests):
-        await asyncio.to_thread(take_permit)
+        await asyncio.to_thread(acquire)
         asked.append(time.monotonic())
         if refusals:
             raise RateLimitedError("too many requests", delay=refusals.pop())
@@ -164,7 +164,7 @@ async def test_segments_of_a_source_with_a_budget_have_a_task_queue_of_their_own
     assert queue == f"{services.queue}-etl-metered"
 
 
-def test_turns_are_given_out_one_after_the_other(warehouse: Warehouse) -> None:
+def test_reservations_follow_one_another(warehouse: Warehouse) -> None:
     delays = [reserve_requests(warehouse, "s", "default", 10, 5) for _ in range(4)]
     assert delays[0] < timedelta(seconds=0.1)
     assert all(
@@ -174,16 +174,16 @@ def test_turns_are_given_out_one_after_the_other(warehouse: Warehouse) -> None:
     assert reserve_requests(warehouse, "s", "another", 10, 5) < timedelta(seconds=0.1)
 
 
-def test_a_closed_source_gives_out_no_turns_and_says_when_it_opens(warehouse: Warehouse) -> None:
-    assert time_to_opening(warehouse, "s", "default") is None
-    close_source(warehouse, "s", "default", timedelta(minutes=10))
-    close_source(warehouse, "s", "default", timedelta(minutes=1))
+def test_a_blocked_source_takes_no_reservations_and_has_a_cool_down(warehouse: Warehouse) -> None:
+    assert remaining_cool_down(warehouse, "s", "default") is None
+    block_source(warehouse, "s", "default", timedelta(minutes=10))
+    block_source(warehouse, "s", "default", timedelta(minutes=1))
 
-    remaining = time_to_opening(warehouse, "s", "default")
+    remaining = remaining_cool_down(warehouse, "s", "default")
 
     assert remaining is not None
     assert timedelta(minutes=9) < remaining <= timedelta(minutes=10)
-    with pytest.raises(RateLimitedError, match="left alone") as refused:
+    with pytest.raises(RateLimitedError, match="rate-limited") as refused:
         reserve_requests(warehouse, "s", "default", 10, 5)
     assert refused.value.delay is not None
     assert refused.value.delay > timedelta(minutes=9)

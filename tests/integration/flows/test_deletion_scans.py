@@ -122,13 +122,13 @@ async def test_a_run_that_is_shown_less_loads_moves_no_watermark_and_deletes_not
 async def test_a_run_that_is_shown_less_takes_no_list_for_complete(
     services: Services, seen: set[str]
 ) -> None:
-    await services.run(jobs=2, size=3, whole=True)
+    await services.run(jobs=2, size=3, complete=True)
     seen.discard("B")
     services.rows_changed("UPDATE etl_account_views SET containers = '{A,B}', accounts = '{me}'")
-    summary = await services.run(jobs=2, size=3, whole=True, missing=1)
+    summary = await services.run(jobs=2, size=3, complete=True, missing=1)
     assert (summary.state, summary.deleted) == ("completed", 0)
     assert "nothing is deleted" in summary.notes[0].note
     assert len(services.rows("SELECT FROM events")) == 6
     seen.add("B")
-    summary = await services.run(jobs=2, size=3, whole=True, missing=1)
+    summary = await services.run(jobs=2, size=3, complete=True, missing=1)
     assert (summary.deleted, summary.notes) == (2, ())

@@ -1,4 +1,4 @@
-"""New rows are inserted, changed ones updated, unchanged ones left alone, late ones ignored."""
+"""New rows are inserted, changed ones updated, unchanged ones not modified, late ones ignored."""
 
 from datetime import timedelta
 
@@ -158,7 +158,7 @@ def test_without_such_a_job_unchanged_rows_stay_untouched(
     assert state_of(warehouse) == before
 
 
-def test_the_look_up_comes_back_when_a_copy_meets_a_key(warehouse: Warehouse) -> None:
+def test_the_lookup_comes_back_when_a_copy_meets_a_key(warehouse: Warehouse) -> None:
     job = Job(warehouse)
     job.loader.prepare()  # sees an empty table, so that the first page is copied without looking
     other = Job(warehouse)

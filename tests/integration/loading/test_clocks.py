@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from temporaletl.rows import Whole
+from temporaletl.rows import CompleteSet
 from temporaletl.warehouse.clock import read_clock, warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import NOON, Job, counts, execute, fetch, make_event
@@ -70,7 +70,8 @@ def test_what_is_gone_is_deleted_though_its_time_has_not_come(warehouse: Warehou
     set_ahead(warehouse)
     page = job.page(make_event(1, event_id="7:a"))
     progress = job.loader.load(type(page)(**{
-        **{name: getattr(page, name) for name in page.__slots__}, "wholes": [Whole("7:")],
+        **{name: getattr(page, name) for name in page.__slots__},
+        "complete_sets": [CompleteSet("7:")],
     }))  # fmt: skip
     assert progress.deleted == 1
     assert [row["event_id"] for row in fetch(warehouse, "SELECT event_id FROM events")] == ["7:a"]

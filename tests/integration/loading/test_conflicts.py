@@ -130,15 +130,15 @@ async def test_the_summary_counts_them_and_gives_the_example(
     assert "employee_id 'E1' and 'E2'" in summary.notes[0].note
 
 
-async def test_of_two_pages_loaded_together_the_later_ones_whole_is_the_truth(
+async def test_of_two_pages_loaded_together_the_later_complete_set_holds(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An item that was read twice: what it lost in between is not brought back."""
-    from temporaletl.rows import Whole  # noqa: PLC0415
+    from temporaletl.rows import CompleteSet  # noqa: PLC0415
 
-    first: list[Event | Whole] = [make_event(1, event_id=f"7:{n}") for n in "abc"]
-    first += [Whole("7:"), make_event(2, event_id="8:a")]
-    later: list[Event | Whole] = [make_event(1, event_id="7:b"), Whole("7:")]
+    first: list[Event | CompleteSet] = [make_event(1, event_id=f"7:{n}") for n in "abc"]
+    first += [CompleteSet("7:"), make_event(2, event_id="8:a")]
+    later: list[Event | CompleteSet] = [make_event(1, event_id="7:b"), CompleteSet("7:")]
 
     async def extract(_request: PageRequest[Query]) -> AsyncGenerator[Page]:
         yield Page(records=[make_event(9)], cursor=1)

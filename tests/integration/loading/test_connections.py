@@ -8,13 +8,13 @@ import pytest
 
 from temporaletl.deletions import Items
 from temporaletl.errors import RateLimitedError, SchemaConflictError
-from temporaletl.rows import Reject, Row, Whole
+from temporaletl.rows import CompleteSet, Reject, Row
 from temporaletl.warehouse.budget import (
-    close_source,
-    closures,
-    open_source,
+    block_source,
+    blocked_sources,
+    remaining_cool_down,
     reserve_requests,
-    time_to_opening,
+    unblock_source,
 )
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.rejects import read_rejects
@@ -82,7 +82,7 @@ def test_what_is_gone_from_one_stays_in_the_other(warehouse: Warehouse) -> None:
     for name in NAMES[:2]:
         Job(warehouse, connection=name).load(*map(make_event, range(3)))
     job = Job(warehouse, connection="acme")
-    job.loader.load(replace(job.page(make_event(0)), wholes=[Whole("event-")]))
+    job.loader.load(replace(job.page(make_event(0)), complete_sets=[CompleteSet("event-")]))
     found = fetch(warehouse, "SELECT connection, count(*) AS n FROM events GROUP BY 1")
     assert {row["connection"]: row["n"] for row in found} == {"default": 3, "acme": 1}
 
@@ -123,15 +123,15 @@ def test_what_is_stored_is_read_by_connection(warehouse: Warehouse) -> None:
 
 
 def test_a_block_of_one_connection_is_none_of_the_other(warehouse: Warehouse) -> None:
-    close_source(warehouse, "jira", "acme", HOUR)
-    assert time_to_opening(warehouse, "jira", "default") is None
+    block_source(warehouse, "jira", "acme", HOUR)
+    assert remaining_cool_down(warehouse, "jira", "default") is None
     assert reserve_requests(warehouse, "jira", "default", 10, 1) < HOUR
     with pytest.raises(RateLimitedError, match="jira@acme"):
         reserve_requests(warehouse, "jira", "acme", 10, 1)
-    [closure] = closures(warehouse, "jira")
-    assert "etl state reset jira --connection acme --unblock" in str(closure)
-    assert not open_source(warehouse, "jira", "default")
-    assert open_source(warehouse, "jira", "acme")
+    [blocked] = blocked_sources(warehouse, "jira")
+    assert "etl state reset jira --connection acme --unblock" in str(blocked)
+    assert not unblock_source(warehouse, "jira", "default")
+    assert unblock_source(warehouse, "jira", "acme")
 
 
 def test_a_scan_knows_the_items_of_its_connection_alone(warehouse: Warehouse) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from temporaletl.budget import HELD_BYTES, counted_request, take_permit
+from temporaletl.budget import HELD_BYTES, acquire, counted_request
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.query import Query
 from temporaletl.warehouse.connection import Warehouse
@@ -22,7 +22,7 @@ async def _most_waiting(
     waiting: list[int] = []
 
     def ask(number: int) -> None:
-        take_permit()
+        acquire()
         with counted_request() as counted:
             counted.received_bytes = size
         [row] = fetch(warehouse, "SELECT coalesce(max(pages), 0) AS loaded FROM etl_jobs")

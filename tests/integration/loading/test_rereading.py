@@ -92,7 +92,7 @@ async def test_what_is_not_shown_stays_until_it_is_shown_again(source: Source) -
     assert (await source.read_again()).done
     [(reason, times)] = source.left.values()
     assert (reason.partition(";")[0], times) == (
-        "the source did not show it when it was asked for again",
+        "the source did not show it when it was requested again",
         2,
     )
     source.answers = {"a": Reread([make_event(7)])}

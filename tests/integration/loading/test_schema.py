@@ -12,7 +12,7 @@ from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConfl
 from temporaletl.rows import Event, Json, Row
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.worker.loading import schema
+from temporaletl.worker.loading import catalog
 from tests.integration.loading.jobs import Job, counts, execute, fetch, make_event
 
 
@@ -233,16 +233,16 @@ def test_varchar_takes_text_and_refuses_what_is_too_long(warehouse: Warehouse) -
 def test_a_partition_that_another_process_creates_meanwhile_is_no_conflict(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = schema._check_place
+    check = catalog._check_unattached
     others: list[Job] = []
 
-    def look_late(*place: Any) -> None:
+    def check_late(*arguments: Any) -> None:
         if not others:
             others.append(Job(warehouse))
             others[0].loader.prepare()
-        look(*place)
+        check(*arguments)
 
-    monkeypatch.setattr(schema, "_check_place", look_late)
+    monkeypatch.setattr(catalog, "_check_unattached", check_late)
     job = Job(warehouse)
     job.loader.prepare()
     assert counts(job.load(make_event())) == (1, 0, 0, 0)

@@ -11,11 +11,11 @@ from temporaletl.errors import RecordError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
-from temporaletl.rows import Reject, ScanItems, Whole
+from temporaletl.rows import CompleteSet, Reject, ScanItems
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import packing
 from temporaletl.worker.loading.scans import write_findings
-from temporaletl.worker.replay import _transform  # of the records of a replay
+from temporaletl.worker.reprocessing import _transform  # of stored rejects
 from temporaletl.worker.stored_rejects import RejectPosition, read_rejects
 from tests.integration.loading import segments
 from tests.integration.loading.jobs import Job, counts, fetch, make_event
@@ -137,13 +137,15 @@ def test_a_reason_and_a_key_of_any_length_are_kept_in_part(warehouse: Warehouse)
     assert (len(row["reason"]), len(row["key"])) == (10_000, 4_000)
 
 
-def test_ids_with_a_nul_are_found_again_by_wholes_and_scans(warehouse: Warehouse) -> None:
+def test_ids_with_a_nul_are_found_again_by_complete_sets_and_scans(warehouse: Warehouse) -> None:
     job = Job(warehouse)
     job.load(make_event(1, event_id="a\0:1"), make_event(2, event_id="a\0:2"))
     page = job.page(make_event(1, event_id="a\0:1"))
-    wholes: Sequence[Whole] = [Whole("a\0:")]
+    complete_sets: Sequence[CompleteSet] = [CompleteSet("a\0:")]
     progress = job.loader.load(
-        type(page)(**{**{n: getattr(page, n) for n in page.__slots__}, "wholes": wholes})
+        type(page)(
+            **{**{n: getattr(page, n) for n in page.__slots__}, "complete_sets": complete_sets}
+        )
     )
     assert progress.deleted == 1
     assert fetch(warehouse, "SELECT event_id FROM events") == [

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from temporaletl import Whole
+from temporaletl import CompleteSet
 from temporaletl.connections import DEFAULT
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import JobEvents
@@ -14,11 +14,11 @@ def stored_ids(warehouse: Warehouse) -> set[str]:
         return {str(id_) for (id_,) in connection.execute("SELECT event_id FROM events")}
 
 
-def test_an_exact_whole_of_nothing_is_that_very_event(warehouse: Warehouse) -> None:
+def test_an_exact_tombstone_deletes_that_very_event(warehouse: Warehouse) -> None:
     job = Job(warehouse)
     ids = ["order:1", "order:10", "order:1:2", "order:1 ", "order:2"]
     job.load(*(make_event(n, event_id=id_) for n, id_ in enumerate(ids)))
-    gone = replace(job.page(), wholes=[Whole("order:1", exact=True)])
+    gone = replace(job.page(), complete_sets=[CompleteSet("order:1", exact=True)])
     assert job.loader.load(gone).deleted == 1
     left = {"order:10", "order:1:2", "order:1 ", "order:2"}
     assert stored_ids(warehouse) == left

@@ -48,7 +48,7 @@ def plan(warehouse: Warehouse, metadata: BatchMetadata, jobs: Iterable[ETLInput]
     writer = ledger.JobWriter(warehouse, metadata.batch_id)
     writer.write(jobs)
     count = writer.close()
-    return ledger.unended_jobs(warehouse, metadata.batch_id, first=0, end=count)[0]
+    return ledger.open_jobs(warehouse, metadata.batch_id, first=0, end=count)[0]
 
 
 def finish(

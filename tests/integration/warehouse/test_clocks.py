@@ -1,11 +1,11 @@
-"""What clocks that were wrong for a while may not do: to watermarks, and to turns and closures."""
+"""Watermarks, reservations and cool-downs survive clocks that were wrong for a while."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from temporaletl.messages import Window
-from temporaletl.warehouse.budget import close_source, reserve_requests, time_to_opening
+from temporaletl.warehouse.budget import block_source, remaining_cool_down, reserve_requests
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ledger import end_job
@@ -106,7 +106,7 @@ def test_an_honest_watermark_is_trusted_and_one_set_by_hand_too(warehouse: Wareh
     assert trusted(warehouse) is None
 
 
-def test_turns_and_closures_that_a_wrong_clock_noted_keep_nobody_away(
+def test_reservations_and_cool_downs_of_a_wrong_clock_block_nobody(
     warehouse: Warehouse,
 ) -> None:
     reserve_requests(warehouse, "shop", "default", 10, 1)
@@ -115,16 +115,18 @@ def test_turns_and_closures_that_a_wrong_clock_noted_keep_nobody_away(
         "UPDATE etl_budgets SET granted_until = now() + interval '1 day',"
         " closed_until = now() + interval '1 day'",
     )
-    assert time_to_opening(warehouse, "shop", "default") is None
+    assert remaining_cool_down(warehouse, "shop", "default") is None
     assert reserve_requests(warehouse, "shop", "default", 10, 1) < timedelta(seconds=5)
-    close_source(warehouse, "shop", "default", timedelta(minutes=20))
-    delay = time_to_opening(warehouse, "shop", "default")
+    block_source(warehouse, "shop", "default", timedelta(minutes=20))
+    delay = remaining_cool_down(warehouse, "shop", "default")
     assert delay is not None
     assert timedelta(minutes=19) < delay <= timedelta(minutes=20)
 
 
 @pytest.mark.parametrize("delay", [timedelta(days=36_500), timedelta(hours=2)])
-def test_no_closure_is_longer_than_the_longest_wait(warehouse: Warehouse, delay: timedelta) -> None:
-    close_source(warehouse, "shop", "default", delay)
+def test_no_cool_down_is_longer_than_the_longest_wait(
+    warehouse: Warehouse, delay: timedelta
+) -> None:
+    block_source(warehouse, "shop", "default", delay)
     ((remaining,),) = rows(warehouse, "SELECT closed_until - now() FROM etl_budgets")
     assert timedelta(minutes=59) < remaining < timedelta(minutes=75)

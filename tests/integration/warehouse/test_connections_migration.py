@@ -18,7 +18,7 @@ from temporaletl.strategies import import_sources, resolve
 from temporaletl.warehouse.closing import close_batch
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import known_people
-from temporaletl.warehouse.ledger import begin_job, unended_jobs
+from temporaletl.warehouse.ledger import begin_job, open_jobs
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.rejects import read_rejects, streams_with_rejects
 from temporaletl.worker.loading import Lineage, Loader, PageLoad
@@ -241,7 +241,7 @@ def test_what_was_known_is_known_of_default_and_of_nobody_else(old: Warehouse) -
 def test_a_batch_that_runs_goes_on(old: Warehouse) -> None:
     fill(old)
     migrate(old)
-    jobs, _ = unended_jobs(old, BATCH, first=0, end=2)
+    jobs, _ = open_jobs(old, BATCH, first=0, end=2)
     assert [job.connection for job in jobs] == ["default", "default"]
     for job in jobs:
         begin_job(old, job, workflow_id="w", run_id="r")

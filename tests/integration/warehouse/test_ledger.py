@@ -14,8 +14,8 @@ from temporaletl.warehouse.ledger import (
     begin_job,
     end_job,
     job_progress,
+    open_jobs,
     record_outcomes,
-    unended_jobs,
 )
 from tests.integration.warehouse.batches import begin, finish, job, load, make_metadata, plan, rows
 
@@ -106,7 +106,7 @@ def test_an_answer_stays_small_however_heavy_the_jobs(warehouse: Warehouse) -> N
     seqs: list[int] = []
     first = answers = 0
     while first < 40:
-        page, first = unended_jobs(warehouse, metadata.batch_id, first=first, end=40)
+        page, first = open_jobs(warehouse, metadata.batch_id, first=first, end=40)
         assert sum(len(one.model_dump_json()) for one in page) <= MAX_ANSWER_BYTES
         seqs += [one.seq for one in page]
         answers += 1
@@ -120,7 +120,7 @@ def test_many_light_jobs_come_in_several_answers_too(warehouse: Warehouse) -> No
     seqs: list[int] = []
     first = 5
     while first < 1200:
-        page, following = unended_jobs(warehouse, metadata.batch_id, first=first, end=1200)
+        page, following = open_jobs(warehouse, metadata.batch_id, first=first, end=1200)
         assert following > first
         first = following
         seqs += [one.seq for one in page]
@@ -132,7 +132,7 @@ def test_jobs_that_have_ended_are_not_listed(warehouse: Warehouse) -> None:
     planned = plan(warehouse, metadata, [job(metadata, number) for number in range(5)])
     for one, state in zip(planned, sorted(ENDED), strict=False):
         end_job(warehouse, one, state)
-    left, following = unended_jobs(warehouse, metadata.batch_id, first=0, end=5)
+    left, following = open_jobs(warehouse, metadata.batch_id, first=0, end=5)
     assert ([one.seq for one in left], following) == ([4], 5)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from temporaletl import ETLInput, Event, RecordError, TransformContext, Whole
+from temporaletl import CompleteSet, ETLInput, Event, RecordError, TransformContext
 from temporaletl.strategies import transformers
 from temporaletl.worker.sources.jira.changelog import item_keys, type_of
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
@@ -276,9 +276,9 @@ def test_what_a_reject_keeps_can_be_transformed_again() -> None:
 
 def test_what_can_be_deleted_in_jira_is_told_to_be_all_there_is() -> None:
     made = transform(IssueRecord.read(whole(comments=[comment()])), context())
-    assert [each for each in made if isinstance(each, Whole)] == [
-        Whole("10:comment:"),
-        Whole("10:worklog:"),
+    assert [each for each in made if isinstance(each, CompleteSet)] == [
+        CompleteSet("10:comment:"),
+        CompleteSet("10:worklog:"),
     ]
 
 
@@ -287,8 +287,8 @@ def test_a_truncated_list_is_not_told_to_be_all_there_is(name: str) -> None:
     issue = whole()
     issue["fields"][name]["total"] = 1
     made = transform(IssueRecord.read(issue), context())
-    assert Whole(f"10:{name}:") not in made
-    assert len([each for each in made if isinstance(each, Whole)]) == 1
+    assert CompleteSet(f"10:{name}:") not in made
+    assert len([each for each in made if isinstance(each, CompleteSet)]) == 1
 
 
 @pytest.mark.parametrize("absent", [True, False])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl import Event, RecordError, Whole
+from temporaletl import CompleteSet, Event, RecordError
 from temporaletl.messages import ETLInput
 from temporaletl.transformation import TransformContext
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
@@ -70,7 +70,7 @@ def message(index: int, **more: Any) -> dict[str, Any]:
     return {"self_link": link, "owner_link": BOB, "date_created": LATER, "content": "Hm", **more}
 
 
-def by_type(made: list[Event | Whole]) -> dict[str, Event]:
+def by_type(made: list[Event | CompleteSet]) -> dict[str, Event]:
     return {event.event_type: event for event in made if isinstance(event, Event)}
 
 
@@ -81,7 +81,7 @@ def test_a_bug_is_its_owners_with_zone_and_employee() -> None:
     assert created.event_time_utc == datetime(2024, 5, 1, 10, 0, 0, 1, UTC)
     assert (created.relation_type, created.employee_id) == ("owner", "E1")
     assert (created.parent_item_id, created.timezone) == ("7", "Europe/Berlin")
-    assert whole == Whole("bug:7:")
+    assert whole == CompleteSet("bug:7:")
 
 
 def test_the_description_is_no_comment_wherever_it_stands() -> None:
@@ -169,7 +169,7 @@ def test_a_record_and_its_payload_become_the_same() -> None:
 
 def test_a_list_that_was_not_read_whole_deletes_nothing_and_is_not_replayed() -> None:
     record = bug(complete=["activity", "tasks"])
-    assert not any(isinstance(each, Whole) for each in bugs.transform(record, CONTEXT))
+    assert not any(isinstance(each, CompleteSet) for each in bugs.transform(record, CONTEXT))
     with pytest.raises(RecordError, match="its messages were not all read: load it again"):
         bugs.transform(record.raw, CONTEXT)
 
@@ -197,7 +197,7 @@ def test_comments_with_a_vote_are_reviews() -> None:
     review = events["merge_proposal_reviewed"]
     assert (review.event_id, review.relation_type) == ("merge_proposal:9:comment:2", "reviewer")
     assert review.event_properties["vote"] == "Approve"
-    assert made[-1] == Whole("merge_proposal:9:")
+    assert made[-1] == CompleteSet("merge_proposal:9:")
 
 
 def test_a_review_asked_for_is_the_askers_and_one_given_unasked_is_none() -> None:

@@ -13,7 +13,7 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.budget import Permits, spending
+from temporaletl.budget import RateLimiter, rate_limited
 from temporaletl.external import http
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import LaunchpadSite
@@ -149,7 +149,7 @@ def test_each_request_waits_for_its_turn(server: FakeServer, site: LaunchpadSite
         reserved += turns
         return timedelta(0)
 
-    with spending(Permits(1_000, reserve)) as requests:
+    with rate_limited(RateLimiter(1_000, reserve)) as requests:
         site.read(Bug, bug_url(server))
         site.search_url("~ann", "searchTasks", "1.0")
     assert requests.count == server.traffic.requests == 3

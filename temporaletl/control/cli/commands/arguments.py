@@ -1,4 +1,4 @@
-"""What several commands take, and how their values are read."""
+"""Arguments and options that several commands share, and the parsing of their values."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ Params = Annotated[
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--from", metavar="DATE", help="First moment, inclusive; UTC unless it says."),
+    typer.Option("--from", metavar="DATE", help="Start, inclusive; UTC unless it says."),
 ]
 Until = Annotated[
     str | None,
@@ -69,7 +69,7 @@ def examples(*lines: str) -> str:
     return "\n".join(["[yellow]Examples[/yellow]", *shown])
 
 
-def read_moment(text: str | None, option: str) -> datetime | None:
+def read_timestamp(text: str | None, option: str) -> datetime | None:
     """Read an ISO date or date-time; without a zone it is UTC.
 
     Raises:
@@ -78,8 +78,8 @@ def read_moment(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        timestamp = datetime.fromisoformat(text.strip())
+        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ConfigurationError(
             f"{option} {text!r} is no ISO date such as 2025-01-31, or date-time such as "

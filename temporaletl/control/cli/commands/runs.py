@@ -15,8 +15,8 @@ from temporaletl.control.cli.commands.arguments import (
     Until,
     Wait,
     WorkflowId,
-    read_moment,
     read_params,
+    read_timestamp,
 )
 
 
@@ -50,7 +50,7 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Load a source once, now."""
-    date_start, date_end = read_moment(start, "--from"), read_moment(end, "--to")
+    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
     params = read_params(param)
 
     from temporaletl.control.cli.views.run import launch

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from temporaletl.control.cli.commands.arguments import AsJson, Connection, Source, read_moment
+from temporaletl.control.cli.commands.arguments import AsJson, Connection, Source, read_timestamp
 
 Overlap = Literal[
     "skip", "buffer-one", "buffer-all", "cancel-other", "terminate-other", "allow-all"
@@ -95,7 +95,7 @@ def schedule_delete(source: Source, connection: Connection = "default") -> None:
 
 def schedule_backfill(
     source: Source,
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First moment, inclusive.")],
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="Start, inclusive.")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="End, exclusive.")],
     connection: Connection = "default",
 ) -> None:
@@ -103,7 +103,7 @@ def schedule_backfill(
 
     To load the data of a span again, use `etl run SOURCE --from DATE --to DATE`.
     """
-    first, last = read_moment(start, "--from"), read_moment(end, "--to")
+    first, last = read_timestamp(start, "--from"), read_timestamp(end, "--to")
     assert first is not None  # noqa: S101 - both are required
     assert last is not None  # noqa: S101
 

@@ -12,8 +12,8 @@ from temporaletl.control.cli.commands.arguments import (
     Source,
     Streams,
     Until,
-    read_moment,
     read_params,
+    read_timestamp,
 )
 
 
@@ -44,7 +44,7 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows a source would load; nothing is written."""
-    date_start, date_end = read_moment(start, "--from"), read_moment(end, "--to")
+    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
     params = read_params(param)
 
     from temporaletl.control.cli.views.preview import print_preview

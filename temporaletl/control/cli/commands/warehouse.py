@@ -11,7 +11,7 @@ from temporaletl.control.cli.commands.arguments import (
     Streams,
     Wait,
     examples,
-    read_moment,
+    read_timestamp,
 )
 
 state = typer.Typer(no_args_is_help=True)
@@ -34,7 +34,7 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show up to which moment each stream is completely loaded."""
+    """Show the watermarks: up to when each stream is completely loaded."""
     from temporaletl.control.cli.views import state as view
 
     view.print_states(source, stream or (), connection, as_json=as_json)
@@ -52,18 +52,18 @@ def set_(
     stream: Streams = None,
     connection: Connection = "default",
 ) -> None:
-    """Let the next incremental run begin at a moment of your choice."""
-    moment = read_moment(watermark, "--watermark")
+    """Let the next incremental run begin at a time of your choice."""
+    timestamp = read_timestamp(watermark, "--watermark")
 
     from temporaletl.control.cli.views import state as view
 
-    view.put(source, stream or (), connection, moment)
+    view.put(source, stream or (), connection, timestamp)
 
 
 @state.command(
     epilog=examples(
         "etl state reset jira  # the next run loads everything",
-        "etl state reset jira --unblock  # ask it again at once, though it asked to be left alone",
+        "etl state reset jira --unblock  # end its cool-down: send requests again",
     )
 )
 def reset(
@@ -75,11 +75,11 @@ def reset(
         typer.Option(
             "--unblock",
             metavar="",
-            help="Only lift a closure (Retry-After); what is loaded stays so.",
+            help="Only end the cool-down (Retry-After); watermarks stay.",
         ),
     ] = False,
 ) -> None:
-    """Let the next incremental run begin at the beginning, and the source be asked again."""
+    """Let the next incremental run begin at the beginning, and end the source's cool-down."""
     from temporaletl.control.cli.views import state as view
 
     if unblock:

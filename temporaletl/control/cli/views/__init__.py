@@ -1,1 +1,1 @@
-"""What the commands print, and how they show what goes on."""
+"""Output of the commands, and progress while they run."""

@@ -1,4 +1,4 @@
-"""What `etl connections` prints."""
+"""`etl connections`: output of connections, and of their checks."""
 
 import asyncio
 
@@ -20,33 +20,34 @@ def print_connections(*, as_json: bool) -> int:
     begin()
     found = list_connections()
     if as_json:
-        print_json([each.model_dump() for each in found.connections])
+        print_json([connection.model_dump() for connection in found.connections])
     elif found.file is None:
         say("Only `default`, the environment: set ETL_CONNECTIONS to a file for others.")
     elif not found.connections:
         say(f"{found.file} has no connections: only `default`, the environment, is there.")
     else:
         table = make_table("connection", "source", "settings")
-        for each in found.connections:
-            settings = Text(each.fault, style="red") if each.fault else ", ".join(each.settings)
-            add_row(table, each.name, each.source or "", settings)
+        for connection in found.connections:
+            fault, names = connection.fault, ", ".join(connection.settings)
+            settings = Text(fault, style="red") if fault else names
+            add_row(table, connection.name, connection.source or "", settings)
         print_table(table)
-    return MISUSED if any(each.fault for each in found.connections) else 0
+    return MISUSED if any(connection.fault for connection in found.connections) else 0
 
 
 def print_checks(name: str | None, *, as_json: bool) -> int:
-    """Print what trying each connection found; 2 where something is wrong."""
+    """Print the results of the connections' checks; 2 where one is wrong."""
     begin()
 
-    def hear(checked: CheckedConnection) -> None:
+    def report(checked: CheckedConnection) -> None:
         if not as_json:
             say(f"{checked.name} ({checked.source})" if checked.source else checked.name)
             for check in checked.checks:
                 say_check(check)
 
-    results = asyncio.run(check_connections(name, hear))
+    results = asyncio.run(check_connections(name, report))
     if as_json:
-        print_json([each.model_dump() | {"ok": each.good} for each in results])
+        print_json([result.model_dump() | {"ok": result.good} for result in results])
     elif not results:
         say("There are no connections beside `default`, which `etl check SOURCE` tries.")
-    return 0 if all(each.good for each in results) else MISUSED
+    return 0 if all(result.good for result in results) else MISUSED

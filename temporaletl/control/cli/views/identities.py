@@ -1,4 +1,4 @@
-"""`etl identities`: who is who, and filling that into older events."""
+"""`etl identities`: output of people, and of the events that employee ids are filled into."""
 
 import dataclasses
 
@@ -28,13 +28,13 @@ def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> 
         return
     if not people:
         say(
-            f"nobody of {label(source, connection)} is known: its next run asks the source, where "
-            "it can"
+            f"nobody of {label(source, connection)} is known: its next run reads them from the "
+            "source, where it can"
         )
         return
     table = make_table("person", "employee", "e-mail", "name")
-    for each in people:
-        add_row(table, each.person, each.employee_id, each.email, each.name)
+    for person in people:
+        add_row(table, person.person, person.employee_id, person.email, person.name)
     print_table(table)
     if total > len(people):
         note(f"and {total - len(people):,} more (--limit)", style="dim")
@@ -56,6 +56,6 @@ def fill(source: str, connection: str, *, as_json: bool) -> None:
         named = ", ".join(filled.ambiguous[:_NAMED])
         more = f" and {len(filled.ambiguous) - _NAMED:,} more" * (len(filled.ambiguous) > _NAMED)
         note(
-            f"left alone, as these ids of people are employee ids of others: {named}{more}",
+            f"not modified, as these ids of people are employee ids of others: {named}{more}",
             style="yellow",
         )

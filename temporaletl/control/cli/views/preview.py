@@ -1,4 +1,4 @@
-"""What `etl preview` prints."""
+"""`etl preview`: output of the first rows."""
 
 import contextlib
 import json
@@ -34,19 +34,19 @@ _SHOWN_REJECTS = 10
 
 def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
     """Print the first rows; raises as `temporaletl.control.operations.preview.preview`."""
-    asking = (
+    waiting = (
         err().status(f"asking {label(request.source, request.connection)} ...")
         if err().is_terminal
         else contextlib.nullcontext()
     )
-    with asking:
+    with waiting:
         previews = with_platform(lambda platform: preview(platform, request, limit=limit))
     if as_json:
         print_json([as_document(row) for found in previews for row in found.rows])
     for found in previews:
         if not as_json:
             _print_rows(found.rows)
-        _tell(label(request.source, request.connection), found)
+        _print_counts(label(request.source, request.connection), found)
     note("nothing was written", style="dim")
 
 
@@ -60,18 +60,18 @@ def _print_table(rows: Sequence[Row], kind: type[Row]) -> None:
     columns: dict[str, list[str]] = {}
     hidden = []
     width = 0
-    for each in msgspec.structs.fields(kind):
-        values = [getattr(row, each.name) for row in rows]
+    for field in msgspec.structs.fields(kind):
+        values = [getattr(row, field.name) for row in rows]
         if all(value is None or value in ({}, [], "") for value in values):
             continue
-        whole = [fit_to_print(_cell(value)) for value in values]
+        texts = [fit_to_print(_cell(value)) for value in values]
         widest = _WIDEST_CELLS[narrow]
-        cells = [cell if len(cell) <= widest else f"{cell[: widest - 1]}…" for cell in whole]
-        needed = max(len(each.name), *map(len, cells)) + _GAP
+        cells = [cell if len(cell) <= widest else f"{cell[: widest - 1]}…" for cell in texts]
+        needed = max(len(field.name), *map(len, cells)) + _GAP
         if narrow and columns and width + needed > out().width:
-            hidden.append(each.name)
+            hidden.append(field.name)
             continue
-        columns[each.name] = cells
+        columns[field.name] = cells
         width += needed
     table = make_table(*columns)
     for cells_of_row in zip(*columns.values(), strict=True):
@@ -95,13 +95,13 @@ def _cell(value: Any) -> str:
             return str(value)
 
 
-def _tell(source: str, found: StreamPreview) -> None:
-    """Say what the rows came of, and which records are no rows."""
+def _print_counts(source: str, found: StreamPreview) -> None:
+    """Print how many jobs and pages were read, and the rejects."""
     line = (
         f"{source} {found.stream}: {count(len(found.rows), 'row')} of "
         f"{count(found.records, 'record')} in {count(found.jobs, 'job')}"
     )
-    if found.whole:
+    if found.complete:
         line += "; that is all there is"
     note(line, style="dim")
     for reject in found.rejects[:_SHOWN_REJECTS]:

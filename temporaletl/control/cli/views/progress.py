@@ -21,7 +21,7 @@ _RATE_OVER = timedelta(seconds=15)
 
 
 class Rate:
-    """Rows a second over the last moments."""
+    """Rows a second over the last snapshots."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()

@@ -16,7 +16,7 @@ def print_rejects(
         lambda platform: list_rejects(platform, source, streams, connection=connection, limit=limit)
     )
     if as_json:
-        print_json([each.model_dump(mode="json") for each in found])
+        print_json([reject.model_dump(mode="json") for reject in found])
         return
     if not found:
         say(f"no rejects of {label(source, connection)}")
@@ -24,16 +24,16 @@ def print_rejects(
     table = make_table(
         "id", "stream", "stage", "record", "reason", "times", "last seen", right=("id", "times")
     )
-    for each in found:
+    for reject in found:
         add_row(
             table,
-            str(each.reject_id),
-            each.stream,
-            each.stage,
-            each.key,
-            each.reason,
-            each.times,
-            each.last_seen,
+            str(reject.reject_id),
+            reject.stream,
+            reject.stage,
+            reject.key,
+            reject.reason,
+            reject.times,
+            reject.last_seen,
         )
     print_table(table)
     if total > len(found):

@@ -1,4 +1,4 @@
-"""`etl run`: starts a run, follows it as far as was asked, and tells how it ended."""
+"""`etl run`: starts a run, follows it, and prints its result."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ def launch(
 
 
 class _Launch:
-    """Starts a run and follows it as far as was asked."""
+    """Start of a run, which is followed as far as requested."""
 
     def __init__(self, request: QueuerInput, *, wait: bool, as_json: bool) -> None:
         self._request = request
@@ -209,8 +209,8 @@ def _print_summary(summary: BatchSummary) -> None:
     elif summary.state == "completed" and not summary.records:
         say(_nothing(summary))
     if summary.deleted:
-        gone = count(summary.deleted, "row")
-        say(f"{gone} deleted: the source no longer has what they tell of")
+        deleted = count(summary.deleted, "row")
+        say(f"{deleted} deleted: the source no longer has their items")
     if summary.rows.rejected:
         rejected = count(summary.rows.rejected, "record")
         named = connection_option(summary.connection)

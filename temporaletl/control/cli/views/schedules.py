@@ -30,21 +30,21 @@ def print_schedules(*, as_json: bool) -> None:
     table = make_table(
         "source", "mode", "days", "hours", "time zone", "state", "last run", "next run"
     )
-    for each in reports:
-        if each.paused:
+    for report in reports:
+        if report.paused:
             state = Text("paused", style="yellow")
         else:
-            state = Text("running now", style="cyan") if each.running else Text("active", "green")
+            state = Text("running now", style="cyan") if report.running else Text("active", "green")
         add_row(
             table,
-            label(each.source, each.connection),
-            each.mode,
-            each.days,
-            each.hours,
-            each.timezone,
+            label(report.source, report.connection),
+            report.mode,
+            report.days,
+            report.hours,
+            report.timezone,
             state,
-            each.last_run,
-            each.next_run,
+            report.last_run,
+            report.next_run,
         )
     print_table(table)
 
@@ -56,7 +56,7 @@ def pause(source: str, connection: str) -> None:
     say(
         f"paused: no more runs of {label(source, connection)} start until "
         f"`etl schedule-resume {source}{connection_option(connection)}`; "
-        f"one that goes on is left alone"
+        f"one that goes on is not modified"
     )
 
 
@@ -71,7 +71,7 @@ def delete(source: str, connection: str) -> None:
     with_platform(
         lambda platform: schedules.delete_schedule(platform, source, connection=connection)
     )
-    say(f"deleted the schedule of {label(source, connection)}; a run that goes on is left alone")
+    say(f"deleted the schedule of {label(source, connection)}; a run that goes on is not modified")
 
 
 def backfill(source: str, connection: str, start: datetime, end: datetime) -> None:

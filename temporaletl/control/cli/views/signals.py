@@ -1,4 +1,4 @@
-"""`etl pause`, `etl resume`, `etl cancel`: what comes of a signal."""
+"""`etl pause`, `etl resume`, `etl cancel`: signals, and their effect."""
 
 from temporaletl.control.cli.output import say
 from temporaletl.control.cli.session import with_platform

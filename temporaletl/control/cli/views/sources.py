@@ -1,4 +1,4 @@
-"""What `etl sources` and `etl check` print."""
+"""`etl sources` and `etl check`: output of sources, and of the results of checks."""
 
 from rich.text import Text
 
@@ -53,20 +53,20 @@ def print_sources(*, as_json: bool) -> None:
 
 
 def say_check(check: Check) -> None:
-    """Print a line for one thing that was tried."""
+    """Print the result of one check in a line."""
     mark, style = _MARKS[check.verdict]
     say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
 
 
 def print_check(source: str, connection: str, *, as_json: bool) -> int:
-    """Print a line for each thing tried; 2 where one is wrong."""
+    """Print the results of a source's checks; 2 where one is wrong."""
 
-    def hear(check: Check) -> None:
+    def report(check: Check) -> None:
         if not as_json:
             say_check(check)
 
     checks = with_platform(
-        lambda platform: check_source(platform, source, hear, connection=connection)
+        lambda platform: check_source(platform, source, report, connection=connection)
     )
     good = all(check.verdict != "wrong" for check in checks)
     if as_json:

@@ -1,4 +1,4 @@
-"""`etl state`: shows and moves the watermarks."""
+"""`etl state`: output of sync states, and of changed watermarks."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ def print_states(
     if as_json:
         print_json([_document(state) for state in found.streams])
         return
-    for block in found.blocks:
-        note(str(block), style="yellow")
+    for blocked in found.blocked:
+        note(str(blocked), style="yellow")
     if not found.streams:
         what = source if connection is None else label(source, connection)
         say(f"{what} has never been loaded: the next run begins at the beginning")
         return
-    for each in found.streams:
-        state = each.sync
+    for stream in found.streams:
+        state = stream.sync
         say(f"{label(source, state.connection)} {state.stream}")
         print_fields(
             [
@@ -44,7 +44,7 @@ def print_states(
                 ("state", state.state),
             ]
         )
-        if each.ahead:
+        if stream.ahead:
             note(ahead_of_clock(state), style="yellow")
 
 
@@ -54,18 +54,18 @@ def _filters(scope: Mapping[str, JsonValue] | None) -> str | None:
 
 
 def unblock(source: str, connection: str) -> None:
-    """Let a connection that asked to be left alone be asked again; watermarks stay."""
+    """End the cool-down of a connection; watermarks stay."""
     lifted = with_platform(
         lambda platform: operations.unblock(platform, source, connection=connection)
     )
     if lifted is None:
-        say(f"{label(source, connection)} is not closed: nothing keeps runs from asking it")
+        say(f"{label(source, connection)} is not rate-limited: there is no cool-down to end")
     else:
         _say_unblocked(label(source, connection), lifted.running)
 
 
 def _say_unblocked(what: str, waiting: Sequence[BatchReport]) -> None:
-    say(f"{what} may be asked again at once")
+    say(f"{what} is no longer rate-limited")
     for batch in waiting:
         note(
             f"a job of {batch.workflow_id} that waits already does so to its end: `etl pause "

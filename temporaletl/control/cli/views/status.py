@@ -1,4 +1,4 @@
-"""`etl status`: how runs and jobs stand, for a person or a program."""
+"""`etl status`: output of runs and jobs, for a person or a program."""
 
 from datetime import UTC, datetime
 
@@ -210,5 +210,5 @@ def _print_troubles(troubles: tuple[Trouble, ...]) -> None:
         say(line, style="yellow")
 
 
-def _ago(moment: datetime) -> str:
-    return f"{show_span((datetime.now(UTC) - moment).total_seconds())} ago"
+def _ago(timestamp: datetime) -> str:
+    return f"{show_span((datetime.now(UTC) - timestamp).total_seconds())} ago"

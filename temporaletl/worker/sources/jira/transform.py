@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
+from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
 from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.changelog import changes
 from temporaletl.worker.sources.jira.issue import IssueRecord, Named
@@ -16,7 +16,7 @@ _LISTS = {"comments", "worklogs", "histories"}
 
 
 @transform_method("jira")
-def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event | CompleteSet]:
     """Turn an issue into the events of its life.
 
     Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
@@ -31,13 +31,13 @@ def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event |
         record = IssueRecord.read(record)
         if missing := sorted(_LISTS - record.complete):
             raise RecordError(f"its {', '.join(missing)} were not all read: load it again")
-    events: list[Event | Whole] = [_created(record, context)]
+    events: list[Event | CompleteSet] = [_created(record, context)]
     events += changes(record, context)
     events += comments(record, context)
     events += worklogs(record, context)
     for name, kind in (("comments", "comment"), ("worklogs", "worklog")):
         if name in record.complete:
-            events.append(Whole(f"{record.id}:{kind}:"))
+            events.append(CompleteSet(f"{record.id}:{kind}:"))
     return events
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import xxhash
 
-from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
+from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
 from temporaletl.worker.sources.launchpad.entries import (
     Activity,
     Bug,
@@ -35,7 +35,7 @@ _TYPES = {
 
 
 @transform_method("launchpad-bugs")
-def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
     """Turn a bug into the events of its life.
 
     Takes a `Found`, or a bug's JSON as a reject keeps it.

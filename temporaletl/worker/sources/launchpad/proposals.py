@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
+from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
 from temporaletl.worker.sources.launchpad.entries import (
     Comment,
     Proposal,
@@ -21,7 +21,7 @@ from temporaletl.worker.sources.launchpad.record import Found, ProposalWhole, se
 
 
 @transform_method("launchpad-merge_proposals")
-def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
     """Turn a merge proposal into the events of its life.
 
     Takes a `Found`, or a proposal's JSON as a reject keeps it.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from temporaletl import Event, RecordError, TransformContext, Whole, transform_method
+from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
 from temporaletl.worker.sources.launchpad.entries import Message, name_of, number_of, path_of, utc
 from temporaletl.worker.sources.launchpad.people import part_of
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
@@ -13,7 +13,7 @@ _SOLVED = "Solved"
 
 
 @transform_method("launchpad-questions")
-def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | Whole]:
+def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
     """Turn a question into the events of its life.
 
     Takes a `Found`, or a question's JSON as a reject keeps it.

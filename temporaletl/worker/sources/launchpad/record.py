@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import msgspec
 
-from temporaletl import Event, Json, RecordError, Whole
+from temporaletl import CompleteSet, Event, Json, RecordError
 from temporaletl.external.answers import decode_record
 from temporaletl.worker.sources.launchpad.entries import (
     Activity,
@@ -97,14 +97,14 @@ def missing_in(whole: Parts) -> list[str]:
     return sorted(lists - set(whole.complete))
 
 
-def settle(prefix: str, events: Iterable[Event], whole: Parts) -> list[Event | Whole]:
+def settle(prefix: str, events: Iterable[Event], whole: Parts) -> list[Event | CompleteSet]:
     """Return a record's events, each once, and that these are all, where that is known.
 
     What Launchpad does not show any more is then deleted: comments taken for spam, say, and
     what a person did under a name that has changed.
     """
     # What happened twice in all respects happened once: pages overlap.
-    told: list[Event | Whole] = list({event.event_id: event for event in events}.values())
+    told: list[Event | CompleteSet] = list({event.event_id: event for event in events}.values())
     if not missing_in(whole):
-        told.append(Whole(prefix))
+        told.append(CompleteSet(prefix))
     return told

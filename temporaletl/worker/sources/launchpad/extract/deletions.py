@@ -69,7 +69,7 @@ def _scan(
             partial(_listed, client, request, searches, number_of_entry),
             partial(_is_gone, client, request, kind, version),
             scope=subjects_of(request.query),
-            most_asked=_MOST_ASKED,
+            max_checks=_MOST_ASKED,
             start=client.site.start,
         )
     finally:

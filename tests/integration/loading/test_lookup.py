@@ -1,4 +1,4 @@
-"""The look-up of keys costs by the page, not by the table."""
+"""The lookup of keys costs by the page, not by the table."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_a_table_without_statistics_is_read_by_its_key(warehouse: Warehouse) -> 
     }
     with warehouse.connection() as connection:
         connection.execute(pages._SETTINGS)
-        explain = b"EXPLAIN (FORMAT JSON) " + statements_for(target).look_up.as_bytes(connection)
+        explain = b"EXPLAIN (FORMAT JSON) " + statements_for(target).lookup.as_bytes(connection)
         row: Any = connection.execute(explain, asked).fetchone()
     found = scans(row[0][0]["Plan"])
     assert len(found) == 1

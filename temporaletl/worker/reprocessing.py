@@ -1,9 +1,9 @@
-"""Replays rejects: a job that reads its source's rejects in place of the source.
+"""Reprocessing of rejects: a job that reads stored rejects in place of its source.
 
 Each record goes through the present transform with the query of the job that once extracted it;
-what the source could not give is asked for once more, see `temporaletl.rereading`. What becomes
-rows leaves the table in the transaction that holds them; what fails again stays, with the new
-reason.
+what the source could not give is requested once more, see `temporaletl.rereading`. A reject that
+becomes rows leaves the table in the transaction that holds them; one that fails again stays, with
+the new reason.
 """
 
 import asyncio
@@ -25,55 +25,57 @@ from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
 from temporaletl.rereading import Reread, RereadMethod, Unread, reread_method_of
-from temporaletl.rows import Reject, Row, Whole
+from temporaletl.rows import CompleteSet, Reject, Row
 from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.stored_rejects import Rejected, RejectPosition, read_rejects
 
-_ASKED_PER_PAGE = 20
-_ASKED_AT_ONCE = 4
-#: In one run; the others have their turn in the next.
-_ASKED_PER_JOB = 200
+_REREADS_PER_PAGE = 20
+_REREADS_AT_ONCE = 4
+#: In one run; the others follow in the next.
+_REREADS_PER_JOB = 200
 
 
 _NOT_FOUND = (
-    "the source did not show it when it was asked for again; the next full run that does not meet "
+    "the source did not show it when it was requested again; the next full run that does not meet "
     "it forgets it"
 )
 
 
-class ReplayQuery(Query):
-    """A replay takes no parameters: each record brings its job's."""
+class ReprocessQuery(Query):
+    """Query of a reprocessing job, without parameters: each record brings its own job's."""
 
 
-def replaying(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> Strategies:
-    """Strategies of a job whose records are rejects of its stream."""
-    ask = reread_method_of(job.source, job.stream)
+def reprocessing(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> Strategies:
+    """Strategies of a job whose records are stored rejects of its stream."""
+    reread = reread_method_of(job.source, job.stream)
 
-    def transform(record: Any, context: TransformContext[Any]) -> Sequence[Row | Reject | Whole]:
+    def transform(
+        record: Any, context: TransformContext[Any]
+    ) -> Sequence[Row | Reject | CompleteSet]:
         return _transform(strategies, record, context)
 
-    class Versioned(ReplayQuery):
+    class Versioned(ReprocessQuery):
         VERSION = strategies.query.version()
         SPECIFIC_VERSION = strategies.query.specific_version()
 
-    extract = partial(_pages, warehouse, strategies.query, ask)
+    extract = partial(_pages, warehouse, strategies.query, reread)
     return Strategies(Versioned, extract, transform, strategies.rows)
 
 
 async def _pages(
     warehouse: Warehouse,
     query: type[Query],
-    ask: RereadMethod[Any] | None,
+    reread: RereadMethod[Any] | None,
     request: PageRequest[Any],
 ) -> AsyncGenerator[Page]:
     position = RejectPosition.of(request.cursor)
-    reread = request.job.reread
-    if reread and ask is None:
+    rereads_only = request.job.reread
+    if rereads_only and reread is None:
         return
-    at_once = None if ask is None else _ASKED_PER_PAGE
-    while not reread or position.count < _ASKED_PER_JOB:
+    at_once = None if reread is None else _REREADS_PER_PAGE
+    while not rereads_only or position.count < _REREADS_PER_JOB:
         found = await asyncio.to_thread(
             read_rejects, warehouse, request.job, position, unread_at_once=at_once
         )
@@ -81,26 +83,26 @@ async def _pages(
             return
         position = found.position
         page = Page(found.records, msgspec.to_builtins(position), extracted_at=found.extracted_at)
-        if ask is not None and found.records[0].stage == "extract":
-            # Its rows are as new as the asking.
-            asked = await _ask_again(ask, query, request, found.records)
-            page = replace(page, records=asked, extracted_at=None)
+        if reread is not None and found.records[0].stage == "extract":
+            # Its rows are as new as the request.
+            records = await _reread_all(reread, query, request, found.records)
+            page = replace(page, records=records, extracted_at=None)
         yield page
 
 
-async def _ask_again(
-    ask: RereadMethod[Any],
+async def _reread_all(
+    reread: RereadMethod[Any],
     query: type[Query],
     request: PageRequest[Any],
     records: Sequence[Rejected],
 ) -> list[Rejected]:
-    some = asyncio.Semaphore(_ASKED_AT_ONCE)
+    slots = asyncio.Semaphore(_REREADS_AT_ONCE)
 
-    async def asked(record: Rejected) -> Rejected:
-        async with some:
-            return replace(record, reread=await _reread(ask, query, request, record))
+    async def with_result(record: Rejected) -> Rejected:
+        async with slots:
+            return replace(record, reread=await _reread(reread, query, request, record))
 
-    tasks = [asyncio.ensure_future(asked(record)) for record in records]
+    tasks = [asyncio.ensure_future(with_result(record)) for record in records]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -108,18 +110,18 @@ async def _ask_again(
 
 
 async def _reread(
-    ask: RereadMethod[Any], query: type[Query], request: PageRequest[Any], record: Rejected
+    reread: RereadMethod[Any], query: type[Query], request: PageRequest[Any], record: Rejected
 ) -> Reread | None:
     try:
         its_query = _query_of(query, record)
     except RecordError as error:
         return Reread(fault=str(error))
     try:
-        again = await ask(Unread(record.key, record.payload), replace(request, query=its_query))
+        again = await reread(Unread(record.key, record.payload), replace(request, query=its_query))
     except CredentialsError:
         raise
     except PermanentError as error:
-        # What nobody asks for otherwise, as a target that is gone, must not fail every run.
+        # What nothing else requests, such as a deleted target, must not fail every run.
         return Reread(fault=str(error))
     if again is None and request.job.reread:
         return Reread(fault=record.reason)
@@ -139,7 +141,7 @@ def _query_of(query: type[Query], record: Rejected) -> Query:
 
 def _transform(
     strategies: Strategies, record: Rejected, context: TransformContext[Any]
-) -> Sequence[Row | Reject | Whole]:
+) -> Sequence[Row | Reject | CompleteSet]:
     if record.reread is not None:
         return _rows_of_reread(strategies, record, record.reread, context)
     if record.cut is not None:
@@ -152,18 +154,18 @@ def _transform(
 
 def _rows_of_reread(
     strategies: Strategies, record: Rejected, reread: Reread, context: TransformContext[Any]
-) -> Sequence[Row | Reject | Whole]:
-    rows: list[Row | Reject | Whole] = []
+) -> Sequence[Row | Reject | CompleteSet]:
+    rows: list[Row | Reject | CompleteSet] = []
     if reread.records:
         context = replace(context, query=_query_of(strategies.query, record))
-        rows += [row for each in reread.records for row in strategies.transform(each, context)]
+        rows += [row for one in reread.records for row in strategies.transform(one, context)]
     if reread.fault is not None:
         rows.append(Reject(stage=record.stage, reason=reread.fault, key=record.key))
     return rows
 
 
 def _row(classes: Sequence[type[Row]], record: Rejected) -> Row:
-    """Make a row again of what the load refused."""
+    """Restore a row that the load refused."""
     payload = record.payload
     if not isinstance(payload, dict):
         raise RecordError("what is kept of it is no row")

@@ -1,11 +1,11 @@
-"""Deletes events that a source no longer shows, where it was seen to show all there are."""
+"""Deletion of missing events: those that a complete set covers and its page lacks."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from psycopg import sql
 
-from temporaletl.rows import Event, Row, Whole, storable_text
+from temporaletl.rows import CompleteSet, Event, Row, storable_text
 from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import PARTITION_KEY
 from temporaletl.worker.loading.scans import past
@@ -28,29 +28,31 @@ _FIND = """
 _DELETE = """
     DELETE FROM {target} AS t
     WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
-      AND t.event_id = ANY (%(gone)s::text[])
+      AND t.event_id = ANY (%(missing)s::text[])
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
 """
 
 
-def retract(
+def delete_missing(
     connection: Connection,
     target: Target,
-    wholes: Sequence[Whole],
+    complete_sets: Sequence[CompleteSet],
     rows: Sequence[Row],
     *,
     source: str,
     connection_name: str,
     extracted_at: datetime,
 ) -> int:
-    """Delete the stored events that a `Whole` covers and the page lacks; return their number.
+    """Delete the stored events of complete sets that the page lacks; return their number.
 
     What is newer than the page stays. Runs in the caller's transaction; safe to repeat.
     """
-    if not wholes:
+    if not complete_sets:
         return 0
-    ranges = sorted({(storable_text(whole.prefix), storable_text(_end(whole))) for whole in wholes})
+    ranges = sorted(
+        {(storable_text(one.prefix), storable_text(_end(one))) for one in complete_sets}
+    )
     # The statement takes parameters: a percent sign in a name must be doubled.
     names = (name.replace("%", "%%") for name in (target.schema, target.name))
     parts = {
@@ -67,15 +69,15 @@ def retract(
         "kept": [storable_text(row.event_id) for row in _events(rows)],
     }
     found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
-    gone = [str(event_id) for (event_id,) in found]
-    if not gone:
+    missing = [str(event_id) for (event_id,) in found]
+    if not missing:
         return 0
     deleted = connection.execute(
         sql.SQL(_DELETE).format(**parts),
         {
             "source": source,
             "connection": connection_name,
-            "gone": gone,
+            "missing": missing,
             "extracted_at": extracted_at,
         },
         prepare=False,
@@ -88,6 +90,6 @@ def _events(rows: Sequence[Row]) -> Iterator[Event]:
     return (row for row in rows if isinstance(row, Event) and isinstance(row.event_id, str))
 
 
-def _end(whole: Whole) -> str:
-    """The first text behind all that it covers; ids have no control characters."""
-    return f"{whole.prefix}\x01" if whole.exact else past(whole.prefix)
+def _end(events: CompleteSet) -> str:
+    """The first text behind all ids of the set; they have no control characters."""
+    return f"{events.prefix}\x01" if events.exact else past(events.prefix)

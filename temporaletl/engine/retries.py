@@ -1,4 +1,4 @@
-"""Trying again, by the rules by which Temporal does it for the services."""
+"""Retries of the engine, by the rules that Temporal follows for the services."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,31 +14,31 @@ from temporaletl.messages import RunPolicy
 
 log = structlog.get_logger("temporaletl.engine")
 
-#: Hears of a failed attempt and of the pause that follows.
+#: Called with the error of a failed attempt and the pause that follows.
 type Failed = Callable[[Exception, timedelta], None]
 
 
 class StoppedError(Exception):
-    """The batch shall end: what was going on is not finished, and not failed either."""
+    """The batch is being stopped: its work is neither finished nor failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempting:
-    """How a batch tries again, and when it stops doing so.
+class Retries:
+    """Retry policy of a batch: pauses between attempts, and when they end.
 
-    `longest_wait` is the longest that a source may have us stay away, None for any time.
+    `longest_wait` is the longest cool-down that is waited out, None for any.
     """
 
     policy: RunPolicy
     longest_wait: timedelta | None
     stopping: asyncio.Event
 
-    def ending(self) -> "Attempting":
-        """For what must be done also when the batch shall end: it closes the books."""
+    def ending(self) -> "Retries":
+        """Retries of the work that closes a batch, which goes on when the batch is stopped."""
         return replace(self, stopping=asyncio.Event())
 
-    async def persevere[T](self, work: Callable[[], Awaitable[T]], failed: Failed) -> T:
-        """Do something until it succeeds, or fails for good; raises what it failed with.
+    async def run[T](self, work: Callable[[], Awaitable[T]], failed: Failed) -> T:
+        """Run `work`, retried until it succeeds or fails for good; raises its last error.
 
         Raises:
             StoppedError: the batch shall end, and it would have been tried again.
@@ -77,15 +77,15 @@ class Attempting:
     def _is_too_long(self, delay: timedelta | None) -> bool:
         return delay is not None and self.longest_wait is not None and delay > self.longest_wait
 
-    async def stay_away(self, delay: timedelta, reason: str | None) -> None:
-        """Leave a source alone for so long, because it interrupted a segment.
+    async def wait_out(self, delay: timedelta, reason: str | None) -> None:
+        """Wait out the cool-down of a source that interrupted a segment.
 
         Raises:
             StoppedError: the batch shall end.
             RetryableError: that is too long; with the reason.
         """
         if self._is_too_long(delay):
-            raise RetryableError(reason or "the source wants to be left alone", delay=delay)
+            raise RetryableError(reason or "the source is rate-limited", delay=delay)
         await self.pause(delay)
 
     async def pause(self, span: timedelta) -> None:
@@ -100,7 +100,7 @@ class Attempting:
         raise StoppedError
 
     async def until_stopped[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something that ends in the middle, with StoppedError, once the batch shall end."""
+        """Run `work`, cancelled with StoppedError once the batch shall end."""
         working = asyncio.create_task(work)
         stopped = asyncio.create_task(self.stopping.wait())
         try:

@@ -1,0 +1,143 @@
+"""The base class of settings: read from the environment and a `.env` file, with secrets kept in."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from temporaletl.credentials import check_visible, for_header
+from temporaletl.errors import SettingsError
+from temporaletl.secrets import remember_secret
+
+
+class Settings(BaseSettings):
+    """Base of all settings: frozen, from the environment, empty values unset.
+
+    Secrets lose the white space around them, must fit into a header unless `free_secrets` or
+    `key_secrets` name them, and are kept out of all that leaves the process.
+    """
+
+    #: Secrets that are sent in no header, such as passwords of other protocols: one visible line.
+    free_secrets: ClassVar[frozenset[str]] = frozenset()
+    #: Keys on several lines (PEM).
+    key_secrets: ClassVar[frozenset[str]] = frozenset()
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        dotenv_filtering="only_existing",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        populate_by_name=True,
+        # No span is endless: Temporal and Python take none.
+        allow_inf_nan=False,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Only code names a field: USER, HOST or PORT in an environment mean something else.
+        for source in (env_settings, dotenv_settings):
+            source.config = SettingsConfigDict(**{**source.config, "populate_by_name": False})
+        return init_settings, env_settings, dotenv_settings
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trim_secret(cls, value: object, info: ValidationInfo) -> object:
+        if info.field_name not in cls.secrets():
+            return value
+        # Before anything looks at it: an error about it must not show it either.
+        for text in _texts(value):
+            remember_secret(text)
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _clean_secret(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, SecretStr):
+            for inner in _secrets_in(value):
+                remember_secret(inner.get_secret_value())
+                for_header(inner.get_secret_value())
+            return value
+        text = value.get_secret_value().strip()
+        remember_secret(text)
+        if not text:
+            raise ValueError("is empty")
+        if info.field_name in cls.key_secrets:
+            for line in text.splitlines():
+                check_visible(line.replace("\t", " "))
+        elif info.field_name in cls.free_secrets:
+            check_visible(text)
+        else:
+            text = for_header(text)
+        return SecretStr(text)
+
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """The names of the fields that hold secrets."""
+        return frozenset(
+            name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
+        )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingsError: names each variable that is missing or wrong, and its use.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(_explain(cls, error)) from None
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [inner.get_secret_value() for inner in _secrets_in(value)]
+
+
+def _secrets_in(value: object) -> list[SecretStr]:
+    """The secrets that a value consists of, however deep."""
+    if isinstance(value, SecretStr):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [secret for inner in value for secret in _secrets_in(inner)]
+    return []
+
+
+def _explain(cls: type[Settings], error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors(include_input=False):
+        location = str(fault["loc"][0]) if fault["loc"] else ""
+        known = next(
+            ((n, f) for n, f in cls.model_fields.items() if location in (n, *variables_of(n, f))),
+            None,
+        )
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        if known is None:
+            faults.append(message)
+            continue
+        name, field = known
+        what = "is not set" if fault["type"] == "missing" else f"is wrong: {message}"
+        use = f" ({field.description})" if field.description else ""
+        faults.append(f"{variables_of(name, field)[0]} {what}{use}")
+    return "; ".join(faults)
+
+
+def variables_of(name: str, field: Any) -> list[str]:
+    """The environment variables of a field, the one that is documented first."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [str(alias or name).upper()]

@@ -1,0 +1,240 @@
+"""Inspection of the database catalog: the table that a row class finds, and whether it fits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from temporaletl.connections import DEFAULT
+from temporaletl.errors import SchemaConflictError
+from temporaletl.warehouse.connection import Connection
+from temporaletl.worker.loading.columns import PARTITION_KEY, Layout
+
+# What PostgreSQL calls the types. varchar takes text's encoding, and refuses what is too long.
+_ACCEPTED = {
+    "text": ("text", "character varying"),
+    "timestamptz": ("timestamp with time zone",),
+    "timestamp": ("timestamp without time zone",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredColumn:
+    name: str
+    type: str
+    not_null: bool
+    filled_by_itself: bool
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A unique index, and the constraint that it is there for."""
+
+    table: str
+    index: str
+    constraint: str | None
+    primary: bool
+    columns: frozenset[str]
+    included: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.constraint or self.index} ({', '.join(sorted(self.columns))})"
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """Present state of a row class's table, and of the source's partition."""
+
+    root: bool
+    target: str | None
+    columns: dict[str, _StoredColumn]
+    keyed: bool
+    empty: bool
+    #: Unique keys that hold rows of two connections for the same.
+    narrow: tuple[UniqueKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Schema, source and connection of the rows to load."""
+
+    schema: str
+    source: str
+    connection: str
+
+    @property
+    def named(self) -> bool:
+        return self.connection != DEFAULT
+
+
+def target_name(layout: Layout, source: str) -> str:
+    """Name of the table that a source's rows are written to: a partition, or the table itself."""
+    return f"{source}_{layout.table}" if layout.partitioned else layout.table
+
+
+_RELATION = """
+    SELECT c.oid, c.relkind::text,
+           coalesce((SELECT p.partstrat::text || ':' || a.attname FROM pg_partitioned_table p
+                     JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+                     WHERE p.partrelid = c.oid AND p.partnatts = 1), '')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s
+"""
+_PARTITION = """
+    SELECT c.oid, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = %s
+      AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES IN (' || %s || ')'
+"""
+_COLUMNS = """
+    SELECT attname, format_type(atttypid, atttypmod), attnotnull,
+           atthasdef OR attidentity <> '', attgenerated <> ''
+    FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
+"""
+# Those of a table, and of its partition; the partition's own alone are not `inherited`.
+_KEYS = """
+    SELECT t.relname, c.relname, n.conname, i.indisprimary,
+           array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
+                 AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])),
+           array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
+                 AND a.attnum = ANY (i.indkey[i.indnkeyatts:])),
+           i.indrelid, c.relispartition
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+    LEFT JOIN pg_constraint n ON n.conindid = i.indexrelid AND n.contype IN ('p', 'u')
+    WHERE i.indrelid = ANY (%s) AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+
+
+def inspect_table(connection: Connection, destination: Destination, layout: Layout) -> TableState:
+    """Read the state of a row class's table from the catalog.
+
+    Raises:
+        SchemaConflictError: something else has the table's name, or the partition's.
+    """
+    schema, source = destination.schema, destination.source
+    root = _relation(connection, schema, layout.table)
+    if root is None:
+        if layout.partitioned:
+            _check_unattached(connection, schema, layout, source)
+        return TableState(root=False, target=None, columns={}, keyed=False, empty=True)
+    oid, kind, partitioning = root
+    root_oid = oid
+    if layout.partitioned:
+        if partitioning != f"l:{PARTITION_KEY}":
+            raise SchemaConflictError(
+                f"table {layout.table} is there, but not partitioned by list ({PARTITION_KEY}): "
+                "rename it, so that the platform can create its own"
+            )
+        partition = _partition(connection, oid, source)
+        if partition is None:
+            _check_unattached(connection, schema, layout, source)
+        oid, target = partition or (oid, None)
+    elif kind not in ("r", "p"):
+        raise SchemaConflictError(f"{layout.table} is there, but is no table: rename it")
+    else:
+        target = layout.table
+    rows: list[tuple[Any, ...]] = list(connection.execute(_COLUMNS, [oid]))
+    columns = {r[0]: _StoredColumn(*r) for r in rows}
+    keyed, narrow = False, []
+    # Within a partition all rows have the same source.
+    within = layout.partitioned and target is not None
+    wanted = {*layout.key} - ({PARTITION_KEY} if within else set())
+    for found in _rows(connection, _KEYS, [root_oid, oid]):
+        name, index, constraint, primary, names, included, of, inherited = found
+        key = UniqueKey(name, index, constraint, primary, frozenset(names), frozenset(included))
+        if of == oid and wanted <= key.columns <= {*layout.key}:
+            keyed = True
+        if key.columns <= {*layout.key} - {layout.connection} and not inherited:
+            narrow.append(key)
+    empty = target is None or (
+        layout.connection in columns and not _holds_rows(connection, destination, layout, target)
+    )
+    return TableState(
+        root=True, target=target, columns=columns, keyed=keyed, empty=empty, narrow=tuple(narrow)
+    )
+
+
+def _holds_rows(
+    connection: Connection, destination: Destination, layout: Layout, target: str
+) -> bool:
+    """Whether any row of the connection is there."""
+    # Found by the key's index, or known to be absent: never by reading rows of others.
+    connection.execute("SET LOCAL enable_seqscan TO off")
+    owner = sql.SQL("{} = {}")
+    conditions = [
+        owner.format(sql.Identifier(layout.connection), sql.Literal(destination.connection)),
+    ]
+    if layout.partitioned:
+        conditions.append(
+            owner.format(sql.Identifier(PARTITION_KEY), sql.Literal(destination.source))
+        )
+    statement = sql.SQL("SELECT 1 FROM {} WHERE {} LIMIT 1").format(
+        sql.Identifier(destination.schema, target), sql.SQL(" AND ").join(conditions)
+    )
+    return bool(_rows(connection, statement))
+
+
+def _partition(connection: Connection, parent: int, source: str) -> tuple[int, str] | None:
+    # As PostgreSQL writes a bound: never with E'', whatever is in it.
+    literal = "'{}'".format(source.replace("'", "''"))
+    found = _rows(connection, _PARTITION, parent, literal)
+    return (found[0][0], found[0][1]) if found else None
+
+
+def _check_unattached(connection: Connection, schema: str, layout: Layout, source: str) -> None:
+    name = target_name(layout, source)
+    if _relation(connection, schema, name) is not None:
+        raise SchemaConflictError(
+            f"table {name} is there, but is no partition of {layout.table} for "
+            f"{PARTITION_KEY} {source!r}: rename or attach it"
+        )
+
+
+def _rows(connection: Connection, query: Any, *values: object) -> list[tuple[Any, ...]]:
+    return connection.execute(query, values or None).fetchall()
+
+
+def _relation(connection: Connection, schema: str, name: str) -> tuple[Any, ...] | None:
+    found = _rows(connection, _RELATION, schema, name)
+    return found[0] if found else None
+
+
+def check_table(state: TableState, layout: Layout) -> None:
+    """Check that a table can hold what its row class declares, once it has all columns.
+
+    Raises:
+        SchemaConflictError: a column has another type, or cannot be left empty.
+    """
+    if not state.root:
+        return
+    table = state.target or layout.table
+    for column in layout.columns:
+        present = state.columns.get(column.name)
+        if present is None:
+            continue
+        accepted = _ACCEPTED.get(column.type, (column.type,))
+        kind = present.type.partition("(")[0] if column.type == "text" else present.type
+        if kind not in accepted or present.generated:
+            actual_type = f"generated {present.type}" if present.generated else present.type
+            raise SchemaConflictError(
+                f"column {table}.{column.name} is {actual_type}, but "
+                f"{layout.row.__name__} declares {column.declared}, stored as {column.type}: "
+                f"ALTER TABLE {layout.table} ALTER COLUMN {column.name} TYPE {column.type}, "
+                "or rename the field or the column"
+            )
+    mark = state.columns.get(layout.connection)
+    if mark is not None and not mark.not_null:
+        raise SchemaConflictError(
+            f"column {table}.{mark.name} is there, but may be null: the platform's own of that "
+            f"name says which connection a row came from. ALTER TABLE {layout.table} RENAME COLUMN "
+            f"{mark.name} TO another name"
+        )
+    ours = {column.name for column in layout.columns}
+    for present in state.columns.values():
+        if present.name not in ours and present.not_null and not present.filled_by_itself:
+            raise SchemaConflictError(
+                f"column {table}.{present.name} may not be null, but {layout.row.__name__} has "
+                f"no such field: ALTER TABLE {layout.table} ALTER COLUMN {present.name} "
+                "DROP NOT NULL, or give it a default"
+            )

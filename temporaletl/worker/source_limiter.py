@@ -1,0 +1,65 @@
+"""Rate limiter of a segment's source: the rate of all workers together, and its cool-downs."""
+
+import random
+from datetime import timedelta
+from functools import partial
+
+from temporaletl.budget import RateLimiter
+from temporaletl.connections import bound
+from temporaletl.errors import NotReadyError, RetryableError
+from temporaletl.external.cooldown import lift_cool_downs
+from temporaletl.messages import ETLInput
+from temporaletl.rereading import reread_method_of
+from temporaletl.strategies import budgets
+from temporaletl.warehouse.budget import block_source, remaining_cool_down, reserve_requests
+from temporaletl.warehouse.connection import Warehouse
+
+#: A shorter cool-down concerns only the segment that met it.
+_SHARED_FROM = timedelta(seconds=1)
+#: Segments that wait come back spread over so much more than the cool-down.
+_SPREAD = 0.25
+
+
+class SourceLimiter:
+    """Rate limit and cool-down of the source of one job's segment. Its methods block."""
+
+    def __init__(self, warehouse: Warehouse, job: ETLInput) -> None:
+        self._warehouse = warehouse
+        self._job = job
+
+    def remaining_cool_down(self) -> timedelta | None:
+        """How long the segment must wait before its first request; None where it need not.
+
+        Then the cool-downs of this process's own clients end as well.
+        """
+        job = self._job
+        if job.mode == "replay" and reread_method_of(job.source, job.stream) is None:
+            return None
+        delay = remaining_cool_down(self._warehouse, job.source, job.connection)
+        if delay is None:
+            lift_cool_downs(job.source, job.connection)
+            return None
+        return delay * (1 + random.uniform(0, _SPREAD))  # noqa: S311 - spreads, guards nothing
+
+    def rate_limiter(self) -> RateLimiter | None:
+        """The rate limiter of the segment's requests; None where the source has no limit.
+
+        Raises:
+            ConfigurationError: the source's settings are wrong.
+        """
+        if self._job.source not in budgets:
+            return None
+        source, connection = self._job.source, self._job.connection
+        with bound(source, connection):
+            rate = budgets.get(source)().requests_per_second
+        if rate is None:
+            return None
+        reserve = partial(reserve_requests, self._warehouse, source, connection, rate)
+        return RateLimiter(rate, reserve)
+
+    def block_after(self, error: RetryableError) -> None:
+        """Block the source for all workers, for the delay that an error's answer requested."""
+        if isinstance(error, NotReadyError):
+            return
+        if error.delay is not None and error.delay >= _SHARED_FROM:
+            block_source(self._warehouse, self._job.source, self._job.connection, error.delay)
