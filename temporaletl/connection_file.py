@@ -1,4 +1,4 @@
-"""Connections out of the file that ETL_CONNECTIONS names, in TOML.
+"""The connections file (ETL_CONNECTIONS), in TOML: parsed and checked.
 
     [acme]
     source = "jira"
@@ -31,7 +31,7 @@ from temporaletl.settings import Settings, variables_of
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST_NAME = 40
-_PLACES = ("env", "file")
+_KINDS = ("env", "file")
 #: Shorter values are part of too many words to be taken out of a message.
 _SHORTEST_VALUE = 4
 
@@ -42,18 +42,18 @@ class UnknownConnectionError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a value is: an environment variable (`env`) or a file."""
+    """The location of a value: an environment variable (`env`) or a file."""
 
     kind: str
-    place: str
+    location: str
 
     def __str__(self) -> str:
-        return f"the environment variable {self.place}" if self.kind == "env" else self.place
+        return f"the environment variable {self.location}" if self.kind == "env" else self.location
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection: literal settings, and where the others are."""
+    """One connection: its literal settings, and references to the others."""
 
     name: str
     source: str
@@ -64,12 +64,12 @@ class Connection:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The names of what it sets."""
+        """The names of the settings that it gives."""
         return (*self.literals, *self.references)
 
     @property
     def what(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return f"{self.file}: connection {self.name!r}"
 
     def values(self) -> dict[str, str]:
@@ -87,12 +87,14 @@ class Connection:
 
     def _value(self, name: str, reference: Reference) -> str:
         if reference.kind == "env":
-            value = os.environ.get(reference.place) or dotenv_values(".env").get(reference.place)
+            value = os.environ.get(reference.location) or dotenv_values(".env").get(
+                reference.location
+            )
             if not value:
                 raise ConfigurationError(f"{self.what}: {name}: {reference} is not set")
             return value
         try:
-            value = Path(reference.place).read_text(encoding="utf-8").strip()
+            value = Path(reference.location).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise ConfigurationError(
@@ -111,7 +113,7 @@ class Connection:
 
 
 class _FileSettings(Settings):
-    """Where the connections are."""
+    """The setting that names the connections file."""
 
     file: Path | None = Field(
         None,
@@ -121,7 +123,7 @@ class _FileSettings(Settings):
 
 
 def connections_file() -> Path | None:
-    """The file that is configured; None where `default` is all there is."""
+    """The configured connections file; None where `default` is the only connection."""
     return _FileSettings.load().file
 
 
@@ -142,7 +144,7 @@ def load_connections() -> list[Connection]:
 
 
 def read_entries() -> list[tuple[str, Connection | ConfigurationError]]:
-    """What the file says of each connection, by name: itself, or what is wrong with it.
+    """The file's entries by name: the connection, or the error in it.
 
     Raises:
         ConfigurationError: the file as a whole cannot be read.
@@ -194,7 +196,7 @@ def names_of_connections(source: str) -> list[str]:
     Raises:
         ConfigurationError: as `load_connections`.
     """
-    return [DEFAULT, *(each.name for each in load_connections() if each.source == source)]
+    return [DEFAULT, *(item.name for item in load_connections() if item.source == source)]
 
 
 _known: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -214,9 +216,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"ETL_CONNECTIONS: cannot read {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         # Whatever is quoted of the file may be a secret.
-        place = re.search(r"\((at [^)]*)\)", str(error))
+        position = re.search(r"\((at [^)]*)\)", str(error))
         raise ConfigurationError(
-            f"{file} is no TOML{f', {place[1]}' if place else ''}; "
+            f"{file} is no TOML{f', {position[1]}' if position else ''}; "
             'a connection is [name], with source = "…" and its settings'
         ) from None
 
@@ -291,7 +293,7 @@ def _unknown(source: str, key: str, names: Mapping[str, bool]) -> str:
 
 
 def _reference(what: str, value: Mapping[str, Any]) -> Reference:
-    kinds = [kind for kind in _PLACES if kind in value]
+    kinds = [kind for kind in _KINDS if kind in value]
     if len(value) != 1 or len(kinds) != 1 or not isinstance(value[kinds[0]], str):
         raise ConfigurationError(
             f'{what}: where it is must be {{ env = "VARIABLE" }} or {{ file = "/path" }}'
@@ -300,7 +302,7 @@ def _reference(what: str, value: Mapping[str, Any]) -> Reference:
 
 
 def _literal(what: str, value: Any, *, secret: bool) -> str:
-    """A setting as the environment would hold it."""
+    """A literal setting as the text that an environment variable would hold."""
     if secret:
         if isinstance(value, str):
             remember_secret(value)

@@ -1,4 +1,4 @@
-"""Connections: which site of a source is meant, and which settings it may give.
+"""Connections: the one in use, bound to the context, and the settings that one may give.
 
 A connection is a name, a source, settings under the names that the source's settings have, and
 where its secrets are. `default` is the environment; the others are in a file, see
@@ -25,7 +25,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The connection that the present work is for."""
+    """A connection that is bound to the present context."""
 
     source: str
     connection: str
@@ -36,7 +36,7 @@ _binding: ContextVar[Binding | None] = ContextVar("connection", default=None)
 
 @contextmanager
 def bound(source: str, connection: str) -> Iterator[None]:
-    """Have the settings of sources, read in this context, be those of one connection.
+    """Bind a connection to this context: settings of sources that are read in it are its own.
 
     Tasks belong to the context, and threads that are started with it, as `asyncio.to_thread` and
     `temporaletl.external.threads` do. Not for the body of an asynchronous generator, whose context
@@ -50,7 +50,7 @@ def bound(source: str, connection: str) -> Iterator[None]:
 
 
 def binding() -> Binding | None:
-    """The connection that the present work is for; None where nobody said."""
+    """The connection that is bound to the present context; None for none."""
     return _binding.get()
 
 
@@ -72,15 +72,15 @@ class Declaration:
     unfit: str | None = None
 
     def reads(self, wanted: "type[SourceSettings]") -> bool:
-        """Whether the class, or one that is made of it, is among them."""
+        """Whether the class, or a subclass of it, is declared."""
         return any(issubclass(known, wanted) for known in self.classes)
 
     def takes_name(self, name: str) -> bool:
-        """Whether a name that no class has may be given."""
-        return any(fnmatchcase(name, each) for each in self.names | self.secret_names)
+        """Whether a connection may give a name that no settings class has."""
+        return any(fnmatchcase(name, pattern) for pattern in self.names | self.secret_names)
 
     def is_secret_name(self, name: str) -> bool:
-        return any(fnmatchcase(name, each) for each in self.secret_names)
+        return any(fnmatchcase(name, pattern) for pattern in self.secret_names)
 
 
 _declared: dict[str, Declaration] = {}
@@ -94,7 +94,7 @@ def connection_settings(
 ) -> None:
     """Declare which settings a connection of the source may give. Safe to repeat.
 
-    A source whose `params_method` is told `settings=ShopSettings.load`, or whose `rate_budget`
+    A source whose `params_method` has `settings=ShopSettings.load`, or whose `rate_budget`
     is a method of its settings, has declared that class. What else it reads, as the settings of
     another server beside its own, it declares in a module that both services import:
 
@@ -103,7 +103,7 @@ def connection_settings(
     `names` and `secret_names` may hold `*`: variables that are read without a settings class.
     """
     known = _declared.setdefault(source, Declaration())
-    known.classes += [each for each in classes if each not in known.classes]
+    known.classes += [cls for cls in classes if cls not in known.classes]
     known.names.update(names)
     known.secret_names.update(secret_names)
 
@@ -121,7 +121,7 @@ def declare_owner(source: str, function: object) -> None:
 
 
 def declaration_of(source: str) -> Declaration | None:
-    """What a connection of the source may give; None where the source is not known here."""
+    """The declaration of a source's settings; None where the source is not known here."""
     return _declared.get(source)
 
 

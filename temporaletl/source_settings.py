@@ -1,4 +1,4 @@
-"""The settings of sources: those of the connection that is bound, see `temporaletl.connections`.
+"""Base classes of sources' settings, which are read from the bound connection.
 
     class ShopRate(RateSettings, alias_generator=variables("SHOP")): ...
 
@@ -37,11 +37,11 @@ def variables(prefix: str) -> AliasGenerator:
 
 
 class UnboundSourceError(RuntimeError):
-    """Settings of a source were read, and nobody said of which connection: a fault in the code."""
+    """Settings of a source were read while no connection was bound: a fault in the code."""
 
 
 class SourceSettings(Settings):
-    """Base of what a source's site, account and pace are set with.
+    """Base of a source's settings: its site, its account, its rate.
 
     Of the connection `default` they are the environment's. Those of a named connection are what
     its file says, and the defaults: nothing of the environment is mixed in. Settings of two
@@ -92,7 +92,7 @@ class SourceSettings(Settings):
 
 
 class RateSettings(SourceSettings):
-    """How often a source may be asked.
+    """A source's rate settings: the requests that it allows.
 
     A class of its own where it is read although the rest of the source's settings is not set.
     """
@@ -108,7 +108,7 @@ class RateSettings(SourceSettings):
 
 
 class HttpSettings(SourceSettings):
-    """How a source is asked over HTTP; where it is, and as whom, subclasses add."""
+    """Settings of a source over HTTP; subclasses add its address and credentials."""
 
     page_size: PositiveInt = Field(100, description="records asked for at once")
     concurrency: PositiveInt = Field(8, description="requests at once from one process")

@@ -28,7 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 _LONG = ("tests/acceptance/", "test_standard_suite", "test_new_source", "test_installed", "trino")
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the groups are read, and behind the shuffling
+@pytest.hookimpl(
+    wrapper=True, tryfirst=True
+)  # before the groups are read, and behind the shuffling
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None]:

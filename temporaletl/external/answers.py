@@ -1,4 +1,4 @@
-"""What an answer over HTTP holds: JSON of a declared shape, record by record."""
+"""Decoding of answers over HTTP: JSON of a declared shape, record by record."""
 
 import contextlib
 import re
@@ -47,7 +47,7 @@ class GarbledAnswerError(SourceUnavailableError):
 
 
 class MisfitAnswerError(SourceProtocolError):
-    """A success whose JSON lacks what the API promises: a member, a list, or it tells an error.
+    """A success whose JSON lacks what the API promises: a member, a list, or it reports an error.
 
     `HttpClient.request` asks again some times before it raises this.
     """
@@ -67,7 +67,7 @@ def decode[T](kind: type[T], response: requests.Response, *, source: str) -> T:
 
     Raises:
         GarbledAnswerError: the body is not JSON.
-        MisfitAnswerError: it is JSON of another shape; tells the errors that it names.
+        MisfitAnswerError: it is JSON of another shape; names the errors in it.
     """
     body = text_of(response)
     try:
@@ -144,7 +144,7 @@ def decode_record[T](kind: type[T], raw: bytes | msgspec.Raw) -> T:
 
 
 def in_words(error: Exception) -> str:
-    """What a decoder's error says, for a person who has the record before them."""
+    """A decoder's error as a text for people who have the record before them."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply to be decoded"
     if isinstance(error, UnicodeDecodeError):
@@ -227,21 +227,21 @@ def fault_of(
     response: requests.Response, body: bytes, error: Exception, source: str
 ) -> GarbledAnswerError | MisfitAnswerError:
     """The platform's error for what decoding a success's body raised."""
-    place = urlsplit(response.url).path
+    path = urlsplit(response.url).path
     content = response.headers.get("Content-Type", "no content type")
-    told = f"{source}: {place} answered {response.status_code}"
+    answered = f"{source}: {path} answered {response.status_code}"
     if page := page_title(body):
-        return GarbledAnswerError(f"{told} with a page of HTML ({page}) in place of JSON")
+        return GarbledAnswerError(f"{answered} with a page of HTML ({page}) in place of JSON")
     if isinstance(error, msgspec.ValidationError):
         said = message_in(body)
         what = f"an error: {said} ({error})" if said else f"a body that does not fit: {error}"
-        return MisfitAnswerError(f"{told} with {what}")
+        return MisfitAnswerError(f"{answered} with {what}")
     what = "an empty body" if not body.strip() else f"a body ({content}) that is no JSON"
-    return GarbledAnswerError(f"{told} with {what}: {in_words(error)}")
+    return GarbledAnswerError(f"{answered} with {what}: {in_words(error)}")
 
 
 def page_title(body: bytes) -> str | None:
-    """What a page of HTML is called, in quotes; None where the body is none."""
+    """The title of a page of HTML, in quotes; None where the body is none."""
     head = body[:_TITLE_WITHIN].decode("utf-8", "replace")
     if not head.lstrip().startswith("<"):
         return None

@@ -1,7 +1,7 @@
-"""Cool-downs: how long a client of this process leaves its source alone, since it was told to.
+"""Cool-downs: how long a client of this process is rate-limited by its source.
 
-What one client is told, the other workers learn of the warehouse; it may be lifted there, too, and
-then by every client: see `lift_cool_downs`.
+A rate limit that one client meets reaches the other workers through the warehouse; it may be
+lifted there, too, and then by every client: see `lift_cool_downs`.
 """
 
 import threading
@@ -11,14 +11,14 @@ from weakref import WeakSet
 
 from temporaletl.connections import connection_in_use
 
-#: So long it may take until the warehouse knows of what a client was told.
-_UNTOLD_WITHIN = timedelta(seconds=10)
+#: So long it may take until the warehouse knows of a client's rate limit.
+_REPORTED_WITHIN = timedelta(seconds=10)
 
 
 class CoolDown:
-    """The time before which one client asks nothing. Safe to use from many threads.
+    """The time until which one client sends no request. Safe to use from many threads.
 
-    A client belongs to the connection that is bound when it is made.
+    A client belongs to the connection that is bound when it is created.
     """
 
     def __init__(self, source: str) -> None:
@@ -31,7 +31,7 @@ class CoolDown:
             _all.add(self)
 
     def begin(self, delay: timedelta, reason: str) -> None:
-        """Ask nothing for so long; a shorter wait than the present one changes nothing."""
+        """Send no request for so long; a shorter wait than the present one changes nothing."""
         now = time.monotonic()
         with self._guard:
             if now + delay.total_seconds() > self._until:
@@ -39,14 +39,14 @@ class CoolDown:
                 self._since = now
 
     def remaining(self) -> tuple[timedelta, str]:
-        """How long it lasts, zero or less where it is over, and what began it."""
+        """The remaining time, zero or less where it is over, and the reason."""
         with self._guard:
             return timedelta(seconds=self._until - time.monotonic()), self._reason
 
     def lift(self) -> None:
         """End it, unless it began so lately that whoever lifts it cannot know of it."""
         with self._guard:
-            if time.monotonic() - self._since > _UNTOLD_WITHIN.total_seconds():
+            if time.monotonic() - self._since > _REPORTED_WITHIN.total_seconds():
                 self._until = 0.0
 
 
@@ -55,8 +55,8 @@ _all_guard = threading.Lock()
 
 
 def lift_cool_downs(source: str, connection: str) -> None:
-    """Let a connection's clients ask again: for all workers, its cool-down is over or lifted."""
+    """Lift the cool-downs of a connection's clients: for all workers, it is over or lifted."""
     with _all_guard:
-        known = [each for each in _all if (each.source, each.connection) == (source, connection)]
-    for each in known:
-        each.lift()
+        known = [cool for cool in _all if (cool.source, cool.connection) == (source, connection)]
+    for cool_down in known:
+        cool_down.lift()

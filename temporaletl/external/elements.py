@@ -46,7 +46,7 @@ def members(document: bytes) -> dict[str, tuple[int, int]]:
 
 
 def _parts(document: bytes, opening: bytes) -> Iterator[tuple[int, int]]:
-    """Where the parts between the commas of the outermost list or object stand, without blanks."""
+    """The spans of the parts between the commas of the outermost list or object, without blanks."""
     begin, _ = _trimmed(document, 0, len(document))
     if document[begin : begin + 1] != opening:
         raise StructureError(f"it does not begin with {opening.decode()}")

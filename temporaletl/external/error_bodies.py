@@ -1,4 +1,4 @@
-"""What a server says of an error, in its own words."""
+"""Error messages of servers, from response bodies of the usual shapes."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _MEMBERS = ("errorMessages", "errorMessage", "message", "error_description", "er
 
 
 def message_of(response: requests.Response) -> str:
-    """Return the server's own words for an error, as far as they are words; never fails."""
+    """Return the server's own error message, as far as there is one; never fails."""
     text = message_in(response.content)
     if not text and response.headers.get("Content-Type", "").startswith("text/plain"):
         text = _cut(response.content[:_LARGEST_BODY].decode("utf-8", "replace"))
@@ -44,7 +44,7 @@ def _sentences(body: Any, depth: int) -> list[str]:
     if depth > _MOST_NESTED:
         return []
     if isinstance(body, list):
-        return [sentence for each in body for sentence in _sentences(each, depth + 1)]
+        return [sentence for part in body for sentence in _sentences(part, depth + 1)]
     if not isinstance(body, dict):
         return []
     found: list[str] = []
@@ -54,8 +54,8 @@ def _sentences(body: Any, depth: int) -> list[str]:
     if isinstance(errors, dict):
         found += [
             f"{name}: {text}"
-            for name, each in errors.items()
-            for text in _sentences(each, depth + 1)
+            for name, part in errors.items()
+            for text in _sentences(part, depth + 1)
         ]
     else:
         found += _sentences(errors, depth + 1)

@@ -16,7 +16,7 @@ _BYTES_AT_ONCE = 64 * 1024
 
 
 class AnswerTooLargeError(SourceProtocolError):
-    """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be asked for."""
+    """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be requested."""
 
 
 def exchange(
@@ -36,7 +36,7 @@ def exchange(
 
     Raises:
         SourceUnavailableError: no whole answer came.
-        ConfigurationError: the address cannot be asked, or its certificate not be verified.
+        ConfigurationError: the address cannot be requested, or its certificate not be verified.
         AnswerTooLargeError: the body has more than `most_bytes`.
     """
     # Exceptions of requests carry the whole URL, query included: none is chained.
@@ -98,8 +98,8 @@ def _body_of(response: requests.Response, what: str, most_bytes: int) -> bytes:
     return body.getvalue()
 
 
-def place_of(url: str) -> str:
-    """Host and path; what follows them may hold secrets."""
+def endpoint_of(url: str) -> str:
+    """The endpoint of a URL, host and path; what follows them may hold secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -109,7 +109,7 @@ def place_of(url: str) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason in the system's words."""
+    """The innermost reason, as the operating system reports it."""
     known: list[BaseException] = []
     todo: list[BaseException | None] = [error]
     while todo:

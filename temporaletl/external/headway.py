@@ -1,4 +1,4 @@
-"""Pagination that never ends: pages that lead in circles, or on and on without a new record."""
+"""Detection of endless pagination: pages that lead in circles, or on without a new record."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import xxhash
 
 from temporaletl.errors import SourceUnavailableError
 
-#: The same question may get another answer.
+#: The same request may get another answer.
 _MOST_REPEATS = 4
 #: Pages in a row that bring nothing but the next page's token: far beyond any honest server.
 _MOST_EMPTY = 1_000
 #: Pages in a row that bring only records of pages before them: lists overlap, but not like that.
 _MOST_STALE = 100
-#: So many records are remembered one by one; of older pages only each as a whole.
+#: So many records are remembered one by one; older pages only as a whole.
 _MOST_RECORDS = 10_000
 
 
@@ -50,7 +50,7 @@ class Headway:
             self._pages.add(page)
 
     def leads_on(self, token: str, *, rows: int) -> bool:
-        """Whether to follow a page's token; else its page is to be asked for again.
+        """Whether to follow a page's token; else its page is to be requested again.
 
         `rows` is how many records came with it.
 

@@ -33,14 +33,14 @@ from temporaletl.external.answers import MisfitAnswerError, page_title
 from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
-from temporaletl.external.exchange import exchange, place_of
+from temporaletl.external.exchange import endpoint_of, exchange
 from temporaletl.external.retry_after import retry_after
 from temporaletl.settings import WaitSettings
 
 log = structlog.get_logger("temporaletl.http")
 
 #: Statuses that may pass by themselves. 500 is among them: behind load balancers it mostly is
-#: one node's trouble, and what is asked for here is safe to ask again.
+#: one node's trouble, and requests here are safe to repeat.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _FIRST_PAUSE_SECONDS = 0.25
@@ -50,7 +50,7 @@ _SHORTEST_ANSWER = timedelta(seconds=10)
 
 
 class HttpSettings(WaitSettings):
-    """What any source is given over HTTP at most."""
+    """Limits of all sources over HTTP: the longest wait, the largest answer."""
 
     answer_limit_megabytes: PositiveFloat = Field(
         256,
@@ -60,7 +60,7 @@ class HttpSettings(WaitSettings):
 
 
 class HttpClient:
-    """Makes calls that are safe to repeat, and says what came of them in the platform's errors.
+    """Retrying HTTP client for calls that are safe to repeat; raises the platform's errors.
 
     Safe to use from many threads. After an answer with `Retry-After` no thread sends anything
     before that time is over: limits count the account, not the request.
@@ -157,7 +157,7 @@ class HttpClient:
 
         `read` makes of either what is returned in its place, most often by decoding it. An answer
         that it cannot read, be it cut off, a page of a proxy or JSON without what it must have, is
-        asked for again like one that did not come. Setting `stop` ends all at once. `attempts` are
+        requested again like one that did not come. Setting `stop` ends all at once. `attempts` are
         fewer than usual where a failure is expected.
 
             site.request("GET", url, read=reading(Projects, source="jira"))
@@ -205,7 +205,7 @@ class HttpClient:
         read: Callable[[requests.Response], Any] | None,
         stopped: threading.Event,
     ) -> Any:
-        what = f"{self._source}: {method} {place_of(url)}"
+        what = f"{self._source}: {method} {endpoint_of(url)}"
         logins = self._logins
         self._wait_for_opening(what, stopped)
         acquire(stopped)
@@ -297,9 +297,9 @@ class HttpClient:
         return None if delay is None else min(delay, self._longest_delay)
 
     def _excess(self, response: requests.Response, answered: str) -> ExcessiveWaitError | None:
-        """The error of an answer that asks for a longer wait than there is; None for others."""
-        asked = retry_after(response)
-        if asked is None or asked <= self._longest_delay:
+        """The error of an answer that requests a longer wait than the limit; None for others."""
+        delay = retry_after(response)
+        if delay is None or delay <= self._longest_delay:
             return None
         value = response.headers["Retry-After"][:_RETRY_AFTER_CHARACTERS]
         minutes = self._longest_delay.total_seconds() / 60
@@ -327,7 +327,7 @@ class HttpClient:
                 f"{answered}; the account behind {self._credentials} may not read {path}"
             )
         if response.is_redirect:
-            target = place_of(response.headers["Location"])
+            target = endpoint_of(response.headers["Location"])
             return ConfigurationError(f"{answered}, a redirect to {target}; use the final address")
         return SourceProtocolError(answered)
 

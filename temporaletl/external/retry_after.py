@@ -1,4 +1,4 @@
-"""How long an answer over HTTP asks us to stay away."""
+"""The delay that a response over HTTP requests: Retry-After and its kin."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -12,7 +12,7 @@ _LONGEST_SECONDS = timedelta(days=36_500).total_seconds()
 
 
 def retry_after(response: requests.Response) -> timedelta | None:
-    """Return how long the answer asks us to stay away, None where it does not say."""
+    """Return the delay that a response requests, None for none."""
     value = response.headers.get("Retry-After", "").strip()
     if not value:
         return None
@@ -32,7 +32,7 @@ def retry_after(response: requests.Response) -> timedelta | None:
 
 def _http_date(value: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(value)
+        timestamp = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return timestamp if timestamp.tzinfo is not None else timestamp.replace(tzinfo=UTC)

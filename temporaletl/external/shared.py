@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Closeable(Protocol):
-    """What can be shared: safe to use from many threads, and closed at the end."""
+    """A shareable client: safe to use from many threads, and closed at the end."""
 
     def close(self) -> None: ...
 
 
 class Shared[*A, C: Closeable]:
-    """The clients of one kind, each made when it is first asked for.
+    """The clients of one kind, each created at its first use.
 
     open_shop = Shared(ShopClient)
     client = open_shop(ShopSettings.load())
@@ -24,9 +24,9 @@ class Shared[*A, C: Closeable]:
         self._guard = threading.Lock()
 
     def __call__(self, *settings: *A) -> C:
-        """Return the process's one client for these settings; asks nothing of its service yet.
+        """Return the process's one client for these settings; sends no request yet.
 
-        Raises: as the client does when it is made; it is made anew the next time.
+        Raises: as the client does when it is created; the next use tries again.
         """
         with self._guard:
             if settings not in self._clients:

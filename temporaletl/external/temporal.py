@@ -67,7 +67,7 @@ def _names(value: object) -> object:
 
 
 class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_TEMPORAL")):
-    """Which Temporal to read, and how hard. TLS and API key: see the module."""
+    """Settings of source `temporal`: server, namespaces, rate. TLS and API key: see the module."""
 
     address: str | None = None
     namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
@@ -91,7 +91,7 @@ class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_T
 
 
 def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
-    """Read how to reach the source, its namespaces settled.
+    """Read the settings and the endpoint of the source, with its namespaces filled in.
 
     Raises:
         ConfigurationError: a variable or a certificate is wrong; it is named.
@@ -100,37 +100,37 @@ def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
     own = access(source_variables(environment()), prefix=_PREFIX, disable_file=True)
     platform = TemporalSettings.load()
     if settings.address is None:
-        place = endpoint(platform)
+        server = endpoint(platform)
         if own.api_key is not None or own.tls is not None:
-            place = replace(secured(place, own), prefix=_PREFIX)
+            server = replace(secured(server, own), prefix=_PREFIX)
     else:
         if connection_in_use() != DEFAULT and not settings.namespaces:
             raise ConfigurationError(
                 f"connection {connection_in_use()!r}: SOURCE_TEMPORAL_NAMESPACES is not set (the "
                 "namespaces to read at SOURCE_TEMPORAL_ADDRESS)"
             )
-        place = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
-        place = secured(place, own)
-    namespaces = settings.namespaces or (place.namespace,)
-    return settings.model_copy(update={"namespaces": namespaces}), place
+        server = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
+        server = secured(server, own)
+    namespaces = settings.namespaces or (server.namespace,)
+    return settings.model_copy(update={"namespaces": namespaces}), server
 
 
 def closed_in(window: Window) -> str:
     """The list filter for executions that closed in the window, edges exact to a microsecond."""
     bounds = []
     if window.start is not None:
-        bounds.append(f"CloseTime >= '{_moment(window.start)}'")
+        bounds.append(f"CloseTime >= '{_as_text(window.start)}'")
     # SQL visibility stores give running executions a close time in the year 9999.
     bounds.append(
         "ExecutionStatus != 'Running'"
         if window.end is None
-        else f"CloseTime < '{_moment(window.end)}'"
+        else f"CloseTime < '{_as_text(window.end)}'"
     )
     return " AND ".join(bounds)
 
 
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _as_text(timestamp: datetime) -> str:
+    return timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 #: Those that can stand in a query as they are: the server makes them so.
@@ -150,15 +150,15 @@ class StaleTokenError(SourceUnavailableError):
 class Visibility:
     """Lists and counts executions, never faster than its settings allow."""
 
-    def __init__(self, settings: SourceTemporalSettings, place: Endpoint) -> None:
+    def __init__(self, settings: SourceTemporalSettings, server: Endpoint) -> None:
         self.settings = settings
-        self.place = place
+        self.server = server
         #: For what takes long, and is no request.
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="temporal-source")
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._interval = 1 / settings.requests_per_second
-        self._next_turn = 0.0
+        self._next_request_at = 0.0
 
     async def page(
         self, namespace: str, query: str, token: bytes
@@ -248,7 +248,7 @@ class Visibility:
         # it fails: a few refusals are sat out here.
         delays = iter(_RATE_LIMIT_DELAYS)
         while True:
-            client = await self._turn()
+            client = await self._acquire()
             try:
                 return await call(client.workflow_service)
             except RPCError as error:
@@ -256,25 +256,25 @@ class Visibility:
                 if not exhausted or (delay := next(delays, None)) is None:
                     raise self._failure(error, namespace, token) from None
                 now = asyncio.get_running_loop().time()
-                self._next_turn = max(self._next_turn, now + delay)
+                self._next_request_at = max(self._next_request_at, now + delay)
 
-    async def _turn(self) -> Client:
-        """Wait until another request may go out, and connect before the first."""
+    async def _acquire(self) -> Client:
+        """Acquire the client for one request, within the rate limit; connect before the first."""
         async with self._connecting:
             if self._client is None:
                 try:
-                    self._client = await open_client(self.place, check_namespace=False)
+                    self._client = await open_client(self.server, check_namespace=False)
                 except TemporalUnavailableError as error:
                     # For a source this passes; for the platform's own server it does not.
                     raise SourceUnavailableError(str(error)) from None
         now = asyncio.get_running_loop().time()
-        turn = max(now, self._next_turn)
-        self._next_turn = turn + self._interval
-        await asyncio.sleep(turn - now)
+        request_at = max(now, self._next_request_at)
+        self._next_request_at = request_at + self._interval
+        await asyncio.sleep(request_at - now)
         return self._client
 
     def _failure(self, error: RPCError, namespace: str, token: bytes = b"") -> ETLError:
-        place = self.place
+        server = self.server
         reason = error.status.name.replace("_", " ").lower()
         kind: type[ETLError] = SourceUnavailableError
         text = reason
@@ -286,7 +286,7 @@ class Visibility:
             case RPCStatusCode.PERMISSION_DENIED | RPCStatusCode.UNAUTHENTICATED:
                 kind = CredentialsError
                 text = (
-                    f"access refused; check {place.prefix}API_KEY or {place.prefix}TLS_CLIENT_*, "
+                    f"access refused; check {server.prefix}API_KEY or {server.prefix}TLS_CLIENT_*, "
                     f"and that they may list workflows there"
                 )
             case RPCStatusCode.NOT_FOUND:
@@ -299,12 +299,12 @@ class Visibility:
                 kind, text = SourceProtocolError, f"{reason}: {error.message}"
             case _:
                 pass
-        return kind(f"Temporal at {place.address}, namespace {namespace!r}: {text}")
+        return kind(f"Temporal at {server.address}, namespace {namespace!r}: {text}")
 
 
 def _lacks_namespace(error: RPCError) -> bool:
     details = error.grpc_status.details
-    return any(each.type_url.endswith(".NamespaceNotFoundFailure") for each in details)
+    return any(detail.type_url.endswith(".NamespaceNotFoundFailure") for detail in details)
 
 
 #: SQL visibility stores answer a token they cannot read as a fault of their own.
@@ -321,11 +321,11 @@ def visibility() -> Visibility:
         ConfigurationError: as `source_settings`.
     """
     loop = asyncio.get_running_loop()
-    settings, place = source_settings()
+    settings, server = source_settings()
     known, name = _opened.setdefault(loop, {}), connection_in_use()
     opened = known.get(name)
-    if opened is None or (opened.settings, opened.place) != (settings, place):
-        opened = known[name] = Visibility(settings, place)
+    if opened is None or (opened.settings, opened.server) != (settings, server):
+        opened = known[name] = Visibility(settings, server)
     return opened
 
 
@@ -355,18 +355,18 @@ def temporal_budget() -> RateBudget:
 
 @account_view("temporal")
 def temporal_account() -> AccountView:
-    """Which namespaces may be described; a server does not tell who asks.
+    """The namespaces that may be described; a server does not report the account.
 
     Raises:
         ConfigurationError: as `source_settings`; or there is no such namespace.
         CredentialsError: the API key or certificate is refused.
         SourceUnavailableError: no answer.
     """
-    settings, place = source_settings()
+    settings, server = source_settings()
 
     async def ask() -> frozenset[str]:
-        store = Visibility(settings, place)
-        return frozenset([await store.namespace_id(each) for each in settings.namespaces])
+        store = Visibility(settings, server)
+        return frozenset([await store.namespace_id(name) for name in settings.namespaces])
 
     # In a thread of its own, where no loop runs.
-    return AccountView(place.address, containers=asyncio.run(ask()))
+    return AccountView(server.address, containers=asyncio.run(ask()))

@@ -3,7 +3,16 @@
 from tests.integration.jira_dataset import dataset
 from tests.integration.postgres_server import postgres_url, warehouse
 from tests.integration.temporal_server import temporal_server
+from tests.integration.temporal_subjects import subjects
 from tests.integration.trino_reading import lake
 from tests.integration.trino_server import trino_server
 
-__all__ = ["dataset", "lake", "postgres_url", "temporal_server", "trino_server", "warehouse"]
+__all__ = [
+    "dataset",
+    "lake",
+    "postgres_url",
+    "subjects",
+    "temporal_server",
+    "trino_server",
+    "warehouse",
+]

@@ -15,33 +15,28 @@ import requests
 
 from temporaletl import (
     ETLInput,
-    Event,
-    Page,
-    PageRequest,
-    Plan,
-    Reject,
-    TransformContext,
-    Window,
 )
 from temporaletl.external.jira.site import close_sites
 from temporaletl.external.trino.server import close_servers
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
-from temporaletl.worker.sources.jira.extract.issues import extract_issues
-from temporaletl.worker.sources.jira.query import JiraQuery
-from temporaletl.worker.sources.jira.transform import transform
+from temporaletl.worker.sources.jira import transform
+from temporaletl.worker.sources.jira.extract import issues as extract_issues
 from tests.fakes.jira import serve
 from tests.fakes.jira.site import Limits, Site
 from tests.fakes.server import FakeServer
+from tests.integration import job_reading
+from tests.integration.job_reading import Read, plan_of
 from tests.integration.trino_server import TrinoServer
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Lists in answers are cut off after so many; the issue itself still tells how many there are.
 SHORT = Limits(inline_comments=2, inline_worklogs=2, issue_histories=10_000)
 WHOLE = Limits(inline_comments=10_000, inline_worklogs=10_000, issue_histories=10_000)
 _STATEMENT_CHARACTERS = 400_000
+#: Importing them registers the strategies.
+REGISTERED = (extract_issues, transform)
 BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
 
 Json = dict[str, Any]
@@ -141,61 +136,18 @@ def copied(server: FakeServer, site: Site) -> list[Json]:
     return found
 
 
-def jobs_of(
-    mode: Mode = "full",
-    *,
-    start: datetime | None = None,
-    end: datetime = NOW,
-    scan: bool = False,
-    **params: Any,
-) -> list[ETLInput]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="jira",
-        mode=mode,
-        connection="default",
-        windows={"issues": Window(start=start, end=end)},
-        params=params,
-        worker_queue="q",
-        started=NOW,
-    )
-    plan = Plan(metadata)
+def jobs_of(mode: Mode = "full", *, scan: bool = False, **more: Any) -> list[ETLInput]:
+    plan = plan_of("jira", ["issues"], mode, **more)
     backlog = asyncio.run(describe_backlog(plan))
     return list(scan_jobs(plan, backlog) if scan else expand_backlog(plan, backlog))
 
 
-class Read:
-    def __init__(self) -> None:
-        self.events: dict[str, Event] = {}
-        self.issues: list[str] = []
-        self.rejects: list[Reject] = []
-        self.cursors: list[Any] = []
-
-    def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=JiraQuery())
-        for record in page.records:
-            self.issues.append(record.id)
-            for row in transform(record, context):
-                if isinstance(row, Event):
-                    self.events[row.event_id] = row
-        self.rejects += page.rejects
-        self.cursors.append(json.loads(json.dumps(page.cursor)))
-
-
-def read(jobs: list[ETLInput], *, size: int = 20, cursor: Any = None, pages: int = 10_000) -> Read:
-    async def run() -> Read:
-        found = Read()
-        for job in jobs:
-            query = JiraQuery.from_dict({**job.params, "page_size": size})
-            request = PageRequest(job=job, query=query, cursor=cursor)
-            async with contextlib.aclosing(extract_issues(request)) as extracted:
-                async for page in extracted:
-                    found.add(job, page)
-                    if len(found.cursors) == pages:
-                        break
-        return found
-
-    return asyncio.run(run())
+def read(
+    jobs: list[ETLInput], *, size: int = 20, cursor: Any = None, pages: int | None = None
+) -> Read:
+    return asyncio.run(
+        job_reading.read(jobs, size=size, cursor=cursor, most_pages=pages, patience=0)
+    )
 
 
 def over_the_api(dataset: Dataset, read_it: Callable[[], Read]) -> Read:

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,34 +13,25 @@ import pytest
 
 from temporaletl import (
     ETLInput,
-    Page,
-    PageRequest,
-    Plan,
-    Reject,
-    RetryableError,
     Row,
-    TransformContext,
-    Window,
 )
 from temporaletl.external import http
 from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.external.servicetitan.settings import OVERLAP
 from temporaletl.external.servicetitan.site import close_sites
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.sources.servicetitan.inputs import expand_backlog
 from temporaletl.queuer.sources.servicetitan.params import describe_backlog
-from temporaletl.strategies import resolve
 from temporaletl.worker.sources.servicetitan import transform as transforms
 from temporaletl.worker.sources.servicetitan.extract import streams as extracts
-from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
 from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row as TenantRow
+from tests.integration.job_reading import Read, plan_of, read
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STREAMS = tuple(RESOURCES)
 BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
 #: The stream of which tests spoil records.
@@ -90,80 +79,10 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
 
 
 def jobs_of(
-    mode: Mode = "full",
-    *,
-    streams: Sequence[str] = STREAMS,
-    start: datetime | None = None,
-    end: datetime = NOW,
-    last: Mapping[str, Any] | None = None,
-    **params: Any,
+    mode: Mode = "full", *, streams: Sequence[str] = STREAMS, **more: Any
 ) -> list[ETLInput]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="servicetitan",
-        mode=mode,
-        connection="default",
-        windows={stream: Window(start=start, end=end) for stream in streams},
-        params=params,
-        worker_queue="q",
-        started=NOW,
-    )
-    plan = Plan(metadata, dict(last or {}))
+    plan = plan_of("servicetitan", streams, mode, **more)
     return list(expand_backlog(plan, describe_backlog(plan)))
-
-
-@asynccontextmanager
-async def pages_of(job: ETLInput, cursor: Any = None) -> AsyncIterator[Any]:
-    strategies = resolve("servicetitan", job.stream)
-    query = strategies.query.from_dict(job.params)
-    pages = strategies.extract(PageRequest(job=job, query=query, cursor=cursor))
-    async with contextlib.aclosing(pages):
-        yield pages
-
-
-@dataclass
-class Read:
-    """What came of reading: the rows of each stream by id, as a table would hold them."""
-
-    rows: dict[str, dict[int, Row]] = field(default_factory=lambda: {s: {} for s in STREAMS})
-    rejects: list[Reject] = field(default_factory=list)
-    cursors: dict[str, list[Any]] = field(default_factory=lambda: {s: [] for s in STREAMS})
-    records: int = 0
-    interruptions: int = 0
-
-    def add(self, job: ETLInput, page: Page) -> None:
-        strategies = resolve("servicetitan", job.stream)
-        context = TransformContext(job=job, query=ServiceTitanQuery(paging="export"))
-        self.records += len(page.records)
-        for record in page.records:
-            for row in strategies.transform(record, context):
-                assert isinstance(row, strategies.rows)
-                self.rows[job.stream][row.st_id] = row  # type: ignore[attr-defined]
-        self.rejects += page.rejects
-        self.cursors[job.stream].append(json.loads(json.dumps(page.cursor)))
-
-    @property
-    def last(self) -> dict[str, Any]:
-        """As the platform gives them to the next plan."""
-        return {stream: cursors[-1] for stream, cursors in self.cursors.items() if cursors}
-
-
-async def read(jobs: Sequence[ETLInput], into: Read | None = None) -> Read:
-    """Read jobs to their end, going on from the last cursor as the platform does."""
-    found = into or Read()
-    for job in jobs:
-        cursor: Any = None
-        while True:
-            try:
-                async with pages_of(job, cursor) as pages:
-                    async for page in pages:
-                        found.add(job, page)
-                        cursor = found.cursors[job.stream][-1]
-                break
-            except RetryableError:
-                found.interruptions += 1
-                assert found.interruptions < 60
-    return found
 
 
 def bare(rows: Mapping[int, Row]) -> dict[int, Any]:
@@ -184,7 +103,7 @@ def is_whole(found: Read, tenant: Tenant, *, deleted: bool = True) -> bool:
             for row in collection.rows.values()
             if deleted or not row.deleted
         }
-        got = {id_: row.full_data for id_, row in found.rows[stream].items()}  # type: ignore[attr-defined]
+        got = {id_: row.full_data for id_, row in found.rows[stream].items()}
         if got != rows:
             return False
     return True
@@ -224,11 +143,11 @@ class Runs:
         last = {**self.table.last, **more.pop("last", {})}
         jobs = jobs_of("incremental", start=start, end=end, last=last, paging=self.paging, **more)
         for job in jobs:
-            self.table.cursors[job.stream].clear()
+            self.table.stream_cursors[job.stream].clear()
         found = await read(jobs)
         for stream in STREAMS:
             self.table.rows[stream] |= found.rows[stream]
-            self.table.cursors[stream] += found.cursors[stream]
+            self.table.stream_cursors[stream] += found.stream_cursors[stream]
         self.watermark = end
         return found
 

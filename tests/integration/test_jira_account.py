@@ -12,8 +12,9 @@ from temporaletl.queuer.sources.jira.params import describe_backlog
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import FakeServer
+from tests.integration.job_reading import plan_of, read
 from tests.integration.test_jira_deletions import gone
-from tests.integration.test_jira_source import BOTH, NOW, jobs_of, plan_of, read, served
+from tests.integration.test_jira_source import BOTH, jobs_of, served
 
 __all__ = ["served"]
 
@@ -74,7 +75,7 @@ async def test_a_token_that_is_known_no_more_stops_everything(
     with pytest.raises(CredentialsError, match=named):
         view()
     with pytest.raises(CredentialsError, match=named):
-        await describe_backlog(plan_of("full", None, NOW))
+        await describe_backlog(plan_of("jira", ["issues"]))
     with pytest.raises(CredentialsError, match=named):
         await read([job])
     with pytest.raises(CredentialsError, match=named):

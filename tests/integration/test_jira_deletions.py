@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from temporaletl.worker.sources.jira.query import JiraQuery
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
-from tests.integration.test_jira_source import BOTH, LONG_AGO, NOW, SMALL, plan_of, served
+from tests.integration.job_reading import plan_of
+from tests.integration.test_jira_source import BOTH, LONG_AGO, SMALL, served
 
 __all__ = ["served"]
 
@@ -24,10 +26,10 @@ Serve = Callable[..., FakeServer]
 FAULTS = ["503", "504", "reset", "expired-token", *OWN_FAULTS]
 
 
-async def gone(*stored: str, mode: Mode = "full", **params: object) -> list[str]:
+async def gone(*stored: str, mode: Mode = "full", **params: Any) -> list[str]:
     """The ids that a deletion scan finds gone among these."""
     start = LONG_AGO if mode == "incremental" else None
-    plan = plan_of(mode, start, NOW, **params)
+    plan = plan_of("jira", ["issues"], mode, start=start, **params)
     [job] = scan_jobs(plan, await describe_backlog(plan))
     scan = MemoryScan(lambda: [f"{each}:created" for each in stored])
     request = PageRequest(job=job, query=JiraQuery.from_dict(job.params))
@@ -98,9 +100,9 @@ async def test_a_refused_account_does_not_make_issues_look_gone(served: Serve) -
     ],
 )
 async def test_deletions_are_looked_for_in_the_runs_that_ask_for_it(
-    served: Serve, setting: str, mode: Mode, params: dict[str, str], asked: bool
+    served: Serve, setting: str, mode: Mode, params: dict[str, Any], asked: bool
 ) -> None:
     served(generate(5, seed=4, personality="cloud"), JIRA_FIND_DELETED=setting)
-    plan = plan_of(mode, None if mode == "full" else LONG_AGO, NOW, **params)
+    plan = plan_of("jira", ["issues"], mode, start=None if mode == "full" else LONG_AGO, **params)
     jobs = list(scan_jobs(plan, await describe_backlog(plan)))
     assert [job.scan for job in jobs] == [True] * asked

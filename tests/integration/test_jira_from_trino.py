@@ -27,7 +27,6 @@ from tests.fakes.jira import generate
 from tests.integration.jira_dataset import (
     BOTH,
     DAY,
-    NOW,
     SHORT,
     WHOLE,
     Dataset,
@@ -38,6 +37,7 @@ from tests.integration.jira_dataset import (
     read,
     without_api,
 )
+from tests.integration.job_reading import NOW
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -53,7 +53,7 @@ def test_the_dataset_gives_the_events_that_the_api_gives(
     without_api(dataset)
     found = read(jobs_of())
     assert found.events == expected.events
-    assert sorted(found.issues) == sorted(str(row.id) for row in site.rows)
+    assert sorted(found.records.elements()) == sorted(str(row.id) for row in site.rows)
     assert not found.rejects
 
 
@@ -80,7 +80,7 @@ def test_without_the_api_what_is_there_is_loaded_and_what_is_missing_is_told(
     issues = copied(dataset.serve(site), site)
     dataset.fill(issues)
     found = read(jobs_of())
-    assert len(found.issues) == 50
+    assert found.records.total() == 50
     lacking = {}
     for each in issues:
         comment, worklog = each["fields"]["comment"], each["fields"]["worklog"]
@@ -115,7 +115,7 @@ def test_an_incremental_run_looks_back_as_far_as_the_dataset_may_be_late(
     dataset.set(JIRA_TRINO_OVERLAP_HOURS="5")
     dataset.fill([issue(n, DAY + timedelta(hours=n)) for n in range(1, 25)])
     found = read(jobs_of("incremental", start=DAY + timedelta(hours=20)))
-    assert sorted(map(int, found.issues)) == [*range(15, 25)]
+    assert sorted(map(int, found.records.elements())) == [*range(15, 25)]
 
 
 def test_late_arrivals_and_changes_are_found_by_the_next_run(dataset: Dataset) -> None:
@@ -129,7 +129,7 @@ def test_late_arrivals_and_changes_are_found_by_the_next_run(dataset: Dataset) -
     second = read(jobs_of("incremental", start=DAY + timedelta(hours=30)))
     whole = read(jobs_of())
     assert first.events | second.events == whole.events
-    assert len(whole.issues) == 33
+    assert whole.records.total() == 33
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -137,7 +137,7 @@ def test_reading_goes_on_from_every_cursor_also_among_ties(dataset: Dataset, siz
     dataset.fill([issue(n, DAY + timedelta(hours=n // 5)) for n in range(12)])
     (job,) = jobs_of("incremental", start=DAY)
     whole = read([job], size=size)
-    assert len(whole.issues) == 12
+    assert whole.records.total() == 12
     for pages in range(1, len(whole.cursors), 4 if size == 1 else 1):
         first = read([job], size=size, pages=pages)
         rest = read([job], size=size, cursor=first.cursors[-1])
@@ -150,7 +150,7 @@ def test_a_backlog_is_divided_into_jobs_that_hold_every_issue_once(dataset: Data
     )
     jobs = jobs_of(issues_per_job=10)
     assert len(jobs) > 3
-    assert sorted(map(int, read(jobs).issues)) == [*range(45)]
+    assert sorted(map(int, read(jobs).records.elements())) == [*range(45)]
 
 
 def test_a_backfill_reads_what_may_have_happened_in_it(dataset: Dataset) -> None:
@@ -162,7 +162,7 @@ def test_a_backfill_reads_what_may_have_happened_in_it(dataset: Dataset) -> None
         ]
     )
     found = read(jobs_of("backfill", start=DAY - timedelta(days=1), end=DAY + timedelta(days=1)))
-    assert found.issues == ["1"]
+    assert found.records == {"1": 1}
 
 
 def test_nothing_new_is_no_job(dataset: Dataset) -> None:
@@ -176,7 +176,7 @@ def test_a_backlog_counted_in_the_dataset_hides_nothing_from_the_api(dataset: Da
     dataset.serve(site, with_credentials=True)
     dataset.fill([])
     dataset.set(JIRA_EXTRACT_FROM="api", JIRA_BACKLOG_FROM="trino")
-    assert len(read(jobs_of()).issues) == 30
+    assert read(jobs_of()).records.total() == 30
 
 
 def test_a_backlog_counted_by_the_api_can_be_read_from_the_dataset(dataset: Dataset) -> None:
@@ -185,7 +185,7 @@ def test_a_backlog_counted_by_the_api_can_be_read_from_the_dataset(dataset: Data
     dataset.set(JIRA_BACKLOG_FROM="api")
     jobs = jobs_of(issues_per_job=10)
     assert len(jobs) > 1
-    assert sorted(read(jobs).issues) == sorted(str(row.id) for row in site.rows)
+    assert sorted(read(jobs).records.elements()) == sorted(str(row.id) for row in site.rows)
 
 
 def test_what_is_no_issue_is_rejected_and_kept(dataset: Dataset) -> None:
@@ -200,7 +200,7 @@ def test_what_is_no_issue_is_rejected_and_kept(dataset: Dataset) -> None:
         ]
     )
     found = read(jobs_of())
-    assert found.issues == ["1"]
+    assert found.records == {"1": 1}
     assert {event.parent_item_id for event in found.events.values()} == {"1"}
     reasons = {reject.key: reject.reason for reject in found.rejects}
     assert set(reasons) == {"P-2", "P-3", "P-4"}

@@ -5,20 +5,11 @@ from typing import Any
 
 import pytest
 
-from temporaletl import CompleteSet, TransformContext
-from temporaletl.worker.sources.jira.query import JiraQuery
-from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import Request, Response
-from tests.integration.test_jira_source import (
-    BOTH,
-    SMALL,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.job_reading import read
+from tests.integration.test_jira_source import BOTH, SMALL, jobs_of, served
 from tests.integration.test_jira_unreadable import Serve, said, spoil
 
 __all__ = ["served"]
@@ -29,19 +20,10 @@ _CONTRADICTIONS = {"its own total": {"total": 250}, "no total": {}, "a total of 
 
 
 async def _wholes() -> tuple[set[str], list[str], str]:
-    """Prefixes of what is said to be all there is; the reasons of rejects; the notes."""
-    prefixes: set[str] = set()
-    reasons: list[str] = []
-    notes: list[str] = []
-    for job in await jobs_of():
-        context = TransformContext(job=job, query=JiraQuery())
-        async with pages_of(job) as pages:
-            async for page in pages:
-                reasons += [reject.reason for reject in page.rejects]
-                notes += [page.note] if page.note else []
-                made = [each for record in page.records for each in transform(record, context)]
-                prefixes |= {each.prefix for each in made if isinstance(each, CompleteSet)}
-    return prefixes, reasons, "; ".join(notes)
+    """Prefixes of the complete sets; the reasons of rejects; the notes."""
+    found = await read(await jobs_of())
+    assert not found.interruptions
+    return found.complete, [reject.reason for reject in found.rejects], "; ".join(found.notes)
 
 
 def _prefixes(paths: list[str]) -> set[str]:
@@ -74,7 +56,7 @@ async def test_a_list_that_the_account_may_not_read_costs_no_more_than_itself(
     refused = spoil(monkeypatch, r"/issue/\d*[34]/(comment|worklog)$", refusal)
     found = await read(await jobs_of())
     assert refused
-    assert set(found.issues) == set(whole.issues)
+    assert set(found.records) == set(whole.records)
     keys = {site.by_id[int(path.split("/")[-2])].key for path in refused}
     assert {reject.key for reject in found.rejects} == keys
     assert all("may not" in reject.reason for reject in found.rejects)
@@ -102,8 +84,8 @@ async def test_an_issue_that_nothing_but_a_search_shows_costs_no_other(
     monkeypatch.setattr(JiraService, "answer", changed)
     found = await read(await jobs_of(), size=10)
     assert asked
-    assert found.interruptions == 0
-    assert set(found.issues) == {str(row.id) for row in site.rows}
+    assert not found.interruptions
+    assert set(found.records) == {str(row.id) for row in site.rows}
     [reject] = found.rejects
     assert reject.key == broken.key
     assert "the rest is loaded" in reject.reason

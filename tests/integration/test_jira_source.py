@@ -3,10 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,36 +14,30 @@ from temporaletl import (
     ConfigurationError,
     CredentialsError,
     ETLInput,
-    Event,
-    Page,
-    PageRequest,
-    Plan,
-    Reject,
-    RetryableError,
-    TransformContext,
     Window,
 )
 from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
-from temporaletl.worker.sources.jira.extract.issues import extract_issues
-from temporaletl.worker.sources.jira.query import JiraQuery
-from temporaletl.worker.sources.jira.transform import transform
+from temporaletl.worker.sources.jira import transform
+from temporaletl.worker.sources.jira.extract import issues
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.jira import generate, serve, truth
 from tests.fakes.jira.load import load
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import Limits, Site
 from tests.fakes.server import FakeServer
+from tests.integration.job_reading import NOW, Read, pages_of, plan_of, read
 
+#: Importing them registers the strategies.
+REGISTERED = (issues, transform)
 BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
 #: Small answers, so that few issues already need every kind of paging.
 SMALL = Limits(
     inline_comments=4, inline_worklogs=3, detail_page=20, bulk_page=60, bulk_page_most=60
 )
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
 
 Serve = Callable[..., FakeServer]
@@ -68,7 +59,11 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
                 if site.cloud
                 else {"JIRA_PERSONAL_TOKEN": "x"}
             )
-            variables = {"JIRA_URL": server.url, "JIRA_READ_TIMEOUT_SECONDS": "0.5"}
+            variables = {
+                "JIRA_URL": server.url,
+                "JIRA_READ_TIMEOUT_SECONDS": "0.5",
+                "JIRA_PAGE_SIZE": "20",
+            }
             for name, value in (variables | credentials | settings).items():
                 monkeypatch.setenv(name, value)
             return server
@@ -77,82 +72,16 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
         close_sites()
 
 
-def plan_of(mode: Mode, start: datetime | None, end: datetime, **params: Any) -> Plan:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="jira",
-        mode=mode,
-        connection="default",
-        windows={"issues": Window(start=start, end=end)},
-        params=params,
-        worker_queue="q",
-        started=NOW,
-    )
-    return Plan(metadata)
-
-
-async def jobs_of(
-    mode: Mode = "full", *, start: datetime | None = None, end: datetime = NOW, **params: Any
-) -> list[ETLInput]:
-    plan = plan_of(mode, start, end, **params)
+async def jobs_of(mode: Mode = "full", **more: Any) -> list[ETLInput]:
+    plan = plan_of("jira", ["issues"], mode, **more)
     jobs = expand_backlog(plan, await describe_backlog(plan))
-    # Which issues are gone is asked for by itself: see test_jira_deletions.
+    # Which issues are deleted is checked by itself: see test_jira_deletions.
     return [job for job in jobs if not job.scan]
-
-
-@asynccontextmanager
-async def pages_of(job: ETLInput, cursor: Any = None, size: int = 20) -> AsyncIterator[Any]:
-    query = JiraQuery.from_dict({**job.params, "page_size": size})
-    pages = extract_issues(PageRequest(job=job, query=query, cursor=cursor))
-    async with contextlib.aclosing(pages):
-        yield pages
-
-
-@dataclass
-class Read:
-    """What came of reading: events by id, and how."""
-
-    events: dict[str, Event] = field(default_factory=dict)
-    issues: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
-    cursors: list[Any] = field(default_factory=list)
-    interruptions: int = 0
-
-    def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=JiraQuery())
-        for record in page.records:
-            self.issues[record.id] += 1
-            made = transform(record, context)
-            self.events |= {each.event_id: each for each in made if isinstance(each, Event)}
-        self.rejects += page.rejects
-        self.cursors.append(json.loads(json.dumps(page.cursor)))
-
-
-async def read(jobs: list[ETLInput], *, size: int = 20) -> Read:
-    """Read jobs to their end, going on from the last cursor as the platform does."""
-    found = Read()
-    for job in jobs:
-        cursor: Any = None
-        while True:
-            try:
-                async with pages_of(job, cursor, size) as pages:
-                    async for page in pages:
-                        found.add(job, page)
-                        cursor = found.cursors[-1]
-                break
-            except RetryableError:
-                found.interruptions += 1
-                assert found.interruptions < 30
-    return found
-
-
-def types_of(found: Read) -> Counter[str]:
-    return Counter(event.event_type for event in found.events.values())
 
 
 def matches(found: Read, site: Site) -> bool:
     """Whether exactly the events there are were found."""
-    types, counted = types_of(found), truth(site)
+    types, counted = found.types, truth(site)
     changed = sum(count for kind, count in types.items() if kind.endswith("_changed"))
     got = (
         types["issue_created"],
@@ -180,7 +109,7 @@ async def test_a_full_read_finds_everything_once(served: Serve, personality: str
     assert len(jobs) > 3
     found = await read(jobs)
     assert matches(found, site)
-    assert set(found.issues.values()) == {1}
+    assert set(found.records.values()) == {1}
     assert not found.rejects
 
 
@@ -258,9 +187,9 @@ async def test_an_incremental_read_has_what_changed_and_no_upper_bound(
     site.edit.touch(site.rows[0].id, at=int((NOW + timedelta(days=1)).timestamp() * 1000))
     found = await read(await jobs_of("incremental", start=start, issues_per_job=10))
     expected = {str(row.id) for row in site.rows if row.updated >= start.timestamp() * 1000}
-    assert expected <= set(found.issues)
-    assert len(found.issues) < 40
-    assert str(site.rows[0].id) in found.issues
+    assert expected <= set(found.records)
+    assert len(found.records) < 40
+    assert str(site.rows[0].id) in found.records
 
 
 @BOTH
@@ -279,7 +208,7 @@ async def test_a_backfill_reads_every_issue_that_may_have_an_event_in_it(
     wanted = {id_ for id_, event in everything.events.items() if event.event_time_utc in window}
     assert wanted
     assert wanted <= set(found.events)
-    assert len(found.issues) < len(everything.issues)
+    assert len(found.records) < len(everything.records)
 
 
 async def test_nothing_new_is_no_job_on_a_server(served: Serve) -> None:
@@ -293,7 +222,7 @@ async def test_filters_hold_for_the_count_and_the_pages(served: Serve, personali
     project = site.rows[0].project
     served(site, JIRA_JQL=f"project = {project} OR project = {project}")
     found = await read(await jobs_of(jql="issuetype is not EMPTY"))
-    assert set(found.issues) == {str(row.id) for row in site.rows if row.project == project}
+    assert set(found.records) == {str(row.id) for row in site.rows if row.project == project}
 
 
 @BOTH
@@ -324,8 +253,8 @@ async def test_an_issue_deleted_after_it_was_found_is_as_it_was_found(
     find = site.find
     monkeypatch.setattr(site, "find", lambda text: None if text == gone else find(text))
     found = await read(await jobs_of())
-    assert found.issues[gone] == 1
-    assert len(found.issues) == 30
+    assert found.records[gone] == 1
+    assert len(found.records) == 30
 
 
 @BOTH
@@ -385,7 +314,7 @@ async def test_recorded_issues_are_found_whole(
     site = load([path], personality=personality, limits=SMALL)
     served(site)
     found = await read(await jobs_of())
-    types = types_of(found)
+    types = found.types
     changed = sum(count for kind, count in types.items() if kind.endswith("_changed"))
     assert (types["issue_created"], changed, types["comment_created"]) == counted(path)
     assert matches(found, site)

@@ -1,33 +1,21 @@
 """Source `jira`: what Jira cannot show costs no more than itself, over real HTTP."""
 
 import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from temporaletl import CompleteSet, SourceUnavailableError, TransformContext
+from temporaletl import SourceUnavailableError
 from temporaletl.errors import SourceProtocolError
-from temporaletl.worker.sources.jira.query import JiraQuery
-from temporaletl.worker.sources.jira.transform import transform
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.jira.site import Site
 from tests.fakes.server import FakeServer, Request, Response
+from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.test_jira_account import service_of
 from tests.integration.test_jira_deletions import gone
-from tests.integration.test_jira_source import (
-    BOTH,
-    LONG_AGO,
-    SMALL,
-    Read,
-    jobs_of,
-    matches,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.test_jira_source import BOTH, LONG_AGO, SMALL, jobs_of, matches, served
 
 __all__ = ["served"]
 
@@ -65,7 +53,7 @@ async def jobs_in(mode: Any) -> Any:
 
 def lacks(found: Read, site: Site, *ids: int) -> bool:
     """Whether all issues but these were found."""
-    return set(found.issues) == {str(row.id) for row in site.rows} - {str(id_) for id_ in ids}
+    return set(found.records) == {str(row.id) for row in site.rows} - {str(id_) for id_ in ids}
 
 
 @BOTH
@@ -79,7 +67,7 @@ async def test_an_issue_that_no_search_can_show_is_read_by_itself(
     found = await read(await jobs_in(mode), size=10)
     assert matches(found, site)
     assert not found.rejects
-    assert found.interruptions == 0
+    assert not found.interruptions
 
 
 @BOTH
@@ -142,7 +130,7 @@ async def test_an_issue_whose_key_cannot_be_found_out_is_a_reject_with_its_time(
     found = await read(await jobs_of(), size=10)
     [reject] = found.rejects
     assert str(site.rows[30].created) in reject.reason
-    assert set(found.issues) >= {
+    assert set(found.records) >= {
         str(row.id) for row in site.rows if row.created != site.rows[30].created
     }
 
@@ -196,15 +184,8 @@ async def test_a_list_that_cannot_be_read_is_no_empty_list(
     if kind == "changelog":
         spoil(monkeypatch, "/changelog/bulkfetch", said(ERROR, 500))
     spoil(monkeypatch, f"/issue/{row.id}/{kind}$", answer)
-    found = Read()
-    wholes: set[str] = set()
-    for job in await jobs_of():
-        async with pages_of(job) as pages:
-            async for page in pages:
-                found.add(job, page)
-                for record in page.records:
-                    made = transform(record, TransformContext(job=job, query=JiraQuery()))
-                    wholes |= {each.prefix for each in made if isinstance(each, CompleteSet)}
+    found = await read(await jobs_of())
+    assert not found.interruptions
     assert lacks(found, site)
     [reject] = found.rejects
     assert reject.key == row.key
@@ -212,8 +193,8 @@ async def test_a_list_that_cannot_be_read_is_no_empty_list(
     assert names[kind] in reject.reason
     assert "could not be read" in reject.reason
     # What is stored of that list stays; of every other it is known.
-    assert f"{row.id}:{kind}:" not in wholes
-    assert f"{site.rows[3].id}:comment:" in wholes
+    assert f"{row.id}:{kind}:" not in found.complete
+    assert f"{site.rows[3].id}:comment:" in found.complete
     assert set(found.events) >= {
         id_ for id_ in whole.events if not id_.startswith(f"{row.id}:{kind}")
     }
@@ -289,172 +270,3 @@ async def test_a_search_that_tells_no_issues_is_not_an_empty_one(
     async with pages_of(job) as pages:
         with pytest.raises(SourceProtocolError, match="search"):
             await anext(pages)
-
-
-ONCE = {
-    "html": Response(200, b"<!DOCTYPE html><html><body>Unavailable</body></html>", "text/html"),
-    "empty": Response(200, b""),
-    "cut": Response(200, b'{"issues": [{"id": "1"'),
-    "no list": Response.of({}),
-    "error": Response.of(ERROR),
-}
-
-
-@BOTH
-@pytest.mark.parametrize("answer", ONCE.values(), ids=ONCE)
-@pytest.mark.parametrize("path", [r"/search(/jql)?$", r"/(comment|worklog|changelog|bulkfetch)$"])
-async def test_what_is_no_answer_once_is_asked_for_again(
-    served: Serve,
-    personality: str,
-    path: str,
-    answer: Response,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    site = generate(30, seed=2, personality=personality, limits=SMALL)
-    served(site)
-    jobs = await jobs_of()
-    turns: Iterator[Response | None] = iter([None, answer])
-    spoilt = spoil(monkeypatch, path, lambda _: next(turns, None))
-    found = await read(jobs, size=10)
-    assert (matches(found, site), found.interruptions) == (True, 0)
-    assert personality == "server" or len(spoilt) > 2
-
-
-def marked(given: Response) -> Response:
-    return Response(given.status, b"\xef\xbb\xbf" + given.body)
-
-
-def latin(given: Response) -> Response:
-    body = given.body.decode().encode("latin-1", "replace")
-    return Response(given.status, body, "application/json; charset=ISO-8859-1")
-
-
-async def test_what_a_proxy_does_not_find_is_not_jiras_word(
-    served: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = generate(30, seed=2, personality="cloud", limits=SMALL)
-    served(site)
-    page = Response(404, b"<html><title>Not found</title></html>", "text/html")
-    turns = iter([page, page])
-    spoil(monkeypatch, r"/(comment|worklog|bulkfetch)$", lambda _: next(turns, None))
-    assert matches(await read(await jobs_of()), site)
-
-
-@BOTH
-@pytest.mark.parametrize("recode", [marked, latin])
-async def test_answers_are_read_by_their_charset(
-    served: Serve,
-    personality: str,
-    recode: Callable[[Response], Response],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    site = generate(30, seed=2, personality=personality, limits=SMALL)
-    with site.lock:
-        site.pin(site.rows[3]).fields["summary"] = "Grüße"
-        site.changed(site.rows[3])
-    served(site)
-    spoil(monkeypatch, "/search|/comment|/worklog", recode)
-    found = await read(await jobs_of())
-    assert matches(found, site)
-    created = found.events[f"{site.rows[3].id}:created"]
-    assert created.event_properties["summary"] == "Grüße"
-
-
-ODD: dict[str, tuple[bytes, bool]] = {
-    "integer of 5000 digits": (b'"odd": ' + b"9" * 5_000, True),
-    "number beyond double": (b'"odd": 1e999', True),
-    "NaN": (b'"odd": NaN', False),
-    "nesting of 100000": (b'"odd": ' + b"[" * 100_000 + b"]" * 100_000, False),
-    "invalid UTF-8": (b'"odd": "b\xfcrger"', True),
-}
-
-
-@BOTH
-@MODES
-@pytest.mark.parametrize(("member", "loads"), ODD.values(), ids=ODD)
-async def test_one_odd_value_costs_at_most_its_own_issue(
-    served: Serve,
-    personality: str,
-    mode: str,
-    member: bytes,
-    loads: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    site = generate(30, seed=2, personality=personality, limits=SMALL)
-    served(site)
-    row = site.rows[12]
-    name = f'"key":"{row.key}"'.encode()
-
-    def add(given: Response) -> Response:
-        return Response(given.status, given.body.replace(name, name + b"," + member, 1))
-
-    spoil(monkeypatch, r"/search(/jql)?$", add)
-    found = await read(await jobs_in(mode), size=7)
-    if not found.rejects:
-        assert loads
-        assert matches(found, site)
-        return
-    assert lacks(found, site, row.id)
-    assert {each.key for each in found.rejects} == {row.key}
-    assert all(member in bytes(each.payload) for each in found.rejects)
-
-
-@BOTH
-@pytest.mark.parametrize(("member", "loads"), ODD.values(), ids=ODD)
-async def test_one_odd_value_in_a_list_costs_at_most_its_own_issue(
-    served: Serve,
-    personality: str,
-    member: bytes,
-    loads: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    site = generate(30, seed=2, personality=personality, limits=SMALL)
-    served(site)
-    row = site.rows[12]
-    for number in range(30):
-        site.edit.add_comment(row.id, f"text {number}.")
-    if personality == "server":
-        # There, a search gives all comments: have it count one that it does not show.
-        count = f'"total":{len(site.issue(row).comments)}'.encode()
-        more = count.replace(b":", b":9")
-
-        def pretend(given: Response) -> Response:
-            return Response(given.status, given.body.replace(count, more, 1))
-
-        spoil(monkeypatch, r"/search$", pretend)
-
-    def add(given: Response) -> Response:
-        return Response(given.status, given.body.replace(b'{"self"', b"{" + member + b',"self"', 1))
-
-    spoil(monkeypatch, f"/issue/{row.id}/comment$", add)
-    found = await read(await jobs_of())
-    if found.rejects:
-        assert {each.key for each in found.rejects} == {row.key}
-        assert set(found.issues) >= {str(each.id) for each in site.rows} - {str(row.id)}
-    else:
-        assert loads
-
-
-async def test_a_page_that_is_too_large_is_asked_for_in_parts(
-    served: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ETL_ANSWER_LIMIT_MEGABYTES", "0.03")
-    site = generate(60, seed=2, personality="cloud", limits=SMALL)
-    served(site)
-    found = await read(await jobs_of(), size=60)
-    assert matches(found, site)
-
-
-@BOTH
-async def test_issues_from_before_1970_are_read(served: Serve, personality: str) -> None:
-    site = generate(40, seed=2, personality=personality, limits=SMALL)
-    old = int(datetime(1950, 1, 1, tzinfo=UTC).timestamp() * 1000)
-    with site.lock:
-        for number, row in enumerate(site.rows[:15]):
-            row.created = old + number * 1000
-            site.pin(row).fields["created"] = row.created
-            site.changed(row)
-    served(site)
-    for size in (5, 100):
-        found = await read(await jobs_of(issues_per_job=size), size=4)
-        assert lacks(found, site)

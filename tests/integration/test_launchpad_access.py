@@ -7,19 +7,15 @@ import pytest
 
 from temporaletl import ConfigurationError, CredentialsError, RecordError, SourceProtocolError
 from tests.fakes.launchpad import Archive, generate, truth
+from tests.integration.job_reading import Read, pages_of, read, transformed
 from tests.integration.launchpad_reading import (
     ACCEPTED,
     STREAMS,
     TOKEN,
-    Read,
     Serve,
     events_in,
     jobs_of,
-    pages_of,
-    read,
     served,
-    transformed,
-    types_of,
 )
 
 __all__ = ["served"]
@@ -52,7 +48,7 @@ async def test_a_token_shows_what_is_private_and_anonymous_access_does_not(
     anonymous = await read(await jobs_of(stream))
     served(archive, service={"accepted": [ACCEPTED]}, **TOKEN)
     known = await read(await jobs_of(stream))
-    assert types_of(known) == truth(archive)[stream]
+    assert known.types == truth(archive)[stream]
     hidden = set(known.events) - set(anonymous.events)
     assert {known.events[id_].parent_item_id for id_ in hidden} >= {"2"}
     assert "2" not in {event.parent_item_id for event in anonymous.events.values()}
@@ -164,7 +160,7 @@ async def test_people_hidden_from_us_leave_events_without_a_person(
     before = await read(await jobs_of(stream))
     archive.edit.redact(hidden)
     after = await read(await jobs_of(stream))
-    assert types_of(after) == types_of(before)
+    assert after.types == before.types
     people = {event.employee_id for event in after.events.values()}
     assert hidden not in people
     assert None in people
@@ -188,7 +184,7 @@ async def test_a_member_whom_nobody_knows_is_noted_and_the_others_are_read(
     archive = small()
     served(archive, LP_MEMBERS=f"aaron-gone {' '.join(archive.people)}")
     found = await read(await jobs_of(stream))
-    assert types_of(found) == truth(archive)[stream]
+    assert found.types == truth(archive)[stream]
     (reject,) = found.rejects
     assert reject.key == "~aaron-gone"
     assert "LP_MEMBERS" in reject.reason

@@ -13,15 +13,8 @@ from temporaletl import SourceProtocolError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
 from tests.fakes.launchpad import Archive, generate
 from tests.fakes.server import FakeServer
-from tests.integration.launchpad_reading import (
-    STREAMS,
-    Read,
-    Serve,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.launchpad_reading import STREAMS, Serve, jobs_of, served
 
 __all__ = ["served"]
 

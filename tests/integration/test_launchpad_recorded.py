@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.launchpad import load
-from tests.integration.launchpad_reading import Serve, jobs_of, read, served, types_of
+from tests.integration.job_reading import read
+from tests.integration.launchpad_reading import Serve, jobs_of, served
 
 __all__ = ["served"]
 
@@ -52,7 +53,7 @@ async def test_joined_tasks_are_found_whole(served: Serve, recorded: Path, by: s
     served(archive)
     asked: Json = {by: list(archive.people if by == "members" else archive.targets)}
     found = await read(await jobs_of("bugs", **asked), size=2)
-    assert told(types_of(found)) == expected
+    assert told(found.types) == expected
     assert not found.rejects
     owners = {
         f"bug:{task['bug_data']['id']}:created": task["bug_data"]["owner_link"].rpartition("~")[2]
@@ -81,5 +82,5 @@ async def test_single_answers_are_found_whole(served: Serve, recorded: Path) -> 
 
     served(load(paths))
     found = await read(await jobs_of("bugs"), size=1)
-    assert told(types_of(found)) == held(bugs, entries("activities"), entries("comments"))
+    assert told(found.types) == held(bugs, entries("activities"), entries("comments"))
     assert not found.rejects

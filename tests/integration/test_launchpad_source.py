@@ -11,18 +11,8 @@ from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.launchpad import Archive, generate, truth
 from tests.fakes.launchpad.service import OWN_FAULTS
-from tests.integration.launchpad_reading import (
-    LONG_AGO,
-    NOW,
-    STREAMS,
-    Read,
-    Serve,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-    types_of,
-)
+from tests.integration.job_reading import NOW, Read, pages_of, read
+from tests.integration.launchpad_reading import LONG_AGO, STREAMS, Serve, jobs_of, served
 
 __all__ = ["served"]
 
@@ -46,7 +36,7 @@ async def test_a_full_read_of_people_finds_everything(served: Serve, stream: str
     archive = generate(60, seed=1)
     served(archive)
     found = await read(await jobs_of(stream, members_per_job=4))
-    assert types_of(found) == truth(archive)[stream]
+    assert found.types == truth(archive)[stream]
     assert not found.rejects
 
 
@@ -56,7 +46,7 @@ async def test_a_read_of_some_people_finds_what_concerns_them(served: Serve, str
     served(archive)
     some = list(archive.people)[:3]
     found = await read(await jobs_of(stream, members=some))
-    assert types_of(found) == truth(archive, some)[stream]
+    assert found.types == truth(archive, some)[stream]
 
 
 async def test_targets_are_read_whole_without_any_members(served: Serve) -> None:
@@ -64,7 +54,7 @@ async def test_targets_are_read_whole_without_any_members(served: Serve) -> None
     served(archive, LP_MEMBERS="", LP_TARGETS="alpha, beta-tool, ubuntu")
     for stream in STREAMS:
         found = await read(await jobs_of(stream))
-        assert types_of(found) == truth(archive)[stream]
+        assert found.types == truth(archive)[stream]
 
 
 async def test_a_distribution_without_merge_proposals_is_no_error(served: Serve) -> None:
@@ -110,7 +100,7 @@ async def faultless(served: Serve, seed: int, shaping: str) -> dict[str, Read]:
         archive = tiny(seed)
         served(archive, *filter(None, [shaping]), seed=seed)
         found = {stream: await read(await jobs_of(stream)) for stream in STREAMS}
-        assert {stream: types_of(each) for stream, each in found.items()} == truth(archive)
+        assert {stream: each.types for stream, each in found.items()} == truth(archive)
         _faultless[seed, shaping] = found
     return _faultless[seed, shaping]
 
@@ -123,7 +113,7 @@ async def test_all_paging_faults_at_once_hide_nothing(served: Serve, seed: int) 
     server = served(archive, *faults, seed=seed, service=PAGED)
     for stream in STREAMS:
         found = await read(await jobs_of(stream), size=5)
-        assert types_of(found) == truth(archive)[stream]
+        assert found.types == truth(archive)[stream]
     assert set(server.faults.injected) == set(kinds)
 
 
@@ -132,7 +122,7 @@ async def test_no_long_wait_hides_anything(served: Serve, kind: str) -> None:
     archive = tiny(1)
     served(archive, f"{kind}:0.2:3")
     for stream in STREAMS:
-        assert types_of(await read(await jobs_of(stream))) == truth(archive)[stream]
+        assert (await read(await jobs_of(stream))).types == truth(archive)[stream]
 
 
 @EACH
@@ -263,7 +253,7 @@ async def test_a_second_run_of_changed_data_gives_what_a_full_one_does(
     )
     full = await read(await jobs_of(stream))
     assert first.events | second.events == full.events
-    assert types_of(full) == truth(archive)[stream]
+    assert full.types == truth(archive)[stream]
     assert set(second.events) > set(full.events) - set(first.events) > set()
 
 
@@ -286,7 +276,7 @@ async def test_what_a_job_has_loaded_its_later_segments_do_not_read_again(
             found.add(job, page)
             cursor = found.cursors[-1]
     assert set(found.records.values()) == {1}
-    assert types_of(found) == truth(archive)[stream]
+    assert found.types == truth(archive)[stream]
 
 
 async def test_a_bug_that_is_gone_hides_no_other(served: Serve) -> None:
@@ -314,7 +304,7 @@ async def test_a_comment_that_was_hidden_leaves_the_warehouse(served: Serve) -> 
         async for page in pages:
             found.add(job, page)
     assert gone not in found.events
-    assert types_of(found) == truth(archive)["bugs"]
+    assert found.types == truth(archive)["bugs"]
 
 
 async def test_closed_days_leave_old_closed_proposals_to_the_full_run(served: Serve) -> None:

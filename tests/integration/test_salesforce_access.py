@@ -20,15 +20,8 @@ from tests.fakes.exchange import Response
 from tests.fakes.salesforce import Doors, generate, truth
 from tests.fakes.salesforce.service import SalesforceService
 from tests.fakes.server import FakeServer
-from tests.integration.salesforce_reading import (
-    Read,
-    Serve,
-    holds,
-    jobs_of,
-    pages_of,
-    read,
-    serving,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
 
 served = serving
 

@@ -16,14 +16,8 @@ from tests.fakes.exchange import Request, Response
 from tests.fakes.salesforce import Org, generate
 from tests.fakes.salesforce.service import SalesforceService, error
 from tests.fakes.server import FakeServer
-from tests.integration.salesforce_reading import (
-    Read,
-    Serve,
-    holds,
-    jobs_of,
-    read,
-    serving,
-)
+from tests.integration.job_reading import Read, read
+from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
 
 #: A fixture.
 served = serving

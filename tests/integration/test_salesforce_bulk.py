@@ -14,15 +14,8 @@ from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService
 from tests.fakes.server import FakeServer
-from tests.integration.salesforce_reading import (
-    Read,
-    Serve,
-    holds,
-    jobs_of,
-    pages_of,
-    read,
-    serving,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
 
 served = serving
 

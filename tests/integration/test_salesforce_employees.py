@@ -11,16 +11,8 @@ from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.queuer.sources.salesforce.people import read_people
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.org import Org, moment
-from tests.integration.salesforce_reading import (
-    NOW,
-    STREAMS,
-    Serve,
-    jobs_of,
-    plan_of,
-    read,
-    replayed,
-    serving,
-)
+from tests.integration.job_reading import NOW, plan_of, read, transformed
+from tests.integration.salesforce_reading import STREAMS, Serve, jobs_of, serving
 
 served = serving
 
@@ -117,7 +109,7 @@ async def test_the_stream_and_the_planning_give_the_same_identities(
     org = generate(1, seed=1, users=45)
     served(org, **FIELDS, **bulk)
     found = await read(jobs_of(streams=("employees",)))
-    planned = list(read_people(plan_of("full", streams=("employees",))))
+    planned = list(read_people(plan_of("salesforce", ["employees"])))
     assert found.identities == {(each.source_kind_id, each.person): each for each in planned}
     sources = {source for source, _ in found.identities}
     assert sources == {"salesforce", "launchpad", "jira"}
@@ -132,8 +124,8 @@ async def test_without_the_stream_everybody_is_read_and_with_it_those_who_change
     changed = org.all("User")[3]
     org.change(changed, NOW - timedelta(minutes=10), None, Email="new@example.com")
     start = NOW - timedelta(hours=1)
-    everybody = list(read_people(plan_of("incremental", start, streams=STREAMS)))
-    some = list(read_people(plan_of("incremental", start, streams=("employees",))))
+    everybody = list(read_people(plan_of("salesforce", STREAMS, "incremental", start=start)))
+    some = list(read_people(plan_of("salesforce", ["employees"], "incremental", start=start)))
     assert len(everybody) == len(org.all("User"))
     assert [(each.person, each.email) for each in some] == [(changed["Id"], "new@example.com")]
     found = await read(jobs_of("incremental", start=start, streams=("employees",)))
@@ -151,7 +143,7 @@ def test_a_row_is_taken_as_a_reject_keeps_it(served: Serve) -> None:
     served(generate(1), **FIELDS)
     job = jobs_of(streams=("employees",))[0]
     payload: dict[str, Any] = {"Id": "0051", "EmployeeNumber": 17.0, "Launchpad_ID__c": "jane"}
-    made = replayed(job, payload)
+    made = transformed(job, payload)
     assert [(each.source_kind_id, each.person, each.employee_id) for each in made] == [
         ("salesforce", "0051", "17"),
         ("launchpad", "jane", "17"),

@@ -13,7 +13,8 @@ import pytest
 from temporaletl.external.salesforce.employees import read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.salesforce.load import load
-from tests.integration.salesforce_reading import Serve, jobs_of, read, serving
+from tests.integration.job_reading import read
+from tests.integration.salesforce_reading import Serve, jobs_of, serving
 
 served = serving
 

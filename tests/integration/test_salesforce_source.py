@@ -11,17 +11,8 @@ from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.org import moment
 from tests.fakes.salesforce.service import OWN_FAULTS
-from tests.integration.salesforce_reading import (
-    NOW,
-    Read,
-    Serve,
-    holds,
-    jobs_of,
-    pages_of,
-    read,
-    replayed,
-    serving,
-)
+from tests.integration.job_reading import NOW, Read, pages_of, read, transformed
+from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
 
 LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
 
@@ -194,7 +185,7 @@ async def test_people_and_their_zones_are_on_the_events(served: Serve) -> None:
     async with pages_of(job) as pages:
         records = [record async for page in pages for record in page.records]
     record = next(record for record in records if record.row.id == case["Id"])
-    created = replayed(job, record, **known)[0]
+    created = transformed(job, record, **known)[0]
     assert created.employee_id == f"E-{case['CreatedById']}"
     assert created.timezone == users[case["CreatedById"]]["TimeZoneSidKey"]
     assert created.parent_item_id == case["CaseNumber"]
@@ -225,7 +216,7 @@ async def test_a_row_that_cannot_be_read_is_kept_and_can_be_replayed(served: Ser
     reject = by_key[row["CaseNumber"]]
     assert "CreatedDate" in reject.reason
     payload = reject.payload | {"CreatedDate": "2024-05-01T10:00:00.000+0000"}
-    assert replayed(jobs_of()[0], payload)[0].event_id == f"{row['Id']}:created"
+    assert transformed(jobs_of()[0], payload)[0].event_id == f"{row['Id']}:created"
 
 
 async def test_locators_that_go_round_in_circles_are_not_followed(served: Serve) -> None:

@@ -14,16 +14,8 @@ from temporaletl.worker.sources.servicetitan.record import Record
 from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.servicetitan_reading import (
-    STREAMS,
-    Read,
-    Serve,
-    is_whole,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.servicetitan_reading import STREAMS, Serve, is_whole, jobs_of, served
 
 __all__ = ["served"]
 
@@ -103,7 +95,7 @@ async def test_a_record_that_cannot_be_decoded_is_one_reject_with_its_text(
                         _ = record.raw
                         good.append(record)
                     except RecordError:
-                        rejected.append(bytes(record.found))
+                        rejected.append(bytes(record.fetched))
                 found.add(job, replace(page, records=good))
     assert found.rows["customers"].keys() == rows.keys() - {row.id}
     assert set(rejected) == {row.body}

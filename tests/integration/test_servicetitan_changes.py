@@ -114,7 +114,7 @@ async def test_the_next_export_goes_on_with_the_last_token(served: Serve) -> Non
     time.pass_(hours=1)
     found = await runs.run()
     # Nothing new: a token again, which is kept without a record.
-    assert found.records == 0
+    assert found.records.total() == 0
     asked = {each.request.first("from") for each in server.traffic.asked("export/")}
     assert asked == {cursor["token"] for cursor in last.values()}
     assert len(asked) == len(STREAMS)

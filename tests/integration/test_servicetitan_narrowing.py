@@ -8,9 +8,9 @@ import pytest
 
 from tests.fakes.exchange import Request, Response
 from tests.fakes.servicetitan.moments import SECOND
+from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.servicetitan_reading import (
     POISONED,
-    Read,
     Runs,
     Serve,
     Time,
@@ -18,9 +18,7 @@ from tests.integration.servicetitan_reading import (
     in_order,
     jobs_of,
     mark_of,
-    pages_of,
     poison,
-    read,
     served,
     tenant_of,
     tenant_with,
@@ -42,7 +40,7 @@ async def test_one_record_costs_no_other(served: Serve, paging: str, size: int, 
     poison(server, tenant, bad)
     found = await read(jobs_of(streams=[POISONED], paging=paging))
     assert set(found.rows[POISONED]) == ids(tenant, bad)
-    assert found.interruptions == 0
+    assert not found.interruptions
     reject, *others = found.rejects
     assert "cannot give one of the jobs" in reject.reason
     # Behind the last one the feed does not go on by date.
@@ -133,12 +131,12 @@ async def test_narrowing_goes_on_from_every_cursor(served: Serve, paging: str, o
         async for page in pages:
             first.add(job, page)
             rest = Read()
-            async with pages_of(job, first.cursors[POISONED][-1]) as others:
+            async with pages_of(job, first.stream_cursors[POISONED][-1]) as others:
                 async for other in others:
                     rest.add(job, other)
             assert set(first.rows[POISONED] | rest.rows[POISONED]) == ids(tenant, *bad)
             assert len(first.rejects + rest.rejects) >= len(bad)
-    assert len(first.cursors[POISONED]) >= 4
+    assert len(first.stream_cursors[POISONED]) >= 4
 
 
 async def test_the_feed_goes_on_behind_it_and_keeps_its_token(served: Serve) -> None:
@@ -151,7 +149,7 @@ async def test_the_feed_goes_on_behind_it_and_keeps_its_token(served: Serve) -> 
     poison(server, tenant, rows[17])
     found = await read(jobs_of("incremental", start=LONG_AGO, streams=[POISONED]))
     assert set(found.rows[POISONED]) == ids(tenant, rows[17])
-    assert found.rows[POISONED][gone.id].active is False  # type: ignore[attr-defined]
+    assert found.rows[POISONED][gone.id].active is False
     assert found.last[POISONED]["token"]
     assert found.last[POISONED]["reached"]
     assert "around" not in found.last[POISONED]

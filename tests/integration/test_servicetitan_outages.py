@@ -7,14 +7,13 @@ import pytest
 
 from temporaletl import RetryableError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
+from tests.integration.job_reading import Read, pages_of
 from tests.integration.servicetitan_reading import (
     POISONED,
-    Read,
     Serve,
     ids,
     in_order,
     jobs_of,
-    pages_of,
     poison,
     served,
     tenant_with,
@@ -77,7 +76,7 @@ async def test_a_site_that_was_down_for_a_while_is_followed_on_by_its_feed(serve
         async for page in pages:
             found.add(job, page)
     assert len(found.rows[POISONED]) == 30
-    assert found.records == 30
+    assert found.records.total() == 30
     assert not server.traffic.asked("/tenant/1234567/jobs")
 
 
@@ -106,7 +105,7 @@ async def test_a_site_that_goes_down_meanwhile_makes_no_rejects(
         async with pages_of(job) as pages:
             async for page in pages:
                 found.add(job, page)
-                cursor = found.cursors[POISONED][-1]
+                cursor = found.stream_cursors[POISONED][-1]
     except RetryableError:
         pass
     assert len(found.rejects) <= 1

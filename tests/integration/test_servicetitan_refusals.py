@@ -8,16 +8,8 @@ import pytest
 from temporaletl import ConfigurationError, CredentialsError, RateLimitedError
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.servicetitan_reading import (
-    STREAMS,
-    Read,
-    Serve,
-    is_whole,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.servicetitan_reading import STREAMS, Serve, is_whole, jobs_of, served
 
 __all__ = ["served"]
 
@@ -109,7 +101,7 @@ async def test_a_token_refused_in_the_middle_is_renewed_once(served: Serve, pagi
     async with pages_of(job) as pages:
         async for page in pages:
             found.add(job, page)
-            if len(found.cursors["jobs"]) == 2:
+            if len(found.stream_cursors["jobs"]) == 2:
                 service_of(server).expire_tokens()
     assert set(found.rows["jobs"]) == set(tenant.collections["jobs"].rows)
     assert server.traffic.count("connect/token") == 2
@@ -180,7 +172,7 @@ async def test_a_cursor_of_another_tenant_is_not_gone_on_with(
         found.add(job, await anext(pages))
     monkeypatch.setenv("SERVICETITAN_TENANT_ID", "99")
     with pytest.raises(ConfigurationError, match="settings now name"):
-        async with pages_of(job, found.cursors["jobs"][-1]) as pages:
+        async with pages_of(job, found.stream_cursors["jobs"][-1]) as pages:
             await anext(pages)
 
 

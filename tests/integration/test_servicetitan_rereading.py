@@ -14,7 +14,8 @@ from temporaletl.worker.sources.servicetitan.extract import rereading
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.tenant import Row
-from tests.integration.servicetitan_reading import Serve, jobs_of, read, served
+from tests.integration.job_reading import read
+from tests.integration.servicetitan_reading import Serve, jobs_of, served
 
 __all__ = ["served"]
 

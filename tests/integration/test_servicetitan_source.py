@@ -22,17 +22,8 @@ from temporaletl.worker.transforming import Transformed, transform_record
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.servicetitan import generate, load, truth
 from tests.fakes.servicetitan.service import OWN_FAULTS
-from tests.integration.servicetitan_reading import (
-    STREAMS,
-    Read,
-    Serve,
-    bare,
-    is_whole,
-    jobs_of,
-    pages_of,
-    read,
-    served,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.servicetitan_reading import STREAMS, Serve, bare, is_whole, jobs_of, served
 
 __all__ = ["served"]
 
@@ -62,7 +53,7 @@ async def test_a_feed_gives_each_record_once(served: Serve) -> None:
     tenant = generate(130, seed=1)
     server = served(tenant)
     found = await read(jobs_of(streams=["jobs"]))
-    assert found.records == 130
+    assert found.records.total() == 130
     assert server.traffic.count("export/jobs") == 7
 
 
@@ -70,7 +61,7 @@ async def test_a_list_is_walked_with_few_questions_more_than_it_has_pages(served
     tenant = generate(130, seed=1)
     server = served(tenant)
     found = await read(jobs_of(streams=["jobs"], paging="list"))
-    assert found.records == 130
+    assert found.records.total() == 130
     # Two about the order, and a record of overlap on each page.
     assert server.traffic.count("/jobs") <= 2 + 8
     asked = server.traffic.asked("/jobs")
@@ -166,12 +157,12 @@ async def test_reading_goes_on_from_every_cursor(served: Serve, paging: str, ord
             async for page in pages:
                 first.add(job, page)
                 rest = Read()
-                async with pages_of(job, first.cursors["jobs"][-1]) as others:
+                async with pages_of(job, first.stream_cursors["jobs"][-1]) as others:
                     async for other in others:
                         rest.add(job, other)
                 together = first.rows["jobs"] | rest.rows["jobs"]
                 assert together == whole.rows["jobs"]
-        assert len(first.cursors["jobs"]) > 4
+        assert len(first.stream_cursors["jobs"]) > 4
 
 
 async def test_an_export_that_has_ended_asks_nothing_more(served: Serve) -> None:
@@ -179,7 +170,7 @@ async def test_an_export_that_has_ended_asks_nothing_more(served: Serve) -> None
     (job,) = jobs_of(streams=["jobs"])
     found = await read([job])
     server.traffic.clear()
-    async with pages_of(job, found.cursors["jobs"][-1]) as pages:
+    async with pages_of(job, found.stream_cursors["jobs"][-1]) as pages:
         assert [page async for page in pages] == []
     assert server.traffic.requests == 0
 
@@ -210,7 +201,7 @@ async def test_a_backfill_reads_every_record_that_may_have_changed_in_it(
         assert wanted == set(found.rows[stream])
         assert 0 < len(wanted) < 200
     # The next incremental run must not go on where a backfill ended.
-    assert all("reached" not in cursors[-1] for cursors in found.cursors.values())
+    assert all("reached" not in cursors[-1] for cursors in found.stream_cursors.values())
 
 
 @BOTH
@@ -293,7 +284,7 @@ async def test_what_is_no_record_at_all_is_kept(served: Serve, tmp_path: Any) ->
     served(load([path]))
     found = await read(jobs_of(streams=["customers"]))
     (row,) = found.rows["customers"].values()
-    assert (row.balance, row.name) == (Decimal("10.1"), "A\u0000B")  # type: ignore[attr-defined]
+    assert (row.balance, row.name) == (Decimal("10.1"), "A\u0000B")
 
 
 async def test_a_feed_that_never_takes_its_tokens_is_a_broken_promise(served: Serve) -> None:

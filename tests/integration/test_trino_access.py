@@ -13,17 +13,8 @@ from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.server import TrinoServer as Trino
 from temporaletl.external.trino.server import open_trino
 from tests.fakes.server import FakeServer
-from tests.integration.trino_reading import (
-    SMALL,
-    TPCH,
-    WIDE,
-    Lake,
-    Read,
-    jobs_of,
-    order,
-    pages_of,
-    read,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.trino_reading import SMALL, TPCH, WIDE, Lake, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay, over_tls
 from tests.integration.trino_server import ACCOUNT, service_account_file
 from tests.waiting import until

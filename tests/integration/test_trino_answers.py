@@ -14,17 +14,9 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
+from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.loading.jobs import Job, fetch
-from tests.integration.trino_reading import (
-    SMALL,
-    Lake,
-    Read,
-    add_all,
-    jobs_of,
-    order,
-    pages_of,
-    read,
-)
+from tests.integration.trino_reading import SMALL, Lake, add_all, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay
 
 #: The server takes long to start where the machine is busy.

@@ -7,7 +7,8 @@ import pytest
 
 from temporaletl import ConfigurationError, SourceProtocolError
 from temporaletl.messages import Mode
-from tests.integration.trino_reading import DAY, NOW, ORDERS, Lake, jobs_of, order, read
+from tests.integration.job_reading import NOW, read
+from tests.integration.trino_reading import DAY, ORDERS, Lake, jobs_of, order
 
 #: The server takes long to start where the machine is busy.
 pytestmark = pytest.mark.timeout(300)

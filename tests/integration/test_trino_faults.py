@@ -14,18 +14,8 @@ from temporaletl import (
 )
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
-from tests.integration.trino_reading import (
-    SMALL,
-    TPCH,
-    WIDE,
-    Lake,
-    Read,
-    add_all,
-    jobs_of,
-    order,
-    pages_of,
-    read,
-)
+from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.trino_reading import SMALL, TPCH, WIDE, Lake, add_all, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay
 from tests.waiting import until
 

@@ -1,12 +1,9 @@
 """Reading source `trino` as the platform does, from streams that a test makes."""
 
-import contextlib
-import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,34 +11,21 @@ from typing import Any
 import pytest
 
 from temporaletl import (
-    CompleteSet,
     ETLInput,
-    Event,
     Page,
-    PageRequest,
-    Plan,
-    RecordError,
-    Reject,
-    RetryableError,
-    TransformContext,
-    Window,
 )
 from temporaletl.external import http
 from temporaletl.external.trino.server import close_servers
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.trino.inputs import expand
 from temporaletl.queuer.sources.trino.params import describe
-from temporaletl.rows import ScanItems
-from temporaletl.testing.scans import MemoryScan
-from temporaletl.worker.scanning import scanned_pages
-from temporaletl.worker.sources.trino.deletions import scan_rows
-from temporaletl.worker.sources.trino.extract import extract
-from temporaletl.worker.sources.trino.query import TrinoQuery
-from temporaletl.worker.sources.trino.transform import transform
+from temporaletl.worker.sources.trino import deletions, extract, transform
+from tests.integration.job_reading import Read, plan_of
 from tests.integration.trino_server import TrinoServer
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+#: Importing them registers the strategies.
+REGISTERED = (deletions, extract, transform)
 DAY = datetime(2025, 3, 1, tzinfo=UTC)
 
 ORDERS = """
@@ -114,100 +98,10 @@ def lake(
     close_servers()
 
 
-def jobs_of(
-    mode: Mode = "full",
-    *,
-    start: datetime | None = None,
-    end: datetime = NOW,
-    stream: str = "orders",
-    **params: Any,
-) -> list[ETLInput]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="trino",
-        mode=mode,
-        connection="default",
-        windows={stream: Window(start=start, end=end)},
-        params=params,
-        worker_queue="q",
-        started=NOW,
-    )
-    plan = Plan(metadata)
+def jobs_of(mode: Mode = "full", *, stream: str = "orders", **more: Any) -> list[ETLInput]:
+    plan = plan_of("trino", [stream], mode, **more)
     backlog = describe(plan)
     return [*expand(plan, backlog), *scan_jobs(plan, backlog)]
-
-
-@asynccontextmanager
-async def pages_of(
-    job: ETLInput, cursor: Any = None, scan: MemoryScan | None = None
-) -> AsyncIterator[Any]:
-    """The pages of a job."""
-    request = PageRequest(
-        job=job,
-        query=TrinoQuery.from_dict(job.params),
-        cursor=cursor,
-    )
-    found = extract(request) if scan is None else scanned_pages(scan_rows, scan, request)
-    async with contextlib.aclosing(found) as pages:
-        yield pages
-
-
-@dataclass
-class Read:
-    """What came of reading: events by id, rejects, and a cursor for each page."""
-
-    events: dict[str, Event] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
-    cursors: list[Any] = field(default_factory=list)
-    records: int = 0
-    interruptions: int = 0
-
-    def add(self, job: ETLInput, page: Page) -> None:
-        context = TransformContext(job=job, query=TrinoQuery())
-        for record in page.records:
-            if isinstance(record, ScanItems):
-                continue
-            if isinstance(record, CompleteSet):
-                assert record.exact
-                del self.events[record.prefix]
-                continue
-            self.records += 1
-            try:
-                self.events |= {event.event_id: event for event in transform(record, context)}
-            except RecordError as error:
-                reject = Reject(
-                    stage="transform", reason=str(error), key=record.key, payload=record.raw
-                )
-                self.rejects.append(reject)
-        self.cursors.append(json.loads(json.dumps(page.cursor)))
-
-    @property
-    def numbers(self) -> set[int]:
-        return {int(event_id.rpartition(":")[2]) for event_id in self.events}
-
-
-async def read(jobs: list[ETLInput], into: Read | None = None) -> Read:
-    """Read jobs to their end, going on from the last cursor as the platform does.
-
-    `into` is what came of reading before.
-    """
-    found = Read() if into is None else into
-    for job in jobs:
-        cursor: Any = None
-        scan = MemoryScan(found.events.keys) if job.scan else None
-        while True:
-            try:
-                async with pages_of(job, cursor, scan) as pages:
-                    async for page in pages:
-                        if scan is not None:
-                            scan.take(page)
-                        found.add(job, page)
-                        cursor = found.cursors[-1]
-                break
-            except RetryableError:
-                found.interruptions += 1
-                assert found.interruptions < 60
-    return found
 
 
 async def add_all(found: Read, job: ETLInput, pages: AsyncIterator[Page]) -> None:

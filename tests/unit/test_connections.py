@@ -172,7 +172,7 @@ def test_two_connections_share_no_client_even_to_the_same_site(file: Connections
 
 
 def test_a_cool_down_is_lifted_for_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("temporaletl.external.cooldown._UNTOLD_WITHIN", -1_000_000 * _SECOND)
+    monkeypatch.setattr("temporaletl.external.cooldown._REPORTED_WITHIN", -1_000_000 * _SECOND)
     cooling = {}
     for name in ("default", "acme"):
         with bound("jira", name):

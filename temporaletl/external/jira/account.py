@@ -1,6 +1,6 @@
-"""Who Jira says we are, and which projects that account sees.
+"""The account view of Jira: the account, its permissions, and the projects it sees.
 
-What a site does not tell, or a gateway in front of it does not let through, is left out: a view
+What a site does not report, or a gateway in front of it does not let through, is left out: a view
 with less in it never lets a deletion scan delete more.
 """
 
@@ -24,15 +24,15 @@ log = structlog.get_logger("temporaletl.jira")
 _BROWSE = "BROWSE_PROJECTS"
 _PERMISSIONS = (_BROWSE, "ADMINISTER", "SYSTEM_ADMIN")
 _PROJECTS_AT_ONCE = 100
-#: Pages in a row without a project that we have not had: beyond any honest site.
+#: Pages in a row without a new project: beyond any honest site.
 _MOST_FRUITLESS = 4
 _REFUSED = frozenset({401, 403})
 #: A gateway lets issues through, and not this; 404 and 405 also say that there is no such path.
-_NOT_TOLD = frozenset({403, 404, 405})
+_NOT_REPORTED = frozenset({403, 404, 405})
 
 
-class NotToldError(Exception):
-    """The site, or a gateway in front of it, does not tell this of the account."""
+class NotReportedError(Exception):
+    """The site, or a gateway in front of it, does not report this of the account."""
 
 
 class _Group(msgspec.Struct, rename="camel"):
@@ -65,7 +65,7 @@ class _Permissions(msgspec.Struct):
 
 
 class Project(msgspec.Struct):
-    """One that the account may browse."""
+    """A project that the account may browse."""
 
     id: str
     key: str
@@ -79,7 +79,7 @@ class _Projects(msgspec.Struct, rename="camel"):
 
 @account_view("jira")
 def jira_account() -> AccountView | None:
-    """Who Jira says we are, and what that account may see; None where no Jira can be asked.
+    """The account that Jira reports, and what it may see; None where no API is configured.
 
     Blocks.
 
@@ -96,7 +96,7 @@ def jira_account() -> AccountView | None:
     try:
         seen = frozenset(project.id for project in projects(site))
         granted = _granted(site)
-    except NotToldError as error:
+    except NotReportedError as error:
         log.warning("account_view_not_told", error=str(error))
         return AccountView(account, permissions=groups)
     except MisfitAnswerError as error:
@@ -118,7 +118,7 @@ def _who(site: JiraSite) -> tuple[str | None, frozenset[str]]:
             words = message_of(answer)
             if "scope" in words.lower():
                 # A token of limited scope, which reads issues, need not read people.
-                raise NotToldError(words)
+                raise NotReportedError(words)
             raise CredentialsError(
                 f"jira: myself answered {answer.status_code}: {words or answer.reason}: Jira does "
                 f"not know the account; check {site.credentials}"
@@ -130,19 +130,19 @@ def _who(site: JiraSite) -> tuple[str | None, frozenset[str]]:
 
     try:
         me = site.request("GET", "myself", params={"expand": "groups"}, read=read, accept=_REFUSED)
-    except NotToldError as error:
+    except NotReportedError as error:
         log.warning("account_not_told", error=str(error))
         return site.settings.email or "whose JIRA_PERSONAL_TOKEN it is", frozenset()
     except MisfitAnswerError as error:
         _check_shown(site, error)
         return None, frozenset()
-    names = [each.group_id or each.name for each in me.groups.items] if me.groups else []
+    names = [group.group_id or group.name for group in me.groups.items] if me.groups else []
     account = me.account_id or me.key or me.name or ""
     return account, frozenset(f"group {name}" for name in names if name)
 
 
 def _check_shown(site: JiraSite, error: MisfitAnswerError) -> None:
-    """Take an answer that tells nothing of the account for untold where issues are shown at all.
+    """Accept that the account is not reported, where issues are shown at all.
 
     An account that is shown no issue may be nobody: then the answer is the error that it is.
     """
@@ -154,7 +154,7 @@ def _check_shown(site: JiraSite, error: MisfitAnswerError) -> None:
 def _granted(site: JiraSite) -> frozenset[str]:
     params = {"permissions": ",".join(_PERMISSIONS)}
     given = _read(site, "mypermissions", _Permissions, **params).permissions
-    return frozenset(each for each in _PERMISSIONS if each in given and given[each].have_permission)
+    return frozenset(name for name in _PERMISSIONS if name in given and given[name].have_permission)
 
 
 def projects(site: JiraSite) -> Iterator[Project]:
@@ -165,12 +165,12 @@ def projects(site: JiraSite) -> Iterator[Project]:
     known: set[str] = set()
     start = fruitless = 0
     while True:
-        asked = {"startAt": start, "maxResults": _PROJECTS_AT_ONCE}
-        page = _read(site, "project/search", _Projects, **asked)
-        fresh = [each for each in page.values if each.id not in known]
-        known.update(each.id for each in fresh)
+        page_params = {"startAt": start, "maxResults": _PROJECTS_AT_ONCE}
+        page = _read(site, "project/search", _Projects, **page_params)
+        fresh = [project for project in page.values if project.id not in known]
+        known.update(project.id for project in fresh)
         yield from fresh
-        # By what came: the site may give less than it is asked for.
+        # By what came: the site may give less than is requested.
         start += len(page.values)
         if page.is_last or (page.is_last is None and start >= (page.total or 0)):
             return
@@ -181,13 +181,13 @@ def projects(site: JiraSite) -> Iterator[Project]:
 
 def _read[T](site: JiraSite, path: str, kind: type[T], **params: Any) -> T:
     def read(answer: requests.Response) -> T:
-        _check_told(path, answer)
+        _check_reported(path, answer)
         return decode(kind, answer, source="jira")
 
-    return site.request("GET", path, params=params, read=read, accept=_NOT_TOLD)
+    return site.request("GET", path, params=params, read=read, accept=_NOT_REPORTED)
 
 
-def _check_told(path: str, answer: requests.Response) -> None:
-    if answer.status_code in _NOT_TOLD:
+def _check_reported(path: str, answer: requests.Response) -> None:
+    if answer.status_code in _NOT_REPORTED:
         words = message_of(answer) or answer.reason
-        raise NotToldError(f"jira: {path} answered {answer.status_code}: {words}")
+        raise NotReportedError(f"jira: {path} answered {answer.status_code}: {words}")

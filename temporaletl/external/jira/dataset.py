@@ -72,14 +72,14 @@ class IssueTable:
         parameters: list[Parameter] = []
         if issues.updated_from_ms is not None:
             sql = f"SELECT * FROM ({sql}) WHERE etl_updated >= ?"  # noqa: S608
-            parameters.append(_moment(issues.updated_from_ms))
+            parameters.append(_timestamp(issues.updated_from_ms))
         return Ordered(
             sql=sql,
             parameters=parameters,
             time=f"etl_{issues.order}",
             keys=("id",),
-            start=_moment(issues.from_ms),
-            end=_moment(issues.to_ms),
+            start=_timestamp(issues.from_ms),
+            end=_timestamp(issues.to_ms),
         )
 
     def ids(self) -> set[str]:
@@ -125,7 +125,7 @@ class IssueTable:
         return chosen
 
 
-def _moment(milliseconds: int | None) -> datetime | None:
+def _timestamp(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
 
 
@@ -140,11 +140,11 @@ def read_people(server: TrinoServer, table: str) -> Iterator[Identity]:
     statement = Statement(server, sql, name=name)
     try:
         columns = [column.name.lower().replace("_", "") for column in statement.columns()]
-        places = {
-            part: [columns.index(each) for each in names if each in columns]
+        indexes_of = {
+            part: [columns.index(column) for column in names if column in columns]
             for part, names in _PERSON_COLUMNS.items()
         }
-        if not places["person"]:
+        if not indexes_of["person"]:
             raise ConfigurationError(
                 f"jira: {name} has no column accountId, name or key; it has {', '.join(columns)}; "
                 "JIRA_TRINO_USERS=none reads no people"
@@ -153,7 +153,7 @@ def read_people(server: TrinoServer, table: str) -> Iterator[Identity]:
             for row in rows:
                 person, email, shown, timezone = (
                     next((str(row[i]) for i in indexes if row[i]), None)
-                    for indexes in places.values()
+                    for indexes in indexes_of.values()
                 )
                 if person is not None:
                     yield identity(person, email=email, name=shown, timezone=timezone)
@@ -173,7 +173,7 @@ def identity(person: str, *, email: str | None, name: str | None, timezone: str 
 
 
 def open_issues(settings: JiraSettings) -> IssueTable:
-    """Return the table of issues; asks nothing yet.
+    """Return the table of issues; sends no query yet.
 
     Raises:
         ConfigurationError: a setting of Trino is missing or wrong.

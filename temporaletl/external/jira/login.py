@@ -1,6 +1,6 @@
-"""Whether Jira takes us for who we say we are.
+"""Detection of anonymous answers: Jira may drop the account without an error.
 
-Where it does not know a token any more, it need not refuse a request: Cloud answers as to anybody,
+Where it does not know a token any more, it need not refuse a request: Cloud answers anonymously,
 with what the public may see, and says so in a header alone.
 """
 
@@ -19,8 +19,8 @@ _NOBODY = "anonymous"
 
 
 def anonymous(response: requests.Response) -> str | None:
-    """Return the header by which an answer says that it is for nobody; None for any other."""
-    reasons = {each.strip() for each in response.headers.get(_REASON, "").upper().split(",")}
+    """Return the header by which an answer says that it is anonymous; None for any other."""
+    reasons = {reason.strip() for reason in response.headers.get(_REASON, "").upper().split(",")}
     if "OK" not in reasons and not reasons.isdisjoint(_REFUSED):
         return f"{_REASON}: {response.headers[_REASON][:60]}"
     if response.headers.get(_USER, "").strip().lower() == _NOBODY:
@@ -29,9 +29,9 @@ def anonymous(response: requests.Response) -> str | None:
 
 
 class LoginGuard:
-    """Refuses each answer that is for nobody, whatever its status; a hook of a session.
+    """Refuses each answer that is anonymous, whatever its status; a hook of a session.
 
-    Statuses 401 are left to whoever asked: those say the same by themselves.
+    Statuses 401 are left to the caller: those say the same by themselves.
     """
 
     def __init__(self, session: requests.Session, *, credentials: str) -> None:

@@ -1,4 +1,4 @@
-"""Which Jira to read, where, and as whom."""
+"""Settings of source `jira`: the site, its credentials, and where issues are read from."""
 
 import re
 from functools import partial
@@ -22,7 +22,7 @@ from temporaletl.source_settings import HttpSettings, RateSettings, variables
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
-Place = Literal["api", "trino"]
+Backend = Literal["api", "trino"]
 
 #: Parts of a table's name in Trino: catalog, schema and table, of which the first may be absent.
 _TABLE_PARTS = (2, 3)
@@ -52,11 +52,11 @@ def _users_table(text: str) -> str:
 
 
 class JiraRate(RateSettings, alias_generator=variables("JIRA")):
-    """How often Jira may be asked; read also where no Jira is configured."""
+    """Rate settings of Jira; read also where no Jira is configured."""
 
 
 class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
-    """Which Jira to read, where, and as whom."""
+    """Settings of source `jira`: the site, its credentials, and where issues are read from."""
 
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
         None,
@@ -68,8 +68,8 @@ class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
     jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
         None, description="a further filter on the issues to read"
     )
-    extract_from: Place = Field("api", description="where issues are read: api, trino")
-    backlog_from: Place | None = Field(
+    extract_from: Backend = Field("api", description="where issues are read: api, trino")
+    backlog_from: Backend | None = Field(
         None,
         description="where issues are counted: api, trino; default where they are read",
     )
@@ -126,8 +126,8 @@ class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
         return self
 
     @property
-    def counted_in(self) -> Place:
-        """Where the backlog is counted."""
+    def counted_in(self) -> Backend:
+        """The backend in which the backlog is counted."""
         return self.backlog_from or self.extract_from
 
     @property
@@ -140,7 +140,7 @@ class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
 
     @property
     def has_api(self) -> bool:
-        """Whether Jira itself can be asked, wherever the issues are read."""
+        """Whether Jira's API is configured, wherever the issues are read from."""
         return self.url is not None and (
             self.personal_token is not None or self.api_token is not None
         )

@@ -1,4 +1,4 @@
-"""Jira, Cloud and Data Center: one site per process, and the words of its queries.
+"""Jira, Cloud and Data Center: one site per process, and its JQL queries.
 
 The `jira` library makes the session and its authentication. Paging, retries and decoding are
 ours: the library's own retries cut `Retry-After` short, and its lists stop at the first page.
@@ -40,9 +40,9 @@ _LONGEST_JQL_IN_URL = 1500
 _BAD_REQUEST = frozenset({400})
 
 
-def as_ms(moment: datetime) -> int:
+def as_ms(timestamp: datetime) -> int:
     """Milliseconds since 1970 UTC, rounded down."""
-    return int(moment.timestamp() * 1000 // 1)
+    return int(timestamp.timestamp() * 1000 // 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class JiraSite:
 
     @property
     def cloud(self) -> bool:
-        """Whether it is Jira Cloud; asks the site once."""
+        """Whether it is Jira Cloud; the site is requested once."""
         with self._guard:
             if self._cloud is None:
                 url = f"{self.settings.url}/rest/api/2/serverInfo"
@@ -188,7 +188,7 @@ class JiraSite:
         stop: threading.Event | None = None,
         attempts: int | None = None,
     ) -> Any:
-        """Ask for a path below the REST API: version 3 on Cloud, 2 on Data Center.
+        """Request a path below the REST API: version 3 on Cloud, 2 on Data Center.
 
         `read` gets the answers of `accept`ed statuses as well.
 
@@ -198,7 +198,7 @@ class JiraSite:
 
         def checked(answer: requests.Response) -> Any:
             if not answer.ok and page_title(answer.content):
-                # What is not there is told by whoever stands in front of Jira, not by Jira.
+                # An error that is not JSON comes from a proxy in front of Jira, not from Jira.
                 raise GarbledAnswerError(
                     f"jira: {path} answered {answer.status_code} with a page of HTML in place of "
                     "Jira's own error; check JIRA_URL"
@@ -287,7 +287,7 @@ close_sites = _shared_site.close_all
 
 
 def open_site(settings: JiraSettings) -> JiraSite:
-    """Return the process's one site for these settings; asks nothing of Jira yet.
+    """Return the process's one site for these settings; sends no request yet.
 
     Raises:
         ConfigurationError: no address or no credentials are set.

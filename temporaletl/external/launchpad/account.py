@@ -1,4 +1,4 @@
-"""Who Launchpad says we are, and which of the people and targets of its settings we see."""
+"""The account view of Launchpad: the account, and the configured subjects that it sees."""
 
 import msgspec
 
@@ -20,7 +20,7 @@ class _Me(msgspec.Struct):
 
 @account_view("launchpad")
 def launchpad_account() -> AccountView | None:
-    """The person behind the token, and whom of the settings' people and targets it may see.
+    """The token's person, and those of the settings' people and targets that it may see.
 
     Without a token it is nobody in particular, who sees what everybody does. People who are known
     from elsewhere than the settings are not looked at, nor are more than a few of them.
@@ -32,14 +32,14 @@ def launchpad_account() -> AccountView | None:
     settings = LaunchpadSettings.load()
     site = open_site(settings)
     account = _ANONYMOUS if settings.anonymous else _me(site)
-    places = [
+    subjects = [
         *(f"~{name}" for name in settings.members if len(settings.members) <= _MOST_LOOKED_AT),
         *(name for name in settings.targets if len(settings.targets) <= _MOST_LOOKED_AT),
     ]
     return AccountView(
         account,
-        containers=frozenset(place for place in places if _sees(site, place)),
-        asked_for=frozenset(places),
+        containers=frozenset(subject for subject in subjects if _sees(site, subject)),
+        asked_for=frozenset(subjects),
     )
 
 
@@ -54,9 +54,9 @@ def _me(site: LaunchpadSite) -> str:
     return decode_record(_Me, raw).name
 
 
-def _sees(site: LaunchpadSite, place: str) -> bool:
+def _sees(site: LaunchpadSite, subject: str) -> bool:
     try:
-        site.read_entry(f"{site.settings.service_root}{STABLE}/{place}")
+        site.read_entry(f"{site.settings.service_root}{STABLE}/{subject}")
     except UnreadableError:
         return False
     return True

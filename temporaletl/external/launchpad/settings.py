@@ -1,4 +1,4 @@
-"""Which Launchpad is read, as whom, and whose work."""
+"""Settings of source `launchpad`: the service, its credentials, members and targets."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ def _target_name(text: str) -> str:
     return name
 
 
-def _each(names: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]:
+def _normalized(names: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]:
     return tuple(sorted({read(name) for name in names}))
 
 
@@ -83,18 +83,18 @@ def _each(names: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]
 People = Annotated[
     tuple[str, ...],
     BeforeValidator(_split),
-    AfterValidator(partial(_each, read=person_name)),
+    AfterValidator(partial(_normalized, read=person_name)),
 ]
 #: Projects, distributions, packages (`ubuntu/+source/bash`); sorted, each once.
 Targets = Annotated[
     tuple[str, ...],
     BeforeValidator(_split),
-    AfterValidator(partial(_each, read=_target_name)),
+    AfterValidator(partial(_normalized, read=_target_name)),
 ]
 
 
 class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("LP")):
-    """Which Launchpad to read, as whom, and whose work."""
+    """Settings of source `launchpad`: the service, its credentials, members and targets."""
 
     consumer_key: HeaderText | None = None
     access_token_key: SecretStr | None = None

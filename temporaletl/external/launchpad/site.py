@@ -1,7 +1,7 @@
 """Launchpad: one site per process, and the searches that its API offers.
 
 launchpadlib signs the requests and knows, from the service's own description (WADL), which
-searches there are. Paging and decoding are ours: its collections give no place to resume from,
+searches there are. Paging and decoding are ours: its collections give no cursor to resume from,
 and know no page size.
 """
 
@@ -43,13 +43,13 @@ _ANONYMOUS = "temporaletl"
 
 
 class _Linked(msgspec.Struct):
-    """What every entry of Launchpad has."""
+    """The link that every entry of Launchpad has."""
 
     self_link: str
 
 
 class _Library(Launchpad):  # type: ignore[misc]  # the library has no types
-    """launchpadlib over our transport."""
+    """launchpadlib's service root, over this module's transport."""
 
     def __init__(self, transport: Transport, root: str, version: str, credentials: Any) -> None:
         self._transport = transport
@@ -87,7 +87,7 @@ class LaunchpadSite:
             renew=lambda: None,
         )
         self._transport = Transport(client, root=settings.service_root, credentials=self._named)
-        # launchpadlib's objects are not made for threads: one at a time asks for its next URL.
+        # launchpadlib's objects are not thread-safe: one thread at a time composes a URL.
         self._guard = threading.Lock()
         self._libraries: dict[str, _Library] = {}
 
@@ -115,10 +115,10 @@ class LaunchpadSite:
         read = partial(decode_object, having=_Linked, source="launchpad")
         return self._transport.get(url, read, stop=stop)
 
-    def search_url(self, place: str, operation: str, version: str, **query: Any) -> str | None:
-        """Return the URL of a search, as launchpadlib would ask for it. Blocks.
+    def search_url(self, subject: str, operation: str, version: str, **query: Any) -> str | None:
+        """Return the URL of a search, as launchpadlib would request it. Blocks.
 
-        `place` is `~name` or the path of a target. None where Launchpad offers no such search
+        `subject` is `~name` or the path of a target. None where Launchpad offers no such search
         there.
 
         Raises: as `Transport.get`; UnreadableError where there is no such target.
@@ -126,7 +126,7 @@ class LaunchpadSite:
         with self._guard:
             library = self._library(version)
             # A person is taken for granted, a target looked at: it may be of many types.
-            resource = library.people(place[1:]) if place[0] == "~" else library.load(place)
+            resource = library.people(subject[1:]) if subject[0] == "~" else library.load(subject)
             try:
                 method = resource.lp_get_named_operation(operation).wadl_method
             except KeyError:
@@ -159,7 +159,7 @@ class LaunchpadSite:
             ]
 
     def check_access(self, *, stop: threading.Event | None = None) -> None:
-        """Ask for what everybody may read, to tell a private object from a lost permission.
+        """Request what everybody may read, to distinguish a private object from a lost permission.
 
         Raises:
             CredentialsError: not even that may be read.

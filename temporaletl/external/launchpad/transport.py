@@ -1,4 +1,4 @@
-"""How requests reach Launchpad: signed by launchpadlib, sent and retried by `HttpClient`.
+"""The transport to Launchpad: requests signed by launchpadlib, sent by `HttpClient`.
 
 launchpadlib's own connection sleeps up to half a minute over a 503, takes a 429 for an answer,
 waits without end, and may be used by one thread only. `Transport` takes its place.
@@ -28,7 +28,7 @@ _UNREADABLE = frozenset({401, 403, 404, 410})
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS = 5
 _ROOT_OF_DESCRIPTIONS = "{http://research.sun.com/wadl/2006/10}application"
-#: How Launchpad words a 401 that is about the credentials, not about what was asked for.
+#: How Launchpad words a 401 that is about the credentials, not about the requested object.
 _BAD_TOKEN = re.compile(
     r"\b(expired|invalid|unknown|revoked|no|bad)\s+(access\s+|oauth\s+|request\s+)?"
     r"(token|consumer|nonce|signature|credentials?)",
@@ -37,7 +37,7 @@ _BAD_TOKEN = re.compile(
 
 
 class UnreadableError(SourceProtocolError):
-    """What was asked for is private, or not there: Launchpad does not tell these apart."""
+    """The requested object is private, or not there: Launchpad does not distinguish these."""
 
     def __init__(self, what: str, status: int) -> None:
         super().__init__(f"{what} may not be read, or is not there (HTTP {status})")
@@ -50,7 +50,7 @@ class UnreadableError(SourceProtocolError):
 
 
 class Authorizer(Protocol):
-    """What signs a request: launchpadlib's credentials."""
+    """The signer of requests: launchpadlib's credentials."""
 
     def authorizeRequest(  # noqa: N802 - the name is the library's
         self, absolute_uri: str, method: str, body: Any, headers: dict[str, str]
@@ -73,10 +73,10 @@ class Signature(requests.auth.AuthBase):
 
 
 class Transport:
-    """Reads from one Launchpad, in the place of launchpadlib's HTTP connection.
+    """HTTP transport to one Launchpad, which replaces launchpadlib's connection.
 
     Safe to use from many threads. Descriptions of the service (WADL, over a megabyte each) are
-    asked for once.
+    requested once.
     """
 
     #: launchpadlib keeps responses on disk unless there is no cache.
@@ -130,10 +130,10 @@ class Transport:
             Others as `HttpClient.request`.
         """
         for _ in range(_MOST_HOPS):
-            answer, found = self._ask(url, read, accept, stop)
+            answer, found = self._send(url, read, accept, stop)
             if answer.status_code == codes.not_found:
-                # A copy of the database that lags behind has not heard of it yet.
-                answer, found = self._ask(url, read, accept, stop)
+                # A copy of the database that lags behind does not have it yet.
+                answer, found = self._send(url, read, accept, stop)
             if answer.status_code not in _MOVED:
                 break
             url = _moved_to(url, answer.headers.get("Location", ""))
@@ -143,7 +143,7 @@ class Transport:
             raise self._refusal(answer)
         return found
 
-    def _ask[T](
+    def _send[T](
         self,
         url: str,
         read: Callable[[requests.Response], T],
@@ -156,9 +156,9 @@ class Transport:
 
         # The token goes along with each request, so none goes anywhere else.
         if urlsplit(url)[:2] != self._origin:
-            place = urlsplit(url).hostname or url
+            host = urlsplit(url).hostname or url
             raise SourceProtocolError(
-                f"launchpad: a link leads to {place}, away from {self._origin[1]}; "
+                f"launchpad: a link leads to {host}, away from {self._origin[1]}; "
                 "check LP_SERVICE_ROOT"
             )
         return self._http.request(
@@ -171,41 +171,41 @@ class Transport:
         )
 
     def _refusal(self, answer: requests.Response) -> Exception:
-        place = urlsplit(answer.url)
-        told = _BAD_TOKEN.search(message_of(answer))
-        if answer.status_code == codes.unauthorized and told:
+        location = urlsplit(answer.url)
+        words = _BAD_TOKEN.search(message_of(answer))
+        if answer.status_code == codes.unauthorized and words:
             # Launchpad's own words repeat the token.
             return CredentialsError(
-                f"launchpad: {place.netloc} refuses the access token ({told[0].lower()}); "
+                f"launchpad: {location.netloc} refuses the access token ({words[0].lower()}); "
                 f"check {self._credentials}"
             )
-        return UnreadableError(f"launchpad: {place.path}", answer.status_code)
+        return UnreadableError(f"launchpad: {location.path}", answer.status_code)
 
 
 class _Entry(msgspec.Struct):
-    """What launchpadlib needs of the service's root, or of a target, to know what it is."""
+    """The type of the service's root, or of a target, as launchpadlib needs it."""
 
     resource_type_link: str
 
 
 def _entry(answer: requests.Response) -> tuple[httplib2.Response, bytes]:
-    """Return an entry of which launchpadlib can tell the type, as httplib2 would.
+    """Return an entry whose type launchpadlib can read, as httplib2 would.
 
     Its links only: all that is needed, and nothing that people write.
     """
     decode(_Entry, answer, source="launchpad")
     members = decode(dict[str, msgspec.Raw], answer, source="launchpad")
     links = {name: raw for name, raw in members.items() if name.endswith("_link")}
-    told = {name.lower(): value for name, value in answer.headers.items()}
+    headers = {name.lower(): value for name, value in answer.headers.items()}
     status = {"status": str(answer.status_code), "content-type": JSON}
-    return httplib2.Response({**told, **status}), msgspec.json.encode(links)
+    return httplib2.Response({**headers, **status}), msgspec.json.encode(links)
 
 
 def _description(answer: requests.Response) -> bytes:
     """Return a description of the service.
 
     Raises:
-        GarbledAnswerError: it is none, or cut off: kept, it would spoil all that is asked later.
+        GarbledAnswerError: it is none, or cut off: kept, it would break all later requests.
     """
     try:
         # As launchpadlib itself will read it.

@@ -1,4 +1,4 @@
-"""What a source over REST needs beside its own words: settings, a session, paging, decoding.
+"""Building blocks of sources over REST: settings, a session, pagination, decoding.
 
     @rest_source("shop", streams=("orders",))
     class ShopSettings(TokenSettings, alias_generator=variables("SHOP")): ...
@@ -6,7 +6,7 @@
     api = open_api("shop", ShopSettings.load())
     by_time(api, "orders", request, time="updated_at", since="updated_from", ...)
 
-Every paginator yields `Page`s of `Record`s, goes on from any of their cursors, and tells a list
+Every paginator yields `Page`s of `Record`s, goes on from any of their cursors, and reports a list
 that ends from one that breaks off. A record may come again, never not at all.
 """
 

@@ -1,4 +1,4 @@
-"""Where a REST API is, as whom it is asked, and one session for all who ask it."""
+"""A REST API's settings: address and credentials, and its one session for all requests."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -29,7 +29,7 @@ _EXAMPLE = "https://api.example.com/v1"
 
 
 class RestSettings(RateSettings, HttpSettings):
-    """An API that anybody may ask; the base of `TokenSettings`.
+    """Settings of an API without credentials; the base of `TokenSettings`.
 
     Subclass it with `alias_generator=variables("SHOP")`. For credentials of another kind, add
     fields, let `headers` send them and `credentials` name them.
@@ -46,17 +46,17 @@ class RestSettings(RateSettings, HttpSettings):
         return self
 
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """The headers of every request."""
         return {"Accept": "application/json"}
 
     @classmethod
     def credentials(cls) -> str:
-        """The settings to correct where the API refuses us."""
+        """The settings to correct when the API refuses the credentials."""
         return cls.variable("url")
 
 
 class TokenSettings(RestSettings):
-    """An API that takes a bearer token."""
+    """Settings of an API that takes a bearer token."""
 
     token: SecretStr = Field(description="the access token")
 
@@ -95,7 +95,7 @@ class RestApi:
             address=settings.variable("url"),
             connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
             read_timeout=timedelta(seconds=settings.read_timeout_seconds),
-            # A refusal may be a fault of one node: it is asked again once, and then believed.
+            # A refusal may be a fault of one node: it is sent again once, and then believed.
             renew=self._session.cookies.clear,
         )
 
@@ -107,7 +107,7 @@ class RestApi:
     async def get(
         self, path: str, params: Mapping[str, Any] | None = None, *, accept: Collection[int] = ()
     ) -> requests.Response:
-        """Ask for a path below the API's address, or for one from its root (`/…`).
+        """Request a path below the API's address, or for one from its root (`/…`).
 
         Raises:
             SourceProtocolError: the path leads to another host, where no credential may go.
@@ -123,9 +123,9 @@ class RestApi:
         *,
         accept: Collection[int] = (),
     ) -> Answer | None:
-        """Ask for a page of records; None where it is refused with a status of `accept`.
+        """Request a page of records; None where it is refused with a status of `accept`.
 
-        An answer that cannot be read is asked for again, as one that did not come.
+        An answer that cannot be read is requested again, as one that did not come.
 
         Raises: as `get`, and as `Answer`.
         """

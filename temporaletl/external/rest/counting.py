@@ -1,4 +1,4 @@
-"""Lists that are counted through by offset."""
+"""Pagination by offset."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _MOST_RESTARTS = 4
 
 
 class _Counted(msgspec.Struct, frozen=True):
-    """A cursor: how many rows are behind us, and the last of them."""
+    """A cursor: how many rows are delivered, and the last of them."""
 
     offset: int = 0
     last: str | None = None
@@ -39,8 +39,8 @@ async def by_offset(
     """Read a list by offset, `offset` and `size` being the parameters' names.
 
     Each page begins with the last row of the page before: where another row stands there, rows
-    were added or removed in front of us, and our place is looked for before it is gone on from.
-    Steps by what came, not by what was asked for. `total` is the place of the number of all
+    were added or removed before it, and its new offset is looked for first.
+    Steps by what came, not by what was requested. `total` is the dotted path of the number of all
     records; without it the end is where nothing new comes.
 
     Raises:
@@ -48,59 +48,59 @@ async def by_offset(
             is reached, or is given from its beginning whatever the offset.
         ETLError: as `RestApi.page`.
     """
-    place = resumed(_Counted, request.cursor)
+    cursor = resumed(_Counted, request.cursor)
     count = max(2, api.settings.page_size)  # the last row again, and a new one
-    start = max(0, place.offset - 1)
+    start = max(0, cursor.offset - 1)
     shape = Shape(records, id, [total] if total else ())
     what = f"{api.source}: {path}"
-    delivered = place.offset
+    delivered = cursor.offset
     held: int | None = None
     idle = displaced = restarts = 0
-    while not place.done:
-        asked = {**(params or {}), offset: start, size: count}
-        answer = await api.page(path, asked, shape)
+    while not cursor.done:
+        query = {**(params or {}), offset: start, size: count}
+        answer = await api.page(path, query, shape)
         assert answer is not None  # noqa: S101 - no refusal is accepted
         rows = answer.records
-        told = count_in(answer, total)
-        held = held if told is None else told
-        known = _position(rows, place.last)
+        counted = count_in(answer, total)
+        held = held if counted is None else counted
+        known = _position(rows, cursor.last)
         if known is None and (rows or idle >= _IDLE_AT_THE_END):
-            # Not where we left it: further in front now, or gone.
+            # Not at its offset: further in front now, or deleted.
             if start > 0:
                 start = max(0, start - count + 1)
                 continue
             restarts += 1
             if restarts > _MOST_RESTARTS:
                 raise SourceUnavailableError(f"{what} changes faster than it can be read by offset")
-            place = _Counted()
+            cursor = _Counted()
             continue
-        fresh = rows[(known or 0) :] if place.last is None else rows[(known or 0) + 1 :]
+        fresh = rows[(known or 0) :] if cursor.last is None else rows[(known or 0) + 1 :]
         idle = 0 if fresh else idle + 1
-        # Rows were added in front, or the offset was not heard: the next page tells.
+        # Rows were added in front, or the offset was ignored: the next page shows it.
         displaced = displaced + 1 if known and not fresh else 0
         if rows:
-            place = _Counted(offset=start + len(rows), last=rows[-1].mark())
-        start = max(0, place.offset - 1)
-        delivered = delivered if displaced else place.offset
-        at_end = idle >= _IDLE_AT_THE_END and (rows or place.last is None)
+            cursor = _Counted(offset=start + len(rows), last=rows[-1].mark())
+        start = max(0, cursor.offset - 1)
+        delivered = delivered if displaced else cursor.offset
+        at_end = idle >= _IDLE_AT_THE_END and (rows or cursor.last is None)
         if at_end or (rows and held is not None and delivered >= held and not displaced):
-            heard = displaced < _IDLE_AT_THE_END or await _differ(
-                api, path, shape, asked, offset, size
+            accepted = displaced < _IDLE_AT_THE_END or await _differ(
+                api, path, shape, query, offset, size
             )
-            _check_end(what, delivered, held, heard=heard, offset=offset)
-            place = msgspec.structs.replace(place, done=True)
+            _check_end(what, delivered, held, accepted=accepted, offset=offset)
+            cursor = msgspec.structs.replace(cursor, done=True)
         if fresh:
-            yield Page(records=fresh, cursor=msgspec.to_builtins(place))
+            yield Page(records=fresh, cursor=msgspec.to_builtins(cursor))
 
 
-def _check_end(what: str, delivered: int, held: int | None, *, heard: bool, offset: str) -> None:
-    """See that a list which brings nothing new has been given as a whole.
+def _check_end(what: str, delivered: int, held: int | None, *, accepted: bool, offset: str) -> None:
+    """Check that a list which brings nothing new has been read completely.
 
     Raises:
-        SourceUnavailableError: the offset is not heard, or the total was not reached.
+        SourceUnavailableError: the API ignores the offset, or the total was not reached.
     """
     came = "" if held is None else f"{delivered:,} of the {held:,} records that it counts"
-    if not heard:
+    if not accepted:
         raise SourceUnavailableError(
             f"{what} begins anew at each offset: does it take the parameter {offset!r}?"
             + (came and f" It gave {came}")
@@ -110,19 +110,19 @@ def _check_end(what: str, delivered: int, held: int | None, *, heard: bool, offs
 
 
 async def _differ(
-    api: RestApi, path: str, shape: Shape, asked: Mapping[str, Any], offset: str, size: str
+    api: RestApi, path: str, shape: Shape, query: Mapping[str, Any], offset: str, size: str
 ) -> bool:
-    """Whether another row stands at the second place than at the first."""
+    """Whether another row stands at the second offset than at the first."""
     first: list[list[str]] = []
     for start in (0, 1):
-        answer = await api.page(path, {**asked, offset: start, size: 1}, shape)
+        answer = await api.page(path, {**query, offset: start, size: 1}, shape)
         assert answer is not None  # noqa: S101 - no refusal is accepted
         first.append([row.mark() for row in answer.records[:1]])
     return first[0] != first[1]
 
 
 def _position(rows: list[Record], mark: str | None) -> int | None:
-    """Where the row of that mark stands, 0 where none is looked for, None where it is not."""
+    """The index of the row with that mark; 0 where none is looked for, None where it is missing."""
     if mark is None:
         return 0
     return next((n for n, row in enumerate(rows) if row.mark() == mark), None)

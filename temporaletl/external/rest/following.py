@@ -1,4 +1,4 @@
-"""Lists that say where they go on: by a token, or by a link."""
+"""Pagination by continuation token, or by link to the next page."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _MOST_RESTARTS = 4
 _SHORTEST_CREDENTIAL = 8
 
 
-class _Place(msgspec.Struct, frozen=True):
+class _Cursor(msgspec.Struct, frozen=True):
     """A cursor: what to follow, None at the beginning; `done` behind the last page."""
 
     follow: str | None = None
@@ -45,9 +45,10 @@ async def by_token(
 ) -> AsyncGenerator[Page]:
     """Follow a token: found at `next` in an answer, sent as the parameter `token`.
 
-    `records` is the place of the records, `id` what a person knows one by, `size` the parameter
-    of the page size. The list ends where the token is missing, null, empty or false. A token that
-    has expired begins the list anew; one that is repeated is asked again, and then given up.
+    `records` is the dotted path of the records, `id` that of a record's key for people, `size` the
+    parameter of the page size. The list ends where the token is missing, null, empty or false. A
+    token that has expired begins the list anew; one that is repeated is requested again, and then
+    given up.
 
     Raises:
         SourceUnavailableError: the tokens lead in circles, or on and on without a record that is
@@ -56,15 +57,17 @@ async def by_token(
             cursor may keep.
         ETLError: as `RestApi.page`.
     """
-    asked = _params(api, params, size)
-    walk = _Walk(api, Shape(records, id, [next]), request.cursor)
-    while not walk.place.done:
-        follow = walk.place.follow
-        query = asked if follow is None else {**asked, token: follow}
-        answer = await walk.ask(path, query)
+    first_query = _params(api, params, size)
+    pagination = _Pagination(api, Shape(records, id, [next]), request.cursor)
+    while not pagination.cursor.done:
+        follow = pagination.cursor.follow
+        query = first_query if follow is None else {**first_query, token: follow}
+        answer = await pagination.fetch(path, query)
         if answer is None:
             continue
-        page = walk.step(answer, _token(answer.values[next], f"{api.source}: {path}", next))
+        page = pagination.advance(
+            answer, _token(answer.values[next], f"{api.source}: {path}", next)
+        )
         if page is not None:
             yield page
 
@@ -83,26 +86,26 @@ async def by_link(
     """Follow a link: found at `next` in an answer, or without it in the header `Link`.
 
     Of a link only path and query are followed, so that no credential leaves for another host,
-    and so that an API behind a proxy may tell the host it takes itself for. A relative link goes
+    and so that an API behind a proxy may name another host. A relative link goes
     on from the address of the page that gave it. A parameter of it that repeats a credential is
     left out, lest a cursor keeps it: the API's settings send theirs with every request, and such
     a one of `params` is sent again.
 
     Raises: as `by_token`.
     """
-    asked = _params(api, params, size)
-    walk = _Walk(api, Shape(records, id, [next] if next else ()), request.cursor)
-    while not walk.place.done:
-        follow = walk.place.follow
+    first_query = _params(api, params, size)
+    pagination = _Pagination(api, Shape(records, id, [next] if next else ()), request.cursor)
+    while not pagination.cursor.done:
+        follow = pagination.cursor.follow
         answer = await (
-            walk.ask(path, asked)
+            pagination.fetch(path, first_query)
             if follow is None
-            else walk.ask(follow, _credentials(asked, follow))
+            else pagination.fetch(follow, _credentials(first_query, follow))
         )
         if answer is None:
             continue
         link = answer.values[next] if next else answer.links.get("next", {}).get("url")
-        page = walk.step(answer, _target(link, answer.url, f"{api.source}: {path}"))
+        page = pagination.advance(answer, _target(link, answer.url, f"{api.source}: {path}"))
         if page is not None:
             yield page
 
@@ -111,15 +114,15 @@ def _params(api: RestApi, params: Mapping[str, Any] | None, size: str | None) ->
     return {**(params or {}), **({} if size is None else {size: api.settings.page_size})}
 
 
-def _token(found: Any, what: str, place: str) -> str | None:
+def _token(found: Any, what: str, path: str) -> str | None:
     if found is None or found is False or found == "":
         return None
     if found is True or not isinstance(found, str | int | float):
-        raise SourceProtocolError(f"{what} gave a {place!r} that is no token")
+        raise SourceProtocolError(f"{what} gave a {path!r} that is no token")
     token = str(found)
     if len(token) >= _SHORTEST_CREDENTIAL and _is_secret(token):
         raise SourceProtocolError(
-            f"{what} gave a {place!r} that holds a credential, which no cursor may keep; "
+            f"{what} gave a {path!r} that holds a credential, which no cursor may keep; "
             "where it is a link, read the list by_link"
         )
     return token
@@ -136,15 +139,15 @@ def _target(link: Any, url: str, what: str) -> str | None:
     except ValueError:
         raise SourceProtocolError(f"{what} gave a link that cannot be read") from None
     query = "&".join(
-        each
-        for each in parts.query.split("&")
-        if not any(map(_is_secret, (each, unquote(each), unquote_plus(each))))
+        parameter
+        for parameter in parts.query.split("&")
+        if not any(map(_is_secret, (parameter, unquote(parameter), unquote_plus(parameter))))
     )
     return f"{parts.path or '/'}?{query}" if query else parts.path or "/"
 
 
 def _credentials(params: Mapping[str, Any], follow: str) -> dict[str, Any]:
-    """The parameters that were left out of what is followed, as they were first asked with."""
+    """The parameters that were left out of what is followed, as they were first sent."""
     present = {name for name, _ in parse_qsl(urlsplit(follow).query, keep_blank_values=True)}
     return {
         name: value
@@ -157,20 +160,20 @@ def _is_secret(text: str) -> bool:
     return redacted(text) != text
 
 
-class _Walk:
-    """Where a list is read, and whether it still leads anywhere."""
+class _Pagination:
+    """The state of a pagination: its cursor, and whether the pages still lead on."""
 
     def __init__(self, api: RestApi, shape: Shape, cursor: JsonValue) -> None:
-        self.place = resumed(_Place, cursor)
+        self.cursor = resumed(_Cursor, cursor)
         self._api = api
         self._shape = shape
-        self._headway = Headway(f"{api.source}: the list", begin=self.place.follow)
-        self._headway.resume(self.place.page, self.place.stale)
+        self._headway = Headway(f"{api.source}: the list", begin=self.cursor.follow)
+        self._headway.resume(self.cursor.page, self.cursor.stale)
         self._restarts = 0
 
-    async def ask(self, path: str, params: Mapping[str, Any] | None) -> Answer | None:
-        """Ask for a page; None where what was followed has expired: the list begins anew."""
-        following = self.place.follow is not None
+    async def fetch(self, path: str, params: Mapping[str, Any] | None) -> Answer | None:
+        """Fetch a page; None where the token or link has expired: the list begins anew."""
+        following = self.cursor.follow is not None
         accept = _EXPIRED if following else frozenset[int]()
         answer = await self._api.page(path, params, self._shape, accept=accept)
         if answer is not None:
@@ -178,17 +181,17 @@ class _Walk:
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
             raise SourceUnavailableError(f"{self._api.source}: {path} keeps refusing its own pages")
-        self.place = _Place()
+        self.cursor = _Cursor()
         self._headway.begin_anew()
         return None
 
-    def step(self, answer: Answer, follow: str | None) -> Page | None:
-        """Move on; return the records there were."""
+    def advance(self, answer: Answer, follow: str | None) -> Page | None:
+        """Advance behind a page, and return it; None for one without records."""
         rows = answer.records
         if follow is None:
-            self.place = _Place(done=True)
+            self.cursor = _Cursor(done=True)
         elif self._headway.leads_on(follow, rows=len(rows)):
             self._headway.brings_news(marks_of(rows))
-            self.place = _Place(follow, page=self._headway.page, stale=self._headway.stale)
-        cursor: JsonValue = msgspec.to_builtins(self.place)
+            self.cursor = _Cursor(follow, page=self._headway.page, stale=self._headway.stale)
+        cursor: JsonValue = msgspec.to_builtins(self.cursor)
         return Page(records=rows, cursor=cursor) if rows else None

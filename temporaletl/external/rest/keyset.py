@@ -1,4 +1,4 @@
-"""Lists in the order of a time: each page begins where the last one ended, whatever moved."""
+"""Keyset pagination by a timestamp: each page seeks to where the last one ended."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,34 +14,34 @@ from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import Window
 from temporaletl.query import Query
 
-#: Without word of what follows, a list ends where so many pages in a row bring nothing.
+#: Without a sign of what follows, a list ends where so many pages in a row bring nothing.
 _EMPTY_AT_THE_END = 3
 #: Known records come again where many share one time, but not for ever.
 _MOST_WITHOUT_NEWS = 500
-#: How often the very same question is asked.
+#: How often the very same request is sent.
 _MOST_REPEATS = 100
 #: How often a run of equal times is read again because it was longer than a page.
-_MOST_ROUNDS = 3
+_MOST_PASSES = 3
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-def iso_utc(moment: datetime) -> str:
+def iso_utc(timestamp: datetime) -> str:
     """`2025-01-31T06:00:00Z`, with microseconds where there are any."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def utc_from_iso(value: Any) -> datetime:
     """Read an ISO 8601 text; without a zone it is UTC."""
-    moment = datetime.fromisoformat(value)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    timestamp = datetime.fromisoformat(value)
+    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-class _Anchor(msgspec.Struct, frozen=True):
-    """A cursor: everything before `time` is delivered, and `page` pages of what is at it."""
+class _HighWaterMark(msgspec.Struct, frozen=True):
+    """A cursor: everything before `time` is delivered, and `page` pages of the records at it."""
 
     time: datetime | None = None
     page: int = 0
-    round: int = 1
+    pass_number: int = msgspec.field(default=1, name="round")  # its name in stored cursors
     done: bool = False
 
 
@@ -67,17 +67,17 @@ async def by_time(
     """Read the records whose `time` lies in the window, oldest first.
 
     By default the window has the start of the job's and no end: what happened in it may belong to
-    a record that changed later, and a record that changes all the time must not run ahead of us.
+    a record that changed later, and a record that changes all the time must not run ahead.
 
     The API must take the parameter `since`, a lower bound that it includes (`until`, where it has
-    one, is the parameter of the window's end), and give the list in
-    the order of `time`: say so in `params`. `page` is the parameter of the page number, needed
-    where more records can share one time than fit a page. `more` is the place of what tells
-    whether anything follows; without it the end is where nothing new comes: no record whose id or
-    time is new, though others may have changed, or the same page for each number. `write` and
-    `read` turn moments into what the API takes and gives, and back.
+    one, is the parameter of the window's end), and give the list in the order of `time`: say so in
+    `params`. `page` is the parameter of the page number, needed where more records can share one
+    time than fit a page. `more` is the dotted path of a flag that says whether anything follows;
+    without it the end is where nothing new comes: no record whose id or time is new, though others
+    may have changed, or the same page for each number. `write` and `read` turn timestamps into
+    what the API takes and gives, and back.
 
-    A record that changes while the list is read only moves behind us, and comes again. One whose
+    A record that changes while the list is read only moves to the end, and comes again. One whose
     time cannot be read is left to the transform. A page that cannot be had is read one by one, if
     pages have numbers: see `Pages`.
 
@@ -89,30 +89,30 @@ async def by_time(
         ETLError: as `RestApi.page`.
     """
     window = window or Window(start=request.job.window.start)
-    anchor = resumed(_Anchor, request.cursor)
-    known: dict[str, tuple[datetime, int]] = {}  # by id: what was delivered at the anchor
+    mark = resumed(_HighWaterMark, request.cursor)
+    known: dict[str, tuple[datetime, int]] = {}  # by id: what was delivered at the mark
     empty = stale = 0
-    told = [more] if more else []
-    shape = Shape(records, id, told, must_have=told)
+    values = [more] if more else []
+    shape = Shape(records, id, values, must_have=values)
     pages = Pages(api, path, shape, page=page, size=size, first=first)
     repeats = _Repeats(f"{api.source}: {path}", page)
-    new_in_round = anchor.page > 0
-    while not anchor.done:
-        start = anchor.time or window.start
-        asked = dict(params or {})
-        asked |= {} if start is None else {since: write(start)}
-        asked |= {} if until is None or window.end is None else {until: write(window.end)}
-        answer, found, rejects = await pages.read(asked, anchor.page, api.settings.page_size)
-        rows = _timed(found, time, read, start, f"{api.source}: {path}")
+    new_in_pass = mark.page > 0
+    while not mark.done:
+        start = mark.time or window.start
+        query = dict(params or {})
+        query |= {} if start is None else {since: write(start)}
+        query |= {} if until is None or window.end is None else {until: write(window.end)}
+        answer, fetched, rejects = await pages.read(query, mark.page, api.settings.page_size)
+        rows = _timed(fetched, time, read, start, f"{api.source}: {path}")
         fresh, news = _fresh(rows, known, window)
         stale = 0 if news else stale + 1
-        repeated = repeats.met(found)
+        repeated = repeats.met(fetched)
         # Where pages have numbers, known records are no sign of the end, but for the same ones.
         empty = 0 if news or (rows and page is not None and not repeated) else empty + 1
-        new_in_round = new_in_round or (anchor.page > 0 and bool(fresh))
+        new_in_pass = new_in_pass or (mark.page > 0 and bool(fresh))
 
         last = _is_last(answer, more, empty)
-        await repeats.check(found, pages, asked, last=last)
+        await repeats.check(fetched, pages, query, last=last)
         if stale >= _MOST_WITHOUT_NEWS:
             raise SourceProtocolError(
                 f"{api.source}: {path} says that more follows, but nothing new comes"
@@ -120,31 +120,31 @@ async def by_time(
         if window.end is not None and rows and rows[-1][0] >= window.end:
             last = True
         latest = rows[-1][0] if rows else None
-        before = anchor
-        moves = latest is not None and (anchor.time is None or latest > anchor.time)
-        if (moves or last) and new_in_round and anchor.round < _MOST_ROUNDS:
+        before = mark
+        moves = latest is not None and (mark.time is None or latest > mark.time)
+        if (moves or last) and new_in_pass and mark.pass_number < _MOST_PASSES:
             # Rows that changed meanwhile may have moved others to a page that was read before.
-            anchor = _Anchor(anchor.time, round=anchor.round + 1)
-            new_in_round = False
+            mark = _HighWaterMark(mark.time, pass_number=mark.pass_number + 1)
+            new_in_pass = False
             repeats.begin_anew()
             empty = 0
         elif last:
-            anchor = _Anchor(latest or anchor.time, done=True)
+            mark = _HighWaterMark(latest or mark.time, done=True)
         elif moves and latest is not None:
-            anchor = _Anchor(latest)
-            known = {key: found for key, found in known.items() if found[0] >= latest}
-            new_in_round = False
+            mark = _HighWaterMark(latest)
+            known = {key: seen for key, seen in known.items() if seen[0] >= latest}
+            new_in_pass = False
         elif rows and len(rows) >= api.settings.page_size:
-            anchor = _next_of_ties(anchor, page, api, path)
+            mark = _next_of_ties(mark, page, api, path)
         elif rows and page is not None:
-            anchor = msgspec.structs.replace(anchor, page=anchor.page + 1)
-        repeats.count(same=anchor == before)
+            mark = msgspec.structs.replace(mark, page=mark.page + 1)
+        repeats.count(same=mark == before)
         if fresh or rejects:
-            yield Page(records=fresh, cursor=msgspec.to_builtins(anchor), rejects=rejects)
+            yield Page(records=fresh, cursor=msgspec.to_builtins(mark), rejects=rejects)
 
 
 class _Repeats:
-    """Pages that come again, whether their number is asked for or the very same question."""
+    """Detects pages that come again, for other page numbers or for the same request."""
 
     def __init__(self, what: str, page: str | None) -> None:
         self._what = what
@@ -168,12 +168,12 @@ class _Repeats:
     async def check(
         self, records: Sequence[Record], pages: Pages, params: Mapping[str, Any], *, last: bool
     ) -> None:
-        """See that a page which comes again is the last one, and not the same for each number.
+        """Check that a page which comes again is the last one, and not the same for each number.
 
         One that is shorter than others is the last in any case.
 
         Raises:
-            SourceUnavailableError: the number of the page is not heard.
+            SourceUnavailableError: the API ignores the number of the page.
         """
         full = 1 < len(records) >= self._largest
         if last and self._repeated and full and not await pages.differ(params):
@@ -183,10 +183,10 @@ class _Repeats:
             )
 
     def count(self, *, same: bool) -> None:
-        """Note whether the next question is the same as the last.
+        """Note whether the next request is the same as the last.
 
         Raises:
-            SourceUnavailableError: it was asked too often.
+            SourceUnavailableError: it was sent too often.
         """
         self._standing = self._standing + 1 if same else 0
         if self._standing > _MOST_REPEATS:
@@ -201,13 +201,15 @@ def _is_last(answer: Answer | None, more: str | None, empty: int) -> bool:
     return not answer.values[more]
 
 
-def _next_of_ties(anchor: _Anchor, page: str | None, api: RestApi, path: str) -> _Anchor:
+def _next_of_ties(
+    mark: _HighWaterMark, page: str | None, api: RestApi, path: str
+) -> _HighWaterMark:
     if page is None:
         raise SourceProtocolError(
             f"{api.source}: {path} holds {api.settings.page_size} records or more of one time, "
-            f"{anchor.time}: raise {api.settings.variable('page_size')}"
+            f"{mark.time}: raise {api.settings.variable('page_size')}"
         )
-    return msgspec.structs.replace(anchor, page=anchor.page + 1)
+    return msgspec.structs.replace(mark, page=mark.page + 1)
 
 
 def _timed(
@@ -223,15 +225,15 @@ def _timed(
     for record in records:
         try:
             raw = at(record.raw, time)
-            moment = read(None if raw is None else msgspec.json.decode(raw))
+            timestamp = read(None if raw is None else msgspec.json.decode(raw))
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
-            moment = latest  # the transform will say what is wrong with it
-        if rows and moment < rows[-1][0]:
+            timestamp = latest  # the transform says what is wrong with it
+        if rows and timestamp < rows[-1][0]:
             raise SourceProtocolError(
-                f"{what} is not in the order of {time!r}: {moment} stands behind {rows[-1][0]}"
+                f"{what} is not in the order of {time!r}: {timestamp} stands behind {rows[-1][0]}"
             )
-        latest = moment
-        rows.append((moment, record))
+        latest = timestamp
+        rows.append((timestamp, record))
     return rows
 
 
@@ -246,11 +248,11 @@ def _fresh(
     """
     fresh = []
     news = False
-    for moment, record in rows:
+    for timestamp, record in rows:
         digest = record.digest()
         key = record.key or f"{digest:x}"
-        if moment in window and known.get(key) != (moment, digest):
-            news = news or key not in known or known[key][0] != moment
-            known[key] = (moment, digest)
+        if timestamp in window and known.get(key) != (timestamp, digest):
+            news = news or key not in known or known[key][0] != timestamp
+            known[key] = (timestamp, digest)
             fresh.append(record)
     return fresh, news

@@ -1,4 +1,4 @@
-"""A page that an API cannot give because of one record in it: its records, asked for one by one."""
+"""Pages that an API cannot give because of one record in them: their records, one by one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ _MOST_PAGES = 10
 class Pages:
     """Reads pages by number, `page` and `size` being the parameters' names, `first` the first's.
 
-    Where a page cannot be had in spite of all attempts, its records are asked for one by one, in
+    Where a page cannot be had in spite of all attempts, its records are requested one by one, in
     pages of one: those that come are taken, and the others become rejects. Where none comes, it is
     the API that is out of order, and no record of it.
     """
@@ -50,7 +50,7 @@ class Pages:
         Raises: as `RestApi.page`.
         """
         try:
-            answer = await self._ask(params, number, size)
+            answer = await self._fetch(params, number, size)
         except _BROKEN as error:
             if self._page is None or (
                 isinstance(error, SourceUnavailableError) and error.delay is not None
@@ -70,10 +70,10 @@ class Pages:
 
         Raises: as `RestApi.page`.
         """
-        one, other = [await self._ask(params, number, 1) for number in (0, 1)]
+        one, other = [await self._fetch(params, number, 1) for number in (0, 1)]
         return marks_of(one.records[:1]) != marks_of(other.records[:1])
 
-    async def _ask(self, params: Mapping[str, Any], number: int, size: int) -> Answer:
+    async def _fetch(self, params: Mapping[str, Any], number: int, size: int) -> Answer:
         paged = {} if self._page is None else {self._page: self._first + number}
         answer = await self._api.page(
             self._path, {**params, self._size: size, **paged}, self._shape
@@ -99,13 +99,13 @@ class Pages:
         return records, rejects
 
     async def _patiently(self, params: Mapping[str, Any], position: int) -> Answer:
-        """Ask for one record, and again where that fails: behind that it is passed by."""
+        """Fetch one record, and again where that fails; it is skipped after that."""
         try:
-            return await self._ask(params, position, 1)
+            return await self._fetch(params, position, 1)
         except _BROKEN as error:
             if isinstance(error, SourceUnavailableError) and error.delay is not None:
                 raise
-        return await self._ask(params, position, 1)
+        return await self._fetch(params, position, 1)
 
     def _gap(self, params: Mapping[str, Any], position: int, error: ETLError) -> Reject:
         gap = Gap(
@@ -132,7 +132,7 @@ class Pages:
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A record that a list cannot give, as its reject keeps it: the list, and where it is there.
+    """A reject's payload for a record that a list cannot give: the list, and the position.
 
     `position` counts from 1. `records` and `id` are the list's `Shape`; `page` and `size` are
     the names of the paging parameters, `first` the number of the first page.

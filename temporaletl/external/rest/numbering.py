@@ -1,4 +1,4 @@
-"""Lists that are counted through by page number."""
+"""Pagination by page number."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
@@ -17,18 +17,18 @@ from temporaletl.query import Query
 _IDLE_AT_THE_END = 3
 #: One whose total is not reached yet may have longer gaps.
 _IDLE_BEFORE_THE_TOTAL = 20
-_MOST_ROUNDS = 3
+_MOST_PASSES = 3
 
 
 class _Numbered(msgspec.Struct, frozen=True):
-    """A cursor: how many pages are behind us, and of which size."""
+    """A cursor: how many pages are delivered, and of which size."""
 
     pages: int = 0
-    size: int | None = None  # as it was first asked for: another would move every page
-    rows: int = 0  # delivered in this round, without pages that came again
-    total: int | None = None  # as the round's first page told it
+    size: int | None = None  # as first requested: another would move every page
+    rows: int = 0  # delivered in this pass, without pages that came again
+    total: int | None = None  # as the pass's first page reported it
     moved: bool = False  # the total changed on the way: rows may have moved between pages
-    round: int = 1
+    pass_number: int = msgspec.field(default=1, name="round")  # its name in stored cursors
     done: bool = False
     last: int | None = None  # what the last page with records is known by
 
@@ -49,8 +49,8 @@ async def by_number(
 ) -> AsyncGenerator[Page]:
     """Read pages by number, `page` and `size` being the parameters' names.
 
-    `total` is the place of the number of all records, `more` of what tells whether pages follow;
-    where both are told, `more` decides. A short page is never taken for the last one; without
+    `total` is the dotted path of the number of all records, `more` of a flag whether pages follow;
+    where both are given, `more` decides. A short page is never taken for the last one; without
     `more` and `total` the end is where pages stay empty, or where the last page comes again, as
     APIs do that take a number too large for the largest. Where the total changes on the way, rows
     may have moved between pages, and where it is not reached, some did not come: the list is read
@@ -58,38 +58,38 @@ async def by_number(
     had is read one by one: see `Pages`.
 
     Raises:
-        SourceUnavailableError: the total was not reached in any round, the API says for ever that
+        SourceUnavailableError: the total was not reached in any pass, the API says for ever that
             more follows, or it gives the same page whatever its number.
         ETLError: as `RestApi.page`.
     """
-    place = resumed(_Numbered, request.cursor)
-    place = msgspec.structs.replace(place, size=place.size or api.settings.page_size)
-    told = [each for each in (total, more) if each is not None]
-    shape = Shape(records, id, told, must_have=[more] if more else [])
+    cursor = resumed(_Numbered, request.cursor)
+    cursor = msgspec.structs.replace(cursor, size=cursor.size or api.settings.page_size)
+    values = [value for value in (total, more) if value is not None]
+    shape = Shape(records, id, values, must_have=[more] if more else [])
     pages = Pages(api, path, shape, page=page, size=size, first=first)
     what = f"{api.source}: {path}"
     headway = Headway(what)
-    headway.resume(place.last, 0)
+    headway.resume(cursor.last, 0)
     idle = 0
     known: Sequence[Record] = ()
-    while not place.done:
-        answer, rows, rejects = await pages.read(params or {}, place.pages, place.size or 1)
-        headway.leads_on(f"{place.pages}", rows=len(rows))
+    while not cursor.done:
+        answer, rows, rejects = await pages.read(params or {}, cursor.pages, cursor.size or 1)
+        headway.leads_on(f"{cursor.pages}", rows=len(rows))
         news = headway.brings_news(marks_of(rows)) or bool(rejects)
         idle = 0 if news else idle + 1
         # Of records that came one by one, nobody says how many there are.
-        count = place.total if answer is None else count_in(answer, total)
-        place = msgspec.structs.replace(
-            place,
-            pages=place.pages + 1,
-            rows=place.rows + (len(rows) + len(rejects) if news else 0),
-            total=count if place.pages == 0 else place.total,
-            moved=place.moved or (place.pages > 0 and count != place.total),
+        count = cursor.total if answer is None else count_in(answer, total)
+        cursor = msgspec.structs.replace(
+            cursor,
+            pages=cursor.pages + 1,
+            rows=cursor.rows + (len(rows) + len(rejects) if news else 0),
+            total=count if cursor.pages == 0 else cursor.total,
+            moved=cursor.moved or (cursor.pages > 0 and count != cursor.total),
             last=headway.page,
         )
         again = bool(rows) and idle >= _IDLE_AT_THE_END
-        wanted = place.total if count is None else count
-        missing = more is None and wanted is not None and place.rows < wanted
+        wanted = cursor.total if count is None else count
+        missing = more is None and wanted is not None and cursor.rows < wanted
         if more is not None:
             last = answer is not None and not answer.values[more]
         elif wanted is not None:
@@ -97,31 +97,31 @@ async def by_number(
         else:
             last = idle >= _IDLE_AT_THE_END
         if again and not missing:
-            alone = place.rows == len(rows) > 1
+            alone = cursor.rows == len(rows) > 1
             await _check_numbers(pages, params or {}, what, page, last=last, alone=alone)
         # Of a page that came again, what changed meanwhile.
         shown = rows if news else changed(rows, known)
         known = rows or known
         if last:
-            if (place.moved or missing) and place.round < _MOST_ROUNDS:
-                place = _Numbered(size=place.size, round=place.round + 1)
+            if (cursor.moved or missing) and cursor.pass_number < _MOST_PASSES:
+                cursor = _Numbered(size=cursor.size, pass_number=cursor.pass_number + 1)
                 headway.begin_anew()
                 idle = 0
             elif missing:
                 raise SourceUnavailableError(
-                    f"{what} gave {place.rows:,} of the {wanted:,} records that it counts"
+                    f"{what} gave {cursor.rows:,} of the {wanted:,} records that it counts"
                     + (f": {_ignored(page)}" if again else "")
                 )
             else:
-                place = msgspec.structs.replace(place, done=True)
+                cursor = msgspec.structs.replace(cursor, done=True)
         if shown or rejects:
-            yield Page(records=shown, cursor=msgspec.to_builtins(place), rejects=rejects)
+            yield Page(records=shown, cursor=msgspec.to_builtins(cursor), rejects=rejects)
 
 
 async def _check_numbers(
     pages: Pages, params: Mapping[str, Any], what: str, page: str, *, last: bool, alone: bool
 ) -> None:
-    """See that a page which comes again is the last one, and not the same for each number.
+    """Check that a page which comes again is the last one, and not the same for each number.
 
     `last` is whether it would be the last, `alone` whether no other page has come.
 

@@ -1,4 +1,4 @@
-"""The planning of sources that need none: each window of a stream is one job."""
+"""Planning of simple sources: each window of a stream is one job."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta

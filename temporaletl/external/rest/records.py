@@ -1,4 +1,4 @@
-"""Answers taken apart: the records of a page, and one record as its type."""
+"""Decoding of REST answers: the records of a page, and one record as its type."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ type Rows = Iterable[Row | Reject | CompleteSet]
 
 
 class Record:
-    """One record as it came: `raw` is its JSON, `key` what a person knows it by."""
+    """One record as fetched: `raw` is its JSON, `key` what a person knows it by."""
 
     __slots__ = ("key", "raw")
 
@@ -45,12 +45,12 @@ class Record:
         return xxhash.xxh3_64_intdigest(memoryview(self.raw))
 
     def mark(self) -> str:
-        """What it is known by where it comes again: its key, without one its content."""
+        """The mark by which a repeated record is recognised: its key, without one its content."""
         return self.key if self.key is not None else f"{self.digest():x}"
 
 
 def marks_of(records: Sequence[Record]) -> list[str]:
-    """What a page's records are known by: by their contents where keys do not tell them apart."""
+    """The marks of a page's records; their contents where keys do not distinguish them."""
     marks = [record.mark() for record in records]
     if len(set(marks)) == len(marks):
         return marks
@@ -97,18 +97,18 @@ def decoded[T, Q: Query](
 
 
 def changed(records: Sequence[Record], known: Sequence[Record]) -> list[Record]:
-    """Those of the records that are none of the known ones, content and all."""
+    """The records that are new or changed: not among the known ones, content and all."""
     digests = {record.digest() for record in known}
     return [record for record in records if record.digest() not in digests]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What an answer must have: places in it are dotted, as `meta.next`, "" for all of it.
+    """The shape of an answer, by dotted paths in its JSON, as `meta.next`; "" for all of it.
 
-    `records` is the place of the list of records, of each of which `id` is the place of what a
+    `records` is the path of the list of records, and `id` within a record the path of what a
     person knows it by; null is a list without records, absence is an error. `values` are the
-    places of what is read beside them.
+    paths of what is read beside them.
     """
 
     records: str
@@ -128,25 +128,25 @@ class Answer:
 
     def __init__(self, source: str, response: requests.Response, shape: Shape) -> None:
         self.links = response.links
-        #: Where it was asked for.
+        #: The URL of the request.
         self.url = response.url
         self._source = source
         self._response = response
         self._body = text_of(response)
         self._what = f"{source}: {urlsplit(response.url).path} answered {response.status_code}"
         self.records = [Record(row, text_at(row, shape.id)) for row in self._rows_at(shape.records)]
-        #: What stands at the places that were asked for; None where there is nothing.
-        self.values: dict[str, Any] = {place: self._value(place) for place in shape.values}
-        for place in shape.must_have:
-            if self._at(place) is None:
-                raise MisfitAnswerError(f"{self._what} without {place!r}")
+        #: What stands at the requested paths; None where there is nothing.
+        self.values: dict[str, Any] = {path: self._value(path) for path in shape.values}
+        for path in shape.must_have:
+            if self._at(path) is None:
+                raise MisfitAnswerError(f"{self._what} without {path!r}")
 
-    def _rows_at(self, place: str) -> list[msgspec.Raw]:
-        raw = self._at(place)
+    def _rows_at(self, path: str) -> list[msgspec.Raw]:
+        raw = self._at(path)
         if raw is None:
             said = message_in(self._body)
             raise MisfitAnswerError(
-                f"{self._what} without {place!r}, where its records belong"
+                f"{self._what} without {path!r}, where its records belong"
                 + (said and f", but with an error: {said}")
             )
         if raw.strip() == b"null":
@@ -160,21 +160,21 @@ class Answer:
                 pass
             if not isinstance(error, msgspec.ValidationError):
                 raise fault_of(self._response, self._body, error, self._source) from None
-            where = f"at {place!r}" if place else "as a whole"
+            where = f"at {path!r}" if path else "as a whole"
             raise MisfitAnswerError(f"{self._what} what is no list {where}: {error}") from None
 
-    def _value(self, place: str) -> Any:
-        raw = self._at(place)
+    def _value(self, path: str) -> Any:
+        raw = self._at(path)
         try:
             return None if raw is None else msgspec.json.decode(raw)
         except DECODE_FAULTS as error:
             raise MisfitAnswerError(
-                f"{self._what} with a {place!r} that cannot be read: {in_words(error)}"
+                f"{self._what} with a {path!r} that cannot be read: {in_words(error)}"
             ) from None
 
-    def _at(self, place: str) -> bytes | None:
+    def _at(self, path: str) -> bytes | None:
         try:
-            return at(self._body, place)
+            return at(self._body, path)
         except msgspec.ValidationError as error:
             raise MisfitAnswerError(f"{self._what} what cannot be read: {error}") from None
         except DECODE_FAULTS as error:
@@ -182,21 +182,21 @@ class Answer:
 
 
 def count_in(answer: Answer, total: str | None) -> int | None:
-    """How many records an answer says there are; None where it does not."""
+    """The total that an answer reports; None where it does not."""
     value = answer.values[total] if total else None
     return value if isinstance(value, int) else None
 
 
-def at(raw: bytes | msgspec.Raw, place: str) -> bytes | None:
-    """The JSON at a dotted place within JSON; None where a part of the way is missing.
+def at(raw: bytes | msgspec.Raw, path: str) -> bytes | None:
+    """The JSON at a dotted path within JSON; None where a part of the path is missing.
 
-    What stands beside the way need not be decodable.
+    What stands beside the path need not be decodable.
 
     Raises:
-        msgspec.DecodeError: on the way is something else than an object.
+        msgspec.DecodeError: on the path is something else than an object.
     """
     found: bytes | None = bytes(raw)
-    for name in place.split(".") if place else ():
+    for name in path.split(".") if path else ():
         if found is None or found.strip() == b"null":
             return None
         found = _member(found, name)
@@ -221,10 +221,10 @@ def _members(raw: bytes) -> dict[str, tuple[int, int]] | None:
         return None
 
 
-def text_at(raw: bytes | msgspec.Raw, place: str) -> str | None:
-    """The text or number at a place, as text; None where there is neither."""
+def text_at(raw: bytes | msgspec.Raw, path: str) -> str | None:
+    """The text or number at a path, as text; None where there is neither."""
     try:
-        found = at(raw, place)
+        found = at(raw, path)
         value = None if found is None else msgspec.json.decode(found)
     except DECODE_FAULTS:
         return None
@@ -232,7 +232,7 @@ def text_at(raw: bytes | msgspec.Raw, place: str) -> str | None:
 
 
 def resumed[C: msgspec.Struct](kind: type[C], cursor: Any) -> C:
-    """The place that a cursor stands for; the beginning for None, and for one of another kind."""
+    """Decode a cursor; the beginning for None, and for a cursor of another kind."""
     try:
         return kind() if cursor is None else msgspec.convert(cursor, kind)
     except msgspec.ValidationError:

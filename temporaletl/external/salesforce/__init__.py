@@ -1,1 +1,1 @@
-"""Salesforce, over REST; the bulk API is the worker's alone."""
+"""The Salesforce connector, over REST; the Bulk API is in the worker."""

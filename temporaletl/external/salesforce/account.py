@@ -1,4 +1,4 @@
-"""Who Salesforce says we are, and which objects that user may read."""
+"""The account view of Salesforce: the user, and the objects that the user may read."""
 
 import re
 
@@ -23,7 +23,7 @@ _IDENTITY = re.compile(r"/id/(?P<org>00D\w{9,15})/(?P<user>005\w{9,15})/?$")
 
 
 class _Resources(msgspec.Struct):
-    """What an API version leads to."""
+    """The resources of an API version."""
 
     identity: str | None = None
 
@@ -53,7 +53,7 @@ def salesforce_account() -> AccountView | None:
     account = _account(org)
     if account is None:
         return None
-    wanted = {each.name for stream in STREAMS.values() for each in stream}
+    wanted = {item.name for stream in STREAMS.values() for item in stream}
     employees = settings.employee_object
     return AccountView(
         account,
@@ -80,7 +80,7 @@ def _account(org: SalesforceOrg) -> str | None:
 
 def _queryable(org: SalesforceOrg) -> frozenset[str]:
     found = org.request("GET", f"{org.api}/sobjects", read=reading(_Objects, source="salesforce"))
-    return frozenset(each.name for each in found.sobjects if each.queryable)
+    return frozenset(item.name for item in found.sobjects if item.queryable)
 
 
 def _permissions(org: SalesforceOrg) -> frozenset[str]:

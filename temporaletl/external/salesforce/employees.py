@@ -1,4 +1,4 @@
-"""Who the employees of an org are, here and in other sources."""
+"""The employees of a Salesforce org, and their identities in other sources."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ def read_employees(
     Raises:
         ConfigurationError: the object or a field of the settings is not there; names the setting.
         CredentialsError: the login is refused, or lacks a permission.
-        RetryableError: Salesforce is not there, or wants to be left alone.
+        RetryableError: Salesforce is unavailable, or rate-limits us.
     """
     try:
         for row in read_rows(open_org(settings), employees_of(settings, start=start)):

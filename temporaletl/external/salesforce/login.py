@@ -1,4 +1,4 @@
-"""The three ways into Salesforce, each by simple-salesforce over our requests."""
+"""The three logins to Salesforce, by simple-salesforce over our own requests."""
 
 import re
 import warnings
@@ -79,12 +79,12 @@ class Wire(requests.Session):
 
 
 def unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Leave a request as it is; with it, requests looks for no password in a .netrc file."""
+    """Authentication that leaves a request as it is, so that no .netrc file is read."""
     return request
 
 
 def log_in(settings: SalesforceSettings) -> Login:
-    """Open a session. Blocks; asks once, and a few times more where Salesforce is not there.
+    """Open a session. Blocks; retries a few times where Salesforce is unavailable.
 
     Raises:
         CredentialsError: refused; names the settings to correct.
@@ -106,7 +106,7 @@ def log_in(settings: SalesforceSettings) -> Login:
 
         def send(method: str, url: str, **more: Any) -> requests.Response:
             address = _at(settings.instance_url, url) if settings.instance_url else url
-            # What the library reads by itself would not be asked for again.
+            # What the library reads by itself would not be requested again.
             whole = partial(_whole, soap="/services/Soap/" in url)
             response = http.request(method, address, accept=_ANSWERED, read=whole, **more)
             if b"<passwordExpired>true<" in response.content:
@@ -135,7 +135,7 @@ def _whole(response: requests.Response, *, soap: bool) -> requests.Response:
     """
     body = response.content.strip()
     if not response.ok:
-        unknown = any(each.errorCode == "UNKNOWN_EXCEPTION" for each in faults_in(response))
+        unknown = any(fault.errorCode == "UNKNOWN_EXCEPTION" for fault in faults_in(response))
         if unknown or (response.status_code >= codes.server_error and not _is_xml(body)):
             raise SourceUnavailableError(
                 f"salesforce login: HTTP {response.status_code} that is no fault of a login"
@@ -152,7 +152,7 @@ def _whole(response: requests.Response, *, soap: bool) -> requests.Response:
             "salesforce login: the answer is no login's, or broke off in the middle; "
             f"{_CHECK_ADDRESS}"
         )
-    elif not all(each.search(body) for each in _SOAP_SESSION):
+    elif not all(pattern.search(body) for pattern in _SOAP_SESSION):
         raise MisfitAnswerError(f"salesforce login: the answer names no session; {_CHECK_ADDRESS}")
     return response
 

@@ -1,7 +1,7 @@
-"""Reading on where one row cannot be rendered: Salesforce fails at every page that holds it.
+"""Bisection around a row that Salesforce cannot render: every page that holds it fails.
 
-The page is asked for in smaller and smaller parts until one row is left alone; that row is told,
-and reading goes on behind it. Where its neighbours do not answer either, it is no row's fault.
+The page is requested in smaller and smaller parts until one row is left; that row is reported, and
+reading goes on behind it. Where its neighbours fail as well, it is no row's fault.
 """
 
 import threading
@@ -21,7 +21,7 @@ from temporaletl.external.salesforce.query import (
     QueryPage,
     Selection,
     Unreadable,
-    place_of,
+    keyset_of,
     read_page,
 )
 from temporaletl.external.salesforce.refusals import UnrenderableError
@@ -67,8 +67,8 @@ def read_rows(org: SalesforceOrg, selection: Selection) -> Iterator[msgspec.Raw]
     while True:
         page = read_around(org, selection, after, org.settings.page_size)
         yield from page.rows
-        for each in page.unreadable:
-            log.warning("salesforce_row_unreadable", object=each.object, **each.known)
+        for row in page.unreadable:
+            log.warning("salesforce_row_unreadable", object=row.object, **row.known)
         if page.last:
             return
         after = page.after
@@ -93,11 +93,11 @@ class _Narrowing:
                 break
             wanted = min(step, room)
             try:
-                # The last word on a row is spoken with patience.
+                # A single row gets all attempts before it counts as unreadable.
                 part = self._ask(wanted, briefly=wanted > 1)
             except OF_A_ROW as error:
                 if wanted == 1:
-                    self._pass_over(error)
+                    self._skip(error)
                 step = max(1, wanted // 2)
                 continue
             self._take(part)
@@ -119,21 +119,21 @@ class _Narrowing:
         self.rows += part.rows
         self.after, self.last = part.after, part.last
 
-    def _pass_over(self, error: ETLError) -> None:
-        """Go on behind the next row, or the next rows.
+    def _skip(self, error: ETLError) -> None:
+        """Skip the next row, or the next rows, as unreadable.
 
-        Raises: the error, where nothing tells that it is theirs.
+        Raises: the error, where nothing shows that it is theirs.
         """
-        place = self._place_of_next()
+        keyset = self._keyset_of_next()
         behind, count = self._next_rendered()
-        if behind is None and (place is None or not self.rows):
+        if behind is None and (keyset is None or not self.rows):
             raise error
         if not (self.rows or (behind and behind.rows) or self._answers_at_all()):
             raise error
-        if place is not None:
+        if keyset is not None:
             # Others side by side with it are met in their turn.
-            self._note(error, {"Id": place.id, self.selection.stamp: place.at})
-            self.after = place
+            self._note(error, {"Id": keyset.id, self.selection.stamp: keyset.at})
+            self.after = keyset
         elif behind is not None:
             before = self.after
             known = {
@@ -152,14 +152,14 @@ class _Narrowing:
                 continue
         return None, 0
 
-    def _place_of_next(self) -> Keyset | None:
-        """The next row's place, where Salesforce can render as much of it."""
+    def _keyset_of_next(self) -> Keyset | None:
+        """The next row's keyset, where Salesforce can render as much of it."""
         bare = replace(self.selection, fields=(), optional=())
         try:
             page = read_page(self.org, bare, self.after, 1, self.stop, briefly=True)
         except OF_A_ROW:
             return None
-        return place_of(page.rows[0], self.selection.stamp) if page.rows else None
+        return keyset_of(page.rows[0], self.selection.stamp) if page.rows else None
 
     def _answers_at_all(self) -> bool:
         """Whether there is a row of the object that can be rendered: the very first, or last."""
@@ -167,8 +167,8 @@ class _Narrowing:
         orders: tuple[Order, ...] = ("ASC", "DESC")
         for order in orders:
             try:
-                each = replace(whole, order=order)
-                if read_page(self.org, each, None, 1, self.stop, briefly=True).rows:
+                ordered = replace(whole, order=order)
+                if read_page(self.org, ordered, None, 1, self.stop, briefly=True).rows:
                     return True
             except OF_A_ROW:
                 continue

@@ -1,4 +1,4 @@
-"""One org as one process sees it: its session, its threads, what it may still be asked."""
+"""One Salesforce org per process: its session, its threads, its API limits."""
 
 import asyncio
 import threading
@@ -39,7 +39,7 @@ _MOST_SESSIONS = 3
 #: A refused login is not tried again for so long: a few wrong ones lock the user out.
 _REFUSED_SECONDS = 60.0
 _ANSWERED = JUDGED | {codes.unauthorized}
-#: How often it is asked for what most likely fails again, as one row in it cannot be rendered.
+#: Attempts at what most likely fails again, as one row in it cannot be rendered.
 _FEW_ATTEMPTS = 2
 _ATTEMPTS = 5
 _REPORTED_STEP = 0.05  # share of the limit
@@ -119,9 +119,9 @@ class SalesforceOrg:
         stop: threading.Event | None = None,
         briefly: bool = False,
     ) -> T:
-        """Ask for a path of the instance, and return what `read` makes of the success. Blocks.
+        """Request a path of the instance, and return what `read` makes of the success. Blocks.
 
-        An answer that it cannot read is asked for again, as is one of those that Salesforce gives
+        An answer that it cannot read is requested again, as is one of those that Salesforce gives
         now and then for no reason; `briefly` fewer times. `about` is the object that is read, for
         the words of a refusal.
 
@@ -188,10 +188,10 @@ class SalesforceOrg:
 
     def _note_usage(self, response: requests.Response) -> None:
         usage = Salesforce.parse_api_usage(response.headers.get("Sforce-Limit-Info", ""))
-        shares = [(each.used / each.total, each) for each in usage.values() if each.total]
+        shares = [(limit.used / limit.total, limit) for limit in usage.values() if limit.total]
         if not shares:
             return
-        share, most = max(shares, key=lambda each: each[0])
+        share, most = max(shares, key=lambda item: item[0])
         with self._guard:
             before, self._usage = self._usage, share
         if share // _REPORTED_STEP != before // _REPORTED_STEP:

@@ -1,4 +1,4 @@
-"""Rows of one object, in the order of a stamp and the Id, page by page.
+"""Keyset pagination over rows of one object, in the order of a stamp and the Id.
 
 Each page is a query of its own that begins behind the last row seen, so that reading goes on
 from anywhere without anything the server would have to remember, and rows with equal stamps,
@@ -38,27 +38,27 @@ _MOST_EMPTY = 5
 
 
 def utc(text: str | None) -> datetime:
-    """Return Salesforce's time, such as 2024-05-01T10:00:00.000+0000, in UTC.
+    """Return Salesforce's timestamp, such as 2024-05-01T10:00:00.000+0000, in UTC.
 
     Raises:
         RecordError: it is missing, or no time with a zone.
     """
     try:
-        moment = datetime.fromisoformat(text or "")
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+        timestamp = datetime.fromisoformat(text or "")
+        if timestamp.tzinfo is not None:
+            return timestamp.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         pass
     raise RecordError("a time is missing" if not text else f"{text!r} is no time in a zone")
 
 
-def literal(moment: datetime) -> str:
-    """Return a time as SOQL writes it, to the millisecond, rounded up.
+def literal(timestamp: datetime) -> str:
+    """Return a timestamp as SOQL writes it, to the millisecond, rounded up.
 
-    A stamp in whole milliseconds is before the moment just when it is before the literal, and
+    A stamp in whole milliseconds is before the timestamp just when it is before the literal, and
     not before it likewise.
     """
-    rounded = moment.astimezone(UTC)
+    rounded = timestamp.astimezone(UTC)
     over = timedelta(microseconds=rounded.microsecond % 1000)
     if over:
         rounded += _ONE_MS - over
@@ -66,7 +66,7 @@ def literal(moment: datetime) -> str:
 
 
 class Keyset(msgspec.Struct, frozen=True):
-    """The place behind a row: its stamp as a SOQL literal, and its Id."""
+    """The keyset cursor behind a row: its stamp as a SOQL literal, and its Id."""
 
     at: str
     id: str
@@ -119,9 +119,9 @@ class Selection:
 
     def columns(self, hidden: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Return what is selected; each name is checked."""
-        seen = [each for each in self.optional if not _is_hidden(each, hidden)]
+        seen = [name for name in self.optional if not _is_hidden(name, hidden)]
         return tuple(
-            check_field(each) for each in dict.fromkeys(("Id", self.stamp, *self.fields, *seen))
+            check_field(name) for name in dict.fromkeys(("Id", self.stamp, *self.fields, *seen))
         )
 
     def soql(self, columns: Sequence[str], after: Keyset | None = None) -> str:
@@ -143,13 +143,13 @@ def _is_hidden(field: str, hidden: frozenset[str]) -> bool:
 
 
 class Bare(msgspec.Struct, rename="pascal", frozen=True, gc=False):
-    """The least of a row: its place, as far as it can be read."""
+    """The key fields of a row: its keyset, as far as it can be read."""
 
     id: str | None = None
     system_modstamp: str | None = None
     created_date: str | None = None
 
-    def place(self, stamp: str) -> Keyset | None:
+    def keyset(self, stamp: str) -> Keyset | None:
         text = self.created_date if stamp == "CreatedDate" else self.system_modstamp
         try:
             return Keyset(literal(utc(text)), self.id) if self.id else None
@@ -180,17 +180,17 @@ def _read(response: requests.Response) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that Salesforce cannot render, whatever is asked for beside it."""
+    """A row that Salesforce cannot render, whatever is requested beside it."""
 
     object: str
-    #: What is known of it: its Id and its stamp, or the place that it lies behind.
+    #: What is known of it: its Id and its stamp, or the keyset that it lies behind.
     known: Mapping[str, str | None]
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class QueryPage:
-    """Rows as JSON, the place behind them, and whether they are the last."""
+    """A page of rows as JSON, the keyset behind them, and whether they are the last."""
 
     rows: Sequence[msgspec.Raw]
     after: Keyset | None
@@ -250,7 +250,7 @@ def read_page(
 ) -> QueryPage:
     """Return the next rows behind `after`. Blocks; safe to repeat.
 
-    Leaves out the first `offset` of them. `briefly` asks fewer times.
+    Leaves out the first `offset` of them. `briefly` makes fewer attempts.
 
     Raises:
         InvalidFieldError: a field that is not optional is not there.
@@ -259,32 +259,32 @@ def read_page(
         ETLError: as `SalesforceOrg.request`.
     """
 
-    def ask_for(columns: Sequence[str]) -> Answer:
+    def query_columns(columns: Sequence[str]) -> Answer:
         soql = selection.page_soql(columns, after, size, offset)
         try:
             return ask(org, selection, soql, size, stop, briefly=briefly)
         except StaleLocatorError:
             return ask(org, selection, soql, size, stop, briefly=briefly)
 
-    answer = with_seen_columns(org, selection, ask_for)
+    answer = with_seen_columns(org, selection, query_columns)
     last = answer.done and len(answer.records) < size
-    place = _place_behind(answer.records, selection, after, last=last)
-    return QueryPage(answer.records, place, last)
+    keyset = _keyset_behind(answer.records, selection, after, last=last)
+    return QueryPage(answer.records, keyset, last)
 
 
 def probe(org: SalesforceOrg, selection: Selection, stop: threading.Event | None = None) -> None:
-    """Find out whether the selection can be read at all. Raises: as `read_page`."""
+    """Check that the selection can be read at all. Raises: as `read_page`."""
 
-    def ask_for(columns: Sequence[str]) -> Answer:
+    def query_columns(columns: Sequence[str]) -> Answer:
         return ask(org, selection, f"{selection.soql(columns)} LIMIT 1", 200, stop)
 
     # The one row may be the very one that cannot be rendered.
     with contextlib.suppress(UnrenderableError):
-        with_seen_columns(org, selection, ask_for)
+        with_seen_columns(org, selection, query_columns)
 
 
 def with_seen_columns[T](
-    org: SalesforceOrg, selection: Selection, ask_for: Callable[[Sequence[str]], T]
+    org: SalesforceOrg, selection: Selection, query_columns: Callable[[Sequence[str]], T]
 ) -> T:
     """Call with the columns that the org shows: an optional one that is refused is left out.
 
@@ -296,7 +296,7 @@ def with_seen_columns[T](
         hidden = org.hidden.get(selection.object, frozenset())
         columns = selection.columns(hidden)
         try:
-            return ask_for(columns)
+            return query_columns(columns)
         except InvalidFieldError as error:
             if error.field is None or selection.columns(hidden | {error.field}) == columns:
                 raise
@@ -304,40 +304,40 @@ def with_seen_columns[T](
             log.warning("salesforce_field_hidden", object=selection.object, field=error.field)
 
 
-def _place_behind(
+def _keyset_behind(
     rows: Sequence[msgspec.Raw], selection: Selection, after: Keyset | None, *, last: bool
 ) -> Keyset | None:
     if not rows:
         return after
-    place = next(filter(None, (place_of(row, selection.stamp) for row in reversed(rows))), None)
-    if place is None:
+    keyset = next(filter(None, (keyset_of(row, selection.stamp) for row in reversed(rows))), None)
+    if keyset is None:
         if last:
             return after
         raise SourceProtocolError(
             f"salesforce: {len(rows)} rows of {selection.object} without Id and {selection.stamp}"
         )
-    if after is not None and (place == after or place.at < after.at):
+    if after is not None and (keyset == after or keyset.at < after.at):
         raise SourceUnavailableError(
             f"salesforce: the query for {selection.object} after {after.at} gives rows from before"
         )
-    return place
+    return keyset
 
 
-def place_of(row: msgspec.Raw, stamp: str) -> Keyset | None:
-    """Return a row's place, whatever else is wrong with it; None where it has none."""
+def keyset_of(row: msgspec.Raw, stamp: str) -> Keyset | None:
+    """Return a row's keyset, whatever else is wrong with it; None where it has none."""
     try:
         bare = decode_record(Bare, row)
     except RecordError:
         found = {
             name: match[1].decode() if (match := pattern.search(bytes(row))) else None
-            for name, pattern in _PLACE.items()
+            for name, pattern in _KEYSET_FIELDS.items()
         }
         bare = Bare(**found)
-    return bare.place(stamp)
+    return bare.keyset(stamp)
 
 
-#: Within texts the quotes would be escaped; what a row leads to is not asked for these.
-_PLACE = {
+#: Within texts the quotes would be escaped; related objects are not queried for these.
+_KEYSET_FIELDS = {
     "id": re.compile(rb'"Id"\s*:\s*"([A-Za-z0-9]{15,18})"'),
     "system_modstamp": re.compile(rb'"SystemModstamp"\s*:\s*"([0-9T:.+Z-]+)"'),
     "created_date": re.compile(rb'"CreatedDate"\s*:\s*"([0-9T:.+Z-]+)"'),

@@ -1,4 +1,4 @@
-"""What Salesforce's refusals mean, by the codes they carry."""
+"""Errors of Salesforce, classified by their error codes."""
 
 import re
 from datetime import timedelta
@@ -73,7 +73,7 @@ class _Fault(msgspec.Struct):
 
 _faults = msgspec.json.Decoder(list[_Fault])
 _one_fault = msgspec.json.Decoder(_Fault)
-#: Some errors come as XML, whatever was asked for: <Errors><Error><errorCode>…
+#: Some errors come as XML, whatever was requested: <Errors><Error><errorCode>…
 _XML_CODE = re.compile(rb"<(?:\w+:)?(?:errorCode|exceptionCode)>\s*([A-Z_]+)\s*<")
 _XML_MESSAGE = re.compile(rb"<(?:\w+:)?(?:message|exceptionMessage)>([^<]*)<")
 _UNKNOWN = re.compile(rb"unknown[_ ]exception", re.IGNORECASE)
@@ -140,7 +140,7 @@ _BY_STATUS: dict[int, tuple[type[ETLError], str]] = {
 def refusal_of(response: requests.Response, what: str, credentials: str) -> ETLError:
     """Return the error that a refused request means.
 
-    `what` is what was asked for; `credentials` names the settings of the login.
+    `what` is what was requested; `credentials` names the settings of the login.
     """
     found = faults_in(response)
     code, text = (found[0].errorCode, found[0].message) if found else ("", "")

@@ -1,4 +1,4 @@
-"""Which Salesforce to read, as whom, and how hard."""
+"""Settings of source `salesforce`: the org, its login, its rate."""
 
 import re
 from dataclasses import dataclass
@@ -134,13 +134,13 @@ class _Login(SourceSettings, alias_generator=variables("SF")):
 
 
 class _Rate(RateSettings, alias_generator=variables("SF")):
-    """How often Salesforce may be asked; read also where no login is set."""
+    """Rate settings of Salesforce; read also where no login is set."""
 
     requests_per_second: PositiveFloat = Field(10, description="of all workers together")
 
 
 class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables("SF")):
-    """Which Salesforce to read, and as whom.
+    """Settings of source `salesforce`: the org, and its login.
 
     An explicit SF_INSTANCE_URL is where both logins and queries go; else a login goes to
     SF_DOMAIN, and queries to the instance that the login names.
@@ -251,7 +251,7 @@ class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables(
 
     @property
     def way(self) -> Way:
-        """The login that the set variables ask for."""
+        """The kind of login, by the variables that are set."""
         if self.private_key is not None:
             return "jwt"
         if self.consumer_secret is not None:

@@ -1,4 +1,4 @@
-"""Which of Salesforce's objects make up a stream, and by which stamp each is read."""
+"""The streams of Salesforce: their objects, and the stamps by which they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

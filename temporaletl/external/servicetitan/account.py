@@ -1,4 +1,4 @@
-"""As which app ServiceTitan knows us, and what of the tenant that app may read."""
+"""The account view of ServiceTitan: the app, its scopes, and the streams it may read."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
 from temporaletl.external.servicetitan.site import ServiceTitanSite, open_site
 
-#: A page without records tells as well whether the list may be read, and cannot fail at one.
+#: A page without records shows as well whether the list may be read, and cannot fail at one.
 _NEVER = "9000-01-01T00:00:00Z"
 
 

@@ -1,4 +1,4 @@
-"""The four kinds of records that are read of ServiceTitan, and where an export goes on.
+"""The four resources of ServiceTitan, and the position in an export feed.
 
 Facts of the API are the vendor's documents'. Times are UTC there; what an address writes without
 a zone is UTC as well.
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One stream's place in the API."""
+    """One stream's endpoint in the API."""
 
     stream: str
     #: First part of the path.
@@ -33,8 +33,8 @@ class Resource:
 
 
 RESOURCES: Mapping[str, Resource] = {
-    each.stream: each
-    for each in (
+    resource.stream: resource
+    for resource in (
         Resource("customers", "crm", "CRM", sorted=True),
         Resource("jobs", "jpm", "Job Planning and Management", sorted=True),
         Resource("invoices", "accounting", "Accounting", sorted=False),
@@ -46,7 +46,7 @@ RESOURCES: Mapping[str, Resource] = {
 class ExportPosition(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="paging", tag="export"
 ):
-    """Where an export goes on; as JSON it is the cursor of its pages.
+    """The position in an export feed; as JSON it is the cursor of its pages.
 
     The last page of a job holds the token with which the feed goes on later. `reached` is then
     the end of the job's window, the watermark that this token stands for; a backfill has none, and
@@ -58,11 +58,11 @@ class ExportPosition(
     token: str | None = None
     #: Whatever was modified before it has been read by the list.
     since: datetime | None = None
-    #: Where the walk through the list stands that is read in place of the feed just now.
+    #: The cursor of the list that is read in place of the feed just now.
     around: dict[str, Any] | None = None
     #: From where on the feed could not be read then: a token, a date, or empty, its beginning.
     left: str = ""
-    #: Whether that walk has met a record that cannot be read.
+    #: Whether that list has met a record that cannot be read.
     met: bool = False
     #: How often the feed refused a token and was begun anew.
     restarts: int = 0

@@ -1,4 +1,4 @@
-"""Which tenant of ServiceTitan is read, by which app, and how."""
+"""Settings of source `servicetitan`: the tenant, the app, and how to read them."""
 
 from datetime import timedelta
 from functools import partial
@@ -26,11 +26,11 @@ SOURCE = "servicetitan"
 #: `export` follows the feed of changes, `list` pages through a search.
 Paging = Literal["export", "list"]
 
-#: The most rows that a list may be asked for at once.
+#: The most rows that one request to a list may return.
 MOST_ROWS = 5_000
 #: How far a window that begins by date reaches back behind the watermark.
 OVERLAP = timedelta(minutes=30)
-#: The feed withholds the latest changes; its users are told to ask again in five to ten minutes.
+#: The feed withholds the latest changes; its documentation says to wait five to ten minutes.
 _EXPORT_LAG = timedelta(minutes=10)
 _LIST_LAG = timedelta(minutes=1)
 _TOKEN_PATH = "/connect/token"  # noqa: S105 - a path
@@ -45,7 +45,7 @@ def _token_address(text: str) -> str:
 
 
 class _Rate(RateSettings, alias_generator=variables("SERVICETITAN")):
-    """How often ServiceTitan may be asked; read also where the rest is not set."""
+    """Rate settings of ServiceTitan; read also where the rest is not set."""
 
     requests_per_second: PositiveFloat = Field(
         50,
@@ -54,7 +54,7 @@ class _Rate(RateSettings, alias_generator=variables("SERVICETITAN")):
 
 
 class ServiceTitanSettings(_Rate, HttpSettings, alias_generator=variables("SERVICETITAN")):
-    """Which tenant to read, as which app, and how."""
+    """Settings of source `servicetitan`: the tenant, the app, and how to read them."""
 
     url: Annotated[str, AfterValidator(_address)] = Field(
         "https://api.servicetitan.io",
@@ -111,7 +111,7 @@ class ServiceTitanSettings(_Rate, HttpSettings, alias_generator=variables("SERVI
 
     @property
     def site(self) -> str:
-        """What tokens of exports belong to."""
+        """The environment and tenant that export tokens belong to."""
         return f"{self.url}/tenant/{self.tenant_id}"
 
     @property
@@ -122,4 +122,4 @@ class ServiceTitanSettings(_Rate, HttpSettings, alias_generator=variables("SERVI
 
 
 connection_settings(SOURCE, ServiceTitanSettings)
-pace = rate_budget(SOURCE)(_Rate.budget)
+servicetitan_budget = rate_budget(SOURCE)(_Rate.budget)

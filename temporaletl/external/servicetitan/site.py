@@ -83,7 +83,7 @@ class Login:
 
     @property
     def scopes(self) -> frozenset[str] | None:
-        """The scopes of the present token; None where its server does not tell them."""
+        """The scopes of the present token; None where its server does not report them."""
         return None if self._scopes is None else frozenset(self._scopes.split())
 
     def sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -94,7 +94,7 @@ class Login:
 
     def _fetch(self, stop: threading.Event | None) -> None:
         settings = self._settings
-        asked = time.monotonic()
+        requested_at = time.monotonic()
         token = self._http.request(
             "POST",
             settings.auth_url,
@@ -110,7 +110,7 @@ class Login:
         life = min(max(0.0, token.expires_in), _LONGEST_LIFE_SECONDS)
         remember_secret(token.access_token)
         self._token, self._scopes = token.access_token, token.scope
-        self._renewed_at = asked + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
+        self._renewed_at = requested_at + life - min(_LONGEST_MARGIN_SECONDS, life / 5)
 
     def _token_in(self, answer: requests.Response) -> _Token:
         if answer.status_code == codes.not_found:
@@ -174,7 +174,7 @@ class ServiceTitanSite:
         return start(self._threads, function, *args)
 
     def scopes(self) -> frozenset[str] | None:
-        """What the app may read of the tenant, as the token's server tells it. Blocks.
+        """The app's scopes for the tenant, as the token's server reports them. Blocks.
 
         None where it does not. Asks for a token of its own, so that none from before counts.
 

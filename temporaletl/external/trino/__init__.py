@@ -1,1 +1,1 @@
-"""Trino: who asks, what is asked, in which order, and what the values mean."""
+"""The Trino connector: access, queries, their order, and their values."""

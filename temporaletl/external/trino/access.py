@@ -1,4 +1,4 @@
-"""Who we are to Trino: settings, and a token that is renewed while a query runs."""
+"""Access to Trino: settings, and a bearer token that is renewed while a query runs."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ File = Annotated[Path, AfterValidator(_file)]
 
 
 class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
-    """Which Trino to ask, as whom, and how patiently."""
+    """Settings of Trino: the server, the user, the time-outs."""
 
     key_secrets = frozenset({"private_key"})
 
@@ -165,7 +165,7 @@ class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
 
     @property
     def credentials(self) -> str:
-        """The settings to correct when Trino refuses us."""
+        """The settings to correct when Trino refuses the credentials."""
         if self.password is not None:
             return "TRINO_USER and TRINO_PASSWORD"
         if self.uses_google:
@@ -246,7 +246,7 @@ class Bearer(AuthBase):
         return request
 
     def renew(self) -> None:
-        """Get another token, whatever ours says of its life.
+        """Get another token, whatever the present one's expiry.
 
         Raises:
             CredentialsError: Google refuses.
@@ -275,7 +275,7 @@ class Bearer(AuthBase):
                 f"trino: no token from Google ({type(error).__name__}); check {self._names}"
             ) from None
         remember_secret(_text(self._credentials.token))
-        # Expiry is told in whole seconds, cut off.
+        # Expiry is given in whole seconds, cut off.
         self._early = min(_EARLY, self._remaining() / 10) + timedelta(seconds=1)
 
 

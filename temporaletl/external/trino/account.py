@@ -1,4 +1,4 @@
-"""Who Trino says we are, and which tables the streams read."""
+"""The account view of Trino: the user, and the tables that the streams read."""
 
 import msgspec
 import structlog
@@ -29,14 +29,14 @@ class _Input(msgspec.Struct):
 
 
 class _Plan(msgspec.Struct, rename="camel"):
-    """What a query reads and writes, as EXPLAIN (TYPE IO, FORMAT JSON) has it."""
+    """A query's input tables, as EXPLAIN (TYPE IO, FORMAT JSON) reports them."""
 
     input_table_column_infos: list[_Input]
 
 
 @account_view("trino")
 def trino_account() -> AccountView:
-    """The user that Trino takes us for, and the tables that the streams' queries may read.
+    """The user of the session, and the tables that the streams' queries may read.
 
     Of a stream that cannot be read there are none: its own job says why.
 
@@ -49,25 +49,25 @@ def trino_account() -> AccountView:
     streams = load_streams()
     ((user,),) = server.ask("SELECT current_user", name="who asks")
     tables: set[str] = set()
-    all_told = True
+    all_readable = True
     for name, stream in streams.streams.items():
         try:
             tables |= _tables(server, stream, streams.described(name))
         except (ConfigurationError, CredentialsError) as error:
             log.warning("trino_stream_unreadable", stream=name, reason=str(error))
-            all_told = False
+            all_readable = False
     seen = frozenset(tables)
     # Where each stream can be read, other tables are those of streams that the file lost.
-    return AccountView(str(user), containers=seen, asked_for=seen if all_told else None)
+    return AccountView(str(user), containers=seen, asked_for=seen if all_readable else None)
 
 
 def _tables(server: TrinoServer, stream: Stream, name: str) -> set[str]:
     sql, parameters = stream.bound(Window(), {})
     explained = f"EXPLAIN (TYPE IO, FORMAT JSON)\n{spelled_out(sql, parameters)}"
-    ((told,),) = server.ask(explained, name=name)
+    ((plan_json,),) = server.ask(explained, name=name)
     try:
-        plan = decode_record(_Plan, str(told).encode())
+        plan = decode_record(_Plan, str(plan_json).encode())
     except RecordError:
-        return set()  # a version that tells it otherwise
-    found = (each.table for each in plan.input_table_column_infos)
+        return set()  # a version that describes plans otherwise
+    found = (info.table for info in plan.input_table_column_infos)
     return {f"{t.catalog}.{t.schema_table.schema}.{t.schema_table.table}" for t in found}

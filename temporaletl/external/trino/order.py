@@ -1,4 +1,4 @@
-"""Reading a query's rows in an order that never loses one, from any position on.
+"""Keyset pagination over a query's rows, from any position on, that never loses one.
 
 Whatever the query is, it becomes the inner part of one that orders by a time and then by keys, and
 begins at a position. Trino pushes the bounds on the time down into the query where it can.
@@ -22,11 +22,11 @@ from temporaletl.external.trino.server import Parameter, Statement, TrinoServer
 
 #: What the query's own lines come after, for Trino's words on them.
 _LINES_BEFORE = 1
-_MOMENT = "timestamp(12) with time zone"
+_TIMESTAMP = "timestamp(12) with time zone"
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a row stands: its time in UTC as Trino writes it (None sorts first), and its keys.
+    """The position of a row: its time in UTC as Trino writes it (None sorts first), and its keys.
 
     `rows` of those that stand there were delivered.
     """
@@ -55,10 +55,10 @@ class Position(msgspec.Struct, frozen=True):
 
 
 #: A position without its count.
-_Place = tuple[str | None, tuple[str, ...]]
+_Location = tuple[str | None, tuple[str, ...]]
 
 
-def _place(position: Position | None) -> _Place | None:
+def _location(position: Position | None) -> _Location | None:
     return None if position is None else (position.time, position.keys)
 
 
@@ -69,7 +69,7 @@ def quoted(name: str) -> str:
 
 def as_utc(expression: str) -> str:
     """SQL for a time as text in UTC, to the last digit; null where it is no time at all."""
-    return f"CAST(TRY_CAST({expression} AS {_MOMENT}) AT TIME ZONE 'UTC' AS varchar)"
+    return f"CAST(TRY_CAST({expression} AS {_TIMESTAMP}) AT TIME ZONE 'UTC' AS varchar)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ class Ordered:
             conditions.append(f"({time} IS NOT NULL OR {beyond})")
             values += beyond_values
             return
-        moment = f"CAST(? AS {_MOMENT})"
-        conditions.append(f"{time} >= {moment} AND ({time} > {moment} OR {beyond})")
+        timestamp = f"CAST(? AS {_TIMESTAMP})"
+        conditions.append(f"{time} >= {timestamp} AND ({time} > {timestamp} OR {beyond})")
         values += [after.time, after.time, *beyond_values]
 
     async def read(
@@ -150,7 +150,7 @@ class Ordered:
     ) -> AsyncGenerator[tuple[list[list[Any]], Position]]:
         """Yield rows behind a position, at most `count` at a time, and where they end.
 
-        A row whose place cannot be read has none: reading would go on before it.
+        A row whose position cannot be read has none: reading would go on before it.
 
         Raises: as `Statement.fetch`.
         """
@@ -158,7 +158,9 @@ class Ordered:
         async with contextlib.aclosing(server.batches(statement, count)) as batches:
             async for batch in batches:
                 at = 0
-                while at < min(delivered, len(batch)) and self._place(batch[at]) == _place(after):
+                while at < min(delivered, len(batch)) and self._location(batch[at]) == _location(
+                    after
+                ):
                     at += 1
                 delivered = delivered - at if at == len(batch) else 0
                 if rows := batch[at:]:
@@ -166,28 +168,28 @@ class Ordered:
                     yield rows, after
 
     def _behind(self, before: Position | None, rows: Sequence[Sequence[object]]) -> Position:
-        """Where reading stands behind rows that were delivered behind a position."""
-        places = [place for place in map(self._place, rows) if place is not None]
-        if not places:
+        """The position behind rows that were delivered behind a position."""
+        locations = [location for location in map(self._location, rows) if location is not None]
+        if not locations:
             # Nothing sorts before nulls and empty texts.
             return before or Position(None, ("",) * len(self.keys))
-        last = places[-1]
+        last = locations[-1]
         count = 1
-        while count < len(places) and places[-1 - count] == last:
+        while count < len(locations) and locations[-1 - count] == last:
             count += 1
-        if count == len(places) and before is not None and _place(before) == last:
+        if count == len(locations) and before is not None and _location(before) == last:
             count += before.rows
         return Position(*last, rows=count)
 
-    def _place(self, row: Sequence[object]) -> _Place | None:
+    def _location(self, row: Sequence[object]) -> _Location | None:
         time, *keys = row[-1 - len(self.keys) :]
-        if any(isinstance(each, Undecodable) for each in (time, *keys)):
+        if any(isinstance(value, Undecodable) for value in (time, *keys)):
             return None
         return None if time is None else str(time), tuple(map(str, keys))
 
     @property
     def trailing(self) -> int:
-        """How many columns of the statement are not the query's own."""
+        """The number of the statement's columns that are not the query's own."""
         return len(self.extra) + 1 + len(self.keys)
 
 

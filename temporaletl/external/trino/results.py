@@ -1,4 +1,4 @@
-"""What Trino answers while a query runs, each answer read before the library sees it.
+"""Results of Trino's protocol, decoded before the library sees them.
 
 A row that cannot be decoded as a whole is decoded value by value: what is wrong with one costs
 neither the other rows nor the query.
@@ -19,7 +19,7 @@ from temporaletl.external.elements import elements
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A value that cannot be decoded: its JSON as it came, and why not."""
+    """A value that cannot be decoded: its JSON, and the reason."""
 
     text: str
     reason: str
@@ -46,7 +46,7 @@ _value = msgspec.json.Decoder()
 
 
 class Answer:
-    """What the library takes for a response: the protocol's own members alone, as JSON.
+    """A response for the library: only the protocol's own members, as JSON.
 
     `rows` are beside them, decoded.
     """

@@ -49,7 +49,7 @@ Parameter = str | int | float | bool | datetime | None
 
 #: Where TRINO_QUERY_MINUTES says nothing: longer than any query that anybody waits for.
 _LONGEST_QUERY = timedelta(days=1)
-#: Trino is told the limit, and may say first that it is reached; a proxy may never.
+#: Trino gets the limit, and may report first that it is reached; a proxy may never.
 _GRACE = 1.1
 _GONE = frozenset({404, 410})
 #: Errors that Trino blames on the user, though the next attempt may be spared them.
@@ -60,7 +60,7 @@ _MESSAGE_CHARACTERS = 500
 
 
 class _Session(requests.Session):
-    """Trusts the authority it is told to: the environment's would win over it otherwise."""
+    """Trusts the configured authority, over which the environment's would win otherwise."""
 
     def __init__(self, authority: str | None) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Session(requests.Session):
 
 
 class _Relay(requests.Session):
-    """What the library takes for its session: passes one query's requests on to our client."""
+    """A session for the library: passes one query's requests on to the `HttpClient`."""
 
     def __init__(
         self,
@@ -110,15 +110,15 @@ class _Relay(requests.Session):
                 f"{self._secured}, where our credentials are not sent: a proxy in front of Trino "
                 "must pass on the Host and X-Forwarded-* that it is asked with"
             )
-        told = {**self.headers, **(headers or {})}
-        # Results as they are produced: spooled ones would come from places with rules of their own.
-        told.pop(trino.constants.HEADER_ENCODING, None)
+        sent = {**self.headers, **(headers or {})}
+        # Results as they are produced: spooled ones would come from hosts with rules of their own.
+        sent.pop(trino.constants.HEADER_ENCODING, None)
         try:
             answer = self._http.request(
                 method,
                 url,
                 data=data,
-                headers={name: value for name, value in told.items() if value is not None},
+                headers={name: value for name, value in sent.items() if value is not None},
                 accept=_GONE,
                 stop=self._stop,
                 read=read_answer,
@@ -212,8 +212,8 @@ class Statement:
             self._cursor.execute(self._sql, self._parameters)
             query = self._cursor._query  # noqa: SLF001 - in public, types are texts only
             self._columns = tuple(
-                Column(each["name"], each["type"], each["typeSignature"])
-                for each in query.columns or ()
+                Column(column["name"], column["type"], column["typeSignature"])
+                for column in query.columns or ()
             )
         return self._columns
 
@@ -242,12 +242,12 @@ class Statement:
         words = redacted(" ".join(_LOCATION.sub(self._located, error.message).split()))
         if len(words) > _MESSAGE_CHARACTERS:
             words = f"{words[:_MESSAGE_CHARACTERS]}…"
-        told = f"trino: {self.name}: {words} ({error.error_name}, query {error.query_id})"
+        message = f"trino: {self.name}: {words} ({error.error_name}, query {error.query_id})"
         if error.error_name == "PERMISSION_DENIED":
-            return CredentialsError(f"{told}; check {self._credentials}")
+            return CredentialsError(f"{message}; check {self._credentials}")
         if error.error_type == "USER_ERROR" and error.error_name not in _PASSING:
-            return ConfigurationError(told)
-        return SourceUnavailableError(told)
+            return ConfigurationError(message)
+        return SourceUnavailableError(message)
 
     def _located(self, found: re.Match[str]) -> str:
         line = int(found[1]) - self._lines_before
@@ -298,7 +298,7 @@ class TrinoServer:
         self._session.close()
 
     def connect(self, stop: threading.Event) -> trino.dbapi.Connection:
-        """Make the library's connection for one query; nothing is asked yet."""
+        """Make the library's connection for one query; no request is sent yet."""
         settings = self.settings
         host, port = settings.address
         limit = settings.query_minutes
@@ -325,7 +325,7 @@ class TrinoServer:
 
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the server's threads."""
-        # The budget that a source has is not for what is asked of Trino.
+        # A source's rate budget does not cover queries to Trino.
         return start(self._threads, _unbudgeted, function, *args)
 
     async def columns(self, statement: Statement) -> tuple[Column, ...]:

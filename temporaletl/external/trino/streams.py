@@ -59,7 +59,7 @@ _TOML_TEXTS = re.compile(
 
 
 class TrinoStreamsSettings(SourceSettings):
-    """Where the streams are defined."""
+    """The setting that names the file of streams."""
 
     file: Path = Field(
         validation_alias="TRINO_STREAMS_FILE",
@@ -280,11 +280,13 @@ def read_streams(file: Path) -> Streams:
     faults: list[str] = []
     streams: dict[str, Stream] = {}
     for name, table in tables.items():
-        place = f"{file}:{lines.of(name)}"
+        location = f"{file}:{lines.of(name)}"
         if not _STREAM.fullmatch(name):
-            faults.append(f"{place}: stream {name!r}: names have small letters, digits and _ only")
+            faults.append(
+                f"{location}: stream {name!r}: names have small letters, digits and _ only"
+            )
         elif not isinstance(table, dict):
-            faults.append(f"{place}: {name} stands outside of a stream: begin one with [{name}]")
+            faults.append(f"{location}: {name} stands outside of a stream: begin one with [{name}]")
         else:
             try:
                 streams[name] = Stream.model_validate(table)
@@ -298,20 +300,20 @@ def read_streams(file: Path) -> Streams:
 
 
 def _faults(stream: str, error: ValidationError, lines: "_Lines") -> list[str]:
-    told: dict[str, str] = {}
-    for each in error.errors(include_input=False):
-        key = str(each["loc"][0]) if each["loc"] else ""
-        message = str(each["msg"]).removeprefix("Value error, ")
+    messages: dict[str, str] = {}
+    for fault in error.errors(include_input=False):
+        key = str(fault["loc"][0]) if fault["loc"] else ""
+        message = str(fault["msg"]).removeprefix("Value error, ")
         if not key:
             # Checks of more than one key begin with the one at fault.
             key, _, message = message.partition(": ")
-        if each["type"] == "missing" and len(each["loc"]) == 1:
+        if fault["type"] == "missing" and len(fault["loc"]) == 1:
             message = "is missing"
-        elif each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
+        elif fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             message = f"is no key of a stream; those are {', '.join(Stream.model_fields)}"
         # Of a value that may be this or that, one reason is enough.
-        told.setdefault(key, f"{lines.of(stream, key)}: {stream}.{key}: {message}")
-    return list(told.values())
+        messages.setdefault(key, f"{lines.of(stream, key)}: {stream}.{key}: {message}")
+    return list(messages.values())
 
 
 class _Lines:

@@ -73,8 +73,8 @@ def conversion(signature: Signature) -> Convert | None:
         inner = conversion(arguments[1])
         return None if inner is None else partial(_map, inner)
     if kind == "row":
-        names = [(each.get("fieldName") or {}).get("name") for each in arguments]
-        inners = [conversion(each["typeSignature"]) for each in arguments]
+        names = [(argument.get("fieldName") or {}).get("name") for argument in arguments]
+        inners = [conversion(argument["typeSignature"]) for argument in arguments]
         if None in names or len(set(names)) < len(names):
             return partial(_list, inners)
         return partial(_row, [str(name) for name in names], inners)
@@ -128,11 +128,11 @@ def _zoned(text: str) -> str:
         return local.replace(" ", "T") + "+00:00"
     if zone[:1] not in "+-":
         try:
-            moment = datetime.fromisoformat(local[:_SECONDS]).replace(tzinfo=ZoneInfo(zone))
+            timestamp = datetime.fromisoformat(local[:_SECONDS]).replace(tzinfo=ZoneInfo(zone))
         except (ValueError, ZoneInfoNotFoundError):
             return text  # a year or a zone that Python does not know
         # Within the hour that a zone repeats, Trino does not say which of the two it is.
-        zone = moment.isoformat()[_SECONDS:]
+        zone = timestamp.isoformat()[_SECONDS:]
     return local.replace(" ", "T") + zone
 
 
@@ -145,7 +145,7 @@ _CONVERSIONS: dict[str, Convert] = {
 }
 
 
-def utc_moment(text: str) -> datetime:
+def utc_timestamp(text: str) -> datetime:
     """Read `YYYY-MM-DD HH:MM:SS[.digits] UTC`; digits beyond microseconds are cut off.
 
     Raises:

@@ -10,23 +10,23 @@ import requests
 
 from temporaletl.external.jira.site import IssueRange
 from temporaletl.worker.sources.jira.extract.client import JiraClient
-from temporaletl.worker.sources.jira.extract.walk import Found, Walk
+from temporaletl.worker.sources.jira.extract.keyset import FetchedPage, KeysetPagination
 
 Json = dict[str, Any]
 
-#: Times count from here, in 2023: old enough to be settled.
+#: Times count from here, in 2023: old enough to be stable.
 BASE_MS = 1_700_000_000_000
 
 
 def issue(number: int, *, created: int = 0, updated: int | None = None, **fields: Any) -> Json:
     """An issue created and updated so many milliseconds after BASE_MS."""
-    made: Json = {
+    times: Json = {
         "created": BASE_MS + created,
         "updated": BASE_MS + (created if updated is None else updated),
         "comment": {"comments": [], "total": 0},
         "worklog": {"worklogs": [], "total": 0},
     }
-    return {"id": str(number), "key": f"A-{number}", "fields": made | fields}
+    return {"id": str(number), "key": f"A-{number}", "fields": times | fields}
 
 
 def answer_of(status: int, body: Any) -> requests.Response:
@@ -107,8 +107,10 @@ class SmallSite:
     def client(self) -> JiraClient:
         return JiraClient(cast("Any", self))
 
-    def walk(self, order: Any = "created", *, size: int = 3, cursor: Any = None) -> Walk:
-        return Walk(self.client, IssueRange(order), size, cursor)
+    def paginate(
+        self, order: Any = "created", *, size: int = 3, cursor: Any = None
+    ) -> KeysetPagination:
+        return KeysetPagination(self.client, IssueRange(order), size, cursor)
 
 
 def _matches(jql: str, each: Json) -> bool:
@@ -119,13 +121,13 @@ def _matches(jql: str, each: Json) -> bool:
     return True
 
 
-def ids_of(found: Found | None) -> list[int]:
+def ids_of(found: FetchedPage | None) -> list[int]:
     return [] if found is None else [int(record.id) for record in found.records]
 
 
-def read_all(walk: Walk) -> list[Found]:
-    pages: list[Found] = []
-    while (found := walk.next()) is not None:
+def read_all(pagination: KeysetPagination) -> list[FetchedPage]:
+    pages: list[FetchedPage] = []
+    while (found := pagination.next()) is not None:
         pages.append(found)
         assert len(pages) < 1000
     return pages

@@ -10,8 +10,8 @@ Node = dict[str, Any]
 
 
 def node(kind: str, *content: Any, **attrs: Any) -> Node:
-    made: Node = {"type": kind, "content": list(content)}
-    return made | ({"attrs": attrs} if attrs else {})
+    node: Node = {"type": kind, "content": list(content)}
+    return node | ({"attrs": attrs} if attrs else {})
 
 
 def words(text: str, *marks: Node) -> Node:

@@ -173,8 +173,8 @@ async def test_a_batch_without_the_stream_has_no_backlog() -> None:
 
 
 async def test_an_empty_window_asks_jira_nothing() -> None:
-    moment = NOW - timedelta(days=400)
+    time = NOW - timedelta(days=400)
     plan = plan_of("incremental")
-    windows = {"issues": Window(start=moment, end=moment)}
+    windows = {"issues": Window(start=time, end=time)}
     metadata = plan.metadata.model_copy(update={"windows": windows})
     assert await params.describe_backlog(Plan(metadata)) == Backlog(())

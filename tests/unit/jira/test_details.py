@@ -23,14 +23,14 @@ class Lists:
         self.entries = entries
         self.most = most
         self.more = 0  # how many too many the total counts
-        self.asked: list[int] = []
+        self.requests: list[int] = []
         self.before: Callable[[int], None] = lambda _number: None
 
     def __call__(self, method: str, path: str, given: Json) -> requests.Response:
         assert (method, path) == ("GET", f"issue/7/{self.name.removesuffix('s')}")
         start = int(given["startAt"])
-        self.asked.append(start)
-        self.before(len(self.asked))
+        self.requests.append(start)
+        self.before(len(self.requests))
         page = self.entries[start : start + min(self.most, int(given["maxResults"]))]
         return answer_of(200, {self.name: page, "total": len(self.entries) + self.more})
 
@@ -69,7 +69,7 @@ def test_a_total_that_counts_too_much_ends_all_the_same() -> None:
     lists = Lists("comments", comments_of(30), most=20)
     lists.more = 7
     assert read_comments(lists) == ids(30)
-    assert len(lists.asked) < 20
+    assert len(lists.requests) < 20
 
 
 def test_an_empty_page_in_the_middle_is_asked_again() -> None:
@@ -105,12 +105,12 @@ def test_a_server_that_ignores_the_offset_is_not_read_for_ever() -> None:
 def test_a_server_that_ignores_the_offset_and_counts_without_end_is_told(
     total: Callable[[int], int],
 ) -> None:
-    asked: list[int] = []
+    starts: list[int] = []
 
     def same(_method: str, _path: str, given: Json) -> requests.Response:
-        asked.append(int(given["startAt"]))
-        assert len(asked) < 50
-        return answer_of(200, {"comments": comments_of(20), "total": total(asked[-1])})
+        starts.append(int(given["startAt"]))
+        assert len(starts) < 50
+        return answer_of(200, {"comments": comments_of(20), "total": total(starts[-1])})
 
     site = SmallSite([], cloud=True)
     site.lists = same
@@ -118,7 +118,7 @@ def test_a_server_that_ignores_the_offset_and_counts_without_end_is_told(
     assert found is not None
     assert sorted((str(each.id) for each in found.entries), key=int) == ids(20)
     assert found.failed == ["from place 101 on, only entries that came before"]
-    assert asked == [0, 20, 40, 60, 80, 100]
+    assert starts == [0, 20, 40, 60, 80, 100]
 
 
 def test_entries_that_come_before_others_go_on_hide_none() -> None:
@@ -155,7 +155,7 @@ class Bulk:
             for issue_id, count in histories.items()
             for n in range(count)
         ]
-        self.asked = 0
+        self.requests = 0
         self.token: Callable[[int, str], str] = lambda _number, token: token
         self.status: Callable[[int], int] = lambda _number: 200
         self.single: list[str] = []
@@ -168,8 +168,8 @@ class Bulk:
             values = [history for each, history in self.entries if each == issue_id]
             return answer_of(200, {"values": values, "total": len(values), "isLast": True})
         assert method == "POST"
-        self.asked += 1
-        status = self.status(self.asked)
+        self.requests += 1
+        status = self.status(self.requests)
         if status != 200:
             return answer_of(status, {"errorMessages": ["no"]})
         if self.silent:
@@ -182,7 +182,7 @@ class Bulk:
         ]
         body: Json = {"issueChangeLogs": logs}
         if start + 2 < len(known) or start >= 10**6:
-            body["nextPageToken"] = self.token(self.asked, str(start + 2))
+            body["nextPageToken"] = self.token(self.requests, str(start + 2))
         return answer_of(200, body)
 
 
@@ -203,7 +203,7 @@ def read_bulk(bulk: Bulk) -> dict[str, int]:
 def test_changelogs_come_in_bulk() -> None:
     bulk = Bulk({"1": 5, "3": 2})
     assert read_bulk(bulk) == {"1": 5, "3": 2}
-    assert (bulk.asked, bulk.single) == (4, [])
+    assert (bulk.requests, bulk.single) == (4, [])
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -225,7 +225,7 @@ def test_a_token_that_keeps_repeating_is_got_around() -> None:
     bulk = Bulk({"1": 5, "2": 1, "3": 2})
     bulk.token = lambda _number, _token: "2"
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
-    assert bulk.asked < 20
+    assert bulk.requests < 20
 
 
 def test_a_bulk_answer_that_tells_of_no_issue_is_not_taken_for_their_having_none() -> None:

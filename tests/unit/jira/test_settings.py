@@ -39,7 +39,7 @@ def test_both_ways_in_are_taken(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"JIRA_URL": ""}, "JIRA_URL is not set"),
         ({"JIRA_URL": "example.atlassian.net"}, "JIRA_URL is wrong"),
@@ -53,9 +53,9 @@ def test_both_ways_in_are_taken(load: Load) -> None:
     ],
 )
 def test_what_is_missing_or_contradicts_is_named(
-    load: Load, change: dict[str, str], told: str
+    load: Load, change: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=told) as raised:
+    with pytest.raises(ConfigurationError, match=reason) as raised:
         load(CLOUD | change)
     assert "s3cret" not in str(raised.value)
 
@@ -77,7 +77,7 @@ def test_with_the_dataset_the_api_may_still_complete_it(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "told"),
+    ("backends", "reason"),
     [
         ({"JIRA_EXTRACT_FROM": "trino", "JIRA_BACKLOG_FROM": "api"}, "JIRA_URL is not set"),
         ({"JIRA_EXTRACT_FROM": "api", "JIRA_BACKLOG_FROM": "trino"}, "JIRA_URL is not set"),
@@ -86,9 +86,9 @@ def test_with_the_dataset_the_api_may_still_complete_it(load: Load) -> None:
         ({"JIRA_EXTRACT_FROM": "trino", "JIRA_TRINO_ISSUES": "issues"}, "as jira.issues"),
     ],
 )
-def test_what_the_places_need_is_named(load: Load, places: dict[str, str], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
-        load(places)
+def test_what_the_backends_need_is_named(load: Load, backends: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        load(backends)
 
 
 def test_the_budget_is_what_the_setting_says(

@@ -11,8 +11,8 @@ from temporaletl import CompleteSet, ETLInput, Event, RecordError, TransformCont
 from temporaletl.strategies import transformers
 from temporaletl.worker.sources.jira.changelog import item_keys, type_of
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
-from temporaletl.worker.sources.jira.moments import utc
 from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.timestamps import utc
 from temporaletl.worker.sources.jira.transform import transform
 
 Json = dict[str, Any]

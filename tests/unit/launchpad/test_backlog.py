@@ -106,10 +106,10 @@ def test_each_target_is_a_job_and_needs_no_members(monkeypatch: pytest.MonkeyPat
 def test_what_a_run_asks_for_replaces_what_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LP_MEMBERS", "ann")
     monkeypatch.setenv("LP_TARGETS", "alpha")
-    asked = jobs_of(members=["~zoe"])
-    assert {(*job.params["members"], *job.params["targets"]) for job in asked} == {("zoe",)}  # type: ignore[misc]
-    asked = jobs_of(targets=["ubuntu"])
-    assert {(*job.params["members"], *job.params["targets"]) for job in asked} == {("ubuntu",)}  # type: ignore[misc]
+    jobs = jobs_of(members=["~zoe"])
+    assert {(*job.params["members"], *job.params["targets"]) for job in jobs} == {("zoe",)}  # type: ignore[misc]
+    jobs = jobs_of(targets=["ubuntu"])
+    assert {(*job.params["members"], *job.params["targets"]) for job in jobs} == {("ubuntu",)}  # type: ignore[misc]
 
 
 def test_the_worker_takes_every_parameter_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ def test_a_token_in_part_names_what_is_missing(load: Load, missing: str) -> None
     given = {name: value for name, value in TOKEN.items() if name != missing}
     with pytest.raises(ConfigurationError, match=f"^{missing} missing") as caught:
         load(**given)
-    told = "".join(traceback.format_exception(caught.value))
-    assert not any(value in told for value in given.values() if value != "my-app")
+    reason = "".join(traceback.format_exception(caught.value))
+    assert not any(value in reason for value in given.values() if value != "my-app")
 
 
 def test_a_whole_token_is_kept_out_of_sight(load: Load) -> None:
@@ -67,7 +67,7 @@ def test_a_service_root_is_a_name_or_an_address(load: Load, given: str, root: st
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reason"),
     [
         ("prod", "be one of"),
         ("ftp://api.launchpad.net", "be one of"),
@@ -76,8 +76,10 @@ def test_a_service_root_is_a_name_or_an_address(load: Load, given: str, root: st
         ("https://me:pass@api.launchpad.net", "without credentials"),
     ],
 )
-def test_another_service_root_is_refused_with_the_reason(load: Load, given: str, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"LP_SERVICE_ROOT is wrong: .*{told}"):
+def test_another_service_root_is_refused_with_the_reason(
+    load: Load, given: str, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"LP_SERVICE_ROOT is wrong: .*{reason}"):
         load(LP_SERVICE_ROOT=given)
 
 
@@ -108,7 +110,7 @@ def test_numbers_out_of_range_are_named(load: Load, name: str, value: str) -> No
         load(**{name: value})
 
 
-def test_the_pace_comes_from_the_settings(load: Load) -> None:
+def test_the_rate_comes_from_the_settings(load: Load) -> None:
     load(LP_REQUESTS_PER_SECOND="3")
     assert budget().requests_per_second == 3
 

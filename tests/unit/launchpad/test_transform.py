@@ -11,7 +11,7 @@ from temporaletl.transformation import TransformContext
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
 from temporaletl.worker.sources.launchpad.entries import REDACTED, Activity
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found
+from temporaletl.worker.sources.launchpad.record import RawRecord
 
 BASE = "https://api.launchpad.net/1.0"
 ANN, BOB = f"{BASE}/~ann", f"{BASE}/~bob"
@@ -26,7 +26,7 @@ CONTEXT = TransformContext(
 PEOPLE = {"ann": {"name": "ann", "display_name": "Ann", "time_zone": "Europe/Berlin"}}
 
 
-def bug(**parts: Any) -> Found:
+def bug(**parts: Any) -> RawRecord:
     whole: dict[str, Any] = {
         "bug": {"id": 7, "title": "It fails", "owner_link": ANN, "date_created": AT},
         "activity": [],
@@ -35,10 +35,10 @@ def bug(**parts: Any) -> Found:
         "people": PEOPLE,
         "complete": ["activity", "messages", "tasks"],
     }
-    return Found("7", whole | parts)
+    return RawRecord("7", whole | parts)
 
 
-def proposal(**parts: Any) -> Found:
+def proposal(**parts: Any) -> RawRecord:
     more = parts.pop("proposal", {})
     whole: dict[str, Any] = {
         "proposal": {
@@ -49,16 +49,16 @@ def proposal(**parts: Any) -> Found:
         },
         "complete": ["comments", "votes"],
     }
-    return Found("9", whole | parts)
+    return RawRecord("9", whole | parts)
 
 
-def question(**parts: Any) -> Found:
+def question(**parts: Any) -> RawRecord:
     more = parts.pop("question", {})
     whole: dict[str, Any] = {
         "question": {"id": 5, "owner_link": ANN, "date_created": AT, "status": "Open", **more},
         "complete": ["messages"],
     }
-    return Found("5", whole | parts)
+    return RawRecord("5", whole | parts)
 
 
 def change(what: str, **more: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_a_hidden_person_leaves_an_event_without_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("parts", "reason"),
     [
         ({"bug": {"id": 7, "date_created": None}}, "date_created is missing"),
         ({"bug": {"id": 7, "date_created": REDACTED}}, "date_created is not a time"),
@@ -157,8 +157,8 @@ def test_a_hidden_person_leaves_an_event_without_one() -> None:
         ({"messages": [message(3) | {"date_created": "?"}]}, "date_created of comment 3"),
     ],
 )
-def test_a_bug_that_cannot_be_used_names_the_field(parts: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecordError, match=told):
+def test_a_bug_that_cannot_be_used_names_the_field(parts: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
         bugs.transform(bug(**parts), CONTEXT)
 
 
@@ -201,9 +201,10 @@ def test_comments_with_a_vote_are_reviews() -> None:
 
 
 def test_a_review_asked_for_is_the_askers_and_one_given_unasked_is_none() -> None:
-    asked, unasked = vote(3, ANN, BOB, AT), vote(4, BOB, BOB, LATER)
+    requested, unrequested = vote(3, ANN, BOB, AT), vote(4, BOB, BOB, LATER)
     made = proposals.transform(
-        proposal(votes=[asked, unasked], comments=[comment(1, BOB, LATER, "Approve")]), CONTEXT
+        proposal(votes=[requested, unrequested], comments=[comment(1, BOB, LATER, "Approve")]),
+        CONTEXT,
     )
     request = by_type(made)["merge_proposal_review_requested"]
     assert request.event_id == "merge_proposal:9:review:3"
@@ -297,8 +298,8 @@ def test_a_solution_that_no_message_tells_of_is_known_by_its_date() -> None:
     solved = {"status": "Solved", "date_solved": LATER}
     made = by_type(questions.transform(question(question=solved), CONTEXT))
     assert made["question_solved"].event_id == "question:5:solved"
-    told = question(question=solved, messages=[answer(1, "Confirm", ANN)])
-    events = questions.transform(told, CONTEXT)
+    commented = question(question=solved, messages=[answer(1, "Confirm", ANN)])
+    events = questions.transform(commented, CONTEXT)
     assert [e.event_type for e in events if isinstance(e, Event)].count("question_solved") == 1
 
 

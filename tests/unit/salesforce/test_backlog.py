@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from temporaletl import Window
-from tests.integration.salesforce_reading import NOW, STREAMS, jobs_of, plan_of
+from tests.integration.job_reading import NOW, plan_of
+from tests.integration.salesforce_reading import STREAMS, jobs_of
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -63,4 +64,4 @@ def test_jobs_carry_their_window_and_what_a_person_set() -> None:
     for job in jobs_of("incremental", start=START, page_size=300):
         assert job.window == Window(start=START, end=NOW)
         assert job.params["page_size"] == 300
-    assert plan_of("full").windows["cases"].start is None
+    assert plan_of("salesforce", ["cases"]).windows["cases"].start is None

@@ -1,4 +1,4 @@
-"""What is made of the Bulk API's answers."""
+"""Decoding of the Bulk API's answers."""
 
 import threading
 from typing import Any
@@ -26,10 +26,10 @@ class Org:
         self.answer.url = "https://example.my.salesforce.com/services/data/v59.0/jobs/query/750"
         self.answer._content = body
         self.answer.headers.update(headers)
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
 
     def request(self, method: str, path: str, *, read: Any, **more: Any) -> Any:
-        self.asked.append((method, path, more.get("params")))
+        self.requests.append((method, path, more.get("params")))
         return read(self.answer)
 
 
@@ -59,14 +59,14 @@ def test_texts_become_rows_and_empty_ones_nulls() -> None:
     }
     assert isinstance(second, dict)
     assert second["Subject"] is None
-    assert org.asked[0][2] == {"maxRecords": 100, "locator": "MQ"}
+    assert org.requests[0][2] == {"maxRecords": 100, "locator": "MQ"}
 
 
 @pytest.mark.parametrize("locator", ["null", ""])
 def test_the_last_piece_leads_nowhere(locator: str) -> None:
     bulk, org = queries('"Id"\n"5"\n', Sforce_Locator=locator, Sforce_NumberOfRecords="1")
     assert bulk.piece("750", "Case", None, 100).locator is None
-    assert org.asked[0][2] == {"maxRecords": 100}
+    assert org.requests[0][2] == {"maxRecords": 100}
 
 
 def test_a_result_without_rows_is_empty() -> None:
@@ -142,14 +142,14 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces() -> None:
 
     def request(method: str, path: str, **more: Any) -> Any:
         if more["params"]["maxRecords"] > 20:
-            org.asked.append((method, path, more["params"]))
+            org.requests.append((method, path, more["params"]))
             raise AnswerTooLargeError("more than there is room for")
         return small(method, path, **more)
 
     org.request = request  # type: ignore[method-assign]
     assert len(bulk.piece("750", "Case", "MQ", 50).rows) == 1
-    assert [params["maxRecords"] for _, _, params in org.asked] == [50, 25, 12]
-    assert {params["locator"] for _, _, params in org.asked} == {"MQ"}
+    assert [params["maxRecords"] for _, _, params in org.requests] == [50, 25, 12]
+    assert {params["locator"] for _, _, params in org.requests} == {"MQ"}
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_a_job_under_way_is_waited_for(state: str, *, complete: bool) -> None:
 @pytest.mark.parametrize("state", ["Failed", "Aborted", "Anything"])
 def test_a_job_in_any_other_state_has_failed(state: str) -> None:
     why = '"errorMessage": "QUERY_TIMEOUT: too long", "object": "Case"'
-    told = f'{{"id": "750", "state": "{state}", {why}}}'
+    answer = f'{{"id": "750", "state": "{state}", {why}}}'
     with pytest.raises(BulkJobFailedError, match=f"Case ended as {state}: QUERY_TIMEOUT: too long"):
-        queries(told)[0].is_complete("750")
+        queries(answer)[0].is_complete("750")
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", '{"id": "750", "state": null}', "[1]", "17"])

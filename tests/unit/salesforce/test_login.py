@@ -29,10 +29,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """Give every request one answer, and return the list of what was asked."""
 
     def give(status: int, body: bytes) -> list[dict[str, Any]]:
-        asked: list[dict[str, Any]] = []
+        requested: list[dict[str, Any]] = []
 
         def request(_session: object, method: str, url: str, **more: Any) -> requests.Response:
-            asked.append({"method": method, "url": url, **more})
+            requested.append({"method": method, "url": url, **more})
             response = requests.Response()
             response.status_code, response._content = status, body
             response.url = url
@@ -40,7 +40,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
         monkeypatch.setattr(requests.Session, "request", request)
         monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.0)
-        return asked
+        return requested
 
     return give
 
@@ -79,19 +79,19 @@ def private_key() -> str:
 def test_a_login_goes_to_the_domain_and_queries_to_what_it_names(
     answers: Answers, more: dict[str, str], address: str, instance: str
 ) -> None:
-    asked = answers(200, SOAP)
+    requested = answers(200, SOAP)
     assert log_in(by_password(**more)) == Login("S1", instance)
-    assert [each["url"] for each in asked] == [f"{address}/services/Soap/u/59.0"]
-    assert "<n1:username>j&amp;j@example.com</n1:username>" in asked[0]["data"]
-    assert "<n1:password>p&lt;wt&gt;k</n1:password>" in asked[0]["data"]
-    assert asked[0]["timeout"] == (10, 60)
+    assert [each["url"] for each in requested] == [f"{address}/services/Soap/u/59.0"]
+    assert "<n1:username>j&amp;j@example.com</n1:username>" in requested[0]["data"]
+    assert "<n1:password>p&lt;wt&gt;k</n1:password>" in requested[0]["data"]
+    assert requested[0]["timeout"] == (10, 60)
 
 
 def test_client_credentials_go_to_the_orgs_own_address(answers: Answers) -> None:
-    asked = answers(200, TOKEN)
+    requested = answers(200, TOKEN)
     login = log_in(by_app(domain="example.my"))
     assert login == Login("T1", "https://example.my.salesforce.com")
-    assert asked[0]["url"] == "https://example.my.salesforce.com/services/oauth2/token"
+    assert requested[0]["url"] == "https://example.my.salesforce.com/services/oauth2/token"
     answers(200, TOKEN)
     assert log_in(by_app(instance_url="https://b.example")).instance == "https://b.example"
 
@@ -117,10 +117,10 @@ def test_client_credentials_go_to_the_orgs_own_address(answers: Answers) -> None
 def test_a_jwt_is_for_production_or_for_sandboxes_wherever_it_is_sent(
     answers: Answers, private_key: str, more: dict[str, str], address: str, audience: str
 ) -> None:
-    asked = answers(200, TOKEN)
+    requested = answers(200, TOKEN)
     log_in(settings(username="j", consumer_key="key", private_key=private_key, **more))
-    assert asked[0]["url"] == f"{address}/services/oauth2/token"
-    sent = jwt.decode(asked[0]["data"]["assertion"], options={"verify_signature": False})
+    assert requested[0]["url"] == f"{address}/services/oauth2/token"
+    sent = jwt.decode(requested[0]["data"]["assertion"], options={"verify_signature": False})
     assert (sent["iss"], sent["sub"], sent["aud"]) == ("key", "j", audience)
 
 

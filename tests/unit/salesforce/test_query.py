@@ -1,4 +1,4 @@
-"""The text of queries, and the place behind a page."""
+"""The text of queries, and the keyset behind a page."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,7 +13,7 @@ WHOLE = Selection("Case", ("CaseNumber",), optional=("Subject", "CreatedBy.TimeZ
 
 
 @pytest.mark.parametrize(
-    ("moment", "text"),
+    ("timestamp", "text"),
     [
         (START, "2024-05-01T10:00:00.000Z"),
         (START.astimezone(timezone(timedelta(hours=2))), "2024-05-01T10:00:00.000Z"),
@@ -22,8 +22,8 @@ WHOLE = Selection("Case", ("CaseNumber",), optional=("Subject", "CreatedBy.TimeZ
         (START + timedelta(microseconds=999_999), "2024-05-01T10:00:01.000Z"),
     ],
 )
-def test_times_are_written_to_the_millisecond_rounded_up(moment: datetime, text: str) -> None:
-    assert literal(moment) == text
+def test_times_are_written_to_the_millisecond_rounded_up(timestamp: datetime, text: str) -> None:
+    assert literal(timestamp) == text
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2024-05-01T10:00:00", 17])
@@ -82,8 +82,8 @@ def test_hidden_fields_are_left_out_and_needed_ones_are_not() -> None:
     assert "CaseNumber" in WHOLE.columns(frozenset({"CaseNumber"}))
 
 
-def test_a_row_without_a_place_has_none() -> None:
+def test_a_row_without_a_keyset_has_none() -> None:
     row = msgspec.json.decode(b'{"Id": "5", "CreatedDate": "2024-05-01T10:00:00Z"}', type=Bare)
-    assert row.place("CreatedDate") == Keyset("2024-05-01T10:00:00.000Z", "5")
-    assert row.place("SystemModstamp") is None
-    assert Bare(created_date="2024-05-01T10:00:00Z").place("CreatedDate") is None
+    assert row.keyset("CreatedDate") == Keyset("2024-05-01T10:00:00.000Z", "5")
+    assert row.keyset("SystemModstamp") is None
+    assert Bare(created_date="2024-05-01T10:00:00Z").keyset("CreatedDate") is None

@@ -1,4 +1,4 @@
-"""Salesforce's settings: three logins, and what is told of a wrong one."""
+"""Salesforce's settings: three logins, and the error of a wrong one."""
 
 import os
 from pathlib import Path

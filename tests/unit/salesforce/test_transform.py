@@ -13,7 +13,7 @@ from temporaletl.worker.sources.salesforce.transform import transform
 from tests.fakes.salesforce.schema import TYPES
 
 AT = "2024-05-01T10:00:00.000+0000"
-MOMENT = datetime(2024, 5, 1, 10, tzinfo=UTC)
+TIMESTAMP = datetime(2024, 5, 1, 10, tzinfo=UTC)
 PEOPLE = {"U1": "E1", "U2": "E2"}
 JOB = ETLInput(batch_id="b", seq=0, job_id="", source="salesforce", stream="cases", mode="full")
 
@@ -37,7 +37,7 @@ def test_a_case_is_created_by_its_creator_and_known_by_its_number() -> None:
     (event,) = events("Case", **case(OwnerId="U2", Subject="Help", CreatedBy=zone))
     assert event.event_id == "ID1:created"
     assert event.event_type == "case_created"
-    assert event.event_time_utc == MOMENT
+    assert event.event_time_utc == TIMESTAMP
     assert event.parent_item_id == "00001"
     assert (event.relation_type, event.employee_id) == ("creator", "E1")
     assert event.timezone == "Asia/Kolkata"
@@ -65,14 +65,14 @@ def test_a_zone_that_is_none_is_utc(zone: Any) -> None:
 def test_a_deletion_is_an_event_of_its_own(name: str, noun: str) -> None:
     later = "2024-06-01T10:00:00.000+0000"
     deleted = {"IsDeleted": True, "SystemModstamp": later, "LastModifiedById": "U9"}
-    made = events(name, **case(**deleted, LastModifiedDate=later))
-    assert [event.event_type for event in made] == [f"{noun}_created", f"{noun}_deleted"]
-    assert made[1].event_time_utc == datetime(2024, 6, 1, 10, tzinfo=UTC)
-    assert (made[1].relation_type, made[1].employee_id) == ("deleter", "U9")
+    rows = events(name, **case(**deleted, LastModifiedDate=later))
+    assert [event.event_type for event in rows] == [f"{noun}_created", f"{noun}_deleted"]
+    assert rows[1].event_time_utc == datetime(2024, 6, 1, 10, tzinfo=UTC)
+    assert (rows[1].relation_type, rows[1].employee_id) == ("deleter", "U9")
     # Somebody who changed it before is not who deleted it.
-    made = events(name, **case(**deleted, LastModifiedDate=AT))
-    assert (made[1].relation_type, made[1].employee_id) == (None, None)
-    assert len({event.event_id for event in made}) == 2
+    rows = events(name, **case(**deleted, LastModifiedDate=AT))
+    assert (rows[1].relation_type, rows[1].employee_id) == (None, None)
+    assert len({event.event_id for event in rows}) == 2
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_a_historys_first_row_repeats_the_creation() -> None:
 def test_values_are_the_same_by_both_apis(
     data_type: str | None, by_rest: Any, in_bulk: Any
 ) -> None:
-    made = [
+    rows = [
         events(
             "OpportunityFieldHistory",
             OpportunityId="O1", Field="X", DataType=data_type, OldValue=None, NewValue=value,
         )[0].event_properties
         for value in (by_rest, in_bulk)
     ]  # fmt: skip
-    assert made[0] == made[1]
+    assert rows[0] == rows[1]
 
 
 def test_texts_of_the_bulk_api_become_what_they_are() -> None:

@@ -1,4 +1,4 @@
-"""The settings of ServiceTitan, its pace, and where an export goes on."""
+"""The settings of ServiceTitan, its rate, and the position of an export."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ import pytest
 
 from temporaletl import ConfigurationError
 from temporaletl.external.servicetitan.resources import RESOURCES, ExportPosition, continuation
-from temporaletl.external.servicetitan.settings import ServiceTitanSettings, pace
+from temporaletl.external.servicetitan.settings import ServiceTitanSettings, servicetitan_budget
 
 GIVEN = {
     "SERVICETITAN_CLIENT_ID": "cid.1",
@@ -41,7 +41,7 @@ def test_what_must_be_given_is_enough(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"SERVICETITAN_CLIENT_ID": ""}, "SERVICETITAN_CLIENT_ID is not set"),
         ({"SERVICETITAN_CLIENT_SECRET": ""}, "SERVICETITAN_CLIENT_SECRET is not set"),
@@ -61,8 +61,8 @@ def test_what_must_be_given_is_enough(load: Load) -> None:
         ),
     ],
 )
-def test_what_is_missing_or_wrong_is_named(load: Load, change: dict[str, str], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as raised:
+def test_what_is_missing_or_wrong_is_named(load: Load, change: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason) as raised:
         load(GIVEN | change)
     assert "s3cret" not in str(raised.value)
 
@@ -94,14 +94,14 @@ def test_windows_end_behind_what_is_withheld(
     assert load(GIVEN | given).lag == lag
 
 
-def test_the_pace_is_known_without_the_other_settings(
+def test_the_rate_is_known_without_the_other_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.environ", {})
-    assert pace().requests_per_second == 50
+    assert servicetitan_budget().requests_per_second == 50
     monkeypatch.setattr("os.environ", {"SERVICETITAN_REQUESTS_PER_SECOND": "12.5"})
-    assert pace().requests_per_second == 12.5
+    assert servicetitan_budget().requests_per_second == 12.5
 
 
 def test_lists_are_ordered_by_the_parameters_that_they_have() -> None:
@@ -117,8 +117,8 @@ NOON = datetime(2025, 5, 1, 12, tzinfo=UTC)
 
 
 def position(**more: Any) -> Any:
-    place = ExportPosition(**{"site": "s", "token": "t", "ended": True, "reached": NOON, **more})
-    return msgspec.to_builtins(place)
+    position = ExportPosition(**{"site": "s", "token": "t", "ended": True, "reached": NOON, **more})
+    return msgspec.to_builtins(position)
 
 
 @pytest.mark.parametrize(

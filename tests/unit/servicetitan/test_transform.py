@@ -13,7 +13,7 @@ from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.sources.servicetitan import transform
 from temporaletl.worker.sources.servicetitan.extract import streams
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
-from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment, undecodable
+from temporaletl.worker.sources.servicetitan.record import Record, bare_of, timestamp, undecodable
 from temporaletl.worker.sources.servicetitan.rows import StCustomer, StEstimate, StInvoice, StJob
 
 REGISTERED = (transform, streams)
@@ -85,13 +85,13 @@ def test_amounts_are_exact_as_numbers_and_as_texts() -> None:
     ],
 )
 def test_times_are_in_utc(text: str | None, expected: datetime | None) -> None:
-    assert moment(text, "field") == expected
+    assert timestamp(text, "field") == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2024-13-01T00:00:00Z", "9999-12-31T23:59:59-02:00"])
 def test_what_is_no_time_names_its_field(text: str) -> None:
     with pytest.raises(RecordError, match="dueDate is not a time"):
-        moment(text, "dueDate")
+        timestamp(text, "dueDate")
 
 
 def test_names_are_found_in_texts_and_in_objects() -> None:

@@ -37,12 +37,12 @@ def make_plan(mode: Mode = "incremental", **params: Any) -> Plan:
 
 async def parts_of(window: Window, closed: Sequence[datetime], *, most: int) -> list[Window]:
     async def count(part: Window) -> int:
-        return sum(moment in part for moment in closed)
+        return sum(timestamp in part for timestamp in closed)
 
     return [part async for part in split(window, count, most=most)]
 
 
-def make_moments(number: int, *, start: datetime = START, end: datetime = END) -> list[datetime]:
+def make_timestamps(number: int, *, start: datetime = START, end: datetime = END) -> list[datetime]:
     chosen = random.Random(7)  # noqa: S311 - repeatable, not secret
     span = (end - start) / timedelta(microseconds=1)
     return [start + timedelta(microseconds=chosen.randrange(int(span))) for _ in range(number)]
@@ -62,7 +62,7 @@ def make_moments(number: int, *, start: datetime = START, end: datetime = END) -
 async def test_the_parts_of_a_window_meet_exactly_and_are_the_window(
     window: Window, number: int
 ) -> None:
-    parts = await parts_of(window, make_moments(number), most=20)
+    parts = await parts_of(window, make_timestamps(number), most=20)
     assert (parts[0].start, parts[-1].end) == (window.start, window.end)
     for part, following in pairwise(parts):
         assert part.end is not None
@@ -71,9 +71,9 @@ async def test_the_parts_of_a_window_meet_exactly_and_are_the_window(
 
 
 async def test_no_part_holds_more_than_asked_for() -> None:
-    closed = make_moments(500)
+    closed = make_timestamps(500)
     parts = await parts_of(Window(end=END), closed, most=20)
-    assert all(sum(moment in part for moment in closed) <= 20 for part in parts)
+    assert all(sum(timestamp in part for timestamp in closed) <= 20 for part in parts)
     assert len(parts) < 100
 
 
@@ -81,7 +81,7 @@ async def test_one_crowded_second_is_not_cut() -> None:
     crowd = [datetime(2025, 1, 5, 12, 0, 1, n, tzinfo=UTC) for n in range(100)]
     parts = await parts_of(Window(start=START, end=END), crowd, most=20)
     (crowded,) = [part for part in parts if crowd[0] in part]
-    assert all(moment in crowded for moment in crowd)
+    assert all(timestamp in crowded for timestamp in crowd)
     assert crowded.start is not None
     assert crowded.end is not None
     assert crowded.end - crowded.start <= timedelta(seconds=1)
@@ -91,13 +91,13 @@ async def test_one_crowded_second_is_not_cut() -> None:
     "window", [Window(start=START, end=END), Window(end=END), Window(start=END), Window()]
 )
 async def test_counts_that_ignore_their_windows_cut_nothing(window: Window) -> None:
-    asked = 0
+    requests = 0
 
     async def count(part: Window) -> int:
-        nonlocal asked
+        nonlocal requests
         del part
-        asked += 1
-        assert asked < 100
+        requests += 1
+        assert requests < 100
         return 1_000_000
 
     with capture_logs() as logs:
@@ -106,12 +106,12 @@ async def test_counts_that_ignore_their_windows_cut_nothing(window: Window) -> N
 
 
 async def test_counts_that_grow_with_each_cut_soon_cut_no_more() -> None:
-    asked = 0
+    requests = 0
 
     async def count(part: Window) -> int:
-        nonlocal asked
-        asked += 1
-        assert asked < 1_000
+        nonlocal requests
+        requests += 1
+        assert requests < 1_000
         assert part.start is not None
         assert part.end is not None
         # Three quarters of the whole in each half, and so on.
@@ -161,10 +161,10 @@ class _Counting:
     """Stands in for the visibility store: everything fits into one job."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     async def count(self, namespace: str, query: str) -> int:
-        self.asked.append(f"{namespace}: {query}")
+        self.requests.append(f"{namespace}: {query}")
         return 5
 
 
@@ -184,4 +184,4 @@ async def test_jobs_carry_parameters_that_their_query_takes(
     ]
     assert [job.window for job in jobs[:2]] == [Window(), Window(start=START, end=END)]
     assert all(query.keep_undecodable for query in queries)
-    assert [asked.partition(":")[0] for asked in store.asked] == ["shop", "billing"]
+    assert [request.partition(":")[0] for request in store.requests] == ["shop", "billing"]

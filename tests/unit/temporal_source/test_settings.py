@@ -37,8 +37,8 @@ def test_the_platforms_own_temporal_is_the_source_by_default(variables: dict[str
         "TEMPORAL_NAMESPACE": "shop",
         "TEMPORAL_API_KEY": "key",
     }
-    settings, place = source_settings()
-    assert (place.address, place.api_key) == ("own:7000", "key")
+    settings, server = source_settings()
+    assert (server.address, server.api_key) == ("own:7000", "key")
     assert settings.namespaces == ("shop",)
     assert settings.page_size == 1000
 
@@ -52,8 +52,8 @@ def test_another_temporal_does_not_get_the_platforms_credentials(
         "TEMPORAL_NAMESPACE": "shop",
         "SOURCE_TEMPORAL_ADDRESS": "other",
     }
-    settings, place = source_settings()
-    assert (place.address, place.api_key, place.tls) == ("other:7233", None, False)
+    settings, server = source_settings()
+    assert (server.address, server.api_key, server.tls) == ("other:7233", None, False)
     assert settings.namespaces == ("shop",)
 
 
@@ -64,18 +64,18 @@ def test_another_temporal_is_entered_with_its_own_credentials(variables: dict[st
         "SOURCE_TEMPORAL_API_KEY": "theirs",
         "SOURCE_TEMPORAL_TLS_SERVER_NAME": "name",
     }
-    settings, place = source_settings()
-    assert place.api_key == "theirs"
-    assert isinstance(place.tls, TLSConfig)
-    assert place.tls.domain == "name"
+    settings, server = source_settings()
+    assert server.api_key == "theirs"
+    assert isinstance(server.tls, TLSConfig)
+    assert server.tls.domain == "name"
     assert settings.namespaces == ("a", "b")
 
 
 def test_the_own_temporal_may_be_read_with_another_key(variables: dict[str, str]) -> None:
     variables |= {"TEMPORAL_API_KEY": "writes", "SOURCE_TEMPORAL_API_KEY": "reads"}
     variables |= {"TEMPORAL_ADDRESS": "own:7000"}
-    _, place = source_settings()
-    assert (place.address, place.api_key) == ("own:7000", "reads")
+    _, server = source_settings()
+    assert (server.address, server.api_key) == ("own:7000", "reads")
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,9 @@ def test_a_memo_that_cannot_be_decoded_is_kept_as_it_is(payload: Payload, reason
             "data": base64.b64encode(payload.data).decode(),
         },
     }
-    (told,) = undecodable(as_record(execution)).items()
-    assert told[0] == "memo field 'note'"
-    assert reason in told[1]
+    (field,) = undecodable(as_record(execution)).items()
+    assert field[0] == "memo field 'note'"
+    assert reason in field[1]
 
 
 def test_a_rejected_payload_can_be_transformed_again() -> None:

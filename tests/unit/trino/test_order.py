@@ -31,9 +31,11 @@ class Server:
     """Gives the rows at and behind a position, as the statement would."""
 
     def __init__(self, rows: Sequence[list[Any]], after: Position | None) -> None:
-        places = [(at or "", key) for _, at, key in rows]
+        locations = [(at or "", key) for _, at, key in rows]
         begin = (after.time or "", *after.keys) if after else ("", "")
-        self._rows = [row for row, place in zip(rows, places, strict=True) if place >= begin]
+        self._rows = [
+            row for row, location in zip(rows, locations, strict=True) if location >= begin
+        ]
 
     async def batches(self, _statement: object, count: int) -> AsyncGenerator[list[list[Any]]]:
         for first in range(0, len(self._rows), count):

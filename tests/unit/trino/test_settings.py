@@ -62,7 +62,7 @@ def test_scheme_and_port_follow_from_each_other_and_from_credentials(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "reason"),
     [
         ({"TRINO_HOST": ""}, "TRINO_HOST is not set"),
         ({"TRINO_HOST": "https://x"}, "TRINO_HOST is wrong: .*bare name"),
@@ -87,9 +87,9 @@ def test_scheme_and_port_follow_from_each_other_and_from_credentials(
     ],
 )
 def test_what_is_missing_or_contradicts_is_named(
-    load: Load, variables: dict[str, str], told: str
+    load: Load, variables: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=told) as refused:
+    with pytest.raises(ConfigurationError, match=reason) as refused:
         load(**variables)
     assert "s3cret" not in str(refused.value)
 
@@ -179,19 +179,19 @@ def test_a_token_is_kept_while_it_is_good(
 
 
 class TokenService:
-    """Google's address for tokens: answers what it is told to."""
+    """Google's address for tokens: gives the configured answer."""
 
     own_faults: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, status: int, answer: dict[str, Any]) -> None:
-        self.status, self.told, self.asked = status, answer, 0
+        self.status, self.given, self.requests = status, answer, 0
 
     def bind(self, base_url: str, faults: Faults) -> None: ...
 
     def answer(self, request: Request) -> Response:
-        self.asked += 1
+        self.requests += 1
         assert request.form()["assertion"]
-        return Response.of(self.told, self.status)
+        return Response.of(self.given, self.status)
 
     def refuse(self, status: int) -> Response:
         return Response(status)
@@ -213,9 +213,9 @@ def test_a_token_can_be_fetched_from_google(load: Load, key: str, kind: str) -> 
             )
         )
         assert put(bearer) == put(bearer) == token
-        assert service.asked == 1
+        assert service.requests == 1
         bearer.renew()
-        assert service.asked == 2
+        assert service.requests == 2
 
 
 @pytest.mark.parametrize(

@@ -35,14 +35,14 @@ class OneAnswer:
     own_faults: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, answer: Response) -> None:
-        self.told = answer
+        self.given = answer
         self.requests: list[Request] = []
 
     def bind(self, base_url: str, faults: Faults) -> None: ...
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request)
-        return self.told
+        return self.given
 
     def refuse(self, status: int) -> Response:
         return Response(status)
@@ -53,7 +53,7 @@ Ask = Callable[[Response], OneAnswer]
 
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ask]:
-    """Ask a server that answers so; returns what it was asked."""
+    """Query a server that answers so; returns the requests that it received."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
 
@@ -103,7 +103,7 @@ def test_an_endless_message_is_cut(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "reason"),
     [
         (Response(404, b"none", "text/plain"), ConfigurationError, "no Trino at .*TRINO_HOST"),
         (Response(401, b"no", "text/plain"), CredentialsError, "no credentials are set"),
@@ -122,9 +122,9 @@ def test_an_endless_message_is_cut(ask: Ask) -> None:
     ],
 )
 def test_an_answer_that_is_none_says_what_to_do(
-    ask: Ask, answer: Response, error: type[Exception], told: str
+    ask: Ask, answer: Response, error: type[Exception], reason: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=reason):
         ask(answer)
 
 
@@ -170,7 +170,7 @@ class Endless(OneAnswer):
     def __init__(self) -> None:
         super().__init__(Response(204))
         self.address = ""
-        self.asked = threading.Event()
+        self.requested = threading.Event()
 
     def bind(self, base_url: str, faults: Faults) -> None:
         del faults
@@ -178,7 +178,7 @@ class Endless(OneAnswer):
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request)
-        self.asked.set()
+        self.requested.set()
         if request.method == "DELETE":
             return Response(204)
         number = len(self.requests)
@@ -219,14 +219,14 @@ async def test_queries_that_are_abandoned_end_though_they_hold_every_thread(
     trino = open_trino(TrinoSettings.load())
     statement = Statement(trino, "SELECT 1", name="x")
     fetching = trino.start(statement.fetch, 10)
-    await asyncio.to_thread(endless.asked.wait, 10)
+    await asyncio.to_thread(endless.requested.wait, 10)
     trino.abandon(statement)
     with pytest.raises(SourceUnavailableError, match=r"abandoned|nobody waits any more"):
         await fetching
 
 
 class Recorded:
-    """Stands for a server that is never asked."""
+    """Stands for a server that receives no request."""
 
     def connect(self, _stop: Any) -> Any:
         return self

@@ -1,4 +1,4 @@
-"""The file of streams: what it may say, and how it is told what is wrong."""
+"""The file of streams: what it may say, and the errors in one."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_stream_is_a_table_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (("event_id", "event_ids"), r":8: orders.event_ids: is no key of a stream; those are sql,"),
         (('event_id = "id"', ""), r":2: orders.event_id: is missing"),
@@ -72,7 +72,7 @@ def test_a_stream_is_a_table_of_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_key(
-    tmp_path: Path, change: tuple[str, str], told: str
+    tmp_path: Path, change: tuple[str, str], reason: str
 ) -> None:
     # In the query stands a line that looks like a key, and must not be taken for it.
     before, after = change
@@ -81,7 +81,7 @@ def test_a_mistake_is_told_with_file_line_and_key(
         first = GOOD.rindex("event_id")
     text = GOOD[:first] + after + GOOD[first + len(before) :]
     file = written(tmp_path, text)
-    with pytest.raises(ConfigurationError, match=told) as refused:
+    with pytest.raises(ConfigurationError, match=reason) as refused:
         read_streams(file)
     assert str(refused.value).startswith(str(file))
 
@@ -90,10 +90,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace('event_type = "order_placed"', "metric = 1") + "[empty]\n"
     with pytest.raises(ConfigurationError) as refused:
         read_streams(written(tmp_path, text))
-    told = str(refused.value)
-    assert ":9: orders.metric: " in told
-    assert ":2: orders.event_type: is missing" in told
-    assert ":10: empty.sql: is missing" in told
+    reason = str(refused.value)
+    assert ":9: orders.metric: " in reason
+    assert ":2: orders.event_type: is missing" in reason
+    assert ":10: empty.sql: is missing" in reason
 
 
 def test_a_file_without_streams_or_none_at_all_is_told(tmp_path: Path) -> None:
@@ -132,14 +132,16 @@ def test_placeholders_in_texts_names_and_comments_are_none() -> None:
 
 def test_a_query_is_bound_in_the_order_of_its_placeholders() -> None:
     window = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
-    made = stream("SELECT :x WHERE a < :end AND b >= :start AND c = :x;", parameters={"x": 1})
-    assert made.bound(window, {"x": "it's"}) == (
+    bound_stream = stream(
+        "SELECT :x WHERE a < :end AND b >= :start AND c = :x;", parameters={"x": 1}
+    )
+    assert bound_stream.bound(window, {"x": "it's"}) == (
         "SELECT ? WHERE a < ? AND b >= ? AND c = ?",
         ["it's", window.end, window.start, "it's"],
     )
-    assert made.bound(Window(), {})[1] == [1, END, BEGINNING, 1]
+    assert bound_stream.bound(Window(), {})[1] == [1, END, BEGINNING, 1]
     with pytest.raises(ConfigurationError, match="y is none of this stream's; it has x"):
-        made.bound(window, {"y": 2})
+        bound_stream.bound(window, {"y": 2})
 
 
 def test_a_backfill_goes_by_the_event_time_and_leaves_the_query_unbounded() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.external.trino.values import Column, Row, conversion, utc_moment
+from temporaletl.external.trino.values import Column, Row, conversion, utc_timestamp
 
 
 def converted(kind: str, value: Any, *arguments: Any) -> Any:
@@ -83,7 +83,7 @@ def test_a_row_is_an_object_of_its_columns() -> None:
     ],
 )
 def test_a_moment_is_cut_to_microseconds(text: str, expected: datetime) -> None:
-    assert utc_moment(text) == expected
+    assert utc_timestamp(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_a_moment_is_cut_to_microseconds(text: str, expected: datetime) -> None:
 )
 def test_what_is_no_moment_in_utc_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"no time in UTC|isoformat|month|day"):
-        utc_moment(text)
+        utc_timestamp(text)

@@ -1,1 +1,1 @@
-"""Jira's backlog as jobs."""
+"""Planning of source `jira`: ranges of issues as jobs."""

@@ -1,4 +1,4 @@
-"""What of Jira is to be read: the issues of a window, in ranges of thousands."""
+"""The backlog of source `jira`: the issues of a window, in ranges of thousands."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _CENTURIES_MS = (1 << 27) * _MINUTE_MS
 
 
 class JiraParams(Query):
-    """What a schedule or a person may set.
+    """Parameters of a run of source `jira`.
 
     `jql` is a further filter, beside JIRA_JQL; with it, no run looks for deleted issues. A job
     reads about `issues_per_job` issues.
@@ -33,13 +33,13 @@ class JiraParams(Query):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The ranges to read, each one job's share: none overlap, and nothing lies between them."""
+    """The ranges of issues to read, one for each job: disjoint, without gaps."""
 
     ranges: tuple[IssueRange, ...]
 
 
 class Counted(Protocol):
-    """Where issues are counted."""
+    """A counter of issues: the site, or the dataset in Trino."""
 
     @property
     def cloud(self) -> bool:
@@ -50,7 +50,7 @@ class Counted(Protocol):
 
 
 class _CountedTable:
-    """The dataset; where it is not the place that is read, it may be behind that."""
+    """Counts in the dataset; where issues are read from the site, it may be behind."""
 
     def __init__(self, table: IssueTable, *, exact: bool) -> None:
         self.cloud = not exact
@@ -58,7 +58,7 @@ class _CountedTable:
 
 
 def check_settings() -> JiraSettings:
-    """Read the settings of all places that are asked.
+    """Read the settings of Jira, and of Trino where it is used.
 
     Raises:
         ConfigurationError: one is missing or wrong; it is named.
@@ -86,11 +86,11 @@ def _scope() -> dict[str, JsonValue]:
     scope=_scope,
 )
 async def describe_backlog(plan: Plan) -> Backlog:
-    """Count the issues in question, and divide them.
+    """Count the window's issues, and divide them into ranges.
 
     Raises:
         ConfigurationError: a parameter or a setting is wrong.
-        ETLError: as the API or Trino, whichever is asked, raises.
+        ETLError: as the API or Trino, whichever is used, raises.
     """
     window = plan.windows.get("issues")
     if window is None or (window.start is not None and window.start == window.end):
@@ -125,7 +125,7 @@ async def _divided(
 
 
 def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
-    """Return every issue that a window concerns.
+    """Return the range of all issues that a window concerns.
 
     The bounds are whole minutes, rounded outwards, so that no site's precision matters.
     """
@@ -187,6 +187,6 @@ def divide(
 
 
 def _lowest(site: Counted, whole: IssueRange, issues_per_job: int) -> int:
-    """Where to begin dividing: hardly an issue is older than 1970, but all of an import may be."""
+    """The lower bound to divide from: 1970, or earlier where an import has older issues."""
     older = site.count(replace(whole, to_ms=min(0, whole.to_ms or 0)))
     return 0 if older <= issues_per_job else -_CENTURIES_MS

@@ -1,4 +1,4 @@
-"""Who is who, as Jira knows it: from where its issues are read."""
+"""Identities of Jira's people, from the site or the dataset in Trino."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ _NOT_SHOWN = frozenset({400, 401, 403, 404, 405, 410})
 
 
 class _NotShownError(Exception):
-    """The list of users is not for us."""
+    """The account may not read the list of users."""
 
 
 class _User(msgspec.Struct, rename="camel"):
@@ -44,7 +44,7 @@ def identify(plan: Plan) -> Iterator[Identity]:
     loaded without it, and the log says so.
 
     Raises:
-        RateLimitedError: Jira wants us to stay away for a while.
+        RateLimitedError: Jira limits the rate of requests.
         CredentialsError: Jira takes us for nobody.
         ETLError: as Trino's queries raise, where the dataset has the people.
     """
@@ -59,7 +59,7 @@ def identify(plan: Plan) -> Iterator[Identity]:
 def _shown(site: JiraSite) -> Iterator[Identity]:
     path = "users/search" if site.cloud else "user/search"
     try:
-        yield from _asked(site, path)
+        yield from _listed(site, path)
     except (_NotShownError, SourceProtocolError, SourceUnavailableError) as error:
         if isinstance(error, SourceUnavailableError) and error.delay is not None:
             raise
@@ -71,7 +71,7 @@ def _shown(site: JiraSite) -> Iterator[Identity]:
         )
 
 
-def _asked(site: JiraSite, path: str) -> Iterator[Identity]:
+def _listed(site: JiraSite, path: str) -> Iterator[Identity]:
     def read(answer: requests.Response) -> list[msgspec.Raw]:
         if answer.status_code in _NOT_SHOWN:
             raise _NotShownError(
@@ -99,7 +99,7 @@ def _asked(site: JiraSite, path: str) -> Iterator[Identity]:
                 )
         if len(known) == before:
             return
-        # By what came: the site may give less than it is asked for.
+        # By what came: the site may give less than is requested.
         start += len(users)
 
 

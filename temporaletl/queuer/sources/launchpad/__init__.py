@@ -1,1 +1,1 @@
-"""Launchpad's backlog as jobs: slices of members, and targets."""
+"""Planning of source `launchpad`: slices of members, and targets, as jobs."""

@@ -1,4 +1,4 @@
-"""Launchpad's slices as jobs."""
+"""The jobs of source `launchpad`: one for each stream and slice of members, or target."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -12,7 +12,7 @@ from temporaletl.queuer.sources.launchpad.params import Backlog, LaunchpadParams
 
 @transform_inputs_method("launchpad")
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each stream and slice of members or target.
+    """Plan one job for each stream and slice of members, or target.
 
     Two jobs may meet the same bug; both make the same rows of it.
     """
@@ -28,7 +28,7 @@ def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
 
 @scan_inputs_method("launchpad", find_deleted=lambda _stream: LaunchpadSettings.load().find_deleted)
 def scan_inputs(plan: Plan, backlog: Backlog, _stream: str) -> Mapping[str, JsonValue] | None:
-    """All members and targets; None where the run asks for others than usual."""
+    """The query of the deletion scan; None where the run's parameters name other subjects."""
     params = LaunchpadParams.from_dict(plan.metadata.params)
     if params.members is not None or params.targets is not None:
         return None

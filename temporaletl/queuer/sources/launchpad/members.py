@@ -1,4 +1,4 @@
-"""Whose work is loaded: a configured list of people, or the employees that Salesforce knows."""
+"""Members whose work is loaded: Launchpad names of the employees in Salesforce."""
 
 from collections.abc import Iterator
 

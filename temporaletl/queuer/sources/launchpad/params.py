@@ -1,4 +1,4 @@
-"""What of Launchpad is to be read: whose work, and which projects whole."""
+"""The backlog of source `launchpad`: members by slices, and targets."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ STREAMS = ("bugs", "merge_proposals", "questions")
 
 
 class LaunchpadParams(Query):
-    """What a schedule or a person may set.
+    """Parameters of a run of source `launchpad`.
 
     `members` and `targets` replace what the settings say, both of them as soon as one is given.
     A job reads the work of `members_per_job` people, or one target. `closed_days` leaves out of
@@ -31,7 +31,7 @@ class LaunchpadParams(Query):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The slices of people, each one job's share, and the targets, each one job."""
+    """The slices of members, one for each job, and the targets, one for each job."""
 
     slices: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
@@ -55,19 +55,19 @@ def _scope() -> dict[str, JsonValue]:
     scope=_scope,
 )
 def describe_backlog(plan: Plan) -> Backlog:
-    """Settle whose work is asked for; may ask Salesforce.
+    """Resolve the members and targets of a run; may query Salesforce.
 
     Raises:
         ConfigurationError: nobody and nothing is configured, or a parameter is wrong.
     """
     params = LaunchpadParams.from_dict(plan.metadata.params)
-    members, targets = asked_for(params)
+    members, targets = members_and_targets(params)
     size = params.members_per_job
     slices = tuple(members[first : first + size] for first in range(0, len(members), size))
     return Backlog(slices, targets)
 
 
-def asked_for(params: LaunchpadParams) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def members_and_targets(params: LaunchpadParams) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return members and targets: the request's, else the settings', else Salesforce's members."""
     if params.members is not None or params.targets is not None:
         members, targets = params.members or (), params.targets or ()

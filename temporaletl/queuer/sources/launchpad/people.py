@@ -1,4 +1,4 @@
-"""Who is who: the employees behind Launchpad names."""
+"""Identities of Launchpad's people: the employees behind Launchpad names."""
 
 from collections.abc import Iterator
 

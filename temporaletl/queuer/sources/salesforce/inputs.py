@@ -1,4 +1,4 @@
-"""Salesforce's slices as jobs."""
+"""The jobs of source `salesforce`: one for each slice of an object."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from temporaletl.queuer.sources.salesforce.params import SOURCE, Slice
 @transform_inputs_method(SOURCE)
 def expand_backlog(plan: Plan, backlog: tuple[Slice, ...]) -> Iterator[ETLInput]:
     """Make one job of each slice; how it is read, its own number of rows decides later."""
-    for each in backlog:
+    for part in backlog:
         yield plan.job(
-            each.stream,
-            each.window,
-            object=each.object,
-            stamp=each.stamp,
-            deleted=each.deleted,
-            bounded=each.bounded,
+            part.stream,
+            part.window,
+            object=part.object,
+            stamp=part.stamp,
+            deleted=part.deleted,
+            bounded=part.bounded,
         )

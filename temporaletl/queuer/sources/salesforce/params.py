@@ -1,4 +1,4 @@
-"""What of Salesforce is to be read: each object of the streams, by the stamps that concern it."""
+"""The backlog of source `salesforce`: slices of the streams' objects, by their stamps."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ SOURCE = "salesforce"
 
 
 class SalesforceParams(Query):
-    """What a schedule or a person may set; see `temporaletl.worker.sources.salesforce.query`."""
+    """Parameters of a run: see `temporaletl.worker.sources.salesforce.query`."""
 
     page_size: int | None = Field(None, ge=1, le=2_000)
     bulk_above_rows: PositiveInt | None = None
@@ -24,7 +24,7 @@ class SalesforceParams(Query):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Rows of one object for one job."""
+    """A job's rows: of one object, by one stamp."""
 
     stream: str
     window: Window
@@ -46,7 +46,7 @@ class Slice:
     filters=(),
 )
 def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
-    """Asks nothing of Salesforce.
+    """Plan the slices of the run's streams, without a request to Salesforce.
 
     Raises:
         ConfigurationError: a parameter or a setting is wrong; it is named.
@@ -59,20 +59,20 @@ def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
             continue
         if stream == EMPLOYEES:
             slices.append(Slice(stream, window, settings.employee_object, bounded=False))
-        for each in STREAMS.get(stream, ()):
-            slices += slices_of(each, stream, window, plan.metadata.mode)
+        for item in STREAMS.get(stream, ()):
+            slices += slices_of(item, stream, window, plan.metadata.mode)
     return tuple(slices)
 
 
-def slices_of(each: SalesforceObject, stream: str, window: Window, mode: str) -> list[Slice]:
+def slices_of(item: SalesforceObject, stream: str, window: Window, mode: str) -> list[Slice]:
     """Return the parts of one object that a window concerns; they may share rows."""
-    if each.history:
-        return [Slice(stream, window, each.name, stamp="CreatedDate")]
+    if item.history:
+        return [Slice(stream, window, item.name, stamp="CreatedDate")]
     if mode == "backfill":
         # What happened in the window: creations, and deletions of whatever was created when.
-        slices = [Slice(stream, window, each.name, stamp="CreatedDate")]
-        if each.deletions:
-            slices.append(Slice(stream, window, each.name, deleted=True))
+        slices = [Slice(stream, window, item.name, stamp="CreatedDate")]
+        if item.deletions:
+            slices.append(Slice(stream, window, item.name, deleted=True))
         return slices
     # No upper bound: a row that changes every few minutes would always be above it.
-    return [Slice(stream, window, each.name, bounded=False)]
+    return [Slice(stream, window, item.name, bounded=False)]

@@ -1,4 +1,4 @@
-"""Who is who, as Salesforce knows it."""
+"""Identities of the employees in Salesforce, here and in other sources."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def read_people(plan: Plan) -> Iterator[Identity]:
 
     Raises: as `temporaletl.external.salesforce.employees.read_employees`.
     """
-    # Without that stream there is no watermark that would tell who is known already.
+    # Without that stream there is no watermark that would show who is known already.
     window = plan.windows.get(EMPLOYEES)
     start = window.start if window is not None and plan.metadata.mode == "incremental" else None
     for employee in read_employees(SalesforceSettings.load(), start=start):

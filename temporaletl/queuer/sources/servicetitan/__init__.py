@@ -1,1 +1,1 @@
-"""ServiceTitan's backlog as jobs."""
+"""Planning of source `servicetitan`: one job for each stream."""

@@ -1,4 +1,4 @@
-"""ServiceTitan's streams as jobs."""
+"""The jobs of source `servicetitan`: one for each stream."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from temporaletl.queuer.sources.servicetitan.params import Backlog
 
 @transform_inputs_method(SOURCE)
 def expand_backlog(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """Make one job of each share."""
+    """Plan one job for each stream's share."""
     for share in backlog.shares:
         yield plan.job(
             share.stream, share.window, paging=share.paging, continue_from=share.continue_from

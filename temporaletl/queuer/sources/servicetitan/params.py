@@ -1,4 +1,4 @@
-"""What of ServiceTitan is to be read: of each stream what changed in its window."""
+"""The backlog of source `servicetitan`: for each stream, the changes of its window."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,7 +21,7 @@ ACCOUNT = servicetitan_account
 
 
 class ServiceTitanParams(Query):
-    """What a schedule or a person may set, in place of the settings of the same names."""
+    """Parameters of a run, in place of the settings of the same names."""
 
     paging: Paging | None = None
     page_size: Annotated[int, Field(ge=1, le=MOST_ROWS)] | None = None
@@ -29,7 +29,7 @@ class ServiceTitanParams(Query):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one job reads. `continue_from` is the export's token to begin with, None by date."""
+    """One job's stream and window. `continue_from` is an export's first token, None by date."""
 
     stream: str
     window: Window

@@ -1,4 +1,4 @@
-"""From a backlog to jobs: the running executions, and windows of close times."""
+"""The jobs of source `temporal`: the running executions, and windows of close times."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any Temporal
 
 @transform_inputs_method(SOURCE)
 async def expand(plan: Plan, backlog: Backlog | None) -> AsyncGenerator[ETLInput]:
-    """One job for a namespace's running executions, then one for each window of closed ones."""
+    """Plan one job for a namespace's running executions, and one for each window of others."""
     if backlog is None:
         return
     store = visibility()
@@ -48,11 +48,11 @@ async def split(window: Window, count: Count, *, most: int) -> AsyncGenerator[Wi
     does, the counts do not keep to their windows, and nothing more is cut.
     """
     whole = await count(window)
-    counted, tells = whole, True
+    counted, reliable = whole, True
     pending = [(window, whole)]
     while pending:
         part, number = pending.pop()
-        middle = await _cut(part, count, most) if tells and number > most else None
+        middle = await _cut(part, count, most) if reliable and number > most else None
         if middle is None:
             yield part
             continue
@@ -62,14 +62,14 @@ async def split(window: Window, count: Count, *, most: int) -> AsyncGenerator[Wi
         counted += sum(numbers) - number
         if counted > _MOST_GROWTH * whole:
             log.warning("counts_ignore_their_windows", window=whole, its_parts=counted)
-            tells = False
+            reliable = False
             yield part
             continue
         pending += [(newer, numbers[1]), (older, numbers[0])]
 
 
 async def _cut(part: Window, count: Count, most: int) -> datetime | None:
-    """Where to cut: in the middle, or where the part has no start, behind its oldest."""
+    """The time at which to cut: in the middle, or behind the oldest if there is no start."""
     end = part.end or datetime.now(UTC)
     if part.start is None:
         reach = _FIRST_REACH

@@ -1,4 +1,4 @@
-"""What there is to list: which executions of which namespaces."""
+"""The backlog of source `temporal`: which executions of which namespaces."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ STREAM = "workflows"
 
 
 class BacklogParams(Query):
-    """What a request may say: see `temporaletl.worker.sources.temporal.query.TemporalQuery`."""
+    """Parameters of a run: see `temporaletl.worker.sources.temporal.query.TemporalQuery`."""
 
     namespaces: tuple[str, ...] = ()
     executions_per_job: int = Field(default=50_000, ge=1)
@@ -43,7 +43,7 @@ class Backlog:
     scope=lambda: {"SOURCE_TEMPORAL_NAMESPACES": [*sorted(source_settings()[0].namespaces)]},
 )
 def describe(plan: Plan) -> Backlog | None:
-    """Running executions belong to no window: a backfill leaves them out.
+    """Describe the executions to list. A backfill leaves out the running ones, of no window.
 
     Raises:
         ConfigurationError: a parameter is unknown or wrong; it is named.

@@ -1,1 +1,1 @@
-"""The streams of source `trino` as jobs."""
+"""Planning of source `trino`: slices of streams' windows as jobs."""

@@ -1,4 +1,4 @@
-"""Windows of streams as jobs."""
+"""The jobs of source `trino`: one for each slice of a stream's window."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @transform_inputs_method(SOURCE)
 def expand(plan: Plan, backlog: Backlog) -> Iterator[ETLInput]:
-    """One job for each slice, oldest first."""
+    """Plan one job for each slice, oldest first."""
     for stream, share in backlog.shares.items():
         for window in slices(share):
             yield plan.job(stream, window)
@@ -27,7 +27,7 @@ def _find_deleted(stream: str) -> FindDeleted:
 
 @scan_inputs_method(SOURCE, find_deleted=_find_deleted)
 def scan_inputs(plan: Plan, _backlog: Backlog, _stream: str) -> Mapping[str, JsonValue] | None:
-    """None with other parameters than usual: other rows than usual are there then."""
+    """The query of the deletion scan; None with parameters of the run, which select other rows."""
     return None if TrinoParams.from_dict(plan.metadata.params).parameters else {}
 
 

@@ -1,4 +1,4 @@
-"""What is to be read of each stream: its window, and in slices of which length."""
+"""The backlog of source `trino`: the window of each stream, and the length of its slices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import outer_times
 from temporaletl.external.trino.server import open_trino
 from temporaletl.external.trino.streams import Stream, Streams, Value, load_streams, stream_names
-from temporaletl.external.trino.values import utc_moment
+from temporaletl.external.trino.values import utc_timestamp
 
 #: Importing it registers it.
 ACCOUNT = trino_account
@@ -20,7 +20,7 @@ SOURCE = "trino"
 
 
 class TrinoParams(Query):
-    """What a schedule or a person may set: values for the queries' own parameters."""
+    """Parameters of a run: values for the queries' own parameters."""
 
     parameters: dict[str, Value] = Field(default_factory=dict)
     page_rows: PositiveInt | None = None
@@ -28,7 +28,7 @@ class TrinoParams(Query):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What to read of one stream. Slices begin at multiples of their length since 1970."""
+    """One stream's share of a run. Slices begin at multiples of their length since 1970."""
 
     window: Window
     slice_length: timedelta | None  # None: all at once
@@ -37,7 +37,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What to read, by stream."""
+    """The shares of a run, by stream."""
 
     shares: Mapping[str, Share]
 
@@ -62,7 +62,7 @@ def _lag() -> timedelta:
     filters=("parameters",),
 )
 def describe(plan: Plan) -> Backlog:
-    """Settle the windows; asks Trino where the first slice begins, if that is not known.
+    """Plan the windows; queries Trino for the first slice's start, if that is not known.
 
     Raises:
         ConfigurationError: a parameter, a setting or a stream is wrong.
@@ -94,6 +94,6 @@ def _first(
     server = open_trino(TrinoSettings.load())
     earliest, _ = outer_times(server, sql, values, column, name=streams.described(name))
     try:
-        return None if earliest is None else utc_moment(earliest)
+        return None if earliest is None else utc_timestamp(earliest)
     except ValueError:
         return None  # before the year 1: one slice holds it all

@@ -1,4 +1,4 @@
-"""Changes of an issue's fields: one event for each changed field of each history."""
+"""Changelog events: one for each changed field of each history of an issue."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ import xxhash
 
 from temporaletl import Event, Json, TransformContext
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
-from temporaletl.worker.sources.jira.moments import utc
 from temporaletl.worker.sources.jira.people import described, employee_of, timezone_of
 from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.timestamps import utc
 
 _TYPES = {
     field: f"{field}_changed"
@@ -37,7 +37,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
         if not items:
             continue
         author = history.author
-        moment = utc(history.created)
+        timestamp = utc(history.created)
         employee = employee_of(author, context)
         timezone = timezone_of(author)
         prefix = f"{issue_id}:changelog:{history.id}:"
@@ -45,7 +45,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
             yield Event(
                 event_id=prefix + key,
                 event_type=type_of(item),
-                event_time_utc=moment,
+                event_time_utc=timestamp,
                 parent_item_id=record.key,
                 relation_type="author",
                 employee_id=employee,
@@ -66,7 +66,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
 def type_of(item: Item) -> str:
     """Return the event type of a change.
 
-    The id tells system fields, for their names are translated; Data Center gives no ids, and
+    The id identifies system fields, for their names are translated; Data Center gives no ids, and
     names system fields in English. A custom field may be called anything, even `status`.
     """
     name = (item.field or "").lower()
@@ -84,27 +84,27 @@ def item_keys(items: Sequence[Item]) -> list[str]:
         return keys
     often = Counter(keys)
     alike: Counter[str] = Counter()
-    told: list[str] = []
+    unique: list[str] = []
     for item, key in zip(items, keys, strict=True):
         if often[key] == 1:
-            told.append(key)
+            unique.append(key)
             continue
         fuller = _digest(item, with_texts=True)
         # Items that are alike in everything can be numbered in any order.
         alike[fuller] += 1
-        told.append(f"{fuller}:{alike[fuller]}" if alike[fuller] > 1 else fuller)
-    return told
+        unique.append(f"{fuller}:{alike[fuller]}" if alike[fuller] > 1 else fuller)
+    return unique
 
 
 def _digest(item: Item, *, with_texts: bool = False) -> str:
     before, after = item.from_, item.to
-    told = f"{item.field_id or item.field}\x1f{_told(before)}\x1f{_told(after)}"
+    text = f"{item.field_id or item.field}\x1f{_as_text(before)}\x1f{_as_text(after)}"
     # Texts of values that have ids are left out where they can be: people are renamed.
     if with_texts or (before is None and after is None):
-        told += f"\x1f{_told(item.from_string)}\x1f{_told(item.to_string)}"
-    return xxhash.xxh3_64_hexdigest(told.encode("utf-8", "surrogatepass"))
+        text += f"\x1f{_as_text(item.from_string)}\x1f{_as_text(item.to_string)}"
+    return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))
 
 
-def _told(value: Json) -> str:
+def _as_text(value: Json) -> str:
     # An empty text is not the absence of one.
     return "" if value is None else f"={value}"

@@ -1,4 +1,4 @@
-"""Jira's JSON as types: what this source needs of it, forgiving about all that may be absent."""
+"""Types of Jira's issue JSON, with defaults for everything that may be absent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 from temporaletl import Json
 from temporaletl.external.answers import DECODE_FAULTS, decode_record
-from temporaletl.worker.sources.jira.moments import Moment
+from temporaletl.worker.sources.jira.timestamps import Timestamp
 
 Id = str | int
 
@@ -39,8 +39,8 @@ class Comment(Part, frozen=True):
     author: Person | None = None
     update_author: Person | None = None
     body: Json = None
-    created: Moment | None = None
-    updated: Moment | None = None
+    created: Timestamp | None = None
+    updated: Timestamp | None = None
     jsd_public: bool | None = None
 
 
@@ -49,9 +49,9 @@ class Worklog(Part, frozen=True):
     author: Person | None = None
     update_author: Person | None = None
     comment: Json = None
-    created: Moment | None = None
-    updated: Moment | None = None
-    started: Moment | None = None
+    created: Timestamp | None = None
+    updated: Timestamp | None = None
+    started: Timestamp | None = None
     time_spent: str | None = None
     time_spent_seconds: int | float | None = None
 
@@ -69,11 +69,11 @@ class Item(Part, frozen=True):
 
 
 class History(Part, frozen=True):
-    """What one person changed at one moment."""
+    """A changelog entry: what one person changed at one time."""
 
     id: Id
     author: Person | None = None
-    created: Moment | None = None
+    created: Timestamp | None = None
     items: Sequence[Item] | None = None
 
 
@@ -93,8 +93,8 @@ class Changelog(Part, frozen=True):
 
 
 class Fields(Part, frozen=True):
-    created: Moment | None = None
-    updated: Moment | None = None
+    created: Timestamp | None = None
+    updated: Timestamp | None = None
     creator: Person | None = None
     reporter: Person | None = None
     assignee: Person | None = None
@@ -121,27 +121,27 @@ class Issue(Part, frozen=True):
     changelog: Changelog | None = None
 
 
-#: What a search is asked to return of each issue: the fields above.
+#: The fields that a search requests of each issue: those above.
 SEARCHED_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Fields))
 
 
 def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
-    """Tell whether a list that came with its issue is all there is."""
+    """Whether a list that came with its issue is complete."""
     return entries is not None and total is not None and len(entries) >= total
 
 
 class IssueRecord:
-    """One issue as found, and its complete lists once they are known.
+    """One issue as fetched, and its complete lists once they are known.
 
     `complete` names the lists that are all there is: `comments`, `worklogs`, `histories`. `raw`
     is Jira's own JSON with those lists put in: what is kept when the issue is rejected, and what
     `read` takes.
     """
 
-    __slots__ = ("comments", "complete", "found", "histories", "issue", "key", "worklogs")
+    __slots__ = ("comments", "complete", "fetched", "histories", "issue", "key", "worklogs")
 
-    def __init__(self, found: bytes | msgspec.Raw, issue: Issue) -> None:
-        self.found = found
+    def __init__(self, fetched: bytes | msgspec.Raw, issue: Issue) -> None:
+        self.fetched = fetched
         self.issue = issue
         self.key = issue.key
         fields, changelog = issue.fields, issue.changelog
@@ -172,19 +172,19 @@ class IssueRecord:
         return str(self.issue.id)
 
     def total(self, name: str) -> int | None:
-        """Return how many entries a list has in Jira, as the issue itself says."""
+        """Return the total of a list's entries in Jira, as the issue reports it."""
         fields, changelog = self.issue.fields, self.issue.changelog
-        found = {"comments": fields.comment, "worklogs": fields.worklog, "histories": changelog}
-        listed = found[name]
+        lists = {"comments": fields.comment, "worklogs": fields.worklog, "histories": changelog}
+        listed = lists[name]
         return None if listed is None else listed.total
 
     @property
     def raw(self) -> Json:
         try:
-            whole = msgspec.json.decode(self.found)
+            whole = msgspec.json.decode(self.fetched)
         except DECODE_FAULTS:
             # Something in it that nobody reads: it is kept as it came.
-            return bytes(self.found)
+            return bytes(self.fetched)
         if "comments" in self.complete:
             whole["fields"]["comment"] = {"comments": self.comments, "total": len(self.comments)}
         if "worklogs" in self.complete:

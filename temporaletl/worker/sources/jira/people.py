@@ -1,4 +1,4 @@
-"""The people in Jira's JSON, as events name them."""
+"""People of Jira's JSON as the columns of an event: employee, time zone, properties."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ def employee_of(person: Person | None, context: TransformContext[JiraQuery]) -> 
         return None
     known = context.identities
     if known:
-        for each in (person.account_id, person.name, person.key, person.email_address):
-            if each and (employee := known.get(person_key(each))) is not None:
+        for id_ in (person.account_id, person.name, person.key, person.email_address):
+            if id_ and (employee := known.get(person_key(id_))) is not None:
                 return employee
     return context.employee(id_of(person))
 

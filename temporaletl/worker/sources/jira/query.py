@@ -1,4 +1,4 @@
-"""What a job of source `jira` asks for."""
+"""The query of a job of source `jira`: a range of issues."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Issues into events."""
+"""The transform of issues into events."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
 from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.changelog import changes
+from temporaletl.worker.sources.jira.comments_and_worklogs import comments, worklogs
 from temporaletl.worker.sources.jira.issue import IssueRecord, Named
-from temporaletl.worker.sources.jira.moments import utc
 from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
 from temporaletl.worker.sources.jira.query import JiraQuery
-from temporaletl.worker.sources.jira.remarks import comments, worklogs
+from temporaletl.worker.sources.jira.timestamps import utc
 
 _LISTS = {"comments", "worklogs", "histories"}
 
 
 @transform_method("jira")
 def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event | CompleteSet]:
-    """Turn an issue into the events of its life.
+    """Transform an issue into its events: creation, changes, comments and worklogs.
 
     Takes an `IssueRecord`, or an issue's JSON as a reject keeps it. Comments and worklogs can be
     deleted and edited in Jira: where all of them are known, events of others go. What is in a
@@ -78,4 +78,4 @@ def _name(named: Named | None) -> str | None:
 
 
 def _names(named: Sequence[Named] | None) -> list[str]:
-    return [each.name for each in named or () if each.name]
+    return [part.name for part in named or () if part.name]

@@ -1,4 +1,4 @@
-"""Bugs into events: their creation, their comments, and each change in their activity log."""
+"""The transform of bugs into events: their creation, their comments and their changes."""
 
 import re
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from temporaletl.worker.sources.launchpad.entries import (
 )
 from temporaletl.worker.sources.launchpad.people import part_of
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import BugWhole, Found, settle
+from temporaletl.worker.sources.launchpad.record import BugWhole, RawRecord, deduplicate_events
 
 #: The description is a bug's message 0.
 _DESCRIPTION = 0
-#: A change within one project or package is told as `ubuntu: status`, its name first.
+#: A change within one project or package is named `ubuntu: status`, its name first.
 _TARGETED = re.compile(r"^(?P<target>.+): (?P<field>[^:]+)$")
 _TYPES = {
     "status": "status_changed",
@@ -36,14 +36,14 @@ _TYPES = {
 
 @transform_method("launchpad-bugs")
 def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
-    """Turn a bug into the events of its life.
+    """Transform a bug into its events.
 
-    Takes a `Found`, or a bug's JSON as a reject keeps it.
+    Takes a `RawRecord`, or a bug's JSON as a reject keeps it.
 
     Raises:
         RecordError: a field is not what it should be; it is named.
     """
-    whole = Found.whole(BugWhole, record)
+    whole = RawRecord.whole(BugWhole, record)
     number = whole.bug.id
     if number is None:
         raise RecordError("the bug has no id")
@@ -52,7 +52,7 @@ def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Ev
         *_comments(number, whole, context),
         *_changes(number, whole, context),
     ]
-    return settle(f"bug:{number}:", events, whole)
+    return deduplicate_events(f"bug:{number}:", events, whole)
 
 
 def _created(number: int, whole: BugWhole, context: TransformContext[LaunchpadQuery]) -> Event:
@@ -145,14 +145,14 @@ def divided(what: str | None) -> tuple[str | None, str]:
 def digest(number: int, change: Activity) -> str:
     """Return a key for an entry of a bug's activity, which has none of its own.
 
-    A change is told by its values. Where it has none, as when two people were subscribed at
-    once, only the message tells it from others of the same moment.
+    A change is identified by its values. Where it has none, as when two people were subscribed
+    at once, only the message distinguishes it from others of the same time.
     """
-    moment = utc(change.datechanged, "datechanged").isoformat()
-    told = [str(number), moment, name_of(change.person_link), change.whatchanged]
-    told += [change.oldvalue, change.newvalue]
+    timestamp = utc(change.datechanged, "datechanged").isoformat()
+    parts = [str(number), timestamp, name_of(change.person_link), change.whatchanged]
+    parts += [change.oldvalue, change.newvalue]
     if change.oldvalue is None and change.newvalue is None:
-        told.append(change.message)
+        parts.append(change.message)
     # An empty text is not the absence of one.
-    text = "\x1f".join("" if value is None else f"={value}" for value in told)
+    text = "\x1f".join("" if value is None else f"={value}" for value in parts)
     return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))

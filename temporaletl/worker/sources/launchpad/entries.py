@@ -1,6 +1,6 @@
-"""Launchpad's JSON as types: what this source needs of it, forgiving about all that may be absent.
+"""Types of Launchpad's JSON, with defaults for everything that may be absent.
 
-Wherever Launchpad shows a value to some people only, `REDACTED` may stand in its place.
+Wherever Launchpad shows a value to some people only, it may be `REDACTED`.
 """
 
 import re
@@ -14,8 +14,8 @@ from temporaletl import RecordError
 
 REDACTED = "tag:launchpad.net:2008:redacted"
 
-#: A time as Launchpad writes it.
-Moment = str
+#: A timestamp as Launchpad writes it.
+Timestamp = str
 
 #: Longer ones are no numbers of Launchpad's, nor of a database.
 _NUMBER = re.compile(r"/([0-9]{1,18})/?$")
@@ -54,8 +54,8 @@ class Bug(Entry, frozen=True):
     title: str | None = None
     description: str | None = None
     owner_link: str | None = None
-    date_created: Moment | None = None
-    date_last_updated: Moment | None = None
+    date_created: Timestamp | None = None
+    date_last_updated: Timestamp | None = None
     information_type: str | None = None
     tags: Any = None
     duplicate_of_link: str | None = None
@@ -69,7 +69,7 @@ class Bug(Entry, frozen=True):
 class Activity(Entry, frozen=True):
     """One change of a bug. It has no id, and its links are its bug's."""
 
-    datechanged: Moment | None = None
+    datechanged: Timestamp | None = None
     person_link: str | None = None
     whatchanged: str | None = None
     oldvalue: str | None = None
@@ -83,9 +83,9 @@ class Message(Entry, frozen=True):
     subject: str | None = None
     content: str | None = None
     owner_link: str | None = None
-    date_created: Moment | None = None
-    date_last_edited: Moment | None = None
-    date_deleted: Moment | None = None
+    date_created: Timestamp | None = None
+    date_last_edited: Timestamp | None = None
+    date_deleted: Timestamp | None = None
     #: Of messages about questions only.
     action: str | None = None
     new_status: str | None = None
@@ -111,10 +111,10 @@ class Proposal(Entry, frozen=True):
     target_branch_link: str | None = None
     target_git_repository_link: str | None = None
     target_git_path: str | None = None
-    date_created: Moment | None = None
-    date_review_requested: Moment | None = None
-    date_reviewed: Moment | None = None
-    date_merged: Moment | None = None
+    date_created: Timestamp | None = None
+    date_review_requested: Timestamp | None = None
+    date_reviewed: Timestamp | None = None
+    date_merged: Timestamp | None = None
     all_comments_collection_link: str | None = None
     votes_collection_link: str | None = None
 
@@ -129,9 +129,9 @@ class Comment(Entry, frozen=True):
     owner_link: str | None = None
     vote: str | None = None
     vote_tag: str | None = None
-    date_created: Moment | None = None
-    date_last_edited: Moment | None = None
-    date_deleted: Moment | None = None
+    date_created: Timestamp | None = None
+    date_last_edited: Timestamp | None = None
+    date_deleted: Timestamp | None = None
 
 
 class Vote(Entry, frozen=True):
@@ -142,7 +142,7 @@ class Vote(Entry, frozen=True):
     review_type: str | None = None
     is_pending: bool | None = None
     comment_link: str | None = None
-    date_created: Moment | None = None
+    date_created: Timestamp | None = None
 
 
 class Question(Entry, frozen=True):
@@ -154,10 +154,10 @@ class Question(Entry, frozen=True):
     assignee_link: str | None = None
     answerer_link: str | None = None
     target_link: str | None = None
-    date_created: Moment | None = None
-    date_last_query: Moment | None = None
-    date_last_response: Moment | None = None
-    date_solved: Moment | None = None
+    date_created: Timestamp | None = None
+    date_last_query: Timestamp | None = None
+    date_last_response: Timestamp | None = None
+    date_solved: Timestamp | None = None
     messages_collection_link: str | None = None
 
 
@@ -191,24 +191,24 @@ def _path_in(link: str) -> str:
         return ""  # no address at all
 
 
-def utc(moment: Moment | None, field: str) -> datetime:
-    """Return a time as an aware datetime in UTC; one that names no zone is UTC already.
+def utc(timestamp: Timestamp | None, field: str) -> datetime:
+    """Return a timestamp as an aware datetime in UTC; one that names no zone is UTC already.
 
     Raises:
         RecordError: there is no time in the field, or it cannot be read.
     """
-    if moment is None:
+    if timestamp is None:
         raise RecordError(f"{field} is missing")
     try:
-        found = datetime.fromisoformat(moment)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        parsed = datetime.fromisoformat(timestamp)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise RecordError(f"{field} is not a time: {moment!r}") from None
+        raise RecordError(f"{field} is not a time: {timestamp!r}") from None
 
 
-def utc_or_none(moment: Moment | None) -> datetime | None:
-    """Return a time in UTC; None where there is none, or it cannot be read."""
+def utc_or_none(timestamp: Timestamp | None) -> datetime | None:
+    """Return a timestamp in UTC; None where there is none, or it cannot be read."""
     try:
-        return utc(moment, "time")
+        return utc(timestamp, "time")
     except RecordError:
         return None

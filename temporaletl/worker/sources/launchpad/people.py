@@ -1,4 +1,4 @@
-"""The people behind links, as events name them."""
+"""People behind links as the columns of an event: employee, time zone, properties."""
 
 from typing import Any
 
@@ -12,25 +12,25 @@ from temporaletl.worker.sources.launchpad.record import Known
 def part_of(
     link: str | None, relation: str, known: Known, context: TransformContext[LaunchpadQuery]
 ) -> dict[str, Any]:
-    """Return the columns of an event that tell a person's part in it.
+    """Return the columns of an event for a person's part in it.
 
     A person who is hidden from us, or is nobody, leaves an event without one.
     """
     name = name_of(link)
     person = known.get(name) if name else None
-    told: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if name:
-        told["name"] = name
+        properties["name"] = name
     if link == REDACTED:
-        told["redacted"] = True
+        properties["redacted"] = True
     if person is not None:
         if person.display_name:
-            told["display_name"] = person.display_name
+            properties["display_name"] = person.display_name
         if person.is_team:
-            told["is_team"] = True
+            properties["is_team"] = True
     return {
         "relation_type": relation,
         "employee_id": context.employee(name),
         "timezone": known_timezone(person.time_zone if person else None) or "UTC",
-        "relation_properties": told,
+        "relation_properties": properties,
     }

@@ -1,4 +1,4 @@
-"""Merge proposals into events: made, reviewed, talked about, merged, superseded."""
+"""The transform of merge proposals into events: created, reviewed, commented on, merged."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,25 +17,25 @@ from temporaletl.worker.sources.launchpad.entries import (
 )
 from temporaletl.worker.sources.launchpad.people import part_of
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found, ProposalWhole, settle
+from temporaletl.worker.sources.launchpad.record import ProposalWhole, RawRecord, deduplicate_events
 
 
 @transform_method("launchpad-merge_proposals")
 def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
-    """Turn a merge proposal into the events of its life.
+    """Transform a merge proposal into its events.
 
-    Takes a `Found`, or a proposal's JSON as a reject keeps it.
+    Takes a `RawRecord`, or a proposal's JSON as a reject keeps it.
 
     Raises:
         RecordError: a field is not what it should be; it is named.
     """
-    whole = Found.whole(ProposalWhole, record)
+    whole = RawRecord.whole(ProposalWhole, record)
     number = number_of(whole.proposal.self_link)
     if number is None:
         raise RecordError(f"self_link has no number: {whole.proposal.self_link!r}")
     life = _Life(number, whole, context)
-    events = [*life.made(), *life.requests(), *life.remarks(), *life.ends()]
-    return settle(f"merge_proposal:{number}:", events, whole)
+    events = [*life.created(), *life.review_requests(), *life.comments(), *life.outcome()]
+    return deduplicate_events(f"merge_proposal:{number}:", events, whole)
 
 
 class _Life:
@@ -49,7 +49,7 @@ class _Life:
         self._proposal = whole.proposal
         self._context = context
 
-    def made(self) -> Iterator[Event]:
+    def created(self) -> Iterator[Event]:
         proposal = self._proposal
         yield self._event(
             "created",
@@ -68,8 +68,8 @@ class _Life:
             },
         )
 
-    def requests(self) -> Iterator[Event]:
-        """Each review that was asked for; asking is the registrant's part, of a vote or of all."""
+    def review_requests(self) -> Iterator[Event]:
+        """The requests for a review, by the registrant of a vote or of the proposal."""
         for vote in self._whole.votes:
             if self._own_accord(vote) or (
                 vote.reviewer_link == vote.registrant_link and not self._was_read("comments")
@@ -86,18 +86,18 @@ class _Life:
                 (vote.registrant_link, "registrant"),
                 {"reviewer": name_of(vote.reviewer_link), "review_type": vote.review_type},
             )
-        asked = utc_or_none(self._proposal.date_review_requested)
+        requested = utc_or_none(self._proposal.date_review_requested)
         if (
-            asked is not None
+            requested is not None
             and self._was_read("votes")
             and not any(
-                (moment := utc_or_none(vote.date_created)) and moment <= asked
+                (timestamp := utc_or_none(vote.date_created)) and timestamp <= requested
                 for vote in self._whole.votes
             )
         ):
-            # Asked of nobody by name.
+            # Requested of nobody by name.
             yield self._event(
-                f"review_requested:{asked.isoformat()}",
+                f"review_requested:{requested.isoformat()}",
                 "merge_proposal_review_requested",
                 self._proposal.date_review_requested,
                 "date_review_requested",
@@ -105,8 +105,8 @@ class _Life:
                 {"reviewer": None, "review_type": None},
             )
 
-    def remarks(self) -> Iterator[Event]:
-        """Each comment: one with a vote is a review."""
+    def comments(self) -> Iterator[Event]:
+        """The comments; one with a vote is a review."""
         for comment in self._whole.comments:
             number = comment.id if comment.id is not None else number_of(comment.self_link)
             if number is None:
@@ -147,7 +147,7 @@ class _Life:
             {"vote": None},
         )
 
-    def ends(self) -> Iterator[Event]:
+    def outcome(self) -> Iterator[Event]:
         proposal = self._proposal
         if proposal.date_merged is not None:
             yield self._event(
@@ -175,7 +175,7 @@ class _Life:
         return name in self._whole.complete or bool(getattr(self._whole, name))
 
     def _own_accord(self, vote: Vote) -> bool:
-        """Whether a vote was given unasked: then it was noted when its first comment was made."""
+        """Whether a vote was given without a request: it was noted when its comment was written."""
         noted = utc_or_none(vote.date_created)
         return (
             noted is not None
@@ -188,8 +188,8 @@ class _Life:
             comment.vote
             # Somebody hidden from us may be anybody.
             and name_of(_author(comment)) in {reviewer, None}
-            and (moment := utc_or_none(comment.date_created)) is not None
-            and moment <= until
+            and (timestamp := utc_or_none(comment.date_created)) is not None
+            and timestamp <= until
             for comment in self._whole.comments
         )
 
@@ -197,7 +197,7 @@ class _Life:
         self,
         key: str,
         event_type: str,
-        moment: str | None,
+        timestamp: str | None,
         field: str,
         part: tuple[str | None, str],
         properties: dict[str, Any],
@@ -205,7 +205,7 @@ class _Life:
         return Event(
             event_id=f"merge_proposal:{self._number}:{key}",
             event_type=event_type,
-            event_time_utc=utc(moment, field),
+            event_time_utc=utc(timestamp, field),
             parent_item_id=str(self._number),
             event_properties=properties,
             **part_of(*part, self._whole.people, self._context),

@@ -1,4 +1,4 @@
-"""What a job of source `launchpad` asks for."""
+"""The query of a job of source `launchpad`: members and targets."""
 
 from pydantic import NonNegativeInt, PositiveInt
 

@@ -1,4 +1,4 @@
-"""Questions into events: asked, answered, talked about, solved."""
+"""The transform of questions into events: created, answered, commented on, solved."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,33 +7,33 @@ from temporaletl import CompleteSet, Event, RecordError, TransformContext, trans
 from temporaletl.worker.sources.launchpad.entries import Message, name_of, number_of, path_of, utc
 from temporaletl.worker.sources.launchpad.people import part_of
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found, QuestionWhole, settle
+from temporaletl.worker.sources.launchpad.record import QuestionWhole, RawRecord, deduplicate_events
 
 _SOLVED = "Solved"
 
 
 @transform_method("launchpad-questions")
 def transform(record: Any, context: TransformContext[LaunchpadQuery]) -> list[Event | CompleteSet]:
-    """Turn a question into the events of its life.
+    """Transform a question into its events.
 
-    Takes a `Found`, or a question's JSON as a reject keeps it.
+    Takes a `RawRecord`, or a question's JSON as a reject keeps it.
 
     Raises:
         RecordError: a field is not what it should be; it is named.
     """
-    whole = Found.whole(QuestionWhole, record)
+    whole = RawRecord.whole(QuestionWhole, record)
     number = whole.question.id or number_of(whole.question.self_link)
     if number is None:
         raise RecordError("the question has no id")
     events = [
-        _asked(number, whole, context),
+        _created(number, whole, context),
         *_answers(number, whole, context),
         *_solution(number, whole, context),
     ]
-    return settle(f"question:{number}:", events, whole)
+    return deduplicate_events(f"question:{number}:", events, whole)
 
 
-def _asked(number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]) -> Event:
+def _created(number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]) -> Event:
     question = whole.question
     return Event(
         event_id=f"question:{number}:created",
@@ -96,7 +96,7 @@ def _solves(message: Message) -> bool:
 def _solution(
     number: int, whole: QuestionWhole, context: TransformContext[LaunchpadQuery]
 ) -> Iterator[Event]:
-    """The solution, where the message that told of it is not shown."""
+    """The solution, where the message that solved it is not shown."""
     question = whole.question
     # A question that is rejected gets the date as well.
     if question.status != _SOLVED or question.date_solved is None:

@@ -1,4 +1,4 @@
-"""Bugs, merge proposals and questions with everything that hangs on them."""
+"""Records: bugs, merge proposals and questions with their lists and people."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
@@ -53,10 +53,10 @@ class QuestionWhole(Parts, frozen=True, kw_only=True):
     people: Known = {}
 
 
-class Found:
+class RawRecord:
     """A record as extracted: Launchpad's own JSON of the parts, under the names of a `…Whole`.
 
-    `raw` is what a reject keeps; `whole` takes it, or a `Found`.
+    `raw` is what a reject keeps; `whole` takes it, or a `RawRecord`.
     """
 
     __slots__ = ("key", "parts")
@@ -77,12 +77,12 @@ class Found:
             RecordError: a field is not what Launchpad describes; it is named. Or a payload lacks
                 lists, that could not be read.
         """
-        parts = record.parts if isinstance(record, Found) else record
+        parts = record.parts if isinstance(record, RawRecord) else record
         try:
             found = decode_record(kind, msgspec.json.encode(parts))
         except RecordError as error:
             raise RecordError(f"not as Launchpad describes it: {error}") from None
-        if not isinstance(record, Found) and (missing := missing_in(found)):
+        if not isinstance(record, RawRecord) and (missing := missing_in(found)):
             raise RecordError(f"its {', '.join(missing)} were not all read: load it again")
         return found
 
@@ -97,14 +97,16 @@ def missing_in(whole: Parts) -> list[str]:
     return sorted(lists - set(whole.complete))
 
 
-def settle(prefix: str, events: Iterable[Event], whole: Parts) -> list[Event | CompleteSet]:
-    """Return a record's events, each once, and that these are all, where that is known.
+def deduplicate_events(
+    prefix: str, events: Iterable[Event], whole: Parts
+) -> list[Event | CompleteSet]:
+    """Deduplicate a record's events, and mark them as the complete set where that is known.
 
     What Launchpad does not show any more is then deleted: comments taken for spam, say, and
     what a person did under a name that has changed.
     """
-    # What happened twice in all respects happened once: pages overlap.
-    told: list[Event | CompleteSet] = list({event.event_id: event for event in events}.values())
+    # Pages overlap, so an event may come twice.
+    unique: list[Event | CompleteSet] = list({event.event_id: event for event in events}.values())
     if not missing_in(whole):
-        told.append(CompleteSet(prefix))
-    return told
+        unique.append(CompleteSet(prefix))
+    return unique

@@ -46,7 +46,7 @@ class BulkJobBrokeError(BulkJobFailedError):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row of a result that is none: its line as it came, and what is wrong with it."""
+    """A row of a result that cannot be read: its line as it came, and the reason."""
 
     line: bytes
     reason: str
@@ -65,7 +65,7 @@ class _Job(msgspec.Struct, rename="camel"):
     state: str
     object: str | None = None
     error_message: str | None = None
-    #: Told of complete jobs only.
+    #: Reported of complete jobs only.
     number_records_processed: int | None = None
 
 
@@ -87,7 +87,7 @@ class BulkQueries:
             NotInBulkError: the Bulk API does not have the object.
             ETLError: as `temporaletl.external.salesforce.query.probe`.
         """
-        # What a user may not see, the job would tell only at its end.
+        # What a user may not see, the job would report only at its end.
         probe(self._org, selection, self._stop)
 
         def begin(columns: Sequence[str]) -> _Job:
@@ -123,7 +123,7 @@ class BulkQueries:
         if job.state in _UNDER_WAY:
             return False
         why = job.error_message or "Salesforce does not say why"
-        broke = any(each in why for each in _FAILED_AT_A_ROW)
+        broke = any(code in why for code in _FAILED_AT_A_ROW)
         raise (BulkJobBrokeError if broke else BulkJobFailedError)(
             f"salesforce: bulk query {job_id} for {job.object} ended as {job.state}: {why}; "
             "load shorter windows (a backfill by parts), or raise SF_BULK_ABOVE_ROWS so that "
@@ -183,13 +183,13 @@ def _piece(response: requests.Response, job_id: str, object_name: str) -> Piece:
         MisfitAnswerError: it does not say how many rows it has.
     """
     what = f"salesforce: the results of bulk query {job_id}"
-    told = response.headers.get("Sforce-NumberOfRecords", "")
-    if not _COUNT.fullmatch(told) or "Sforce-Locator" not in response.headers:
+    reported = response.headers.get("Sforce-NumberOfRecords", "")
+    if not _COUNT.fullmatch(reported) or "Sforce-Locator" not in response.headers:
         # An empty body, and a page of HTML, are met here as well.
         raise GarbledAnswerError(f"{what} came without their number, or without a locator")
     rows = _rows(text_of(response), object_name, what)
-    if len(rows) != int(told):
-        raise GarbledAnswerError(f"{what} came as {len(rows)} rows, not the {told} told")
+    if len(rows) != int(reported):
+        raise GarbledAnswerError(f"{what} came as {len(rows)} rows, not the {reported} reported")
     locator = response.headers["Sforce-Locator"]
     return Piece(rows, None if locator in {"", "null"} else locator)
 
@@ -238,8 +238,8 @@ def _fault_of(line: Sequence[str]) -> str | None:
 def _row(header: Sequence[Sequence[str]], line: Sequence[str], object_name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"attributes": {"type": object_name}}
     for path, value in zip(header, line, strict=True):
-        place = row
+        target = row
         for name in path[:-1]:
-            place = place.setdefault(name, {})
-        place[path[-1]] = value or None
+            target = target.setdefault(name, {})
+        target[path[-1]] = value or None
     return row

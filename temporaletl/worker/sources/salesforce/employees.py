@@ -76,7 +76,7 @@ async def extract_employees(request: PageRequest[SalesforceQuery]) -> AsyncGener
 
 @transform_method("salesforce-employees", rows=(Identity,))
 def transform_employee(record: Any, _context: TransformContext[SalesforceQuery]) -> list[Identity]:
-    """Turn an employee into the Salesforce user and the identities elsewhere.
+    """Transform an employee into the Salesforce user and the identities elsewhere.
 
     Takes an `EmployeeRecord`, or a row's JSON as a reject keeps it.
 

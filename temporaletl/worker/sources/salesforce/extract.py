@@ -1,4 +1,4 @@
-"""Pages of rows: by REST in the order of stamp and Id, or many at once by the Bulk API."""
+"""The extract method of rows: keyset pagination by REST, or many at once by the Bulk API."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from temporaletl.external.salesforce.query import (
     Selection,
     Unreadable,
     count,
-    place_of,
+    keyset_of,
 )
 from temporaletl.external.salesforce.refusals import (
     GoneError,
@@ -59,16 +59,16 @@ Read = Callable[[Iterable[Any]], tuple[list[Any], list[Reject]]]
 
 _FIRST_POLL_SECONDS = 0.5
 _LONGEST_POLL_SECONDS = 5.0
-#: A bulk job is looked at for so long at a time; between, longer and longer, it is let alone.
+#: A bulk job is looked at for so long at a time; between looks, it waits longer and longer.
 _LOOK = timedelta(seconds=5)
 _LONGEST_REST = timedelta(minutes=1)
 _MOST_BULK_JOBS = 4
 
 
 class Position(msgspec.Struct, omit_defaults=True):
-    """Where an extraction stands; as JSON it is a page's cursor.
+    """The state of an extraction; as JSON it is a page's cursor.
 
-    By REST it is the place behind the last row. Of a bulk query it is the job with the locator
+    By REST it is the keyset behind the last row. Of a bulk query it is the job with the locator
     of the next piece, and how many rows came before that.
     """
 
@@ -115,7 +115,7 @@ for _stream in STREAMS:
 
 
 def selection_of(query: SalesforceQuery, window: Window) -> Selection:
-    """Return what a job asks for, within a window.
+    """Return the selection of a job, within a window.
 
     Raises:
         ConfigurationError: no stream is of that object.
@@ -189,17 +189,18 @@ class _Extraction:
         self._queries = BulkQueries(org, stop)
 
     async def rest(self, after: Keyset | None) -> AsyncGenerator[Page]:
-        """Yield pages; each is asked for while its predecessor is loaded."""
-        asked, ahead = utc_now(), self._ask(after)
+        """Yield pages; the next one is requested while its predecessor is loaded."""
+        requested_at, ahead = utc_now(), self._fetch(after)
         try:
             while True:
-                page, page_asked = await ahead, asked
+                page, page_requested_at = await ahead, requested_at
                 if not page.last:
-                    asked, ahead = utc_now(), self._ask(page.after)
+                    requested_at, ahead = utc_now(), self._fetch(page.after)
                 if page.rows or page.unreadable:
                     records, rejects = await self._org.start(self._read, page.rows)
                     rejects += map(reject_unreadable, page.unreadable)
-                    yield Page(records, _cursor(Position(after=page.after)), rejects, page_asked)
+                    cursor = _cursor(Position(after=page.after))
+                    yield Page(records, cursor, rejects, page_requested_at)
                 if page.last:
                     return
         finally:
@@ -207,7 +208,7 @@ class _Extraction:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
 
-    def _ask(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
+    def _fetch(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
         return self._org.start(
             read_around, self._org, self._selection, after, self._size, self._stop
         )
@@ -245,7 +246,7 @@ class _Extraction:
                     async for page in pages:
                         yield page
             except GoneError:
-                # Its rows come in no order, so there is no place in the middle to go on from.
+                # Its rows come in no order, so there is no position in the middle to go on from.
                 position = await self.begin_bulk(position)
                 yield Page([], _cursor(position))
             except BulkJobBrokeError as error:
@@ -261,9 +262,9 @@ class _Extraction:
 
     async def _results(self, position: Position) -> AsyncGenerator[Page]:
         job, began = str(position.job), datetime.fromisoformat(str(position.began))
-        while not await self._settled(job, began):
+        while not await self._completes(job, began):
             # A page without records is progress: a job that waits for hours does not fail for
-            # having been tried too often. Behind it, Temporal waits in the place of the worker.
+            # having been tried too often. Behind it, Temporal waits instead of the worker.
             position = msgspec.structs.replace(position, looks=position.looks + 1)
             yield Page([], _cursor(position))
             raise NotReadyError(
@@ -285,10 +286,10 @@ class _Extraction:
                 continue
             rows = position.rows + len(piece.rows)
             if piece.locator is None:
-                told = await self._org.start(self._queries.rows_in, job)
-                if rows < told:
+                expected = await self._org.start(self._queries.rows_in, job)
+                if rows < expected:
                     raise SourceUnavailableError(
-                        f"salesforce: bulk query {job} gave {rows} of its {told} rows"
+                        f"salesforce: bulk query {job} gave {rows} of its {expected} rows"
                     )
             position = msgspec.structs.replace(
                 position, locator=piece.locator, rows=rows, ended=piece.locator is None
@@ -296,8 +297,8 @@ class _Extraction:
             records, rejects = await self._org.start(self._read, piece.rows)
             yield Page(records, _cursor(position), rejects, began)
 
-    async def _settled(self, job: str, began: datetime) -> bool:
-        """Wait a while for the job's end; return whether it came."""
+    async def _completes(self, job: str, began: datetime) -> bool:
+        """Wait a while for the bulk job; return whether it is complete."""
         limit = timedelta(minutes=self._org.settings.bulk_timeout_minutes)
         loop = asyncio.get_running_loop()
         patience, pause = loop.time() + _LOOK.total_seconds(), _FIRST_POLL_SECONDS
@@ -337,23 +338,23 @@ def read_rows(rows: Iterable[Any], object_name: str) -> tuple[list[SalesforceRec
 
 
 def reject_of(row: Any, reason: str) -> Reject:
-    """Keep a row that cannot be read, under the best name it has."""
+    """The reject of a row that cannot be read, under the best name it has."""
     if isinstance(row, UnreadableRow):
         return Reject(stage="extract", reason=reason, payload=row.line)
     try:
         payload = row if isinstance(row, dict) else msgspec.json.decode(row)
     except DECODE_FAULTS:
-        place = place_of(row, "CreatedDate")
-        key = place.id if place else None
+        keyset = keyset_of(row, "CreatedDate")
+        key = keyset.id if keyset else None
         return Reject(stage="extract", reason=reason, key=key, payload=bytes(row))
-    found = payload if isinstance(payload, dict) else {}
-    names: Sequence[Any] = [found.get(name) for name in ("CaseNumber", "Id")]
+    row_fields = payload if isinstance(payload, dict) else {}
+    names: Sequence[Any] = [row_fields.get(name) for name in ("CaseNumber", "Id")]
     key = next((name for name in names if isinstance(name, str)), None)
     return Reject(stage="extract", reason=reason, key=key, payload=payload)
 
 
 def reject_unreadable(row: Unreadable) -> Reject:
-    """Tell of a row that Salesforce cannot render, by what is known of it."""
+    """The reject of a row that Salesforce cannot render, by what is known of it."""
     return Reject(
         stage="extract",
         reason=row.reason,

@@ -1,4 +1,4 @@
-"""What a job of source `salesforce` asks for."""
+"""The query of a job of source `salesforce`: rows of one object."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Salesforce's rows as types: their fields are also what is asked for.
+"""Types of Salesforce's rows; their fields are also those that a query selects.
 
 A field without a default must be shown by the org; the others are left out where it does not.
 Times stay text until they are needed: REST and the Bulk API write them differently.
@@ -19,7 +19,7 @@ class Part(msgspec.Struct, rename="pascal", kw_only=True, frozen=True, gc=False)
 
 
 class Person(Part, frozen=True, kw_only=True):
-    """What is asked of a User beside its Id."""
+    """The fields of a User that are selected beside its Id."""
 
     time_zone_sid_key: str | None = None
 
@@ -29,7 +29,7 @@ class CaseKey(Part, frozen=True, kw_only=True):
 
 
 class Row(Part, frozen=True, kw_only=True):
-    """What every object has. `created_by_id` is a User's Id."""
+    """Base of rows: the fields that every object has. `created_by_id` is a User's Id."""
 
     object: ClassVar[str]
 
@@ -215,12 +215,12 @@ class _Named(msgspec.Struct):
 
 
 class SalesforceRecord:
-    """One row as found; `raw` is its JSON, what `read` takes."""
+    """One row as fetched; `raw` is its JSON, what `read` takes."""
 
-    __slots__ = ("found", "row")
+    __slots__ = ("fetched", "row")
 
-    def __init__(self, found: bytes | msgspec.Raw | Mapping[str, Any], row: Row) -> None:
-        self.found = found
+    def __init__(self, fetched: bytes | msgspec.Raw | Mapping[str, Any], row: Row) -> None:
+        self.fetched = fetched
         self.row = row
 
     @classmethod
@@ -249,12 +249,12 @@ class SalesforceRecord:
 
     @property
     def raw(self) -> Json:
-        if isinstance(self.found, Mapping):
-            return self.found
+        if isinstance(self.fetched, Mapping):
+            return self.fetched
         try:
-            return _exactly(self.found)
+            return _exactly(self.fetched)
         except DECODE_FAULTS:
-            return bytes(self.found)
+            return bytes(self.fetched)
 
 
 def _exact(payload: bytes | msgspec.Raw, row: Row) -> Row:
@@ -292,8 +292,8 @@ def fields_of(kind: type[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _paths(field: msgspec.structs.FieldInfo) -> Iterator[str]:
-    parts = [each for each in get_args(field.type) if isinstance(each, type)]
-    part = next((each for each in parts if issubclass(each, Part)), None)
+    types = [arg for arg in get_args(field.type) if isinstance(arg, type)]
+    part = next((kind for kind in types if issubclass(kind, Part)), None)
     if part is None:
         yield field.encode_name
         return

@@ -1,4 +1,4 @@
-"""Rows that an earlier run could not read, asked for by their Ids."""
+"""Second attempts at rows that an earlier run could not read, by their Ids."""
 
 import re
 from dataclasses import replace
@@ -19,21 +19,21 @@ _FEW = 20
 
 
 async def reread_row(unread: Unread, request: PageRequest[SalesforceQuery]) -> Reread | None:
-    """Read a row by its Id, or the rows behind the place that is known of it.
+    """Read a row by its Id, or the rows behind the keyset that is known of it.
 
     None where neither is known.
     """
-    asked = _asked(unread, selection_of(request.query, Window()))
-    if asked is None:
+    found = _selection_of_unread(unread, selection_of(request.query, Window()))
+    if found is None:
         return None
-    selection, after = asked
+    selection, after = found
     org = open_org(SalesforceSettings.load())
     try:
         page: QueryPage = await org.start(read_around, org, selection, after, _FEW)
     except OF_A_ROW as error:
         return Reread(fault=f"it cannot be read yet: {error}")
     records, rejects = await org.start(read_rows, page.rows, selection.object)
-    faults = [reject.reason for reject in rejects] + [each.reason for each in page.unreadable]
+    faults = [reject.reason for reject in rejects] + [row.reason for row in page.unreadable]
     return Reread(records, "; ".join(faults) or None)
 
 
@@ -41,11 +41,13 @@ for _stream in STREAMS:
     reread_method(f"salesforce-{_stream}")(reread_row)
 
 
-def _asked(unread: Unread, selection: Selection) -> tuple[Selection, Keyset | None] | None:
+def _selection_of_unread(
+    unread: Unread, selection: Selection
+) -> tuple[Selection, Keyset | None] | None:
     payload: dict[str, Any] = unread.payload if isinstance(unread.payload, dict) else {}
-    for found in (payload.get("Id"), unread.key):
-        if isinstance(found, str) and _ID.fullmatch(found):
-            return replace(selection, ids=(found,)), None
+    for id_ in (payload.get("Id"), unread.key):
+        if isinstance(id_, str) and _ID.fullmatch(id_):
+            return replace(selection, ids=(id_,)), None
     at, behind = payload.get(f"behind_{selection.stamp}"), payload.get("behind_Id")
     if isinstance(at, str) and isinstance(behind, str):
         return selection, Keyset(at, behind)

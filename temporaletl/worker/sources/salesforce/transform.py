@@ -1,4 +1,4 @@
-"""Rows of Salesforce into events."""
+"""The transform of Salesforce's rows into events."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ _SAME_TIME = timedelta(seconds=2)
 
 @transform_method("salesforce")
 def transform(record: Any, context: TransformContext[SalesforceQuery]) -> list[Event]:
-    """Turn a row into what happened to it.
+    """Transform a row into its events.
 
     Takes a `SalesforceRecord`, or a row's JSON as a reject keeps it.
 

@@ -1,4 +1,4 @@
-"""What a job of source `servicetitan` asks for."""
+"""The query of a job of source `servicetitan`: one stream, by list or by export."""
 
 from typing import Annotated
 

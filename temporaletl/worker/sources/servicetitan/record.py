@@ -1,4 +1,4 @@
-"""ServiceTitan's JSON as types: what the tables have columns for, the rest stays as it came.
+"""Types of ServiceTitan's JSON: the fields that have columns; the rest stays undecoded.
 
 Exports and lists, old and new versions of the API give different fields: any but the id may be
 absent.
@@ -28,7 +28,7 @@ class Body(msgspec.Struct, rename="camel", gc=False, frozen=True, kw_only=True):
 
     @property
     def known_by(self) -> str:
-        """What a person knows the record by."""
+        """The record's name for people."""
         return str(self.id)
 
 
@@ -168,12 +168,12 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 class Record[B: Body]:
-    """One record: its JSON as it came, and what is read of it."""
+    """One record: its JSON as fetched, and the fields that are decoded of it."""
 
-    __slots__ = ("body", "found")
+    __slots__ = ("body", "fetched")
 
-    def __init__(self, found: bytes | msgspec.Raw, body: B) -> None:
-        self.found = found
+    def __init__(self, fetched: bytes | msgspec.Raw, body: B) -> None:
+        self.fetched = fetched
         self.body = body
 
     @classmethod
@@ -200,7 +200,7 @@ class Record[B: Body]:
     @property
     def as_it_came(self) -> msgspec.Raw:
         """The record's own bytes, be they JSON or not."""
-        return msgspec.Raw(self.found)
+        return msgspec.Raw(self.fetched)
 
     @property
     def raw(self) -> Json:
@@ -210,9 +210,9 @@ class Record[B: Body]:
             RecordError: a part that no column needed cannot be decoded.
         """
         try:
-            return _exact.decode(self.found)
+            return _exact.decode(self.fetched)
         except DECODE_FAULTS as error:
-            wide = _with_wide_integers(bytes(self.found))
+            wide = _with_wide_integers(bytes(self.fetched))
             if wide is not None:
                 return wide
             raise RecordError(f"the record is not valid JSON: {in_words(error)}") from None
@@ -234,11 +234,11 @@ def _number(text: str) -> Decimal:
 _exact = msgspec.json.Decoder(float_hook=_number)
 
 
-def _with_wide_integers(found: bytes) -> Json | None:
+def _with_wide_integers(raw: bytes) -> Json | None:
     """Decode a record as `raw` does, though an integer of it is wider than decoders take."""
     try:
         return json.loads(
-            found, parse_float=_number, parse_int=_number, parse_constant=_number_refused
+            raw, parse_float=_number, parse_int=_number, parse_constant=_number_refused
         )
     except (ValueError, ArithmeticError, RecursionError):
         return None
@@ -248,24 +248,24 @@ def _number_refused(constant: str) -> Decimal:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-def undecodable(found: msgspec.Raw, reason: str) -> Reject:
-    """Keep a record that cannot be read, under whatever it can still be known by."""
-    bare = bare_of(found)
+def undecodable(raw: msgspec.Raw, reason: str) -> Reject:
+    """The reject of a record that cannot be decoded, under the best name it has."""
+    bare = bare_of(raw)
     names = (bare.job_number, bare.reference_number, bare.id)
     key = next((str(name) for name in names if isinstance(name, str | int)), None)
-    return Reject(stage="extract", reason=reason, key=key, payload=found)
+    return Reject(stage="extract", reason=reason, key=key, payload=raw)
 
 
-def bare_of(found: msgspec.Raw) -> _Bare:
-    """Read what even a faulty record may have."""
+def bare_of(raw: msgspec.Raw) -> _Bare:
+    """Decode only the names and times of a record, as far as even these can be decoded."""
     try:
-        return decode_record(_Bare, found)
+        return decode_record(_Bare, raw)
     except RecordError:
         return _Bare()
 
 
-def moment(text: str | None, field: str) -> datetime | None:
-    """Return a time in UTC; None for none, and for the year 1, which is the vendor's "never".
+def timestamp(text: str | None, field: str) -> datetime | None:
+    """Return a timestamp in UTC; None for none, and for the year 1, which is the vendor's "never".
 
     Digits beyond the microsecond are cut off.
 
@@ -275,9 +275,9 @@ def moment(text: str | None, field: str) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=UTC)
-        return None if found.year == 1 else found.astimezone(UTC)
+        parsed = datetime.fromisoformat(text)
+        if parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=UTC)
+        return None if parsed.year == 1 else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         raise RecordError(f"{field} is not a time: {text!r}") from None

@@ -1,4 +1,4 @@
-"""Records into rows: one each."""
+"""The transforms of records into rows of the four tables."""
 
 from decimal import Decimal
 from typing import Any
@@ -16,11 +16,11 @@ from temporaletl.worker.sources.servicetitan.record import (
     Named,
     Record,
     TaxCode,
-    moment,
+    timestamp,
 )
 from temporaletl.worker.sources.servicetitan.rows import StCustomer, StEstimate, StInvoice, StJob
 
-# What is absent, so that fields can be read without asking each time.
+# Stand-ins for what is absent, so that its fields can be read without a check.
 _NOWHERE = Address()
 _NOBODY = Named()
 _NO_JOB = InvoicedJob()
@@ -29,15 +29,15 @@ _NO_TAX = TaxCode()
 
 @transform_method("servicetitan-customers", rows=(StCustomer,))
 def customers(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StCustomer]:
-    """Turn a customer into its row.
+    """Transform a customer into its row.
 
     Takes a `Record`, or the JSON that a reject keeps; so do the other three.
 
     Raises:
         RecordError: it is not a customer, or a time or an amount is none; names the field.
     """
-    found: Record[Customer] = Record.read("customers", record)
-    body = found.body
+    decoded: Record[Customer] = Record.read("customers", record)
+    body = decoded.body
     address = body.address or _NOWHERE
     return [
         StCustomer(
@@ -58,21 +58,21 @@ def customers(record: Any, _context: TransformContext[ServiceTitanQuery]) -> lis
             do_not_service=body.do_not_service,
             merged_to_id=body.merged_to_id,
             created_by_id=body.created_by_id,
-            created_on=moment(body.created_on, "createdOn"),
-            modified_on=moment(body.modified_on, "modifiedOn"),
-            full_data=found.raw,
+            created_on=timestamp(body.created_on, "createdOn"),
+            modified_on=timestamp(body.modified_on, "modifiedOn"),
+            full_data=decoded.raw,
         )
     ]
 
 
 @transform_method("servicetitan-jobs", rows=(StJob,))
 def jobs(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StJob]:
-    """Turn a job into its row.
+    """Transform a job into its row.
 
     Raises: as `customers`.
     """
-    found: Record[Job] = Record.read("jobs", record)
-    body = found.body
+    decoded: Record[Job] = Record.read("jobs", record)
+    body = decoded.body
     return [
         StJob(
             st_id=body.id,
@@ -99,22 +99,22 @@ def jobs(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StJ
             no_charge=body.no_charge,
             total=_amount(body.total, "total"),
             created_by_id=body.created_by_id,
-            created_on=moment(body.created_on, "createdOn"),
-            modified_on=moment(body.modified_on, "modifiedOn"),
-            completed_on=moment(body.completed_on, "completedOn"),
-            full_data=found.raw,
+            created_on=timestamp(body.created_on, "createdOn"),
+            modified_on=timestamp(body.modified_on, "modifiedOn"),
+            completed_on=timestamp(body.completed_on, "completedOn"),
+            full_data=decoded.raw,
         )
     ]
 
 
 @transform_method("servicetitan-invoices", rows=(StInvoice,))
 def invoices(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StInvoice]:
-    """Turn an invoice into its row; the API writes its amounts as texts.
+    """Transform an invoice into its row; the API writes its amounts as texts.
 
     Raises: as `customers`.
     """
-    found: Record[Invoice] = Record.read("invoices", record)
-    body = found.body
+    decoded: Record[Invoice] = Record.read("invoices", record)
+    body = decoded.body
     customer = body.customer or _NOBODY
     business_unit = body.business_unit or _NOBODY
     job = body.job or _NO_JOB
@@ -145,25 +145,25 @@ def invoices(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list
             discount_total=_amount(body.discount_total, "discountTotal"),
             total=_amount(body.total, "total"),
             balance=_amount(body.balance, "balance"),
-            invoice_date=moment(body.invoice_date, "invoiceDate"),
-            due_date=moment(body.due_date, "dueDate"),
-            paid_on=moment(body.paid_on, "paidOn"),
+            invoice_date=timestamp(body.invoice_date, "invoiceDate"),
+            due_date=timestamp(body.due_date, "dueDate"),
+            paid_on=timestamp(body.paid_on, "paidOn"),
             created_by=body.created_by,
-            created_on=moment(body.created_on, "createdOn"),
-            modified_on=moment(body.modified_on, "modifiedOn"),
-            full_data=found.raw,
+            created_on=timestamp(body.created_on, "createdOn"),
+            modified_on=timestamp(body.modified_on, "modifiedOn"),
+            full_data=decoded.raw,
         )
     ]
 
 
 @transform_method("servicetitan-estimates", rows=(StEstimate,))
 def estimates(record: Any, _context: TransformContext[ServiceTitanQuery]) -> list[StEstimate]:
-    """Turn an estimate into its row.
+    """Transform an estimate into its row.
 
     Raises: as `customers`.
     """
-    found: Record[Estimate] = Record.read("estimates", record)
-    body = found.body
+    decoded: Record[Estimate] = Record.read("estimates", record)
+    body = decoded.body
     return [
         StEstimate(
             st_id=body.id,
@@ -182,10 +182,10 @@ def estimates(record: Any, _context: TransformContext[ServiceTitanQuery]) -> lis
             subtotal=_amount(body.subtotal, "subtotal"),
             tax=_amount(body.tax, "tax"),
             sold_by_id=body.sold_by,
-            sold_on=moment(body.sold_on, "soldOn"),
-            created_on=moment(body.created_on, "createdOn"),
-            modified_on=moment(body.modified_on, "modifiedOn"),
-            full_data=found.raw,
+            sold_on=timestamp(body.sold_on, "soldOn"),
+            created_on=timestamp(body.created_on, "createdOn"),
+            modified_on=timestamp(body.modified_on, "modifiedOn"),
+            full_data=decoded.raw,
         )
     ]
 

@@ -1,4 +1,4 @@
-"""Pages of executions, as the visibility store lists them."""
+"""The extract method of executions, from the list of the visibility store."""
 
 import base64
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
@@ -41,7 +41,7 @@ log = structlog.get_logger("temporal")
 
 #: A listing may show as running what another has already shown closed: the store's replicas
 #: refresh at different times. What is listed as running therefore counts as known this much
-#: earlier than it was asked for, and so never replaces what a listing of that time saw closed.
+#: earlier than it was requested, and so never replaces what a listing of that time saw closed.
 RUNNING_STALENESS = timedelta(minutes=1)
 #: The status of an execution that was running, and that Temporal has no more.
 DELETED = "DELETED"
@@ -49,12 +49,12 @@ _RUNNING = "RUNNING"
 _MOST_RESTARTS = 3
 #: Stored executions whose ids one query names: it must not become too long.
 _IDS_PER_QUERY = 100
-#: Run ids that are remembered from a listing; of others the store is asked.
+#: Run ids that are remembered from a listing; others are looked up in the store.
 _MOST_REMEMBERED = 200_000
 
 
 class Position(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Where an extraction stands; as JSON it is a page's cursor.
+    """The state of an extraction; as JSON it is a page's cursor.
 
     `token` is the next page's, empty behind the last. After a list of the running ones the stored
     ones are looked at that it lacked; `behind` is the key of the last of them.
@@ -69,19 +69,19 @@ class Position(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     @property
     def note(self) -> str | None:
-        told = []
+        notes = []
         if self.undecodable:
-            told.append(
+            notes.append(
                 f"{self.undecodable:,} executions have a memo field or a search attribute that "
                 "cannot be decoded (it is encrypted, or no JSON): it is kept as base64, under "
                 '"data"'
             )
         if self.deleted:
-            told.append(
+            notes.append(
                 f"{self.deleted:,} executions that were running are deleted from Temporal: their "
                 f"status is {DELETED}"
             )
-        return "; ".join(told) or None
+        return "; ".join(notes) or None
 
 
 @extract_method("temporal-workflows")
@@ -124,7 +124,7 @@ class _Extraction:
         token = base64.b64decode(position.token)
         headway = self._headway(token)
         while True:
-            asked = utc_now()
+            requested_at = utc_now()
             try:
                 answer = await self._store.page(self._namespace, query, token)
             except StaleTokenError as error:
@@ -144,21 +144,20 @@ class _Extraction:
             if self._running and not token:
                 position.behind = ()
             if len(self._remembered) < _MOST_REMEMBERED:
-                self._remembered.update(each.execution.run_id for each in answer.executions)
+                self._remembered.update(info.execution.run_id for info in answer.executions)
             # A page of nothing but a token is no progress.
             if answer.executions or not token:
-                yield await self._page(
-                    answer.executions, asked - RUNNING_STALENESS if self._running else asked
-                )
+                lag = RUNNING_STALENESS if self._running else timedelta(0)
+                yield await self._page(answer.executions, requested_at - lag)
             if not token:
                 return
 
     async def missing(self) -> AsyncGenerator[Page]:
-        """Yield what became of executions that are stored as running, and were not listed."""
+        """Yield the present state of executions that are stored as running, and were not listed."""
         position = self._position
         wanted = {"namespace": self._namespace, "status": _RUNNING}
         while position.behind is not None:
-            asked = utc_now()
+            requested_at = utc_now()
             stored = await start(
                 self._store.threads,
                 partial(
@@ -185,7 +184,7 @@ class _Extraction:
                     count=len(deleted),
                     example=deleted[0].workflow_id,
                 )
-            yield await self._page(executions, asked, deleted)
+            yield await self._page(executions, requested_at, deleted)
 
     def _headway(self, begin: bytes = b"") -> Headway:
         """Watch over the pages of a listing that is read from a token on."""
@@ -211,7 +210,7 @@ class _Extraction:
     async def _look_for(
         self, rows: Sequence[TemporalWorkflow]
     ) -> tuple[list[WorkflowExecutionInfo], list[TemporalWorkflow]]:
-        """What has closed of these, and the rows of those that Temporal has no more."""
+        """Return those executions that have closed, and the rows of those that are deleted."""
         if not rows:
             return [], []
         query = with_run_ids([row.run_id for row in rows])
@@ -219,7 +218,7 @@ class _Extraction:
         token, headway = b"", self._headway()
         while True:
             answer = await self._store.page(self._namespace, query, token)
-            found |= {each.execution.run_id: each for each in answer.executions}
+            found |= {info.execution.run_id: info for info in answer.executions}
             token = self._token_behind(answer, headway)
             if not token:
                 break
@@ -227,13 +226,13 @@ class _Extraction:
         for row in rows:
             if row.run_id in found:
                 continue
-            # The visibility store may be behind: what runs is asked of the execution itself.
+            # The visibility store may be behind: the execution itself says whether it runs.
             info = await self._store.describe(self._namespace, row.workflow_id, row.run_id)
             if info is None:
                 deleted.append(msgspec.structs.replace(row, status=DELETED))
             else:
                 found[row.run_id] = info
-        return [each for each in found.values() if each.HasField("close_time")], deleted
+        return [info for info in found.values() if info.HasField("close_time")], deleted
 
     async def _page(
         self,

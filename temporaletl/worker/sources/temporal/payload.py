@@ -123,9 +123,9 @@ def _json(data: str) -> Json:
 
 def _datetime(value: object) -> str:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is None or moment.tzinfo is None:
+        timestamp = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if timestamp is None or timestamp.tzinfo is None:
             raise RecordError(f"it is no time with a zone: {value!r}")
-        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError):
         raise RecordError(f"it is not a time: {value!r}") from None

@@ -1,4 +1,4 @@
-"""What a job of source `temporal` asks for."""
+"""The query of a job of source `temporal`: executions of one namespace."""
 
 from pydantic import Field
 

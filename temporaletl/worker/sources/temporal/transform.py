@@ -1,4 +1,4 @@
-"""From an execution as protobuf's JSON to a row of `temporal_workflows`."""
+"""The transform of an execution, as protobuf's JSON, into a row of `temporal_workflows`."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def transform(
     """One row, or one reject that holds the execution as JSON.
 
     The record may also be the execution's protobuf bytes, or a row that is one already: that of
-    an execution of which Temporal tells nothing any more.
+    an execution that Temporal does not have any more.
     """
     if isinstance(record, TemporalWorkflow):
         yield record

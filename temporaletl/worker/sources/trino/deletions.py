@@ -1,4 +1,4 @@
-"""Which rows are gone: a query does not tell what it no longer finds."""
+"""Deletion scans of streams: a query does not report what it no longer finds."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Pages of rows, streamed from one query."""
+"""The extract method of streams: rows of one query, in pages."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
@@ -19,7 +19,7 @@ from temporaletl.external.trino.order import Ordered, Position, as_utc, quoted
 from temporaletl.external.trino.results import Undecodable
 from temporaletl.external.trino.server import open_trino
 from temporaletl.external.trino.streams import load_streams
-from temporaletl.external.trino.values import Column, Row, utc_moment
+from temporaletl.external.trino.values import Column, Row, utc_timestamp
 from temporaletl.worker.sources.trino.mapping import ColumnMapping
 from temporaletl.worker.sources.trino.query import TrinoQuery
 
@@ -38,7 +38,7 @@ class TrinoRecord:
 
     @property
     def key(self) -> str | None:
-        """What the row is known by; None where it lacks that."""
+        """The row's id; None where a part of it is missing."""
         try:
             return self.mapping.id_of(self.raw)
         except RecordError:
@@ -71,7 +71,7 @@ async def extract(request: PageRequest[TrinoQuery]) -> AsyncGenerator[Page]:
     )
     after = Position.of(request.cursor)
     # The rows are as they were when the query began, however long it is read.
-    asked = utc_now()
+    requested_at = utc_now()
     statement = ordered.statement(server, after, name=f"{where}, read by column {by}")
     count = query.page_rows or server.settings.page_size
     async with contextlib.aclosing(ordered.read(server, statement, after, count)) as batches:
@@ -84,12 +84,12 @@ async def extract(request: PageRequest[TrinoQuery]) -> AsyncGenerator[Page]:
             raise
         reader = Row(columns)
         async for rows, position in batches:
-            found = [_record(row, len(columns), reader, mapping) for row in rows]
+            results = [_record(row, len(columns), reader, mapping) for row in rows]
             yield Page(
-                records=[each for each in found if isinstance(each, TrinoRecord)],
+                records=[item for item in results if isinstance(item, TrinoRecord)],
                 cursor=position.cursor,
-                rejects=[each for each in found if isinstance(each, Reject)],
-                extracted_at=asked,
+                rejects=[item for item in results if isinstance(item, Reject)],
+                extracted_at=requested_at,
             )
 
 
@@ -105,12 +105,12 @@ def _record(
             reason = "; ".join(f"column {name}: {broken[name].reason}" for name in used)
             key = None if mapping.is_known_by(used) else TrinoRecord(raw, mapping).key
             return Reject(stage="extract", reason=reason, key=key, payload=raw)
-    moment = values[time]
-    if isinstance(moment, str):
+    timestamp = values[time]
+    if isinstance(timestamp, str):
         # What Trino makes of the time is exact, also in an hour that its zone repeats. A year
         # that Python does not know stays as it came, and is refused later.
         with contextlib.suppress(ValueError):
-            raw[mapping.time] = utc_moment(moment).isoformat()
+            raw[mapping.time] = utc_timestamp(timestamp).isoformat()
     return TrinoRecord(raw, mapping)
 
 

@@ -1,4 +1,4 @@
-"""From a row's columns to an event."""
+"""The mapping of a row's columns to an event."""
 
 import contextlib
 import re
@@ -31,7 +31,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class ColumnMapping:
-    """How the rows of one stream, with columns of these names, become events.
+    """Mapping of one stream's rows, with columns of these names, to events.
 
     Names in configurations and in Trino's answers are the same in whatever case.
     """
@@ -59,7 +59,7 @@ class ColumnMapping:
         self._relation_properties = self._all(stream.relation_properties)
         self._metrics = self._all(stream.metrics)
         self._properties = (
-            [each for lower, each in self._columns.items() if lower not in stream.named_columns]
+            [name for lower, name in self._columns.items() if lower not in stream.named_columns]
             if stream.properties is None
             else self._all(stream.properties)
         )
@@ -108,7 +108,7 @@ class ColumnMapping:
             event_type=self._required(row, self._type),
             event_time_utc=self._time(row),
             parent_item_id=None if self._item is None else _text(row, self._item),
-            relation_type=self._told(row, self._relation),
+            relation_type=self._resolve(row, self._relation),
             employee_id=context.employee(person),
             timezone=self._timezone(row),
             event_properties={name: row[name] for name in self._properties},
@@ -118,29 +118,29 @@ class ColumnMapping:
             },
         )
 
-    def _told(self, row: Row, either: str | FromColumn | None) -> str | None:
+    def _resolve(self, row: Row, either: str | FromColumn | None) -> str | None:
         if isinstance(either, FromColumn):
             return _text(row, self._columns[either.column.lower()])
         return either
 
     def _required(self, row: Row, either: str | FromColumn) -> str:
-        told = self._told(row, either)
-        if not told and isinstance(either, FromColumn):
+        value = self._resolve(row, either)
+        if not value and isinstance(either, FromColumn):
             raise RecordError(f"column {either.column} is empty, though it is the event's type")
-        return str(told)
+        return str(value)
 
     def _time(self, row: Row) -> datetime:
         value = row[self.time]
         if value is None:
             raise RecordError(f"column {self.time} is null, though it is the event's time")
         try:
-            moment = datetime.fromisoformat(value)
+            timestamp = datetime.fromisoformat(value)
         except (TypeError, ValueError):
             raise RecordError(f"column {self.time}: {value!r} is no time") from None
-        return moment if moment.tzinfo is UTC else _utc(moment)
+        return timestamp if timestamp.tzinfo is UTC else _utc(timestamp)
 
     def _timezone(self, row: Row) -> str:
-        zone = self._told(row, self._zone) or "UTC"
+        zone = self._resolve(row, self._zone) or "UTC"
         if known_timezone(zone) is None:
             raise RecordError(f"column {self._zone_column}: {zone!r} is no time zone")
         return zone
@@ -163,8 +163,8 @@ def id_of(row: Row, columns: Sequence[str]) -> str:
     return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _utc(timestamp: datetime) -> datetime:
+    return timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
 
 
 def _text(row: Row, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a job of source `trino` asks for, beside its window."""
+"""The query of a job of source `trino`: values for its stream's parameters."""
 
 from pydantic import Field, PositiveInt
 

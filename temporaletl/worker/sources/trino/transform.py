@@ -1,4 +1,4 @@
-"""Rows into events."""
+"""The transform of rows into events."""
 
 from typing import Any
 

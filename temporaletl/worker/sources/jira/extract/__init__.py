@@ -1,1 +1,1 @@
-"""Reading issues: the walk over a range, the complete lists of each issue, the pages."""
+"""Extraction of issues: keyset pagination over a range, and the complete lists of each issue."""

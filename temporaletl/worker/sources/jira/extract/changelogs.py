@@ -1,4 +1,4 @@
-"""The changelogs of many issues at once, as Cloud's bulk answers have them, else issue by issue."""
+"""Changelogs of many issues, from Cloud's bulk endpoint, else issue by issue."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ _MOST_RESTARTS = 4
 #: The endpoint is missing, or one of the issues is gone and it refuses them all; 400 also for a
 #: page token that has expired.
 _NO_BULK = frozenset({400, 404, 405})
-#: Issues that are asked for by themselves where bulk tells of none.
-_ASKED_APART = 3
+#: Issues that are read by themselves where the bulk endpoint reports no histories at all.
+_MOST_PROBED = 3
 
 
 class _BulkLog(msgspec.Struct, rename="camel"):
@@ -67,7 +67,7 @@ def read_changelogs(client: JiraClient, issue_ids: Sequence[str]) -> Changelogs:
                 single[issue_id] = read_changelog(client, issue_id)
             except DetailError as error:
                 faults[issue_id] = error
-    listings = {issue_id: Listing(list(each.values())) for issue_id, each in found.items()}
+    listings = {issue_id: Listing(list(logs.values())) for issue_id, logs in found.items()}
     return listings | single | faults
 
 
@@ -77,10 +77,10 @@ def _hides_all(
     found: Mapping[str, Mapping[str, History]],
     faults: Mapping[str, DetailError],
 ) -> bool:
-    """Whether issues have histories of which bulk tells none at all."""
+    """Whether issues have histories though the bulk endpoint reports none at all."""
     if any(id_ in found or id_ in faults for id_ in issue_ids):
         return False
-    for issue_id in issue_ids[:_ASKED_APART]:
+    for issue_id in issue_ids[:_MOST_PROBED]:
         try:
             listing = read_changelog(client, issue_id)
         except DetailError:
@@ -143,17 +143,17 @@ def _sort_out(
     found: dict[str, dict[str, History]],
     faults: dict[str, DetailError],
 ) -> None:
-    """Add histories to those of their issues.
+    """Group histories by their issues, into `found` and `faults`.
 
     Raises:
         RecordError: there is no telling what one of the logs is.
     """
     for raw_log in logs:
-        each = decode_record(_BulkLog, raw_log)
-        issue_id = str(each.issue_id)
+        log_of_issue = decode_record(_BulkLog, raw_log)
+        issue_id = str(log_of_issue.issue_id)
         histories = found.setdefault(issue_id, {})
         try:
-            for raw in each.change_histories:
+            for raw in log_of_issue.change_histories:
                 history = decode_record(History, raw)
                 histories[str(history.id)] = history
         except DetailError as error:

@@ -1,4 +1,4 @@
-"""What one extraction asks its Jira."""
+"""The client with which one extraction reads a Jira site."""
 
 import threading
 from typing import Any
@@ -13,18 +13,18 @@ from temporaletl.external.jira.site import JiraSite
 
 #: Issues of a list that is gone, of an endpoint that this site does not have.
 ABSENT = frozenset({404, 405})
-#: How often less is asked for, where more has failed as often as usual.
+#: Attempts at a smaller request, where the larger one has failed as often as usual.
 FEW_ATTEMPTS = 2
 #: What an answer fails with for the sake of one item in it, as well as for the site's.
 FAILURES = (SourceUnavailableError, MisfitAnswerError, AnswerTooLargeError)
 
 
 class JiraClient:
-    """A site, for as long as one extraction wants it."""
+    """A Jira site's client for one extraction, which can stop its requests."""
 
     def __init__(self, site: JiraSite) -> None:
         self.site = site
-        #: Set when nobody waits for answers any more.
+        #: Set when nobody waits for responses any more.
         self.stop = threading.Event()
         #: Ids of issues that were found lately: where they answer, the site is well. Replaced as a
         #: whole, as threads read it.
@@ -46,9 +46,9 @@ class JiraClient:
         )
 
     def may_narrow(self, error: ETLError) -> bool:
-        """Whether less may be asked for after an error: one item may be what fails.
+        """Whether a smaller request may help after an error: one item may be what fails.
 
-        Not where the site asks us to stay away, or nobody waits any more.
+        Not where requests are rate-limited, or nobody waits for them any more.
         """
         delay = getattr(error, "delay", None)
         return isinstance(error, FAILURES) and delay is None and not self.stop.is_set()

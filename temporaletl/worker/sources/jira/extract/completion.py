@@ -1,4 +1,4 @@
-"""The lists of issues, completed over the API."""
+"""Completion of issues' comments, worklogs and changelogs over the API."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +17,13 @@ LISTS = ("comments", "worklogs", "histories")
 
 @dataclass(slots=True)
 class Completed:
-    """What came of completing some records, by their ids."""
+    """The result of completing some records, by their ids."""
 
     #: Records of which nothing can be loaded.
     faults: dict[str, Reject] = field(default_factory=dict)
     #: What the others lack for good; the rest of them is loaded.
     shortened: dict[str, Reject] = field(default_factory=dict)
-    #: Those of which there are lists that Jira does not have, nor the issue itself.
+    #: Issues that were deleted after the search found them: neither they nor their lists exist.
     gone: set[str] = field(default_factory=set)
     #: What Jira counts and does not show, by the issue's key: some entries are for some to see.
     unshown: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Completed:
 
     @property
     def note(self) -> str | None:
-        """What a person should know of lists that show less than they count."""
+        """A note for people on lists that show fewer entries than they count; None for none."""
         if not self.unshown:
             return None
         key, what = next(iter(self.unshown.items()))
@@ -52,11 +52,12 @@ async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Comple
     completion = _Completion(client)
     client.neighbours = tuple(record.id for record in records) or client.neighbours
     lacking = [record for record in records if "histories" not in record.complete]
-    jobs = [completion.fill(*missing) for each in records for missing in _missing(client, each)]
+    jobs = [completion.fill(*todo) for record in records for todo in _missing(client, record)]
     if lacking and client.site.cloud:
         jobs.append(completion.fill_changelogs(lacking))
     await _all(jobs)
-    await _all([completion.look(each) for each in records if each.id in completion.absent])
+    absent = [record for record in records if record.id in completion.absent]
+    await _all([completion.check_exists(record) for record in absent])
     completion.sum_up(records)
     return completion.completed
 
@@ -106,22 +107,22 @@ class _Completion:
             self._failed.setdefault(record.id, []).extend(listing.failed)
 
     def _unite(self, record: IssueRecord, name: str, listing: details.Listing[Any]) -> None:
-        """Put a list read apart in place of the one found; neither loses what only it has."""
+        """Merge a list that was read by itself into the one from the search, by entry id."""
         if listing.entries:
             found = getattr(record, name)
-            both = {str(each.id): each for each in (*found, *listing.entries)}
+            both = {str(entry.id): entry for entry in (*found, *listing.entries)}
             setattr(record, name, list(both.values()))
         if listing.failed:
             return
-        held, told = len(getattr(record, name)), record.total(name)
-        if told is None or held >= told:
+        held, total = len(getattr(record, name)), record.total(name)
+        if total is None or held >= total:
             record.complete.add(name)
         else:
             # It may count what nobody may see, or not have shown what there is.
-            self.completed.unshown[record.key or record.id] = f"{held:,} of {told:,} {name}"
+            self.completed.unshown[record.key or record.id] = f"{held:,} of {total:,} {name}"
 
-    async def look(self, record: IssueRecord) -> None:
-        """See whether an issue without a list is there at all."""
+    async def check_exists(self, record: IssueRecord) -> None:
+        """Check whether an issue that lacks a list exists at all."""
         try:
             there = await self._client.site.start(details.is_there, self._client, record.id)
         except FAILURES as error:
@@ -133,7 +134,7 @@ class _Completion:
             reason = "Jira has the issue, and not that list of it"
             self._failed.setdefault(record.id, []).append(reason)
         else:
-            # Deleted after it was found: it is as it was found.
+            # Deleted after the search: it is loaded as the search returned it.
             self.completed.gone.add(record.id)
 
     def sum_up(self, records: Sequence[IssueRecord]) -> None:
@@ -156,7 +157,7 @@ async def _all(jobs: Sequence[Any]) -> None:
 
 
 def missing_of(record: IssueRecord) -> list[str]:
-    """Say how much of each list that is not complete is missing, as far as the issue tells."""
+    """Describe how many entries each incomplete list lacks, by the issue's own totals."""
     missing: list[str] = []
     for name in LISTS:
         if name in record.complete:
@@ -170,7 +171,7 @@ def missing_of(record: IssueRecord) -> list[str]:
 
 
 def _missing(client: JiraClient, record: IssueRecord) -> Iterator[tuple[IssueRecord, str, _Read]]:
-    """Yield the lists that did not come whole with the issue, each with what reads it."""
+    """Yield the lists that the search did not return completely, with the functions that do."""
     if "comments" not in record.complete:
         yield record, "comments", details.read_comments
     if "worklogs" not in record.complete:
@@ -180,4 +181,4 @@ def _missing(client: JiraClient, record: IssueRecord) -> Iterator[tuple[IssueRec
 
 
 def _reject(record: IssueRecord, reason: str) -> Reject:
-    return Reject(stage="extract", reason=reason, key=record.key, payload=record.found)
+    return Reject(stage="extract", reason=reason, key=record.key, payload=record.fetched)

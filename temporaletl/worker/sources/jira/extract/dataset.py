@@ -1,8 +1,8 @@
-"""Issues from the dataset in Trino.
+"""Extraction of issues from the dataset in Trino.
 
 The dataset may hold less than Jira: lists are cut off where the search that filled it cut them.
-Such lists are completed over the API where that can be asked; else what is there is loaded, and a
-reject says how much is missing.
+Such lists are completed over the API where that is configured; else what is there is loaded, and
+a reject says how much is missing.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ async def issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
     client = JiraClient(open_site(settings)) if settings.has_api else None
     after = Position.of(request.cursor)
     ordered = await table.server.start(table.ordered, query.issues(None))
-    asked = utc_now()
+    requested_at = utc_now()
     statement = ordered.statement(table.server, after, name=table.name)
     count = query.page_size or settings.page_size
     batches = ordered.read(table.server, statement, after, count)
@@ -66,10 +66,10 @@ async def issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
                 remedy = _SET_API if client is None else "Jira does not have it any more"
                 rejects += _shortened(unfilled, listless, remedy)
                 yield Page(
-                    records=[each for each in records if each.id not in completed.faults],
+                    records=[record for record in records if record.id not in completed.faults],
                     cursor=position.cursor,
                     rejects=[*rejects, *completed.rejects],
-                    extracted_at=asked,
+                    extracted_at=requested_at,
                     note=completed.note,
                 )
     finally:
@@ -82,11 +82,11 @@ def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Rej
     rejects: list[Reject] = []
     for row in rows:
         columns = dict(zip(ISSUE_COLUMNS, row, strict=False))
-        broken = [each for each in columns.values() if isinstance(each, Undecodable)]
+        broken = [value for value in columns.values() if isinstance(value, Undecodable)]
         if broken:
-            told = {n: each.text if each in broken else each for n, each in columns.items()}
-            key = told["key"] or told["id"]
-            rejects.append(Reject(stage="extract", reason=broken[0].reason, key=key, payload=told))
+            texts = {n: v.text if v in broken else v for n, v in columns.items()}
+            key = texts["key"] or texts["id"]
+            rejects.append(Reject(stage="extract", reason=broken[0].reason, key=key, payload=texts))
             continue
         try:
             record = IssueRecord.read(_issue(columns))
@@ -100,7 +100,7 @@ def _decoded(rows: Sequence[Sequence[Any]]) -> tuple[list[IssueRecord], list[Rej
 
 
 def _issue(columns: dict[str, str | None]) -> bytes:
-    """Put the columns together to the issue's JSON as Jira has it.
+    """Compose the issue's JSON, as Jira's API has it, from the columns.
 
     Without a key, people know it by its id.
     """
@@ -124,10 +124,10 @@ def _cut_off(records: Sequence[IssueRecord]) -> list[IssueRecord]:
 
 
 def _shortened(records: Sequence[IssueRecord], listless: set[str], remedy: str) -> Iterator[Reject]:
-    """Yield a reject for each issue that says that it has more than is there.
+    """Yield a reject for each issue whose lists are shorter than its totals.
 
     Lists that the dataset does not keep at all, or of which it does not know how long they are,
-    are told in the log; `listless` holds those that were told of.
+    are reported in the log; `listless` holds those that were reported.
     """
     for record in records:
         for name in LISTS:
@@ -135,11 +135,11 @@ def _shortened(records: Sequence[IssueRecord], listless: set[str], remedy: str) 
             if not known and name not in listless:
                 listless.add(name)
                 log.warning("dataset_without_whole_lists", lists=name, first_issue=record.key)
-        missing = [each for each in missing_of(record) if each not in LISTS]
+        missing = [what for what in missing_of(record) if what not in LISTS]
         if missing:
             yield Reject(
                 stage="extract",
                 reason=f"{', '.join(missing)} are not in the dataset; the rest is loaded. {remedy}",
                 key=record.key,
-                payload=record.found,
+                payload=record.fetched,
             )

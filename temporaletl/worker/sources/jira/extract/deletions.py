@@ -1,4 +1,4 @@
-"""How issues that are gone are found: neither Jira nor the dataset tells of deletions."""
+"""Deletion scans of issues: neither Jira nor the dataset reports what was deleted."""
 
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -10,8 +10,8 @@ from temporaletl.external.jira.dataset import open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, open_site
 from temporaletl.worker.sources.jira.extract.client import ABSENT, JiraClient
-from temporaletl.worker.sources.jira.extract.found import BARE_FIELDS
-from temporaletl.worker.sources.jira.extract.walk import Walk
+from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.jira.extract.search_results import BARE_FIELDS
 from temporaletl.worker.sources.jira.query import JiraQuery
 
 #: As many as a search may ever give; a site gives fewer.
@@ -20,7 +20,7 @@ _ISSUES_AT_ONCE = 1_000
 
 @deletion_scan("jira-issues")
 def scan_issues(request: PageRequest[JiraQuery]) -> Iterator[DeletionScan]:
-    """List the issues where they are read: on the site, or in the dataset in Trino."""
+    """Scan the issues of the site, or of the dataset in Trino where issues are read from there."""
     settings = JiraSettings.load()
     if settings.extract_from == "trino":
         yield from _of_dataset(settings)
@@ -46,7 +46,7 @@ def _of_site(settings: JiraSettings, query: JiraQuery) -> Iterator[DeletionScan]
 
 
 def _of_dataset(settings: JiraSettings) -> Iterator[DeletionScan]:
-    """List the dataset; where Jira can be asked, it has the last word on each."""
+    """Scan the dataset; where the API is configured, it confirms that an issue is deleted."""
     table = open_issues(settings)
     client = JiraClient(open_site(settings)) if settings.has_api else None
     try:
@@ -67,13 +67,13 @@ def _of_dataset(settings: JiraSettings) -> Iterator[DeletionScan]:
 def _listed(
     client: JiraClient, issues: IssueRange, position: JsonValue
 ) -> Iterator[tuple[Collection[str], JsonValue]]:
-    walk = Walk(client, issues, _ISSUES_AT_ONCE, position, fields=BARE_FIELDS)
-    while (found := walk.next()) is not None:
-        yield found.ids, found.cursor
+    pagination = KeysetPagination(client, issues, _ISSUES_AT_ONCE, position, fields=BARE_FIELDS)
+    while (page := pagination.next()) is not None:
+        yield page.ids, page.cursor
 
 
 def is_gone(client: JiraClient, id_: str) -> bool:
-    """Ask for one issue. Blocks; raises as `HttpClient.request`."""
+    """Whether Jira no longer has an issue. Blocks; raises as `HttpClient.request`."""
     if not (id_.isascii() and id_.isdecimal()):
         return False
     answer = client.site.request(

@@ -1,4 +1,4 @@
-"""The complete lists of an issue, whatever a search cuts off, and whatever Jira cannot show."""
+"""The complete comments, worklogs and changelog of an issue, less entries Jira cannot give."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ log = structlog.get_logger("temporaletl.worker.sources.jira")
 DetailError = RecordError
 
 _LIST_PAGE = 100
-_MOST_ROUNDS = 3
+_MOST_PASSES = 3
 _MOST_EMPTY = 4
 #: Pages in a row of entries that came before: the server does not heed where they shall begin.
 _MOST_KNOWN = 4
 #: Of the issues found lately, so many may fail as well before it is the site's fault.
-_ASKED_NEIGHBOURS = 3
+_MOST_NEIGHBOURS = 3
 #: Entries that fail one after the other: not they do, but the list.
 _MOST_FAILING = 3
 
@@ -36,7 +36,7 @@ class _Entry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing[E]:
-    """A list of an issue. `failed` says of what it lacks why, and is empty where it is complete."""
+    """A list of an issue. `failed` are reasons for missing entries; empty where it is complete."""
 
     entries: list[E]
     failed: list[str] = field(default_factory=list)
@@ -114,16 +114,16 @@ def read_changelog(client: JiraClient, issue_id: str) -> Listing[History] | None
         return _read_list(client, issue_id, "changelog", _Changelog, History)
     path = f"issue/{issue_id}"
 
-    def ask() -> _WithChangelog | None:
+    def fetch() -> _WithChangelog | None:
         return client.read(_WithChangelog, path, fields="created", expand="changelog")
 
     try:
-        found = ask()
+        found = fetch()
     except FAILURES as error:
         if not _fails_alone(client, issue_id, error):
             raise
         try:
-            found = ask()  # the site is well: so it is the list, or it was bad luck
+            found = fetch()  # the site is well: so it is the list, or it was bad luck
         except FAILURES as again:
             return Listing([], [str(again)])
     if found is None:
@@ -139,9 +139,9 @@ def is_there(client: JiraClient, issue_id: str) -> bool:
 
 
 def _fails_alone(client: JiraClient, issue_id: str, error: ETLError) -> bool:
-    """Whether what failed is what was asked for, and not the site.
+    """Whether the requested list failed by itself, and not the site.
 
-    Then the issue itself answers, or others do: an issue may fail at whatever is asked of it.
+    Then the issue itself answers, or others do: an issue may fail at every request.
     """
     if not client.may_narrow(error):
         return False
@@ -154,7 +154,7 @@ def _fails_alone(client: JiraClient, issue_id: str, error: ETLError) -> bool:
 
 def _others_answer(client: JiraClient, issue_id: str) -> bool:
     known = client.neighbours
-    others = [each for each in known if each != issue_id][-_ASKED_NEIGHBOURS:]
+    others = [id_ for id_ in known if id_ != issue_id][-_MOST_NEIGHBOURS:]
     for other in others:
         try:
             client.read(_Bare, f"issue/{other}", attempts=FEW_ATTEMPTS, fields="created")
@@ -178,7 +178,7 @@ def _read_list[E: _Entry](
     """Read a list to its end, and again where it changed meanwhile or lacks what it counts."""
     found: dict[str, E] = {}
     path = f"issue/{issue_id}/{name}"
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MOST_PASSES):
         known = len(found)
         pages = _Pages(client, issue_id, path)
         if not pages.read(page, kind, found):
@@ -195,10 +195,10 @@ def _read_list[E: _Entry](
 
 
 class _Pages:
-    """Goes once through the pages of a list, past each entry that Jira cannot show."""
+    """One pass over the pages of a list, which skips each entry that Jira cannot give."""
 
     def __init__(self, client: JiraClient, issue_id: str, path: str) -> None:
-        self.totals: set[int] = set()  # as the pages told them
+        self.totals: set[int] = set()  # as the pages reported them
         self.failed: list[str] = []
         self._client = client
         self._issue_id = issue_id
@@ -208,13 +208,13 @@ class _Pages:
         self._failing = 0  # entries in a row
         self._met: set[str] = set()  # ids
         self._repeated = 0  # pages in a row
-        self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
+        self._doubted: int | None = None  # the entry that failed by itself, and is requested again
 
     def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         """Add each entry; False where there is no such list."""
         empty = 0
         while empty < _MOST_EMPTY:
-            # The last word on an entry is spoken with patience.
+            # A single entry gets all attempts before it counts as unreadable.
             attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
             try:
                 answer = self._client.read(
@@ -225,7 +225,7 @@ class _Pages:
                     maxResults=self._size,
                 )
             except FAILURES as error:
-                if not self._pass_by(error):
+                if not self._narrow(error):
                     raise
                 if self._failing >= _MOST_FAILING:
                     first = self._start - self._failing + 1
@@ -241,7 +241,7 @@ class _Pages:
                     f"from place {self._start + 1} on, only entries that came before"
                 )
                 return True
-            # By what came: the server may give less than it is asked for.
+            # By what came: the server may give less than is requested.
             self._start += len(answer.entries)
             self._size = min(2 * self._size, _LIST_PAGE)
             self._failing = 0
@@ -267,8 +267,8 @@ class _Pages:
             self._met.add(str(entry.id))
         self._repeated = 0 if len(self._met) > met else self._repeated + bool(entries)
 
-    def _pass_by(self, error: ETLError) -> bool:
-        """Ask for less, and where that is one entry, for the next; False if the site fails."""
+    def _narrow(self, error: ETLError) -> bool:
+        """Halve the page size, or skip an entry that fails alone; False if the site fails."""
         if self._size == _LIST_PAGE and not _fails_alone(self._client, self._issue_id, error):
             return False
         if not self._client.may_narrow(error):
@@ -285,6 +285,6 @@ class _Pages:
 
 
 def _check_total(path: str, found: int, total: int | None) -> None:
-    """Some sites count entries that nobody may see; whoever reads the log can tell."""
+    """Log a list that is shorter than its total: some sites count entries that nobody may see."""
     if total is not None and found < total:
         log.warning("list_shorter_than_its_total", path=path, found=found, total=total)

@@ -1,4 +1,4 @@
-"""Pages of issues with everything that hangs on them."""
+"""The extract method for issues, with their comments, worklogs and changelogs."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -10,7 +10,7 @@ from temporaletl.external.threads import abandon
 from temporaletl.worker.sources.jira.extract import dataset
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import complete
-from temporaletl.worker.sources.jira.extract.walk import Walk
+from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.jira.query import JiraQuery
 
 
@@ -20,8 +20,8 @@ async def extract_issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page
 
     An issue may come more than once, never not at all.
 
-    Raises: as `temporaletl.external.http.HttpClient.request`; where Trino is the place to read,
-    also as its queries do.
+    Raises: as `temporaletl.external.http.HttpClient.request`; where the issues are
+    read from Trino, also as its queries do.
     """
     settings = JiraSettings.load()
     if settings.extract_from == "trino":
@@ -34,28 +34,28 @@ async def extract_issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page
 
 
 async def _issues(client: JiraClient, request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
-    """Yield issues as the site finds them.
+    """Yield pages of issues from the site's search.
 
     While the lists of one page are completed, the next page is searched for.
     """
     settings, query = client.site.settings, request.query
-    walk = Walk(
+    pagination = KeysetPagination(
         client,
         query.issues(settings.jql),
         query.page_size or settings.page_size,
         request.cursor,
     )
-    ahead = client.site.start(walk.next)
+    ahead = client.site.start(pagination.next)
     try:
-        while (found := await ahead) is not None:
-            ahead = client.site.start(walk.next)
-            completed = await complete(client, found.records)
+        while (page := await ahead) is not None:
+            ahead = client.site.start(pagination.next)
+            completed = await complete(client, page.records)
             yield Page(
-                records=[each for each in found.records if each.id not in completed.faults],
-                cursor=found.cursor,
-                rejects=[*found.rejects, *completed.rejects],
-                extracted_at=found.asked,
-                note="; ".join(filter(None, (found.note, completed.note))) or None,
+                records=[record for record in page.records if record.id not in completed.faults],
+                cursor=page.cursor,
+                rejects=[*page.rejects, *completed.rejects],
+                extracted_at=page.requested_at,
+                note="; ".join(filter(None, (page.note, completed.note))) or None,
             )
     finally:
         client.stop.set()

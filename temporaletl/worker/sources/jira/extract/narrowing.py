@@ -1,7 +1,7 @@
-"""Reads a page of a search in which there is something that Jira cannot show.
+"""Bisection of a page of a search that fails because of an issue that Jira cannot render.
 
 One issue that Jira cannot render makes every search fail whose answer would hold it. Most can be
-seen with fewer fields, or asked for one by one. The others are found by halving: a search for a
+seen with fewer fields, or read one by one. The others are found by halving: a search for a
 part of the projects, then of the keys, or of the time fails as long as the issue is in that part.
 """
 
@@ -14,10 +14,10 @@ import structlog
 
 from temporaletl import ConfigurationError, Reject
 from temporaletl.errors import ETLError
-from temporaletl.external.jira.account import NotToldError, Project, projects
+from temporaletl.external.jira.account import NotReportedError, Project, projects
 from temporaletl.external.jira.site import IssueRange
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
-from temporaletl.worker.sources.jira.extract.found import (
+from temporaletl.worker.sources.jira.extract.search_results import (
     BARE_FIELDS,
     Answer,
     BareIssue,
@@ -38,7 +38,7 @@ _MOST_PAGES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """What could be read in place of a page.
+    """The result of a bisection: what could be read of a failing page.
 
     `answer` is the page as far as it could be seen. Where it could not be at all, `rows` is the
     one issue which is the reason, and searches with the filter `without` leave it out.
@@ -51,7 +51,7 @@ class Narrowed:
 
 
 class Narrowing:
-    """One page: the issues of `bounds`, from their first one on, or `tied` to the same time."""
+    """The bisection of one page: the first issues of `bounds`, or those `tied` to one time."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Narrowing:
             return Narrowed(self._by_parts(bare.issues), bare, notes=self._notes)
         if self._fails(f"{self._bounds.order} is EMPTY"):
             raise self._error  # no issue is like that: it is the site that fails
-        row, without = self._culprit()
+        row, without = self._unrenderable_issue()
         return Narrowed([row] if row else [], without=without, notes=self._notes)
 
     def _search(self, query: Mapping[str, Any], *, attempts: int | None = FEW_ATTEMPTS) -> Answer:
@@ -106,7 +106,7 @@ class Narrowing:
 
     def _by_parts(self, found: Sequence[msgspec.Raw]) -> list[Row]:
         """Read the issues of a page that could be seen bare, in its order."""
-        bare = {str(each.id): each for each in map(bare_of, found) if each.id is not None}
+        bare = {str(b.id): b for b in map(bare_of, found) if b.id is not None}
         rows: dict[str, Row | None] = {}
         if bare:
             self._read_part(list(bare), bare, rows)
@@ -137,12 +137,12 @@ class Narrowing:
                 self._read_part(part, bare, rows)
 
     def _single(self, name: str, bare: BareIssue) -> Row | None:
-        """Ask for one issue by its id or key; None where there is none, a reject where it fails."""
-        asked: dict[str, Any] = {"fields": ",".join(self._fields)}
+        """Read one issue by its id or key; None where there is none, a reject where it fails."""
+        params: dict[str, Any] = {"fields": ",".join(self._fields)}
         if "expand" in self._query:
-            asked["expand"] = "changelog"
+            params["expand"] = "changelog"
         try:
-            raw = self._patiently(f"issue/{name}", asked)
+            raw = self._patiently(f"issue/{name}", params)
         except FAILURES as error:
             if not self._client.may_narrow(error):
                 raise
@@ -161,27 +161,27 @@ class Narrowing:
         self._notes.append(f"no search can show issue {bare.key or name}: it is read by itself")
         return row_of(raw, by_created=self._by_created)
 
-    def _patiently(self, path: str, asked: Mapping[str, Any]) -> msgspec.Raw | None:
-        """Ask briefly, and again with patience: what fails then is passed by."""
+    def _patiently(self, path: str, params: Mapping[str, Any]) -> msgspec.Raw | None:
+        """Read with few attempts, then with all; an issue that fails both is skipped."""
         try:
-            return self._client.read(msgspec.Raw, path, attempts=FEW_ATTEMPTS, **asked)
+            return self._client.read(msgspec.Raw, path, attempts=FEW_ATTEMPTS, **params)
         except FAILURES as error:
             if not self._client.may_narrow(error):
                 raise
-        return self._client.read(msgspec.Raw, path, **asked)
+        return self._client.read(msgspec.Raw, path, **params)
 
-    def _culprit(self) -> tuple[Row | None, str]:
+    def _unrenderable_issue(self) -> tuple[Row | None, str]:
         """Find one issue that makes the page fail; return it, and a filter that leaves it out."""
         if (key := self._key()) is not None:
             log.warning("issue_not_searchable", key=key, error=str(self._error))
             return self._single(key, self._named(key)), f'key != "{key}"'
-        if not self._tied and (moment := self._moment()) is not None:
+        if not self._tied and (timestamp := self._timestamp()) is not None:
             order = self._bounds.order
-            reason = f"an issue {order} at {moment} ms since 1970 cannot be read: {self._error}"
-            payload = {order: moment}
+            reason = f"an issue {order} at {timestamp} ms since 1970 cannot be read: {self._error}"
+            payload = {order: timestamp}
             reject = Reject(stage="extract", reason=reason, key=None, payload=payload)
-            row = Row(f"{order} {moment}", moment, moment, reject=reject)
-            return row, f"{order} < {moment} OR {order} > {moment}"
+            row = Row(f"{order} {timestamp}", timestamp, timestamp, reject=reject)
+            return row, f"{order} < {timestamp} OR {order} > {timestamp}"
         raise self._error
 
     def _named(self, key: str) -> BareIssue:
@@ -212,7 +212,7 @@ class Narrowing:
     def _project(self) -> Project | None:
         try:
             some = list(projects(self._client.site))
-        except (NotToldError, *FAILURES) as error:
+        except (NotReportedError, *FAILURES) as error:
             log.warning("projects_not_told", error=str(error))
             return None
         while len(some) > 1:
@@ -221,7 +221,7 @@ class Narrowing:
             some = half if self._fails(among) else some[len(half) :]
         return some[0] if some else None
 
-    def _moment(self) -> int | None:
+    def _timestamp(self) -> int | None:
         order, begin = self._bounds.order, self._bounds.from_ms
         lowest = -_MOST_MS // 2 if begin is None else begin
         above = _smallest(lowest, _MOST_MS, lambda n: self._fails(f"{order} < {n}"))

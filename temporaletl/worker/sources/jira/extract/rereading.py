@@ -1,4 +1,4 @@
-"""Issues that an earlier run could not read, asked for one by one."""
+"""Second attempts at issues that an earlier run could not read, one by one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +11,8 @@ from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, Order, open_site
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.extract.completion import complete
-from temporaletl.worker.sources.jira.extract.found import Row, row_of
-from temporaletl.worker.sources.jira.extract.walk import Walk
+from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.jira.extract.search_results import Row, row_of
 from temporaletl.worker.sources.jira.issue import SEARCHED_FIELDS
 from temporaletl.worker.sources.jira.query import JiraQuery
 
@@ -30,8 +30,10 @@ async def reread_issue(unread: Unread, request: PageRequest[JiraQuery]) -> Rerea
     try:
         if (name := _name_of(unread)) is not None:
             read = client.site.start(_issue, client, name)
-        elif (moment := _moment_of(unread, request.query.issues(settings.jql))) is not None:
-            read = client.site.start(_issues, client, moment)
+        elif (
+            issues := _range_of_timestamp(unread, request.query.issues(settings.jql))
+        ) is not None:
+            read = client.site.start(_issues, client, issues)
         else:
             return None
         try:
@@ -55,7 +57,7 @@ def _name_of(unread: Unread) -> str | None:
     return str(found) if isinstance(found, str | int) else unread.key
 
 
-def _moment_of(unread: Unread, issues: IssueRange) -> IssueRange | None:
+def _range_of_timestamp(unread: Unread, issues: IssueRange) -> IssueRange | None:
     payload: Any = unread.payload if isinstance(unread.payload, dict) else {}
     for order in get_args(Order):
         if isinstance(at := payload.get(order), int):
@@ -64,15 +66,15 @@ def _moment_of(unread: Unread, issues: IssueRange) -> IssueRange | None:
 
 
 def _issue(client: JiraClient, name: str) -> Sequence[Row]:
-    asked = {"fields": ",".join(SEARCHED_FIELDS), "expand": "changelog"}
-    raw = client.read(msgspec.Raw, f"issue/{name}", attempts=FEW_ATTEMPTS, **asked)
+    params = {"fields": ",".join(SEARCHED_FIELDS), "expand": "changelog"}
+    raw = client.read(msgspec.Raw, f"issue/{name}", attempts=FEW_ATTEMPTS, **params)
     return [] if raw is None else [row_of(raw, by_created=True)]
 
 
 def _issues(client: JiraClient, issues: IssueRange) -> Sequence[Row]:
-    walk = Walk(client, issues, client.site.settings.page_size)
+    pagination = KeysetPagination(client, issues, client.site.settings.page_size)
     rows: list[Row] = []
-    while (found := walk.next()) is not None:
+    while (found := pagination.next()) is not None:
         rows += [Row(record.id, None, 0, record) for record in found.records]
         rows += [Row("", None, 0, reject=reject) for reject in found.rejects]
     return rows

@@ -1,1 +1,1 @@
-"""Reading from Launchpad: which entries concern a job, and all that hangs on each of them."""
+"""Extraction from Launchpad: which entries concern a job, and the lists of each entry."""

@@ -1,4 +1,4 @@
-"""Pages of bugs with everything that hangs on them."""
+"""The extract method for bugs, with their activity, messages and tasks."""
 
 from collections.abc import AsyncGenerator, Collection, Iterator
 from datetime import datetime
@@ -18,11 +18,11 @@ from temporaletl.worker.sources.launchpad.extract.client import (
     decoded,
 )
 from temporaletl.worker.sources.launchpad.extract.details import Failure, Gathered, finish, gather
-from temporaletl.worker.sources.launchpad.extract.memory import recall
+from temporaletl.worker.sources.launchpad.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.launchpad.extract.read_cache import open_read_cache
 from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, subjects_of
-from temporaletl.worker.sources.launchpad.extract.walk import Walk
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import BugWhole, Found
+from temporaletl.worker.sources.launchpad.record import BugWhole, RawRecord
 
 
 @extract_method("launchpad-bugs")
@@ -30,7 +30,7 @@ async def extract_bugs(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[P
     """Yield the bugs of the job's people and targets that changed since the window's start.
 
     There is no upper bound: a bug that changes every few minutes would always be above it. A bug
-    may come more than once, never not at all; one made after a backfill's end does not come.
+    may come more than once, never not at all; one created after a backfill's end does not come.
 
     Raises: as `LaunchpadSite.read`; CredentialsError where nothing may be read any more;
         ConfigurationError for a target that is not there.
@@ -42,29 +42,31 @@ async def extract_bugs(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[P
     until = window.end if request.job.mode == "backfill" else None
     size = query.page_size or settings.page_size
     hidden = Hidden(resumed=request.cursor is not None)
-    walk = Walk(client, subjects_of(query), window.start, size, request.cursor, hidden)
+    pagination = KeysetPagination(
+        client, subjects_of(query), window.start, size, request.cursor, hidden
+    )
     # Whatever changes a bug after it was read changes it after the window, too: none is read
     # twice, though it is listed for many people.
-    memory = recall(client.site, request)
+    read_cache = open_read_cache(client.site, request)
     try:
-        while (listed := await client.site.start(walk.ask)) is not None:
-            unread = [number for number in listed.bugs if number not in memory]
-            calls = ((number, listed.bugs[number], until) for number in unread)
+        while (page := await client.site.start(pagination.fetch)) is not None:
+            unread = [number for number in page.bugs if number not in read_cache]
+            calls = ((number, page.bugs[number], until) for number in unread)
             read = await gather(client, read_bug, calls)
-            for number, (_, moment) in zip(unread, read, strict=True):
-                memory.add(number, moment)
+            for number, (_, changed) in zip(unread, read, strict=True):
+                read_cache.add(number, changed)
             records, rejects = await finish(
-                client, [g for g, _ in read], people_in, hidden, partial(_other, walk, unread)
+                client, [g for g, _ in read], people_in, hidden, partial(_other, pagination, unread)
             )
-            known = (memory.changed(number) for number in listed.bugs)
-            walk.move(listed, [moment for moment in known if moment is not None])
-            if records or rejects or listed.rejects:
-                memory.turn(walk.cursor)
+            known = (read_cache.changed(number) for number in page.bugs)
+            pagination.advance(page, [time for time in known if time is not None])
+            if records or rejects or page.rejects:
+                read_cache.end_page(pagination.cursor)
                 yield Page(
                     records=records,
-                    cursor=walk.cursor,
-                    rejects=[*listed.rejects, *rejects],
-                    extracted_at=listed.asked,
+                    cursor=pagination.cursor,
+                    rejects=[*page.rejects, *rejects],
+                    extracted_at=page.requested_at,
                 )
         hidden.end()
     finally:
@@ -74,7 +76,7 @@ async def extract_bugs(request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[P
 def read_bug(
     client: LaunchpadClient, number: int, link: str, until: datetime | None
 ) -> tuple[Gathered, datetime | None]:
-    """Read a bug, and when it last changed; nothing of one that was made too late. Blocks."""
+    """Read a bug, and when it last changed; nothing of one that was created too late. Blocks."""
     gathered, key = Gathered(), str(number)
     try:
         raw = client.read_entry(link)
@@ -95,11 +97,11 @@ def read_bug(
             Reject(stage="extract", reason=f"no bug: {error}", key=key, payload={"bug": raw})
         )
         return gathered, None
-    changed, made = utc_or_none(bug.date_last_updated), utc_or_none(bug.date_created)
-    if until is not None and made is not None and made >= until:
+    changed, created = utc_or_none(bug.date_last_updated), utc_or_none(bug.date_created)
+    if until is not None and created is not None and created >= until:
         return gathered, changed
 
-    gathered.found = Found(key, {"bug": raw})
+    gathered.record = RawRecord(key, {"bug": raw})
     links = {
         "activity": bug.activity_collection_link,
         "messages": bug.messages_collection_link,
@@ -109,10 +111,10 @@ def read_bug(
     return gathered, changed
 
 
-def _other(walk: Walk, but: Collection[int], kind: str) -> bool:
+def _other(pagination: KeysetPagination, but: Collection[int], kind: str) -> bool:
     """Whether a part of some other bug can be read. Blocks."""
-    client = walk.client
-    for number, link in walk.some_others(but).items():
+    client = pagination.client
+    for number, link in pagination.other_bugs(but).items():
         gathered, _ = read_bug(client, number, link, None)
         if kind in gathered.answered:
             return True
@@ -126,9 +128,9 @@ def number_in(entry: msgspec.Raw) -> int | None:
     return None if task is None else number_of(task.bug_link)
 
 
-def people_in(record: Found) -> Iterator[str | None]:
-    """Yield the links of the people whose part in something a bug tells."""
-    whole = Found.whole(BugWhole, record)
+def people_in(record: RawRecord) -> Iterator[str | None]:
+    """Yield the links of the people in a bug: its owner, and authors of changes and messages."""
+    whole = RawRecord.whole(BugWhole, record)
     yield whole.bug.owner_link
     for change in whole.activity:
         yield change.person_link

@@ -1,4 +1,4 @@
-"""What one extraction asks its Launchpad: entries, and collections to their very end."""
+"""The client with which one extraction reads Launchpad's entries and complete collections."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ ITEM_FAULTS = (SourceUnavailableError, MisfitAnswerError, AnswerTooLargeError)
 class CollectionPage(msgspec.Struct):
     """A page of a collection. Some versions give a link in place of the total.
 
-    A page that does not tell of a next one is the last.
+    A page without a link to a next one is the last.
     """
 
     entries: list[msgspec.Raw]
@@ -41,7 +41,7 @@ class CollectionPage(msgspec.Struct):
 
 
 class Gap(NamedTuple):
-    """An entry of a collection that the server cannot give: its place there, and what it says."""
+    """An entry of a collection that the server cannot give: its position, and the error."""
 
     start: int
     reason: str
@@ -56,17 +56,17 @@ class Collected(NamedTuple):
 
 
 class Narrowing:
-    """Makes way around single entries that a server cannot give, by ever smaller pages."""
+    """Bisection around single entries that the server cannot give, by ever smaller pages."""
 
     def __init__(self, client: "LaunchpadClient") -> None:
         self._client = client
         self._in_a_row = 0
         self._narrowed = False
-        self._doubted: int | None = None  # the entry that failed by itself, and is asked for again
+        self._doubted: int | None = None  # the entry that failed by itself, and is requested again
         self.gaps: list[Gap] = []
 
     def following(self, page: CollectionPage) -> str | None:
-        """Return the link behind a page that came, for a page that may be larger again."""
+        """Return the link to the next page, in a size that may be larger again."""
         url = page.next_collection_link
         if not page.entries:
             # An empty page with more behind it may be what is wrong.
@@ -77,7 +77,7 @@ class Narrowing:
         return with_query(url, {"ws.size": min(span_of(url)[1] * _SMALLER, LARGEST_PAGE)})
 
     def around(self, url: str, error: ETLError) -> str:
-        """Return what to ask for in place of a page that failed with `error`. Blocks.
+        """Return the link to request instead of a page that failed with `error`. Blocks.
 
         Raises:
             The error itself, where it is not a single entry's.
@@ -103,11 +103,11 @@ class Narrowing:
 
 
 class LaunchpadClient:
-    """A site, for as long as one extraction wants it."""
+    """A Launchpad site's client for one extraction, which can stop its requests."""
 
     def __init__(self, site: LaunchpadSite) -> None:
         self.site = site
-        #: Set when nobody waits for answers any more.
+        #: Set when nobody waits for responses any more.
         self.stop = threading.Event()
 
     def read[T](self, kind: type[T], url: str) -> T:
@@ -118,7 +118,7 @@ class LaunchpadClient:
         return self.site.read(kind, url, stop=self.stop)
 
     def read_entry(self, url: str) -> msgspec.Raw:
-        """Get one entry as it is; asked for again where it fails while Launchpad answers. Blocks.
+        """Get one entry undecoded; retried where it fails while Launchpad responds. Blocks.
 
         Raises: as `LaunchpadSite.read_entry`.
         """
@@ -193,7 +193,7 @@ class LaunchpadClient:
         *,
         around: bool,
     ) -> tuple[set[int], list[Gap]]:
-        """Add each entry; return the totals that the pages told, and what was left out."""
+        """Add each entry; return the totals that the pages reported, and the gaps."""
         totals: set[int] = set()
         narrowing = Narrowing(self)
         begin = with_query(link, {"ws.size": LARGEST_PAGE})
@@ -242,25 +242,27 @@ def _split(link: str) -> SplitResult:
 
 
 def _in_order(link: str) -> str:
-    """A link with its parameters in order, by which it is known again."""
+    """A link with its parameters sorted, so that equal links compare equal."""
     parts = _split(link)
     return urlunsplit(parts._replace(query=urlencode(sorted(parse_qsl(parts.query)))))
 
 
 def start_in(link: str) -> int | None:
-    """Return the number of the first entry that a link to a page asks for; None for none."""
+    """Return the number of the first entry of a linked page (`ws.start`); None for none."""
     try:
-        told = parse_qs(urlsplit(link).query).get("ws.start", [""])[0]
+        start = parse_qs(urlsplit(link).query).get("ws.start", [""])[0]
     except ValueError:
         return None
-    return int(told) if told.isascii() and told.isdecimal() and len(told) < _MOST_DIGITS else None
+    if not (start.isascii() and start.isdecimal() and len(start) < _MOST_DIGITS):
+        return None
+    return int(start)
 
 
 _MOST_DIGITS = 12
 
 
 def span_of(url: str) -> tuple[int, int]:
-    """Return where a link to a page begins, and how many entries it asks for."""
+    """Return the number of a linked page's first entry, and the page's size."""
     size = parse_qs(urlsplit(url).query).get("ws.size", [""])[0]
     wanted = int(size) if size.isdecimal() and len(size) < _MOST_DIGITS else LARGEST_PAGE
     return start_in(url) or 0, wanted

@@ -1,4 +1,4 @@
-"""What is gone: Launchpad does not tell of what was deleted or made private."""
+"""Deletion scans: Launchpad does not report what was deleted or became private."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -24,8 +24,8 @@ from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
 log = structlog.get_logger("temporaletl.worker.sources.launchpad")
 
-#: Each costs a request; people who are no longer asked for leave many behind.
-_MOST_ASKED = 500
+#: Each costs a request; people who are no longer loaded leave many behind.
+_MOST_REQUESTED = 500
 
 #: The number that an entry of a list stands for, None where it is hidden from us.
 NumberIn = Callable[[msgspec.Raw], int | None]
@@ -69,7 +69,7 @@ def _scan(
             partial(_listed, client, request, searches, number_of_entry),
             partial(_is_gone, client, request, kind, version),
             scope=subjects_of(request.query),
-            max_checks=_MOST_ASKED,
+            max_checks=_MOST_REQUESTED,
             start=client.site.start,
         )
     finally:
@@ -93,7 +93,7 @@ def _listed(
                 numbers = map(number_of_entry, entries)
                 listed.update(str(number) for number in numbers if number is not None)
         except UnreadableError as error:
-            # Those who are renamed or gone leave items behind that are there; they are asked for.
+            # Those who are renamed or gone leave items behind that exist; these are requested.
             log.warning("not_listed", subject=subject, reason=str(error))
         yield listed, following
 
@@ -108,7 +108,7 @@ def _is_gone(
     if kind == "bug":
         path = f"/bugs/{number}"
     else:
-        # Only its page on the web tells where else it is; the API has the same path.
+        # Only its page on the web has its path, which is the same in the API.
         stored = request.stored.properties(f"{kind}:{number}:created") or {}
         path = urlsplit(str(stored.get("web_link") or "")).path
         if not path:

@@ -1,4 +1,4 @@
-"""What hangs on an entry, several entries at once, and the people in it."""
+"""The lists of entries, read for several entries at once, and the people in them."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ from temporaletl.worker.sources.launchpad.extract.client import (
     LaunchpadClient,
 )
 from temporaletl.worker.sources.launchpad.extract.subjects import Hidden
-from temporaletl.worker.sources.launchpad.record import Found
+from temporaletl.worker.sources.launchpad.record import RawRecord
 
 _MOST_PEOPLE = 20_000
 #: People move to other time zones now and then.
@@ -54,14 +54,14 @@ _KINDS: Mapping[str, type[Entry]] = {
 log = structlog.get_logger("temporaletl.worker.sources.launchpad")
 
 #: The links of all people that a record names.
-PeopleIn = Callable[[Found], Iterable[str | None]]
+PeopleIn = Callable[[RawRecord], Iterable[str | None]]
 #: Whether another item's part of that kind can be read just now; blocks.
 Neighbour = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A part of an item that Launchpad could not give, though it was asked for again and again.
+    """A part of an item that Launchpad could not give, after all attempts.
 
     `collection` is its link, where it is one.
     """
@@ -82,13 +82,13 @@ class Failure:
 
 @dataclass(slots=True)
 class Gathered:
-    """One entry with what hangs on it, what cannot be used of it, and what may not be read.
+    """One entry with its lists, the rejects of its parts, and the parts that are hidden.
 
-    `refused` tells whether a loss of all access would look the same. `failures` are its parts
+    `refused` says whether a loss of all access would look the same. `failures` are its parts
     that did not come, `answered` the kinds of those that did.
     """
 
-    found: Found | None = None
+    record: RawRecord | None = None
     rejects: list[Reject] = field(default_factory=list)
     hidden: list[Reject] = field(default_factory=list)
     refused: bool = False
@@ -114,8 +114,8 @@ class Gathered:
 
         One that may not be read is empty, and noted; so is one that does not come.
         """
-        assert self.found is not None  # noqa: S101 - there is a record by now
-        parts, payload = self.found.parts, dict(self.found.parts)
+        assert self.record is not None  # noqa: S101 - there is a record by now
+        parts, payload = self.record.parts, dict(self.record.parts)
         parts["complete"] = []
         for name, link in names.items():
             followed = readable(link)
@@ -139,7 +139,7 @@ class Gathered:
 
     def take(self, name: str, collected: Collected, of: str, key: str) -> None:
         """Put a collection into the record: the entries of it that can be read."""
-        assert self.found is not None  # noqa: S101 - as above
+        assert self.record is not None  # noqa: S101 - as above
         entries, complete = [], collected.complete
         for entry in collected.entries:
             try:
@@ -154,9 +154,9 @@ class Gathered:
             reason = f"Launchpad cannot give entry {gap.start} of the {name} of {of}: {gap.reason}"
             payload = {name: gap.start, "of": key}
             self.rejects.append(Reject(stage="extract", reason=reason, key=key, payload=payload))
-        self.found.parts[name] = entries
+        self.record.parts[name] = entries
         if complete:
-            self.found.parts["complete"] = [*self.found.parts["complete"], name]
+            self.record.parts["complete"] = [*self.record.parts["complete"], name]
 
 
 async def gather[T](
@@ -176,7 +176,7 @@ async def finish(
     people_in: PeopleIn,
     hidden: Hidden,
     neighbour: Neighbour,
-) -> tuple[list[Found], list[Reject]]:
+) -> tuple[list[RawRecord], list[Reject]]:
     """Add the people to records; return these, and the rejects to put on a page with them.
 
     An item that Launchpad cannot give while it gives its neighbours becomes a reject.
@@ -185,27 +185,29 @@ async def finish(
         CredentialsError: what could not be read is not private: nothing may be read any more.
         ETLError: parts did not come, of one item and of others alike.
     """
-    await client.site.start(_settle, client, gathered, neighbour)
-    if any(each.refused for each in gathered):
+    await client.site.start(_resolve_failures, client, gathered, neighbour)
+    if any(item.refused for item in gathered):
         await client.site.start(lambda: client.site.check_access(stop=client.stop))
-    records = [each.found for each in gathered if each.found is not None]
+    records = [item.record for item in gathered if item.record is not None]
     strangers = await add_people(client, records, people_in)
-    for each in gathered:
-        hidden.note(*each.hidden)
-    rejects = [reject for each in gathered for reject in each.rejects]
+    for item in gathered:
+        hidden.note(*item.hidden)
+    rejects = [reject for item in gathered for reject in item.rejects]
     return records, [*rejects, *strangers, *(hidden.release() if records else ())]
 
 
-def _settle(client: LaunchpadClient, gathered: Sequence[Gathered], neighbour: Neighbour) -> None:
-    """Tell items that cannot be read from an outage, and read what there is around them. Blocks.
+def _resolve_failures(
+    client: LaunchpadClient, gathered: Sequence[Gathered], neighbour: Neighbour
+) -> None:
+    """Resolve each failure: an outage is raised, an unreadable item becomes a reject. Blocks.
 
     Raises:
         ETLError: it may as well be an outage.
     """
-    came = Counter(kind for each in gathered for kind in each.answered)
-    failed = Counter(failure.kind for each in gathered for failure in each.failures)
-    for each in gathered:
-        for failure in each.failures:
+    came = Counter(kind for item in gathered for kind in item.answered)
+    failed = Counter(failure.kind for item in gathered for failure in item.failures)
+    for item in gathered:
+        for failure in item.failures:
             kind = failure.kind
             if failed[kind] > _MOST_FAILED and failed[kind] > came[kind]:
                 raise failure.error
@@ -213,14 +215,14 @@ def _settle(client: LaunchpadClient, gathered: Sequence[Gathered], neighbour: Ne
                 raise failure.error
             log.warning("not_given", key=failure.key, kind=kind, error=str(failure.error))
             if failure.collection is None:
-                each.rejects.append(failure.reject)
+                item.rejects.append(failure.reject)
                 continue
             try:
                 collected = client.read_whole(failure.collection, around=True)
             except ITEM_FAULTS:
-                each.rejects.append(failure.reject)
+                item.rejects.append(failure.reject)
             else:
-                each.take(kind, collected, failure.of, failure.key)
+                item.take(kind, collected, failure.of, failure.key)
 
 
 #: So many items of a page may be at fault though most of the page is.
@@ -228,13 +230,13 @@ _MOST_FAILED = 2
 
 
 async def add_people(
-    client: LaunchpadClient, records: Sequence[Found], people_in: PeopleIn
+    client: LaunchpadClient, records: Sequence[RawRecord], people_in: PeopleIn
 ) -> list[Reject]:
-    """Put what is known of the people that a record names into it.
+    """Add to each record the people that it names.
 
     Returns the rejects of those whom Launchpad cannot give, though it gives others.
     """
-    named: list[tuple[Found, set[str]]] = []
+    named: list[tuple[RawRecord, set[str]]] = []
     for record in records:
         try:
             names = {name for link in people_in(record) if (name := name_of(link))}
@@ -242,7 +244,7 @@ async def add_people(
             continue  # the transform says what is wrong with it
         named.append((record, names))
     wanted = sorted({name for _, names in named for name in names})
-    seen = await gather(client, _person, ((name,) for name in wanted))
+    seen = await gather(client, _cached_person, ((name,) for name in wanted))
     people: dict[str, Person | None] = {}
     rejects = []
     failed = [found for found in seen if isinstance(found, Failure)]
@@ -261,8 +263,8 @@ async def add_people(
     return rejects
 
 
-class _Acquaintances:
-    """The people of one site whom this process has looked at. Safe to use from many threads."""
+class _PersonCache:
+    """Cache of the people of one site. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -276,29 +278,29 @@ class _Acquaintances:
                 self._people, self._since = {}, time.monotonic()
             if name in self._people:
                 return self._people[name]
-        person = _look_at(client, name)
+        person = _fetch_person(client, name)
         with self._guard:
             self._people[name] = person
         return person
 
 
-_acquaintances: WeakKeyDictionary[LaunchpadSite, _Acquaintances] = WeakKeyDictionary()
-_acquaintances_guard = threading.Lock()
+_person_caches: WeakKeyDictionary[LaunchpadSite, _PersonCache] = WeakKeyDictionary()
+_person_caches_guard = threading.Lock()
 
 
-def _person(client: LaunchpadClient, name: str) -> Person | Failure | None:
-    """Look at a person; None where that is not allowed. Blocks."""
-    with _acquaintances_guard:
-        known = _acquaintances.setdefault(client.site, _Acquaintances())
+def _cached_person(client: LaunchpadClient, name: str) -> Person | Failure | None:
+    """Return a person, cached; None where the account may not read them. Blocks."""
+    with _person_caches_guard:
+        cache = _person_caches.setdefault(client.site, _PersonCache())
     try:
-        return known.get(client, name)
+        return cache.get(client, name)
     except ITEM_FAULTS as error:
         if client.stop.is_set():
             raise
         return Failure("person", f"~{name}", f"~{name}", error, {"person": name})
 
 
-def _look_at(client: LaunchpadClient, name: str) -> Person | None:
+def _fetch_person(client: LaunchpadClient, name: str) -> Person | None:
     url = f"{client.site.settings.service_root}{STABLE}/~{name}"
     try:
         raw = client.read_entry(url)
@@ -320,18 +322,18 @@ def _look_at(client: LaunchpadClient, name: str) -> Person | None:
 
 
 def _named_in(raw: msgspec.Raw, name: str) -> Person:
-    """What can be read of a person in whose entry something cannot."""
+    """A person with as much of a partly undecodable entry as can be decoded."""
     try:
         members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except DECODE_FAULTS:
         members = {}
-    told: dict[str, Any] = {"name": name}
+    known: dict[str, Any] = {"name": name}
     for member in ("display_name", "time_zone", "is_team"):
         try:
-            told[member] = msgspec.json.decode(members[member])
+            known[member] = msgspec.json.decode(members[member])
         except (KeyError, *DECODE_FAULTS):
             continue
     try:
-        return msgspec.convert(told, Person)
+        return msgspec.convert(known, Person)
     except msgspec.ValidationError:
         return Person(name=name)

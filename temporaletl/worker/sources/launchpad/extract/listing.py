@@ -1,7 +1,8 @@
-"""Lists that Launchpad cannot filter by time: read whole, then worked through by number.
+"""Pages of merge proposals and questions: lists without a filter by time, read completely.
 
-Numbers grow, so what is new comes last; the number of the last entry worked through is all that
-a cursor needs, whatever order the server lists in, and whatever moves in its lists.
+They are worked through by number. Numbers grow, so what is new comes last; the number of the last
+entry worked through is all that a cursor needs, whatever order the server lists in, and whatever
+moves in its lists.
 """
 
 import threading
@@ -23,7 +24,7 @@ from temporaletl.external.launchpad.transport import UnreadableError
 from temporaletl.worker.sources.launchpad.entries import Entry, number_of
 from temporaletl.worker.sources.launchpad.extract.client import Gap, LaunchpadClient, decoded
 from temporaletl.worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
-from temporaletl.worker.sources.launchpad.extract.memory import recall
+from temporaletl.worker.sources.launchpad.extract.read_cache import open_read_cache
 from temporaletl.worker.sources.launchpad.extract.subjects import (
     Hidden,
     Searches,
@@ -32,14 +33,14 @@ from temporaletl.worker.sources.launchpad.extract.subjects import (
 )
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
-#: A list read that recently is not read again to go on with a job.
+#: A list that was read so recently comes from the cache when a job goes on.
 _GOOD_FOR = timedelta(minutes=30)
 _MOST_LISTS = 16
 _FEW = 5
 
 
 class Position(msgspec.Struct, omit_defaults=True):
-    """Where reading stands; as JSON it is a page's cursor. `after` is an entry's number."""
+    """The state of the extraction; as JSON it is a page's cursor. `after` is an entry's number."""
 
     subject: str | None = None
     after: int = 0
@@ -48,16 +49,16 @@ class Position(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The entries of one subject by number, lowest first, and when they were asked for."""
+    """The entries of one subject by number, lowest first, and when they were requested."""
 
     entries: Sequence[tuple[int, msgspec.Raw]]
     rejects: Sequence[Reject]
-    asked: datetime
+    requested_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is listed: its searches, which entries matter, how one is read.
+    """A kind of listed entries: its searches, the filter of its entries, and how one is read.
 
     Ids of its events begin with its name; `version` is that of the API which knows it.
     """
@@ -71,31 +72,32 @@ class Kind:
 
 
 async def pages(kind: Kind, request: PageRequest[LaunchpadQuery]) -> AsyncGenerator[Page]:
-    """Yield the entries of the job's people and targets, each with all that hangs on it."""
+    """Yield pages of the entries of the job's people and targets, with their lists."""
     settings = LaunchpadSettings.load()
     client = LaunchpadClient(open_site(settings))
     query = request.query
-    place = _position(request.cursor)
-    if place.ended:
+    position = _position(request.cursor)
+    if position.ended:
         return
     size = query.page_size or settings.page_size
     hidden = Hidden(resumed=request.cursor is not None)
-    memory = recall(client.site, request)
+    read_cache = open_read_cache(client.site, request)
     try:
-        subjects = pick_up(subjects_of(query), place.subject)
+        subjects = pick_up(subjects_of(query), position.subject)
         for following, subject in enumerate(subjects, 1):
             behind = _cursor(subjects[following] if following < len(subjects) else None)
-            resumed = subject == place.subject
-            after = place.after if resumed else 0
+            resumed = subject == position.subject
+            after = position.after if resumed else 0
             listing = await client.site.start(list_subject, client, kind, subject, resumed, hidden)
             rejects = listing.rejects if after == 0 else ()
             todo = [
                 (number, entry)
                 for number, entry in listing.entries
-                if number > after and number not in memory and kind.wanted(request, entry)
+                if number > after and number not in read_cache and kind.wanted(request, entry)
             ]
             if rejects and not todo:
-                yield Page(records=[], cursor=behind, rejects=rejects, extracted_at=listing.asked)
+                requested = listing.requested_at
+                yield Page(records=[], cursor=behind, rejects=rejects, extracted_at=requested)
             for first in range(0, len(todo), size):
                 part = todo[first : first + size]
                 gathered = await gather(client, kind.read, part)
@@ -104,13 +106,13 @@ async def pages(kind: Kind, request: PageRequest[LaunchpadQuery]) -> AsyncGenera
                 last = first + size >= len(todo)
                 cursor = behind if last else _cursor(subject, part[-1][0])
                 for number, _ in part:
-                    memory.add(number)
-                memory.turn(cursor)
+                    read_cache.add(number)
+                read_cache.end_page(cursor)
                 yield Page(
                     records=records,
                     cursor=cursor,
                     rejects=[*rejects, *missing],
-                    extracted_at=listing.asked,
+                    extracted_at=listing.requested_at,
                 )
                 rejects = ()
         hidden.end()
@@ -119,8 +121,8 @@ async def pages(kind: Kind, request: PageRequest[LaunchpadQuery]) -> AsyncGenera
 
 
 def _cursor(subject: str | None, after: int = 0) -> JsonValue:
-    place = Position(ended=True) if subject is None else Position(subject, after)
-    cursor: JsonValue = msgspec.to_builtins(place)
+    position = Position(ended=True) if subject is None else Position(subject, after)
+    cursor: JsonValue = msgspec.to_builtins(position)
     return cursor
 
 
@@ -142,10 +144,10 @@ def list_subject(
 
     Raises: as `LaunchpadClient.read_whole` and `Hidden.note_subject`.
     """
-    shelf = _shelf_of(client.site)
-    if resumed and (kept := shelf.get(kind.name, subject)) is not None:
+    cache = _listing_cache_of(client.site)
+    if resumed and (kept := cache.get(kind.name, subject)) is not None:
         return kept
-    asked = utc_now()
+    requested_at = utc_now()
     entries: dict[int, msgspec.Raw] = {}
     rejects: list[Reject] = []
     try:
@@ -163,8 +165,8 @@ def list_subject(
         hidden.note_subject(client.site, subject, error)
     else:
         hidden.shown = True
-    listing = Listing(sorted(entries.items(), key=lambda item: item[0]), rejects, asked)
-    shelf.put(kind.name, subject, listing)
+    listing = Listing(sorted(entries.items(), key=lambda item: item[0]), rejects, requested_at)
+    cache.put(kind.name, subject, listing)
     return listing
 
 
@@ -202,8 +204,8 @@ def _other(
     return False
 
 
-class _Shelf:
-    """The latest lists of one site. Safe to use from many threads."""
+class _ListingCache:
+    """Cache of the latest lists of one site. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lists: OrderedDict[tuple[str, str], Listing] = OrderedDict()
@@ -212,7 +214,7 @@ class _Shelf:
     def get(self, stream: str, subject: str) -> Listing | None:
         with self._guard:
             listing = self._lists.get((stream, subject))
-        good = listing is not None and timedelta(0) <= utc_now() - listing.asked < _GOOD_FOR
+        good = listing is not None and timedelta(0) <= utc_now() - listing.requested_at < _GOOD_FOR
         return listing if good else None
 
     def put(self, stream: str, subject: str, listing: Listing) -> None:
@@ -223,29 +225,29 @@ class _Shelf:
                 self._lists.popitem(last=False)
 
 
-_shelves: WeakKeyDictionary[LaunchpadSite, _Shelf] = WeakKeyDictionary()
-_shelves_guard = threading.Lock()
+_listing_caches: WeakKeyDictionary[LaunchpadSite, _ListingCache] = WeakKeyDictionary()
+_listing_caches_guard = threading.Lock()
 
 
-def _shelf_of(site: LaunchpadSite) -> _Shelf:
-    with _shelves_guard:
-        return _shelves.setdefault(site, _Shelf())
+def _listing_cache_of(site: LaunchpadSite) -> _ListingCache:
+    with _listing_caches_guard:
+        return _listing_caches.setdefault(site, _ListingCache())
 
 
-def settled(
-    request: PageRequest[LaunchpadQuery], moments: Sequence[datetime | None], *, closed: bool
+def is_excluded(
+    request: PageRequest[LaunchpadQuery], timestamps: Sequence[datetime | None], *, closed: bool
 ) -> bool:
-    """Whether an entry, by its own dates, is to be left out of a job.
+    """Whether an entry is excluded from a job, by the dates of the entry.
 
-    A backfill leaves out what was made after its end; `moments` begin with that date. An
+    A backfill leaves out what was created after its end; `timestamps` begin with that date. An
     incremental run leaves out what was closed `closed_days` before its window, if that is set.
     """
     window, mode = request.job.window, request.job.mode
-    made = moments[0]
+    created = timestamps[0]
     if mode == "backfill":
-        return made is not None and window.end is not None and made >= window.end
+        return created is not None and window.end is not None and created >= window.end
     days = request.query.closed_days
     if mode != "incremental" or days is None or window.start is None or not closed:
         return False
-    latest = max((moment for moment in moments if moment is not None), default=None)
+    latest = max((time for time in timestamps if time is not None), default=None)
     return latest is not None and latest < window.start - timedelta(days=days)

@@ -1,4 +1,4 @@
-"""Pages of merge proposals with their comments and votes.
+"""The extract method for merge proposals, with their comments and votes.
 
 Launchpad gives merge proposals no time of change and its search no filter by time, and a comment
 or vote leaves no trace on the proposal itself; people comment on what was merged, too. So every
@@ -24,10 +24,10 @@ from temporaletl.worker.sources.launchpad.extract.client import (
     decoded,
 )
 from temporaletl.worker.sources.launchpad.extract.details import Failure, Gathered
-from temporaletl.worker.sources.launchpad.extract.listing import Kind, pages, settled
+from temporaletl.worker.sources.launchpad.extract.listing import Kind, is_excluded, pages
 from temporaletl.worker.sources.launchpad.extract.subjects import proposal_searches
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found, ProposalWhole
+from temporaletl.worker.sources.launchpad.record import ProposalWhole, RawRecord
 
 _CLOSED = frozenset({"Merged", "Rejected", "Superseded"})
 
@@ -46,19 +46,19 @@ async def extract_merge_proposals(request: PageRequest[LaunchpadQuery]) -> Async
 def _wanted(request: PageRequest[LaunchpadQuery], entry: msgspec.Raw) -> bool:
     proposal = decoded(Proposal, entry)
     if proposal is None:
-        return True  # reading it tells what is wrong with it
-    moments = [
+        return True  # reading it shows what is wrong with it
+    timestamps = [
         utc_or_none(proposal.date_created),
         utc_or_none(proposal.date_review_requested),
         utc_or_none(proposal.date_reviewed),
         utc_or_none(proposal.date_merged),
     ]
-    return not settled(request, moments, closed=proposal.queue_status in _CLOSED)
+    return not is_excluded(request, timestamps, closed=proposal.queue_status in _CLOSED)
 
 
 def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     gathered, key = Gathered(), str(number)
-    gathered.found = Found(key, {"proposal": entry})
+    gathered.record = RawRecord(key, {"proposal": entry})
     proposal = decoded(Proposal, entry)
     if proposal is None:
         return gathered  # the transform rejects it, and says why
@@ -73,32 +73,32 @@ def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
         try:
             raw = client.read_entry(successor)
             decode_record(Proposal, raw)
-            gathered.found.parts["superseded_by"] = raw
+            gathered.record.parts["superseded_by"] = raw
         except UnreadableError as error:
             # Without its date nobody knows when this proposal was superseded.
             what = f"what superseded merge proposal {number}"
             gathered.lacks(what, key, error, {"proposal": entry})
-            gathered.found.parts["complete"] = []
+            gathered.record.parts["complete"] = []
         except RecordError as error:
             reason = f"what superseded merge proposal {number} cannot be read: {error}"
             reject = Reject(stage="extract", reason=reason, key=key, payload=raw)
             gathered.rejects.append(reject)
-            gathered.found.parts["complete"] = []
+            gathered.record.parts["complete"] = []
         except ITEM_FAULTS as error:
             if client.stop.is_set():
                 raise
             what = f"what superseded merge proposal {number}"
             payload = {"proposal": entry}
             gathered.failures.append(Failure("superseding", what, key, error, payload))
-            gathered.found.parts["complete"] = []
+            gathered.record.parts["complete"] = []
         else:
             gathered.answered.append("superseding")
     return gathered
 
 
-def people_in(record: Found) -> Iterator[str | None]:
-    """Yield the links of the people whose part in something a proposal tells."""
-    whole = Found.whole(ProposalWhole, record)
+def people_in(record: RawRecord) -> Iterator[str | None]:
+    """Yield the links of the people in a proposal: registrants, reviewers and authors."""
+    whole = RawRecord.whole(ProposalWhole, record)
     proposal = whole.proposal
     yield from (proposal.registrant_link, proposal.reviewer_link, proposal.merge_reporter_link)
     if whole.superseded_by is not None:

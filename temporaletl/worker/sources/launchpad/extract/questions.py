@@ -1,4 +1,4 @@
-"""Pages of questions with their messages.
+"""The extract method for questions, with their messages.
 
 Questions can be searched for in the development version of the API only, and by no time. Answers
 move a question's dates, plain comments do not; solved questions are commented on, too. So every
@@ -17,10 +17,10 @@ from temporaletl.external.launchpad.site import DEVEL
 from temporaletl.worker.sources.launchpad.entries import Question, utc_or_none
 from temporaletl.worker.sources.launchpad.extract.client import LaunchpadClient, decoded
 from temporaletl.worker.sources.launchpad.extract.details import Gathered
-from temporaletl.worker.sources.launchpad.extract.listing import Kind, pages, settled
+from temporaletl.worker.sources.launchpad.extract.listing import Kind, is_excluded, pages
 from temporaletl.worker.sources.launchpad.extract.subjects import question_searches
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found, QuestionWhole
+from temporaletl.worker.sources.launchpad.record import QuestionWhole, RawRecord
 
 _CLOSED = frozenset({"Solved", "Expired", "Invalid"})
 
@@ -39,19 +39,19 @@ async def extract_questions(request: PageRequest[LaunchpadQuery]) -> AsyncGenera
 def _wanted(request: PageRequest[LaunchpadQuery], entry: msgspec.Raw) -> bool:
     question = decoded(Question, entry)
     if question is None:
-        return True  # reading it tells what is wrong with it
-    moments = [
+        return True  # reading it shows what is wrong with it
+    timestamps = [
         utc_or_none(question.date_created),
         utc_or_none(question.date_last_query),
         utc_or_none(question.date_last_response),
         utc_or_none(question.date_solved),
     ]
-    return not settled(request, moments, closed=question.status in _CLOSED)
+    return not is_excluded(request, timestamps, closed=question.status in _CLOSED)
 
 
 def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     gathered, key = Gathered(), str(number)
-    gathered.found = Found(key, {"question": entry})
+    gathered.record = RawRecord(key, {"question": entry})
     question = decoded(Question, entry)
     if question is None:
         return gathered  # the transform rejects it, and says why
@@ -60,9 +60,9 @@ def _read(client: LaunchpadClient, number: int, entry: msgspec.Raw) -> Gathered:
     return gathered
 
 
-def people_in(record: Found) -> Iterator[str | None]:
-    """Yield the links of the people whose part in something a question tells."""
-    whole = Found.whole(QuestionWhole, record)
+def people_in(record: RawRecord) -> Iterator[str | None]:
+    """Yield the links of the people in a question: its owner, and the authors of messages."""
+    whole = RawRecord.whole(QuestionWhole, record)
     yield whole.question.owner_link
     for message in whole.messages:
         yield message.owner_link

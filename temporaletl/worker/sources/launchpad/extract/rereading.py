@@ -1,4 +1,4 @@
-"""Bugs, proposals and questions that an earlier run could not read, asked for by themselves."""
+"""Second attempts at bugs, proposals and questions that an earlier run could not read."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,18 +12,18 @@ from temporaletl.external.launchpad.site import STABLE, open_site
 from temporaletl.worker.sources.launchpad.extract import bugs, merge_proposals, questions
 from temporaletl.worker.sources.launchpad.extract.client import ITEM_FAULTS, LaunchpadClient
 from temporaletl.worker.sources.launchpad.extract.details import Gathered, PeopleIn, finish, gather
+from temporaletl.worker.sources.launchpad.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, list_subject
 from temporaletl.worker.sources.launchpad.extract.subjects import Hidden, subjects_of
-from temporaletl.worker.sources.launchpad.extract.walk import Walk
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
-from temporaletl.worker.sources.launchpad.record import Found
+from temporaletl.worker.sources.launchpad.record import RawRecord
 
 #: Where nothing but the time of a change is known, so many bugs that changed later are read.
 _MOST_BUGS = 300
 
 
 class _Gap(msgspec.Struct):
-    """What a reject keeps of an entry that a list cannot give."""
+    """A reject's payload for an entry that a list cannot give."""
 
     subject: str
     entry: int
@@ -54,22 +54,22 @@ async def reread_bug(unread: Unread, _request: PageRequest[LaunchpadQuery]) -> R
 
 async def _bugs_since(client: LaunchpadClient, subject: str, since: datetime) -> Reread:
     size = client.site.settings.page_size
-    walk = Walk(client, [subject], since, size, None, Hidden(resumed=True))
-    records: list[Found] = []
+    pagination = KeysetPagination(client, [subject], since, size, None, Hidden(resumed=True))
+    records: list[RawRecord] = []
     faults: list[str] = []
     known: set[int] = set()
-    while (listed := await client.site.start(walk.ask)) is not None:
-        calls = [(number, link, None) for number, link in listed.bugs.items()]
+    while (page := await client.site.start(pagination.fetch)) is not None:
+        calls = [(number, link, None) for number, link in page.bugs.items()]
         read = await gather(client, bugs.read_bug, calls)
         found = await _finished(client, [gathered for gathered, _ in read], bugs.people_in)
         records += found.records
-        faults += [reject.reason for reject in listed.rejects]
+        faults += [reject.reason for reject in page.rejects]
         faults += [found.fault] if found.fault else []
-        known.update(listed.bugs)
+        known.update(page.bugs)
         if len(known) > _MOST_BUGS:
             faults.append(f"more than {_MOST_BUGS} bugs changed since: a full run reads them all")
             break
-        walk.move(listed, [moment for _, moment in read if moment is not None])
+        pagination.advance(page, [changed for _, changed in read if changed is not None])
     return Reread(records, "; ".join(dict.fromkeys(faults)) or None)
 
 
@@ -121,7 +121,7 @@ async def _finished(
     hidden = Hidden(resumed=True)
     records, rejects = await finish(client, gathered, people_in, hidden, lambda _kind: True)
     rejects = [*rejects, *hidden.release()]
-    return Reread(records, "; ".join(dict.fromkeys(each.reason for each in rejects)) or None)
+    return Reread(records, "; ".join(dict.fromkeys(reject.reason for reject in rejects)) or None)
 
 
 def _number(unread: Unread) -> int | None:

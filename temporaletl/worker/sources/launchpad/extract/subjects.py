@@ -1,4 +1,4 @@
-"""Whose work a job reads: people and targets, and what Launchpad is asked about each."""
+"""The subjects of a job, people and targets, and the searches for each."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -92,7 +92,7 @@ def _there(url: str | None) -> list[str]:
 
 
 class Hidden:
-    """What Launchpad does not show us: noted on pages that hold something else.
+    """Rejects for items that Launchpad hides from the account, held until a page has records.
 
     In a run that finds nothing new, a private bug or somebody who is gone would be all there is,
     and a job of nothing but rejects fails; there they are noted in the log.

@@ -1,1 +1,1 @@
-"""Reading ServiceTitan: its feeds of changes, and its lists."""
+"""Extraction from ServiceTitan: its export feeds, and its lists."""

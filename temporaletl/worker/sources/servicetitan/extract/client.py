@@ -1,4 +1,4 @@
-"""What one extraction asks its tenant, and what it makes of the answers."""
+"""The client with which one extraction reads a tenant's lists and export feeds."""
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from temporaletl.worker.sources.servicetitan.record import Record, undecodable
 
 #: What an answer fails with for the sake of one record in it, as well as for the site's.
 FAILURES = (SourceUnavailableError, MisfitAnswerError, AnswerTooLargeError)
-#: How often less is asked for, where more has failed as often as usual.
+#: Attempts at a smaller request, where the larger one has failed as often as usual.
 FEW_ATTEMPTS = 2
 #: Nothing was modified so late: an answer from there on holds no record that it could fail at.
 _NEVER = "9000-01-01T00:00:00Z"
@@ -29,7 +29,7 @@ _MOST_WITNESSES = 5
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which records a job is for: modified since `start`, created before `created_before`.
+    """The records of a job: modified since `start`, created before `created_before`.
 
     There is no end to the time of modification: a record that changes every few minutes would
     always be behind it. None is unbounded.
@@ -44,20 +44,20 @@ class Span:
 
     @classmethod
     def of(cls, window: Window, mode: str) -> "Span":
-        """Whatever happened to a record in a backfill's window came after its creation."""
+        """A job's span. What happened in a backfill's window came after a record's creation."""
         if mode == "backfill":
             return cls(window.start, window.end, None)
         return cls(window.start, None, window.end)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Records as one answer gave them, and the cursor behind them."""
+class FetchedPage:
+    """A page of records, with its rejects, and the cursor behind it."""
 
     records: Sequence[Record[Any]]
     rejects: Sequence[Reject]
     cursor: JsonValue
-    asked: datetime
+    requested_at: datetime
 
 
 class ListAnswer(msgspec.Struct, rename="camel"):
@@ -69,7 +69,7 @@ class ListAnswer(msgspec.Struct, rename="camel"):
 
 
 class ExportAnswer(msgspec.Struct, rename="camel"):
-    """What a feed gives at once."""
+    """A page of an export feed."""
 
     data: list[msgspec.Raw]
     has_more: bool
@@ -77,12 +77,12 @@ class ExportAnswer(msgspec.Struct, rename="camel"):
 
 
 class ServiceTitanClient:
-    """A resource of a site, for as long as one extraction wants it."""
+    """A resource's client for one extraction, which can stop its requests."""
 
     def __init__(self, site: ServiceTitanSite, resource: Resource) -> None:
         self.site = site
         self.resource = resource
-        #: Set when nobody waits for answers any more.
+        #: Set when nobody waits for responses any more.
         self.stop = threading.Event()
 
     def read[T](
@@ -116,9 +116,9 @@ class ServiceTitanClient:
         return self.read(path, params, ExportAnswer, accept=accept, attempts=attempts)
 
     def may_narrow(self, error: ETLError) -> bool:
-        """Whether less may be asked for after an error: one record may be what fails.
+        """Whether a smaller request may help after an error: one record may be what fails.
 
-        Not where the site asks us to stay away, or nobody waits any more.
+        Not where requests are rate-limited, or nobody waits for them any more.
         """
         delay = getattr(error, "delay", None)
         return isinstance(error, FAILURES) and delay is None and not self.stop.is_set()
@@ -156,6 +156,6 @@ class ServiceTitanClient:
             return undecodable(found, str(error))
 
 
-def as_text(moment: datetime) -> str:
-    """A time as the API takes it."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def as_text(timestamp: datetime) -> str:
+    """A timestamp as the API takes it."""
+    return timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,8 +1,8 @@
-"""Reads a part of a list in which there is a record that ServiceTitan cannot render.
+"""Bisection of a part of a list with a record in it that ServiceTitan cannot render.
 
-Each answer that would hold such a record fails. So the part is asked for in smaller and smaller
-pages, until one record is left alone: page q of n records holds those from (q - 1) n on, so that a
-page of n records is two pages of n / 2. The record that stays alone is passed over by its position,
+Each answer that would hold such a record fails. So the part is requested in smaller and smaller
+pages, until one record is left: page q of n records holds those from (q - 1) n on, so that a
+page of n records is two pages of n / 2. The record that is left is passed over by its position,
 and what is around it is read.
 """
 
@@ -22,7 +22,7 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
     ServiceTitanClient,
     as_text,
 )
-from temporaletl.worker.sources.servicetitan.extract.rounds import Read, Row, row_of
+from temporaletl.worker.sources.servicetitan.extract.passes import Read, Row, row_of
 
 log = structlog.get_logger("temporaletl.worker.sources.servicetitan")
 
@@ -33,8 +33,8 @@ _MOST_UNREADABLE = 50
 #: The largest power of two that the API takes for the size of a page.
 _LARGEST = 4_096
 
-#: Asks for a page of a size, with so many attempts; None for as many as usual.
-Ask = Callable[[int, int, int | None], ListAnswer]
+#: Requests a page of a size, with so many attempts; None for as many as usual.
+RequestPage = Callable[[int, int, int | None], ListAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Unreadable:
 
 
 class Narrowing:
-    """Reads by position what cannot be read as one page, which failed with an error for good."""
+    """The bisection, by position, of a page that failed with an error for good."""
 
-    def __init__(self, client: ServiceTitanClient, ask: Ask, error: ETLError) -> None:
+    def __init__(self, client: ServiceTitanClient, request: RequestPage, error: ETLError) -> None:
         """Raises: the error, where it is the site's and not a record's."""
         self._client = client
-        self._ask = ask
+        self._request = request
         self._error = error
         self._in_a_row = self._unreadable = 0
         if not client.may_narrow(error) or not client.lists_others():
@@ -61,7 +61,7 @@ class Narrowing:
     def read(self, first: int, behind: int) -> Iterator[ListAnswer | Unreadable]:
         """Yield what is at the positions from the first on, in their order, to the list's end.
 
-        Blocks. Of n positions it asks for about 2 log n pages for each unreadable record.
+        Blocks. Of n positions it requests about 2 log n pages for each unreadable record.
 
         Raises:
             ETLError: the error of the page, where its records cannot be what fails.
@@ -93,12 +93,12 @@ class Narrowing:
         for part in self.read(first, first + size):
             if isinstance(part, Unreadable):
                 entries.append(part)
-                has_more = True  # as far as is known; the next page will tell
+                has_more = True  # as far as is known; the next page shows it
             else:
                 entries += [row_of(self._client, raw) for raw in part.data]
                 counts.add(part.total_count)
                 has_more = part.has_more
-        ids = [each.id if isinstance(each, Row) else None for each in entries]
+        ids = [entry.id if isinstance(entry, Row) else None for entry in entries]
         rows: list[Row] = []
         for number, entry in enumerate(entries):
             if isinstance(entry, Row):
@@ -122,7 +122,7 @@ class Narrowing:
         if position < 0:
             return None
         try:
-            answer = self._ask(position + 1, 1, FEW_ATTEMPTS)
+            answer = self._request(position + 1, 1, FEW_ATTEMPTS)
         except FAILURES as error:
             if not self._client.may_narrow(error):
                 raise
@@ -131,7 +131,7 @@ class Narrowing:
 
     def _some(self, start: int, size: int) -> ListAnswer | None:
         try:
-            found = self._ask(start // size + 1, size, FEW_ATTEMPTS)
+            found = self._request(start // size + 1, size, FEW_ATTEMPTS)
         except FAILURES as error:
             if not self._client.may_narrow(error):
                 raise
@@ -147,7 +147,7 @@ class Narrowing:
         """
         for attempts in (None, FEW_ATTEMPTS):
             try:
-                found = self._ask(position + 1, 1, attempts)
+                found = self._request(position + 1, 1, attempts)
             except FAILURES as error:
                 if not self._client.may_narrow(error):
                     raise
@@ -185,18 +185,18 @@ def _halves(start: int, size: int) -> list[tuple[int, int]]:
 
 
 def _unreadable(known: Mapping[str, Any], error: ETLError) -> Row:
-    """Return what there is in place of a record, from what is known of it."""
+    """Return a row with a reject for an unreadable record, from what is known of it."""
     words = {
         "modified_on_or_after": "modified since",
         "modified_before": "modified before",
         "behind_id": "behind id",
         "followed_by_id": "before id",
     }
-    told = [f"{text} {known[name]}" for name, text in words.items() if known[name] is not None]
-    place = ", ".join([f"number {known['position']} of its list", *told])
+    parts = [f"{text} {known[name]}" for name, text in words.items() if known[name] is not None]
+    location = ", ".join([f"number {known['position']} of its list", *parts])
     reason = (
         f"ServiceTitan cannot give one of the {known['stream']}, though it gives others "
-        f"({place}): {error}"
+        f"({location}): {error}"
     )
     name = (
         f"number {known['position']} of {known['modified_on_or_after']}, {known['modified_before']}"

@@ -1,4 +1,4 @@
-"""Records that an earlier run could not read, asked for once more."""
+"""Second attempts at records that an earlier run could not read."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,10 +17,10 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
     ServiceTitanClient,
     Span,
 )
-from temporaletl.worker.sources.servicetitan.extract.rounds import row_of
-from temporaletl.worker.sources.servicetitan.extract.walk import ListPosition, Walk
+from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination, ListPosition
+from temporaletl.worker.sources.servicetitan.extract.passes import row_of
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
-from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment
+from temporaletl.worker.sources.servicetitan.record import Record, bare_of, timestamp
 
 _BAD_REQUEST = 400
 #: Where nothing but a span of time is known of a record, so many records of it are read.
@@ -29,7 +29,7 @@ _MOST_ANSWERS = 20
 
 
 class _Gap(msgspec.Struct, forbid_unknown_fields=True):
-    """What a reject keeps of a record, by its place in a list, and of a part of the feed."""
+    """A reject's payload: a record's location in a list, and a part of the feed."""
 
     stream: str
     position: int | None = None
@@ -42,10 +42,10 @@ class _Gap(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def reread_record(unread: Unread, request: PageRequest[ServiceTitanQuery]) -> Reread | None:
-    """Read a record by its id; where only its place is known, all records of its span of time.
+    """Read a record by its id; where only its location is known, all records of its span of time.
 
     One that has changed since is no longer in that span, and was read where it is. A part of the
-    feed is followed, for what it alone tells. None where nothing is known.
+    feed is followed, for what it alone reports. None where nothing is known.
     """
     settings = ServiceTitanSettings.load()
     query = request.query
@@ -112,12 +112,12 @@ def _read_span(
     faults: list[str],
 ) -> None:
     since, before = gap.modified_on_or_after, gap.modified_before
-    place = msgspec.to_builtins(ListPosition(way="all", at=since))
-    walk = Walk(client, Span(since, None, modified_before=before), size, place)
-    while (page := walk.next()) is not None:
+    cursor = msgspec.to_builtins(ListPosition(way="all", at=since))
+    pagination = KeysetPagination(client, Span(since, None, modified_before=before), size, cursor)
+    while (page := pagination.next()) is not None:
         found += page.records
         # Those that came and cannot be decoded are rejects of the run that met them.
-        faults += [each.reason for each in page.rejects if isinstance(each.payload, dict)]
+        faults += [reject.reason for reject in page.rejects if isinstance(reject.payload, dict)]
         if len(found) > _MOST_RECORDS:
             faults.append(f"more than {_MOST_RECORDS} were modified then: a full run reads them")
             return
@@ -130,7 +130,7 @@ def _read_span(
 
 def _is_not_shown(gap: _Gap, found: Sequence[Record[Any] | Reject]) -> bool:
     """Whether the two records that it stood between are neighbours now."""
-    ids = [each.body.id if isinstance(each, Record) else None for each in found]
+    ids = [item.body.id if isinstance(item, Record) else None for item in found]
     try:
         before = -1 if gap.behind_id is None else ids.index(gap.behind_id)
         behind = len(ids) if gap.followed_by_id is None else ids.index(gap.followed_by_id)
@@ -151,7 +151,7 @@ def _read_feed(
         if answer is None:
             faults.append("its place in the export is no longer known: a full run reads it")
             return
-        records = [each for each in map(client.record, answer.data) if isinstance(each, Record)]
+        records = [item for item in map(client.record, answer.data) if isinstance(item, Record)]
         found += records
         if not answer.has_more or not answer.continue_from:
             return
@@ -166,13 +166,13 @@ def _is_behind(record: Record[Any], gap: _Gap) -> bool:
     if gap.position is None or gap.modified_before is None:
         return False
     try:
-        time = moment(record.body.modified_on, "modifiedOn")
+        time = timestamp(record.body.modified_on, "modifiedOn")
     except RecordError:
         return False
     return time is not None and time >= gap.modified_before
 
 
 def _reread(found: list[Record[Any] | Reject], faults: list[str]) -> Reread:
-    faults = faults + [each.reason for each in found if isinstance(each, Reject)]
-    records = [each for each in found if isinstance(each, Record)]
+    faults = faults + [item.reason for item in found if isinstance(item, Reject)]
+    records = [item for item in found if isinstance(item, Record)]
     return Reread(records, "; ".join(dict.fromkeys(faults)) or None)

@@ -1,4 +1,4 @@
-"""Pages of each of the four streams."""
+"""The extract method of the four streams, over lists or export feeds."""
 
 from collections.abc import AsyncGenerator
 
@@ -9,7 +9,7 @@ from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSetti
 from temporaletl.external.servicetitan.site import open_site
 from temporaletl.worker.sources.servicetitan.extract.client import ServiceTitanClient, Span
 from temporaletl.worker.sources.servicetitan.extract.feed import Feed
-from temporaletl.worker.sources.servicetitan.extract.walk import Walk
+from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 
 #: Importing it registers it.
@@ -23,7 +23,7 @@ async def extract(request: PageRequest[ServiceTitanQuery]) -> AsyncGenerator[Pag
     reject. The last page of an export may hold nothing but the token with which the next job goes
     on.
 
-    Raises: as `ServiceTitanSite.read`, `Feed.next` and `Walk.next`.
+    Raises: as `ServiceTitanSite.read`, `Feed.next` and `KeysetPagination.next`.
     """
     settings = ServiceTitanSettings.load()
     job, query = request.job, request.query
@@ -33,15 +33,15 @@ async def extract(request: PageRequest[ServiceTitanQuery]) -> AsyncGenerator[Pag
     reading = (
         Feed(client, span, size, query.continue_from, request.cursor)
         if query.paging == "export"
-        else Walk(client, span, size, request.cursor)
+        else KeysetPagination(client, span, size, request.cursor)
     )
     try:
-        while (found := await client.site.start(reading.next)) is not None:
+        while (page := await client.site.start(reading.next)) is not None:
             yield Page(
-                records=found.records,
-                rejects=found.rejects,
-                cursor=found.cursor,
-                extracted_at=found.asked,
+                records=page.records,
+                rejects=page.rejects,
+                cursor=page.cursor,
+                extracted_at=page.requested_at,
             )
     finally:
         client.stop.set()

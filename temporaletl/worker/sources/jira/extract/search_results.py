@@ -1,4 +1,4 @@
-"""What a search answers: issues, each one a record or a reject."""
+"""The results of a search for issues, one by one a record or a reject."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import xxhash
 from temporaletl import RecordError, Reject
 from temporaletl.external.answers import MisfitAnswerError, decode, decode_record
 from temporaletl.worker.sources.jira.issue import Id, IssueRecord
-from temporaletl.worker.sources.jira.moments import Moment, ms_of
+from temporaletl.worker.sources.jira.timestamps import Timestamp, ms_of
 
-#: What a walk needs for itself.
+#: The fields that keyset pagination itself needs.
 BARE_FIELDS = ("created", "updated")
 _NAMES = re.compile(rb'"(id|key)"\s*:\s*"([A-Za-z0-9_-]{1,100})"')
 
@@ -26,7 +26,7 @@ class Answer(msgspec.Struct, rename="camel"):
 
 
 def read_answer(response: requests.Response, *, cloud: bool) -> Answer:
-    """Decode a page.
+    """Decode the response to a search.
 
     Raises: as `decode`.
     """
@@ -37,8 +37,8 @@ def read_answer(response: requests.Response, *, cloud: bool) -> Answer:
 
 
 class BareFields(msgspec.Struct):
-    created: Moment | None = None
-    updated: Moment | None = None
+    created: Timestamp | None = None
+    updated: Timestamp | None = None
 
 
 class BareIssue(msgspec.Struct):
@@ -56,14 +56,14 @@ class Row:
     """One issue of an answer: a record, or a reject. Times are epoch milliseconds."""
 
     id: str
-    time: int | None  # of the walk's order
+    time: int | None  # of the search's order
     updated: int
     record: IssueRecord | None = None
     reject: Reject | None = None
 
 
 def row_of(raw: msgspec.Raw, *, by_created: bool) -> Row:
-    """Decode one issue of an answer; whatever is in it, it becomes one or the other."""
+    """Decode one issue of an answer as a record, or as a reject where it cannot be decoded."""
     try:
         record = IssueRecord.read(raw)
     except RecordError as error:
@@ -75,7 +75,7 @@ def row_of(raw: msgspec.Raw, *, by_created: bool) -> Row:
 
 
 def bare_of(raw: msgspec.Raw) -> BareIssue:
-    """Decode no more of an issue than its names and times, as far as even that can be."""
+    """Decode only an issue's id, key and times, as far as even these can be decoded."""
     try:
         return decode_record(BareIssue, raw)
     except RecordError:

@@ -1,7 +1,7 @@
-"""What a job has read already.
+"""Cache of the items that a job has read already.
 
 The same bug is listed for everybody who has to do with it. A job reads it once; as its segments
-end every few seconds, one has to know what those before it have read. That is remembered in the
+end every few seconds, one has to know what those before it have read. That is cached in the
 process, and counts from where the page with it is committed: what another process read, or what
 was lost with a page, is read again.
 """
@@ -23,8 +23,8 @@ _MOST_JOBS = 32
 Read = dict[int, datetime | None]
 
 
-class Memory:
-    """What one extraction knows to be read: by those before it, and by itself."""
+class ReadCache:
+    """The numbers that are already read: by the job's earlier segments, and by this one."""
 
     def __init__(self, committed: Read) -> None:
         self._committed = committed
@@ -43,13 +43,13 @@ class Memory:
         """Note that a number was read, for the next page."""
         self._open[number] = self._all[number] = changed
 
-    def turn(self, cursor: JsonValue) -> None:
+    def end_page(self, cursor: JsonValue) -> None:
         """Note that a page ends here, whose cursor is committed with all that was added."""
         self._pages.append((cursor, self._open))
         self._open = {}
 
     def committed_at(self, cursor: JsonValue) -> Read:
-        """What is known to be loaded where this is the cursor of the last committed page."""
+        """The numbers that are loaded where this is the cursor of the last committed page."""
         found = dict(self._committed)
         for behind, numbers in self._pages:
             found |= numbers
@@ -58,19 +58,21 @@ class Memory:
         return dict(self._committed)
 
 
-def recall(site: LaunchpadSite, request: PageRequest[LaunchpadQuery]) -> Memory:
-    """Return the memory for an extraction that begins at the request's cursor."""
+def open_read_cache(site: LaunchpadSite, request: PageRequest[LaunchpadQuery]) -> ReadCache:
+    """Return the read cache for an extraction that begins at the request's cursor."""
     job = (request.job.batch_id, request.job.seq)
     with _guard:
         jobs = _jobs.setdefault(site, OrderedDict())
         before = jobs.pop(job, None)
         known = before.committed_at(request.cursor) if before and request.cursor else {}
-        memory = Memory(known)
-        jobs[job] = memory
+        read_cache = ReadCache(known)
+        jobs[job] = read_cache
         if len(jobs) > _MOST_JOBS:
             jobs.popitem(last=False)
-    return memory
+    return read_cache
 
 
-_jobs: WeakKeyDictionary[LaunchpadSite, OrderedDict[tuple[str, int], Memory]] = WeakKeyDictionary()
+_jobs: WeakKeyDictionary[LaunchpadSite, OrderedDict[tuple[str, int], ReadCache]] = (
+    WeakKeyDictionary()
+)
 _guard = threading.Lock()

@@ -1,4 +1,4 @@
-"""The walk over a range of issues, on sites that misbehave."""
+"""Keyset pagination over a range of issues, on sites that misbehave."""
 
 import json
 import time
@@ -14,20 +14,20 @@ BOTH = pytest.mark.parametrize("cloud", [True, False], ids=["cloud", "server"])
 
 
 def delivered(pages: list[Any]) -> list[int]:
-    return [id_ for found in pages for id_ in ids_of(found)]
+    return [id_ for page in pages for id_ in ids_of(page)]
 
 
 @BOTH
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 50])
 def test_every_issue_comes_once(size: int, *, cloud: bool) -> None:
     site = SmallSite([issue(n, created=n * 1000) for n in range(20)], cloud=cloud)
-    assert delivered(read_all(site.walk(size=size))) == list(range(20))
+    assert delivered(read_all(site.paginate(size=size))) == list(range(20))
 
 
 @BOTH
 def test_an_empty_range_ends_at_once(*, cloud: bool) -> None:
     site = SmallSite([], cloud=cloud)
-    assert site.walk().next() is None
+    assert site.paginate().next() is None
     assert len(site.queries) == 1
 
 
@@ -36,34 +36,34 @@ def test_an_empty_range_ends_at_once(*, cloud: bool) -> None:
 def test_issues_of_the_same_time_all_come(ties: int, *, cloud: bool) -> None:
     rows = [issue(n, created=0 if n < 4 else 1000 if n < 4 + ties else n * 1000) for n in range(30)]
     site = SmallSite(rows, cloud=cloud)
-    assert sorted(delivered(read_all(site.walk(size=3)))) == list(range(30))
+    assert sorted(delivered(read_all(site.paginate(size=3)))) == list(range(30))
 
 
 @BOTH
 def test_reading_goes_on_from_any_cursor(*, cloud: bool) -> None:
     rows = [issue(n, created=n // 8 * 1000) for n in range(40)]
-    pages = read_all(SmallSite(rows, cloud=cloud).walk(size=3))
+    pages = read_all(SmallSite(rows, cloud=cloud).paginate(size=3))
     before: set[int] = set()
-    for found in pages:
-        before |= set(ids_of(found))
-        cursor = json.loads(json.dumps(found.cursor))
-        after = delivered(read_all(SmallSite(rows, cloud=cloud).walk(size=3, cursor=cursor)))
+    for page in pages:
+        before |= set(ids_of(page))
+        cursor = json.loads(json.dumps(page.cursor))
+        after = delivered(read_all(SmallSite(rows, cloud=cloud).paginate(size=3, cursor=cursor)))
         assert before | set(after) == set(range(40))
 
 
 @BOTH
 def test_little_is_read_again_after_an_interruption(*, cloud: bool) -> None:
     rows = [issue(n, created=n * 1000) for n in range(20)]
-    pages = read_all(SmallSite(rows, cloud=cloud).walk(size=4))
-    for number, found in enumerate(pages):
-        again = read_all(SmallSite(rows, cloud=cloud).walk(size=4, cursor=found.cursor))
+    pages = read_all(SmallSite(rows, cloud=cloud).paginate(size=4))
+    for number, page in enumerate(pages):
+        again = read_all(SmallSite(rows, cloud=cloud).paginate(size=4, cursor=page.cursor))
         assert delivered(again) == delivered(pages[number + 1 :])
 
 
 @BOTH
 def test_a_bad_cursor_is_told(*, cloud: bool) -> None:
     with pytest.raises(ConfigurationError, match="cursor"):
-        SmallSite([], cloud=cloud).walk(cursor={"at": "noon"})
+        SmallSite([], cloud=cloud).paginate(cursor={"at": "noon"})
 
 
 @BOTH
@@ -78,7 +78,7 @@ def test_rows_that_move_to_the_end_hide_no_other(ties: int, *, cloud: bool) -> N
             rows[number - 1]["fields"]["updated"] = BASE_MS + 100_000 + number
 
     site = SmallSite(rows, cloud=cloud, tamper=move)
-    got = delivered(read_all(site.walk("updated", size=4)))
+    got = delivered(read_all(site.paginate("updated", size=4)))
     assert set(got) == set(range(24))
     assert all(got.count(id_) <= 2 for id_ in got)
 
@@ -92,10 +92,10 @@ def test_a_deleted_row_hides_no_other(*, cloud: bool) -> None:
             del rows[0]
 
     site = SmallSite(rows, cloud=cloud, tamper=delete)
-    assert set(delivered(read_all(site.walk(size=4)))) == {*range(12), 20}
+    assert set(delivered(read_all(site.paginate(size=4)))) == {*range(12), 20}
 
 
-def test_a_row_whose_index_is_behind_does_not_pull_the_walk_ahead() -> None:
+def test_a_row_whose_index_is_behind_does_not_move_the_high_water_mark_ahead() -> None:
     now_ms = int(time.time() * 1000)
     rows = [issue(n, updated=n * 1000) for n in range(12)]
 
@@ -106,7 +106,7 @@ def test_a_row_whose_index_is_behind_does_not_pull_the_walk_ahead() -> None:
             body["issues"][-1] = body["issues"][-1] | {"fields": fields | {"updated": now_ms}}
 
     site = SmallSite(rows, cloud=True, tamper=show_newer)
-    assert set(delivered(read_all(site.walk("updated", size=4)))) == set(range(12))
+    assert set(delivered(read_all(site.paginate("updated", size=4)))) == set(range(12))
 
 
 def test_short_and_empty_answers_with_a_token_are_not_the_end() -> None:
@@ -121,12 +121,12 @@ def test_short_and_empty_answers_with_a_token_are_not_the_end() -> None:
             body["nextPageToken"] = str(first + keep) + " " * number * (1 - keep)
 
     site = SmallSite(rows, cloud=True, tamper=cut)
-    assert set(delivered(read_all(site.walk(size=4)))) == set(range(20))
+    assert set(delivered(read_all(site.paginate(size=4)))) == set(range(20))
 
 
 def test_a_last_answer_need_not_say_so() -> None:
     site = SmallSite([issue(1)], cloud=True, tamper=lambda _n, body: body.update(isLast=False))
-    assert delivered(read_all(site.walk())) == [1]
+    assert delivered(read_all(site.paginate())) == [1]
 
 
 def test_a_refused_token_is_a_new_beginning() -> None:
@@ -140,7 +140,7 @@ def test_a_refused_token_is_a_new_beginning() -> None:
         return None
 
     site = SmallSite(rows, cloud=True, tamper=refuse)
-    assert sorted(delivered(read_all(site.walk(size=2)))) == list(range(10))
+    assert sorted(delivered(read_all(site.paginate(size=2)))) == list(range(10))
     assert refused == [3, 5]
 
 
@@ -148,7 +148,7 @@ def test_a_token_that_is_always_refused_is_given_up() -> None:
     site = SmallSite([issue(n, created=1000) for n in range(10)], cloud=True)
     site.tamper = lambda _n, _body: 400 if "nextPageToken" in site.queries[-1] else None
     with pytest.raises(SourceUnavailableError, match="refusing its own page tokens"):
-        read_all(site.walk(size=2))
+        read_all(site.paginate(size=2))
     assert len(site.queries) < 50
 
 
@@ -156,30 +156,30 @@ def test_a_repeated_token_is_given_up_in_the_end() -> None:
     site = SmallSite([issue(n, created=1000) for n in range(10)], cloud=True)
     site.tamper = lambda _n, body: body.update(nextPageToken="2")
     with pytest.raises(SourceUnavailableError, match="the search leads in circles"):
-        read_all(site.walk(size=2))
+        read_all(site.paginate(size=2))
     assert len(site.queries) < 50
 
 
 def test_fresh_tokens_without_rows_do_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("temporaletl.worker.sources.jira.extract.walk._MOST_FRUITLESS", 20)
+    monkeypatch.setattr("temporaletl.worker.sources.jira.extract.keyset._MOST_FRUITLESS", 20)
     site = SmallSite([], cloud=True)
     site.tamper = lambda number, body: body.update(nextPageToken=f"{number}".zfill(9))
     with pytest.raises(SourceUnavailableError, match="without a new issue"):
-        read_all(site.walk())
+        read_all(site.paginate())
 
 
 @pytest.mark.parametrize("ties", [1, 10])
 def test_a_total_that_counts_too_much_ends_all_the_same(ties: int) -> None:
     rows = [issue(n, created=1000 if n < ties else n * 1000) for n in range(12)]
     site = SmallSite(rows, cloud=False, tamper=lambda _n, body: body.update(total=999))
-    assert sorted(delivered(read_all(site.walk(size=4)))) == list(range(12))
+    assert sorted(delivered(read_all(site.paginate(size=4)))) == list(range(12))
     assert len(site.queries) < 40
 
 
 def test_a_server_that_gives_less_than_asked_for_is_read_to_its_end() -> None:
     rows = [issue(n, created=n // 6 * 1000) for n in range(20)]
     site = SmallSite(rows, cloud=False, most=2)
-    assert sorted(delivered(read_all(site.walk(size=100)))) == list(range(20))
+    assert sorted(delivered(read_all(site.paginate(size=100)))) == list(range(20))
 
 
 def test_empty_middle_pages_of_a_server_are_asked_again() -> None:
@@ -190,7 +190,7 @@ def test_empty_middle_pages_of_a_server_are_asked_again() -> None:
             body["issues"] = []
 
     site = SmallSite(rows, cloud=False, tamper=empty)
-    assert sorted(delivered(read_all(site.walk(size=4)))) == list(range(12))
+    assert sorted(delivered(read_all(site.paginate(size=4)))) == list(range(12))
 
 
 @BOTH
@@ -198,24 +198,24 @@ def test_an_issue_that_cannot_be_read_is_rejected_alone(*, cloud: bool) -> None:
     rows = [issue(n, created=n * 1000) for n in range(9)]
     rows[2]["fields"]["comment"] = "none"
     rows[5] = {"id": "5", "key": "A-5", "fields": rows[5]["fields"] | {"summary": ["?"]}}
-    pages = read_all(SmallSite(rows, cloud=cloud).walk(size=3))
+    pages = read_all(SmallSite(rows, cloud=cloud).paginate(size=3))
     assert delivered(pages) == [0, 1, 3, 4, 6, 7, 8]
-    rejects = [reject for found in pages for reject in found.rejects]
+    rejects = [reject for page in pages for reject in page.rejects]
     assert [(each.stage, each.key) for each in rejects] == [("extract", "A-2"), ("extract", "A-5")]
     assert json.loads(bytes(rejects[0].payload))["fields"]["comment"] == "none"
 
 
 @BOTH
-def test_whole_pages_that_cannot_be_read_do_not_stop_the_walk(*, cloud: bool) -> None:
+def test_whole_pages_that_cannot_be_read_do_not_stop_the_pagination(*, cloud: bool) -> None:
     rows = [issue(n, created=n * 1000, summary=7) for n in range(7)] + [issue(9, created=9000)]
-    pages = read_all(SmallSite(rows, cloud=cloud).walk(size=3))
+    pages = read_all(SmallSite(rows, cloud=cloud).paginate(size=3))
     assert delivered(pages) == [9]
-    assert sum(len(found.rejects) for found in pages) == 7
+    assert sum(len(page.rejects) for page in pages) == 7
 
 
 def test_every_search_asks_from_the_last_time_seen() -> None:
     site = SmallSite([issue(n, created=n * 1000) for n in range(5)], cloud=True)
-    read_all(site.walk(size=3))
+    read_all(site.paginate(size=3))
     assert [query["jql"] for query in site.queries] == [
         "created is not EMPTY ORDER BY created ASC, key ASC",
         f"created >= {BASE_MS + 2000} ORDER BY created ASC, key ASC",

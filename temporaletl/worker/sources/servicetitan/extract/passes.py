@@ -1,4 +1,4 @@
-"""Records as a list gave them, and when all of a run of them have been met."""
+"""Passes over the pages of a list: the rows they find, and whether a pass missed none."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import xxhash
 
 from temporaletl import RecordError, Reject
 from temporaletl.worker.sources.servicetitan.extract.client import ServiceTitanClient
-from temporaletl.worker.sources.servicetitan.record import Record, bare_of, moment
+from temporaletl.worker.sources.servicetitan.record import Record, bare_of, timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +27,22 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a page holds, however it was read; `counts` are the totals that its answers told."""
+    """The rows of a page, however it was read; `counts` are the totals of its answers."""
 
     rows: Sequence[Row]
     counts: Collection[int | None]
     has_more: bool
 
 
-class Round:
-    """One reading of all pages of a run."""
+class Pass:
+    """One pass over all pages of a run."""
 
     def __init__(self, *, from_its_start: bool) -> None:
         self._from_its_start = from_its_start
         self._ids: set[int | str] = set()
         self._counts: set[int | None] = set()
         self.found_new = not from_its_start
-        #: Pages in a row that held nothing which this round had not met.
+        #: Pages in a row that held nothing which this pass had not met.
         self.stale = 0
 
     def add(self, read: Read, *, new: int) -> None:
@@ -57,8 +57,8 @@ class Round:
         return not self._ids
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it cannot have missed anything; without counts, whether it found nothing new."""
+    def is_complete(self) -> bool:
+        """Whether the pass cannot have missed a row; without counts, whether it found none new."""
         count = next(iter(self._counts)) if len(self._counts) == 1 else None
         if count is None:
             return self._counts == {None} and not self.found_new
@@ -66,7 +66,7 @@ class Round:
 
 
 def row_of(client: ServiceTitanClient, found: msgspec.Raw) -> Row:
-    """Read what a list gave; a record that cannot be decoded is a reject, and is met as well."""
+    """Decode a record of a list as a row; one that cannot be decoded is a row with a reject."""
     read = client.record(found)
     content = xxhash.xxh3_64_intdigest(bytes(found))
     if isinstance(read, Record):
@@ -76,7 +76,7 @@ def row_of(client: ServiceTitanClient, found: msgspec.Raw) -> Row:
         id_ = bare.id if isinstance(bare.id, int | str) else f"content {content}"
         text = bare.modified_on if isinstance(bare.modified_on, str) else None
     try:
-        time = moment(text, "modifiedOn")
+        time = timestamp(text, "modifiedOn")
     except RecordError:
         time = None
     return Row(id_, time, content, read)

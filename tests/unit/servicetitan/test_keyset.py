@@ -1,4 +1,4 @@
-"""The walk through a list, and the feed, against answers made by hand."""
+"""Keyset pagination over a list, and the feed, against scripted responses."""
 
 import random
 import re
@@ -20,18 +20,18 @@ from temporaletl.external.answers import decode
 from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.worker.sources.servicetitan.extract.client import ServiceTitanClient, Span, as_text
 from temporaletl.worker.sources.servicetitan.extract.feed import Feed
-from temporaletl.worker.sources.servicetitan.extract.walk import Walk
+from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination
 
 NOON = datetime(2025, 5, 1, 12, tzinfo=UTC)
 EVER = Span(None, None, NOON)
 
 
 class Script:
-    """A site that answers from a script, and notes what it was asked."""
+    """A site that answers from a script, and records its requests."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.asked: list[dict[str, Any]] = []
+        self.requested: list[dict[str, Any]] = []
         self.settings = SimpleNamespace(site="s", include_recent_changes=False)
 
     def read(
@@ -47,7 +47,7 @@ class Script:
     ) -> Any:
         del attempts
         assert not stop.is_set()
-        self.asked.append(dict(params))
+        self.requested.append(dict(params))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if callable(answer):
             answer = answer(params)
@@ -77,7 +77,7 @@ def fed(token: str | None, *jobs: Any, more: bool = False) -> dict[str, Any]:
     return {"hasMore": more, "continueFrom": token, "data": list(jobs)}
 
 
-def ids_of(reading: Walk | Feed) -> list[int]:
+def ids_of(reading: KeysetPagination | Feed) -> list[int]:
     ids: list[int] = []
     while (found := reading.next()) is not None:
         ids += [record.body.id for record in found.records]
@@ -95,14 +95,14 @@ def test_each_request_begins_at_the_last_record() -> None:
         listed(job(1, 1), job(2, 2), more=True),
         listed(job(2, 2), job(3, 3)),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 3]
-    assert [asked.get("modifiedOnOrAfter") for asked in script.asked] == [
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 3]
+    assert [params.get("modifiedOnOrAfter") for params in script.requested] == [
         None,
         None,
         None,
         "2025-05-01T12:00:02Z",
     ]
-    assert {asked["active"] for asked in script.asked} == {"Any"}
+    assert {params["active"] for params in script.requested} == {"Any"}
 
 
 def test_more_of_one_time_than_a_page_holds_are_read_by_id() -> None:
@@ -114,12 +114,12 @@ def test_more_of_one_time_than_a_page_holds_are_read_by_id() -> None:
         listed(job(4, 1), count=3),
         listed(job(5, 5)),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 4, 5]
-    ties = script.asked[4]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 4, 5]
+    ties = script.requested[4]
     assert (ties["sort"], ties["page"]) == ("+Id", 1)
     assert ties["modifiedOnOrAfter"] == "2025-05-01T12:00:01Z"
     assert ties["modifiedBefore"] == "2025-05-01T12:00:01.000001Z"
-    assert script.asked[6]["modifiedOnOrAfter"] == "2025-05-01T12:00:01.000001Z"
+    assert script.requested[6]["modifiedOnOrAfter"] == "2025-05-01T12:00:01.000001Z"
 
 
 def test_ties_that_the_list_then_denies_are_read_without_an_end() -> None:
@@ -131,11 +131,11 @@ def test_ties_that_the_list_then_denies_are_read_without_an_end() -> None:
         listed(job(1, 1), job(2, 1), more=True, count=3),
         listed(job(3, 1), count=3),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 3]
-    assert "modifiedBefore" not in script.asked[-1]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 3]
+    assert "modifiedBefore" not in script.requested[-1]
 
 
-def test_a_round_that_misses_what_the_list_counts_is_read_again() -> None:
+def test_a_pass_that_misses_what_the_list_counts_is_read_again() -> None:
     script = Script(
         listed(),
         listed(),
@@ -144,11 +144,11 @@ def test_a_round_that_misses_what_the_list_counts_is_read_again() -> None:
         listed(job(1), job(2), more=True, count=3),
         listed(job(3), count=3),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 3]
-    assert len(script.asked) == 6
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 3]
+    assert len(script.requested) == 6
 
 
-def test_a_round_in_which_the_count_changed_proves_nothing() -> None:
+def test_a_pass_in_which_the_count_changed_proves_nothing() -> None:
     script = Script(
         listed(),
         listed(),
@@ -157,19 +157,19 @@ def test_a_round_in_which_the_count_changed_proves_nothing() -> None:
         listed(job(2), job(3), more=True, count=3),
         listed(job(4), count=3),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 4, 3]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 4, 3]
 
 
-def test_a_count_of_what_never_comes_is_believed_for_some_rounds() -> None:
+def test_a_count_of_what_never_comes_is_believed_for_some_passes() -> None:
     script = Script(listed(), listed(), listed(job(1), count=2))
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1]
-    assert len(script.asked) == 2 + 6
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1]
+    assert len(script.requested) == 2 + 6
 
 
-def test_without_counts_a_round_must_find_nothing_new() -> None:
+def test_without_counts_a_pass_must_find_nothing_new() -> None:
     script = Script(listed(), listed(), listed(job(1)))
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1]
-    assert len(script.asked) == 2 + 2
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1]
+    assert len(script.requested) == 2 + 2
 
 
 def test_a_changed_record_is_delivered_again() -> None:
@@ -181,7 +181,7 @@ def test_a_changed_record_is_delivered_again() -> None:
         listed(job(1), job(2), more=True),
         listed(),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 1, 1]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 1, 1]
 
 
 def test_a_page_out_of_order_means_that_there_is_none() -> None:
@@ -191,23 +191,23 @@ def test_a_page_out_of_order_means_that_there_is_none() -> None:
         listed(job(1, 5), job(2, 2), more=True, count=3),
         listed(job(3, 3), count=3),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 3]
-    assert "sort" not in script.asked[-1]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 3]
+    assert "sort" not in script.requested[-1]
 
 
 def test_an_order_that_is_refused_is_done_without() -> None:
     script = Script(400, 400, listed(job(1), count=1))
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1]
 
 
 def test_one_page_again_and_again_is_no_headway() -> None:
     script = Script(listed(), listed(), listed(job(1), job(2), more=True, count=9))
     with pytest.raises(SourceUnavailableError, match="11 pages in a row held only what came"):
-        ids_of(Walk(script.client, EVER, 2, None))
+        ids_of(KeysetPagination(script.client, EVER, 2, None))
 
 
 def unfiltered(params: dict[str, Any]) -> dict[str, Any]:
-    """Answer in the order that is asked for, whatever the times that are asked for."""
+    """Answer in the requested order, whatever the requested times."""
     jobs = [job(number, number) for number in range(1, 26)]
     if params.get("sort", "").startswith("-"):
         jobs.reverse()
@@ -216,12 +216,12 @@ def unfiltered(params: dict[str, Any]) -> dict[str, Any]:
     return listed(*jobs[first : first + size], more=first + size < 25, count=25)
 
 
-def drained(walk: Walk) -> tuple[list[int], Any]:
+def drained(reading: KeysetPagination) -> tuple[list[int], Any]:
     """Read to the error that ends it; return what came, and the last cursor."""
     ids: list[int] = []
     cursor = None
     try:
-        while (found := walk.next()) is not None:
+        while (found := reading.next()) is not None:
             ids += [record.body.id for record in found.records]
             cursor = found.cursor
             assert len(ids) < 1_000
@@ -234,10 +234,10 @@ def drained(walk: Walk) -> tuple[list[int], Any]:
 
 def test_a_list_that_ignores_times_is_told_and_delivered_once() -> None:
     script = Script(unfiltered)
-    ids, cursor = drained(Walk(script.client, EVER, 7, None))
+    ids, cursor = drained(KeysetPagination(script.client, EVER, 7, None))
     assert sorted(ids) == list(range(1, 26))
-    assert len(script.asked) < 100
-    again, _ = drained(Walk(script.client, EVER, 7, cursor))
+    assert len(script.requested) < 100
+    again, _ = drained(KeysetPagination(script.client, EVER, 7, cursor))
     assert min(again) > 6  # what is behind the cursor is known to be delivered
 
 
@@ -249,42 +249,42 @@ def test_a_list_that_has_ever_more_in_whatever_order_is_told() -> None:
         return listed(*chosen.sample(jobs, 7), more=True, count=25)
 
     script = Script(listed(), listed(), shuffled)
-    ids, _ = drained(Walk(script.client, EVER, 7, None))
+    ids, _ = drained(KeysetPagination(script.client, EVER, 7, None))
     assert sorted(ids) == list(range(1, 26))
-    assert len(script.asked) < 100
+    assert len(script.requested) < 100
 
 
 @pytest.mark.parametrize(
     "answer", [unfiltered, lambda _: listed(job(1, 1), job(2, 1), more=True, count=2)]
 )
-def test_a_walk_that_never_gets_on_is_not_taken_up_for_ever(answer: Any) -> None:
+def test_a_pagination_that_never_gets_on_is_not_taken_up_for_ever(answer: Any) -> None:
     script = Script(answer)
     cursor = None
     for _ in range(3):
-        _, cursor = drained(Walk(script.client, EVER, 2, cursor))
+        _, cursor = drained(KeysetPagination(script.client, EVER, 2, cursor))
     with pytest.raises(SourceProtocolError, match="it was taken up 3 times"):
-        ids_of(Walk(script.client, EVER, 2, cursor))
+        ids_of(KeysetPagination(script.client, EVER, 2, cursor))
 
 
-def test_a_record_without_a_time_does_not_stop_the_walk() -> None:
+def test_a_record_without_a_time_does_not_stop_the_pagination() -> None:
     script = Script(
         *ORDERED,
         listed({"id": 1}, job(2, 2), more=True),
         listed(job(2, 2), job(3, 3)),
     )
-    assert ids_of(Walk(script.client, EVER, 2, None)) == [1, 2, 3]
+    assert ids_of(KeysetPagination(script.client, EVER, 2, None)) == [1, 2, 3]
 
 
 def test_a_backfill_asks_for_what_was_there_in_its_window() -> None:
     window = Window(start=NOON, end=NOON.replace(hour=13))
     script = Script(listed())
-    ids_of(Walk(script.client, Span.of(window, "backfill"), 2, None))
-    assert script.asked[-1]["modifiedOnOrAfter"] == as_text(NOON)
-    assert script.asked[-1]["createdBefore"] == "2025-05-01T13:00:00Z"
+    ids_of(KeysetPagination(script.client, Span.of(window, "backfill"), 2, None))
+    assert script.requested[-1]["modifiedOnOrAfter"] == as_text(NOON)
+    assert script.requested[-1]["createdBefore"] == "2025-05-01T13:00:00Z"
     script = Script(listed())
-    ids_of(Walk(script.client, Span.of(window, "incremental"), 2, None))
-    assert "createdBefore" not in script.asked[-1]
-    assert "modifiedBefore" not in script.asked[-1]
+    ids_of(KeysetPagination(script.client, Span.of(window, "incremental"), 2, None))
+    assert "createdBefore" not in script.requested[-1]
+    assert "modifiedBefore" not in script.requested[-1]
 
 
 def test_a_feed_is_followed_over_empty_answers_to_its_end() -> None:
@@ -293,7 +293,7 @@ def test_a_feed_is_followed_over_empty_answers_to_its_end() -> None:
     cursors = []
     while (found := feed.next()) is not None:
         cursors.append(found.cursor)
-    assert [asked.get("from") for asked in script.asked] == [None, "a", "b"]
+    assert [params.get("from") for params in script.requested] == [None, "a", "b"]
     assert cursors[-1] == {
         "paging": "export",
         "site": "s",
@@ -327,7 +327,7 @@ def test_a_repeated_token_is_not_followed() -> None:
         fed("c", job(3)),
     )
     assert ids_of(Feed(script.client, EVER, 2, None, None)) == [1, 2, 3]
-    assert [asked.get("from") for asked in script.asked] == [None, "a", "a", "b"]
+    assert [params.get("from") for params in script.requested] == [None, "a", "a", "b"]
 
 
 def test_more_without_a_token_breaks_the_promise() -> None:
@@ -340,7 +340,7 @@ def test_a_refused_token_gives_way_to_the_date_of_the_job() -> None:
     script = Script(400, fed("b", job(1)))
     found = Feed(script.client, span, 2, "old", None).next()
     assert found is not None
-    assert [asked["from"] for asked in script.asked] == ["old", "2025-05-01T12:00:00Z"]
+    assert [params["from"] for params in script.requested] == ["old", "2025-05-01T12:00:00Z"]
     assert cast("Any", found.cursor)["restarts"] == 1
 
 

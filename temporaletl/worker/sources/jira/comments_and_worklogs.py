@@ -1,4 +1,4 @@
-"""Comments and worklogs: what people wrote and noted, and each edit that can still be seen."""
+"""Comment and worklog events: the creation of each, and its latest edit."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,9 +7,9 @@ from typing import Any
 from temporaletl import Event, TransformContext
 from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.issue import Comment, IssueRecord, Person, Worklog
-from temporaletl.worker.sources.jira.moments import ms_of, utc
 from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
 from temporaletl.worker.sources.jira.query import JiraQuery
+from temporaletl.worker.sources.jira.timestamps import ms_of, utc
 
 
 def comments(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterator[Event]:

@@ -1,12 +1,12 @@
-"""The walk through a list, oldest change first, that survives rows moving under its feet.
+"""Keyset pagination over a list, oldest change first, that skips no record when others move.
 
-Each request starts anew at the time of the last record (the anchor), inclusive: what changes goes
-to the end, where it is met again, and what shifts behind the anchor cannot make the walk skip.
+Each request seeks to the time of the last record (the high-water mark), inclusive: what changes
+goes to the end, where it is read again, and what shifts behind the mark cannot make it skip.
 
 Page numbers are needed where one time has more records than a page: there the API gives no order,
-so that they are read by id, apart. And where a list does not keep the order it is asked for, or
-gave fewer records than it had counted, all of it is read by page numbers. Such a run is read again
-until one round has found as many as the list counts all the while, because rows slip over the
+so that they are read by id, apart. And where a list does not keep the requested order, or gave
+fewer records than it had counted, all of it is read by page numbers. Such a run is read in several
+passes until one has found as many as the list counts all the while, because rows slip over the
 edges of pages when one before them goes.
 
 Where a page fails for the sake of one record that cannot be rendered, positions are all that is
@@ -28,7 +28,7 @@ from temporaletl.clock import utc_now
 from temporaletl.errors import ETLError
 from temporaletl.worker.sources.servicetitan.extract.client import (
     FAILURES,
-    Found,
+    FetchedPage,
     ListAnswer,
     ServiceTitanClient,
     Span,
@@ -39,15 +39,15 @@ from temporaletl.worker.sources.servicetitan.extract.narrowing import (
     Narrowing,
     Unreadable,
 )
-from temporaletl.worker.sources.servicetitan.extract.rounds import Read, Round, Row, row_of
+from temporaletl.worker.sources.servicetitan.extract.passes import Pass, Read, Row, row_of
 from temporaletl.worker.sources.servicetitan.record import Record
 
 _BAD_REQUEST = 400
-_MOST_ROUNDS = 6
+_MOST_PASSES = 6
 _MOST_EMPTY = 4
-#: Pages in a row of a round that hold only what it has met.
+#: Pages in a row of a pass that hold only what it has met.
 _MOST_STALE = 10
-#: Returns in a row from records of one time to the walk, with nothing that was not delivered.
+#: Returns in a row from records of one time to keyset paging, with nothing new.
 _MOST_RETURNS = 3
 #: How often one job may be left without headway, and be taken up again.
 _MOST_CIRCLES = 3
@@ -56,17 +56,18 @@ _TICK = timedelta(microseconds=1)
 #: Behind the present, by whatever clock.
 _FAR = timedelta(days=2)
 
-#: `walk` from anchor to anchor, `ties` are the records from the anchor on until `before`, most
-#: often those of the anchor's very time, `all` are those from the anchor on, in whatever order.
+#: `walk`, so called in stored cursors, is keyset paging from mark to mark; `ties` are the records
+#: from the mark on until `before`, most often those of the mark's very time; `all` are those from
+#: the mark on, in whatever order.
 Way = Literal["walk", "ties", "all"]
 
 
 class ListPosition(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="paging", tag="list"
 ):
-    """Where a walk stands; as JSON it is a page's cursor.
+    """The state of a keyset pagination; as JSON it is a page's cursor.
 
-    Everything modified before `at` is delivered.
+    `at` is the high-water mark: everything modified before it is delivered.
     """
 
     #: None before it is known whether the list keeps its order.
@@ -74,7 +75,7 @@ class ListPosition(
     at: datetime | None = None
     before: datetime | None = None
     page: int = 1
-    round: int = 1
+    pass_number: int = msgspec.field(default=1, name="round")  # its name in stored cursors
     #: How many records the list counted at the beginning, and how many came since.
     expected: int = 0
     delivered: int = 0
@@ -82,8 +83,8 @@ class ListPosition(
     circles: int = 0
 
 
-class Walk:
-    """Finds every record of a span at least once, from a cursor on."""
+class KeysetPagination:
+    """Keyset pagination over a list: from a cursor on, every record of a span at least once."""
 
     def __init__(
         self, client: ServiceTitanClient, span: Span, page_size: int, cursor: JsonValue
@@ -92,20 +93,20 @@ class Walk:
         self._span = span
         self._page_size = page_size
         try:
-            self._place = (
+            self._position = (
                 ListPosition(at=span.start)
                 if cursor is None
                 else msgspec.convert(cursor, ListPosition)
             )
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"no cursor of a walk through a list: {error}") from None
-        #: The content of what was delivered. A walk lives no longer than a segment.
+            raise ConfigurationError(f"no cursor of a list of ServiceTitan's: {error}") from None
+        #: The content of what was delivered. A pagination lives no longer than a segment.
         self._seen: dict[int | str, int] = {}
-        self._round = Round(from_its_start=self._place.page == 1)
+        self._pass = Pass(from_its_start=self._position.page == 1)
         self._empty = self._returns = 0
         self._no_headway: str | None = None
         self._ended = False
-        #: Whatever this walk meets was modified before.
+        #: Whatever this pagination reads was modified before.
         self._latest = span.modified_before or (utc_now() + _FAR).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
@@ -115,10 +116,10 @@ class Walk:
     @property
     def reached(self) -> datetime | None:
         """Everything modified before it is delivered; None where nothing is known of the times."""
-        return self._place.at if self._place.way == "walk" else None
+        return self._position.at if self._position.way == "walk" else None
 
-    def next(self) -> Found | None:
-        """Return the next records, None at the end. Blocks.
+    def next(self) -> FetchedPage | None:
+        """Return the next page of records, None at the end. Blocks.
 
         Raises:
             SourceUnavailableError: no headway; from the last cursor on there may be. What comes
@@ -126,20 +127,20 @@ class Walk:
             SourceProtocolError: no headway from several cursors.
             ETLError: as `ServiceTitanSite.read`, where it is not a single record's fault.
         """
-        asked = utc_now()
+        requested_at = utc_now()
         while not self._ended:
             if self._no_headway is not None:
                 raise SourceUnavailableError(self._no_headway)
-            if self._place.way is None:
+            if self._position.way is None:
                 self._learn()
             fresh = self._step()
             if fresh or self._no_headway is not None:
-                cursor: JsonValue = msgspec.to_builtins(self._place)
-                return Found(
+                cursor: JsonValue = msgspec.to_builtins(self._position)
+                return FetchedPage(
                     records=[row.read for row in fresh if isinstance(row.read, Record)],
                     rejects=[row.read for row in fresh if isinstance(row.read, Reject)],
                     cursor=cursor,
-                    asked=asked,
+                    requested_at=requested_at,
                 )
         return None
 
@@ -150,14 +151,14 @@ class Walk:
     def _learn(self) -> None:
         """Find out whether the list keeps its order, and how many records it has.
 
-        Not every list documents an order. One that keeps it gives a newer record when it is asked
-        for the newest first than for the oldest first.
+        Not every list documents an order. One that keeps it gives a newer record when the newest
+        is requested first than when the oldest is.
         """
         newest, count = self._end_of(descending=True)
         oldest, _ = self._end_of(descending=False)
         ordered = newest is not None and oldest is not None and newest > oldest
-        self._place = msgspec.structs.replace(
-            self._place, way="walk" if ordered else "all", expected=count
+        self._position = msgspec.structs.replace(
+            self._position, way="walk" if ordered else "all", expected=count
         )
 
     def _end_of(self, *, descending: bool) -> tuple[datetime | None, int]:
@@ -171,34 +172,34 @@ class Walk:
         query = {**order, "pageSize": 1, "includeTotal": "true"}
         for page in range(1, MOST_NEIGHBOURS + 1):
             try:
-                return self._ask({**query, "page": page}, accept=(_BAD_REQUEST,))
+                return self._request({**query, "page": page}, accept=(_BAD_REQUEST,))
             except FAILURES as error:
-                # One that cannot be read; of the order its neighbour tells as much.
+                # One that cannot be read; its neighbour shows the order as well.
                 if not (self._client.may_narrow(error) and self._client.lists_others()):
                     raise
-        return self._ask({**query, "page": MOST_NEIGHBOURS + 1}, accept=(_BAD_REQUEST,))
+        return self._request({**query, "page": MOST_NEIGHBOURS + 1}, accept=(_BAD_REQUEST,))
 
     def _query(self) -> dict[str, Any]:
-        place, order = self._place, self._client.resource.order
-        query: dict[str, Any] = {"page": place.page, "pageSize": self._page_size}
-        if place.way == "walk":
+        position, order = self._position, self._client.resource.order
+        query: dict[str, Any] = {"page": position.page, "pageSize": self._page_size}
+        if position.way == "walk":
             return {**order("ModifiedOn"), **query}
         query["includeTotal"] = "true"
-        if (before := _end_of_ties(place)) is not None:
+        if (before := _end_of_ties(position)) is not None:
             return {**order("Id"), **query, "modifiedBefore": as_text(before)}
         return query
 
-    def _ask(
+    def _request(
         self,
         query: Mapping[str, Any],
         *,
         accept: Sequence[int] = (),
         attempts: int | None = None,
     ) -> ListAnswer | None:
-        """Ask; None for an answer that is accepted though it is a refusal."""
+        """Request a page; None for an accepted error status."""
         params: dict[str, Any] = {"active": "Any", **query}
-        if self._place.at is not None:
-            params["modifiedOnOrAfter"] = as_text(self._place.at)
+        if self._position.at is not None:
+            params["modifiedOnOrAfter"] = as_text(self._position.at)
         if self._span.created_before is not None:
             params["createdBefore"] = as_text(self._span.created_before)
         if self._span.modified_before is not None:
@@ -208,17 +209,17 @@ class Walk:
         )
 
     def _step(self) -> list[Row]:
-        """Ask once, move on, and return what was not delivered before."""
+        """Send one request, advance, and return the rows that were not delivered before."""
         try:
-            answer = self._ask(self._query())
+            answer = self._request(self._query())
         except FAILURES as error:
             narrowing = self._narrowing(error)
-            if self._place.way == "walk":
+            if self._position.way == "walk":
                 self._enclose(narrowing)
                 return []
-            place, size = self._place, self._page_size
-            before = _end_of_ties(place) or self._latest
-            read = narrowing.page((place.page - 1) * size, size, place.at, before)
+            position, size = self._position, self._page_size
+            before = _end_of_ties(position) or self._latest
+            read = narrowing.page((position.page - 1) * size, size, position.at, before)
         else:
             assert answer is not None  # noqa: S101 - a refusal was raised
             if answer.has_more and not answer.data:
@@ -245,45 +246,45 @@ class Walk:
                 fresh.append(row)
             new += known is None
             self.unreadable += known is None and row.unreadable
-        delivered = self._place.delivered + new
-        self._place = msgspec.structs.replace(self._place, delivered=delivered)
+        delivered = self._position.delivered + new
+        self._position = msgspec.structs.replace(self._position, delivered=delivered)
         if fresh:
             self._returns = 0
-        if self._place.way == "walk":
-            self._walk_on(read.rows, has_more=read.has_more)
+        if self._position.way == "walk":
+            self._advance_keyset(read.rows, has_more=read.has_more)
         else:
-            self._round.add(read, new=new)
-            self._page_on(has_more=read.has_more)
+            self._pass.add(read, new=new)
+            self._advance_page(has_more=read.has_more)
         return fresh
 
     def _is_behind(self, row: Row) -> bool:
-        """Whether a record is one that was delivered, and was not asked for."""
-        at = self._place.at
-        if self._place.way == "all" or at is None or row.time is None:
+        """Whether a record lies behind the high-water mark: it was delivered, and not requested."""
+        at = self._position.at
+        if self._position.way == "all" or at is None or row.time is None:
             return False
         return row.time < at
 
     def _give_up(self, why: str) -> None:
-        """Have the walk end with an error, behind a cursor that tells how often it did."""
-        circles = self._place.circles + 1
+        """End the pagination with an error, behind a cursor that counts how often it did."""
+        circles = self._position.circles + 1
         if circles > _MOST_CIRCLES:
             raise SourceProtocolError(f"{self._what} {why}; it was taken up {_MOST_CIRCLES} times")
-        self._place = msgspec.structs.replace(self._place, circles=circles)
+        self._position = msgspec.structs.replace(self._position, circles=circles)
         self._no_headway = f"{self._what} {why}"
 
     def _narrowing(self, error: ETLError) -> Narrowing:
         query = self._query()
 
-        def ask(page: int, size: int, attempts: int | None) -> ListAnswer:
-            answer = self._ask({**query, "page": page, "pageSize": size}, attempts=attempts)
+        def request(page: int, size: int, attempts: int | None) -> ListAnswer:
+            answer = self._request({**query, "page": page, "pageSize": size}, attempts=attempts)
             assert answer is not None  # noqa: S101 - a refusal was raised
             return answer
 
-        return Narrowing(self._client, ask, error)
+        return Narrowing(self._client, request, error)
 
     def _enclose(self, narrowing: Narrowing) -> None:
-        """Turn to a span of time that has in it what could not be read, and what is next to it."""
-        at, latest, passed, closed, has_more = self._place.at, None, False, False, True
+        """Turn to a span of time that encloses the unreadable record and its neighbours."""
+        at, latest, passed, closed, has_more = self._position.at, None, False, False, True
         for part in narrowing.read(0, self._page_size + MOST_NEIGHBOURS + 1):
             if isinstance(part, Unreadable):
                 passed = True
@@ -302,64 +303,68 @@ class Walk:
         else:
             self._go("ties", at, before=latest + _TICK)
 
-    def _walk_on(self, rows: Sequence[Row], *, has_more: bool) -> None:
-        at = self._place.at
-        # A record without a time tells nothing about the order.
+    def _advance_keyset(self, rows: Sequence[Row], *, has_more: bool) -> None:
+        at = self._position.at
+        # A record without a time says nothing about the order.
         times = [row.time for row in rows if row.time is not None]
         if any(one > other for one, other in pairwise(times)) or (has_more and not times):
             self._go("all", self._span.start)
         elif not has_more:
-            self._end_walk()
+            self._end_keyset()
         elif at is None or times[-1] > at:
             self._returns = 0
             self._go("walk", times[-1])
         else:
             self._go("ties", at)
 
-    def _page_on(self, *, has_more: bool) -> None:
-        place = self._place
+    def _advance_page(self, *, has_more: bool) -> None:
+        position = self._position
         if has_more:
-            self._place = msgspec.structs.replace(place, page=place.page + 1)
-            if self._round.stale > _MOST_STALE:
+            self._position = msgspec.structs.replace(position, page=position.page + 1)
+            if self._pass.stale > _MOST_STALE:
                 self._give_up(
-                    f"says that it has more, and {self._round.stale} pages in a row held only what "
+                    f"says that it has more, and {self._pass.stale} pages in a row held only what "
                     "came before, as if page or sort were ignored"
                 )
-        elif not self._round.is_whole and place.round < _MOST_ROUNDS:
-            self._turn_to(msgspec.structs.replace(place, page=1, round=place.round + 1))
-        elif place.way == "all":
+        elif not self._pass.is_complete and position.pass_number < _MOST_PASSES:
+            self._go_to(
+                msgspec.structs.replace(position, page=1, pass_number=position.pass_number + 1)
+            )
+        elif position.way == "all":
             self._ended = True
-        elif self._round.is_empty or (until := _end_of_ties(place)) is None:
+        elif self._pass.is_empty or (until := _end_of_ties(position)) is None:
             # There were some: the list does not know times as exactly as it writes them.
-            self._go("all", place.at)
+            self._go("all", position.at)
         else:
             self._returns += 1
             self._go("walk", until)
             if self._returns > _MOST_RETURNS:
                 self._give_up(
-                    "gives again and again what was asked for before, as if modifiedOnOrAfter and "
+                    "gives again and again what was requested before, as if modifiedOnOrAfter and "
                     "modifiedBefore were ignored"
                 )
 
-    def _end_walk(self) -> None:
-        if self._place.delivered < self._place.expected:
+    def _end_keyset(self) -> None:
+        if self._position.delivered < self._position.expected:
             self._go("all", self._span.start)
         else:
             self._ended = True
 
     def _go(self, way: Way, at: datetime | None, *, before: datetime | None = None) -> None:
-        place = msgspec.structs.replace(self._place, way=way, at=at, before=before, page=1, round=1)
-        self._turn_to(place)
+        position = msgspec.structs.replace(
+            self._position, way=way, at=at, before=before, page=1, pass_number=1
+        )
+        self._go_to(position)
 
-    def _turn_to(self, place: ListPosition) -> None:
-        self._place = place
-        self._round = Round(from_its_start=True)
+    def _go_to(self, position: ListPosition) -> None:
+        self._position = position
+        self._pass = Pass(from_its_start=True)
 
 
-def _end_of_ties(place: ListPosition) -> datetime | None:
+def _end_of_ties(position: ListPosition) -> datetime | None:
     """Before when the records of the ties were modified; None where there is no such end."""
-    if place.way != "ties":
+    if position.way != "ties":
         return None
-    if place.before is not None or place.at is None:
-        return place.before
-    return place.at + _TICK
+    if position.before is not None or position.at is None:
+        return position.before
+    return position.at + _TICK

@@ -1,4 +1,4 @@
-"""The walk over a search for bugs ends, whatever the pages lead on to."""
+"""Keyset pagination over bugs ends, whatever the pages lead to."""
 
 import json
 import threading
@@ -11,10 +11,10 @@ import pytest
 from pydantic import JsonValue
 
 from temporaletl import SourceUnavailableError
-from temporaletl.worker.sources.launchpad.extract import walk as module
+from temporaletl.worker.sources.launchpad.extract import keyset as module
 from temporaletl.worker.sources.launchpad.extract.client import CollectionPage, span_of
+from temporaletl.worker.sources.launchpad.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.launchpad.extract.subjects import Hidden
-from temporaletl.worker.sources.launchpad.extract.walk import Walk
 
 ROOT = "https://launchpad.example/devel"
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -30,11 +30,11 @@ class Search:
     def __init__(self, bugs: int, entries: Callable[[int, int], range]) -> None:
         self.entries = entries
         self.bugs = bugs
-        self.asked = 0
+        self.requests = 0
 
     def read(self, kind: type[CollectionPage], url: str) -> CollectionPage:
-        self.asked += 1
-        assert self.asked < 1_500
+        self.requests += 1
+        assert self.requests < 1_500
         start, size = span_of(url)
         more = start + size < self.bugs
         return kind(
@@ -44,9 +44,9 @@ class Search:
             else None,
         )
 
-    def walk(self, cursor: JsonValue = None) -> Walk:
+    def paginate(self, cursor: JsonValue = None) -> KeysetPagination:
         hidden = Hidden(resumed=True)
-        return Walk(cast("Any", self), ["~a"], None, SIZE, cursor, hidden)
+        return KeysetPagination(cast("Any", self), ["~a"], None, SIZE, cursor, hidden)
 
 
 def entry(number: int) -> msgspec.Raw:
@@ -59,37 +59,37 @@ def _searches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "bug_searches", lambda *_: [f"{ROOT}/s"])
 
 
-def numbers_of(walk: Walk) -> Iterator[list[int]]:
-    while (listed := walk.ask()) is not None:
-        yield list(listed.bugs)
-        walk.move(listed, [LONG_AGO] * len(listed.bugs))
+def numbers_of(pagination: KeysetPagination) -> Iterator[list[int]]:
+    while (page := pagination.fetch()) is not None:
+        yield list(page.bugs)
+        pagination.advance(page, [LONG_AGO] * len(page.bugs))
 
 
 def test_a_long_run_of_one_time_is_read_to_its_end() -> None:
     search = Search(1_000, lambda start, size: range(start, min(start + size, 1_000)))
-    found = [number for page in numbers_of(search.walk()) for number in page]
+    found = [number for page in numbers_of(search.paginate()) for number in page]
     assert set(found) == set(range(1_000))
 
 
 def test_empty_pages_without_end_are_given_up() -> None:
     search = Search(10**9, lambda start, size: range(0 if start else size))
     with pytest.raises(SourceUnavailableError, match="goes on and on: 1,001 pages"):
-        list(numbers_of(search.walk()))
+        list(numbers_of(search.paginate()))
 
 
 def test_one_page_at_every_place_is_given_up() -> None:
     search = Search(10**9, lambda _start, _size: range(SIZE))
     with pytest.raises(SourceUnavailableError, match="11 pages in a row held only tasks"):
-        list(numbers_of(search.walk()))
-    assert search.asked < 20
+        list(numbers_of(search.paginate()))
+    assert search.requests < 20
 
 
 def test_pages_that_come_again_in_whatever_order_are_given_up() -> None:
     # Behind the twelfth page follows the first one.
     search = Search(10**9, lambda start, size: range(start % 60, start % 60 + size))
     with pytest.raises(SourceUnavailableError, match="11 pages in a row held only tasks"):
-        list(numbers_of(search.walk()))
-    assert search.asked < 40
+        list(numbers_of(search.paginate()))
+    assert search.requests < 40
 
 
 def test_one_page_at_every_place_is_given_up_though_each_is_asked_for_by_another() -> None:
@@ -97,11 +97,11 @@ def test_one_page_at_every_place_is_given_up_though_each_is_asked_for_by_another
     cursor: JsonValue = None
 
     def go_on() -> JsonValue:
-        walk = search.walk(cursor)
-        pages = numbers_of(walk)
+        pagination = search.paginate(cursor)
+        pages = numbers_of(pagination)
         next(pages)
         next(pages)
-        return walk.cursor
+        return pagination.cursor
 
     for _ in range(12):
         cursor = go_on()

@@ -1,0 +1,232 @@
+"""Jobs of a source read as the platform reads them: planned, extracted by page, transformed."""
+
+import contextlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from temporaletl import (
+    CompleteSet,
+    ETLInput,
+    Event,
+    Identity,
+    Json,
+    NothingStored,
+    Page,
+    PageRequest,
+    Plan,
+    RecordError,
+    Reject,
+    RetryableError,
+    TransformContext,
+    Window,
+)
+from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.rows import ScanItems
+from temporaletl.strategies import resolve
+from temporaletl.testing.scans import MemoryScan
+from temporaletl.worker.scanning import scanning
+from temporaletl.worker.transforming import reject_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+#: Sources in whose tests a record may be rejected by its transform; elsewhere that is a fault.
+_REJECTING = frozenset({"salesforce", "trino"})
+#: Interruptions that end a reading; steps of a bulk query are interrupted one by one.
+_MOST_INTERRUPTIONS = 30
+_MOST_IN_BULK = 60
+
+
+def plan_of(
+    source: str,
+    streams: Iterable[str],
+    mode: Mode = "full",
+    *,
+    start: datetime | None = None,
+    end: datetime = NOW,
+    last: Mapping[str, Any] | None = None,
+    **params: Any,
+) -> Plan:
+    """The plan of a run over one window; `last` are the cursors that earlier jobs ended with."""
+    metadata = BatchMetadata(
+        batch_id="b",
+        source=source,
+        mode=mode,
+        connection="default",
+        windows={stream: Window(start=start, end=end) for stream in streams},
+        params=params,
+        worker_queue="q",
+        started=NOW,
+    )
+    return Plan(metadata, dict(last or {}))
+
+
+class Stored(NothingStored):
+    """The stored rows of a source that has these events, and nothing else."""
+
+    def __init__(self, events: Mapping[str, Event]) -> None:
+        self._events = events
+
+    def properties(self, event_id: str) -> Mapping[str, Json] | None:
+        event = self._events.get(event_id)
+        return None if event is None else event.event_properties
+
+
+@asynccontextmanager
+async def pages_of(
+    job: ETLInput,
+    cursor: Any = None,
+    size: int | None = None,
+    *,
+    stored: Mapping[str, Event] | None = None,
+    scan: MemoryScan | None = None,
+) -> AsyncIterator[Any]:
+    """The pages of a job from a cursor on; `size` is the page size, `stored` what is loaded."""
+    strategies = resolve(job.source, job.stream)
+    if scan is not None:
+        strategies = scanning(strategies, job, scan)
+    paging = {} if size is None else {"page_size": size}
+    request = PageRequest(
+        job=job,
+        query=strategies.query.from_dict({**job.params, **paging}),
+        cursor=cursor,
+        stored=Stored({} if stored is None else stored),
+    )
+    async with contextlib.aclosing(strategies.extract(request)) as pages:
+        yield pages
+
+
+def transform_of(job: ETLInput, **identities: str) -> Callable[[Any], list[Any]]:
+    """The transform of a job's records, and of rejects' payloads, into rows."""
+    strategies = resolve(job.source, job.stream)
+    query = strategies.query.from_dict(job.params)
+    context = TransformContext(job=job, query=query, identities=identities)
+    kinds: tuple[type, ...] = (*strategies.rows, Event, Identity, CompleteSet)
+
+    def transform(record: Any) -> list[Any]:
+        rows = list(strategies.transform(record, context))
+        assert all(isinstance(row, kinds) for row in rows), rows
+        return rows
+
+    return transform
+
+
+def transformed(job: ETLInput, record: Any, **identities: str) -> list[Any]:
+    """The rows of one record, or of a reject's payload."""
+    return transform_of(job, **identities)(record)
+
+
+@dataclass
+class Read:
+    """The rows that jobs brought, by their keys as tables hold them, and how they came."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    identities: dict[tuple[str, str], Identity] = field(default_factory=dict)
+    #: Rows of other classes by stream, and by their keys.
+    rows: dict[str, dict[Any, Any]] = field(default_factory=lambda: defaultdict(dict))
+    #: How often each record came, by its id or key.
+    records: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+    cursors: list[Any] = field(default_factory=list)
+    stream_cursors: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    notes: list[str] = field(default_factory=list)
+    #: Prefixes of the complete sets of events that transforms declared.
+    complete: set[str] = field(default_factory=set)
+    interruptions: list[RetryableError] = field(default_factory=list)
+
+    def add(self, job: ETLInput, page: Page) -> None:
+        """Load a page into these rows."""
+        transform = transform_of(job)
+        for record in page.records:
+            if isinstance(record, ScanItems):
+                continue
+            if isinstance(record, CompleteSet):
+                self._delete(record, {})
+                continue
+            self.records[str(getattr(record, "id", record.key))] += 1
+            try:
+                self._load(job, transform(record))
+            except RecordError as error:
+                if job.source not in _REJECTING:
+                    raise
+                self.rejects.append(reject_of(record, str(error)))
+        self.rejects += page.rejects
+        self.notes += [page.note] if page.note else []
+        self.cursors.append(json.loads(json.dumps(page.cursor)))
+        self.stream_cursors[job.stream].append(self.cursors[-1])
+
+    def _load(self, job: ETLInput, rows: list[Any]) -> None:
+        events = {row.event_id: row for row in rows if isinstance(row, Event)}
+        for row in rows:
+            if isinstance(row, CompleteSet):
+                self.complete.add(row.prefix)
+                if job.mode != "backfill":
+                    self._delete(row, events)
+            elif isinstance(row, Identity):
+                self.identities[row.source_kind_id, row.person] = row
+            elif not isinstance(row, Event):
+                key = tuple(getattr(row, name) for name in row.key)
+                self.rows[job.stream][key[0] if len(key) == 1 else key] = row
+        self.events |= events
+
+    def _delete(self, complete: CompleteSet, events: Mapping[str, Event]) -> None:
+        """Delete the stored events of a complete set that are not among these."""
+        for id_ in [id_ for id_ in self.events if complete.covers(id_) and id_ not in events]:
+            del self.events[id_]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last cursor of each stream, as the next plan takes it."""
+        return {stream: cursors[-1] for stream, cursors in self.stream_cursors.items() if cursors}
+
+    @property
+    def numbers(self) -> set[int]:
+        """The numbers with which the events' ids end."""
+        return {int(event_id.rpartition(":")[2]) for event_id in self.events}
+
+    @property
+    def types(self) -> Counter[str]:
+        return Counter(event.event_type for event in self.events.values())
+
+
+async def read(
+    jobs: Iterable[ETLInput],
+    *,
+    size: int | None = None,
+    into: Read | None = None,
+    cursor: Any = None,
+    most_pages: int | None = None,
+    patience: int | None = None,
+) -> Read:
+    """Read jobs to their end, going on from the last cursor as the platform does.
+
+    Begins at `cursor`, and ends a job after `most_pages`. `into` holds what is loaded before; the
+    interruption that uses up `patience` is raised.
+    """
+    found = Read() if into is None else into
+    for job in jobs:
+        usual = _MOST_IN_BULK if job.source == "salesforce" else _MOST_INTERRUPTIONS
+        most = usual if patience is None else patience
+        position = cursor
+        pages_left = most_pages
+        scan = MemoryScan(lambda: found.events) if job.scan else None
+        while True:
+            try:
+                async with pages_of(job, position, size, stored=found.events, scan=scan) as pages:
+                    async for page in pages:
+                        if scan is not None:
+                            scan.take(page)
+                        found.add(job, page)
+                        position = found.cursors[-1]
+                        pages_left = None if pages_left is None else pages_left - 1
+                        if pages_left == 0:
+                            break
+                break
+            except RetryableError as error:
+                found.interruptions.append(error)
+                if len(found.interruptions) >= most:
+                    raise
+    return found
