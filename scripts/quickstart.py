@@ -33,9 +33,9 @@ from temporaletl.embedded.temporal_command import TemporalCommandError, cache_fo
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+from tests.fakes.jira.expected_counts import expected_counts
 from tests.fakes.jira.generate import generate
 from tests.fakes.jira.service import JiraService
-from tests.fakes.jira.truth import truth
 from tests.fakes.server import FakeServer
 
 SEED = 7
@@ -124,7 +124,7 @@ class Quickstart:
     def run(self) -> int:
         self._say("[bold]1. A made-up Jira[/]")
         site = generate(self._options.issues, seed=SEED)
-        expected = truth(site).events
+        expected = expected_counts(site).events
         with FakeServer(JiraService(site)) as jira:
             self._say(f"   {self._options.issues} issues with {expected:,} events, at {jira.url}\n")
             self._say("[bold]2. PostgreSQL, Temporal, the queuer and a worker[/]")

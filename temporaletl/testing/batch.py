@@ -1,4 +1,4 @@
-"""Batches as the engine runs them, with everything that they told on the way."""
+"""Batches that the engine runs, with everything that they report."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits
 
-#: A source that asks to be left alone for longer is no source for a test.
+#: The longest `Retry-After` that is waited out; no test takes longer.
 _LONGEST_WAIT = timedelta(seconds=3)
-#: How often something is tried again, in a row.
+#: How many retries in a row a job has.
 MOST_FAILURES = 40
 _BATCH_WITHIN = timedelta(seconds=60)
 _MOST_JOBS = 10_000
@@ -29,26 +29,26 @@ _MOST_JOBS = 10_000
 
 @dataclass
 class Batch(Listener):
-    """What one batch planned and did, as it told us."""
+    """A listener that records one batch: its jobs, segments, retries, failure and summary."""
 
     warehouse: Warehouse
     most_failures: int = MOST_FAILURES
-    #: Whether its jobs are not run.
+    #: Whether it is cancelled once it is planned.
     planned_only: bool = False
     jobs: list[ETLInput] = field(default_factory=list)
     segments: list[SegmentResult] = field(default_factory=list)
-    #: Errors after which the same was tried again.
+    #: Errors that were followed by a retry.
     retried: list[Exception] = field(default_factory=list)
-    #: What a job failed with.
+    #: The error of the first failed job.
     failure: Exception | None = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     _metadata: BatchMetadata | None = None
     _summary: BatchSummary | None = None
 
     async def run(
-        self, request: QueuerInput, *, nominal: datetime, stop_behind: int | None = None
+        self, request: QueuerInput, *, scheduled: datetime, pages_per_segment: int | None = None
     ) -> None:
-        """Run it to its end, each extracted page a page of the ledger; or to its first failure.
+        """Run the batch to its end or first failure; each extracted page is a page of the ledger.
 
         Raises: what a job or the planning failed with.
         """
@@ -59,7 +59,7 @@ class Batch(Listener):
                 initial_interval=timedelta(0),
             ),
             segment=SegmentLimits(
-                duration=timedelta(seconds=30), rows_per_page=1, pages=stop_behind
+                duration=timedelta(seconds=30), rows_per_page=1, pages=pages_per_segment
             ),
             longest_wait=_LONGEST_WAIT,
         )
@@ -74,7 +74,7 @@ class Batch(Listener):
                 connection=request.connection,
                 params=request.params,
                 accept_view=request.accept_view,
-                scheduled=nominal,
+                scheduled=scheduled,
                 limits=limits,
                 cancel=self.cancel,
                 listener=self,
@@ -116,7 +116,7 @@ class Batch(Listener):
 
     @property
     def summary(self) -> BatchSummary:
-        assert self._summary is not None, "it has not ended"  # noqa: S101
+        assert self._summary is not None, "the batch has not ended"  # noqa: S101
         return self._summary
 
     @property
@@ -124,8 +124,8 @@ class Batch(Listener):
         return self.summary.rows
 
     @property
-    def told(self) -> str:
-        """All that would have gone through workflow history."""
+    def history(self) -> str:
+        """Everything that a workflow history would hold, as text."""
         parts = [self._metadata, *self.jobs, *self.segments, self._summary]
         return "\n".join(
             [*(part.model_dump_json() for part in parts if part), *map(str, self.retried)]

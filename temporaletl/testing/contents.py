@@ -1,4 +1,4 @@
-"""What a warehouse holds of a source: rows by table and key, rejects, and everything as text."""
+"""The contents of a warehouse: a source's rows by table and key, rejects, everything as text."""
 
 import json
 import sys
@@ -34,11 +34,11 @@ def key_of(row: type[Row], content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """One row as the warehouse holds it: what it says, and what the platform knows of it."""
+    """One stored row: its content, and its lineage."""
 
     content: Content
-    #: Versions and lineage under their usual names, however the table calls them.
-    own: Content
+    #: Versions and lineage under the usual column names, also where the table has others.
+    lineage: Content
 
 
 def read_rows(
@@ -64,21 +64,21 @@ def read_rows(
 def read_content(
     warehouse: Warehouse, source: str, connection: str = DEFAULT
 ) -> dict[str, dict[str, Content]]:
-    """What a connection's rows say, by table and key."""
+    """The content of a connection's rows by table and key, without lineage."""
     return {
         table: {key: row.content for key, row in rows.items()}
         for table, rows in read_rows(warehouse, source, connection).items()
     }
 
 
-def read_places(
+def read_locations(
     warehouse: Warehouse, source: str, connection: str = DEFAULT
 ) -> dict[str, set[tuple[str, str, str]]]:
-    """Where a connection's row versions lie; a row that is written again lies elsewhere."""
-    columns = "*, tableoid::text AS at_part, ctid::text AS at_place, xmin::text AS at_writer"
+    """The physical locations of a connection's row versions; any write to a row changes them."""
+    columns = "*, tableoid::text AS at_part, ctid::text AS at_location, xmin::text AS at_writer"
     return {
         table: {
-            (row["at_part"], row["at_place"], row["at_writer"])
+            (row["at_part"], row["at_location"], row["at_writer"])
             for row in _select(warehouse, columns, table)
             if row[layout_of(kind).connection] == connection
         }
@@ -131,5 +131,5 @@ def _loads(text: str | bytes) -> Any:
 
 
 def _number(digits: str) -> int | str:
-    """A number; as a text where it is longer than Python makes one of."""
+    """Parse an integer; one with more digits than Python converts stays text."""
     return int(digits) if len(digits) < sys.int_info.default_max_str_digits else digits

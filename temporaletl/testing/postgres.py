@@ -1,4 +1,4 @@
-"""A PostgreSQL for the suite: the one that is configured, else one from the `embedded` extra."""
+"""The PostgreSQL server of the suite: as configured, else one from the extra `embedded`."""
 
 import tempfile
 import uuid
@@ -52,7 +52,7 @@ def _start(config: pytest.Config) -> str:
 
 @contextmanager
 def empty_warehouse(url: str) -> Iterator[Warehouse]:
-    """A migrated schema of its own, dropped afterwards."""
+    """An empty warehouse: a migrated schema of its own, dropped afterwards."""
     schema = f"suite_{uuid.uuid4().hex[:12]}"
     settings = WarehouseSettings.model_validate({"database_url": url, "schema_name": schema})
     with Warehouse(settings) as warehouse:

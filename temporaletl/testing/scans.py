@@ -1,4 +1,4 @@
-"""A deletion scan over ids in memory: for tests of a source's own scans."""
+"""In-memory deletion scans, for tests of a source's own scan."""
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -11,9 +11,9 @@ from temporaletl.rows import CompleteSet, Finding, ScanItems
 
 
 class MemoryScan:
-    """What a warehouse that holds events of these ids knows of a scan; see `ScanStore`.
+    """In-memory `ScanStore` of a warehouse that holds events with these ids.
 
-    `take` is called with each page, as a loader takes it; `deleted` are the ids that are gone.
+    `take` loads a page; `deleted` lists the ids that it found deleted.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class MemoryScan:
         return len(eligible)
 
     def count(self, finding: Finding) -> int:
-        return sum(each == finding for each in self.findings.values())
+        return list(self.findings.values()).count(finding)
 
     def found(self, finding: Finding, most: int) -> list[str]:
-        return sorted(id_ for id_, each in self.findings.items() if each == finding)[:most]
+        return sorted(id_ for id_, found in self.findings.items() if found == finding)[:most]
 
     def keep_missing(self) -> int:
         missing = self.found("missing", len(self.findings))

@@ -1,4 +1,4 @@
-"""A demo Jira and the platform that loads it, once for all acceptance tests."""
+"""A fake Jira and the platform that loads it, once for all acceptance tests."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -34,7 +34,7 @@ def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "JIRA_EMAIL": "me@example.com",
         "JIRA_API_TOKEN": "a-secret-token",
         "JIRA_PAGE_SIZE": "20",
-        # Pages are committed as they come: there are many moments to be killed in.
+        # Small pages: many transactions in which a process can be killed.
         "ETL_ROWS_PER_PAGE": "200",
     }
     with platform_in(tmp_path_factory.mktemp("platform"), environment) as running:

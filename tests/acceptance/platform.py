@@ -1,4 +1,4 @@
-"""The whole platform as processes, each of which a test may kill, stop and start again."""
+"""The platform as processes that a test can kill, stop and restart."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ _FOREIGN = (
 
 @dataclass
 class Platform:
-    """Servers and services that run; `environment` is what commands and services are given."""
+    """Running servers and services; `environment` is that of commands and services."""
 
     folder: Path
     environment: dict[str, str]
@@ -57,7 +57,7 @@ class Platform:
         self.services[name].start()
 
     def await_service(self, name: str) -> None:
-        """Wait until it asks Temporal for work."""
+        """Wait until the service polls Temporal."""
         child = self.services[name]
         child.wait_until(
             lambda: child.pid in asyncio.run(polling(self.temporal.endpoint, _QUEUES[name])),
@@ -66,14 +66,14 @@ class Platform:
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL a service: it gets no word in."""
+        """Kill a service with SIGKILL."""
         child = self.services[name]
         os.killpg(child.pid, signal.SIGKILL)
         child.end()
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """Stop a service (SIGSTOP), and continue it behind the block."""
+        """Stop a service (SIGSTOP), and continue it after the block."""
         child = self.services[name]
         os.killpg(child.pid, signal.SIGSTOP)
         try:
@@ -83,7 +83,7 @@ class Platform:
 
     @contextlib.contextmanager
     def another(self, name: str) -> Iterator[None]:
-        """One more process of a service, until the block ends; it takes work as it comes."""
+        """Run another process of a service until the block ends."""
         with (self.folder / "logs" / f"another-{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", name],
@@ -127,7 +127,7 @@ class Platform:
 
     @contextlib.contextmanager
     def etl_running(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run a command beside the test; it ends with the block."""
+        """Run a command in the background until the block ends."""
         process = subprocess.Popen(
             [ETL, *words],
             env=self.environment,
@@ -154,7 +154,7 @@ class Platform:
 def platform_in(
     folder: Path, environment: Mapping[str, str], *, password: str = _PASSWORD
 ) -> Iterator[Platform]:
-    """Start everything below `folder`; all of it has ended when the block ends.
+    """Start the platform below `folder`, and end all of it after the block.
 
     PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
     """

@@ -1,4 +1,4 @@
-"""What the commands print and how they end; what they leave alone; and that no secret gets out."""
+"""Commands: output, exit status, what they do not modify, and that no secret is exposed."""
 
 import base64
 import json
@@ -75,7 +75,7 @@ def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def outage(jira: FakeServer) -> Iterator[None]:
-    """The source answers nothing but 503."""
+    """The source answers every request with 503."""
     jira.faults.add("503:1")
     yield
     jira.faults.clear()
@@ -141,7 +141,7 @@ def test_1_is_work_that_failed(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "told"),
+    ("words", "settings", "message"),
     [
         (("run", "jirra"), {}, "'jirra'"),
         (("run", "jira", "--from", "yesterday"), {}, "'yesterday'"),
@@ -152,13 +152,13 @@ def test_1_is_work_that_failed(platform: Platform) -> None:
     ],
 )
 def test_2_is_what_a_person_must_correct(
-    platform: Platform, words: tuple[str, ...], settings: dict[str, str], told: str
+    platform: Platform, words: tuple[str, ...], settings: dict[str, str], message: str
 ) -> None:
-    assert_told(elsewhere(platform, *words, **settings), 2, told)
+    assert_error(elsewhere(platform, *words, **settings), 2, message)
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "told"),
+    ("words", "settings", "message"),
     [
         (("pause", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
         (("status", "etl-jira-full-never"), {}, "'etl-jira-full-never'"),
@@ -166,14 +166,14 @@ def test_2_is_what_a_person_must_correct(
     ],
 )
 def test_1_is_also_what_is_not_there_or_does_not_answer(
-    platform: Platform, words: tuple[str, ...], settings: dict[str, str], told: str
+    platform: Platform, words: tuple[str, ...], settings: dict[str, str], message: str
 ) -> None:
-    assert_told(elsewhere(platform, *words, **settings), 1, told)
+    assert_error(elsewhere(platform, *words, **settings), 1, message)
 
 
-def assert_told(ended: "subprocess.CompletedProcess[str]", status: int, told: str) -> None:
+def assert_error(ended: "subprocess.CompletedProcess[str]", status: int, message: str) -> None:
     assert (ended.returncode, ended.stdout) == (status, "")
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("etl: ")
 
 
@@ -185,7 +185,7 @@ def elsewhere(
 
 
 def contents(platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, with where it stands and who wrote it."""
+    """Every row of every table, with its physical location and writer."""
     tables = platform.rows(
         "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND "
         "relnamespace = 'workplace'::regnamespace ORDER BY 1"
@@ -215,7 +215,7 @@ async def test_preview_writes_nothing(platform: Platform) -> None:
 
 
 async def test_no_secret_gets_out(platform: Platform, service: JiraService) -> None:
-    """Whether things go well or wrong: not in what is printed, logged, stored or sent."""
+    """In success and failure: not in what is printed, logged, stored or sent."""
     url = platform.environment["DATABASE_URL"]
     nowhere = {"DATABASE_URL": f"postgresql://postgres:{_PASSWORD}@127.0.0.1:1/warehouse"}
     garbled = {"DATABASE_URL": f"postgresql://postgres:{_PASSWORD}@host:port/warehouse"}
@@ -259,7 +259,7 @@ async def test_no_secret_gets_out(platform: Platform, service: JiraService) -> N
 
 
 async def histories(platform: Platform) -> str:
-    """All histories as JSON, with the payloads decoded, which JSON holds in base64."""
+    """All workflow histories as JSON, with decoded payloads."""
     client = await open_client(platform.temporal.endpoint)
 
     def decoded(value: Any) -> Any:

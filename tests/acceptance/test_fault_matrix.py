@@ -1,4 +1,4 @@
-"""Clocks that are wrong, connections that swallow everything, while data change: nothing is lost.
+"""Wrong clocks and black-hole connections while data changes: no row is lost.
 
 The rows must end as those of a fresh load, within three minutes of the fault's end.
 """
@@ -18,7 +18,7 @@ from psycopg import conninfo
 
 from temporaletl.messages import BatchSummary
 from tests.acceptance.platform import Platform, platform_in
-from tests.fakes.jira import Site, generate, serve, truth
+from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.tcp_relay import TcpRelay
 from tests.integration.temporal_server import require_temporal
@@ -65,7 +65,7 @@ def platform(jira: FakeServer, tmp_path: Path) -> Iterator[Platform]:
 
 
 class Changes:
-    """Changes the site a little whenever asked, each time elsewhere."""
+    """Makes small changes to the site, always to another issue."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -90,7 +90,7 @@ def changes(site: Site) -> Changes:
 
 
 def assert_as_a_fresh_load(platform: Platform, site: Site) -> None:
-    """Compare what is stored with what a load into empty tables brings."""
+    """Compare the stored rows with those of a load into empty tables."""
     platform.execute(f"CREATE TABLE found AS SELECT {_DATA} FROM events; TRUNCATE events")
     assert platform.load("jira", "--mode", "full").state == "completed"
     [(doubled,)] = platform.rows("SELECT count(*) - count(DISTINCT event_id) FROM found")
@@ -102,11 +102,11 @@ def assert_as_a_fresh_load(platform: Platform, site: Site) -> None:
         )
         assert different == [], name
     [(count,)] = platform.rows("SELECT count(*) FROM found")
-    assert count == truth(site).events
+    assert count == expected_counts(site).events
 
 
 def finished(command: "subprocess.Popen[str]", since: float) -> BatchSummary:
-    """What a run says at its end, which comes in time."""
+    """The summary of a run, which ends in time."""
     left = _WELL_WITHIN_SECONDS - (monotonic() - since)
     answer, errors = command.communicate(timeout=max(1.0, left))
     assert command.returncode == 0, f"{errors}\n{answer}"
@@ -133,7 +133,7 @@ def run(platform: Platform, mode: str) -> Any:
 
 
 def faketime(shift: str) -> dict[str, str]:
-    """The environment in which a process has another time, its durations the same."""
+    """The environment of a process with a shifted clock; durations stay the same."""
     library = next((str(p) for pattern in _LIBRARIES for p in Path("/").glob(pattern[1:])), None)
     if library is None:
         pytest.skip("no libfaketime: Debian's package `faketime` has it")
@@ -149,7 +149,7 @@ def faketime(shift: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def shifted(platform: Platform, part: str, shift: str) -> Iterator[None]:
-    """Restart one part with another time; and again, behind the block, with the right one."""
+    """Restart a component with a shifted clock, and after the block with the right one."""
     wrong = faketime(shift)
     if part == "database":
         restart_database(platform, wrong)

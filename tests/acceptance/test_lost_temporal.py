@@ -1,4 +1,4 @@
-"""A Temporal that loses its memory in the middle of a run, and runs that somebody terminates."""
+"""A Temporal server that loses its data during a run, and runs that are terminated."""
 
 from collections.abc import Iterator
 from time import monotonic
@@ -9,7 +9,7 @@ import pytest
 from temporaletl.connect import open_client
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, run
 from tests.acceptance.platform import Platform, platform_in
-from tests.fakes.jira import Site, generate, serve, truth
+from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.temporal_server import require_temporal
 
@@ -49,7 +49,7 @@ def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def slow_run(platform: Platform, jira: FakeServer) -> Iterator[str]:
-    """The workflow id of a run that has loaded something, and would go on for long."""
+    """Start a long run; return its workflow id once it has loaded something."""
     if platform.rows("SELECT to_regclass('events')") != [(None,)]:
         platform.execute("TRUNCATE events")
     platform.execute("TRUNCATE etl_sync_state")
@@ -71,7 +71,7 @@ def await_rows(platform: Platform, statement: str) -> list[tuple[Any, ...]]:
 
 
 def forget(temporal: EmbeddedTemporal, platform: Platform) -> None:
-    """Start the server again, on the same port, without anything it knew."""
+    """Restart the server on the same port with an empty database."""
     temporal.end()
     for file in platform.folder.glob("temporal.db*"):
         file.unlink()
@@ -83,7 +83,7 @@ def assert_next_run_loads_everything(platform: Platform, jira: FakeServer, site:
     jira.latency_seconds = 0
     summary = platform.load("jira")
     assert summary.state == "completed"
-    assert platform.rows("SELECT count(*)::int FROM events") == [(truth(site).events,)]
+    assert platform.rows("SELECT count(*)::int FROM events") == [(expected_counts(site).events,)]
     assert platform.rows("SELECT watermark FROM etl_sync_state") == [
         (summary.windows["issues"].end,)
     ]

@@ -27,7 +27,7 @@ _LEDGER_WAL_BYTES = 64_000
 
 @dataclass
 class Held:
-    """What a file holds, by the ids of its own: an issue may stand there in several versions."""
+    """The expected events of a file, by its own ids: it may hold several versions of an issue."""
 
     issues: set[str] = field(default_factory=set)
     changes: set[tuple[str, int]] = field(default_factory=set)  # history, item
@@ -134,5 +134,5 @@ def test_comments_keep_their_ids_and_their_authors(platform: Platform, recording
 
 
 def warehouse_state(platform: Platform) -> list[tuple[Any, ...]]:
-    """Where each event's row stands and who wrote it: any write would change it."""
+    """The physical location and writer of every event's row: any write changes them."""
     return platform.rows("SELECT event_id, ctid::text, xmin::text FROM events ORDER BY event_id")

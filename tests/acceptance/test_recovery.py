@@ -1,4 +1,4 @@
-"""Whatever is killed in the middle of a run, the rows are those of an undisturbed one."""
+"""Recovery: whatever is killed during a run, the rows are those of an undisturbed one."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 
 from temporaletl.messages import BatchSummary
 from tests.acceptance.platform import Platform
-from tests.fakes.jira import Site, truth
+from tests.fakes.jira import Site, expected_counts
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,14 +22,14 @@ _INTERRUPTIONS = 3
 
 @pytest.fixture(scope="module")
 def undisturbed(platform: Platform, site: Site) -> int:
-    """Load the site without any disturbance, and keep the rows; return their number."""
+    """Load the site undisturbed, and copy the rows; return their number."""
     summary = platform.load("jira", "--mode", "full")
     assert summary.state == "completed"
     platform.execute(
         f"DROP TABLE IF EXISTS expected; CREATE TABLE expected AS SELECT {_DATA} FROM events"
     )
     [(count,)] = platform.rows("SELECT count(*) FROM expected")
-    assert count == summary.rows.inserted == truth(site).events
+    assert count == summary.rows.inserted == expected_counts(site).events
     return int(count)
 
 
@@ -40,7 +40,7 @@ def empty(platform: Platform, undisturbed: int) -> int:
 
 
 def disturbed(platform: Platform, disturb: Callable[[], None]) -> BatchSummary:
-    """Load the site, disturbing it each time some more of it is loaded."""
+    """Load the site, and disturb the run whenever it has loaded more."""
     with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
         for _ in range(_INTERRUPTIONS):
             loaded = inserted(platform)
@@ -92,7 +92,7 @@ def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:
 
 
 def test_a_worker_frozen_in_the_middle_of_a_page(platform: Platform, empty: int) -> None:
-    """Another goes on, though the first keeps its transaction and later wakes up."""
+    """Another worker continues, although the first one holds its transaction and wakes up later."""
     platform.execute(
         """
         CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$

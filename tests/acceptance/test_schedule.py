@@ -41,7 +41,7 @@ _UPCOMING = 8
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs commands with nothing in their environment but where Temporal is."""
+    """Runs commands in an environment that holds Temporal's address only."""
 
     client: Client
     environment: dict[str, str]
@@ -53,7 +53,7 @@ class Commands:
         return self._run([str(ETL), *words], Path(self.environment["HOME"]), {})
 
     def done(self, *words: str) -> str:
-        """Make or change the schedule, which works; return what was printed."""
+        """Create or change the schedule successfully; return the output."""
         ended = self.schedule(*words)
         assert (ended.returncode, ended.stderr) == (0, "")
         return ended.stdout
@@ -112,7 +112,7 @@ def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTempo
 
 @pytest_asyncio.fixture
 async def commands(temporal: EmbeddedTemporal, tmp_path: Path) -> AsyncGenerator[Commands]:
-    """No schedule exists before, and none is left behind."""
+    """A server without schedules, before and afterwards."""
     client = await open_client(temporal.endpoint)
     programs = Path(sys.executable).parent
     environment = {
@@ -165,8 +165,8 @@ async def test_run_again_it_updates_the_schedule(commands: Commands) -> None:
 async def test_a_paused_schedule_stays_paused(commands: Commands) -> None:
     commands.done("jira", "1", "3")
     await commands.client.get_schedule_handle(_ID).pause(note="the source moves house")
-    told = commands.done("jira", "1-5", "4")
-    assert told.endswith("UTC; still paused until `etl schedule-resume jira`\n")
+    printed = commands.done("jira", "1-5", "4")
+    assert printed.endswith("UTC; still paused until `etl schedule-resume jira`\n")
     found = await commands.described()
     assert found.schedule.state.paused
     assert found.schedule.state.note == "the source moves house"
@@ -217,7 +217,7 @@ async def test_overlap_catch_up_time_zone_and_mode(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "told"),
+    ("words", "settings", "message"),
     [
         (("jira", "8", "3"), {}, "day of week '8'"),
         (("jira", "Monday", "3"), {}, "day of week 'Monday'"),
@@ -231,9 +231,9 @@ async def test_overlap_catch_up_time_zone_and_mode(commands: Commands) -> None:
     ],
 )
 async def test_what_a_person_must_correct_is_one_line(
-    commands: Commands, words: tuple[str, ...], settings: dict[str, str], told: str
+    commands: Commands, words: tuple[str, ...], settings: dict[str, str], message: str
 ) -> None:
-    await assert_one_line(commands, commands.schedule(*words, **settings), 2, told)
+    await assert_one_line(commands, commands.schedule(*words, **settings), 2, message)
 
 
 async def test_a_temporal_that_does_not_answer_is_one_line(commands: Commands) -> None:
@@ -242,11 +242,11 @@ async def test_a_temporal_that_does_not_answer_is_one_line(commands: Commands) -
 
 
 async def assert_one_line(
-    commands: Commands, ended: "subprocess.CompletedProcess[str]", status: int, told: str
+    commands: Commands, ended: "subprocess.CompletedProcess[str]", status: int, message: str
 ) -> None:
     assert (ended.returncode, ended.stdout) == (status, "")
     assert ended.stderr.startswith("schedule.py: ")
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.endswith("\n")
     assert not await commands.exists()

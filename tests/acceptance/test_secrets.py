@@ -1,4 +1,4 @@
-"""A source that repeats what it is sent, and steers terminals: neither leaves the platform."""
+"""A source that echoes credentials and terminal escapes: neither leaves the platform."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Refuses everything, in words that hold the whole request."""
+    """A service that refuses every request, and echoes it in the error."""
 
     def do_GET(self) -> None:
         sent = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
@@ -32,8 +32,8 @@ class _Echo(BaseHTTPRequestHandler):
             f"{name}: {', '.join(reversed(value.split(', ')))}"
             for name, value in reversed(self.headers.items())
         ]
-        told = f"cannot take {sent[-250:]} {' '.join(lines)} {_STEERING}"
-        body = json.dumps({"errorMessages": [told], "error": told, "title": told}).encode()
+        message = f"cannot take {sent[-250:]} {' '.join(lines)} {_STEERING}"
+        body = json.dumps({"errorMessages": [message], "error": message, "title": message}).encode()
         self.send_response(400)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -90,7 +90,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, echo: str) -> Iterator[Pl
 def test_what_a_source_repeats_of_a_credential_leaves_by_no_way(
     platform: Platform, source: str
 ) -> None:
-    told = ""
+    printed = ""
     for words in (
         ("check", source),
         ("check", source, "--json"),
@@ -102,7 +102,7 @@ def test_what_a_source_repeats_of_a_credential_leaves_by_no_way(
         ("rejects", "list", source),
     ):
         done = platform.etl(*words, timeout_seconds=120)
-        told += done.stdout + done.stderr
+        printed += done.stdout + done.stderr
     (workflow_id,) = {
         str(found)
         for (found,) in platform.rows(
@@ -111,7 +111,7 @@ def test_what_a_source_repeats_of_a_credential_leaves_by_no_way(
     }
     for words in (("status", workflow_id), ("status", workflow_id, "--json")):
         done = platform.etl(*words)
-        told += done.stdout + done.stderr
+        printed += done.stdout + done.stderr
     logs = "".join(path.read_text() for path in (platform.folder / "logs").glob("*er.log"))
     stored = "".join(
         str(row)
@@ -119,11 +119,16 @@ def test_what_a_source_repeats_of_a_credential_leaves_by_no_way(
         for row in platform.rows(f"SELECT to_jsonb(t)::text FROM {table} t")
     )
     history = asyncio.run(_histories(platform))
-    for where, text in {"told": told, "logs": logs, "stored": stored, "history": history}.items():
+    for where, text in {
+        "printed": printed,
+        "logs": logs,
+        "stored": stored,
+        "history": history,
+    }.items():
         assert "canary" not in text, f"{where}: {text[max(0, text.index('canary') - 300) :][:600]}"
-    assert "Traceback" not in told
-    assert "[redacted]" in told
-    assert not _OBEYED.search(told)
+    assert "Traceback" not in printed
+    assert "[redacted]" in printed
+    assert not _OBEYED.search(printed)
     assert not _OBEYED.search(logs)
 
 

@@ -1,6 +1,6 @@
 """Every source through the whole platform: real servers, both services as processes, its fake.
 
-What the sources hold and how it changes is told by the rigs that the standard suite uses.
+The source fixtures of the standard suite hold the data and change it.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ import pytest
 from temporalio.client import Client
 
 from temporaletl.messages import BatchSummary
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.faults import ENDLESS
 from tests.integration.temporal_server import require_temporal
-from tests.rigs.jira import JiraRig
-from tests.rigs.launchpad import LaunchpadRig
-from tests.rigs.salesforce import SalesforceRig
-from tests.rigs.servicetitan import ServiceTitanRig
+from tests.source_fixtures.jira import JiraFixture
+from tests.source_fixtures.launchpad import LaunchpadFixture
+from tests.source_fixtures.salesforce import SalesforceFixture
+from tests.source_fixtures.servicetitan import ServiceTitanFixture
 
 pytestmark = pytest.mark.timeout(300)
 
-RIGS = (JiraRig, LaunchpadRig, SalesforceRig, ServiceTitanRig)
+FIXTURES = (JiraFixture, LaunchpadFixture, SalesforceFixture, ServiceTitanFixture)
 TABLES: Mapping[str, tuple[str, ...]] = {
     "jira": ("jira_events",),
     "launchpad": ("launchpad_events",),
@@ -45,21 +45,21 @@ each_source = pytest.mark.parametrize("source", sorted(TABLES))
 class Sources:
     """All sources, served at once, and the platform that reads them."""
 
-    def __init__(self, platform: Platform, rigs: Mapping[str, FakeRig]) -> None:
+    def __init__(self, platform: Platform, fixtures: Mapping[str, FakeSourceFixture]) -> None:
         self.platform = platform
-        self.rigs = rigs
+        self.fixtures = fixtures
 
     def load(self, source: str, *words: str) -> BatchSummary:
         return self.platform.load(source, *words, timeout_seconds=200)
 
     def empty(self, source: str) -> None:
-        """Forget everything of a source: the next run begins at the beginning."""
+        """Delete all rows and the watermark of a source: the next run loads everything."""
         for table in TABLES[source]:
             self.platform.execute(f"DELETE FROM {self._own(table, source)}")
         self.platform.execute(f"DELETE FROM etl_sync_state WHERE source = '{source}'")
 
     def keep(self, source: str, name: str) -> int:
-        """Keep the present rows of a source under a name; return their number."""
+        """Copy the present rows of a source under a name; return their number."""
         total = 0
         for table in TABLES[source]:
             columns = ", ".join(self._columns(table))
@@ -72,7 +72,7 @@ class Sources:
         return total
 
     def differences(self, source: str, name: str) -> list[tuple[object, ...]]:
-        """Rows that are there now and were not, and the other way round; a few of each."""
+        """A few of the rows that differ from those copied under a name, of either side."""
         found: list[tuple[object, ...]] = []
         for table in TABLES[source]:
             columns = ", ".join(self._columns(table))
@@ -83,7 +83,7 @@ class Sources:
         return found
 
     def _own(self, table: str, source: str) -> str:
-        """The source's part of a table: every source adds to what is known of people."""
+        """The source's part of a table: all sources share the identities."""
         if table == "etl_identities":
             return f"{table} WHERE source_kind_id = '{source}'"
         return table
@@ -102,48 +102,50 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     with contextlib.ExitStack() as exits:
         # Their budgets are measured elsewhere.
         environment = {f"{name}_REQUESTS_PER_SECOND": "1000" for name in ("LP", "SF")}
-        rigs = {}
-        for make in RIGS:
-            rig = make()
-            rigs[rig.source] = rig
-            environment |= exits.enter_context(contextlib.contextmanager(rig.serve)())
+        fixtures = {}
+        for make in FIXTURES:
+            fixture = make()
+            fixtures[fixture.source] = fixture
+            environment |= exits.enter_context(contextlib.contextmanager(fixture.serve)())
         folder = tmp_path_factory.mktemp("sources") / "platform"
         platform = exits.enter_context(platform_in(folder, environment))
-        yield Sources(platform, rigs)
+        yield Sources(platform, fixtures)
 
 
 @each_source
-def test_with_every_fault_the_rows_are_those_of_a_calm_day(sources: Sources, source: str) -> None:
-    rig = sources.rigs[source]
-    calm = sources.load(source, "--mode", "full")
-    assert calm.state == "completed", calm
-    assert sources.keep(source, "calm") > 0
+def test_with_every_fault_the_rows_are_those_of_a_load_without_faults(
+    sources: Sources, source: str
+) -> None:
+    fixture = sources.fixtures[source]
+    faultless = sources.load(source, "--mode", "full")
+    assert faultless.state == "completed", faultless
+    assert sources.keep(source, "faultless") > 0
     sources.empty(source)
 
     # The standard suite has each of them at a fifth of all requests; here they come together.
-    for fault in set(rig.faults) - set(ENDLESS):
-        rig.strike(f"{fault}:{_RATE_TOGETHER / len(rig.faults)}")
+    for fault in set(fixture.faults) - set(ENDLESS):
+        fixture.inject_fault(f"{fault}:{_RATE_TOGETHER / len(fixture.faults)}")
     try:
         faulty = sources.load(source, "--mode", "full")
     finally:
-        assert rig.calm() > 0
+        assert fixture.clear_faults() > 0
 
     assert faulty.state == "completed", faulty
-    assert sources.differences(source, "calm") == []
+    assert sources.differences(source, "faultless") == []
     assert faulty.rows.rejected == 0
 
 
 @each_source
 def test_what_changed_is_loaded_as_a_full_load_would_load_it(sources: Sources, source: str) -> None:
-    rig = sources.rigs[source]
+    fixture = sources.fixtures[source]
     sources.load(source, "--mode", "full")
     [(watermark,)] = sources.platform.rows(
         f"SELECT min(watermark) FROM etl_sync_state WHERE source = '{source}'"
     )
     # Later than what is loaded, and so little behind the watermark that the overlap reaches it.
     late = watermark - timedelta(seconds=30)
-    rig.change(late)
-    rig.delete(late)
+    fixture.change(late)
+    fixture.delete(late)
 
     incremental = sources.load(source)
     assert incremental.state == "completed", incremental
@@ -181,14 +183,16 @@ def test_a_check_finds_all_well(sources: Sources, source: str) -> None:
 
 @each_source
 def test_refused_credentials_are_one_clear_failure(sources: Sources, source: str) -> None:
-    rig = sources.rigs[source]
-    environment = sources.platform.environment | dict(rig.wrong_credentials)
+    fixture = sources.fixtures[source]
+    environment = sources.platform.environment | dict(fixture.wrong_credentials)
     checked = sources.platform.etl("check", source, environment=environment)
     assert checked.returncode == 2, checked.stdout
-    told = checked.stdout + checked.stderr
-    assert any(setting in told for setting in rig.wrong_credentials)
+    printed = checked.stdout + checked.stderr
+    assert any(setting in printed for setting in fixture.wrong_credentials)
     assert not [
-        secret for secret in (*rig.secrets, *rig.wrong_credentials.values()) if secret in told
+        secret
+        for secret in (*fixture.secrets, *fixture.wrong_credentials.values())
+        if secret in printed
     ]
 
 
@@ -234,17 +238,17 @@ def test_people_are_listed_and_filled_by_commands(sources: Sources) -> None:
 
 
 def test_no_secret_stands_in_any_history_log_or_table(sources: Sources) -> None:
-    secrets = [secret for rig in sources.rigs.values() for secret in rig.secrets]
+    secrets = [secret for fixture in sources.fixtures.values() for secret in fixture.secrets]
     for source in sorted(TABLES):
         sources.load(source)
-    told = asyncio.run(_histories(sources.platform))
-    assert told.count("eventType") > 100
-    told += "".join(
+    text = asyncio.run(_histories(sources.platform))
+    assert text.count("eventType") > 100
+    text += "".join(
         log.read_text(errors="replace") for log in (sources.platform.folder / "logs").iterdir()
     )
     for table in ("etl_batches", "etl_jobs", "etl_pages", "etl_rejects", "etl_sync_state"):
-        told += str(sources.platform.rows(f"SELECT * FROM {table}"))
-    assert [secret for secret in secrets if secret in told] == []
+        text += str(sources.platform.rows(f"SELECT * FROM {table}"))
+    assert [secret for secret in secrets if secret in text] == []
 
 
 async def _histories(platform: Platform) -> str:

@@ -47,7 +47,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *says: str, status: i
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """An environment in which nothing is configured."""
+    """An environment without any settings."""
     foreign = ("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "JIRA_", "ETL_", "SOURCE_")
     own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**own, "ETL_DATA_DIR": str(tmp_path / "none")}
@@ -105,8 +105,8 @@ def test_a_wrong_word(
 def test_no_temporal_at_the_address(words: list[str], bare: dict[str, str], tmp_path: Path) -> None:
     environment = {**bare, "TEMPORAL_ADDRESS": _NOBODY}
     done = run(ETL, *words, environment=environment, folder=tmp_path)
-    told = f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)"
-    assert_refused(done, told, "etl up", status=1)
+    message = f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)"
+    assert_refused(done, message, "etl up", status=1)
 
 
 def test_no_temporal_for_the_schedule_script(bare: dict[str, str]) -> None:
@@ -144,7 +144,7 @@ def test_a_setting_that_cannot_be(bare: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """Services that were given no Jira."""
+    """Services without settings for Jira."""
     require_temporal()
     with platform_in(tmp_path_factory.mktemp("bare"), {}) as running:
         yield running
@@ -193,7 +193,7 @@ def test_an_unknown_workflow(platform: Platform) -> None:
 
 @pytest.fixture
 def clerk(platform: Platform) -> Iterator[str]:
-    """A database user who may connect, and create nothing."""
+    """A database user with the permission to connect only."""
     name = sql.Identifier("clerk")
     with psycopg.connect(platform.postgres.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))

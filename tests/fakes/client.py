@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 class Client:
-    """Speaks plain HTTP to one fake."""
+    """An HTTP client of one fake."""
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
@@ -32,7 +32,7 @@ class Client:
     def raw(self, method: str, path: str, **more: Any) -> requests.Response:
         return self.session.request(method, self.server.url + path, timeout=5, **more)
 
-    def walk(self, jql: str, **more: Any) -> Iterator[Json]:
+    def paginate(self, jql: str, **more: Any) -> Iterator[Json]:
         """Follow the tokens of a Cloud search, page by page."""
         token: Json = {}
         while True:

@@ -1,4 +1,4 @@
-"""A fake as a command of its own: python -m tests.fakes.NAME (--data FILE | --generate N)."""
+"""The command of a fake: python -m tests.fakes.NAME (--data FILE | --generate N)."""
 
 import argparse
 import gc
@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import msgspec
 
-from temporaletl.testing.fakes.server import Service, open_server, run_alone, serving_options
+from temporaletl.testing.fakes.command import open_server, run_alone, serving_options
+from temporaletl.testing.fakes.server import Service
 
 
 class FakeCommand[D](ABC):
-    """What one fake adds to the command that all have in common; `D` is what it holds."""
+    """The command of one fake; `D` is the type of its data."""
 
     name: ClassVar[str]
     #: What it is, in a sentence of the help.
@@ -36,14 +37,14 @@ class FakeCommand[D](ABC):
 
     @abstractmethod
     def count(self, data: D) -> object:
-        """What `--count` prints of it, as JSON."""
+        """The counts that `--count` prints as JSON."""
 
     @abstractmethod
     def service(self, data: D, options: argparse.Namespace) -> Service:
         """The service that answers."""
 
     def prepare(self, data: D, service: Service, options: argparse.Namespace) -> None:  # noqa: ARG002
-        """Make ready what is served, before the first request."""
+        """Prepare the data before the first request."""
         # It lives as long as the process: no collection need look at it again.
         gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What passes between a client and a fake; the fakes of every source's author use it as well."""
+"""Requests, responses and traffic of a fake, from the suite that authors use as well."""
 
 from temporaletl.testing.fakes.exchange import REASONS, Exchange, Request, Response, Traffic
 

@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Serve[D](Protocol):
-    """Makes a server for what a fake holds, not started yet.
+    """Creates a server of a fake's data, not started yet.
 
     The named arguments are those of `FakeServer`; what is left goes to the fake's service.
     """
@@ -41,7 +41,7 @@ class Serve[D](Protocol):
 
 
 def serving[D](make: Callable[Concatenate[D, ...], Service]) -> Serve[D]:
-    """The `serve` of a fake whose service `make` makes of its data."""
+    """Return the `serve` of a fake; `make` creates its service from its data."""
 
     def serve(
         data: D,

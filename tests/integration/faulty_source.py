@@ -1,4 +1,4 @@
-"""A source of notes that can be given any of the defects that the standard suite looks for."""
+"""A source of notes with any of the defects that the standard suite looks for."""
 
 import itertools
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from temporaletl import (
 )
 from temporaletl.rows import CompleteSet
 from temporaletl.settings import Settings
-from temporaletl.testing import Rig
+from temporaletl.testing import SourceFixture
 from temporaletl.testing.fakes import ENDLESS
 
 _TOKEN = "a-token-nobody-shall-see"
@@ -44,14 +44,14 @@ log = structlog.get_logger("tests.faulty_source")
 
 @dataclass
 class Notes:
-    """What is served, and what is wrong with whoever reads it."""
+    """The served notes, and the defect of the source that reads them."""
 
     times: dict[int, datetime | None]
     defect: str = ""
     breaks: bool = False
     broke: int = 0
     asked: int = 0
-    #: The fault that strikes, and how often still.
+    #: The injected fault, and how often it still occurs.
     trouble: str = ""
     left: int = 0
     poisoned: bool = False
@@ -100,7 +100,7 @@ class NotesQuery(Query):
 
 
 def _is_closed() -> bool:
-    """Suffer the fault that strikes; return whether it is taken for the end of the list."""
+    """Suffer the injected fault; return whether it is taken for the end of the list."""
     served.left -= 1
     served.broke += 1
     if served.defect == "absence":
@@ -112,7 +112,7 @@ def _is_closed() -> bool:
 
 
 def _after_thoughts(records: list[Any]) -> list[Any]:
-    """Poison a note in place; return what stands behind the notes of a page."""
+    """Poison a note in place; return what follows the notes of a page."""
     for record in records:
         if served.poisoned and record["id"] == _POISONED:
             if served.defect == "poison":
@@ -181,7 +181,7 @@ def transform(
     )
 
 
-class NotesRig(Rig):
+class NotesFixture(SourceFixture):
     source = "notes"
     page_size_setting: ClassVar[str | None] = "NOTES_PAGE_SIZE"
     page_sizes = (4, 10)
@@ -196,7 +196,7 @@ class NotesRig(Rig):
         )
         yield {"NOTES_TOKEN": _TOKEN, "NOTES_PAGE_SIZE": "10"}
 
-    def truth(self) -> Mapping[str, set[str]]:
+    def expected(self) -> Mapping[str, set[str]]:
         return {"all": {str(number) for number in served.times}}
 
     def change(self, at: datetime) -> None:
@@ -204,17 +204,17 @@ class NotesRig(Rig):
         if self.defect == "changes":
             served.times[32] = _FIRST
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         served.times[7] = None
 
-    def strike(self, fault: str) -> None:
+    def inject_fault(self, fault: str) -> None:
         kind, *how = fault.split(":")
         if kind == "disorder":
             served.breaks = True
             return
         served.trouble, served.left = kind, int(how[1]) if len(how) > 1 else 1_000
 
-    def calm(self) -> int:
+    def clear_faults(self) -> int:
         served.breaks = False
         served.left = 0
         return served.broke
@@ -222,9 +222,9 @@ class NotesRig(Rig):
     def endpoints(self) -> Collection[str]:
         return ("notes",)
 
-    def strike_at(self, endpoint: str, fault: str) -> None:
+    def inject_fault_at(self, endpoint: str, fault: str) -> None:
         del endpoint
-        self.strike(fault)
+        self.inject_fault(fault)
 
     def poison(self, value: bytes) -> None:
         del value
@@ -236,7 +236,7 @@ class NotesRig(Rig):
     def see_less(self) -> None:
         served.unseen = served.times.pop(_POISONED)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         served.poisoned = False
         if served.unseen is not None:
             served.times[_POISONED], served.unseen = served.unseen, None

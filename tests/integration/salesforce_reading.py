@@ -19,7 +19,7 @@ from temporaletl.queuer.sources.salesforce.inputs import expand_backlog
 from temporaletl.queuer.sources.salesforce.params import describe_backlog
 from temporaletl.worker.sources.salesforce import employees, extract, transform
 from tests.fakes.faults import TRANSPORT, Faults
-from tests.fakes.salesforce import Org, serve, truth
+from tests.fakes.salesforce import Org, expected_counts, serve
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
 from tests.integration.job_reading import Read, plan_of
@@ -68,7 +68,7 @@ def jobs_of(mode: Mode = "full", **more: Any) -> list[ETLInput]:
 
 def holds(found: Read, org: Org) -> bool:
     """Whether exactly the events there are were found."""
-    counted = truth(org)
+    counted = expected_counts(org)
     events = counted.pop("events")
     counted.pop("employees", None)
     return len(found.events) == events and dict(found.types) == counted

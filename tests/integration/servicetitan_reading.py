@@ -27,14 +27,14 @@ from temporaletl.worker.sources.servicetitan.extract import streams as extracts
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
-from tests.fakes.servicetitan.moments import ticks
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row as TenantRow
+from tests.fakes.servicetitan.timestamps import ticks
 from tests.integration.job_reading import Read, plan_of, read
 
 STREAMS = tuple(RESOURCES)
 BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
-#: The stream of which tests spoil records.
+#: The stream of which tests corrupt records.
 POISONED = "jobs"
 #: Importing them is what registers them.
 REGISTERED = (transforms, extracts)

@@ -16,16 +16,16 @@ from temporaletl.testing.contents import read_content
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.testing.fakes import FakeServer
 sys.path.insert(0, sys.argv[1])
-from rig_kiosk import KioskRig
+from fixture_kiosk import KioskFixture
 import contextlib, os
-rig = KioskRig()
-with contextlib.contextmanager(rig.serve)() as environment:
+fixture = KioskFixture()
+with contextlib.contextmanager(fixture.serve)() as environment:
     os.environ.update(environment)
     with empty_warehouse(os.environ["DATABASE_URL"]) as warehouse:
-        summary = asyncio.run(run_batch(warehouse, "kiosk", scheduled=rig.now))
+        summary = asyncio.run(run_batch(warehouse, "kiosk", scheduled=fixture.now))
         found = read_content(warehouse, "kiosk")["events"]
         assert summary.state == "completed", summary
-        assert set(found) == rig.truth()["items"]
+        assert set(found) == fixture.expected()["items"]
 print(len(found), "events")
 """
 

@@ -9,7 +9,7 @@ from tests.fakes.jira import generate
 from tests.fakes.server import Response
 from tests.integration.job_reading import read
 from tests.integration.test_jira_source import BOTH, SMALL, jobs_of, matches, served
-from tests.integration.test_jira_unreadable import ERROR, MODES, Serve, jobs_in, lacks, spoil
+from tests.integration.test_jira_unreadable import ERROR, MODES, Serve, corrupt, jobs_in, lacks
 
 __all__ = ["served"]
 
@@ -37,7 +37,7 @@ async def test_what_is_no_answer_once_is_asked_for_again(
     served(site)
     jobs = await jobs_of()
     turns: Iterator[Response | None] = iter([None, answer])
-    spoilt = spoil(monkeypatch, path, lambda _: next(turns, None))
+    spoilt = corrupt(monkeypatch, path, lambda _: next(turns, None))
     found = await read(jobs, size=10)
     assert (matches(found, site), found.interruptions) == (True, [])
     assert personality == "server" or len(spoilt) > 2
@@ -59,7 +59,7 @@ async def test_what_a_proxy_does_not_find_is_not_jiras_word(
     served(site)
     page = Response(404, b"<html><title>Not found</title></html>", "text/html")
     turns = iter([page, page])
-    spoil(monkeypatch, r"/(comment|worklog|bulkfetch)$", lambda _: next(turns, None))
+    corrupt(monkeypatch, r"/(comment|worklog|bulkfetch)$", lambda _: next(turns, None))
     assert matches(await read(await jobs_of()), site)
 
 
@@ -76,7 +76,7 @@ async def test_answers_are_read_by_their_charset(
         site.pin(site.rows[3]).fields["summary"] = "Grüße"
         site.changed(site.rows[3])
     served(site)
-    spoil(monkeypatch, "/search|/comment|/worklog", recode)
+    corrupt(monkeypatch, "/search|/comment|/worklog", recode)
     found = await read(await jobs_of())
     assert matches(found, site)
     created = found.events[f"{site.rows[3].id}:created"]
@@ -111,7 +111,7 @@ async def test_one_odd_value_costs_at_most_its_own_issue(
     def add(given: Response) -> Response:
         return Response(given.status, given.body.replace(name, name + b"," + member, 1))
 
-    spoil(monkeypatch, r"/search(/jql)?$", add)
+    corrupt(monkeypatch, r"/search(/jql)?$", add)
     found = await read(await jobs_in(mode), size=7)
     if not found.rejects:
         assert loads
@@ -144,12 +144,12 @@ async def test_one_odd_value_in_a_list_costs_at_most_its_own_issue(
         def pretend(given: Response) -> Response:
             return Response(given.status, given.body.replace(count, more, 1))
 
-        spoil(monkeypatch, r"/search$", pretend)
+        corrupt(monkeypatch, r"/search$", pretend)
 
     def add(given: Response) -> Response:
         return Response(given.status, given.body.replace(b'{"self"', b"{" + member + b',"self"', 1))
 
-    spoil(monkeypatch, f"/issue/{row.id}/comment$", add)
+    corrupt(monkeypatch, f"/issue/{row.id}/comment$", add)
     found = await read(await jobs_of())
     if found.rejects:
         assert {each.key for each in found.rejects} == {row.key}

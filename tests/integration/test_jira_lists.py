@@ -10,7 +10,7 @@ from tests.fakes.jira.service import JiraService
 from tests.fakes.server import Request, Response
 from tests.integration.job_reading import read
 from tests.integration.test_jira_source import BOTH, SMALL, jobs_of, served
-from tests.integration.test_jira_unreadable import Serve, said, spoil
+from tests.integration.test_jira_unreadable import Serve, corrupt, said
 
 __all__ = ["served"]
 
@@ -37,10 +37,10 @@ async def test_a_list_that_shows_less_than_the_issue_counts_is_not_all_there_is(
 ) -> None:
     served(generate(30, seed=2, personality=personality, limits=SMALL))
     before, _, silent = await _wholes()
-    spoilt = spoil(monkeypatch, _LISTS, said(_EMPTY | more))
+    corrupted = corrupt(monkeypatch, _LISTS, said(_EMPTY | more))
     after, reasons, note = await _wholes()
-    assert before >= _prefixes(spoilt) != set()
-    assert after == before - _prefixes(spoilt)
+    assert before >= _prefixes(corrupted) != set()
+    assert after == before - _prefixes(corrupted)
     assert (reasons, silent) == ([], "")
     assert re.search(r"of \d+ issues Jira counts more than it shows \(\w+-\d+: \d+ of \d+ ", note)
 
@@ -53,7 +53,7 @@ async def test_a_list_that_the_account_may_not_read_costs_no_more_than_itself(
     served(site)
     whole = await read(await jobs_of())
     refusal = said({"errorMessages": ["You may not see these"]}, 403)
-    refused = spoil(monkeypatch, r"/issue/\d*[34]/(comment|worklog)$", refusal)
+    refused = corrupt(monkeypatch, r"/issue/\d*[34]/(comment|worklog)$", refusal)
     found = await read(await jobs_of())
     assert refused
     assert set(found.records) == set(whole.records)

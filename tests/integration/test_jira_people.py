@@ -135,11 +135,11 @@ def test_one_person_who_cannot_be_decoded_hides_no_other(
 ) -> None:
     answer = JiraService.answer
 
-    def spoil(self: JiraService, request: Request) -> Response:
+    def corrupt(self: JiraService, request: Request) -> Response:
         given = answer(self, request)
         if "/search" not in request.path:
             return given
         return Response(200, given.body.replace(b'"displayName"', b'"odd":NaN,"displayName"', 1))
 
-    monkeypatch.setattr(JiraService, "answer", spoil)
+    monkeypatch.setattr(JiraService, "answer", corrupt)
     assert len(people()) == len(site.users) - 1

@@ -23,21 +23,21 @@ Serve = Callable[..., FakeServer]
 MODES = pytest.mark.parametrize("mode", ["full", "incremental"])
 
 
-def spoil(
+def corrupt(
     monkeypatch: pytest.MonkeyPatch, path: str, change: Callable[[Response], Response | None]
 ) -> list[str]:
     """Change the answers to a path; returns the paths that were changed, as they are asked."""
-    answer, spoilt = JiraService.answer, list[str]()
+    answer, corrupted = JiraService.answer, list[str]()
 
     def changed(self: JiraService, request: Request) -> Response:
         given = answer(self, request)
         if not re.search(path, request.path):
             return given
-        spoilt.append(request.path)
+        corrupted.append(request.path)
         return change(given) or given
 
     monkeypatch.setattr(JiraService, "answer", changed)
-    return spoilt
+    return corrupted
 
 
 def said(body: object, status: int = 200) -> Callable[[Response], Response]:
@@ -101,11 +101,11 @@ async def test_an_issue_that_fails_with_its_fields_alone_is_a_reject_and_soon_kn
         fails = mark in given.body and b'"summary"' in given.body
         return Response.of(ERROR, 500) if fails else None
 
-    spoilt = spoil(monkeypatch, "/search|/issue/", fail)
+    corrupted = corrupt(monkeypatch, "/search|/issue/", fail)
     found = await read(await jobs_of(), size=20)
     assert lacks(found, site, bad.id)
     assert [each.key for each in found.rejects] == [bad.key]
-    assert sum("/search" in path for path in spoilt) < 40
+    assert sum("/search" in path for path in corrupted) < 40
 
 
 @BOTH
@@ -126,7 +126,7 @@ async def test_an_issue_whose_key_cannot_be_found_out_is_a_reject_with_its_time(
     site = generate(60, seed=5, personality=personality, limits=SMALL)
     service = service_of(served(site))
     service.unrenderable = {site.rows[30].id}
-    spoil(monkeypatch, "/project", said(ERROR, 404))
+    corrupt(monkeypatch, "/project", said(ERROR, 404))
     found = await read(await jobs_of(), size=10)
     [reject] = found.rejects
     assert str(site.rows[30].created) in reject.reason
@@ -141,11 +141,11 @@ async def test_a_site_that_fails_altogether_makes_no_rejects(
 ) -> None:
     served(generate(30, seed=1, personality=personality))
     [job] = await jobs_of()
-    spoilt = spoil(monkeypatch, "/search|/issue|/changelog", said(ERROR, 503))
+    corrupted = corrupt(monkeypatch, "/search|/issue|/changelog", said(ERROR, 503))
     async with pages_of(job) as pages:
         with pytest.raises(SourceUnavailableError, match="503"):
             await anext(pages)
-    assert len(spoilt) < 20
+    assert len(corrupted) < 20
 
 
 @BOTH
@@ -182,8 +182,8 @@ async def test_a_list_that_cannot_be_read_is_no_empty_list(
         site.edit.add_comment(row.id, f"{entry}")
         site.edit.add_worklog(row.id, seconds=60)
     if kind == "changelog":
-        spoil(monkeypatch, "/changelog/bulkfetch", said(ERROR, 500))
-    spoil(monkeypatch, f"/issue/{row.id}/{kind}$", answer)
+        corrupt(monkeypatch, "/changelog/bulkfetch", said(ERROR, 500))
+    corrupt(monkeypatch, f"/issue/{row.id}/{kind}$", answer)
     found = await read(await jobs_of())
     assert not found.interruptions
     assert lacks(found, site)
@@ -214,7 +214,7 @@ async def test_a_reject_tells_how_much_of_its_lists_an_issue_lacks(
         site.edit.add_comment(row.id, "b")
     for _ in range(60):
         site.edit.add_worklog(row.id, seconds=60)
-    spoil(monkeypatch, r"/issue/\d+/(comment|worklog)$", said(ERROR, 404))
+    corrupt(monkeypatch, r"/issue/\d+/(comment|worklog)$", said(ERROR, 404))
     found = await read(await jobs_of())
     [reject] = [each for each in found.rejects if each.key == row.key]
     assert "150 of 250 comments, 40 of 60 worklogs could not be read" in reject.reason
@@ -234,7 +234,7 @@ async def test_one_comment_that_cannot_be_shown_hides_no_other(
     def fail(given: Response) -> Response | None:
         return Response.of(ERROR, 500) if b"text 77." in given.body else None
 
-    spoil(monkeypatch, f"/issue/{row.id}/comment$", fail)
+    corrupt(monkeypatch, f"/issue/{row.id}/comment$", fail)
     found = await read(await jobs_of())
     said_ = [
         str(each.event_properties["body"])
@@ -254,7 +254,7 @@ async def test_changelogs_that_bulk_does_not_tell_are_asked_for_one_by_one(
 ) -> None:
     site = generate(20, seed=2, personality="cloud", limits=SMALL)
     served(site)
-    spoil(monkeypatch, "/changelog/bulkfetch", said(body))
+    corrupt(monkeypatch, "/changelog/bulkfetch", said(body))
     found = await read(await jobs_of())
     assert matches(found, site)
 
@@ -266,7 +266,7 @@ async def test_a_search_that_tells_no_issues_is_not_an_empty_one(
 ) -> None:
     served(generate(20, seed=2, personality=personality))
     [job] = await jobs_of()
-    spoil(monkeypatch, r"/search(/jql)?$", said(body))
+    corrupt(monkeypatch, r"/search(/jql)?$", said(body))
     async with pages_of(job) as pages:
         with pytest.raises(SourceProtocolError, match="search"):
             await anext(pages)

@@ -36,7 +36,7 @@ def small() -> Archive:
     return generate(12, proposals=9, questions=9, seed=3, people=3)
 
 
-def spoil(server: FakeServer, change: Change) -> None:
+def corrupt(server: FakeServer, change: Change) -> None:
     """Have every answer changed on its way."""
     service: Any = server.service
     honest = service.answer
@@ -82,7 +82,7 @@ async def test_a_collection_without_its_entries_is_an_error_and_touches_nothing(
 ) -> None:
     before = await whole(served, stream)
     server = served(small())
-    spoil(server, of_path(f"/{PARTS[stream]}", body))
+    corrupt(server, of_path(f"/{PARTS[stream]}", body))
     events = dict(before.events)
     with pytest.raises(SourceProtocolError, match=PARTS[stream]):
         await read(await jobs_of(stream), into=before)
@@ -97,7 +97,7 @@ async def test_an_answer_that_is_none_once_is_asked_for_again(
     before = await whole(served, stream)
     server = served(small())
     for ending in ("/1.0/", "/devel/", PARTS[stream], "/bugs/3", "/~person-1"):
-        spoil(server, of_path(ending, body, times=1))
+        corrupt(server, of_path(ending, body, times=1))
     found = await read(await jobs_of(stream))
     assert found.events == before.events
     assert not found.rejects
@@ -109,7 +109,7 @@ async def test_a_bug_that_cannot_be_decoded_is_one_reject_with_its_text(
 ) -> None:
     before = await whole(served, "bugs")
     server = served(small())
-    spoil(server, with_member("/bugs/3", POISON[poison]))
+    corrupt(server, with_member("/bugs/3", POISON[poison]))
     found = await read(await jobs_of("bugs"))
     assert _others(before, "bug:3:").items() <= found.events.items()
     if found.rejects:
@@ -136,7 +136,7 @@ async def test_one_entry_that_cannot_be_decoded_costs_no_other(
             return replace(answer, body=answer.body.replace(b'"entries":[{', member, 1))
         return answer
 
-    spoil(server, change)
+    corrupt(server, change)
     found = await read(await jobs_of(stream))
     missing = before.events.keys() - found.events.keys()
     # A bug's first message is its description, and no event.
@@ -152,7 +152,7 @@ async def test_a_bug_that_launchpad_cannot_give_is_a_reject_and_the_others_are_l
     before = await whole(served, "bugs")
     server = served(small())
     status, body = (500, b"Oops!") if answer == "500" else (200, b'{"self_link": "http')
-    spoil(server, of_path("/bugs/3", body, status))
+    corrupt(server, of_path("/bugs/3", body, status))
     found = await read(await jobs_of("bugs"))
     assert found.events == _others(before, "bug:3:")
     (reject,) = found.rejects
@@ -166,7 +166,7 @@ async def test_a_list_that_launchpad_cannot_give_of_one_item_is_a_reject(
 ) -> None:
     before = await whole(served, stream)
     server = served(small())
-    spoil(server, of_path(f"/3/{PARTS[stream]}", b"Oops!", 500))
+    corrupt(server, of_path(f"/3/{PARTS[stream]}", b"Oops!", 500))
     found = await read(await jobs_of(stream))
     missing = before.events.keys() - found.events.keys()
     assert {before.events[id_].parent_item_id for id_ in missing} <= {"3"}
@@ -195,7 +195,7 @@ async def test_empty_pages_without_end_cost_one_item_and_end(
         page = {"start": 0, "entries": [], "next_collection_link": f"{link}&ws.start=0"}
         return replace(answer, body=json.dumps(page).encode())
 
-    spoil(server, change)
+    corrupt(server, change)
     found = await read(await jobs_of(stream))
     missing = before.events.keys() - found.events.keys()
     assert {before.events[id_].parent_item_id for id_ in missing} <= {"3"}
@@ -214,7 +214,7 @@ async def test_a_search_gives_all_but_the_one_entry_that_launchpad_cannot_give(
         search = "ws.op" in request.query
         return broken(answer) if search and marker.search(answer.body) else answer
 
-    spoil(server, change)
+    corrupt(server, change)
     found = await read(await jobs_of(stream))
     missing = before.events.keys() - found.events.keys()
     assert missing
@@ -227,7 +227,7 @@ async def test_a_search_gives_all_but_the_one_entry_that_launchpad_cannot_give(
 @EACH
 async def test_an_outage_of_all_lists_makes_no_rejects(served: Serve, stream: str) -> None:
     server = served(small())
-    spoil(server, of_path(f"/{PARTS[stream]}", b"Oops!", 500))
+    corrupt(server, of_path(f"/{PARTS[stream]}", b"Oops!", 500))
     (job, *_) = await jobs_of(stream)
     async with pages_of(job) as pages:
         with pytest.raises(SourceUnavailableError):
@@ -247,7 +247,7 @@ async def test_a_link_that_is_none_costs_no_page(served: Serve, stream: str) -> 
             entry["owner_link"] = "http://[/~nobody"
         return replace(answer, body=json.dumps(page).encode())
 
-    spoil(server, change)
+    corrupt(server, change)
     (job, *_) = await jobs_of(stream)
     async with pages_of(job) as pages:
         assert [page async for page in pages]

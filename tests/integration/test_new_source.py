@@ -14,7 +14,7 @@ WRITTEN = [
     "temporaletl/queuer/sources/{}.py",
     "temporaletl/worker/sources/{}.py",
     "tests/fakes/{}.py",
-    "tests/rigs/{}.py",
+    "tests/source_fixtures/{}.py",
     "tests/integration/test_{}_source.py",
 ]
 

@@ -98,8 +98,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
 def test_no_credential_of_a_link_is_kept(served: Odd, warehouse: Warehouse, stream: str) -> None:
     request = QueuerInput(source="graph", mode="full", streams=(stream,))
     batch = Batch(warehouse)
-    asyncio.run(batch.run(request, nominal=datetime.now(UTC), stop_behind=1))
-    kept = read_as_text(warehouse) + batch.told
+    asyncio.run(batch.run(request, scheduled=datetime.now(UTC), pages_per_segment=1))
+    kept = read_as_text(warehouse) + batch.history
     assert "page=2" in kept
     assert "0123456789" not in kept
     assert "%" not in "".join(line for line in kept.splitlines() if "access_token" in line)
@@ -110,7 +110,7 @@ def test_no_credential_of_a_link_is_kept(served: Odd, warehouse: Warehouse, stre
 def test_a_token_that_holds_a_credential_is_refused(served: Odd, warehouse: Warehouse) -> None:
     request = QueuerInput(source="graph", mode="full", streams=("token",))
     with pytest.raises(SourceProtocolError, match="holds a credential") as raised:
-        asyncio.run(Batch(warehouse).run(request, nominal=datetime.now(UTC)))
+        asyncio.run(Batch(warehouse).run(request, scheduled=datetime.now(UTC)))
     assert SECRET not in str(raised.value) + read_as_text(warehouse)
     assert len(served.asked) == 1
 

@@ -17,7 +17,7 @@ from temporaletl.errors import ETLError
 from temporaletl.external.salesforce import refusals
 from temporaletl.external.salesforce.org import close_orgs
 from tests.fakes.exchange import Response
-from tests.fakes.salesforce import Doors, generate, truth
+from tests.fakes.salesforce import Doors, expected_counts, generate
 from tests.fakes.salesforce.service import SalesforceService
 from tests.fakes.server import FakeServer
 from tests.integration.job_reading import Read, pages_of, read
@@ -217,7 +217,9 @@ async def test_an_object_that_may_not_be_read_is_named_and_fails_no_other(
     with pytest.raises(CredentialsError, match=words):
         await read(jobs_of(streams=("tasks",)))
     left_out = {"task_created", "task_deleted", "events", "employees"}
-    assert dict(others.types) == {k: n for k, n in truth(org).items() if k not in left_out}
+    assert dict(others.types) == {
+        k: n for k, n in expected_counts(org).items() if k not in left_out
+    }
 
 
 async def test_a_permission_for_one_object_taken_away_during_a_run_names_it(served: Serve) -> None:

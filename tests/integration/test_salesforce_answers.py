@@ -22,12 +22,12 @@ from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
 #: A fixture.
 served = serving
 
-Spoil = Callable[[Request, Response], Response]
+Corruption = Callable[[Request, Response], Response]
 XML = (
     b'<?xml version="1.0" encoding="UTF-8"?><Errors><Error><errorCode>UNKNOWN_EXCEPTION</errorCode>'
     b"<message>An unexpected error occurred</message></Error></Errors>"
 )
-SPOILT = {
+CORRUPTED = {
     "406": Response(406, b"", "text/html"),
     "420": Response(420, b"", "text/plain"),
     "400 in XML": Response(400, XML, "application/xml"),
@@ -45,12 +45,12 @@ SPOILT = {
 CASES = ("cases",)
 
 
-def spoil(server: FakeServer, spoils: Spoil) -> None:
+def corrupt(server: FakeServer, corruption: Corruption) -> None:
     """Have every answer go through a function first."""
     service = server.service
     assert isinstance(service, SalesforceService)
     answer = service.answer
-    service.answer = lambda request: spoils(request, answer(request))  # type: ignore[method-assign]
+    service.answer = lambda request: corruption(request, answer(request))  # type: ignore[method-assign]
 
 
 def is_query(request: Request) -> bool:
@@ -62,7 +62,7 @@ def org() -> Org:
     return generate(25, seed=3)
 
 
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("kind", CORRUPTED)
 async def test_one_answer_that_is_none_is_asked_for_again(
     serving: Serve, org: Org, kind: str
 ) -> None:
@@ -73,10 +73,10 @@ async def test_one_answer_that_is_none_is_asked_for_again(
         # Each address once, whatever is asked of it.
         if request.path.startswith("/services/data") and request.path not in seen:
             seen.append(request.path)
-            return SPOILT[kind]
+            return CORRUPTED[kind]
         return answer
 
-    spoil(server, once)
+    corrupt(server, once)
     found = await read(jobs_of())
     assert holds(found, org)
     assert not found.interruptions
@@ -96,20 +96,20 @@ async def test_a_cut_answer_is_asked_for_again(serving: Serve, org: Org, share: 
             return whole
         return answer
 
-    spoil(server, cut)
+    corrupt(server, cut)
     found = await read(jobs_of())
     assert any("/results" in target for target in seen)
     assert holds(found, org)
     assert not found.rejects
 
 
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("kind", CORRUPTED)
 @pytest.mark.parametrize("counted", [True, False])
 async def test_what_is_never_an_answer_is_no_end_of_the_rows(
     serving: Serve, org: Org, kind: str, *, counted: bool
 ) -> None:
     server = serving(org)
-    spoil(server, lambda r, a: SPOILT[kind] if is_query(r) or not counted else a)
+    corrupt(server, lambda r, a: CORRUPTED[kind] if is_query(r) or not counted else a)
     found = Read()
     with pytest.raises((SourceUnavailableError, SourceProtocolError)) as told:
         await read(jobs_of(streams=CASES), patience=0)
@@ -152,7 +152,7 @@ async def test_one_row_that_cannot_be_decoded_is_one_reject(
         made.headers = answer.headers
         return made
 
-    spoil(server, put_in)
+    corrupt(server, put_in)
     found = await read(jobs_of(streams=CASES))
     others = {id_ for id_ in whole.events if not id_.startswith(victim)}
     if always or member == "Subject":
@@ -164,10 +164,10 @@ async def test_one_row_that_cannot_be_decoded_is_one_reject(
         assert not found.rejects
 
 
-def unrenderable(*ids: str, bare: bool) -> Spoil:
+def unrenderable(*ids: str, bare: bool) -> Corruption:
     """Fail at whatever holds one of the rows; `bare` says that its Id alone can be rendered."""
 
-    def spoils(request: Request, answer: Response) -> Response:
+    def corruption(request: Request, answer: Response) -> Response:
         selected = request.first("q").partition(" FROM ")[0]
         if bare and selected.count(",") < 2:
             return answer
@@ -175,7 +175,7 @@ def unrenderable(*ids: str, bare: bool) -> Spoil:
             return error(500, "UNKNOWN_EXCEPTION", "An unexpected error occurred")
         return answer
 
-    return spoils
+    return corruption
 
 
 @pytest.mark.parametrize("bare", [True, False])
@@ -188,7 +188,7 @@ async def test_a_row_that_salesforce_cannot_render_costs_no_other(
     whole = await read(jobs_of(streams=("tasks",)))
     rows = sorted(org.all("Task"), key=lambda row: (row["SystemModstamp"], row["Id"]))
     victims = [str(rows[place]["Id"]) for place in places]
-    spoil(server, unrenderable(*victims, bare=bare))
+    corrupt(server, unrenderable(*victims, bare=bare))
     found = await read(jobs_of(streams=("tasks",)))
     assert set(found.events) == {id_ for id_ in whole.events if not id_.startswith(tuple(victims))}
     assert 1 <= len(found.rejects) <= len(victims)
@@ -205,7 +205,7 @@ async def test_an_outage_makes_no_rejects(serving: Serve, org: Org) -> None:
         down = is_query(request) and b'"attributes"' in answer.body
         return error(500, "UNKNOWN_EXCEPTION", "sorry") if down else answer
 
-    spoil(server, fails)
+    corrupt(server, fails)
     with pytest.raises(SourceUnavailableError, match="UNKNOWN_EXCEPTION"):
         await read(jobs_of(streams=CASES), patience=0)
 
@@ -221,7 +221,7 @@ async def test_a_bulk_query_that_breaks_at_a_row_is_read_by_rest(serving: Serve,
             return Response.of({**told, "errorMessage": "UNKNOWN_EXCEPTION: 1 of 25"})
         return around(request, answer)
 
-    spoil(server, fails)
+    corrupt(server, fails)
     found = await read(jobs_of(streams=("tasks",)))
     assert [reject.key for reject in found.rejects] == [victim]
     assert len(found.records) == len(org.all("Task")) - 1
@@ -236,16 +236,16 @@ async def test_a_user_that_cannot_be_read_hides_no_other(
     everybody = {each.person for each in read_employees(settings)}
     first, second = sorted(everybody)[:2]
 
-    def spoils(request: Request, answer: Response) -> Response:
+    def corruption(request: Request, answer: Response) -> Response:
         del request
         body = re.sub(
             rb'("Id":"%s".*?"Jira_Account__c":)[^,}]*' % first.encode(), rb"\1NaN", answer.body
         )
         return Response(answer.status, body)
 
-    spoil(server, spoils)
+    corrupt(server, corruption)
     assert {each.person for each in read_employees(settings)} == everybody - {first}
-    spoil(server, unrenderable(second, bare=True))
+    corrupt(server, unrenderable(second, bare=True))
     assert {each.person for each in read_employees(settings)} == everybody - {first, second}
 
 
@@ -263,7 +263,7 @@ async def test_the_way_of_reading_changes_no_row(serving: Serve, org: Org) -> No
         made.headers = answer.headers
         return made
 
-    spoil(serving(org), exact)
+    corrupt(serving(org), exact)
     by_rest = await read(jobs_of())
     in_bulk = await read(jobs_of(bulk_above_rows=1))
     assert by_rest.events == in_bulk.events

@@ -10,7 +10,7 @@ from temporaletl.external.salesforce.employees import Employee, read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.queuer.sources.salesforce.people import read_people
 from tests.fakes.salesforce import generate
-from tests.fakes.salesforce.org import Org, moment
+from tests.fakes.salesforce.org import Org, timestamp
 from tests.integration.job_reading import NOW, plan_of, read, transformed
 from tests.integration.salesforce_reading import STREAMS, Serve, jobs_of, serving
 
@@ -29,15 +29,15 @@ def staffed() -> Org:
     user = org.all("User")[0]
     org.add(
         "Employee__c",
-        moment(9),
+        timestamp(9),
         Name="Jane",
         Work_Email__c="jane@example.com",
         Staff_Number__c="S1",
         User__c=user["Id"],
         Launchpad_ID__c="jane",
     )
-    left = org.add("Employee__c", moment(9), Name="Joe", Staff_Number__c="S2")
-    org.delete(left, moment(10), None)
+    left = org.add("Employee__c", timestamp(9), Name="Joe", Staff_Number__c="S2")
+    org.delete(left, timestamp(10), None)
     return org
 
 

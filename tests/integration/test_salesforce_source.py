@@ -9,7 +9,7 @@ from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
-from tests.fakes.salesforce.org import moment
+from tests.fakes.salesforce.org import timestamp
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.integration.job_reading import NOW, Read, pages_of, read, transformed
 from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
@@ -59,13 +59,6 @@ async def test_faulty_answers_leave_the_same_rows_as_sound_ones(served: Serve) -
     served(org, *faults)
     faulty = await read(jobs_of())
     assert faulty.events == sound.events
-
-
-@pytest.mark.parametrize("kind", ["hang", "429-date"])
-async def test_no_long_wait_hides_anything(served: Serve, kind: str) -> None:
-    org = generate(30, seed=3)
-    served(org, f"{kind}:0.2:3")
-    assert holds(await read(jobs_of()), org)
 
 
 async def test_rows_with_one_stamp_are_read_in_spite_of_their_number(served: Serve) -> None:
@@ -144,10 +137,10 @@ async def test_jobs_are_the_same_for_the_same_request(served: Serve) -> None:
 async def test_a_second_read_brings_what_was_added_changed_and_deleted(served: Serve) -> None:
     org = generate(80, seed=9)
     served(org)
-    found = await read(jobs_of(end=moment(600)))
+    found = await read(jobs_of(end=timestamp(600)))
     person = org.all("User")[0]["Id"]
     cases, tasks = org.all("Case"), org.all("Task")
-    at = moment(600)
+    at = timestamp(600)
     org.change(cases[3], at, person, Status="Working", Subject="New words")
     org.change(cases[4], at, person, OwnerId=org.all("User")[1]["Id"])
     org.delete(cases[5], at, person)

@@ -8,12 +8,12 @@ import pytest
 from temporaletl.testing import SourceSuite
 from temporaletl.worker.sources.salesforce import extract
 from tests.fakes.faults import ANSWERS, TRANSPORT
-from tests.rigs.salesforce import SalesforceRig
+from tests.source_fixtures.salesforce import SalesforceFixture
 
 pytestmark = pytest.mark.slow
 
 
-class BulkRig(SalesforceRig):
+class BulkFixture(SalesforceFixture):
     page_size_setting = "SF_BULK_PAGE_ROWS"
     faults: ClassVar[tuple[str, ...]] = (
         *TRANSPORT,
@@ -33,4 +33,4 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestInBulk(SourceSuite):
-    rig = BulkRig
+    fixture = BulkFixture

@@ -23,7 +23,7 @@ Change = Callable[[Request, Response], Response]
 WAYS = pytest.mark.parametrize("paging", ["export", "list"])
 
 
-def spoil(server: FakeServer, change: Change) -> None:
+def corrupt(server: FakeServer, change: Change) -> None:
     """Have every answer changed on its way."""
     service: Any = server.service
     honest = service.answer
@@ -51,7 +51,7 @@ async def test_a_page_that_lacks_what_it_must_have_is_an_error(
     served: Serve, paging: str, body: bytes
 ) -> None:
     server = served(generate(5), SERVICETITAN_PAGING=paging)
-    spoil(server, always("customers", body))
+    corrupt(server, always("customers", body))
     with pytest.raises(SourceProtocolError, match="customers"):
         await read(jobs_of(streams=["customers"]))
 
@@ -65,7 +65,7 @@ async def test_an_answer_that_is_none_once_is_asked_for_again(
     server = served(tenant, SERVICETITAN_PAGING=paging)
     tenant.withheld_seconds = 0
     for ending in ("/connect/token", "customers", "jobs"):
-        spoil(server, always(ending, body, times=1))
+        corrupt(server, always(ending, body, times=1))
     found = await read(jobs_of())
     assert is_whole(found, tenant)
 

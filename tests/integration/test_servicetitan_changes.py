@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from temporaletl.external.servicetitan.settings import OVERLAP
-from tests.fakes.servicetitan.moments import SECOND, ticks
+from tests.fakes.servicetitan.timestamps import SECOND, ticks
 from tests.integration.servicetitan_reading import (
     STREAMS,
     Runs,
@@ -137,7 +137,7 @@ async def test_a_token_that_has_expired_meanwhile_gives_way_to_the_date(served: 
     assert is_whole(runs.table, tenant)
     assert watermark is not None
     since = (watermark - OVERLAP).isoformat().replace("+00:00", "Z")
-    asked = [each.request.first("from") for each in server.traffic.asked("export/jobs")]
+    asked = [each.request.first("from") for each in server.traffic.requested("export/jobs")]
     assert asked[1] == since
 
 
@@ -168,7 +168,7 @@ async def test_a_token_of_another_tenant_is_not_used(
     server = served(second)
     time.pass_(hours=1)
     await runs.run()
-    asked = [each.request.first("from") for each in server.traffic.asked("export/")]
+    asked = [each.request.first("from") for each in server.traffic.requested("export/")]
     assert all(text.startswith("2025-") for text in asked)
     monkeypatch.setenv("SERVICETITAN_TENANT_ID", "1")
 

@@ -8,7 +8,7 @@ from temporaletl import Row, TransformContext
 from temporaletl.strategies import resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
-from tests.fakes.servicetitan import generate, truth
+from tests.fakes.servicetitan import expected_counts, generate
 from tests.integration.job_reading import pages_of
 from tests.integration.loading.jobs import Job
 from tests.integration.servicetitan_reading import STREAMS, Serve, jobs_of, served
@@ -68,5 +68,5 @@ async def test_amounts_and_full_data_are_as_they_came(served: Serve, warehouse: 
             "SELECT sum(total), sum((full_data->>'total')::numeric), count(*),"
             " count(*) FILTER (WHERE NOT active), max(modified_on) < now() FROM st_invoices"
         ).fetchone()
-    counts = truth(tenant)
+    counts = expected_counts(tenant)
     assert row == (counts.invoiced, counts.invoiced, 60, counts.inactive["invoices"], True)

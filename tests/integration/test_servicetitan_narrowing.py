@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.servicetitan.moments import SECOND
+from tests.fakes.servicetitan.timestamps import SECOND
 from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.servicetitan_reading import (
     POISONED,

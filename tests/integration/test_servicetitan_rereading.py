@@ -161,7 +161,7 @@ async def test_a_record_that_could_not_be_decoded_is_asked_for_by_its_id(
     tenant.change(STREAM, bad, at=bad.modified, total=12)
     server.traffic.clear()
     assert ids_of(await again(reject, job)) == {bad.id}
-    assert server.traffic.asked("/jobs")[-1].request.first("ids") == str(bad.id)
+    assert server.traffic.requested("/jobs")[-1].request.first("ids") == str(bad.id)
 
 
 async def test_what_nothing_is_known_of_cannot_be_asked_for(served: Serve) -> None:

@@ -1,29 +1,25 @@
-"""Every source passes the standard suite: each rig of `tests.rigs`, in a few lines."""
+"""Every source passes the standard suite: one class for each source fixture."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from temporaletl.testing import SourceSuite
 from tests.integration.trino_server import TrinoServer
-from tests.integration.wheels import publish
-from tests.rigs.jira import JiraRig, JiraServerRig
-from tests.rigs.launchpad import LaunchpadRig
-from tests.rigs.salesforce import SalesforceRig
-from tests.rigs.servicetitan import ServiceTitanRig
-from tests.rigs.shop import ShopRig
-from tests.rigs.trino import TrinoRig
+from tests.integration.wheels import installed
+from tests.source_fixtures.jira import JiraFixture, JiraServerFixture
+from tests.source_fixtures.launchpad import LaunchpadFixture
+from tests.source_fixtures.salesforce import SalesforceFixture
+from tests.source_fixtures.servicetitan import ServiceTitanFixture
+from tests.source_fixtures.shop import ShopFixture
+from tests.source_fixtures.trino import TrinoFixture
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the example be found as a wheel's source is."""
-    folder = tmp_path_factory.mktemp("wheels")
-    publish(folder, "shop", "tests.examples.shop")
-    sys.path.insert(0, str(folder))
-    yield
-    sys.path.remove(str(folder))
+def _example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Install the example source."""
+    with installed(tmp_path_factory.mktemp("wheels"), "shop", "tests.examples.shop"):
+        yield
 
 
 #: One check goes through every endpoint of its source, twice.
@@ -31,35 +27,35 @@ pytestmark = pytest.mark.timeout(300)
 
 
 class TestShop(SourceSuite):
-    rig = ShopRig
+    fixture = ShopFixture
 
 
 class TestJiraCloud(SourceSuite):
-    rig = JiraRig
+    fixture = JiraFixture
 
 
 class TestJiraServer(SourceSuite):
-    rig = JiraServerRig
+    fixture = JiraServerFixture
 
 
 class TestLaunchpad(SourceSuite):
-    rig = LaunchpadRig
+    fixture = LaunchpadFixture
 
 
 class TestSalesforce(SourceSuite):
-    rig = SalesforceRig
+    fixture = SalesforceFixture
 
 
 class TestServiceTitan(SourceSuite):
-    rig = ServiceTitanRig
+    fixture = ServiceTitanFixture
 
 
 @pytest.mark.timeout(300)  # the server takes long to start where the machine is busy
 class TestTrino(SourceSuite):
-    rig = TrinoRig
+    fixture = TrinoFixture
 
     @pytest.fixture(autouse=True)
     def _server(self, trino_server: TrinoServer) -> None:
         if trino_server.secured is None:
             pytest.skip("no Trino server: the one of TRINO_TEST_URL does not take our tokens")
-        TrinoRig.use(trino_server)
+        TrinoFixture.use(trino_server)

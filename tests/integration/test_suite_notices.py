@@ -9,8 +9,8 @@ import pytest
 
 from temporaletl.errors import ETLError
 from temporaletl.testing import SourceSuite, suite_for
-from temporaletl.testing.bench import Bench, make_bench
-from tests.integration.faulty_source import NotesRig
+from temporaletl.testing.harness import Harness, make_harness
+from tests.integration.faulty_source import NotesFixture
 
 Suite = SourceSuite
 #: For each defect, the check that is there to notice it.
@@ -21,7 +21,7 @@ DEFECTS: dict[str, Callable[..., None]] = {
     "naive": Suite.test_rows_carry_their_versions_and_times_of_real_zones,
     "zone": Suite.test_rows_carry_their_versions_and_times_of_real_zones,
     "job ids": Suite.test_the_same_request_plans_the_same_jobs,
-    "empty window": Suite.test_jobs_are_planned_for_what_was_asked_alone,
+    "empty window": Suite.test_jobs_are_planned_for_what_was_requested_alone,
     "parameters": Suite.test_a_job_is_what_its_query_takes_and_nothing_more,
     "repeat": Suite.test_a_repeat_writes_nothing,
     "cursor": Suite.test_extraction_goes_on_from_every_cursor,
@@ -31,11 +31,11 @@ DEFECTS: dict[str, Callable[..., None]] = {
     "words": Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other,
     "drops": Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other,
     "credentials": Suite.test_refused_credentials_end_at_once_and_name_their_settings,
-    "absence": Suite.test_a_fault_that_stays_deletes_nothing_and_is_told,
-    "endless": Suite.test_a_wait_without_end_is_cut_short_or_told,
+    "absence": Suite.test_a_fault_that_stays_deletes_nothing_and_is_reported,
+    "endless": Suite.test_a_wait_without_end_is_cut_short_or_reported,
     "poison": Suite.test_a_poisoned_record_costs_no_other,
     "sees less": Suite.test_an_account_that_sees_less_deletes_nothing,
-    "secret in jobs": Suite.test_no_secret_is_told_to_history_or_warehouse,
+    "secret in jobs": Suite.test_no_secret_reaches_history_or_warehouse,
 }
 #: A defect may be noticed by more than the check that looks for it.
 ALSO = {
@@ -44,12 +44,12 @@ ALSO = {
     "repeat": Suite.test_rows_do_not_depend_on_how_they_are_paged_or_when_they_are_read,
     "poison": Suite.test_an_item_that_cannot_be_served_costs_no_other,
 }
-#: What is not asked of a source that no service has imported.
+#: The check that needs a source which both services import.
 _ELSEWHERE = "test_both_services_find_it_and_agree_on_its_streams"
 
 
-def perform(check: Callable[..., None], bench: Bench) -> None:
-    arguments: dict[str, Any] = {"bench": bench}
+def perform(check: Callable[..., None], harness: Harness) -> None:
+    arguments: dict[str, Any] = {"harness": harness}
     known = {
         "fault": "disorder",
         "once": "disorder",
@@ -64,15 +64,15 @@ def perform(check: Callable[..., None], bench: Bench) -> None:
 
 
 @pytest.fixture
-def bench_of(
+def harness_of(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> Callable[[str], Any]:
     def make(defect: str) -> Any:
-        kind = type("DefectiveRig", (NotesRig,), {"defect": defect})
-        return make_bench(kind, request, monkeypatch, caplog, tmp_path)
+        kind = type("DefectiveFixture", (NotesFixture,), {"defect": defect})
+        return make_harness(kind, request, monkeypatch, caplog, tmp_path)
 
     return make
 
@@ -83,27 +83,27 @@ CHECKS = [name for name in dir(Suite) if name.startswith("test_") and name != _E
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_sound_source_passes(bench_of: Callable[[str], Any], name: str) -> None:
-    with bench_of("") as bench:
-        perform(getattr(Suite, name), bench)
+def test_a_sound_source_passes(harness_of: Callable[[str], Any], name: str) -> None:
+    with harness_of("") as harness:
+        perform(getattr(Suite, name), harness)
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_defect_is_noticed(bench_of: Callable[[str], Any], defect: str) -> None:
+def test_a_defect_is_noticed(harness_of: Callable[[str], Any], defect: str) -> None:
     for check in filter(None, (DEFECTS[defect], ALSO.get(defect))):
-        with bench_of(defect) as bench, pytest.raises(NOTICED):
-            perform(check, bench)
+        with harness_of(defect) as harness, pytest.raises(NOTICED):
+            perform(check, harness)
 
 
-def test_a_secret_in_the_log_is_noticed_by_every_check(bench_of: Callable[[str], Any]) -> None:
+def test_a_secret_in_the_log_is_noticed_by_every_check(harness_of: Callable[[str], Any]) -> None:
     with (
-        pytest.raises(AssertionError, match="secret number 1 is told"),
-        bench_of("secret in logs") as bench,
+        pytest.raises(AssertionError, match="secret number 1 is exposed"),
+        harness_of("secret in logs") as harness,
     ):
-        Suite().test_pages_are_bounded(bench)
+        Suite().test_pages_are_bounded(harness)
 
 
-class Bare(NotesRig):
+class Bare(NotesFixture):
     """Gives nothing that it need not."""
 
     secrets = ()
@@ -111,26 +111,26 @@ class Bare(NotesRig):
     wrong_credentials = {}  # noqa: RUF012
     page_size_setting = None
 
-    truth = NotesRig.__base__.truth  # type: ignore[union-attr]
-    change = NotesRig.__base__.change  # type: ignore[union-attr]
-    spoil = NotesRig.__base__.spoil  # type: ignore[union-attr]
+    expected = NotesFixture.__base__.expected  # type: ignore[union-attr]
+    change = NotesFixture.__base__.change  # type: ignore[union-attr]
+    corrupt = NotesFixture.__base__.corrupt  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
     ("check", "missing"),
     [
-        (Suite.test_a_full_load_holds_what_is_served, "truth"),
+        (Suite.test_a_full_load_holds_what_is_served, "expected"),
         (Suite.test_changes_arrive_with_the_next_load, "change"),
-        (Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other, "spoil"),
+        (Suite.test_a_record_that_cannot_be_used_is_kept_and_costs_no_other, "corrupt"),
         (Suite.test_refused_credentials_end_at_once_and_name_their_settings, "wrong_credentials"),
-        (Suite.test_no_secret_is_told_to_history_or_warehouse, "secrets"),
+        (Suite.test_no_secret_reaches_history_or_warehouse, "secrets"),
         (
             Suite.test_rows_do_not_depend_on_how_they_are_paged_or_when_they_are_read,
             "page_size_setting",
         ),
     ],
 )
-def test_a_check_whose_means_are_missing_is_skipped_and_says_so(
+def test_a_check_whose_capability_is_missing_is_skipped_and_names_it(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -139,20 +139,20 @@ def test_a_check_whose_means_are_missing_is_skipped_and_says_so(
     missing: str,
 ) -> None:
     with (
-        make_bench(Bare, request, monkeypatch, caplog, tmp_path) as bench,
+        make_harness(Bare, request, monkeypatch, caplog, tmp_path) as harness,
         pytest.raises(pytest.skip.Exception, match=missing),
     ):
-        perform(check, bench)
+        perform(check, harness)
 
 
 def test_without_faults_the_check_of_faults_is_skipped_once() -> None:
     class Metafunc:
-        fixturenames = ("bench", "fault")
+        fixturenames = ("harness", "fault")
         found: tuple[str, list[str]]
 
         def parametrize(self, name: str, values: list[str]) -> None:
             self.found = (name, values)
 
-    asked = Metafunc()
-    suite_for(Bare)().pytest_generate_tests(asked)  # type: ignore[arg-type]
-    assert asked.found == ("fault", ["(none)"])
+    metafunc = Metafunc()
+    suite_for(Bare)().pytest_generate_tests(metafunc)  # type: ignore[arg-type]
+    assert metafunc.found == ("fault", ["(none)"])

@@ -155,7 +155,7 @@ async def test_two_namespaces_are_two_connections_and_their_rows_apart(
     nominal = datetime.now(UTC) + timedelta(minutes=1)
     for name in namespaces:
         request = QueuerInput(source="temporal", mode="full", connection=name)
-        await Batch(warehouse).run(request, nominal=nominal)
+        await Batch(warehouse).run(request, scheduled=nominal)
     found = fetch(
         warehouse,
         "SELECT connection, namespace, count(*) AS n, count(DISTINCT run_id) AS runs"

@@ -22,39 +22,39 @@ from tests.integration.trino_relay import TrinoRelay
 #: The server takes long to start where the machine is busy.
 pytestmark = pytest.mark.timeout(300)
 
-Spoil = Callable[[Request, Response], Response]
+Corruption = Callable[[Request, Response], Response]
 
 
-class Spoiling(TrinoRelay):
+class CorruptingRelay(TrinoRelay):
     """A relay whose answers go through a function."""
 
-    def __init__(self, target: str, spoil: Spoil) -> None:
+    def __init__(self, target: str, corruption: Corruption) -> None:
         super().__init__(target)
-        self._spoil = spoil
+        self._corruption = corruption
 
     def answer(self, request: Request) -> Response:
         answer = super().answer(request)
-        return answer if request.method == "DELETE" else self._spoil(request, answer)
+        return answer if request.method == "DELETE" else self._corruption(request, answer)
 
 
-Behind = Callable[[Spoil], None]
+Behind = Callable[[Corruption], None]
 
 
 @pytest.fixture
 def behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behind]:
-    """Read Trino from now on through a relay that spoils its answers."""
+    """Read Trino from now on through a relay that corrupts its answers."""
     monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
     with contextlib.ExitStack() as stack:
 
-        def start(spoil: Spoil) -> None:
-            service = Spoiling(lake.trino.url, spoil)
+        def start(corruption: Corruption) -> None:
+            service = CorruptingRelay(lake.trino.url, corruption)
             server = stack.enter_context(FakeServer(service, faults=Faults(known=TRANSPORT)))
             lake.point_at(TRINO_PORT=str(server.port))
 
         yield start
 
 
-SPOILT = {
+CORRUPTED = {
     "HTML": Response(200, b"<!DOCTYPE html><title>Log in</title>", "text/html"),
     "empty": Response(200, b""),
     "an object of nothing": Response(200, b"{}"),
@@ -64,7 +64,7 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("kind", CORRUPTED)
 async def test_one_answer_that_is_none_is_asked_for_again(
     lake: Lake, behind: Behind, kind: str
 ) -> None:
@@ -75,7 +75,7 @@ async def test_one_answer_that_is_none_is_asked_for_again(
         if request.path in seen:
             return answer
         seen.add(request.path)
-        return SPOILT[kind]
+        return CORRUPTED[kind]
 
     behind(once)
     found = await read(jobs_of(page_rows=7))
@@ -84,12 +84,12 @@ async def test_one_answer_that_is_none_is_asked_for_again(
     assert len(seen) > 2
 
 
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("kind", CORRUPTED)
 async def test_what_is_never_an_answer_is_no_end_of_the_rows(
     lake: Lake, behind: Behind, kind: str
 ) -> None:
     lake.orders(order(1))
-    behind(lambda request, answer: answer if request.method == "POST" else SPOILT[kind])
+    behind(lambda request, answer: answer if request.method == "POST" else CORRUPTED[kind])
     (job,) = jobs_of()
     found = Read()
     async with pages_of(job) as pages:
@@ -115,7 +115,7 @@ properties = ["text"]
 """
 
 
-def poisoning(value: bytes, poison: bytes) -> Spoil:
+def poisoning(value: bytes, poison: bytes) -> Corruption:
     def put_in(request: Request, answer: Response) -> Response:
         del request
         return Response(answer.status, answer.body.replace(value, poison))

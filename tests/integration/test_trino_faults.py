@@ -54,7 +54,7 @@ async def test_no_fault_of_the_transport_hides_a_row(lake: Lake, relay: Relay, k
     lake.streams(TPCH, query="SELECT * FROM tpch.tiny.orders WHERE orderkey < 12000")
     whole = await read(jobs_of(stream="tpch"))
     server = relay(f"{kind}:0.4")
-    # Where faults strike depends on the query's id: now and then there is none.
+    # Which requests fail depends on the query's id: now and then none does.
     for _ in range(10):
         found = await read(jobs_of(stream="tpch"))
         assert found.events == whole.events

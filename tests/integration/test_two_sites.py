@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from temporaletl.connection_file import settings_of
-from temporaletl.testing import FakeRig
-from temporaletl.testing.bench import Bench, make_bench
+from temporaletl.testing import FakeSourceFixture
 from temporaletl.testing.contents import read_content, read_rejects
+from temporaletl.testing.harness import Harness, make_harness
 from temporaletl.testing.tables import assert_same
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import read_states
 from tests.fakes.jira import JiraService, generate
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate as generate_tenant
-from tests.rigs.jira import JiraRig
-from tests.rigs.servicetitan import ServiceTitanRig
+from tests.source_fixtures.jira import JiraFixture
+from tests.source_fixtures.servicetitan import ServiceTitanFixture
 
 SITES = ("north", "south")
 
 
-class OtherJiraRig(JiraRig):
+class OtherJiraFixture(JiraFixture):
     def make_server(self) -> FakeServer:
         server = super().make_server()
         self.site = generate(50, seed=2, personality=self.personality, limits=self.site.limits)
@@ -35,43 +35,43 @@ class OtherJiraRig(JiraRig):
 class Sites:
     """The two sites served, each with a connection of its own."""
 
-    def __init__(self, bench: Bench, rigs: Mapping[str, FakeRig]) -> None:
-        self.bench = bench
-        self.rigs = rigs
+    def __init__(self, harness: Harness, fixtures: Mapping[str, FakeSourceFixture]) -> None:
+        self.harness = harness
+        self.fixtures = fixtures
 
     def load(self, warehouse: Warehouse, site: str, mode: Any = "full", *, late: int = 0) -> Any:
-        request = self.bench.ask_for(mode, connection=site)
-        nominal = self.bench.rig.now + timedelta(hours=late)
-        return self.bench.load(warehouse, request, nominal=nominal)
+        request = self.harness.request(mode, connection=site)
+        scheduled = self.harness.fixture.now + timedelta(hours=late)
+        return self.harness.load(warehouse, request, scheduled=scheduled)
 
     def content(self, warehouse: Warehouse, site: str) -> Any:
-        return read_content(warehouse, self.bench.source, site)
+        return read_content(warehouse, self.harness.source, site)
 
     def alone(self, site: str) -> Any:
         """What a warehouse would hold that knows this site only."""
-        warehouse = self.bench.warehouse()
+        warehouse = self.harness.warehouse()
         self.load(warehouse, site)
         return self.content(warehouse, site)
 
 
 @contextmanager
 def served(
-    kinds: tuple[type[FakeRig], type[FakeRig]],
+    kinds: tuple[type[FakeSourceFixture], type[FakeSourceFixture]],
     request: pytest.FixtureRequest,
     patch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     folder: Path,
 ) -> Iterator[Sites]:
-    with make_bench(kinds[0], request, patch, caplog, folder) as bench:
+    with make_harness(kinds[0], request, patch, caplog, folder) as harness:
         other = kinds[1]()
         with contextmanager(other.serve)() as environment:
-            assert isinstance(bench.rig, FakeRig)
-            rigs = dict(zip(SITES, (bench.rig, other), strict=True))
+            assert isinstance(harness.fixture, FakeSourceFixture)
+            fixtures = dict(zip(SITES, (harness.fixture, other), strict=True))
             lines = []
-            known = settings_of(bench.source)
-            for site, given in zip(SITES, (bench.environment, environment), strict=True):
-                lines += [f"[{site}]", f'source = "{bench.source}"']
-                for name, value in {**given, **bench.rig.scans}.items():
+            known = settings_of(harness.source)
+            for site, given in zip(SITES, (harness.environment, environment), strict=True):
+                lines += [f"[{site}]", f'source = "{harness.source}"']
+                for name, value in {**given, **harness.fixture.scans}.items():
                     variable = f"{site.upper()}_{name}"
                     patch.setenv(variable, value)
                     secret = known[name]
@@ -81,9 +81,9 @@ def served(
             (folder / "sites.toml").write_text("\n".join(lines))
             patch.setenv("ETL_CONNECTIONS", "sites.toml")
             # Nothing of them is in the environment itself.
-            for name in bench.environment:
+            for name in harness.environment:
                 patch.delenv(name)
-            yield Sites(bench, rigs)
+            yield Sites(harness, fixtures)
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ def jira(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> Iterator[Sites]:
-    with served((JiraRig, OtherJiraRig), request, monkeypatch, caplog, tmp_path) as sites:
+    with served((JiraFixture, OtherJiraFixture), request, monkeypatch, caplog, tmp_path) as sites:
         yield sites
 
 
-class OtherTenantRig(ServiceTitanRig):
+class OtherTenantFixture(ServiceTitanFixture):
     def make_server(self) -> FakeServer:
         server = super().make_server()
         other = generate_tenant(25, seed=2)
@@ -113,7 +113,7 @@ def tenants(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> Iterator[Sites]:
-    kinds = (ServiceTitanRig, OtherTenantRig)
+    kinds = (ServiceTitanFixture, OtherTenantFixture)
     with served(kinds, request, monkeypatch, caplog, tmp_path) as sites:
         yield sites
 
@@ -128,7 +128,7 @@ def assert_each_is_as_if_alone(sites: Sites, warehouse: Warehouse) -> None:
 
 
 def load_both(sites: Sites) -> Warehouse:
-    warehouse = sites.bench.warehouse()
+    warehouse = sites.harness.warehouse()
     for site in SITES:
         sites.load(warehouse, site)
     return warehouse
@@ -145,8 +145,8 @@ def test_two_tenants_are_held_as_if_each_were_alone(tenants: Sites) -> None:
 def test_a_deletion_scan_of_one_site_deletes_nothing_of_the_other(jira: Sites) -> None:
     warehouse = load_both(jira)
     before = {site: jira.content(warehouse, site) for site in SITES}
-    rig = jira.rigs["north"]
-    rig.delete(rig.now + timedelta(minutes=30))
+    fixture = jira.fixtures["north"]
+    fixture.delete(fixture.now + timedelta(minutes=30))
     for site in reversed(SITES):
         jira.load(warehouse, site, "incremental", late=1)
     assert_same(jira.content(warehouse, "south"), before["south"])
@@ -155,14 +155,14 @@ def test_a_deletion_scan_of_one_site_deletes_nothing_of_the_other(jira: Sites) -
 
 
 def test_rejects_and_watermarks_of_one_site_are_none_of_the_other(jira: Sites) -> None:
-    rig = jira.rigs["north"]
-    rig.spoil()
+    fixture = jira.fixtures["north"]
+    fixture.corrupt()
     warehouse = load_both(jira)
     assert {each["connection"] for each in read_rejects(warehouse)} == {"north"}
     jira.load(warehouse, "south", "incremental", late=5)
     states = {each.connection: each.watermark for each in read_states(warehouse, "jira")}
     lag = timedelta(minutes=1)
     assert states == {
-        "north": rig.now - lag,
-        "south": rig.now + timedelta(hours=5) - lag,
+        "north": fixture.now - lag,
+        "south": fixture.now + timedelta(hours=5) - lag,
     }

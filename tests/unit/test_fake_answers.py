@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import requests
 
-from temporaletl.testing.rig import endpoint_of
+from temporaletl.testing.source_fixture import endpoint_of
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer

@@ -56,14 +56,14 @@ def test_a_search_without_fields_gives_ids_alone(cloud: Client) -> None:
 
 
 def test_tokens_lead_through_every_issue_once(cloud: Client, site: Site) -> None:
-    pages = list(cloud.walk("project is not empty ORDER BY updated, key", maxResults=7))
+    pages = list(cloud.paginate("project is not empty ORDER BY updated, key", maxResults=7))
     found = [int(issue["id"]) for page in pages for issue in page["issues"]]
     expected = sorted(site.rows, key=lambda r: (r.updated, r.project, r.sequence))
     assert found == [row.id for row in expected]
 
 
 def test_is_last_is_missing_from_some_pages_and_never_wrong(cloud: Client) -> None:
-    pages = list(cloud.walk("id > 0", maxResults=5))
+    pages = list(cloud.paginate("id > 0", maxResults=5))
     assert any("isLast" not in page for page in pages)
     assert all(page["isLast"] is (page is pages[-1]) for page in pages if "isLast" in page)
 
@@ -106,7 +106,7 @@ def test_a_token_serves_only_its_own_query(cloud: Client) -> None:
 
 
 def test_an_issue_updated_between_pages_shifts_the_others(cloud: Client, site: Site) -> None:
-    walk = cloud.walk("id > 0 ORDER BY updated, key", maxResults=50)
+    walk = cloud.paginate("id > 0 ORDER BY updated, key", maxResults=50)
     first = [issue["id"] for issue in next(walk)["issues"]]
     site.edit.touch(first[0])
     rest = [issue["id"] for page in walk for issue in page["issues"]]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.fakes.jira import generate, load, serve, truth
+from tests.fakes.jira import expected_counts, generate, load, serve
 from tests.fakes.jira.load import RecordedDataError
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.site import Site
+from tests.fakes.jira.timestamps import parse
 
 Json = dict[str, Any]
 
@@ -72,7 +72,7 @@ def test_a_generated_site_has_the_awkward_cases() -> None:
     assert any("emailAddress" not in user.person for user in site.users.values())
     ids = [each["id"] for issue in issues for each in issue.histories]
     assert len(set(ids)) == len(ids)
-    counts = truth(site)
+    counts = expected_counts(site)
     assert counts.changelog_items > counts.histories
     assert counts.comments_edited > 0 < counts.worklogs_edited
 
@@ -156,7 +156,7 @@ def test_recorded_cloud_issues_are_served() -> None:
     paths = [RECORDED / f"{name}_issues.jsonl" for name in ("devlake_cloud", "jirametrics")]
     site = load(paths)
     assert len(site.rows) == 43
-    assert truth(site).histories > 500
+    assert expected_counts(site).histories > 500
     with serve(site) as server, requests.Session() as session:
         found = session.post(
             f"{server.url}/rest/api/3/search/jql",
@@ -176,4 +176,4 @@ def test_recorded_server_issues_are_served() -> None:
             timeout=5,
         ).json()
     assert (found["total"], len(found["issues"])) == (300, 100)
-    assert truth(site).comments_created == 1823
+    assert expected_counts(site).comments_created == 1823

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.fakes.client import Client, Json
-from tests.fakes.jira import Limits, Site, generate, serve, truth
+from tests.fakes.jira import Limits, Site, expected_counts, generate, serve
 
 #: One of its 30 issues has more than 100 histories.
 SEED = 0
@@ -176,17 +176,17 @@ def test_worklog_pages_follow_their_links() -> None:
             page = session.get(url, timeout=5).json()
             found += [each["worklogId"] for each in page["values"]]
             url = page.get("nextPage", "")
-    assert len(set(found)) == truth(site).worklogs_created
+    assert len(set(found)) == expected_counts(site).worklogs_created
 
 
 def test_changes_move_the_issue_and_leave_their_traces(cloud: Client, site: Site) -> None:
-    before = truth(site)
+    before = expected_counts(site)
     row = site.edit.add_issue("CORE", at=1_800_000_000_000)
     site.edit.transition(row.key, "Done", at=1_800_000_001_000)
     comment = site.edit.add_comment(row.key, "first", at=1_800_000_002_000)
     site.edit.edit_comment(row.key, comment["id"], "second", at=1_800_000_003_000)
     assert count(cloud, "updated = 1800000003000 AND status = Done") == 1
-    after = truth(site)
+    after = expected_counts(site)
     assert after.events == before.events + 4
     assert after.comments_edited == before.comments_edited + 1
     site.edit.delete_comment(row.key, comment["id"], at=1_800_000_004_000)
@@ -194,4 +194,4 @@ def test_changes_move_the_issue_and_leave_their_traces(cloud: Client, site: Site
     assert [each["items"][0]["field"] for each in changelog] == ["status", "Comment"]
     site.edit.delete_issue(row.key)
     assert cloud.raw("GET", f"/rest/api/3/issue/{row.key}").status_code == 404
-    assert truth(site) == before
+    assert expected_counts(site) == before

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.fakes.faults import Faults, FaultSpecError
-from tests.fakes.jira import generate, serve, truth
+from tests.fakes.jira import expected_counts, generate, serve
 from tests.fakes.jira.__main__ import COMMAND
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
@@ -75,7 +75,7 @@ def test_a_reset_strikes_in_the_middle_of_the_body() -> None:
         with pytest.raises(requests.exceptions.ChunkedEncodingError, match="reset"):
             get("/rest/api/3/field")
         assert get("/rest/api/3/field").status_code == 200
-        assert [each.fault for each in server.traffic.asked("field")] == ["reset", None]
+        assert [each.fault for each in server.traffic.requested("field")] == ["reset", None]
 
 
 def test_a_hang_lasts_until_the_client_gives_up() -> None:
@@ -222,7 +222,7 @@ def test_a_real_limit_on_requests_answers_429() -> None:
 def test_traffic_remembers_what_was_asked() -> None:
     with faulty() as (server, get):
         get("/rest/api/3/issue/CORE-1", fields="summary")
-        [asked] = server.traffic.asked("/issue/", method="GET", status=200)
+        [asked] = server.traffic.requested("/issue/", method="GET", status=200)
         assert asked.request.first("fields") == "summary"
         assert (server.traffic.most_in_flight, server.traffic.count("/comment")) == (1, 0)
 
@@ -241,7 +241,7 @@ def test_it_counts_what_it_would_serve(
     monkeypatch.setattr(sys, "argv", ["jira", "--generate", "30", "--seed", "2", "--count"])
     COMMAND.main()
     counted = json.loads(capsys.readouterr().out)
-    assert counted == truth(generate(30, seed=2)).as_dict()
+    assert counted == expected_counts(generate(30, seed=2)).as_dict()
     assert counted["changelog_items"] == sum(counted["items_by_field"].values())
 
 

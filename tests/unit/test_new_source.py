@@ -62,7 +62,7 @@ def test_in_a_checkout_a_source_stands_beside_the_others(checkout: Path) -> None
         "temporaletl/queuer/sources/web_shop.py",
         "temporaletl/worker/sources/web_shop.py",
         "tests/fakes/web_shop.py",
-        "tests/rigs/web_shop.py",
+        "tests/source_fixtures/web_shop.py",
         "tests/integration/test_web_shop_source.py",
     }
     worker = (checkout / "temporaletl/worker/sources/web_shop.py").read_text()
@@ -106,7 +106,7 @@ def test_a_package_may_be_asked_for_within_a_checkout(checkout: Path) -> None:
 
 
 def block_file(folder: Path) -> Path:
-    path = folder / "tests/rigs/shop.py"
+    path = folder / "tests/source_fixtures/shop.py"
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     return path
@@ -141,7 +141,7 @@ def test_the_command_lists_what_it_wrote_and_what_to_do_next(checkout: Path) -> 
         "temporaletl/queuer/sources/shop.py",
         "temporaletl/worker/sources/shop.py",
         "tests/fakes/shop.py",
-        "tests/rigs/shop.py",
+        "tests/source_fixtures/shop.py",
         "tests/integration/test_shop_source.py",
     ]
     assert "scripts/test tests/integration/test_shop_source.py" in done.stderr

@@ -1,4 +1,4 @@
-"""`etl new-source`: a source that runs and passes the standard suite, to be made one's own."""
+"""The skeleton of `etl new-source`: a source that runs and passes the standard suite."""
 
 import keyword
 import pkgutil
@@ -28,7 +28,7 @@ _TAKEN = frozenset({"temporal", "etl", "wpe", "wpe_db", "database", "source", "n
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What came of it: the files, and what to do next, a command and its meaning each."""
+    """The files that were written, and the next steps: commands and their meaning."""
 
     folder: Path
     paths: tuple[Path, ...]  # below the folder
@@ -36,7 +36,7 @@ class Written:
 
 
 def new_source(name: str, folder: Path | None, *, wheel: bool = False) -> Written:
-    """Write a source: into the checkout that holds the folder, else as a package of its own.
+    """Write the skeleton of a source: into the checkout that holds the folder, else as a package.
 
     Without a folder the checkout is looked for around the current one; a package goes to
     `temporaletl-<name>` there. Existing files are never touched: it is all of them or none.
@@ -75,7 +75,7 @@ def _check_name(name: str) -> None:
 
 
 def _known_sources() -> set[str]:
-    """The names of sources, without importing any: a broken one shall not be in the way."""
+    """The names of all sources, without importing any, as one may be broken."""
     paths: Iterable[str] = (
         *queuer_sources.__path__,
         *worker_sources.__path__,
@@ -86,15 +86,15 @@ def _known_sources() -> set[str]:
 
 def _checkout(folder: Path) -> Path | None:
     """The checkout of TemporalETL that a folder is in."""
-    for each in (folder.resolve(), *folder.resolve().parents):
-        project = each / "pyproject.toml"
-        if project.is_file() and (each / _QUEUER_SOURCES).is_dir():
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        project = parent / "pyproject.toml"
+        if project.is_file() and (parent / _QUEUER_SOURCES).is_dir():
             try:
                 found = tomllib.loads(project.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError):
                 continue
             if found.get("project", {}).get("name") == "temporaletl":
-                return each
+                return parent
     return None
 
 
@@ -109,7 +109,7 @@ def _in_checkout(name: str) -> dict[Path, str]:
         _QUEUER_SOURCES / f"{name}.py": _filled("checkout/queuer.py", names),
         _WORKER_SOURCES / f"{name}.py": _filled("checkout/worker.py", names),
         Path("tests/fakes") / f"{name}.py": _filled("checkout/fake.py", names),
-        Path("tests/rigs") / f"{name}.py": _filled("checkout/rig.py", names),
+        Path("tests/source_fixtures") / f"{name}.py": _filled("checkout/source_fixture.py", names),
         Path("tests/integration") / f"test_{name}_source.py": _filled("checkout/test.py", names),
     }
 
@@ -123,7 +123,7 @@ def _as_package(name: str) -> dict[Path, str]:
         Path("tests") / f"fake_{name}.py": _filled("checkout/fake.py", names).replace(
             f"python -m tests.fakes.{name} ", f"python tests/fake_{name}.py "
         ),
-        Path("tests") / f"rig_{name}.py": _filled("checkout/rig.py", names),
+        Path("tests") / f"fixture_{name}.py": _filled("checkout/source_fixture.py", names),
         Path("tests") / f"test_{name}.py": _filled("wheel/test.py", names),
     }
 
@@ -144,7 +144,7 @@ def _filled(template: str, names: Mapping[str, str]) -> str:
 
 
 def _sorted_imports(text: str) -> str:
-    """Put adjacent import lines in order, which depends on the source's name."""
+    """Sort adjacent import lines, whose order depends on the source's name."""
     lines = text.splitlines(keepends=True)
     first = 0
     while first < len(lines):

@@ -1,5 +1,6 @@
-"""What a source's own fake is built on: an HTTP server on loopback, with faults on request."""
+"""Building blocks of a source's fake: an HTTP server on loopback that injects faults."""
 
+from temporaletl.testing.fakes.command import open_server, run_alone, serving_options
 from temporaletl.testing.fakes.exchange import Exchange, Request, Response, Traffic
 from temporaletl.testing.fakes.faults import (
     ANSWERS,
@@ -11,14 +12,7 @@ from temporaletl.testing.fakes.faults import (
     Faults,
     FaultSpecError,
 )
-from temporaletl.testing.fakes.server import (
-    Complaining,
-    FakeServer,
-    Service,
-    open_server,
-    run_alone,
-    serving_options,
-)
+from temporaletl.testing.fakes.server import Complaining, FakeServer, Service
 
 __all__ = [
     "ANSWERS",

@@ -1,4 +1,4 @@
-"""What passes between a client and a fake: requests, responses, and the record of both."""
+"""Requests to a fake, its responses, and the recorded traffic."""
 
 import threading
 import time
@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
+
+from temporaletl.testing.former_names import alias_of
 
 REASONS: dict[int, str] = {
     200: "OK",
@@ -61,14 +63,14 @@ class Request:
         return msgspec.json.decode(self.body) if self.body.strip() else {}
 
     def form(self) -> dict[str, str]:
-        """Return the fields of an urlencoded body, the first value of each."""
+        """Return the fields of a urlencoded body, the first value of every name."""
         parsed = parse_qs(self.body.decode(), keep_blank_values=True)
         return {name: values[0] for name, values in parsed.items()}
 
 
 @dataclass(slots=True)
 class Response:
-    """One answer; its length header is the server's business."""
+    """One answer; the server adds its length header."""
 
     status: int
     body: bytes = b""
@@ -92,7 +94,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request with what became of it; a status of 0 means no complete answer was sent."""
+    """One request and its outcome; a status of 0 means that no complete answer was sent."""
 
     request: Request
     status: int
@@ -103,7 +105,7 @@ class Exchange:
 
 
 class Traffic:
-    """Everything asked of one server. Safe to read while it serves.
+    """The recorded traffic of one server. Safe to read while it serves.
 
     The counters cover the server's whole life; `exchanges` keeps only the latest `keep`.
     """
@@ -115,14 +117,14 @@ class Traffic:
         self.bytes_sent = 0
         self.statuses: Counter[int] = Counter()
         self.in_flight = 0
-        #: The most requests that were ever being answered at one moment.
+        #: The most requests that were ever being answered at once.
         self.most_in_flight = 0
         #: Requests that came before the pause demanded by the latest 429 or 503 was over.
         self.during_pause = 0
         self._pause_ends = 0.0
 
     def begin(self) -> float:
-        """Note that a request arrived; return the moment for `end`."""
+        """Record that a request arrived; return the timestamp for `end`."""
         now = time.monotonic()
         with self._lock:
             self.requests += 1
@@ -135,7 +137,7 @@ class Traffic:
     def end(
         self, started: float, request: Request, *, status: int, fault: str | None, sent: int
     ) -> None:
-        """Note how a request ended."""
+        """Record how a request ended."""
         done = Exchange(request, status, fault, started, time.monotonic() - started, sent)
         with self._lock:
             self.in_flight -= 1
@@ -144,30 +146,32 @@ class Traffic:
             self.exchanges.append(done)
 
     def pause(self, seconds: float) -> None:
-        """Note that a client was told to wait; what comes sooner counts as `during_pause`."""
+        """Record that a client has to wait; sooner requests count as `during_pause`."""
         with self._lock:
             self._pause_ends = max(self._pause_ends, time.monotonic() + seconds)
 
-    def asked(
+    def requested(
         self, path: str = "", *, method: str | None = None, status: int | None = None
     ) -> list[Exchange]:
         """Return the kept exchanges whose path contains `path`, oldest first."""
         with self._lock:
             kept = list(self.exchanges)
         return [
-            each
-            for each in kept
-            if path in each.request.path
-            and (method is None or each.request.method == method)
-            and (status is None or each.status == status)
+            exchange
+            for exchange in kept
+            if path in exchange.request.path
+            and (method is None or exchange.request.method == method)
+            and (status is None or exchange.status == status)
         ]
 
+    asked = alias_of(requested, "asked")
+
     def count(self, path: str = "", *, method: str | None = None, status: int | None = None) -> int:
-        """Return how many of the kept exchanges match; see `asked`."""
-        return len(self.asked(path, method=method, status=status))
+        """Return how many of the kept exchanges match; see `requested`."""
+        return len(self.requested(path, method=method, status=status))
 
     def clear(self) -> None:
-        """Forget everything but the requests still in flight."""
+        """Clear the record, except for requests still in flight."""
         with self._lock:
             self.exchanges.clear()
             self.statuses.clear()

@@ -1,4 +1,4 @@
-"""Faults that a fake injects on purpose, by rate, the same ones for the same seed."""
+"""Fault injection of a fake: kinds of faults, by rate, the same requests for the same seed."""
 
 import threading
 from collections import Counter
@@ -23,11 +23,11 @@ TRANSPORT: dict[str, str] = {
 }
 #: Faults of what an answer holds or demands: the server plays these for any service, too.
 ANSWERS: dict[str, str] = {
-    "error-200": "a success that tells of an error, in the service's own words",
+    "error-200": "a success that holds an error, in the service's own words",
     "empty-object": "a success that holds {} and nothing else",
     "html": "a success that is a log-in page",
     "empty-body": "a success without a body",
-    "cut": "a body that ends in the middle, without a length to tell it by",
+    "cut": "a body that ends in the middle, without a length that shows it",
     "cut-gzip": "a compressed body that ends in the middle",
     "bom": "a byte-order mark before the body",
     "latin-1": "a body in the Latin-1 that its header declares, as far as that has its characters",
@@ -35,7 +35,7 @@ ANSWERS: dict[str, str] = {
     "429-huge": "too many requests, Retry-After in 31 years",
     "429-9999": "too many requests, Retry-After as a date in the year 9999",
 }
-#: A success that lacks what was asked for; what is not there has not been deleted.
+#: A success that lacks the requested data; what is missing has not been deleted.
 IN_PLACE = ("error-200", "empty-object", "html", "empty-body")
 #: A success whose body comes otherwise than it should.
 IN_BODY = ("reset", "cut", "cut-gzip", "bom", "latin-1", "slow")
@@ -46,7 +46,7 @@ _ONCE = frozenset({"expired-token"})
 
 
 class FaultSpecError(ValueError):
-    """A fault was asked for that does not exist or has no usable rate."""
+    """A fault specification names no known kind, or has no usable rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Fault:
 
 
 class Faults:
-    """Decides which requests go wrong.
+    """The faults of one server: decides which requests suffer one.
 
     Each decision hashes the seed, the kind, the request, and how often that same request was
     seen before. So it depends neither on the order in which concurrent requests arrive nor on
@@ -150,7 +150,7 @@ class Faults:
 
 
 def parse_fault(spec: str) -> Fault:
-    """Read KIND:RATE or KIND:RATE:LIMIT; or KIND:each, which strikes each request once.
+    """Read KIND:RATE or KIND:RATE:LIMIT; or KIND:each, which fails each request once.
 
     Raises:
         FaultSpecError: the text has another shape.

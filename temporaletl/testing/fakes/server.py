@@ -1,14 +1,11 @@
 """The HTTP server under every fake: threaded, HTTP/1.1 keep-alive, loopback only.
 
-A fake is a `Service`; `FakeServer` serves it in threads, and `run_alone` from a command line.
+A fake is a `Service`; `FakeServer` serves it in threads, `command.run_alone` as a process.
 """
 
-import argparse
 import contextlib
-import errno
 import gzip
 import select
-import signal
 import socket
 import socketserver
 import struct
@@ -30,10 +27,9 @@ from temporaletl.testing.fakes.faults import (
     TRANSPORT,
     Fault,
     Faults,
-    FaultSpecError,
 )
 
-__all__ = ["Exchange", "FakeServer", "Request", "Response", "Service", "Traffic", "run_alone"]
+__all__ = ["Exchange", "FakeServer", "Request", "Response", "Service", "Traffic"]
 
 _LARGEST_BODY = 64 * 1024 * 1024
 #: How long a peer that stopped reading may hold a thread, in seconds.
@@ -43,24 +39,24 @@ _RETRY_AFTER = {
     "429-huge": "999999999",
     "429-9999": "Fri, 31 Dec 9999 23:59:59 GMT",
 }
-_PLAYED = (*TRANSPORT, *ANSWERS)
-_STATELESS = tuple(kind for kind in _PLAYED if kind != "expired-token")
+_SERVER_FAULTS = (*TRANSPORT, *ANSWERS)
+_SESSIONLESS_FAULTS = tuple(kind for kind in _SERVER_FAULTS if kind != "expired-token")
 
 
 class Service(Protocol):
-    """What a fake implements."""
+    """The interface of a fake: how a service answers requests."""
 
-    #: Its own faults by name, each with one line of help; the transport's come on top.
+    #: Its own faults by name, with a line of help; those of the transport are added.
     own_faults: dict[str, str]
 
     def bind(self, base_url: str, faults: Faults) -> None:
-        """Learn the address it is served under and the faults it should show."""
+        """Take the address that it is served under, and the faults to inject."""
 
     def answer(self, request: Request) -> Response:
         """Answer one request; called from many threads at once."""
 
     def refuse(self, status: int) -> Response:
-        """Give the answer for 401 or 429 in the service's own words and headers."""
+        """Return the answer 401 or 429 in the service's own words and headers."""
 
 
 @runtime_checkable
@@ -68,7 +64,7 @@ class Complaining(Protocol):
     """A service with a shape of its own for errors; another's are `{"error": MESSAGE}`."""
 
     def complain(self, status: int, message: str) -> Response:
-        """Tell of an error, as the service words it; the status may be 200."""
+        """Return an error as the service words it; the status may be 200."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -193,7 +189,7 @@ class _Handler(socketserver.StreamRequestHandler):
             return False
         faults, closing = self.server.fake.faults, self.server.fake.closing
         pause = faults.drip.total_seconds()
-        # The last byte is never sent: who takes it for whole took what it had.
+        # The last byte is never sent: a client that takes the body for complete is wrong.
         for number in range(min(len(response.body) - 1, int(faults.hang.total_seconds() / pause))):
             if closing.wait(pause):
                 break
@@ -222,7 +218,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class FakeServer:
-    """Serves one service on loopback, as a context manager or until `close`.
+    """HTTP server of one fake on loopback: a context manager, or open until `close`.
 
     The port is taken when the object is made (0 lets the system choose), answers begin with
     `start`. Closing ends open connections and hanging requests, and joins every thread.
@@ -247,7 +243,7 @@ class FakeServer:
         self.traffic = Traffic()
         self.latency_seconds = latency.total_seconds()
         self.log = log
-        #: What is written over in each success, byte for byte: how a record comes to be spoilt.
+        #: Byte strings and their replacements in each success: how records are corrupted.
         self.rewrites: list[tuple[bytes, bytes]] = []
         #: An answer that would hold one of these is a 500 instead.
         self.unservable: set[bytes] = set()
@@ -261,7 +257,7 @@ class FakeServer:
         service.bind(self.url, self.faults)
 
     def start(self) -> Self:
-        """Begin to answer, in a thread of its own."""
+        """Start answering, in a thread of its own."""
         self._thread = threading.Thread(target=self._serve, name="fake")
         self._thread.start()
         return self
@@ -294,11 +290,11 @@ class FakeServer:
         self.close()
 
     def decide(self, request: Request) -> tuple[str | None, Response | None]:
-        """Return the fault that strikes, if any, and the answer; None means silence."""
+        """Return the fault to inject, if any, and the answer; None means silence."""
         if self._bucket is not None and not self._bucket.take():
             return None, self._too_many()
         # Before anything was answered there is no session in whose middle a token could expire.
-        kinds = _PLAYED if self._answered else _STATELESS
+        kinds = _SERVER_FAULTS if self._answered else _SESSIONLESS_FAULTS
         fault = self.faults.first_of(kinds, request)
         if fault is None or fault in IN_BODY:
             response = self._answer(request)
@@ -323,7 +319,7 @@ class FakeServer:
         return Response.of({"error": message}, status)
 
     def _in_place(self, fault: str) -> Response:
-        """Give what a fault has for an answer."""
+        """Return the answer that a fault puts in place of the service's."""
         match fault:
             case "expired-token":
                 return self.service.refuse(401)
@@ -350,7 +346,7 @@ class FakeServer:
 
 
 class _Bucket:
-    """Allows `rate` requests a second, with bursts of one second's worth."""
+    """Token bucket: `rate` requests a second, with bursts of one second's worth."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -370,7 +366,7 @@ class _Bucket:
 
 
 def _in_other_form(fault: str, request: Request, response: Response) -> Response:
-    """The same answer as a server may send it that is right in all but this; or half of it."""
+    """Return the answer in another form: byte-order mark, Latin-1, or gzip cut in half."""
     match fault:
         case "bom":
             response.body = b"\xef\xbb\xbf" + response.body
@@ -390,68 +386,3 @@ def _in_other_form(fault: str, request: Request, response: Response) -> Response
 def _page(status: int, title: str) -> Response:
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Response(status, page.encode(), "text/html")
-
-
-def serving_options(own_faults: dict[str, str]) -> argparse.ArgumentParser:
-    """Return the options that every fake's command has, for use as a parent parser."""
-    kinds = {**TRANSPORT, **ANSWERS, **own_faults}
-    parser = argparse.ArgumentParser(
-        add_help=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="faults:\n" + "\n".join(f"  {kind:22}{text}" for kind, text in kinds.items()),
-    )
-    parser.add_argument("--port", type=int, default=0, help="0 lets the system choose")
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="KIND:RATE[:LIMIT]",
-        help="repeatable; KIND:each strikes each request once",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of generated data and faults")
-    parser.add_argument("--latency-ms", type=float, default=0, help="added to each answer")
-    parser.add_argument("--retry-after", type=int, default=1, help="seconds that a 429 demands")
-    parser.add_argument(
-        "--hang-seconds", type=float, default=120, help="bound of a hang, and of a slow answer"
-    )
-    parser.add_argument("--max-per-second", type=float, help="more requests get a real 429")
-    parser.add_argument("--log", action="store_true", help="one line a request, on stderr")
-    return parser
-
-
-def open_server(service: Service, options: argparse.Namespace) -> FakeServer:
-    """Make the server that `serving_options` describe; exit with status 2 when it cannot be."""
-    try:
-        faults = Faults(
-            options.fault,
-            known={**TRANSPORT, **service.own_faults},
-            seed=options.seed,
-            retry_after=timedelta(seconds=options.retry_after),
-            hang=timedelta(seconds=options.hang_seconds),
-        )
-        return FakeServer(
-            service,
-            port=options.port,
-            faults=faults,
-            latency=timedelta(milliseconds=options.latency_ms),
-            requests_per_second=options.max_per_second,
-            log=options.log,
-        )
-    except FaultSpecError as error:
-        message = str(error)
-    except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
-        reason = "is in use already; choose another with --port" if in_use else f"fails: {error}"
-        message = f"port {options.port} {reason}"
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(2)
-
-
-def run_alone(server: FakeServer) -> None:
-    """Serve until SIGTERM or SIGINT, saying once where."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with server:
-        print(f"listening on {server.url}", flush=True)  # noqa: T201
-        stop.wait()

@@ -3,11 +3,11 @@
 import argparse
 
 from tests.fakes.command import FakeCommand
+from tests.fakes.jira.expected_counts import expected_counts
 from tests.fakes.jira.generate import generate
 from tests.fakes.jira.load import RecordedDataError, load
 from tests.fakes.jira.service import OWN_FAULTS, JiraService
 from tests.fakes.jira.site import Limits, Personality, Site
-from tests.fakes.jira.truth import truth
 from tests.fakes.server import Service
 
 
@@ -50,7 +50,7 @@ class JiraCommand(FakeCommand[Site]):
         )
 
     def count(self, data: Site) -> object:
-        return truth(data).as_dict()
+        return expected_counts(data).as_dict()
 
     def service(self, data: Site, options: argparse.Namespace) -> JiraService:
         return JiraService(

@@ -1,4 +1,4 @@
-"""The words a site describes issues with: projects, statuses, types, priorities, fields."""
+"""The catalogues of a site: projects, statuses, types, priorities, fields."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,7 +112,7 @@ SYSTEM_FIELDS: list[Json] = [
 
 @dataclass
 class Catalogue:
-    """One site's words, each kind by name (projects by key, custom fields by id)."""
+    """One site's catalogues by name (projects by key, custom fields by id)."""
 
     projects: dict[str, Json] = field(default_factory=dict)
     statuses: dict[str, Json] = field(default_factory=lambda: dict(STATUSES))

@@ -1,4 +1,4 @@
-"""Single issues and what hangs on them: changelogs, comments, worklogs, alone or in bulk."""
+"""Single issues, their changelogs, comments and worklogs, alone or in bulk."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.refusal import RefusedError, number_of, parameters, text_of, texts_of
 from tests.fakes.jira.render import Rendered, Selection
 from tests.fakes.jira.site import Row
+from tests.fakes.jira.timestamps import parse
 
 if TYPE_CHECKING:
     from tests.fakes.jira.service import JiraService
@@ -40,12 +40,12 @@ def changelog(service: "JiraService", request: Request, version: str, path: list
     row = find(service, path[1])
     made = service.renderers[version].get(row)
     entries = [made.history(number) for number in range(len(made.histories))]
-    start, asked, page, total = _page(service, request, entries)
+    start, requested, page, total = _page(service, request, entries)
     link = service.renderers[version].link(f"issue/{row.id}/changelog")
     last = start + len(page) >= len(entries)
     body = b'{"self":"%s","maxResults":%d,"startAt":%d,"total":%d,"isLast":%s,"values":[%s]}' % (
         link.encode(),
-        asked,
+        requested,
         start,
         total,
         b"true" if last else b"false",
@@ -73,8 +73,8 @@ def worklogs(service: "JiraService", request: Request, version: str, path: list[
             started = [parse(each.get("started") or 0) for each in service.site.worklogs(row)]
         entries = [
             entry
-            for entry, moment in zip(entries, started, strict=True)
-            if moment >= after and (not before or moment < before)
+            for entry, timestamp in zip(entries, started, strict=True)
+            if timestamp >= after and (not before or timestamp < before)
         ]
     return _listing(service, request, b"worklogs", entries)
 
@@ -82,10 +82,10 @@ def worklogs(service: "JiraService", request: Request, version: str, path: list[
 def _listing(
     service: "JiraService", request: Request, name: bytes, entries: list[bytes]
 ) -> Response:
-    start, asked, page, total = _page(service, request, entries)
+    start, requested, page, total = _page(service, request, entries)
     body = b'{"startAt":%d,"maxResults":%d,"total":%d,"%s":[%s]}' % (
         start,
-        asked,
+        requested,
         total,
         name,
         b",".join(page),
@@ -96,12 +96,12 @@ def _listing(
 def _page(
     service: "JiraService", request: Request, entries: list[bytes]
 ) -> tuple[int, int, list[bytes], int]:
-    """Return where the page starts, its size as told, its entries, and the total as told."""
+    """Return the page's start, its reported size, its entries, and the reported total."""
     most = service.site.limits.detail_page
     start = max(0, number_of(request.query, "startAt", 0))
-    asked = number_of(request.query, "maxResults", most)
-    asked = most if asked < 0 else min(asked, most)
-    size = asked
+    requested = number_of(request.query, "maxResults", most)
+    requested = most if requested < 0 else min(requested, most)
+    size = requested
     faults = service.faults
     if start and faults.draw("empty-page", request):
         size = 0
@@ -110,7 +110,7 @@ def _page(
     total = len(entries)
     if faults.draw("total-too-large", request):
         total += 7
-    return start, asked, entries[start : start + size], total
+    return start, requested, entries[start : start + size], total
 
 
 def bulk_issues(service: "JiraService", request: Request, version: str, _: list[str]) -> Response:
@@ -133,7 +133,7 @@ def bulk_issues(service: "JiraService", request: Request, version: str, _: list[
 def bulk_changelog(
     service: "JiraService", request: Request, version: str, _: list[str]
 ) -> Response:
-    """Give the histories of many issues, oldest first over all of them.
+    """Return the histories of many issues, oldest first over all of them.
 
     An issue comes up once on each page that has histories of it.
     """
@@ -145,10 +145,10 @@ def bulk_changelog(
     if len(field_ids) > 10:
         raise RefusedError(400, "At most 10 field ids can be given.")
     limits = service.site.limits
-    asked = number_of(given, "maxResults", limits.bulk_page)
-    if asked < 1:
+    requested = number_of(given, "maxResults", limits.bulk_page)
+    if requested < 1:
         raise RefusedError(400, "The value of 'maxResults' must be greater than 0.")
-    size = min(asked, limits.bulk_page_most)
+    size = min(requested, limits.bulk_page_most)
     sent = text_of(given, "nextPageToken")
     start = _bulk_offset(service, request, sent)
     if start and service.faults.draw("empty-page", request):
@@ -161,7 +161,7 @@ def bulk_changelog(
     end = start + len(page)
     follow = b""
     if end < len(entries):
-        token = f"bulk.{next(service.walks)}.{end}"
+        token = f"bulk.{next(service.passes)}.{end}"
         if sent and service.faults.draw("repeated-page-token", request):
             token = sent
         follow = b',"nextPageToken":"' + token.encode() + b'"'
@@ -187,8 +187,8 @@ type _Entry = tuple[int, int, Rendered, int]
 def _grouped(page: list[_Entry], start: int, created: str) -> bytes:
     """Render a page's histories, those of one issue together."""
     groups: dict[int, list[bytes]] = {}
-    for place, (_, issue_id, made, number) in enumerate(page, start):
-        epoch = created == "epoch" or (created == "mixed" and place % 2 > 0)
+    for index, (_, issue_id, made, number) in enumerate(page, start):
+        epoch = created == "epoch" or (created == "mixed" and index % 2 > 0)
         groups.setdefault(issue_id, []).append(made.history(number, epoch=epoch))
     return b",".join(
         b'{"issueId":"%d","changeHistories":[%s]}' % (issue_id, b",".join(histories))

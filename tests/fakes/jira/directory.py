@@ -1,4 +1,4 @@
-"""The site itself: its version, people, projects and the words it uses."""
+"""The site's directory: version, people, projects, and catalogues."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -57,17 +57,17 @@ def myself(service: "JiraService", request: Request, _version: str, _: list[str]
 
 
 def permissions(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
-    """Tell which permissions the account has; Cloud has to be asked for each by its key."""
-    asked = [key for key in request.first("permissions").split(",") if key]
+    """Answer the account's permissions; on Cloud, those whose keys are requested."""
+    requested = [key for key in request.first("permissions").split(",") if key]
     if service.site.cloud:
-        if not asked:
+        if not requested:
             raise RefusedError(400, "The 'permissions' query parameter is required.")
-        if unknown := [key for key in asked if key not in _PERMISSIONS]:
+        if unknown := [key for key in requested if key not in _PERMISSIONS]:
             raise RefusedError(400, f"Unrecognized permission: {', '.join(unknown)}")
     held = {"USER_PICKER"} if service.may_browse_users and not service.lapsed else set()
     if _visible_projects(service):
         held.add("BROWSE_PROJECTS")
-    shown = asked if service.site.cloud else list(_PERMISSIONS)
+    shown = requested if service.site.cloud else list(_PERMISSIONS)
     return Response.of(
         {
             "permissions": {
@@ -107,11 +107,11 @@ def resolutions(service: "JiraService", _request: Request, _version: str, _: lis
 
 def user(service: "JiraService", request: Request, _version: str, _: list[str]) -> Response:
     if service.site.cloud:
-        asked = request.first("accountId")
+        requested = request.first("accountId")
     else:
-        asked = request.first("username") or request.first("key")
+        requested = request.first("username") or request.first("key")
     for each in service.site.users.values():
-        if asked and asked in {each.id, each.person.get("key")}:
+        if requested and requested in {each.id, each.person.get("key")}:
             return Response.of(each.person)
     raise RefusedError(404, "Specified user does not exist or you do not have permission to view.")
 
@@ -126,14 +126,14 @@ def user_search(service: "JiraService", request: Request, _version: str, _: list
     """Find people by a part of their name; on Server a single dot finds everybody."""
     _check_browsing(service)
     cloud = service.site.cloud
-    asked = request.first("query" if cloud else "username").lower()
-    if not asked:
+    requested = request.first("query" if cloud else "username").lower()
+    if not requested:
         name = "query" if cloud else "username"
         raise RefusedError(400, f"The '{name}' query parameter was not provided.")
     people = [
         each.person
         for each in service.site.users.values()
-        if (asked == "." and not cloud) or _matches(each.person, asked)
+        if (requested == "." and not cloud) or _matches(each.person, requested)
     ]
     if not cloud and request.first("includeInactive").lower() != "true":
         people = [person for person in people if person.get("active", True)]
@@ -147,9 +147,9 @@ def _check_browsing(service: "JiraService") -> None:
         )
 
 
-def _matches(person: Json, asked: str) -> bool:
+def _matches(person: Json, requested: str) -> bool:
     names = (person.get(part) for part in ("displayName", "emailAddress", "name", "key"))
-    return any(asked in str(name).lower() for name in names if name)
+    return any(requested in str(name).lower() for name in names if name)
 
 
 def _people(request: Request, people: list[Json]) -> Response:

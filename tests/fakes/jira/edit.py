@@ -1,4 +1,4 @@
-"""Changes to a site, each leaving the traces in `updated` and the history that Jira leaves."""
+"""Changes to a site, with the effects on `updated` and the history that they have in Jira."""
 
 import itertools
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ _FIRST_NEW_ID = 500_000_000
 class Editor:
     """Changes one site. Every method takes a key or an id and, as `at`, the instant in ms.
 
-    Without `at` the site's clock tells the time. `by` is a user's id, by default the owner's.
+    Without `at` the site's clock is used. `by` is a user's id, by default the owner's.
     """
 
     def __init__(self, site: "Site") -> None:
@@ -36,7 +36,7 @@ class Editor:
         """Create an issue in a known project; more fields replace the usual empty ones."""
         site = self._site
         with site.lock:
-            moment = self._now(at)
+            timestamp = self._now(at)
             sequence = 1 + max((r.sequence for r in site.rows if r.project == project), default=0)
             id_ = 1 + max((row.id for row in site.rows), default=9_999)
             catalogue = site.catalogue
@@ -53,17 +53,17 @@ class Editor:
                 "reporter": person,
                 "assignee": None,
                 "labels": [],
-                "created": moment,
+                "created": timestamp,
                 **fields,
-                "updated": moment,
+                "updated": timestamp,
             }
             row = Row(
                 id_,
                 f"{project}-{sequence}",
                 project,
                 sequence,
-                moment,
-                moment,
+                timestamp,
+                timestamp,
                 status,
                 issuetype,
                 account_of(content["assignee"]),
@@ -77,7 +77,7 @@ class Editor:
             return row
 
     def delete_issue(self, issue: str | int) -> None:
-        """Delete an issue with all it has; nothing tells of it afterwards."""
+        """Delete an issue and all its parts, without a trace."""
         with self._site.lock:
             row = self._row(issue)
             self._site.rows.remove(row)
@@ -160,8 +160,8 @@ class Editor:
         """Append a history with these items, leaving the fields alone; return it."""
         with self._site.lock:
             row = self._row(issue)
-            moment = self._stamp(row, at)
-            history: Json = {"id": self._id(), "author": self._person(by), "created": moment}
+            timestamp = self._stamp(row, at)
+            history: Json = {"id": self._id(), "author": self._person(by), "created": timestamp}
             history["items"] = items
             self._site.pin(row).histories.append(history)
             return history
@@ -172,10 +172,10 @@ class Editor:
         """Add a comment; return it."""
         with self._site.lock:
             row = self._row(issue)
-            moment = self._stamp(row, at)
+            timestamp = self._stamp(row, at)
             person = self._person(by)
             comment: Json = {"id": self._id(), "author": person, "body": body}
-            comment |= {"updateAuthor": person, "created": moment, "updated": moment}
+            comment |= {"updateAuthor": person, "created": timestamp, "updated": timestamp}
             self._site.pin(row).comments.append(comment)
             return comment
 
@@ -221,7 +221,7 @@ class Editor:
         """Log work; return the worklog. The history notes the time and the worklog's id."""
         with self._site.lock:
             row = self._row(issue)
-            moment = self._stamp(row, at)
+            timestamp = self._stamp(row, at)
             person = self._person(by)
             worklog: Json = {
                 "id": self._id(),
@@ -229,16 +229,16 @@ class Editor:
                 "author": person,
                 "updateAuthor": person,
                 "comment": comment,
-                "created": moment,
-                "updated": moment,
-                "started": moment - seconds * 1000 if started is None else started,
+                "created": timestamp,
+                "updated": timestamp,
+                "started": timestamp - seconds * 1000 if started is None else started,
                 "timeSpent": f"{seconds // 60}m",
                 "timeSpentSeconds": seconds,
             }
             self._site.pin(row).worklogs.append(worklog)
             spent = item("timespent", (None, None), (str(seconds), str(seconds)))
             noted = item("WorklogId", (None, None), (worklog["id"], worklog["id"]))
-            self.add_history(row.id, [spent, noted], at=moment, by=by)
+            self.add_history(row.id, [spent, noted], at=timestamp, by=by)
             return worklog
 
     def edit_worklog(
@@ -261,15 +261,15 @@ class Editor:
     def delete_worklog(
         self, issue: str | int, worklog_id: str, *, at: int | None = None, by: str | None = None
     ) -> None:
-        """Delete a worklog; the history and the list of deleted worklogs tell of it."""
+        """Delete a worklog; the history and the list of deleted worklogs record it."""
         with self._site.lock:
             row = self._row(issue)
             worklogs = self._site.pin(row).worklogs
             worklogs.remove(_one(worklogs, worklog_id))
-            moment = self._now(at)
-            self._site.deleted_worklogs.append((moment, int(worklog_id)))
+            timestamp = self._now(at)
+            self._site.deleted_worklogs.append((timestamp, int(worklog_id)))
             gone = item("WorklogId", (worklog_id, worklog_id), (None, None))
-            self.add_history(row.id, [gone], at=moment, by=by)
+            self.add_history(row.id, [gone], at=timestamp, by=by)
 
     def _row(self, issue: str | int) -> Row:
         row = self._site.find(str(issue))
@@ -281,13 +281,13 @@ class Editor:
         return self._site.clock() if at is None else at
 
     def _stamp(self, row: Row, at: int | None) -> int:
-        """Note a change; `updated` never goes back, however old the change is said to be."""
-        moment = self._now(at)
+        """Record a change; `updated` never goes back, however old the change is."""
+        timestamp = self._now(at)
         content = self._site.pin(row)
-        row.updated = max(row.updated, moment)
+        row.updated = max(row.updated, timestamp)
         content.fields["updated"] = row.updated
         self._site.changed(row)
-        return moment
+        return timestamp
 
     def _person(self, user: str | None) -> Json | None:
         found: User | None = self._site.users[user] if user else self._site.owner

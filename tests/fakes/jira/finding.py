@@ -19,9 +19,9 @@ _BAD_TOKEN = "The provided next page token is invalid or expired. Start the sear
 
 
 class _Token(msgspec.Struct):
-    """A place in a result. It is an offset into what the search finds when it is used."""
+    """A page token: an offset into what the search finds when the token is used."""
 
-    walk: int
+    pass_: int
     offset: int
     query: str
 
@@ -45,18 +45,18 @@ def by_token(service: "JiraService", request: Request, version: str, _: list[str
     wanted = Selection.of(texts_of(given, "fields"), texts_of(given, "expand"), "id")
     limits = service.site.limits
     most = limits.search_page if wanted.beyond_ids else limits.id_page
-    asked = number_of(given, "maxResults", 50)
-    if asked < 1:
+    requested = number_of(given, "maxResults", 50)
+    if requested < 1:
         raise RefusedError(400, "The value of 'maxResults' must be greater than 0.")
     if len(given.get("reconcileIssues", [])) > 50:
         raise RefusedError(400, "At most 50 issues can be reconciled.")
     query = f"{xxhash.xxh3_64_intdigest(text.encode()):x}"
     sent = text_of(given, "nextPageToken")
-    token = _read_token(sent, query) if sent else _Token(next(service.walks), 0, query)
+    token = _read_token(sent, query) if sent else _Token(next(service.passes), 0, query)
     if sent:
         _disturb(service, request, sent, text, token.offset)
     rows = service.searcher.find(text, bounded=True)
-    size = _page_size(service, request, min(asked, most), middle=token.offset > 0)
+    size = _page_size(service, request, min(requested, most), middle=token.offset > 0)
     page = rows[token.offset : token.offset + size]
     end = token.offset + len(page)
     last = end >= len(rows)
@@ -66,13 +66,13 @@ def by_token(service: "JiraService", request: Request, version: str, _: list[str
         b"]",
     ]
     if not last:
-        # A walk that makes no headway gets a new token all the same: it is not a repetition.
-        walk = token.walk if page else next(service.walks)
-        follow = _Token(walk, end, query).text()
+        # A pass without progress gets a new token all the same: it is no repetition.
+        pass_ = token.pass_ if page else next(service.passes)
+        follow = _Token(pass_, end, query).text()
         if sent and service.faults.draw("repeated-page-token", request):
             follow = sent
         parts.append(b',"nextPageToken":"' + follow.encode() + b'"')
-    shown = {"always": True, "never": False}.get(limits.is_last, (token.walk + end) % 4 != 0)
+    shown = {"always": True, "never": False}.get(limits.is_last, (token.pass_ + end) % 4 != 0)
     if shown:
         parts.append(b',"isLast":' + (b"true" if last else b"false"))
     parts.append(b"}")
@@ -90,21 +90,21 @@ def by_offset(service: "JiraService", request: Request, version: str, _: list[st
     wanted = Selection.of(texts_of(given, "fields"), texts_of(given, "expand"), "*navigable")
     start = max(0, number_of(given, "startAt", 0))
     most = service.site.limits.search_page
-    asked = number_of(given, "maxResults", 50)
-    asked = most if asked < 0 else min(asked, most)
+    requested = number_of(given, "maxResults", 50)
+    requested = most if requested < 0 else min(requested, most)
     if start:
         _change_row(service, request, text, start)
     validate = text_of(given, "validateQuery").lower() or "strict"
     strict = validate in {"strict", "true"}
     rows = service.searcher.find(text, known_keys=strict)
-    size = _page_size(service, request, asked, middle=start > 0)
+    size = _page_size(service, request, requested, middle=start > 0)
     page = rows[start : start + size]
     total = len(rows)
     if service.faults.draw("total-too-large", request):
         total += 7
     body = b'{"expand":"schema,names","startAt":%d,"maxResults":%d,"total":%d,"issues":[%s]}' % (
         start,
-        asked,
+        requested,
         total,
         b",".join(_issues(service, version, page, wanted)),
     )
@@ -140,7 +140,7 @@ def _page_size(service: "JiraService", request: Request, size: int, *, middle: b
 
 
 def _disturb(service: "JiraService", request: Request, sent: str, text: str, offset: int) -> None:
-    """Let happen what can happen between two pages."""
+    """Inject the faults that occur between two pages."""
     if service.faults.draw("expired-page-token", request):
         service.expired_tokens.add(sent)
     if sent in service.expired_tokens:

@@ -1,4 +1,4 @@
-"""Sites of any size, made from a seed: the same issues each time, each made when looked at."""
+"""Generation of sites of any size from a seed; issues are generated on use."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -50,7 +50,7 @@ def generate(
     time_zone: str = "America/New_York",
     clock: Callable[[], int] | None = None,
 ) -> Site:
-    """Make a site with so many issues, created and changed in 2023 and 2024.
+    """Generate a site with so many issues, created and changed in 2023 and 2024.
 
     Only a summary of each issue is kept, so hundreds of thousands fit in memory. Equal
     arguments give equal sites, whatever is looked at first. `time_zone` is the token owner's.
@@ -132,7 +132,7 @@ def _rows(issues: int, seed: int, projects: list[str], users: list[User]) -> Ite
 
 
 class _Series:
-    """Makes issues from their place; see `tests.fakes.jira.site.Series`."""
+    """Generates issues from their index; see `tests.fakes.jira.site.Series`."""
 
     def __init__(self, site: Site, seed: int, users: list[User]) -> None:
         self._site = site
@@ -159,5 +159,5 @@ class _Series:
         return self._maker.worklogs(row, rng, first, count)
 
     def worklog_row(self, worklog_id: int) -> int | None:
-        place = (worklog_id - FIRST_DETAIL) // STRIDE
-        return place if place >= 0 else None
+        index = (worklog_id - FIRST_DETAIL) // STRIDE
+        return index if index >= 0 else None

@@ -1,4 +1,4 @@
-"""What happened to one generated issue: changes, comments and work, all within its life."""
+"""The history of a generated issue: changes, comments and worklogs."""
 
 from collections.abc import Callable
 from random import Random
@@ -69,7 +69,7 @@ def item(
 
 
 class IssueMaker:
-    """Makes all of an issue so that it agrees with the summary that searches use."""
+    """Generates an issue that agrees with the summary that searches use."""
 
     def __init__(self, site: Site, users: list[User]) -> None:
         self._site = site
@@ -144,17 +144,22 @@ class IssueMaker:
         at = {"status": "To Do", "assignee": start}
         resolved: int | None = None
         histories: list[Json] = []
-        for number, (kind, moment) in enumerate(zip(kinds, times, strict=True)):
+        for number, (kind, timestamp) in enumerate(zip(kinds, times, strict=True)):
             if kind in moves:
                 goal = next(moves[kind])
                 items = self._moved(kind, at[kind], goal)
                 at[kind] = goal
-                resolved = moment if kind == "status" else resolved
+                resolved = timestamp if kind == "status" else resolved
             else:
                 items = self._edited(kind, rng, summary, row)
             author = None if rng.random() < 0.01 else rng.choice(self._people)
             histories.append(
-                {"id": str(first_id + number), "author": author, "created": moment, "items": items}
+                {
+                    "id": str(first_id + number),
+                    "author": author,
+                    "created": timestamp,
+                    "items": items,
+                }
             )
         return histories, resolved
 
@@ -168,28 +173,28 @@ class IssueMaker:
         else:
             count = int(rng.expovariate(1 / 7))
         kinds = rng.choices(_KINDS, k=count)
-        # Each walk must end where the summary says the issue is now.
+        # The steps must end at the value that the summary has now.
         for kind, now, was in (("status", row.status, "To Do"), ("assignee", row.assignee, start)):
             if now == was and kinds.count(kind) == 1:
-                # A single step cannot leave a place and end there.
+                # A single step cannot leave a value and end at it.
                 kinds[kinds.index(kind)] = "labels"
             elif now != was and kind not in kinds:
                 kinds.append(kind)
         return kinds
 
     def _walk(
-        self, rng: Random, places: list[str], start: str | None, end: str | None, steps: int
+        self, rng: Random, values: list[str], start: str | None, end: str | None, steps: int
     ) -> list[str | None]:
-        """Return `steps` places to go, the last one `end`, mostly without standing still."""
-        walk: list[str | None] = []
+        """Return `steps` values, the last one `end`, mostly without repetition."""
+        steps_taken: list[str | None] = []
         at = start
         for step in range(steps, 0, -1):
             avoid = {at, end} if step == 2 else {at}
-            choice = rng.choice(places)
-            goal = end if step == 1 else next((p for p in (choice, *places) if p not in avoid), end)
-            walk.append(goal)
+            choice = rng.choice(values)
+            goal = end if step == 1 else next((p for p in (choice, *values) if p not in avoid), end)
+            steps_taken.append(goal)
             at = goal
-        return walk
+        return steps_taken
 
     def _id(self, field_id: str) -> str | None:
         return field_id if self._with_ids else None

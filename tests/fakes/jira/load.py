@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from tests.fakes.jira.catalogue import Catalogue, field_of
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.people import account_of, as_seen_on
 from tests.fakes.jira.site import Issue, Limits, Personality, Row, Site, User
+from tests.fakes.jira.timestamps import parse
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ def load(
 
     An issue that occurs more than once is one issue: later fields win, and histories, comments
     and worklogs are united by id. A list that was recorded short stays short, and the site's
-    totals tell what it holds. `time_zone` is the token owner's, by default the first user's.
+    totals say what it holds. `time_zone` is the token owner's, by default the first user's.
 
     Raises:
         RecordedDataError: a line is not an issue.

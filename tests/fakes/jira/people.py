@@ -1,4 +1,4 @@
-"""Accounts of both kinds: made up for generated sites, and told apart in recorded data."""
+"""Accounts of Cloud and Server: generated, or recognized in recorded data."""
 
 from random import Random
 from typing import Any
@@ -76,7 +76,7 @@ _SIZES = ("48x48", "24x24", "16x16", "32x32")
 
 
 def make_users(count: int, personality: Personality, seed: int) -> list[User]:
-    """Make accounts: some hide their e-mail address, some left, a few are apps."""
+    """Generate accounts: some hide their e-mail address, some left, a few are apps."""
     rng = Random(f"people {seed}")  # noqa: S311 - data, not secrets
     return [_make_user(number, personality, rng) for number in range(count)]
 

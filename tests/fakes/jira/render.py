@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tests.fakes.jira import richtext
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.site import Issue, Json, Row, Site
+from tests.fakes.jira.timestamps import parse
 
 _encode = msgspec.json.Encoder().encode
 _TIMES = ("created", "updated", "resolutiondate", "statuscategorychangedate", "lastViewed")
@@ -110,18 +110,18 @@ class Renderer:
 
     def _fields(self, row: Row, made: Rendered, names: tuple[str, ...]) -> bytes:
         dropped = {name[1:] for name in names if name.startswith("-")}
-        asked = [name for name in names if not name.startswith("-")] or ["*all"]
-        if not dropped and asked == ["*navigable"]:
+        requested = [name for name in names if not name.startswith("-")] or ["*all"]
+        if not dropped and requested == ["*navigable"]:
             return made.navigable_fields
-        if "*all" in asked and not dropped:
+        if "*all" in requested and not dropped:
             pieces = [made.all_fields]
             chosen: Iterable[str] = _PAGED
         else:
-            chosen = dict.fromkeys(asked)
-            if "*all" in asked:
+            chosen = dict.fromkeys(requested)
+            if "*all" in requested:
                 chosen = [*made.fields, *_PAGED]
-            elif "*navigable" in asked:
-                chosen = [name for name in made.fields if name not in _NOT_NAVIGABLE] + asked
+            elif "*navigable" in requested:
+                chosen = [name for name in made.fields if name not in _NOT_NAVIGABLE] + requested
             chosen = [name for name in dict.fromkeys(chosen) if name not in dropped]
             pieces = [
                 b'"%s":%s' % (name.encode(), made.fields[name])

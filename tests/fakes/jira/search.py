@@ -1,4 +1,4 @@
-"""Runs queries over a site: which issues match now, and in what order."""
+"""Searches of a site by JQL: the issues that match now, in order."""
 
 import re
 import threading
@@ -30,7 +30,7 @@ _CACHED = 64
 
 
 class Searcher:
-    """Answers queries from the site as it is at that moment."""
+    """The search of one site, as it is when the query runs."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -148,7 +148,7 @@ _SORT_KEYS: dict[str, Callable[[Row], Any]] = {
 
 
 class _Compiler:
-    """Turns a tree into a test of one issue."""
+    """Compiles a query tree into a predicate of one issue."""
 
     def __init__(self, site: Site, *, known_keys: bool) -> None:
         self._site = site

@@ -1,4 +1,4 @@
-"""The Jira service: who may ask, which endpoint answers, and how refusals look."""
+"""The fake Jira service: authentication, endpoints and error answers."""
 
 import base64
 import binascii
@@ -22,8 +22,8 @@ from tests.fakes.server import serving
 #: Faults in what Jira says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
     "expired-page-token": "a next-page token has expired: 400, from then on (Cloud)",
-    "repeated-page-token": "a page repeats the token it was asked with (Cloud)",
-    "short-page": "a page with fewer rows than asked for, though more follow",
+    "repeated-page-token": "a page repeats the token of its request (Cloud)",
+    "short-page": "a page with fewer rows than requested, though more follow",
     "empty-page": "an empty page in the middle, though more follow",
     "total-too-large": "a total that counts rows which never come",
     "changing-rows": "an issue already listed is updated between two pages of a search",
@@ -35,7 +35,7 @@ type Handler = Callable[["JiraService", Request, str, list[str]], Response]
 
 
 class JiraService:
-    """Answers for one site; see `tests.fakes.server.Service`.
+    """The service of one site; see `tests.fakes.server.Service`.
 
     `accepted` lists the credentials that are let in, `EMAIL:TOKEN` on Cloud and the bare token
     (or `USER:PASSWORD`) on Server; None lets everybody in. `require_auth` refuses requests
@@ -69,7 +69,7 @@ class JiraService:
         self.unrenderable: set[int] = set()
         #: The paths of which that holds: a pattern.
         self.unrenderable_in = "/api/./search"
-        self.walks = itertools.count(1)
+        self.passes = itertools.count(1)
         self.expired_tokens: set[str] = set()
         self.faults = Faults(known=OWN_FAULTS)
         self.worklogs_by_time: list[tuple[int, int]] = []
@@ -108,7 +108,7 @@ class JiraService:
         return done
 
     def refuse(self, status: int) -> Response:
-        """Give a 401 or a 429 as Jira words it."""
+        """Return a 401 or a 429 as Jira words it."""
         if status == 429:
             response = error(429, "Rate limit exceeded.")
             reset = datetime.now(UTC) + self.faults.retry_after

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import xxhash
 
 from tests.fakes.jira.catalogue import SYSTEM_FIELDS, Catalogue
-from tests.fakes.jira.moments import Clockface
+from tests.fakes.jira.timestamps import Clockface
 
 Json = dict[str, Any]
 
@@ -19,7 +19,7 @@ _PEOPLE = ("creator", "reporter")
 
 
 class Personality(StrEnum):
-    """Which of the two Jiras is played."""
+    """The kind of Jira: Cloud or Server."""
 
     CLOUD = "cloud"
     SERVER = "server"
@@ -27,7 +27,7 @@ class Personality(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much each kind of answer holds. The service may always return less than asked for."""
+    """How much each kind of answer holds. The service may always return less than requested."""
 
     #: Comments inside an issue's fields on Cloud; Server gives all.
     inline_comments: int = 100
@@ -40,7 +40,7 @@ class Limits:
     id_page: int = 5_000
     #: A page of an issue's changelog, comments or worklogs.
     detail_page: int = 100
-    #: Histories of one page of the bulk changelog: when not asked for a number, and at most.
+    #: Histories of one page of the bulk changelog: by default, and at most.
     bulk_page: int = 1_000
     bulk_page_most: int = 10_000
     worklog_ids_page: int = 1_000
@@ -101,19 +101,19 @@ class Row:
     labels: tuple[str, ...]
     #: Place in the generated series; -1 for an issue that only exists as `issue`.
     index: int = -1
-    #: The issue itself, once it is more than its place in the series can tell.
+    #: The issue itself, once it differs from the generated one at its index.
     issue: Issue | None = None
     revision: int = 0
 
 
 class Series(Protocol):
-    """Issues that are made anew from their place in a series whenever they are looked at."""
+    """A generated series: issues are derived from their index on every use."""
 
     def issue(self, row: Row) -> Issue:
-        """Make the whole issue."""
+        """Generate an issue."""
 
     def worklogs(self, row: Row) -> list[Json]:
-        """Make only the issue's worklogs, the same ones."""
+        """Generate only the issue's worklogs, the same ones."""
 
     def worklog_row(self, worklog_id: int) -> int | None:
         """Return the index of the issue that would hold a worklog id."""
@@ -157,7 +157,7 @@ class Site:
         self.membership = 0
         self.deleted_worklogs: list[tuple[int, int]] = []
         self.hidden_projects: set[str] = set()
-        #: Whether whoever asks is nobody, to whom no issue is shown.
+        #: Whether the account is anonymous, and sees no issue.
         self.closed = False
         self.null_people = 0.0
         self.shape_seed = 0
@@ -168,7 +168,7 @@ class Site:
         return self.personality is Personality.CLOUD
 
     def bind(self, base_url: str) -> None:
-        """Learn the address, which people's own links carry."""
+        """Take the address, which people's links contain."""
         with self.lock:
             for user in self.users.values():
                 link = user.person.get("self")
@@ -198,26 +198,26 @@ class Site:
         return issue
 
     def pin(self, row: Row) -> Issue:
-        """Return the issue in a form that lasts, so that it can be changed."""
+        """Return the issue in a stored form, so that it can be changed."""
         if row.issue is None:
             row.issue = self.issue(row)
         return row.issue
 
     def worklogs(self, row: Row) -> list[Json]:
-        """Return the issue's worklogs without making the rest of it, where that is possible."""
+        """Return the issue's worklogs, if possible without generating the rest of it."""
         if row.issue is None and self.series is not None:
             return self.series.worklogs(row)
         return self.issue(row).worklogs
 
     def worklog_row(self, worklog_id: int) -> Row | None:
         """Return the issue that has this worklog."""
-        place = self.series.worklog_row(worklog_id) if self.series is not None else None
-        if place is not None and place < len(self.rows):
-            # Rows are only ever appended or removed, so a place is at most off to the left.
-            for row in self.rows[place::-1]:
-                if row.index == place:
+        index = self.series.worklog_row(worklog_id) if self.series is not None else None
+        if index is not None and index < len(self.rows):
+            # Rows are only ever appended or removed, so an index is at most off to the left.
+            for row in self.rows[index::-1]:
+                if row.index == index:
                     return row
-                if row.index < place:
+                if row.index < index:
                     return None
         for row in self.rows:
             if row.issue is not None and any(
@@ -227,18 +227,18 @@ class Site:
         return None
 
     def changed(self, row: Row) -> None:
-        """Make every cached view of the issue and of searches invalid."""
+        """Invalidate the cached views of the issue and of searches."""
         row.revision += 1
         self.version += 1
 
     def hide_project(self, key: str) -> None:
-        """Take away the right to browse a project: its issues vanish, as in Jira."""
+        """Revoke the permission to browse a project: its issues vanish, as in Jira."""
         with self.lock:
             self.hidden_projects.add(key)
             self.version += 1
 
     def show_project(self, key: str) -> None:
-        """Give the right to browse a project back."""
+        """Restore the permission to browse a project."""
         with self.lock:
             self.hidden_projects.discard(key)
             self.version += 1
@@ -248,7 +248,7 @@ class Site:
         return SYSTEM_FIELDS + list(self.catalogue.custom_fields.values())
 
     def shape_ties(self, rate: float, seed: int = 0) -> None:
-        """Give so many of the issues the very same `updated`, as a bulk change does."""
+        """Give a share of the issues one `updated`, as a bulk change does."""
         with self.lock:
             newest = max((row.updated for row in self.rows), default=0)
             for row in self.rows:
@@ -259,7 +259,7 @@ class Site:
                     self.changed(row)
 
     def shape_null_people(self, rate: float, seed: int = 0) -> None:
-        """Make so many of the people in issues null, or leave them out."""
+        """Make a share of the people in issues null, or leave them out."""
         with self.lock:
             self.null_people, self.shape_seed = rate, seed
             for row in self.rows:

@@ -4,8 +4,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.refusal import RefusedError, number_of, parameters, texts_of
+from tests.fakes.jira.timestamps import parse
 
 if TYPE_CHECKING:
     from tests.fakes.jira.service import JiraService
@@ -61,7 +61,8 @@ def _changes(
     until = page[-1][0] if page else since
     body = {
         "values": [
-            {"worklogId": id_, "updatedTime": moment, "properties": []} for moment, id_ in page
+            {"worklogId": id_, "updatedTime": timestamp, "properties": []}
+            for timestamp, id_ in page
         ],
         "since": since,
         "until": until,

@@ -4,10 +4,10 @@ import argparse
 
 from tests.fakes.command import FakeCommand
 from tests.fakes.launchpad.archive import Archive
+from tests.fakes.launchpad.expected_counts import expected_counts
 from tests.fakes.launchpad.generate import generate
 from tests.fakes.launchpad.load import RecordedDataError, load
 from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
-from tests.fakes.launchpad.truth import truth
 
 
 class LaunchpadCommand(FakeCommand[Archive]):
@@ -43,7 +43,7 @@ class LaunchpadCommand(FakeCommand[Archive]):
         return {
             "members": sorted(data.people),
             "targets": sorted(data.targets),
-            "events": truth(data),
+            "events": expected_counts(data),
         }
 
     def service(self, data: Archive, options: argparse.Namespace) -> LaunchpadService:

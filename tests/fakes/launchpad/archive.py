@@ -82,7 +82,7 @@ class Bug:
     raw: Json | None = None
 
     def people(self) -> set[str]:
-        """Everybody for whom a search finds it."""
+        """Everybody whose searches find it."""
         found = {self.owner, *(task.assignee for task in self.tasks)}
         found.update(message.person for message in self.messages)
         return {person for person in found if person} | self.subscribers
@@ -102,14 +102,14 @@ class Comment:
 
 @dataclass(slots=True)
 class Vote:
-    """A review that somebody was asked for, or gave unasked."""
+    """A review, requested or not."""
 
     id: int
     at: str
     registrant: str | None
     reviewer: str | None
     review_type: str | None = None
-    asked: bool = True
+    requested: bool = True
     comment: int | None = None
 
 
@@ -205,7 +205,7 @@ class Archive:
         return text_of(self.clock())
 
     def shape_ties(self, rate: float, seed: int = 0) -> None:
-        """Give so many of the bugs the very same time of change, as a bulk change does."""
+        """Give a share of the bugs one time of change, as a bulk change does."""
         with self.lock:
             newest = max((bug.updated for bug in self.bugs.values()), default="")
             for bug in self.bugs.values():
@@ -214,7 +214,7 @@ class Archive:
             self.version += 1
 
     def shape_null_people(self, rate: float, seed: int = 0) -> None:
-        """Take so many of the people out of what happened."""
+        """Remove the person from a share of all events."""
         with self.lock:
             for bug in self.bugs.values():
                 self._strip(bug.changes, rate, seed, "activity", bug.number)
@@ -230,18 +230,18 @@ class Archive:
     def _strip(
         self, entries: Iterable[Any], rate: float, seed: int, what: str, number: int
     ) -> None:
-        for place, entry in enumerate(entries):
-            if chance(seed, what, number, place) < rate:
+        for index, entry in enumerate(entries):
+            if chance(seed, what, number, index) < rate:
                 entry.person = None
 
 
-def text_of(moment: datetime) -> str:
+def text_of(timestamp: datetime) -> str:
     """Write a time as Launchpad does, always with microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return timestamp.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def person(name: str, display_name: str, time_zone: str = "UTC", **more: Any) -> Json:
-    """Make a person, with what Launchpad tells of one."""
+    """Create a person with the fields that Launchpad shows."""
     link = f"{BASE}/~{name}"
     return {
         "self_link": link,
@@ -263,7 +263,7 @@ def person(name: str, display_name: str, time_zone: str = "UTC", **more: Any) ->
 
 
 def target(path: str, kind: str = "project") -> Json:
-    """Make a project, distribution, or package in one."""
+    """Create a project, distribution, or package in one."""
     return {
         "path": path,
         "self_link": f"{BASE}/{path}",

@@ -1,4 +1,4 @@
-"""An archive made up from a seed: the same numbers give the same archive."""
+"""Generation of archives from a seed."""
 
 import random
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def generate(
     seed: int = 0,
     clock: Callable[[], datetime] | None = None,
 ) -> Archive:
-    """Make up an archive: about 30 microseconds a bug.
+    """Generate an archive: about 30 microseconds a bug.
 
     Proposals are a third, questions a fifth of the bugs, people a fortieth and eight, unless
     told otherwise.
@@ -99,27 +99,27 @@ class _Maker:
     def bug(self, number: int, total: int) -> Bug:
         draw = self._draw
         born = _BEGIN + _SPAN * (number / (total + 1))
-        moment = born + timedelta(microseconds=draw.randrange(10**9))
+        timestamp = born + timedelta(microseconds=draw.randrange(10**9))
         owner = draw.choice(self._people)
         title = f"The {draw.choice(_WORDS)} {draw.choice(_WORDS)} fails"
-        bug = Bug(number, title, f"{title}, always", owner, text_of(moment), "")
+        bug = Bug(number, title, f"{title}, always", owner, text_of(timestamp), "")
         bug.tasks = [
             Task(path, draw.choice(_STATUSES), draw.choice(_IMPORTANCES), self._somebody(0.5))
             for path in draw.sample(self._targets, 2 if draw.random() < 0.2 else 1)
         ]
-        bug.changes.append(Change(text_of(moment), owner, "bug", message="added bug"))
-        bug.messages.append(Message(0, text_of(moment), owner, bug.description, title))
+        bug.changes.append(Change(text_of(timestamp), owner, "bug", message="added bug"))
+        bug.messages.append(Message(0, text_of(timestamp), owner, bug.description, title))
         for _ in range(draw.choice((0, 0, 1, 2, 3, 5, 8))):
-            moment += timedelta(hours=draw.expovariate(1 / 60))
+            timestamp += timedelta(hours=draw.expovariate(1 / 60))
             if draw.random() < 0.4:
                 index = len(bug.messages)
                 text = f"The {draw.choice(_WORDS)}, too"
                 bug.messages.append(
-                    Message(index, text_of(moment), self._somebody(0), text, f"Re: {title}")
+                    Message(index, text_of(timestamp), self._somebody(0), text, f"Re: {title}")
                 )
             else:
-                bug.changes.append(self._change(bug, text_of(moment)))
-        bug.updated = text_of(moment)
+                bug.changes.append(self._change(bug, text_of(timestamp)))
+        bug.updated = text_of(timestamp)
         if number > 1 and draw.random() < 0.05:
             bug.duplicate_of = draw.randrange(1, number)
         if draw.random() < 0.2:
@@ -147,27 +147,27 @@ class _Maker:
 
     def _proposal(self, number: int, total: int) -> Proposal:
         draw = self._draw
-        moment = _BEGIN + _SPAN * (number / (total + 1))
+        timestamp = _BEGIN + _SPAN * (number / (total + 1))
         owner = draw.choice(self._people)
         status = draw.choice(
             ("Work in progress", "Needs review", "Approved", "Merged", "Merged", "Superseded")
         )
         project = draw.choice(self._targets[:2])
-        proposal = Proposal(number, owner, project, owner, text_of(moment), status)
+        proposal = Proposal(number, owner, project, owner, text_of(timestamp), status)
         proposal.git = draw.random() < 0.8
         proposal.description = f"Mends the {draw.choice(_WORDS)}"
         if status != "Work in progress":
-            proposal.review_requested = text_of(moment)
+            proposal.review_requested = text_of(timestamp)
             others = [name for name in self._people if name != owner]
             for reviewer in draw.sample(others, min(draw.choice((1, 1, 2)), len(others))):
-                vote = Vote(next(self._vote_ids), text_of(moment), owner, reviewer, "code")
+                vote = Vote(next(self._vote_ids), text_of(timestamp), owner, reviewer, "code")
                 proposal.votes.append(vote)
         for _ in range(draw.choice((0, 1, 2, 4))):
-            moment += timedelta(hours=draw.expovariate(1 / 20))
-            self._remark(proposal, text_of(moment))
-        moment += timedelta(hours=1)
+            timestamp += timedelta(hours=draw.expovariate(1 / 20))
+            self._remark(proposal, text_of(timestamp))
+        timestamp += timedelta(hours=1)
         if status == "Merged":
-            proposal.merged, proposal.merge_reporter = text_of(moment), self._somebody(0.3)
+            proposal.merged, proposal.merge_reporter = text_of(timestamp), self._somebody(0.3)
         return proposal
 
     def _remark(self, proposal: Proposal, at: str) -> None:
@@ -181,22 +181,22 @@ class _Maker:
         comment.vote_tag = "code"
         known = next((each for each in proposal.votes if each.reviewer == who), None)
         if known is None:
-            known = Vote(next(self._vote_ids), at, who, who, "code", asked=False)
+            known = Vote(next(self._vote_ids), at, who, who, "code", requested=False)
             proposal.votes.append(known)
         known.comment = comment.id
 
     def question(self, number: int) -> Question:
         draw = self._draw
-        moment = _BEGIN + timedelta(hours=number * 5, microseconds=draw.randrange(10**9))
+        timestamp = _BEGIN + timedelta(hours=number * 5, microseconds=draw.randrange(10**9))
         owner = draw.choice(self._people)
         title = f"How does the {draw.choice(_WORDS)} work?"
         question = Question(
-            number, draw.choice(self._targets), title, title, owner, text_of(moment)
+            number, draw.choice(self._targets), title, title, owner, text_of(timestamp)
         )
         question.last_query = question.created
         for index in range(1, draw.choice((1, 2, 3, 5))):
-            moment += timedelta(hours=draw.expovariate(1 / 10))
-            self._reply(question, index, text_of(moment))
+            timestamp += timedelta(hours=draw.expovariate(1 / 10))
+            self._reply(question, index, text_of(timestamp))
         if question.status == "Open" and draw.random() < 0.3:
             question.status = draw.choice(("Expired", "Invalid"))
         return question

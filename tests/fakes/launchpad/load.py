@@ -1,7 +1,7 @@
-"""Recorded answers of Launchpad as an archive.
+"""Archives from recorded answers of Launchpad.
 
 Two shapes are read: tasks joined with their bug, messages and activity (JSON lines), and folders
-of single REST answers, whose names tell what they are (`…_issue_1_comments.json`).
+of single REST answers, named after their content (`…_issue_1_comments.json`).
 """
 
 import re
@@ -29,7 +29,7 @@ _USER = re.compile(r"_user_\d+\.json$")
 
 
 class RecordedDataError(ValueError):
-    """A file is not what its name or shape promises."""
+    """A file is not in the form that its name implies."""
 
 
 def load(paths: Iterable[Path | str]) -> Archive:

@@ -1,4 +1,4 @@
-"""Collections, a batch at a time, and what can go wrong between two of them."""
+"""Paging of collections in batches, with the faults that can occur between two."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Draw = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Which part of a collection was asked for."""
+    """The requested batch of a collection."""
 
     start: int
     size: int
 
 
 def batch_of(request: Request) -> Batch:
-    """Read the batch that a request asks for.
+    """Parse the requested batch.
 
     Raises:
         RefusedError: it is no number, or too large.
@@ -49,7 +49,7 @@ def page_of[T](
     *,
     most: int | None = None,
 ) -> Json:
-    """Render one batch of what was found, `most` rows; `draw` decides which faults strike."""
+    """Render one batch of at most `most` rows; `draw` decides which faults it suffers."""
     batch = batch_of(request)
     size = batch.size if most is None else min(most, batch.size)
     rows = found[batch.start : batch.start + size]
@@ -70,8 +70,8 @@ def page_of[T](
         page["next_collection_link"] = _link(request, batch.start + len(rows))
     if batch.start > 0:
         page["prev_collection_link"] = _link(request, max(0, batch.start - batch.size))
-    asked = request.first("ws.show") == "total_size"
-    if more and request.path.startswith("/devel/") and not asked:
+    requested = request.first("ws.show") == "total_size"
+    if more and request.path.startswith("/devel/") and not requested:
         page["total_size_link"] = _link(request, None)
     else:
         page["total_size"] = total
@@ -79,7 +79,7 @@ def page_of[T](
 
 
 def _link(request: Request, start: int | None, memo: str | None = None) -> str:
-    """The same question about another part; of no part, about the number of all."""
+    """The request's address for another batch; without one, for the total."""
     query = [
         (name, value)
         for name, values in request.query.items()

@@ -1,4 +1,4 @@
-"""An archive's things as Launchpad's JSON, links in the name of the real service."""
+"""The entries of an archive as Launchpad's JSON, with links of the real service."""
 
 from tests.fakes.launchpad.archive import (
     BASE,
@@ -94,8 +94,8 @@ class Renderer:
         }
 
     def message(self, bug: Bug, message: Message) -> Json:
-        place = bug.tasks[0].target if bug.tasks else "bugs"
-        path = f"{place}/+bug/{bug.number}/comments/{message.index}"
+        parent = bug.tasks[0].target if bug.tasks else "bugs"
+        path = f"{parent}/+bug/{bug.number}/comments/{message.index}"
         return {
             **_entry("message", path, message.at),
             "subject": message.subject,
@@ -241,7 +241,7 @@ def _link(path: str, value: object) -> str | None:
 
 
 def _without_links(raw: Json | None) -> Json:
-    """What was recorded, but for what leads elsewhere: those links are ours to tell."""
+    """A recorded entry without its links, which the fake writes itself."""
     return {
         name: value
         for name, value in (raw or {}).items()

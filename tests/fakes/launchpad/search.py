@@ -1,4 +1,4 @@
-"""Searches: who and what finds which bugs, merge proposals and questions, and in which order."""
+"""Searches for bugs, merge proposals and questions, with filters and orders."""
 
 import json
 from bisect import bisect_right
@@ -48,8 +48,8 @@ class Searcher:
         self._times: list[str] = []
         self._related: dict[str, set[int]] = {}
 
-    def tasks(self, place: str, request: Request, sees: Sees) -> list[tuple[Bug, Task]]:
-        """The tasks that match, in the order asked for, by bug where that leaves a tie."""
+    def tasks(self, scope: str, request: Request, sees: Sees) -> list[tuple[Bug, Task]]:
+        """The matching tasks in the requested order; ties are broken by bug."""
         wanted = {
             _SHADES.get(status, status)
             for status in _statuses(request, OPEN_BUGS, _SEARCHED | set(_SHADES))
@@ -60,12 +60,12 @@ class Searcher:
         orders = _value(request, "order_by", ["-importance"])
         found = [
             (bug, task)
-            for bug in self._bugs(place, since)
+            for bug in self._bugs(scope, since)
             if sees(bug)
             and not (omit and bug.duplicate_of is not None)
             and (born_since is None or bug.created > born_since)
             for task in bug.tasks
-            if task.status in wanted and (place[0] == "~" or _within(task.target, place))
+            if task.status in wanted and (scope[0] == "~" or _within(task.target, scope))
         ]
         for order in reversed([orders] if isinstance(orders, str) else orders):
             key = _ORDERS.get(order.removeprefix("-"))
@@ -75,13 +75,13 @@ class Searcher:
                 found.sort(key=lambda each, key=key: key(each[0]), reverse=order[0] == "-")  # type: ignore[misc]
         return found
 
-    def _bugs(self, place: str, since: str | None) -> Iterator[Bug]:
+    def _bugs(self, scope: str, since: str | None) -> Iterator[Bug]:
         self._refresh()
         first = 0 if since is None else bisect_right(self._times, _padded(since))
         later = self._sorted[first:] if first else self._sorted
-        if place[0] != "~":
+        if scope[0] != "~":
             return iter(later)
-        related = self._related.get(place[1:], set())
+        related = self._related.get(scope[1:], set())
         return (bug for bug in later if bug.number in related)
 
     def _refresh(self) -> None:
@@ -98,19 +98,19 @@ class Searcher:
                 for person in bug.people():
                     self._related.setdefault(person, set()).add(bug.number)
 
-    def proposals(self, place: str, request: Request, sees: Sees) -> list[Proposal]:
-        """Those of a person's branches, or of a project, newest first."""
+    def proposals(self, scope: str, request: Request, sees: Sees) -> list[Proposal]:
+        """The merge proposals of a person or project, newest first."""
         wanted = _statuses(request, OPEN_PROPOSALS, PROPOSALS)
         return [
             each
             for each in self._newest_first(self._archive.proposals.values())
             if each.status in wanted
             and sees(each)
-            and (each.owner == place[1:] if place[0] == "~" else each.project == place)
+            and (each.owner == scope[1:] if scope[0] == "~" else each.project == scope)
         ]
 
-    def reviews(self, place: str, request: Request, sees: Sees) -> list[Proposal]:
-        """Those that a person was asked to review; Launchpad looks at Bazaar branches only."""
+    def reviews(self, scope: str, request: Request, sees: Sees) -> list[Proposal]:
+        """The merge proposals that a person is to review; Launchpad finds Bazaar branches only."""
         wanted = _statuses(request, {"Needs review"}, PROPOSALS)
         return [
             each
@@ -118,10 +118,10 @@ class Searcher:
             if each.status in wanted
             and not each.git
             and sees(each)
-            and any(vote.reviewer == place[1:] for vote in each.votes)
+            and any(vote.reviewer == scope[1:] for vote in each.votes)
         ]
 
-    def questions(self, place: str, request: Request, sees: Sees) -> list[Question]:
+    def questions(self, scope: str, request: Request, sees: Sees) -> list[Question]:
         wanted = _statuses(request, ASKED_QUESTIONS, QUESTIONS)
         sort = request.first("sort", "newest first")
         if sort not in _SORTS:
@@ -131,7 +131,7 @@ class Searcher:
             for each in self._newest_first(self._archive.questions.values())
             if each.status in wanted
             and sees(each)
-            and (place[1:] in each.people() if place[0] == "~" else _within(each.target, place))
+            and (scope[1:] in each.people() if scope[0] == "~" else _within(each.target, scope))
         ]
         return found[::-1] if sort == "oldest first" else found
 
@@ -140,19 +140,19 @@ class Searcher:
             return sorted(found, key=lambda each: each.number, reverse=True)
 
 
-def _within(target: str, place: str) -> bool:
-    """Whether a task's target belongs to a place: a distribution holds its packages."""
-    return target == place or target.startswith(f"{place}/")
+def _within(target: str, scope: str) -> bool:
+    """Whether a target is in a scope: a distribution holds its packages."""
+    return target == scope or target.startswith(f"{scope}/")
 
 
-def _padded(moment: str) -> str:
+def _padded(timestamp: str) -> str:
     """A time as the archive writes it."""
     from datetime import datetime  # noqa: PLC0415
 
     from tests.fakes.launchpad.archive import text_of  # noqa: PLC0415
 
     try:
-        return text_of(datetime.fromisoformat(moment))
+        return text_of(datetime.fromisoformat(timestamp))
     except ValueError:
         raise RefusedError(400, "modified_since: Value doesn't look like a date.") from None
 

@@ -1,4 +1,4 @@
-"""The Launchpad service: who may ask, what is at a path, and how refusals look."""
+"""The fake Launchpad service: authentication, paths and error answers."""
 
 import re
 import threading
@@ -19,9 +19,9 @@ from tests.fakes.server import serving
 
 #: Faults in what Launchpad says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
-    "500": "an internal error, told with its OOPS number",
+    "500": "an internal error, with its OOPS number",
     "repeated-page-link": "a page's link to the next one leads to itself",
-    "short-page": "a page with fewer entries than asked for, though more follow",
+    "short-page": "a page with fewer entries than requested, though more follow",
     "empty-page": "an empty page in the middle, though more follow",
     "total-too-large": "a total that counts entries which never come",
     "changing-rows": "entries already listed move between two pages",
@@ -41,7 +41,7 @@ _QUESTION = re.compile(r".+/\+question/(\d+)(?:/(messages))?")
 
 
 class LaunchpadService:
-    """Answers for one archive; see `tests.fakes.server.Service`.
+    """The service of one archive; see `tests.fakes.server.Service`.
 
     `accepted` lists the access tokens that are let in, `CONSUMER:TOKEN:SECRET`; None lets every
     token in. Without a token one asks anonymously, unless `require_auth`. Those with a token see
@@ -84,7 +84,7 @@ class LaunchpadService:
             self.archive.shape_null_people(nobody, faults.seed)
 
     def refuse(self, status: int) -> Response:
-        """Give a 401 or a 429 as Launchpad words it."""
+        """Return a 401 or a 429 as Launchpad words it."""
         if status == 401:
             return _plain(401, "Expired token (a-token-key).")
         return _plain(status, "Too many requests.")
@@ -186,8 +186,8 @@ class LaunchpadService:
             found = self._turn(search.reviews(path, request, sees), request)
             return self._page(request, "branch_merge_proposal", found, render.proposal)
         if operation == "searchQuestions" and version == "devel":
-            asked = self._turn(search.questions(path, request, sees), request)
-            return self._page(request, "question", asked, render.question)
+            requested = self._turn(search.questions(path, request, sees), request)
+            return self._page(request, "question", requested, render.question)
         raise RefusedError(400, f"No such operation: {operation}")
 
     def _place(self, path: str) -> Json:
@@ -267,14 +267,14 @@ class LaunchpadService:
         return lambda kind: self.faults.draw(kind, request)
 
     def _turn[T](self, found: list[T], request: Request) -> list[T]:
-        """Lists made of several searches have no order that would last."""
+        """Rotate a list that several searches make up: it has no stable order."""
         if self.faults.draw("changing-rows", request):
             self._turned += 1
         turn = self._turned % len(found) if found else 0
         return [*found[turn:], *found[:turn]]
 
     def _me(self, version: str, *, known: bool) -> Response:
-        """Lead those who show a token to their own entry."""
+        """Redirect the owner of a token to their own entry."""
         if not known:
             raise RefusedError(401, "You need to be logged in to view this URL.")
         response = _plain(303, "")
@@ -290,7 +290,7 @@ class LaunchpadService:
         }
 
     def _admit(self, request: Request) -> bool:
-        """Let a request in; return whether it may see what is private.
+        """Authenticate a request; return whether it may see private items.
 
         Raises:
             RefusedError: the token is none that is accepted.

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from tests.fakes.command import FakeCommand
+from tests.fakes.salesforce.expected_counts import expected_counts
 from tests.fakes.salesforce.generate import generate
 from tests.fakes.salesforce.load import RecordedDataError, load
 from tests.fakes.salesforce.login import Doors
 from tests.fakes.salesforce.org import Org
 from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService
-from tests.fakes.salesforce.truth import truth
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:
@@ -48,7 +48,7 @@ class SalesforceCommand(FakeCommand[Org]):
         return generate(options.generate, seed=options.seed)
 
     def count(self, data: Org) -> object:
-        return truth(data)
+        return expected_counts(data)
 
     def service(self, data: Org, options: argparse.Namespace) -> SalesforceService:
         keys = _pairs(options.jwt)

@@ -67,7 +67,7 @@ def create(service: "SalesforceService", request: Request) -> Response:
 
 
 def show(service: "SalesforceService", request: Request, job: Job) -> Response:
-    """Tell the state; each look brings the job on."""
+    """Answer a job's status; every such request advances the job."""
     if job.state in {"UploadComplete", "InProgress"}:
         job.looks_left -= 1
         if job.looks_left < 0:
@@ -170,7 +170,7 @@ def _text(value: Any) -> str:
 
 
 def _told(job: Job) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "id": job.id,
         "operation": job.operation,
         "object": job.query.object,
@@ -185,12 +185,12 @@ def _told(job: Job) -> dict[str, Any]:
         "columnDelimiter": next(k for k, v in _DELIMITERS.items() if v == job.delimiter),
     }
     if job.error:
-        told["errorMessage"] = job.error
+        reported["errorMessage"] = job.error
     if job.lines is not None:
-        told |= {
+        reported |= {
             "jobType": "V2Query",
             "numberRecordsProcessed": len(job.lines),
             "retries": 0,
             "totalProcessingTime": 12,
         }
-    return told
+    return reported

@@ -29,7 +29,7 @@ class Cursor:
 
 
 class Cursors:
-    """The queries whose later pages may still be asked for."""
+    """The open queries, whose later pages can still be requested."""
 
     def __init__(self, most: int = _MOST_CURSORS) -> None:
         self._most = most
@@ -60,8 +60,8 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
         raise SoqlError("MALFORMED_QUERY", "unexpected token: '<EOF>'")
     if service.faults.draw("query-timeout", request):
         raise RefusedError(400, "QUERY_TIMEOUT", "Your query request was running for too long.")
-    if (asked := _OF_PERMISSIONS.fullmatch(soql.strip())) is not None:
-        return _permissions(service, soql, [name.strip() for name in asked[1].split(",")])
+    if (requested := _OF_PERMISSIONS.fullmatch(soql.strip())) is not None:
+        return _permissions(service, soql, [name.strip() for name in requested[1].split(",")])
     understood = service.org.understand(soql)
     rows = service.org.select(understood, everything=everything)
     if understood.columns is None:
@@ -79,7 +79,7 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
 
 
 def _permissions(service: "SalesforceService", soql: str, names: list[str]) -> Response:
-    """Answer what the user who asks may do: an object of one row, and of no stamps."""
+    """Answer the user's permissions: an object of one row, without stamps."""
     for name in names:
         if name not in service.permissions:
             raise no_column(name, "UserPermissionAccess", soql, soql.index(name))

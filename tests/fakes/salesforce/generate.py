@@ -1,9 +1,9 @@
-"""A made-up org, the same for the same seed."""
+"""Generation of orgs from a seed."""
 
 import random
 from datetime import timedelta
 
-from tests.fakes.salesforce.org import Org, moment
+from tests.fakes.salesforce.org import Org, timestamp
 from tests.fakes.salesforce.soql import Row
 
 _STATUSES = ("New", "Working", "Escalated", "Closed")
@@ -40,7 +40,7 @@ def _user(org: Org, draw: random.Random, number: int) -> Row:
     name = f"person{number}"
     return org.add(
         "User",
-        moment(draw.uniform(0, 5)),
+        timestamp(draw.uniform(0, 5)),
         Username=f"{name}@example.com",
         Name=f"Person {number}",
         FirstName="Person",
@@ -57,14 +57,14 @@ def _user(org: Org, draw: random.Random, number: int) -> Row:
 
 def _ends(org: Org, draw: random.Random, people: list[Row], row: Row, days: float) -> None:
     if draw.random() < 0.02:
-        org.delete(row, moment(days + draw.uniform(0.1, 20)), draw.choice(people)["Id"])
+        org.delete(row, timestamp(days + draw.uniform(0.1, 20)), draw.choice(people)["Id"])
 
 
 def _case(org: Org, draw: random.Random, people: list[Row], number: int) -> None:
     days = draw.uniform(5, _DAYS)
     row = org.add(
         "Case",
-        moment(days),
+        timestamp(days),
         by=draw.choice(people)["Id"],
         OwnerId=draw.choice(people)["Id"],
         CaseNumber=f"{number + 1000:08d}",
@@ -79,21 +79,21 @@ def _case(org: Org, draw: random.Random, people: list[Row], number: int) -> None
         by = draw.choice(people)["Id"]
         match draw.randrange(5):
             case 0:
-                org.change(row, moment(days), by, OwnerId=draw.choice(people)["Id"])
+                org.change(row, timestamp(days), by, OwnerId=draw.choice(people)["Id"])
             case 1:
-                org.change(row, moment(days), by, Priority=draw.choice(("High", "Low")))
+                org.change(row, timestamp(days), by, Priority=draw.choice(("High", "Low")))
             case 2:
-                org.change(row, moment(days), by, IsEscalated=True)
+                org.change(row, timestamp(days), by, IsEscalated=True)
             case _:
                 status = draw.choice(_STATUSES)
                 closed = status == "Closed"
-                at = moment(days)
+                at = timestamp(days)
                 org.change(row, at, by, Status=status, IsClosed=closed)
                 row["ClosedDate"] = row["SystemModstamp"] if closed else None
     for _ in range(draw.randrange(3)):
         org.add(
             "CaseComment",
-            moment(days + draw.uniform(0.01, 10)),
+            timestamp(days + draw.uniform(0.01, 10)),
             by=draw.choice(people)["Id"],
             ParentId=row["Id"],
             CommentBody=draw.choice(('He said "no", twice', "a\nb,c", "ok")),
@@ -106,7 +106,7 @@ def _opportunity(org: Org, draw: random.Random, people: list[Row]) -> None:
     days = draw.uniform(5, _DAYS)
     row = org.add(
         "Opportunity",
-        moment(days),
+        timestamp(days),
         by=draw.choice(people)["Id"],
         Name=f"Deal {draw.randrange(10_000)}",
         StageName=_STAGES[0],
@@ -114,7 +114,7 @@ def _opportunity(org: Org, draw: random.Random, people: list[Row]) -> None:
         LeadSource=draw.choice(("Web", "Partner", None)),
         Amount=draw.choice((None, float(draw.randrange(1, 500) * 1000), 1234.56)),
         Probability=10.0,
-        CloseDate=str(moment(days + 90).date()),
+        CloseDate=str(timestamp(days + 90).date()),
         ForecastCategory="Pipeline",
         ForecastCategoryName="Pipeline",
     )
@@ -122,11 +122,13 @@ def _opportunity(org: Org, draw: random.Random, people: list[Row]) -> None:
         days += draw.uniform(0.01, 10)
         by = draw.choice(people)["Id"]
         if draw.random() < 0.4:
-            org.change(row, moment(days), by, Amount=float(draw.randrange(1, 900) * 100))
+            org.change(row, timestamp(days), by, Amount=float(draw.randrange(1, 900) * 100))
         else:
             stage = draw.randrange(1, len(_STAGES))
             won, closed = stage == 3, stage >= 3
-            org.change(row, moment(days), by, StageName=_STAGES[stage], IsWon=won, IsClosed=closed)
+            org.change(
+                row, timestamp(days), by, StageName=_STAGES[stage], IsWon=won, IsClosed=closed
+            )
     _ends(org, draw, people, row, days)
 
 
@@ -135,7 +137,7 @@ def _task(org: Org, draw: random.Random, people: list[Row]) -> None:
     call = draw.random() < 0.3
     row = org.add(
         "Task",
-        moment(days),
+        timestamp(days),
         by=draw.choice(people)["Id"],
         OwnerId=draw.choice(people)["Id"],
         Subject=draw.choice(("Call", "Email", "Send quote")),
@@ -144,11 +146,11 @@ def _task(org: Org, draw: random.Random, people: list[Row]) -> None:
         TaskSubtype="Call" if call else "Task",
         CallType="Outbound" if call else None,
         CallDurationInSeconds=draw.randrange(600) if call else None,
-        ActivityDate=str(moment(days + 3).date()),
+        ActivityDate=str(timestamp(days + 3).date()),
         IsArchived=draw.random() < 0.1,
     )
     if draw.random() < 0.5:
-        at = moment(days + draw.uniform(0.1, 5))
+        at = timestamp(days + draw.uniform(0.1, 5))
         org.change(row, at, draw.choice(people)["Id"], Status="Completed", IsClosed=True)
         row["CompletedDateTime"] = row["SystemModstamp"]
     _ends(org, draw, people, row, days + 5)
@@ -156,11 +158,11 @@ def _task(org: Org, draw: random.Random, people: list[Row]) -> None:
 
 def _calendar(org: Org, draw: random.Random, people: list[Row]) -> None:
     days = draw.uniform(5, _DAYS)
-    starts = moment(days + 7)
+    starts = timestamp(days + 7)
     minutes = draw.choice((15, 30, 60))
     row = org.add(
         "Event",
-        moment(days),
+        timestamp(days),
         by=draw.choice(people)["Id"],
         Subject="Meeting",
         Location=draw.choice(("Room 1", None)),

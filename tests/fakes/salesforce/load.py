@@ -1,4 +1,4 @@
-"""An org out of recorded tables: CSV files as a warehouse connector writes them."""
+"""Orgs from recorded tables: CSV files as a warehouse connector writes them."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.fakes.salesforce.schema import TYPES, make_id
 
 
 class RecordedDataError(Exception):
-    """A file is not what was expected; says which and why."""
+    """A file is not in the expected form; the message says which and why."""
 
 
 #: By a part of the file's name: the object whose rows it holds.

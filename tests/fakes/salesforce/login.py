@@ -1,4 +1,4 @@
-"""The ways into the fake org: SOAP login, JWT bearer and client credentials."""
+"""The login flows of the fake org: SOAP, JWT bearer and client credentials."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ _LOGINS_AN_HOUR = 3_600
 
 @dataclass
 class Doors:
-    """Who is let in; where nothing is set for a way, everybody is.
+    """The accepted credentials by login flow; a flow without any accepts everybody.
 
     `users` are passwords with the token appended, by user name. `apps` are consumer secrets by
     consumer key; `keys` are public keys (PEM) by consumer key, `subjects` the users that may

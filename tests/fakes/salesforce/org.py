@@ -35,7 +35,7 @@ _DATA_TYPES = {"boolean": "Boolean", "double": "Currency", "date": "DateOnly", "
 
 
 class Org:
-    """Safe to use from many threads."""
+    """The rows of one org. Safe to use from many threads."""
 
     def __init__(self, types: Iterable[ObjectType] = tuple(TYPES.values())) -> None:
         self.types = {each.name: each for each in types}
@@ -127,7 +127,7 @@ class Org:
             self._versions[name] += 1
 
     def note_edits(self) -> None:
-        """Say that rows were written to directly."""
+        """Invalidate caches after rows were written directly."""
         with self.lock:
             for name in self._versions:
                 self._versions[name] += 1
@@ -270,7 +270,7 @@ class Org:
 
 
 def _key(order: Order) -> Any:
-    # Nulls come first, whatever the direction, unless asked otherwise.
+    # Nulls come first, whatever the direction, unless requested otherwise.
     null = 2 if order.nulls_last != order.descending else 0
 
     def key(row: Row) -> tuple[int, Any]:
@@ -311,6 +311,6 @@ def shape_null_people(org: Org, share: float) -> None:
     org.note_edits()
 
 
-def moment(days: float, *, start: datetime = datetime(2024, 1, 1, tzinfo=UTC)) -> datetime:
+def timestamp(days: float, *, start: datetime = datetime(2024, 1, 1, tzinfo=UTC)) -> datetime:
     """Return a whole second so many days after the start of 2024."""
     return start + timedelta(seconds=int(days * 86_400))

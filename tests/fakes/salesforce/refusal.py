@@ -12,7 +12,7 @@ class RefusedError(Exception):
 
 
 class SoqlError(RefusedError):
-    """A query is refused; with the place, as Salesforce shows it."""
+    """A query is refused, with the position of the mistake, as Salesforce shows it."""
 
     def __init__(self, code: str, message: str, soql: str = "", column: int = 0) -> None:
         if soql:

@@ -1,4 +1,4 @@
-"""The Salesforce service: who may ask, which endpoint answers, and how refusals look."""
+"""The fake Salesforce service: authentication, endpoints and error answers."""
 
 import itertools
 import re
@@ -17,10 +17,10 @@ OWN_FAULTS: dict[str, str] = {
     "session-ended": "a session is no longer valid: 401 until a new login",
     "query-timeout": "a query ran for too long: 400",
     "locator-evicted": "a query's cursor is gone: 400 INVALID_QUERY_LOCATOR",
-    "repeated-locator": "a page or piece repeats the locator it was asked with",
-    "short-page": "a page with fewer rows than asked for, though more follow",
+    "repeated-locator": "a page or piece repeats the locator of its request",
+    "short-page": "a page with fewer rows than requested, though more follow",
     "empty-page": "an answer without rows, though some follow",
-    "short-piece": "a piece of bulk results with fewer rows than asked for, though more follow",
+    "short-piece": "a piece of bulk results with fewer rows than requested, though more follow",
     "concurrent-limit": "too many long requests at once: 403",
     "daily-limit": "the day's requests are used up: 403",
     "server-unavailable": "503 with a code of Salesforce's",
@@ -37,7 +37,7 @@ _TYPE_IN_QUERY = re.compile(r"\bFROM\s+(\w+)", re.IGNORECASE)
 
 
 class SalesforceService:
-    """Answers for one org; see `tests.fakes.server.Service`.
+    """The service of one org; see `tests.fakes.server.Service`.
 
     `daily_limit` bounds the API requests; `bulk_looks` is how often a bulk job is looked at
     before it is complete.
@@ -83,7 +83,7 @@ class SalesforceService:
             shape_null_people(self.org, nobody)
 
     def refuse(self, status: int) -> Response:
-        """Give a 401 or a 429 as Salesforce words it."""
+        """Return a 401 or a 429 as Salesforce words it."""
         if status == 429:
             return error(429, "TOO_MANY_REQUESTS", "Too many requests")
         return error(401, "INVALID_SESSION_ID", "Session expired or invalid")
@@ -200,7 +200,7 @@ class SalesforceService:
                 raise _no_resource()
 
     def _edit(self, request: Request) -> None:
-        """Have one row's stamp move to the present, as a job in the background would."""
+        """Set one row's SystemModstamp to the present, as a background job would."""
         found = _TYPE_IN_QUERY.search(request.first("q"))
         if found is None or not self.faults.draw("changing-rows", request):
             return

@@ -59,7 +59,7 @@ class Order:
 
 @dataclass(slots=True)
 class SoqlQuery:
-    """A query understood. `columns` is None for COUNT()."""
+    """A parsed query. `columns` is None for COUNT()."""
 
     text: str
     object: str
@@ -117,7 +117,7 @@ class Catalogue:
 
 
 def parse(soql: str, catalogue: Catalogue) -> SoqlQuery:
-    """Understand a query.
+    """Parse a query.
 
     Raises:
         SoqlError: it is malformed, or names what is not there.
@@ -135,17 +135,17 @@ class _Parser:
 
     def _split(self, soql: str) -> list[Token]:
         tokens: list[Token] = []
-        place = 0
-        while soql[place:].strip():
-            found = _TOKEN.match(soql, place)
+        position = 0
+        while soql[position:].strip():
+            found = _TOKEN.match(soql, position)
             if found is None:
-                column = place + len(soql[place:]) - len(soql[place:].lstrip())
+                column = position + len(soql[position:]) - len(soql[position:].lstrip())
                 raise SoqlError(
                     "MALFORMED_QUERY", f"unexpected token: '{soql[column]}'", soql, column
                 )
             kind = str(found.lastgroup)
             tokens.append(Token(kind, found[kind], found.start(kind)))
-            place = found.end()
+            position = found.end()
         return [*tokens, Token("end", "<EOF>", len(soql))]
 
     def query(self) -> SoqlQuery:
@@ -329,9 +329,9 @@ class _Parser:
         )
 
 
-def stamp_of(moment: datetime) -> str:
+def stamp_of(timestamp: datetime) -> str:
     """Return a time as rows hold it: such texts sort by time."""
-    utc = moment.astimezone(UTC)
+    utc = timestamp.astimezone(UTC)
     return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}+0000"
 
 

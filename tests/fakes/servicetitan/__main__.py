@@ -4,11 +4,11 @@ import argparse
 
 from tests.fakes.command import FakeCommand
 from tests.fakes.server import Service
+from tests.fakes.servicetitan.expected_counts import expected_counts
 from tests.fakes.servicetitan.generate import generate
 from tests.fakes.servicetitan.load import DataError, load
 from tests.fakes.servicetitan.service import OWN_FAULTS, ServiceTitanService
 from tests.fakes.servicetitan.tenant import Tenant
-from tests.fakes.servicetitan.truth import truth
 
 
 class ServiceTitanCommand(FakeCommand[Tenant]):
@@ -42,7 +42,7 @@ class ServiceTitanCommand(FakeCommand[Tenant]):
         return tenant
 
     def count(self, data: Tenant) -> object:
-        return truth(data).as_dict()
+        return expected_counts(data).as_dict()
 
     def service(self, data: Tenant, options: argparse.Namespace) -> ServiceTitanService:
         return ServiceTitanService(

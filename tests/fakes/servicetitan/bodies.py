@@ -1,11 +1,11 @@
-"""The records of a generated tenant, each made anew from its place in a series."""
+"""The bodies of generated records, derived from their index in a series."""
 
 from decimal import Decimal
 from typing import Any
 
 import xxhash
 
-from tests.fakes.servicetitan.moments import SECOND, text
+from tests.fakes.servicetitan.timestamps import SECOND, text
 
 Json = dict[str, Any]
 
@@ -19,10 +19,10 @@ _DAY = 86_400 * SECOND
 
 
 class Draw:
-    """Numbers that follow from a seed and a place alone."""
+    """Pseudo-random numbers that depend on a seed and an index only."""
 
-    def __init__(self, *place: object) -> None:
-        self._bits = xxhash.xxh3_128_intdigest("|".join(map(str, place)).encode())
+    def __init__(self, *index: object) -> None:
+        self._bits = xxhash.xxh3_128_intdigest("|".join(map(str, index)).encode())
 
     def below(self, limit: int) -> int:
         self._bits, drawn = divmod(self._bits, limit)

@@ -9,30 +9,30 @@ import msgspec
 import xxhash
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.servicetitan.moments import parse
 from tests.fakes.servicetitan.refusal import RefusedError, flag
 from tests.fakes.servicetitan.tenant import Collection, Row
+from tests.fakes.servicetitan.timestamps import parse
 
 if TYPE_CHECKING:
     from tests.fakes.servicetitan.service import ServiceTitanService
 
-#: A place in the feed: behind the record with this feed time and id.
-Place = tuple[int, int]
+#: A position in the feed: after the record with this feed time and id.
+Position = tuple[int, int]
 
 _KEY = 20_231
-_BEGINNING: Place = (-1, 0)
+_BEGINNING: Position = (-1, 0)
 
 
 def page(service: "ServiceTitanService", request: Request, collection: Collection) -> Response:
-    """Answer what follows a token, a date, or the beginning."""
+    """Answer the records after a token, a date, or the beginning."""
     faults = service.faults
     recent = flag(request, "includeRecentChanges")
-    asked = request.first("from")
-    place, since = _place(service, collection.stream, asked)
-    if asked and since is None and faults.draw("expired-feed-token", request):
-        service.expired_feed_tokens.add(asked)
-        raise _unknown(asked)
-    rows = _following(service, collection, place, recent=recent)
+    requested = request.first("from")
+    position, since = _position(service, collection.stream, requested)
+    if requested and since is None and faults.draw("expired-feed-token", request):
+        service.expired_feed_tokens.add(requested)
+        raise _unknown(requested)
+    rows = _following(service, collection, position, recent=recent)
     if since is not None:
         rows = [row for row in rows if row.modified >= since]
     some = rows[: service.export_rows]
@@ -44,13 +44,13 @@ def page(service: "ServiceTitanService", request: Request, collection: Collectio
     elif not more and some and faults.draw("more-at-end", request):
         more = True
     if some:
-        place = (some[-1].feed, some[-1].id)
+        position = (some[-1].feed, some[-1].id)
     elif since is not None:
         # Before the first record that the date lets through.
-        place = (rows[0].feed, rows[0].id - 1) if rows else (since - 1, 0)
-    token = _token(service, collection.stream, place)
-    if more and asked and faults.draw("repeated-token", request):
-        token = asked
+        position = (rows[0].feed, rows[0].id - 1) if rows else (since - 1, 0)
+    token = _token(service, collection.stream, position)
+    if more and requested and faults.draw("repeated-token", request):
+        token = requested
     response = _render(collection, some, token, more=more)
     if more and some and faults.draw("changing-rows", request):
         service.tenant.change(collection.stream, some[0])
@@ -58,10 +58,10 @@ def page(service: "ServiceTitanService", request: Request, collection: Collectio
 
 
 def _following(
-    service: "ServiceTitanService", collection: Collection, place: Place, *, recent: bool
+    service: "ServiceTitanService", collection: Collection, position: Position, *, recent: bool
 ) -> list[Row]:
     rows = collection.sorted("feed")
-    rows = rows[bisect_right(rows, place, key=lambda row: (row.feed, row.id)) :]
+    rows = rows[bisect_right(rows, position, key=lambda row: (row.feed, row.id)) :]
     if recent:
         return rows
     settled = service.tenant.clock() - service.tenant.withheld
@@ -73,31 +73,33 @@ def _render(collection: Collection, rows: list[Row], token: str, *, more: bool) 
     return Response(200, head.encode() + b",".join(map(collection.render, rows)) + b"]}")
 
 
-def _token(service: "ServiceTitanService", stream: str, place: Place) -> str:
-    payload = msgspec.json.encode([stream, *place, next(service.salts)])
+def _token(service: "ServiceTitanService", stream: str, position: Position) -> str:
+    payload = msgspec.json.encode([stream, *position, next(service.salts)])
     sealed = xxhash.xxh3_64_digest(payload, _KEY) + payload
     return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
-def _place(service: "ServiceTitanService", stream: str, asked: str) -> tuple[Place, int | None]:
-    """Where to begin, and the date since which records count, where one was given."""
-    if not asked:
+def _position(
+    service: "ServiceTitanService", stream: str, requested: str
+) -> tuple[Position, int | None]:
+    """The position to begin at, and the given start date, if any."""
+    if not requested:
         return _BEGINNING, None
     try:
-        return _BEGINNING, parse(asked)
+        return _BEGINNING, parse(requested)
     except ValueError:
         pass
     try:
-        sealed = base64.urlsafe_b64decode(asked + "=" * (-len(asked) % 4))
+        sealed = base64.urlsafe_b64decode(requested + "=" * (-len(requested) % 4))
         seal, payload = sealed[:8], sealed[8:]
         of, feed, id_, _ = msgspec.json.decode(payload, type=tuple[str, int, int, int])
     except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise _unknown(asked) from None
+        raise _unknown(requested) from None
     genuine = seal == xxhash.xxh3_64_digest(payload, _KEY) and of == stream
-    if not genuine or asked in service.expired_feed_tokens or service.feed_tokens_expired:
-        raise _unknown(asked)
+    if not genuine or requested in service.expired_feed_tokens or service.feed_tokens_expired:
+        raise _unknown(requested)
     return (feed, id_), None
 
 
-def _unknown(asked: str) -> RefusedError:
-    return RefusedError(400, "from", f"The continuation token '{asked}' is not valid.")
+def _unknown(requested: str) -> RefusedError:
+    return RefusedError(400, "from", f"The continuation token '{requested}' is not valid.")

@@ -1,10 +1,10 @@
-"""Makes a tenant of any size from a seed, without making its records yet."""
+"""Generation of tenants of any size from a seed; their records follow on first use."""
 
 from datetime import UTC, datetime
 
 from tests.fakes.servicetitan.bodies import STREAMS, Draw
-from tests.fakes.servicetitan.moments import SECOND, ticks
 from tests.fakes.servicetitan.tenant import Collection, Row, Tenant
+from tests.fakes.servicetitan.timestamps import SECOND, ticks
 
 _OLDEST = ticks(datetime(2019, 1, 1, tzinfo=UTC))
 _NEWEST = ticks(datetime(2025, 6, 1, tzinfo=UTC))
@@ -12,7 +12,7 @@ _FIRST_IDS = {"customers": 1_000, "jobs": 20_000, "invoices": 900_000, "estimate
 
 
 def generate(records: int, *, seed: int = 0, number: int = 1234567) -> Tenant:
-    """Make a tenant with so many records of each kind, created from 2019 to 2025.
+    """Generate a tenant with so many records of each kind, created from 2019 to 2025.
 
     Most were changed after they were created, some are inactive.
     """

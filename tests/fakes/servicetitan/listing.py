@@ -20,9 +20,9 @@ _FIELDS: dict[str, Order] = {"id": "id", "modifiedon": "modified", "createdon": 
 def page(service: "ServiceTitanService", request: Request, collection: Collection) -> Response:
     """Answer one page of a list."""
     size = number(request, "pageSize", _DEFAULT_ROWS, most=MOST_ROWS)
-    place = number(request, "page", 1)
+    page_number = number(request, "page", 1)
     rows = _found(service, request, collection)
-    first = (place - 1) * size
+    first = (page_number - 1) * size
     some = rows[first : first + size]
     more = first + size < len(rows)
     faults = service.faults
@@ -32,7 +32,7 @@ def page(service: "ServiceTitanService", request: Request, collection: Collectio
         some = some[: len(some) // 2]
     elif not more and some and faults.draw("more-at-end", request):
         more = True
-    head = f'{{"page":{place},"pageSize":{size},"hasMore":{"true" if more else "false"},'
+    head = f'{{"page":{page_number},"pageSize":{size},"hasMore":{"true" if more else "false"},'
     head += f'"totalCount":{len(rows) if flag(request, "includeTotal") else "null"},"data":['
     body = head.encode() + b",".join(map(collection.render, some)) + b"]}"
     if more and some and faults.draw("changing-rows", request):
@@ -50,20 +50,20 @@ def _found(service: "ServiceTitanService", request: Request, collection: Collect
 
 def _order(service: "ServiceTitanService", request: Request, stream: str) -> tuple[Order, bool]:
     if stream in _SORTED:
-        asked = request.first("sort").strip()
-        descending, asked = asked.startswith("-"), asked.lstrip("+-").strip()
+        requested = request.first("sort").strip()
+        descending, requested = requested.startswith("-"), requested.lstrip("+-").strip()
         name = "sort"
     else:
-        name, asked = "orderBy", request.first("orderBy")
+        name, requested = "orderBy", request.first("orderBy")
         direction = request.first("orderByDirection", "asc").lower()
         if direction not in {"asc", "ascending", "desc", "descending"}:
             raise RefusedError(400, "orderByDirection", f"The value '{direction}' is not valid.")
         descending = direction.startswith("desc")
-    if service.order == "ignored" or not asked:
+    if service.order == "ignored" or not requested:
         return "id", False
-    if service.order == "refused" or asked.lower() not in _FIELDS:
-        raise RefusedError(400, name, f"The field '{asked}' cannot be sorted by.")
-    return _FIELDS[asked.lower()], descending
+    if service.order == "refused" or requested.lower() not in _FIELDS:
+        raise RefusedError(400, name, f"The field '{requested}' cannot be sorted by.")
+    return _FIELDS[requested.lower()], descending
 
 
 def _tests(request: Request) -> list[Callable[[Row], bool]]:
@@ -74,8 +74,8 @@ def _tests(request: Request) -> list[Callable[[Row], bool]]:
     if active != "any":
         wanted = active == "true"
         tests.append(lambda row: row.active is wanted)
-    if asked := request.first("ids"):
-        some = _ids(asked)
+    if requested := request.first("ids"):
+        some = _ids(requested)
         tests.append(lambda row: row.id in some)
     if (since := instant(request, "modifiedOnOrAfter")) is not None:
         tests.append(lambda row, t=since: row.modified >= t)  # type: ignore[misc]
@@ -88,11 +88,11 @@ def _tests(request: Request) -> list[Callable[[Row], bool]]:
     return tests
 
 
-def _ids(asked: str) -> set[int]:
+def _ids(requested: str) -> set[int]:
     try:
-        some = {int(each) for each in asked.split(",")}
+        some = {int(each) for each in requested.split(",")}
     except ValueError:
-        raise RefusedError(400, "ids", f"The value '{asked}' is not valid.") from None
+        raise RefusedError(400, "ids", f"The value '{requested}' is not valid.") from None
     if len(some) > _MOST_IDS:
         raise RefusedError(400, "ids", f"There may be {_MOST_IDS} ids at most.")
     return some

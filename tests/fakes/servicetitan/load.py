@@ -1,4 +1,4 @@
-"""Reads a tenant from a file: one JSON object a line, with `stream` and `record`."""
+"""Tenants from files: one JSON object a line, with `stream` and `record`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from tests.fakes.servicetitan.bodies import STREAMS
-from tests.fakes.servicetitan.moments import parse
 from tests.fakes.servicetitan.tenant import Collection, Row, Tenant
+from tests.fakes.servicetitan.timestamps import parse
 
 
 class DataError(ValueError):
@@ -21,14 +21,14 @@ class _Line(msgspec.Struct):
 
 
 def load(paths: Iterable[Path | str], *, number: int = 1234567) -> Tenant:
-    """Load a tenant; a record that stands there twice is as it stands last.
+    """Load a tenant; of a record that occurs twice the last one counts.
 
     Raises:
         DataError: a line is not `{"stream": ..., "record": {"id": ..., "modifiedOn": ...}}`.
     """
     rows: dict[str, dict[int, Row]] = {stream: {} for stream in STREAMS}
     for path in paths:
-        for place, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+        for line_number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
             if not line.strip():
                 continue
             try:
@@ -40,5 +40,5 @@ def load(paths: Iterable[Path | str], *, number: int = 1234567) -> Tenant:
                 row = Row(int(record["id"]), created, modified, active, fields=record)
                 rows[read.stream][row.id] = row
             except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
-                raise DataError(f"{path}, line {place}: {error!r}") from None
+                raise DataError(f"{path}, line {line_number}: {error!r}") from None
     return Tenant((Collection(stream, rows[stream].values()) for stream in STREAMS), number=number)

@@ -5,7 +5,7 @@ import itertools
 import msgspec
 
 from tests.fakes.exchange import Request, Response
-from tests.fakes.servicetitan.moments import parse
+from tests.fakes.servicetitan.timestamps import parse
 
 _TITLES = {
     400: "One or more validation errors occurred.",

@@ -1,4 +1,4 @@
-"""The ServiceTitan service: who may ask, which endpoint answers, and how refusals look."""
+"""The fake ServiceTitan service: authentication, endpoints and error answers."""
 
 import itertools
 import secrets
@@ -15,7 +15,7 @@ from tests.fakes.servicetitan.tenant import Tenant
 
 #: Faults in what ServiceTitan says, on top of those of any HTTP service.
 OWN_FAULTS: dict[str, str] = {
-    "repeated-token": "an export repeats the token it was asked with, though more follows",
+    "repeated-token": "an export repeats the token of its request, though more follows",
     "expired-feed-token": "a token of an export is no longer taken: 400, from then on",
     "short-page": "a page with fewer records than it should have, though more follow",
     "empty-page": "an empty page in the middle, though more follow",
@@ -31,7 +31,7 @@ Reason = Literal["invalid_client", "unauthorized_client"]
 
 
 class ServiceTitanService:
-    """Answers for one tenant; see `tests.fakes.server.Service`.
+    """The service of one tenant; see `tests.fakes.server.Service`.
 
     `client` is the one that is let in, `ID:SECRET`.
     `export_rows` is what one answer of a feed holds at most; `order` is what lists do with the
@@ -74,17 +74,17 @@ class ServiceTitanService:
             self.tenant.shape_ties(ties, faults.seed)
 
     def expire_tokens(self) -> None:
-        """Have every token given out so far refused."""
+        """Revoke all access tokens issued so far."""
         self._tokens.clear()
 
     def revoke_client(self, reason: Reason = "invalid_client") -> None:
-        """Take the client's access away, its tokens included."""
+        """Revoke the client's access, its tokens included."""
         self.clients.clear()
         self.refusing = reason
         self.expire_tokens()
 
     def refuse(self, status: int) -> Response:
-        """Give a 401 or a 429 as the service words it."""
+        """Return a 401 or a 429 as the service words it."""
         response = problem(status)
         if status == 401:
             response.headers = {"WWW-Authenticate": "Bearer"}

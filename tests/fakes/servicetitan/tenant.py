@@ -9,7 +9,7 @@ import msgspec
 import xxhash
 
 from tests.fakes.servicetitan.bodies import MAKERS, STREAMS, Draw, Json
-from tests.fakes.servicetitan.moments import SECOND, now, text
+from tests.fakes.servicetitan.timestamps import SECOND, now, text
 
 Order = Literal["id", "created", "modified", "feed"]
 
@@ -18,17 +18,17 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One record; times are ticks. Its body is made when it is first looked at."""
+    """One record; times are ticks. Its body is generated on first use."""
 
     id: int
     created: int
     modified: int
     active: bool = True
-    #: Its place in the feed: mostly its time of modification, later for what was stored late.
+    #: Its position in the feed: its time of modification, or later if it was stored late.
     feed: int = 0
     #: Gone from the lists; the feed shows it as inactive.
     deleted: bool = False
-    #: Place in the generated series; -1 for a record that only exists as `fields`.
+    #: Its index in the generated series; -1 for a record that only exists as `fields`.
     number: int = -1
     fields: Json = field(default_factory=dict)
     body: bytes | None = None
@@ -47,7 +47,7 @@ class Collection:
         self._sorted: dict[tuple[Order, int], list[Row]] = {}
 
     def changed(self) -> None:
-        """Forget orders that may no longer hold."""
+        """Invalidate cached sort orders."""
         self._sorted.clear()
 
     def sorted(self, order: Order, *, salt: int = 0) -> list[Row]:
@@ -66,7 +66,7 @@ class Collection:
         return self._sorted[order, salt]
 
     def record(self, row: Row) -> Json:
-        """The whole record."""
+        """The complete record as JSON members."""
         made: Json = {}
         if row.number >= 0:
             draw = Draw(self.seed, self.stream, row.number)
@@ -149,11 +149,11 @@ class Tenant:
             self.change(stream, row)
 
     def _place(self, at: int, present: int) -> int:
-        # Its users have passed the place of what comes later than they are kept waiting.
+        # Clients have passed the position of a record that is stored later than rows are withheld.
         return at if at >= present - self.withheld else present
 
     def shape_ties(self, rate: float, seed: int = 0) -> None:
-        """Give so many records of each stream one very same time of modification."""
+        """Give a share of the records of every stream one time of modification."""
         with self.lock:
             for collection in self.collections.values():
                 newest = max((row.modified for row in collection.rows.values()), default=0)

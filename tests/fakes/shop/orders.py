@@ -1,4 +1,4 @@
-"""The orders of the fake shop, and how they change."""
+"""The orders of the fake shop, and changes to them."""
 
 import random
 import threading
@@ -27,12 +27,12 @@ class Orders:
         self.by_id = {order.id: order for order in orders}
 
     def listed(self) -> list[Order]:
-        """In the order of creation."""
+        """Orders by creation."""
         with self.lock:
             return [self.by_id[number] for number in sorted(self.by_id)]
 
     def by_update(self, since: datetime | None) -> list[Order]:
-        """In the order of the latest change, from a moment on, inclusive."""
+        """Orders by time of the latest change, from a timestamp on, inclusive."""
         with self.lock:
             found = [o for o in self.by_id.values() if since is None or o.updated_at >= since]
         return sorted(found, key=lambda order: (order.updated_at, order.id))

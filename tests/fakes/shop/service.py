@@ -12,9 +12,9 @@ from tests.fakes.faults import Faults
 from tests.fakes.shop.orders import Order, Orders
 
 OWN_FAULTS: dict[str, str] = {
-    "short-page": "a page with fewer orders than asked for, though more follow",
+    "short-page": "a page with fewer orders than requested, though more follow",
     "empty-page": "an empty page in the middle, though more follow",
-    "repeated-page-token": "a page repeats the token it was asked with",
+    "repeated-page-token": "a page repeats the token of its request",
     "expired-page-token": "a page token has expired: 410",
     "changing-rows": "an order listed already changes between two pages",
     "total-too-large": "a total that counts orders which never come",
@@ -23,7 +23,7 @@ _LARGEST_PAGE = 50
 
 
 class ShopService:
-    """Answers for one shop; see `tests.fakes.server.Service`."""
+    """The service of one shop; see `tests.fakes.server.Service`."""
 
     own_faults = OWN_FAULTS
 
@@ -31,7 +31,7 @@ class ShopService:
         self.orders = orders
         self.token = token
         #: Orders whose time of placing is missing.
-        self.spoiled: set[int] = set()
+        self.corrupted: set[int] = set()
         self.faults = Faults(known=OWN_FAULTS)
         self.url = ""
         self._walks = itertools.count(1)
@@ -125,7 +125,7 @@ class ShopService:
     def _page(self, rows: Sequence[Order], **more: Any) -> Response:
         shown = msgspec.to_builtins(list(rows))
         for order in shown:
-            if order["id"] in self.spoiled:
+            if order["id"] in self.corrupted:
                 order["placed_at"] = None
         return Response.of({"orders": shown, **more})
 

@@ -47,7 +47,7 @@ class Number:
 
 @query_type("numbers")
 class NumbersQuery(Query):
-    """`pages` pages of `size` numbers; the hazards strike by job number or value."""
+    """`pages` pages of `size` numbers; the hazards depend on job number or value."""
 
     VERSION: ClassVar[str] = "3"
     SPECIFIC_VERSION: ClassVar[str] = "3.1"
@@ -141,9 +141,9 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
     page = int(str(request.cursor or 0))
     while page < query.pages:
         await asyncio.sleep(query.page_seconds)
-        strike = (f"{request.job.batch_id}/{request.job.seq}", page)
-        if page == query.flaky_page and strike not in _failed_once:
-            _failed_once.add(strike)
+        failure = (f"{request.job.batch_id}/{request.job.seq}", page)
+        if page == query.flaky_page and failure not in _failed_once:
+            _failed_once.add(failure)
             raise SourceUnavailableError("the source broke off")
         first = page * query.size
         values = range(first, first + query.size)

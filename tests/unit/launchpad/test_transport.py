@@ -162,6 +162,6 @@ def test_a_token_signs_each_request_anew(server: FakeServer) -> None:
     server.faults.add("503:1:2")
     site = site_of(server, **token)
     assert site.read(Bug, bug_url(server)).id == 1  # the fake takes no nonce twice
-    headers = [each.request.headers["authorization"] for each in server.traffic.asked()]
+    headers = [each.request.headers["authorization"] for each in server.traffic.requested()]
     assert len(set(headers)) == len(headers) == 3
     site.close()

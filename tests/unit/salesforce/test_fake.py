@@ -18,8 +18,8 @@ from simple_salesforce.exceptions import (
     SalesforceResourceNotFound,
 )
 
-from tests.fakes.salesforce import Doors, Org, generate, serve, truth
-from tests.fakes.salesforce.org import moment
+from tests.fakes.salesforce import Doors, Org, expected_counts, generate, serve
+from tests.fakes.salesforce.org import timestamp
 from tests.fakes.salesforce.schema import make_id
 from tests.fakes.server import FakeServer
 
@@ -95,7 +95,7 @@ def test_the_library_reads_bulk_results(client: Any, org: Org) -> None:
 
 def test_the_library_hears_of_deletions_and_limits(client: Any, org: Org) -> None:
     deleted = [row for row in org.all("Task") if row["IsDeleted"]]
-    found = client.Task.deleted(moment(0), moment(2_000))
+    found = client.Task.deleted(timestamp(0), timestamp(2_000))
     assert len(found["deletedRecords"]) == len(deleted) > 0
     assert client.limits()["DailyApiRequests"]["Remaining"] > 0
     described = client.Case.describe()
@@ -276,7 +276,7 @@ def test_ids_have_their_checksum() -> None:
 def test_it_runs_alone_and_counts() -> None:
     command = [sys.executable, "-m", "tests.fakes.salesforce", "--generate", "20", "--seed", "4"]
     counted = subprocess.run([*command, "--count"], capture_output=True, check=True, timeout=60)
-    assert json.loads(counted.stdout) == truth(generate(20, seed=4))
+    assert json.loads(counted.stdout) == expected_counts(generate(20, seed=4))
     with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as alone:
         try:
             assert alone.stdout is not None

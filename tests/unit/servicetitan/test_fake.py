@@ -8,10 +8,10 @@ import pytest
 import requests
 
 from tests.fakes.server import FakeServer
-from tests.fakes.servicetitan import Tenant, generate, load, serve, truth
+from tests.fakes.servicetitan import Tenant, expected_counts, generate, load, serve
 from tests.fakes.servicetitan.__main__ import COMMAND
 from tests.fakes.servicetitan.load import DataError
-from tests.fakes.servicetitan.moments import SECOND, parse, text
+from tests.fakes.servicetitan.timestamps import SECOND, parse, text
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ PATHS = {
 
 @pytest.mark.parametrize("stream", PATHS)
 def test_lists_have_only_active_records_unless_told_otherwise(client: Client, stream: str) -> None:
-    counts = truth(client.tenant)
+    counts = expected_counts(client.tenant)
     for active, expected in (
         (None, counts.records[stream] - counts.inactive[stream]),
         ("True", counts.records[stream] - counts.inactive[stream]),
@@ -255,7 +255,7 @@ def test_a_seed_makes_one_tenant() -> None:
         bodies = [collection.render(row) for row in collection.rows.values()]
         again = other.collections[stream]
         assert bodies == [again.render(row) for row in again.rows.values()]
-    assert truth(one).as_dict() == truth(other).as_dict()
+    assert expected_counts(one).as_dict() == expected_counts(other).as_dict()
     assert (
         generate(20, seed=6).collections["jobs"].rows.keys() == one.collections["jobs"].rows.keys()
     )

@@ -1,11 +1,11 @@
-"""The example source, served by the fake shop."""
+"""The source fixture of the example source, served by the fake shop."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 from temporaletl.external.rest import close_apis
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.shop import OWN_FAULTS, ShopService, generate
@@ -14,13 +14,14 @@ from tests.fakes.shop.orders import Order
 _TOKEN = "let-me-in-please"
 
 
-class ShopRig(FakeRig):
+class ShopFixture(FakeSourceFixture):
     source = "shop"
     page_size_setting = "SHOP_PAGE_SIZE"
+    read_timeout_setting = "SHOP_READ_TIMEOUT_SECONDS"
     secrets = (_TOKEN,)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"SHOP_TOKEN": "some-other-token"}
     faults = (*TRANSPORT, *ANSWERS, "short-page", "empty-page", "changing-rows")
-    knows_unread = False  # of a list, a reject knows the place alone
+    knows_unread = False  # the reject of a list knows its location alone
     _unseen: Order | None = None
 
     def make_server(self) -> FakeServer:
@@ -39,7 +40,7 @@ class ShopRig(FakeRig):
     def close(self) -> None:
         close_apis()
 
-    def truth(self) -> Mapping[str, set[str]]:
+    def expected(self) -> Mapping[str, set[str]]:
         return {"orders": self.orders.events}
 
     def change(self, at: datetime) -> None:
@@ -47,19 +48,19 @@ class ShopRig(FakeRig):
         unpaid = next(order.id for order in self.orders.listed() if order.paid_at is None)
         self.orders.pay(unpaid, at)
 
-    def spoil(self) -> None:
-        self.shop.spoiled.add(7)
+    def corrupt(self) -> None:
+        self.shop.corrupted.add(7)
 
     def poison(self, value: bytes) -> None:
-        self.spoilable.rewrites.append((b'{"id":7,', b'{"id":7,"poison":%b,' % value))
+        self.corruptible.rewrites.append((b'{"id":7,', b'{"id":7,"poison":%b,' % value))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(b'{"id":7,')
+        self.corruptible.unservable.add(b'{"id":7,')
 
     def see_less(self) -> None:
         self._unseen = self.orders.by_id.pop(7)
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         if self._unseen is not None:
             self.orders.by_id[7] = self._unseen

@@ -1,4 +1,4 @@
-"""Source `servicetitan`, served by the fake tenant."""
+"""The source fixture of `servicetitan`, served by the fake tenant."""
 
 import itertools
 from collections.abc import Mapping
@@ -8,22 +8,23 @@ from typing import ClassVar
 import msgspec
 
 from temporaletl.external.servicetitan.site import close_sites
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
-from tests.fakes.servicetitan import generate, serve, truth
-from tests.fakes.servicetitan.moments import ticks
+from tests.fakes.servicetitan import expected_counts, generate, serve
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row
+from tests.fakes.servicetitan.timestamps import ticks
 
 _SECRET = "a-client-secret-nobody-shall-see"
 _APP_KEY = "an-app-key-nobody-shall-see"
 _TABLES = ("st_customers", "st_jobs", "st_invoices", "st_estimates")
 
 
-class ServiceTitanRig(FakeRig):
+class ServiceTitanFixture(FakeSourceFixture):
     source = "servicetitan"
     page_size_setting = "SERVICETITAN_PAGE_SIZE"
+    read_timeout_setting = "SERVICETITAN_READ_TIMEOUT_SECONDS"
     secrets = (_SECRET, _APP_KEY)
     wrong_credentials: ClassVar[Mapping[str, str]] = {
         "SERVICETITAN_CLIENT_SECRET": "some-other-secret"
@@ -61,8 +62,8 @@ class ServiceTitanRig(FakeRig):
     def close(self) -> None:
         close_sites()
 
-    def truth(self) -> Mapping[str, int]:
-        return truth(self.tenant).records
+    def expected(self) -> Mapping[str, int]:
+        return expected_counts(self.tenant).records
 
     def change(self, at: datetime) -> None:
         self.tenant.clock = lambda: ticks(at)
@@ -76,20 +77,20 @@ class ServiceTitanRig(FakeRig):
         for stream, collection in self.tenant.collections.items():
             self.tenant.delete(stream, list(collection.rows.values())[2])
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         customers = self.tenant.collections["customers"]
         row = list(customers.rows.values())[5]
         self.tenant.change("customers", row, at=row.modified, createdOn="some day")
 
     def poison(self, value: bytes) -> None:
         begin = self._beginning()
-        self.spoilable.rewrites.append((begin, b'%b"poison":%b,' % (begin, value)))
+        self.corruptible.rewrites.append((begin, b'%b"poison":%b,' % (begin, value)))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(self._beginning())
+        self.corruptible.unservable.add(self._beginning())
 
     def _beginning(self) -> bytes:
-        """The beginning of a customer's record, which is not that of its place in an invoice."""
+        """The first bytes of a customer's record, which differ from its mention in an invoice."""
         customers = self.tenant.collections["customers"]
         record = customers.record(list(customers.rows.values())[5])
         first = dict(itertools.islice(record.items(), 3))
@@ -100,8 +101,8 @@ class ServiceTitanRig(FakeRig):
         self._unseen = customers.rows.pop(list(customers.rows)[5])
         customers.changed()
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         if self._unseen is not None:
             customers = self.tenant.collections["customers"]
             customers.rows[self._unseen.id] = self._unseen

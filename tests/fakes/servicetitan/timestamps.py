@@ -15,8 +15,8 @@ def now() -> int:
     return time.time_ns() // 100
 
 
-def ticks(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
+def ticks(timestamp: datetime) -> int:
+    return (timestamp - _EPOCH) // timedelta(microseconds=1) * 10
 
 
 def parse(text: str) -> int:
@@ -29,8 +29,8 @@ def parse(text: str) -> int:
     if matched is None:
         raise ValueError(f"{text!r} is no time")
     day, clock, fraction, zone = matched.groups()
-    moment = datetime.fromisoformat(f"{day}T{clock or '00:00'}{zone or 'Z'}")
-    return ticks(moment) + int((fraction or "0").ljust(7, "0"))
+    timestamp = datetime.fromisoformat(f"{day}T{clock or '00:00'}{zone or 'Z'}")
+    return ticks(timestamp) + int((fraction or "0").ljust(7, "0"))
 
 
 def text(instant: int) -> str:

@@ -1,14 +1,14 @@
-"""What a complete and correct reading of a site would find, counted from the site itself."""
+"""The expected counts of a site: the events that a complete load holds."""
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
-from tests.fakes.jira.moments import parse
 from tests.fakes.jira.site import Json, Site
+from tests.fakes.jira.timestamps import parse
 
 
 @dataclass
-class Truth:
+class ExpectedCounts:
     """The number of events of each kind that a site holds."""
 
     issues_created: int = 0
@@ -39,9 +39,9 @@ class Truth:
         return {**named, "items_by_field": dict(self.items_by_field), "events": self.events}
 
 
-def truth(site: Site) -> Truth:
-    """Count a site's events. Looks at every issue: about a second for 5,000 generated ones."""
-    counts = Truth()
+def expected_counts(site: Site) -> ExpectedCounts:
+    """Count a site's events. Reads every issue: about a second for 5,000 generated ones."""
+    counts = ExpectedCounts()
     with site.lock:
         rows = list(site.rows)
     for row in rows:
@@ -63,6 +63,6 @@ def truth(site: Site) -> Truth:
 
 
 def edited(entry: Json) -> bool:
-    """Tell whether a comment or worklog was changed after it was made."""
+    """Whether a comment or worklog was changed after its creation."""
     created, updated = entry.get("created"), entry.get("updated")
     return created is not None and updated is not None and parse(created) != parse(updated)

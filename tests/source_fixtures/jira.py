@@ -1,13 +1,13 @@
-"""Source `jira`, served by the fake site of either kind."""
+"""The source fixtures of `jira`, served by a fake Cloud site and a fake Server."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 from temporaletl.external.jira.site import as_ms, close_sites
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
-from tests.fakes.jira import JiraService, Limits, generate, truth
+from tests.fakes.jira import JiraService, Limits, expected_counts, generate
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import User
 from tests.fakes.server import FakeServer
@@ -19,9 +19,10 @@ _SMALL = Limits(
 )
 
 
-class _JiraRig(FakeRig):
+class _JiraFixture(FakeSourceFixture):
     source = "jira"
     page_size_setting = "JIRA_PAGE_SIZE"
+    read_timeout_setting = "JIRA_READ_TIMEOUT_SECONDS"
     secrets = (_SECRET,)
     scans: ClassVar[Mapping[str, str]] = {"JIRA_FIND_DELETED": "always"}
     personality: ClassVar[str]
@@ -41,8 +42,8 @@ class _JiraRig(FakeRig):
     def close(self) -> None:
         close_sites()
 
-    def truth(self) -> Mapping[str, int]:
-        return {"issues": truth(self.site).events}
+    def expected(self) -> Mapping[str, int]:
+        return {"issues": expected_counts(self.site).events}
 
     def change(self, at: datetime) -> None:
         first = self.site.rows[0]
@@ -52,7 +53,7 @@ class _JiraRig(FakeRig):
     def delete(self, at: datetime) -> None:  # noqa: ARG002 - Jira keeps no trace of it
         self.site.edit.delete_issue(self.site.rows[2].id)
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         with self.site.lock:
             row = self.site.rows[5]
             self.site.pin(row).fields["created"] = None
@@ -60,10 +61,10 @@ class _JiraRig(FakeRig):
 
     def poison(self, value: bytes) -> None:
         begin = self._beginning_of(self.site.rows[5].id)
-        self.spoilable.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
+        self.corruptible.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(self._beginning_of(self.site.rows[5].id))
+        self.corruptible.unservable.add(self._beginning_of(self.site.rows[5].id))
 
     def _beginning_of(self, number: int) -> bytes:
         return b'"id":"%d","self":"' % number + f"{self.server.url}/rest/api/".encode()
@@ -75,17 +76,17 @@ class _JiraRig(FakeRig):
         self.site.hide_project(self._hidden)
 
     def seen_as(self) -> User | None:
-        """Whom the site takes us for where it shows us less."""
+        """The account that the site names while it hides items; None: nobody."""
         return None
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         if self._hidden is not None:
             self.site.owner = self._owner
             self.site.show_project(self._hidden)
 
 
-class JiraRig(_JiraRig):
+class JiraFixture(_JiraFixture):
     personality = "cloud"
     accepted = f"me@example.com:{_SECRET}"
     credentials: ClassVar[Mapping[str, str]] = {
@@ -103,7 +104,7 @@ class JiraRig(_JiraRig):
     )
 
 
-class JiraServerRig(_JiraRig):
+class JiraServerFixture(_JiraFixture):
     personality = "server"
     accepted = _SECRET
     credentials: ClassVar[Mapping[str, str]] = {"JIRA_PERSONAL_TOKEN": _SECRET}

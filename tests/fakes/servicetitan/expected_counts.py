@@ -1,4 +1,4 @@
-"""What a complete and correct reading of a tenant would find, counted from the tenant itself."""
+"""The expected counts of a tenant: the records that a complete load holds."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -7,7 +7,7 @@ from tests.fakes.servicetitan.tenant import Tenant
 
 
 @dataclass
-class Truth:
+class ExpectedCounts:
     """The number of records of each kind: all, and those that are inactive."""
 
     records: dict[str, int] = field(default_factory=dict)
@@ -25,9 +25,9 @@ class Truth:
         }
 
 
-def truth(tenant: Tenant) -> Truth:
+def expected_counts(tenant: Tenant) -> ExpectedCounts:
     """Count a tenant's records. Looks at every invoice."""
-    counts = Truth()
+    counts = ExpectedCounts()
     with tenant.lock:
         for stream, collection in tenant.collections.items():
             rows = collection.rows.values()

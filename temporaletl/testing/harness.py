@@ -1,4 +1,4 @@
-"""One check's bench: the source served, its settings in the environment, warehouses on request."""
+"""The harness of one check: a served source, its settings in the environment, warehouses."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -31,7 +31,7 @@ from temporaletl.strategies import Planner, import_sources, planners, resolve
 from temporaletl.testing.batch import MOST_FAILURES, Batch
 from temporaletl.testing.contents import key_of
 from temporaletl.testing.postgres import empty_warehouse, server_url
-from temporaletl.testing.rig import Rig
+from temporaletl.testing.source_fixture import MissingCapabilityError, SourceFixture
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker import source_limiter
@@ -40,7 +40,7 @@ from temporaletl.worker.transforming import reject_of
 
 _runner = pytest.StashKey[asyncio.Runner]()
 
-#: Tells what one service has registered after it imported its sources, as at its start.
+#: Prints what a service has registered once it has imported its sources, as at its start.
 _REGISTERED = """
 import json, sys
 from temporaletl import strategies as s
@@ -55,27 +55,27 @@ print(json.dumps({
 }))
 """
 
-#: Enough for what passes by itself.
+#: Retries enough for a failure that passes by itself.
 _FEW_FAILURES = 2
 
 #: Rows by table and key.
 Rows = dict[tuple[str, str], Row]
 
 
-class Bench:
-    """What the checks work with. Every method ends by itself within a minute."""
+class Harness:
+    """One check's harness: a served source, warehouses, batches. No method takes over a minute."""
 
     def __init__(
         self,
-        rig: Rig,
+        fixture: SourceFixture,
         environment: Mapping[str, str],
         *,
         request: pytest.FixtureRequest,
         patch: pytest.MonkeyPatch,
         exits: ExitStack,
     ) -> None:
-        self.rig = rig
-        self.source = rig.source
+        self.fixture = fixture
+        self.source = fixture.source
         self.environment = environment
         self.patch = patch
         self._request = request
@@ -91,7 +91,7 @@ class Bench:
             return self.planner.streams
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """Run on the one event loop that all checks share, as a service's jobs share its own."""
+        """Run a coroutine on the event loop of all checks, as the jobs of a service share one."""
         stash = self._request.config.stash
         if _runner not in stash:
             # With a factory of its own it leaves the thread's current loop alone.
@@ -100,10 +100,10 @@ class Bench:
         return stash[_runner].run(work)
 
     def warehouse(self) -> Warehouse:
-        """An empty one, dropped with the check."""
+        """An empty warehouse, dropped after the check."""
         return self._exits.enter_context(empty_warehouse(server_url(self._request)))
 
-    def ask_for(
+    def request(
         self,
         mode: Mode = "full",
         *,
@@ -117,7 +117,7 @@ class Bench:
             mode=mode,
             date_start=start,
             date_end=end,
-            params=dict(self.rig.params),
+            params=dict(self.fixture.params),
         )
 
     def load(
@@ -125,52 +125,52 @@ class Bench:
         warehouse: Warehouse,
         request: QueuerInput | None = None,
         *,
-        nominal: datetime | None = None,
-        stop_behind: int | None = None,
+        scheduled: datetime | None = None,
+        pages_per_segment: int | None = None,
         patient: bool = True,
     ) -> Batch:
-        """Run a batch, by default a full load as of the rig's `now`; see `Batch.run`.
+        """Run a batch, by default a full load scheduled for the fixture's `now`; see `Batch.run`.
 
-        With `stop_behind`, every segment stops behind so many pages; the next one begins, as
+        With `pages_per_segment`, every segment stops after so many pages; the next one begins, as
         after a kill, with nothing but the ledger's cursor.
         """
         batch = Batch(warehouse, most_failures=MOST_FAILURES if patient else _FEW_FAILURES)
         self.run(
             batch.run(
-                request or self.ask_for(),
-                nominal=nominal or self.rig.now,
-                stop_behind=stop_behind,
+                request or self.request(),
+                scheduled=scheduled or self.fixture.now,
+                pages_per_segment=pages_per_segment,
             )
         )
         return batch
 
-    def refusal(
-        self, warehouse: Warehouse, request: QueuerInput, *, nominal: datetime | None = None
+    def failure(
+        self, warehouse: Warehouse, request: QueuerInput, *, scheduled: datetime | None = None
     ) -> ETLError | None:
-        """Run a batch without much patience; return what it says of its failure, if it fails."""
+        """Run a batch with few retries; return the error if it fails."""
         try:
-            self.load(warehouse, request, nominal=nominal, patient=False)
+            self.load(warehouse, request, scheduled=scheduled, patient=False)
         except ETLError as error:
             return error
         return None
 
     def plan(self, request: QueuerInput | None = None, *, late: timedelta = timedelta(0)) -> Batch:
-        """Plan a batch into a ledger of its own, `late` behind the rig's `now`."""
+        """Plan a batch in a ledger of its own, scheduled `late` after the fixture's `now`."""
         batch = Batch(self.warehouse(), planned_only=True)
-        self.run(batch.run(request or self.ask_for(), nominal=self.rig.now + late))
+        self.run(batch.run(request or self.request(), scheduled=self.fixture.now + late))
         return batch
 
     def jobs(self, windows: Mapping[str, Window], mode: Mode = "full") -> list[ETLInput]:
-        """The jobs of these windows, planned without a warehouse."""
+        """The jobs planned for these windows, without a warehouse."""
         metadata = BatchMetadata(
             batch_id="suite",
             source=self.source,
             mode=mode,
             connection="default",
             windows=dict(windows),
-            params=dict(self.rig.params),
+            params=dict(self.fixture.params),
             worker_queue="suite",
-            started=self.rig.now,
+            started=self.fixture.now,
         )
 
         async def plan() -> list[ETLInput]:
@@ -180,53 +180,58 @@ class Bench:
         return self.run(plan())
 
     def all_jobs(self) -> list[ETLInput]:
-        return self.jobs({stream: Window(end=self.rig.now) for stream in self.streams})
+        return self.jobs({stream: Window(end=self.fixture.now) for stream in self.streams})
+
+    def extract(self, job: ETLInput, cursor: Any = None) -> AsyncGenerator[Page]:
+        """The source's extraction of a job, not begun; the cursor goes through JSON."""
+        strategies = resolve(job.source, job.stream)
+        return strategies.extract(
+            PageRequest(
+                job=job,
+                query=strategies.query.from_dict(job.params),
+                cursor=json.loads(json.dumps(cursor)),
+            )
+        )
 
     def pages(self, job: ETLInput, cursor: Any = None) -> list[Page]:
-        """The pages of a job from a cursor on, which has been JSON meanwhile.
+        """The pages of a job from a cursor on, which goes through JSON.
 
         None of a deletion scan, which is about what is stored.
         """
         if job.scan:
             return []
-        strategies = resolve(job.source, job.stream)
-        request = PageRequest(
-            job=job,
-            query=strategies.query.from_dict(job.params),
-            cursor=json.loads(json.dumps(cursor)),
-        )
 
         async def read() -> list[Page]:
-            async with contextlib.aclosing(strategies.extract(request)) as pages:
+            async with contextlib.aclosing(self.extract(job, cursor)) as pages:
                 return [page async for page in pages]
 
         return self.run(read())
 
-    def outcome(self, job: ETLInput, record: Any) -> list[Any]:
-        """What the transform makes of one record; raises as it does."""
+    def transform(self, job: ETLInput, record: Any) -> list[Any]:
+        """The rows, rejects and complete sets of one record; raises what the transform raises."""
         strategies = resolve(job.source, job.stream)
         context = TransformContext(job=job, query=strategies.query.from_dict(job.params))
         return list(strategies.transform(record, context))
 
     def rows(self, job: ETLInput, *pages: Page) -> Rows:
-        """The rows of pages, as the transform makes them."""
+        """The transformed rows of pages."""
         return {
             (row.table, key_of(type(row), columns(row))): row
             for page in pages
             for record in page.records
-            for row in self.outcome(job, record)
+            for row in self.transform(job, record)
             if isinstance(row, Row)
         }
 
     def add_connection(self, name: str, **settings: str) -> None:
-        """Have a file hold a connection that leads to the same place, with these settings more.
+        """Configure a second connection to the same server, with these settings on top.
 
         Skips where the source declares no settings that a connection could give.
         """
         known = settings_of(self.source)
         given = {**self.environment, **settings}
-        if (size := self.rig.page_size_setting) is not None:
-            given[size] = str(self.rig.page_sizes[0])
+        if (size := self.fixture.page_size_setting) is not None:
+            given[size] = str(self.fixture.page_sizes[0])
         lines = [f"[{name}]", f'source = "{self.source}"']
         for setting, value in given.items():
             if setting not in known:
@@ -244,9 +249,17 @@ class Bench:
         self.patch.setenv("ETL_CONNECTIONS", str(file))
 
     def set_page_size(self, size: int) -> None:
-        if self.rig.page_size_setting is None:
-            pytest.skip(f"{type(self.rig).__name__} names no page_size_setting")
-        self.patch.setenv(self.rig.page_size_setting, str(size))
+        if self.fixture.page_size_setting is None:
+            pytest.skip(f"{type(self.fixture).__name__} names no page_size_setting")
+        self.patch.setenv(self.fixture.page_size_setting, str(size))
+
+
+def require[T](capability: Callable[[], T]) -> T:
+    """Use a capability of the source fixture; skip the check, with the reason, if it is missing."""
+    try:
+        return capability()
+    except MissingCapabilityError as missing:
+        pytest.skip(str(missing))
 
 
 def columns(row: Row) -> dict[str, Any]:
@@ -254,19 +267,19 @@ def columns(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__struct_fields__}
 
 
-def as_kept(record: Any) -> Any:
-    """A record as a replay of its reject would meet it: through JSON and back."""
+def as_reprocessed(record: Any) -> Any:
+    """A record as reprocessing its reject would read it: through JSON and back."""
     return msgspec.json.decode(storable_json(reject_of(record, "").payload))
 
 
 def registered() -> dict[str, dict[str, Any]]:
-    """What each service registers in a process of its own, by the service's name."""
+    """The names that each service registers in a process of its own, by service."""
     return _registered(os.pathsep.join(sys.path))
 
 
 @lru_cache
 def _registered(path: str) -> dict[str, dict[str, Any]]:
-    asked = {
+    processes = {
         service: subprocess.Popen(  # noqa: S603 - this very Python
             [sys.executable, "-c", _REGISTERED, f"temporaletl.{service}.sources"],
             env={**os.environ, "PYTHONPATH": path},
@@ -276,14 +289,14 @@ def _registered(path: str) -> dict[str, dict[str, Any]]:
         )
         for service in ("queuer", "worker")
     }
-    answers = {service: _answer_of(process) for service, process in asked.items()}
-    for service, process in asked.items():
-        fault = answers[service][1]
-        assert process.returncode == 0, f"{service} cannot import its sources: {fault[-2000:]}"  # noqa: S101
-    return {service: json.loads(out) for service, (out, _) in answers.items()}
+    outputs = {service: _output_of(process) for service, process in processes.items()}
+    for service, process in processes.items():
+        stderr = outputs[service][1]
+        assert process.returncode == 0, f"{service} cannot import its sources: {stderr[-2000:]}"  # noqa: S101
+    return {service: json.loads(out) for service, (out, _) in outputs.items()}
 
 
-def _answer_of(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def _output_of(process: "subprocess.Popen[str]") -> tuple[str, str]:
     try:
         return process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
@@ -292,14 +305,14 @@ def _answer_of(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 
 @contextmanager
-def make_bench(
-    kind: type[Rig],
+def make_harness(
+    kind: type[SourceFixture],
     request: pytest.FixtureRequest,
     patch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     folder: Path,
-) -> Iterator[Bench]:
-    """Serve a source; afterwards look whether a log line gave a secret away."""
+) -> Iterator[Harness]:
+    """Serve a source to one check; fail afterwards where a log line holds a secret."""
     import_sources("temporaletl.queuer.sources")
     import_sources("temporaletl.worker.sources")
     if kind.source not in planners:
@@ -320,19 +333,19 @@ def make_bench(
     patch.setattr(source_limiter, "budgets", Registry("rate budget"))
     caplog.set_level(logging.INFO)
     with ExitStack() as exits, structlog.testing.capture_logs() as lines:
-        rig = kind()
-        environment = exits.enter_context(contextmanager(rig.serve)())
+        fixture = kind()
+        environment = exits.enter_context(contextmanager(fixture.serve)())
         for name, value in environment.items():
             patch.setenv(name, value)
-        bench = Bench(rig, environment, request=request, patch=patch, exits=exits)
-        if rig.page_size_setting is not None:
-            bench.set_page_size(rig.page_sizes[0])
-        yield bench
+        harness = Harness(fixture, environment, request=request, patch=patch, exits=exits)
+        if fixture.page_size_setting is not None:
+            harness.set_page_size(fixture.page_sizes[0])
+        yield harness
     for text in (caplog.text, *map(str, lines)):
-        assert_discreet(rig, text)
+        assert_no_secrets(fixture, text)
 
 
-def assert_discreet(rig: Rig, text: str) -> None:
-    """Fail where a text holds one of the rig's secrets."""
-    for position, secret in enumerate(rig.secrets):
-        assert secret not in text, f"secret number {position + 1} is told: {text[:2000]}"  # noqa: S101
+def assert_no_secrets(fixture: SourceFixture, text: str) -> None:
+    """Fail where a text holds one of the fixture's secrets."""
+    for position, secret in enumerate(fixture.secrets):
+        assert secret not in text, f"secret number {position + 1} is exposed: {text[:2000]}"  # noqa: S101

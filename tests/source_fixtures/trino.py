@@ -1,4 +1,4 @@
-"""Source `trino`, a real server behind a relay that can go wrong."""
+"""The source fixture of `trino`: a real server behind a relay that injects faults."""
 
 import itertools
 import tempfile
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from temporaletl.external.trino.server import close_servers
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.integration.trino_relay import TrinoRelay, over_tls
@@ -34,7 +34,7 @@ _COUNT = 50
 _COLUMNS = "order_id, number, zone, placed_at, changed_at, amount"
 
 
-class TrinoRig(FakeRig):
+class TrinoFixture(FakeSourceFixture):
     source = "trino"
     page_size_setting = "TRINO_PAGE_ROWS"
     page_sizes = (17, 25)  # going on costs a query each time
@@ -47,7 +47,7 @@ class TrinoRig(FakeRig):
 
     @classmethod
     def use(cls, server: TrinoServer) -> None:
-        """Read from this server; its key is what must not be told."""
+        """Read from this server; its key is the secret."""
         cls.trino = server
         key = rsa.generate_private_key(65_537, 2048)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -65,11 +65,11 @@ class TrinoRig(FakeRig):
         self.trino.execute(
             f"CREATE TABLE {self._table} AS SELECT * FROM (VALUES {rows}) AS t ({_COLUMNS})"
         )
-        with tempfile.TemporaryDirectory(prefix="etl-rig-") as folder:
+        with tempfile.TemporaryDirectory(prefix="etl-fixture-") as folder:
             self._folder = Path(folder)
             (self._folder / "streams.toml").write_text(_STREAMS.format(table=self._table))
             yield from super().serve()
-        self.mend()
+        self.restore()
         self.trino.execute(f"DROP TABLE {self._table}")
 
     def make_server(self) -> FakeServer:
@@ -97,35 +97,35 @@ class TrinoRig(FakeRig):
     def close(self) -> None:
         close_servers()
 
-    def truth(self) -> Mapping[str, int]:
+    def expected(self) -> Mapping[str, int]:
         return {"orders": _COUNT}
 
     def change(self, at: datetime) -> None:
         self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(next(self._numbers), at)}")
         self._rewrite(f"order_id, 'N-new', zone, placed_at, {_moment(at)} AS changed_at, amount")
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         self._rewrite("order_id, number, 'Nowhere/Land', placed_at, changed_at, amount")
 
     def poison(self, value: bytes) -> None:
         row = b'"7.50"]'
-        self.spoilable.rewrites.append((row, b"%b]" % value))
+        self.corruptible.rewrites.append((row, b"%b]" % value))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(b'[7,"N-7",')
+        self.corruptible.unservable.add(b'[7,"N-7",')
 
     def see_less(self) -> None:
         self._unseen = f"{self._table}_unseen"
         self.trino.execute(f"ALTER TABLE {self._table} RENAME TO {self._unseen}")
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         if self._unseen is not None:
             self.trino.execute(f"ALTER TABLE {self._unseen} RENAME TO {self._table}")
             self._unseen = None
 
     def _rewrite(self, columns: str) -> None:
-        """Have other columns in the first row; tables of the memory catalog know no UPDATE."""
+        """Replace columns of the first row; tables of the memory catalog know no UPDATE."""
         spare = f"{self._table}_"
         self.trino.execute(
             f"CREATE TABLE {spare} AS SELECT * FROM {self._table} WHERE order_id <> 0"

@@ -1,4 +1,4 @@
-"""What a complete and correct reading of an archive would find, counted from the archive itself."""
+"""The expected counts of an archive: the events that a complete load holds."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -14,8 +14,10 @@ _CHANGES = {
 }
 
 
-def truth(archive: Archive, members: Collection[str] | None = None) -> dict[str, Counter[str]]:
-    """Count events by stream and type: of what concerns some members, or of everything."""
+def expected_counts(
+    archive: Archive, members: Collection[str] | None = None
+) -> dict[str, Counter[str]]:
+    """Count an archive's events by stream and type; with `members`, those that concern them."""
     with archive.lock:
         return {
             "bugs": _count(
@@ -63,9 +65,9 @@ def _bug(bug: Bug) -> Counter[str]:
 
 def _proposal(proposal: Proposal) -> Counter[str]:
     counts = Counter({"merge_proposal_created": 1})
-    asked, since = sum(vote.asked for vote in proposal.votes), proposal.review_requested
+    requested, since = sum(vote.requested for vote in proposal.votes), proposal.review_requested
     of_nobody = since is not None and all(vote.at > since for vote in proposal.votes)
-    counts["merge_proposal_review_requested"] = asked + of_nobody
+    counts["merge_proposal_review_requested"] = requested + of_nobody
     reviews = sum(comment.vote is not None for comment in proposal.comments)
     counts["merge_proposal_reviewed"] = reviews
     counts["merge_proposal_commented"] = len(proposal.comments) - reviews

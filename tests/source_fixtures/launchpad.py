@@ -1,14 +1,14 @@
-"""Source `launchpad`, served by the fake archive."""
+"""The source fixture of `launchpad`, served by the fake archive."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from temporaletl.external.launchpad.site import close_sites
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.exchange import Request
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
-from tests.fakes.launchpad import LaunchpadService, generate, truth
+from tests.fakes.launchpad import LaunchpadService, expected_counts, generate
 from tests.fakes.launchpad.archive import text_of
 from tests.fakes.launchpad.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
@@ -17,16 +17,17 @@ _KEY, _SECRET = "a-token-key-nobody-shall-see", "a-token-secret-nobody-shall-see
 
 
 class _Service(LaunchpadService):
-    #: Lets the account see nothing private any more.
+    #: Hides everything private from the account.
     blind = False
 
     def _admit(self, request: Request) -> bool:
         return super()._admit(request) and not self.blind
 
 
-class LaunchpadRig(FakeRig):
+class LaunchpadFixture(FakeSourceFixture):
     source = "launchpad"
     page_size_setting = "LP_PAGE_SIZE"
+    read_timeout_setting = "LP_READ_TIMEOUT_SECONDS"
     secrets = (_KEY, _SECRET)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"LP_ACCESS_TOKEN_SECRET": "another-secret"}
     scans: ClassVar[Mapping[str, str]] = {"LP_FIND_DELETED": "always"}
@@ -54,8 +55,8 @@ class LaunchpadRig(FakeRig):
     def close(self) -> None:
         close_sites()
 
-    def truth(self) -> Mapping[str, int]:
-        counts = truth(self.archive, list(self.archive.people))
+    def expected(self) -> Mapping[str, int]:
+        counts = expected_counts(self.archive, list(self.archive.people))
         return {stream: types.total() for stream, types in counts.items()}
 
     def change(self, at: datetime) -> None:
@@ -68,25 +69,25 @@ class LaunchpadRig(FakeRig):
     def delete(self, at: datetime) -> None:  # noqa: ARG002 - Launchpad keeps no trace of it
         self.archive.edit.remove_bug(list(self.archive.bugs.values())[2])
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         bug = list(self.archive.bugs.values())[3]
         bug.created = "some day"
 
     def poison(self, value: bytes) -> None:
         for begin in self._beginnings():
-            self.spoilable.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
+            self.corruptible.rewrites.append((begin, begin.replace(b",", b',"poison":%b,' % value)))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(self._beginnings()[0])
+        self.corruptible.unservable.add(self._beginnings()[0])
 
     def _beginnings(self) -> tuple[bytes, bytes]:
-        """What only the bug itself begins with, and what is in its tasks alone."""
+        """The bytes that begin the bug alone, and those that only its tasks hold."""
         number = list(self.archive.bugs)[3]
         return b'"id":%d,"name":' % number, b'/bugs/%d","title":' % number
 
     def see_less(self) -> None:
         self.service.blind = True
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         self.service.blind = False

@@ -1,4 +1,4 @@
-"""What an org holds, counted from its rows."""
+"""The expected counts of an org: the events and rows that a complete load holds."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ _NAMED = {
 }
 
 
-def truth(org: Org) -> dict[str, int]:
+def expected_counts(org: Org) -> dict[str, int]:
     """Return how many events of each type there are, and how many rows of each object."""
     counts: Counter[str] = Counter()
     for name, noun in _NOUNS.items():

@@ -1,22 +1,23 @@
-"""Source `salesforce`, served by the fake org."""
+"""The source fixture of `salesforce`, served by the fake org."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from temporaletl.external.salesforce.org import close_orgs
-from temporaletl.testing import FakeRig
+from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
-from tests.fakes.salesforce import Doors, generate, serve, truth
+from tests.fakes.salesforce import Doors, expected_counts, generate, serve
 from tests.fakes.salesforce.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
 
 _SECRET = "a-consumer-secret-nobody-shall-see"
 
 
-class SalesforceRig(FakeRig):
+class SalesforceFixture(FakeSourceFixture):
     source = "salesforce"
     page_size_setting = "SF_PAGE_SIZE"
+    read_timeout_setting = "SF_READ_TIMEOUT_SECONDS"
     secrets = (_SECRET,)
     wrong_credentials: ClassVar[Mapping[str, str]] = {"SF_CONSUMER_SECRET": "another-secret"}
     faults = (
@@ -46,8 +47,8 @@ class SalesforceRig(FakeRig):
     def close(self) -> None:
         close_orgs()
 
-    def truth(self) -> Mapping[str, int]:
-        return {"employees": truth(self.org)["employees"]}
+    def expected(self) -> Mapping[str, int]:
+        return {"employees": expected_counts(self.org)["employees"]}
 
     def change(self, at: datetime) -> None:
         case = self.org.all("Case")[0]
@@ -58,17 +59,17 @@ class SalesforceRig(FakeRig):
         case = self.org.all("Case")[2]
         self.org.delete(case, at, case["CreatedById"])
 
-    def spoil(self) -> None:
+    def corrupt(self) -> None:
         case = self.org.all("Case")[3]
         case["CreatedDate"] = "some day"
         self.org.note_edits()
 
     def poison(self, value: bytes) -> None:
         begin = self._beginning()
-        self.spoilable.rewrites.append((begin, b'"poison":%b,%b' % (value, begin)))
+        self.corruptible.rewrites.append((begin, b'"poison":%b,%b' % (value, begin)))
 
     def break_item(self) -> None:
-        self.spoilable.unservable.add(self._beginning())
+        self.corruptible.unservable.add(self._beginning())
 
     def _beginning(self) -> bytes:
         return f'"Id":"{self.org.all("Case")[3]["Id"]}"'.encode()
@@ -78,8 +79,8 @@ class SalesforceRig(FakeRig):
         self._unseen = self.org.rows["Task"].pop(task["Id"])
         self.org.note_edits()
 
-    def mend(self) -> None:
-        super().mend()
+    def restore(self) -> None:
+        super().restore()
         if self._unseen is not None:
             self.org.rows["Task"][self._unseen["Id"]] = dict(self._unseen)
             self.org.note_edits()

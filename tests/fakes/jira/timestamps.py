@@ -23,8 +23,8 @@ def parse(value: int | str) -> int:
     if matched is None:
         raise ValueError(f"{value!r} is not a Jira time")
     day, clock, fraction, offset = matched.groups()
-    moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
-    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
+    timestamp = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
+    milliseconds = (timestamp - _EPOCH) // timedelta(milliseconds=1)
     milliseconds += int((fraction or "0").ljust(3, "0")[:3])
     if offset and offset != "Z":
         sign = -1 if offset[0] == "-" else 1

@@ -1,1 +1,0 @@
-"""How each source is served to the standard suite."""

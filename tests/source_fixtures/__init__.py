@@ -1,0 +1,1 @@
+"""Source fixtures: the sources as the standard suite is served with them."""
