@@ -325,7 +325,7 @@ def make_harness(
     patch.chdir(folder)
     patch.delenv("ETL_CONNECTIONS", raising=False)
     # What is tried again is tried again soon.
-    patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     # A slow answer is waited for as long as a silent one.
     patch.setattr(http, "_SHORTEST_ANSWER", timedelta(seconds=1))
     # A rate budget is for a source that others use, too: here it would only make each segment,

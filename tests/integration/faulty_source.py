@@ -29,8 +29,9 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
+from temporaletl.connections import connection_settings
 from temporaletl.rows import CompleteSet
-from temporaletl.settings import Settings
+from temporaletl.source_settings import SourceSettings
 from temporaletl.testing import SourceFixture
 from temporaletl.testing.fakes import ENDLESS
 
@@ -61,9 +62,12 @@ class Notes:
 served = Notes({})
 
 
-class NotesSettings(Settings):
+class NotesSettings(SourceSettings):
     token: SecretStr = Field(validation_alias="NOTES_TOKEN", description="the token")
     page_size: PositiveInt = Field(10, validation_alias="NOTES_PAGE_SIZE")
+
+
+connection_settings("notes", NotesSettings)
 
 
 def _settings() -> NotesSettings:

@@ -55,7 +55,7 @@ Serve = Callable[..., FakeServer]
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve an archive, and set the environment so that the source reads it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     with contextlib.ExitStack() as stack:
 
         def start(

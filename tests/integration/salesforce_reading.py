@@ -35,7 +35,7 @@ STREAMS = ("cases", "opportunities", "tasks", "events")
 def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve an org, and set the environment so that the source reads it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(0))
     monkeypatch.setattr(refusals, "DAILY_LIMIT_PAUSE", timedelta(0))
     monkeypatch.setattr(extract, "_FIRST_POLL_SECONDS", 0.001)

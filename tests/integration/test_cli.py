@@ -303,7 +303,7 @@ async def test_a_schedule_is_made_paused_resumed_run_for_the_past_and_deleted(
     assert again.out.startswith("updated ")
     assert again.out.endswith("; still paused until `etl schedule-resume numbers`\n")
     table, resumed = await asyncio.gather(etl("schedules"), etl("schedule-resume", "numbers"))
-    assert "numbers" in table.out
+    assert "numbers" in table.out, table.err
     assert "the next run of numbers starts at 2" in resumed.out
 
     # Mondays at 02:00: the first moment counts, the last does not.

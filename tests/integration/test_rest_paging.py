@@ -106,9 +106,13 @@ def ids_of(page: Page) -> list[int]:
 Serve = Callable[..., Shop]
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
+
+
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+def serve() -> Iterator[Serve]:
     with contextlib.ExitStack() as stack:
 
         def start(orders: Orders, *faults: str, size: int = 7, seed: int = 3) -> Shop:

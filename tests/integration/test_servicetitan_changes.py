@@ -115,7 +115,7 @@ async def test_the_next_export_goes_on_with_the_last_token(served: Serve) -> Non
     found = await runs.run()
     # Nothing new: a token again, which is kept without a record.
     assert found.records.total() == 0
-    asked = {each.request.first("from") for each in server.traffic.asked("export/")}
+    asked = {each.request.first("from") for each in server.traffic.requested("export/")}
     assert asked == {cursor["token"] for cursor in last.values()}
     assert len(asked) == len(STREAMS)
     assert all(runs.table.last[stream]["token"] for stream in STREAMS)

@@ -77,7 +77,7 @@ async def test_a_site_that_was_down_for_a_while_is_followed_on_by_its_feed(serve
             found.add(job, page)
     assert len(found.rows[POISONED]) == 30
     assert found.records.total() == 30
-    assert not server.traffic.asked("/tenant/1234567/jobs")
+    assert not server.traffic.requested("/tenant/1234567/jobs")
 
 
 @BOTH

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from temporaletl import ConfigurationError, CredentialsError, RateLimitedError
+from temporaletl.external import http
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
 from tests.integration.job_reading import Read, pages_of, read
@@ -155,7 +156,9 @@ async def test_a_long_wait_is_handed_to_the_platform(served: Serve) -> None:
     assert raised.value.delay > timedelta(seconds=80)
 
 
-async def test_the_real_limit_is_sat_out(served: Serve) -> None:
+async def test_the_real_limit_is_sat_out(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As long as it takes to be served again, at so many requests per second.
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.02)
     tenant = generate(40, seed=1)
     server = served(tenant, service={"requests_per_second": 30})
     assert is_whole(await read(jobs_of(paging="list", page_size=3)), tenant)

@@ -43,7 +43,7 @@ Behind = Callable[[Corruption], None]
 @pytest.fixture
 def behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behind]:
     """Read Trino from now on through a relay that corrupts its answers."""
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     with contextlib.ExitStack() as stack:
 
         def start(corruption: Corruption) -> None:

@@ -89,7 +89,7 @@ def lake(
     trino_server: TrinoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Lake]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     for name in [n for n in os.environ if n.startswith(("TRINO_", "GCP_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     made = Lake(trino_server, tmp_path, monkeypatch)

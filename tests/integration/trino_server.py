@@ -152,10 +152,13 @@ def _configure(folder: Path) -> TrinoServer:
         internal-communication.shared-secret=of-the-tests
         """,
     )
+    # Compiled quickly rather than well: the tests end before anything else pays.
     _write(
         folder / "jvm.config",
         """
         -Xmx1536M
+        -XX:TieredStopAtLevel=1
+        -XX:+UseSerialGC
         -XX:+ExitOnOutOfMemoryError
         -Djdk.attach.allowAttachSelf=true
         """,

@@ -27,7 +27,7 @@ from tests.fakes.server import FakeServer
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeServer]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     with serve(generate(5, people=2), faults=Faults(known=TRANSPORT, seed=1)) as running:
         yield running
 
