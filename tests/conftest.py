@@ -8,6 +8,7 @@ may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture
 import contextlib
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -109,6 +110,9 @@ class OwnFolder:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest makes its own folder
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Of a shell that runs us in the background; the commands under test would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(MissingParts(), "missing-parts")
     if config.option.basetemp is None:
         config.pluginmanager.register(OwnFolder(config), "own-folder")
