@@ -60,9 +60,9 @@ def run_workflow_id(source: str, mode: str, started: datetime, connection: str =
     return f"etl-{label(source, connection)}-{mode}-{started:%Y%m%dT%H%M%S.%fZ}"
 
 
-def engine_run_id(source: str, mode: str, scheduled: datetime) -> str:
-    """In place of a workflow's id, where a process runs a batch by itself."""
-    return f"engine/{source}-{mode}-{scheduled:%Y%m%dT%H%M%S.%fZ}"
+def engine_run_id(source: str, mode: str, scheduled: datetime, connection: str = DEFAULT) -> str:
+    """The id of a run in the engine, in place of a workflow's; `scheduled` is in UTC."""
+    return f"engine/{label(source, connection)}-{mode}-{scheduled:%Y%m%dT%H%M%S.%fZ}"
 
 
 def dispatch_workflow_id(batch_id: str, shard: int) -> str:

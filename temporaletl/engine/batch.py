@@ -112,14 +112,19 @@ async def run_batch(
             accept_view=accept_view,
         )
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = (
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False)
+        )
         raise ConfigurationError(f"no batch of {source!r}: {'; '.join(faults)}") from None
+    if scheduled is not None and scheduled.tzinfo is None:
+        raise ConfigurationError(f"no batch of {source!r}: scheduled: {scheduled} has no time zone")
+    scheduled = (scheduled or datetime.now(UTC)).astimezone(UTC)
     await asyncio.to_thread(_import_sources)
-    scheduled = scheduled or datetime.now(UTC)
     requested = MetadataRequest(
         input=request,
         nominal=scheduled,
-        workflow_id=names.engine_run_id(source, mode, scheduled),
+        workflow_id=names.engine_run_id(source, mode, scheduled, connection),
         run_id=uuid.uuid4().hex,
     )
     return await _Batch(warehouse, requested, limits, listener or Listener()).run(cancel)

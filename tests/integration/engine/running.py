@@ -25,7 +25,16 @@ LIMITS = EngineLimits(
 
 async def run(warehouse: Warehouse, *, limits: EngineLimits = LIMITS, **asked: Any) -> BatchSummary:
     """Run a full batch of numbers; whatever is not an argument of `run_batch` is a parameter."""
-    known = ("mode", "scheduled", "cancel", "listener", "date_start", "date_end", "streams")
+    known = (
+        "connection",
+        "mode",
+        "scheduled",
+        "cancel",
+        "listener",
+        "date_start",
+        "date_end",
+        "streams",
+    )
     given = {name: asked.pop(name) for name in known if name in asked}
     given = {"mode": "full", "scheduled": FIRST, **given}
     async with asyncio.timeout(60):

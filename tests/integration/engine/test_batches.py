@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,21 @@ async def test_a_request_that_makes_no_sense_is_in_no_books(warehouse: Warehouse
     with pytest.raises(ConfigurationError, match=r"date_start: .*time zone"):
         await run(warehouse, mode="backfill", date_start=FIRST.replace(tzinfo=None))
     assert select(warehouse, "SELECT count(*) FROM etl_batches") == [(0,)]
+
+
+async def test_runs_of_two_connections_at_one_time_are_told_apart_by_their_ids(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "connections.toml"
+    file.write_text('[acme]\nsource = "numbers"\n')
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    for connection in ("default", "acme"):
+        await run(warehouse, connection=connection)
+    ids = select(warehouse, "SELECT workflow_id FROM etl_batches ORDER BY connection DESC")
+    assert ids == [
+        ("engine/numbers-full-20260101T000000.000000Z",),
+        ("engine/numbers@acme-full-20260101T000000.000000Z",),
+    ]
 
 
 async def test_a_listener_that_fails_ends_the_batch(warehouse: Warehouse) -> None:
