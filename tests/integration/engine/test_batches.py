@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,8 @@ async def test_a_request_that_makes_no_sense_is_in_no_books(warehouse: Warehouse
         await run(warehouse, streams=("none",))
     with pytest.raises(ConfigurationError, match=r"date_start: .*time zone"):
         await run(warehouse, mode="backfill", date_start=FIRST.replace(tzinfo=None))
+    with pytest.raises(ConfigurationError, match=r"scheduled: .*time zone"):
+        await run(warehouse, scheduled=FIRST.replace(tzinfo=None))
     assert select(warehouse, "SELECT count(*) FROM etl_batches") == [(0,)]
 
 
@@ -211,8 +213,9 @@ async def test_runs_of_two_connections_at_one_time_are_told_apart_by_their_ids(
     file = tmp_path / "connections.toml"
     file.write_text('[acme]\nsource = "numbers"\n')
     monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    elsewhere = FIRST.astimezone(timezone(timedelta(hours=5)))
     for connection in ("default", "acme"):
-        await run(warehouse, connection=connection)
+        await run(warehouse, connection=connection, scheduled=elsewhere)
     ids = select(warehouse, "SELECT workflow_id FROM etl_batches ORDER BY connection DESC")
     assert ids == [
         ("engine/numbers-full-20260101T000000.000000Z",),
