@@ -94,7 +94,7 @@ async def test_records_of_one_time_and_lists_without_an_order(
 
 
 @BOTH
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2, 3, 38, 57, 148])
 async def test_no_fault_besides_hides_anything(served: Serve, paging: str, seed: int) -> None:
     tenant = tenant_with(80, ties=0.3)
     server = served(

@@ -11,6 +11,7 @@ from temporaletl.rereading import reread_method_of
 from temporaletl.strategies import resolve
 from temporaletl.worker.loading.rejects import storable_json
 from temporaletl.worker.sources.servicetitan.extract import rereading
+from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.tenant import Row
@@ -97,6 +98,41 @@ async def test_a_record_that_changed_since_is_told_until_a_full_run_meets_it_no_
     reread = await again(reject, job)
     assert reread is not None
     assert "shows nothing between the records around it" in str(reread.fault)
+
+
+@pytest.mark.parametrize("order", ["kept", "ignored"])
+async def test_what_a_list_counts_and_never_gives_is_told_until_it_gives_it(
+    served: Serve, order: str
+) -> None:
+    tenant = tenant_of_jobs()
+    server = served(tenant, service={"order": order}, SERVICETITAN_PAGE_SIZE="7")
+    withheld = in_order(tenant)[20]
+    if order == "kept":
+        # More records of one time than a page holds are read by page numbers.
+        for row in in_order(tenant)[15:30]:
+            tenant.change(STREAM, row, at=withheld.modified)
+    service: Any = server.service
+    honest = service.answer
+
+    def answer(request: Request) -> Response:
+        response: Response = honest(request)
+        if not request.path.endswith(f"/{STREAM}") or response.status != 200:
+            return response
+        body = json.loads(response.body)
+        body["data"] = [each for each in body["data"] if each["id"] != withheld.id]
+        return Response(200, json.dumps(body).encode())
+
+    service.answer = answer
+    job = job_of("list")
+    found = await read([job])
+    assert set(found.rows[STREAM]) == set(tenant.collections[STREAM].rows) - {withheld.id}
+    reject = found.rejects[0]
+    assert f"counts 1 more of the {STREAM} than it gave" in reject.reason
+    reread = await again(reject, job)
+    assert reread is not None
+    assert "counts 1 more" in str(reread.fault)
+    service.answer = honest
+    assert withheld.id in ids_of(await again(reject, job))
 
 
 async def test_what_the_feed_alone_tells_beside_it_comes_with_it(served: Serve) -> None:

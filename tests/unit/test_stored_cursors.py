@@ -9,7 +9,7 @@ from temporaletl.external.rest.keyset import _HighWaterMark
 from temporaletl.external.rest.numbering import _Numbered
 from temporaletl.worker.sources.jira.extract.keyset import Position as JiraPosition
 from temporaletl.worker.sources.launchpad.extract.keyset import Position as LaunchpadPosition
-from temporaletl.worker.sources.servicetitan.extract.keyset import ListPosition
+from temporaletl.worker.sources.servicetitan.extract.list_position import ListPosition
 
 
 @pytest.mark.parametrize(

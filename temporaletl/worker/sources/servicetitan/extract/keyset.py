@@ -7,7 +7,8 @@ Page numbers are needed where one time has more records than a page: there the A
 so that they are read by id, apart. And where a list does not keep the requested order, or gave
 fewer records than it had counted, all of it is read by page numbers. Such a run is read in several
 passes until one has found as many as the list counts all the while, because rows slip over the
-edges of pages when one before them goes.
+edges of pages when one before them goes. A page that holds fewer than requested, and is not the
+last, is requested again. What the list still counts and has never given is a reject.
 
 Where a page fails for the sake of one record that cannot be rendered, positions are all that is
 known of it, and they shift as well. So a span of time is chosen that ends behind it, and is read as
@@ -18,7 +19,7 @@ counts as met, and is a reject.
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from pydantic import JsonValue
@@ -34,6 +35,11 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
     Span,
     as_text,
 )
+from temporaletl.worker.sources.servicetitan.extract.list_position import (
+    TICK,
+    ListPosition,
+    Way,
+)
 from temporaletl.worker.sources.servicetitan.extract.narrowing import (
     MOST_NEIGHBOURS,
     Narrowing,
@@ -45,42 +51,16 @@ from temporaletl.worker.sources.servicetitan.record import Record
 _BAD_REQUEST = 400
 _MOST_PASSES = 6
 _MOST_EMPTY = 4
+#: Requests for a page that holds fewer than requested, and is not the last.
+_MOST_SHORT = 3
 #: Pages in a row of a pass that hold only what it has met.
 _MOST_STALE = 10
 #: Returns in a row from records of one time to keyset paging, with nothing new.
 _MOST_RETURNS = 3
 #: How often one job may be left without headway, and be taken up again.
 _MOST_CIRCLES = 3
-#: Records have times to 100 ns, and are known here by those to a microsecond.
-_TICK = timedelta(microseconds=1)
 #: Behind the present, by whatever clock.
 _FAR = timedelta(days=2)
-
-#: `walk`, so called in stored cursors, is keyset paging from mark to mark; `ties` are the records
-#: from the mark on until `before`, most often those of the mark's very time; `all` are those from
-#: the mark on, in whatever order.
-Way = Literal["walk", "ties", "all"]
-
-
-class ListPosition(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="paging", tag="list"
-):
-    """The state of a keyset pagination; as JSON it is a page's cursor.
-
-    `at` is the high-water mark: everything modified before it is delivered.
-    """
-
-    #: None before it is known whether the list keeps its order.
-    way: Way | None = None
-    at: datetime | None = None
-    before: datetime | None = None
-    page: int = 1
-    pass_number: int = msgspec.field(default=1, name="round")  # its name in stored cursors
-    #: How many records the list counted at the beginning, and how many came since.
-    expected: int = 0
-    delivered: int = 0
-    #: How often there was no headway.
-    circles: int = 0
 
 
 class KeysetPagination:
@@ -105,6 +85,8 @@ class KeysetPagination:
         self._pass = Pass(from_its_start=self._position.page == 1)
         self._empty = self._returns = 0
         self._no_headway: str | None = None
+        #: Of what no row tells: they go with the next page.
+        self._rejects: list[Reject] = []
         self._ended = False
         #: Whatever this pagination reads was modified before.
         self._latest = span.modified_before or (utc_now() + _FAR).replace(
@@ -134,11 +116,14 @@ class KeysetPagination:
             if self._position.way is None:
                 self._learn()
             fresh = self._step()
-            if fresh or self._no_headway is not None:
+            if fresh or self._rejects or self._no_headway is not None:
                 cursor: JsonValue = msgspec.to_builtins(self._position)
+                rejects = [row.read for row in fresh if isinstance(row.read, Reject)]
+                rejects += self._rejects
+                self._rejects = []
                 return FetchedPage(
                     records=[row.read for row in fresh if isinstance(row.read, Record)],
-                    rejects=[row.read for row in fresh if isinstance(row.read, Reject)],
+                    rejects=rejects,
                     cursor=cursor,
                     requested_at=requested_at,
                 )
@@ -185,7 +170,7 @@ class KeysetPagination:
         if position.way == "walk":
             return {**order("ModifiedOn"), **query}
         query["includeTotal"] = "true"
-        if (before := _end_of_ties(position)) is not None:
+        if (before := position.end_of_ties) is not None:
             return {**order("Id"), **query, "modifiedBefore": as_text(before)}
         return query
 
@@ -208,20 +193,35 @@ class KeysetPagination:
             self._client.resource.stream, params, ListAnswer, accept=accept, attempts=attempts
         )
 
+    def _request_page(self, query: Mapping[str, Any], *, attempts: int | None = None) -> ListAnswer:
+        """Request a page, by its number again where it is neither full nor the last."""
+        answer = self._request(query, attempts=attempts)
+        assert answer is not None  # noqa: S101 - a refusal was raised
+        if self._position.way == "walk":
+            return answer  # what it lacks comes with the next one, from its last row on
+        for _ in range(_MOST_SHORT - 1):
+            if not answer.has_more or len(answer.data) >= query["pageSize"]:
+                break
+            again = self._request(query, attempts=attempts)
+            assert again is not None  # noqa: S101 - a refusal was raised
+            if answer.data and len(again.data) == len(answer.data):
+                break  # it holds no more than that
+            answer = max(again, answer, key=lambda each: len(each.data))
+        return answer
+
     def _step(self) -> list[Row]:
         """Send one request, advance, and return the rows that were not delivered before."""
         try:
-            answer = self._request(self._query())
+            answer = self._request_page(self._query())
         except FAILURES as error:
             narrowing = self._narrowing(error)
             if self._position.way == "walk":
                 self._enclose(narrowing)
                 return []
             position, size = self._position, self._page_size
-            before = _end_of_ties(position) or self._latest
+            before = position.end_of_ties or self._latest
             read = narrowing.page((position.page - 1) * size, size, position.at, before)
         else:
-            assert answer is not None  # noqa: S101 - a refusal was raised
             if answer.has_more and not answer.data:
                 self._empty += 1
                 if self._empty > _MOST_EMPTY:
@@ -276,9 +276,8 @@ class KeysetPagination:
         query = self._query()
 
         def request(page: int, size: int, attempts: int | None) -> ListAnswer:
-            answer = self._request({**query, "page": page, "pageSize": size}, attempts=attempts)
-            assert answer is not None  # noqa: S101 - a refusal was raised
-            return answer
+            part = {**query, "page": page, "pageSize": size}
+            return self._request_page(part, attempts=attempts)
 
         return Narrowing(self._client, request, error)
 
@@ -301,7 +300,7 @@ class KeysetPagination:
         elif at is not None and latest < at:
             self._go("all", self._span.start)
         else:
-            self._go("ties", at, before=latest + _TICK)
+            self._go("ties", at, before=latest + TICK)
 
     def _advance_keyset(self, rows: Sequence[Row], *, has_more: bool) -> None:
         at = self._position.at
@@ -326,13 +325,18 @@ class KeysetPagination:
                     f"says that it has more, and {self._pass.stale} pages in a row held only what "
                     "came before, as if page or sort were ignored"
                 )
-        elif not self._pass.is_complete and position.pass_number < _MOST_PASSES:
-            self._go_to(
-                msgspec.structs.replace(position, page=1, pass_number=position.pass_number + 1)
-            )
-        elif position.way == "all":
+            return
+        if not self._pass.is_complete:
+            # One that began at a cursor tells nothing of what is missing.
+            if position.pass_number < _MOST_PASSES or not self._pass.from_its_start:
+                number = position.pass_number + 1
+                self._go_to(msgspec.structs.replace(position, page=1, pass_number=number))
+                return
+            if self._pass.shortfall:
+                self._rejects.append(self._missing_records(self._pass.shortfall))
+        if position.way == "all":
             self._ended = True
-        elif self._pass.is_empty or (until := _end_of_ties(position)) is None:
+        elif self._pass.is_empty or (until := position.end_of_ties) is None:
             # There were some: the list does not know times as exactly as it writes them.
             self._go("all", position.at)
         else:
@@ -343,6 +347,22 @@ class KeysetPagination:
                     "gives again and again what was requested before, as if modifiedOnOrAfter and "
                     "modifiedBefore were ignored"
                 )
+
+    def _missing_records(self, count: int) -> Reject:
+        """The reject for what the list counts, and gave in no pass."""
+        stream, position = self._client.resource.stream, self._position
+        before = position.end_of_ties
+        return Reject(
+            stage="extract",
+            reason=f"ServiceTitan counts {count} more of the {stream} than it gave, in each of "
+            f"{_MOST_PASSES} readings of its list",
+            payload={
+                "stream": stream,
+                "shortfall": True,
+                "modified_on_or_after": None if position.at is None else as_text(position.at),
+                "modified_before": None if before is None else as_text(before),
+            },
+        )
 
     def _end_keyset(self) -> None:
         if self._position.delivered < self._position.expected:
@@ -359,12 +379,3 @@ class KeysetPagination:
     def _go_to(self, position: ListPosition) -> None:
         self._position = position
         self._pass = Pass(from_its_start=True)
-
-
-def _end_of_ties(position: ListPosition) -> datetime | None:
-    """Before when the records of the ties were modified; None where there is no such end."""
-    if position.way != "ties":
-        return None
-    if position.before is not None or position.at is None:
-        return position.before
-    return position.at + _TICK

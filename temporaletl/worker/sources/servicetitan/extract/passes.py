@@ -57,6 +57,23 @@ class Pass:
         return not self._ids
 
     @property
+    def from_its_start(self) -> bool:
+        """Whether all of the pass was seen here, and none of it before the cursor it began at."""
+        return self._from_its_start
+
+    @property
+    def shortfall(self) -> int:
+        """How many rows the list counts that the pass did not find; 0 where that cannot be told.
+
+        Rows that come and go while it runs change the count: of a pass that then finds nothing
+        new, none is missing.
+        """
+        counts = [count for count in self._counts if count is not None]
+        if not counts or (len(self._counts) > 1 and not self.found_new):
+            return 0
+        return max(0, max(counts) - len(self._ids))
+
+    @property
     def is_complete(self) -> bool:
         """Whether the pass cannot have missed a row; without counts, whether it found none new."""
         count = next(iter(self._counts)) if len(self._counts) == 1 else None

@@ -17,7 +17,8 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
     ServiceTitanClient,
     Span,
 )
-from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination, ListPosition
+from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.servicetitan.extract.list_position import ListPosition
 from temporaletl.worker.sources.servicetitan.extract.passes import row_of
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from temporaletl.worker.sources.servicetitan.record import Record, bare_of, timestamp
@@ -32,6 +33,8 @@ class _Gap(msgspec.Struct, forbid_unknown_fields=True):
     """A reject's payload: a record's location in a list, and a part of the feed."""
 
     stream: str
+    #: The list counted more in this span of time than it gave.
+    shortfall: bool = False
     position: int | None = None
     modified_on_or_after: datetime | None = None
     modified_before: datetime | None = None
@@ -97,7 +100,7 @@ def _record_again(client: ServiceTitanClient, id_: int) -> Reread:
 def _gap_again(client: ServiceTitanClient, gap: _Gap, size: int) -> Reread:
     found: list[Record[Any] | Reject] = []
     faults: list[str] = []
-    if gap.position is not None:
+    if gap.position is not None or gap.shortfall:
         _read_span(client, gap, size, found, faults)
     if gap.export_from is not None and not faults:
         _read_feed(client, gap, gap.export_from, found, faults)
@@ -121,7 +124,7 @@ def _read_span(
         if len(found) > _MOST_RECORDS:
             faults.append(f"more than {_MOST_RECORDS} were modified then: a full run reads them")
             return
-    if not faults and _is_not_shown(gap, found):
+    if not faults and not gap.shortfall and _is_not_shown(gap, found):
         faults.append(
             "the list shows nothing between the records around it any more; the next full run that "
             "does not meet it forgets it"
