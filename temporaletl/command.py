@@ -9,6 +9,7 @@ import typer
 
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
 from temporaletl.terminal import fit_to_print, print_faults_safely
+from temporaletl.validation import without_prefix
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -30,7 +31,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
         # Pydantic's words, by which typer checks choices: they help nobody.
-        message = message.replace("Value error, ", "")
+        message = without_prefix(message)
         _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
     except (typer.Abort, KeyboardInterrupt):

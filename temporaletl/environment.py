@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from temporaletl.credentials import check_visible, for_header
 from temporaletl.errors import SettingsError
 from temporaletl.secrets import remember_secret
+from temporaletl.validation import faults_of
 
 
 class Settings(BaseSettings):
@@ -118,18 +119,17 @@ def _secrets_in(value: object) -> list[SecretStr]:
 
 def _explain(cls: type[Settings], error: ValidationError) -> str:
     faults = []
-    for fault in error.errors(include_input=False):
-        location = str(fault["loc"][0]) if fault["loc"] else ""
+    for fault in faults_of(error):
+        location = str(fault.location[0]) if fault.location else ""
         known = next(
             ((n, f) for n, f in cls.model_fields.items() if location in (n, *variables_of(n, f))),
             None,
         )
-        message = str(fault["msg"]).removeprefix("Value error, ")
         if known is None:
-            faults.append(message)
+            faults.append(fault.message)
             continue
         name, field = known
-        what = "is not set" if fault["type"] == "missing" else f"is wrong: {message}"
+        what = "is not set" if fault.type == "missing" else f"is wrong: {fault.message}"
         use = f" ({field.description})" if field.description else ""
         faults.append(f"{variables_of(name, field)[0]} {what}{use}")
     return "; ".join(faults)

@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from temporaletl.errors import ConfigurationError
+from temporaletl.validation import faults_of
 
 #: A run's parameter for deletion scans: the platform's own, so that queries need not have it.
 ACCEPT_DELETIONS = "accept_deletions"
@@ -71,12 +72,11 @@ def _explain(cls: type[Query], error: ValidationError) -> str:
     name = _sources.get(cls, cls.__name__)
     unknown: list[str] = []
     faults: list[str] = []
-    for fault in error.errors(include_input=False):
-        where = ".".join(map(str, fault["loc"])) or "query"
-        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-            unknown.append(where)
+    for fault in faults_of(error):
+        if fault.type == "extra_forbidden" and len(fault.location) == 1:
+            unknown.append(fault.path)
         else:
-            faults.append(f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')}")
+            faults.append(f"{name}: {fault.path or 'query'}: {fault.message}")
     if unknown:
         refused, known = ", ".join(map(repr, unknown)), ", ".join(cls.model_fields) or "none"
         faults.insert(0, f"{name} takes no parameter {refused}; it takes: {known}")

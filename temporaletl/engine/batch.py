@@ -30,6 +30,7 @@ from temporaletl.messages import (
 )
 from temporaletl.queuer import finishing, planning
 from temporaletl.strategies import import_sources
+from temporaletl.validation import faults_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -112,11 +113,8 @@ async def run_batch(
             accept_view=accept_view,
         )
     except ValidationError as error:
-        faults = (
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors(include_input=False)
-        )
-        raise ConfigurationError(f"no batch of {source!r}: {'; '.join(faults)}") from None
+        faults = "; ".join(map(str, faults_of(error)))
+        raise ConfigurationError(f"no batch of {source!r}: {faults}") from None
     if scheduled is not None and scheduled.tzinfo is None:
         raise ConfigurationError(f"no batch of {source!r}: scheduled: {scheduled} has no time zone")
     scheduled = (scheduled or datetime.now(UTC)).astimezone(UTC)

@@ -39,6 +39,7 @@ from temporaletl.external.trino.server import Parameter
 from temporaletl.messages import Mode, Window
 from temporaletl.source_settings import SourceSettings
 from temporaletl.timezones import known_timezone
+from temporaletl.validation import faults_of
 
 #: Bounds of windows that have none, for a query that asks for them. Trino and Python take both.
 BEGINNING = datetime(1000, 1, 1, tzinfo=UTC)
@@ -301,15 +302,14 @@ def read_streams(file: Path) -> Streams:
 
 def _faults(stream: str, error: ValidationError, lines: "_Lines") -> list[str]:
     messages: dict[str, str] = {}
-    for fault in error.errors(include_input=False):
-        key = str(fault["loc"][0]) if fault["loc"] else ""
-        message = str(fault["msg"]).removeprefix("Value error, ")
+    for fault in faults_of(error):
+        key, message = str(fault.location[0]) if fault.location else "", fault.message
         if not key:
             # Checks of more than one key begin with the one at fault.
             key, _, message = message.partition(": ")
-        if fault["type"] == "missing" and len(fault["loc"]) == 1:
+        if fault.type == "missing" and len(fault.location) == 1:
             message = "is missing"
-        elif fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        elif fault.type == "extra_forbidden" and len(fault.location) == 1:
             message = f"is no key of a stream; those are {', '.join(Stream.model_fields)}"
         # Of a value that may be this or that, one reason is enough.
         messages.setdefault(key, f"{lines.of(stream, key)}: {stream}.{key}: {message}")
