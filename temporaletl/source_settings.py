@@ -98,7 +98,7 @@ class RateSettings(SourceSettings):
     """
 
     requests_per_second: PositiveFloat | None = Field(
-        None, description="how often all workers together may ask; unset: without limit"
+        None, description="requests a second of all workers together; unset: without limit"
     )
 
     @classmethod
@@ -110,7 +110,7 @@ class RateSettings(SourceSettings):
 class HttpSettings(SourceSettings):
     """Settings of a source over HTTP; subclasses add its address and credentials."""
 
-    page_size: PositiveInt = Field(100, description="records asked for at once")
+    page_size: PositiveInt = Field(100, description="records in one page")
     concurrency: PositiveInt = Field(8, description="requests at once from one process")
     connect_timeout_seconds: PositiveFloat = Field(10, description="patience for a connection")
     read_timeout_seconds: PositiveFloat = Field(60, description="patience for an answer")

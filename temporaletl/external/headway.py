@@ -70,7 +70,7 @@ class Headway:
         self._empty = 0 if rows else self._empty + 1
         if self._empty > _MOST_EMPTY:
             raise SourceUnavailableError(
-                f"{self._what} goes on and on: {self._empty:,} pages in a row held nothing"
+                f"{self._what} does not end: {self._empty:,} pages in a row held nothing"
             )
         return True
 
@@ -99,7 +99,7 @@ class Headway:
         self.stale = 0 if news else self.stale + 1
         if self.stale > _MOST_STALE:
             raise SourceUnavailableError(
-                f"{self._what} goes on and on: {self.stale:,} pages in a row held only records "
+                f"{self._what} does not end: {self.stale:,} pages in a row held only records "
                 "of the pages before them"
             )
         return news

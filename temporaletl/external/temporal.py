@@ -82,7 +82,7 @@ class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_T
     )
     requests_per_second: PositiveFloat = Field(
         5,
-        description="how often one process may ask; servers allow ten a second for everyone",
+        description="requests a second of one process; servers allow ten a second for all",
     )
     lag_seconds: NonNegativeFloat = Field(
         10,

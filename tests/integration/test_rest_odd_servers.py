@@ -59,7 +59,7 @@ async def test_empty_pages_are_passed_until_the_total_is_reached() -> None:
 async def test_more_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headway, "_MOST_EMPTY", 50)
     reading = await read(by_number, lambda _: page_of([], more=True), more="more")
-    assert "goes on and on: 51 pages in a row held nothing" in reading.failed()
+    assert "does not end: 51 pages in a row held nothing" in reading.failed()
     assert len(reading.asked) == 51
 
 

@@ -29,7 +29,7 @@ def test_a_new_token_in_between_counts_as_headway() -> None:
 def test_empty_pages_without_end_are_given_up_whatever_their_tokens() -> None:
     headway = Headway("the list")
     assert all(headway.leads_on(str(number), rows=0) for number in range(1_000))
-    with pytest.raises(SourceUnavailableError, match="the list goes on and on: 1,001 pages"):
+    with pytest.raises(SourceUnavailableError, match="the list does not end: 1,001 pages"):
         headway.leads_on("another", rows=0)
 
 

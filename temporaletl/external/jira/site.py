@@ -294,7 +294,7 @@ def open_site(settings: JiraSettings) -> JiraSite:
     """
     if not settings.has_api:
         raise ConfigurationError(
-            "jira: the site cannot be asked: set JIRA_URL, and JIRA_EMAIL with JIRA_API_TOKEN or "
+            "jira: the site cannot be reached: set JIRA_URL, and JIRA_EMAIL with JIRA_API_TOKEN or "
             "JIRA_PERSONAL_TOKEN"
         )
     return _shared_site(settings)

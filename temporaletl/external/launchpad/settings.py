@@ -123,7 +123,7 @@ class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("L
     concurrency: PositiveInt = Field(6, description="requests at once from one process")
     requests_per_second: PositiveFloat = Field(
         10,
-        description="how often all workers together may ask",
+        description="requests a second of all workers together",
     )
 
     @model_validator(mode="after")

@@ -191,7 +191,7 @@ class _Repeats:
         self._standing = self._standing + 1 if same else 0
         if self._standing > _MOST_REPEATS:
             raise SourceUnavailableError(
-                f"{self._what} goes on and on: asked {self._standing} times, it leads no further"
+                f"{self._what} does not end: requested {self._standing} times, it leads no further"
             )
 
 

@@ -167,7 +167,7 @@ class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables(
         2_000,
         ge=1,
         le=2_000,
-        description="rows asked for at once by REST",
+        description="rows in one page of REST",
     )
     bulk_above_rows: PositiveInt = Field(
         50_000,

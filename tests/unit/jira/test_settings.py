@@ -67,7 +67,7 @@ def test_quoted_words_are_no_order(load: Load) -> None:
 def test_without_the_api_neither_address_nor_credentials_are_needed(load: Load) -> None:
     settings = load({"JIRA_EXTRACT_FROM": "trino"})
     assert (settings.uses_trino, settings.uses_api, settings.has_api) == (True, False, False)
-    with pytest.raises(ConfigurationError, match=r"cannot be asked: set JIRA_URL"):
+    with pytest.raises(ConfigurationError, match=r"cannot be reached: set JIRA_URL"):
         open_site(settings)
 
 

@@ -73,7 +73,7 @@ def test_a_long_run_of_one_time_is_read_to_its_end() -> None:
 
 def test_empty_pages_without_end_are_given_up() -> None:
     search = Search(10**9, lambda start, size: range(0 if start else size))
-    with pytest.raises(SourceUnavailableError, match="goes on and on: 1,001 pages"):
+    with pytest.raises(SourceUnavailableError, match="does not end: 1,001 pages"):
         list(numbers_of(search.paginate()))
 
 
