@@ -79,7 +79,7 @@ def exchange(
     except (failures.ChunkedEncodingError, failures.ContentDecodingError):
         raise SourceUnavailableError(f"{what}: the answer broke off in the middle") from None
     except failures.RequestException as error:
-        raise ConfigurationError(f"{what}: cannot be asked for ({type(error).__name__})") from None
+        raise ConfigurationError(f"{what}: cannot be requested ({type(error).__name__})") from None
 
 
 def _body_of(response: requests.Response, what: str, most_bytes: int) -> bytes:

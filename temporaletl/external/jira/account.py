@@ -176,7 +176,7 @@ def projects(site: JiraSite) -> Iterator[Project]:
             return
         fruitless = 0 if fresh else fruitless + 1
         if fruitless >= _MOST_FRUITLESS:
-            raise MisfitAnswerError("jira: project/search does not end without a new project")
+            raise MisfitAnswerError("jira: project/search does not end, and shows no new project")
 
 
 def _read[T](site: JiraSite, path: str, kind: type[T], **params: Any) -> T:

@@ -179,7 +179,7 @@ class KeysetPagination:
         fresh = self._fresh(rows)
         self._fruitless = 0 if fresh else self._fruitless + 1
         if self._fruitless > _MOST_FRUITLESS:
-            raise SourceUnavailableError("jira: the search does not end without a new issue")
+            raise SourceUnavailableError("jira: the search does not end, and shows no new issue")
         if fresh:
             self._restarts = 0
             self._pass_found_new = True
