@@ -22,7 +22,9 @@ class AccountView:
     `permissions` are those that reading needs, by the source's names; `containers` are the ids of
     what items lie in: projects, tenants, tables. `asked_for` are those containers that the settings
     name, seen or not: others are not requested, so that nothing is known of them. None where the
-    settings name none.
+    settings name none. `site` is which site answers, by an id that it gives itself and keeps when
+    it moves, after a word for its kind; None where it gives none. Rows of two sites must not meet
+    under one connection.
 
         AccountView(
             "api-user-7",
@@ -35,6 +37,7 @@ class AccountView:
     permissions: frozenset[str] = field(default_factory=frozenset)
     containers: frozenset[str] = field(default_factory=frozenset)
     asked_for: frozenset[str] | None = None
+    site: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,15 @@ class KnownView:
     accounts: frozenset[str]
     permissions: frozenset[str]
     containers: frozenset[str]
+    site: str | None = None
+
+    def is_of_other_site(self, view: AccountView) -> bool:
+        """Whether rows were loaded from another site than the one that answers now."""
+        if self.site is None or view.site is None:
+            return False
+        # Ids of two kinds cannot be compared: a site may give one now that it did not give before.
+        kinds = {site.partition(" ")[0] for site in (self.site, view.site)}
+        return len(kinds) == 1 and self.site != view.site
 
     def lacks(self, view: AccountView) -> str | None:
         """The difference to the present view, in a sentence; None where that covers all."""

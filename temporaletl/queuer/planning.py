@@ -264,6 +264,9 @@ def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
 
     Where that is less than when rows were loaded, what the account is not shown may have changed,
     and must be read when it is shown again; nothing that it is not shown is taken for deleted.
+
+    Raises:
+        ConfigurationError: it is the view of another site.
     """
     if metadata.source not in account_views:
         return None
@@ -274,6 +277,13 @@ def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
         replace_view(warehouse, metadata.source, metadata.connection, view)
         return None
     known = known_view(warehouse, metadata.source, metadata.connection)
+    if known is not None and known.is_of_other_site(view):
+        raise ConfigurationError(
+            f"{_label(metadata)}: rows were loaded from the site {known.site}, and the one that "
+            f"answers now is {view.site}: nothing is loaded, as rows of two sites would be taken "
+            "for each other; put the settings back, or give this site a connection of its own "
+            "(ETL_CONNECTIONS); if it is the same site after all, run once with --accept-view"
+        )
     lacking = None if known is None else known.lacks(view)
     if lacking is not None:
         keep_missing(warehouse, metadata.batch_id)

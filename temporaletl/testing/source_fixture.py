@@ -202,14 +202,19 @@ class FakeSourceFixture(SourceFixture):
         return self.server.faults.injected.total()
 
     def endpoints(self) -> Collection[str]:
-        return {endpoint_of(exchange.request) for exchange in self.corruptible.traffic.requested()}
+        requested = self.corruptible.traffic.requested()
+        return {self.endpoint_of(exchange.request) for exchange in requested}
+
+    def endpoint_of(self, request: Request) -> str:
+        """Return a request's endpoint; override it where names in paths stand for items."""
+        return endpoint_of(request)
 
     def inject_fault_at(self, endpoint: str, fault: str) -> None:
         faults = self.server.faults
         if not isinstance(faults, Faults):
             super().inject_fault_at(endpoint, fault)
             return
-        faults.only = lambda request: endpoint_of(request) == endpoint
+        faults.only = lambda request: self.endpoint_of(request) == endpoint
         faults.add(fault)
 
     def restore(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from temporaletl.connection_file import settings_of
+from temporaletl.errors import ConfigurationError
 from temporaletl.testing import FakeSourceFixture
 from temporaletl.testing.contents import read_content, read_rejects
 from temporaletl.testing.harness import Harness, make_harness
@@ -166,3 +167,62 @@ def test_rejects_and_watermarks_of_one_site_are_none_of_the_other(jira: Sites) -
         "north": fixture.now - lag,
         "south": fixture.now + timedelta(hours=5) - lag,
     }
+
+
+class JiraServer(JiraFixture):
+    personality = "server"
+
+
+class OtherJiraServer(OtherJiraFixture):
+    personality = "server"
+
+
+KINDS: dict[str, tuple[Any, Any]] = {
+    "cloud": (JiraFixture, OtherJiraFixture),
+    "server": (JiraServer, OtherJiraServer),
+    "tenants": (ServiceTitanFixture, OtherTenantFixture),
+}
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_a_connection_that_is_turned_to_another_site_loads_nothing(
+    kinds: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    with served(KINDS[kinds], request, monkeypatch, caplog, tmp_path) as sites:
+        warehouse = sites.harness.warehouse()
+        sites.load(warehouse, "north")
+        before, watermarks = sites.content(warehouse, "north"), watermarks_of(warehouse)
+        file = tmp_path / "sites.toml"
+        tables = file.read_text()
+        north, south = tables.split("[south]")
+        file.write_text(f"[north]{south}")
+        for mode in ("incremental", "full"):
+            with pytest.raises(ConfigurationError, match="a connection of its own"):
+                sites.load(warehouse, "north", mode, late=1)
+            assert_same(sites.content(warehouse, "north"), before)
+            assert watermarks_of(warehouse) == watermarks
+        # The first site again, and all is as it was.
+        file.write_text(north)
+        assert sites.load(warehouse, "north", late=2).rows.inserted == 0
+        assert_same(sites.content(warehouse, "north"), before)
+
+
+def watermarks_of(warehouse: Warehouse) -> dict[str, Any]:
+    return {state.stream: state.watermark for state in read_states(warehouse)}
+
+
+def test_a_site_that_has_moved_is_the_same_site(jira: Sites) -> None:
+    warehouse = jira.harness.warehouse()
+    jira.load(warehouse, "north")
+    before = jira.content(warehouse, "north")
+    fixture = jira.fixtures["north"]
+    with FakeServer(fixture.corruptible.service) as moved:  # type: ignore[attr-defined]
+        jira.harness.patch.setenv("NORTH_JIRA_URL", moved.url)
+        file = Path("sites.toml")
+        file.write_text(file.read_text().replace(fixture.server.url, moved.url))
+        assert jira.load(warehouse, "north", late=1).rows.inserted == 0
+    assert_same(jira.content(warehouse, "north"), before)

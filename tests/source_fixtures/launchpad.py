@@ -1,5 +1,6 @@
 """The source fixture of `launchpad`, served by the fake archive."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -13,6 +14,7 @@ from tests.fakes.launchpad.archive import text_of
 from tests.fakes.launchpad.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
 
+_TARGET = re.compile(r"/(alpha|beta-tool|ubuntu(/\+source/bash)?)(/\+git)?(?=/)")
 _KEY, _SECRET = "a-token-key-nobody-shall-see", "a-token-secret-nobody-shall-see"
 
 
@@ -54,6 +56,10 @@ class LaunchpadFixture(FakeSourceFixture):
 
     def close(self) -> None:
         close_sites()
+
+    def endpoint_of(self, request: Request) -> str:
+        # Targets have names, and each has the same collections.
+        return _TARGET.sub("/*", super().endpoint_of(request))
 
     def expected(self) -> Mapping[str, int]:
         counts = expected_counts(self.archive, list(self.archive.people))

@@ -32,3 +32,20 @@ def test_an_account_that_the_source_does_not_name_lacks_only_what_a_named_one_lo
     untold = AccountView(None, frozenset({"browse"}), frozenset("AB"))
     assert "now the source names none" in str(KNOWN.lacks(untold))
     assert KnownView(frozenset(), frozenset(), frozenset()).lacks(untold) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "present", "other"),
+    [
+        ("cloud 1", "cloud 2", True),
+        ("cloud 1", "cloud 1", False),
+        ("cloud 1", "server 2", False),  # which cannot be compared
+        (None, "cloud 1", False),
+        ("cloud 1", None, False),
+    ],
+)
+def test_two_sites_are_told_apart_by_ids_of_one_kind(
+    known: str | None, present: str | None, other: bool
+) -> None:
+    loaded = KnownView(frozenset(), frozenset(), frozenset(), known)
+    assert loaded.is_of_other_site(AccountView("me", site=present)) is other

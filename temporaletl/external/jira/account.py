@@ -15,6 +15,7 @@ from temporaletl.accounts import AccountView, account_view
 from temporaletl.errors import CredentialsError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.error_bodies import message_of
+from temporaletl.external.jira.identity import identity_of
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, JiraSite, open_site
 
@@ -93,21 +94,22 @@ def jira_account() -> AccountView | None:
         return None
     site = open_site(settings)
     account, groups = _who(site)
+    told = identity_of(site)
     try:
         seen = frozenset(project.id for project in projects(site))
         granted = _granted(site)
     except NotReportedError as error:
         log.warning("account_view_not_told", error=str(error))
-        return AccountView(account, permissions=groups)
+        return AccountView(account, permissions=groups, site=told)
     except MisfitAnswerError as error:
         _check_shown(site, error)
-        return AccountView(account, permissions=groups)
+        return AccountView(account, permissions=groups, site=told)
     if not seen and _BROWSE not in granted:
         raise CredentialsError(
             f"jira: account {account!r} may browse no project at all, so it sees no issue; give it "
             f"the permission to browse projects, or check {site.credentials}"
         )
-    return AccountView(account, permissions=granted | groups, containers=seen)
+    return AccountView(account, permissions=granted | groups, containers=seen, site=told)
 
 
 def _who(site: JiraSite) -> tuple[str | None, frozenset[str]]:

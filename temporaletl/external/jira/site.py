@@ -216,6 +216,18 @@ class JiraSite:
             attempts=attempts,
         )
 
+    def request_beside[T](
+        self,
+        path: str,
+        read: Callable[[requests.Response], T],
+        accept: Collection[int],
+        attempts: int,
+    ) -> T:
+        """Get a path of the site beside its REST API. Blocks; raises as `HttpClient.request`."""
+        return self._http.request(
+            "GET", f"{self.settings.url}/{path}", read=read, accept=accept, attempts=attempts
+        )
+
     def search[T](
         self,
         query: Mapping[str, Any],

@@ -60,6 +60,7 @@ def salesforce_account() -> AccountView | None:
         permissions=_permissions(org),
         containers=frozenset(wanted & _queryable(org) | {employees}),
         asked_for=frozenset(wanted | {employees}),
+        site=f"org {account.partition('/')[0]}",
     )
 
 

@@ -37,6 +37,7 @@ def servicetitan_account() -> AccountView:
         f"tenant {settings.tenant_id}",
         permissions=frozenset(scopes or ()),
         containers=frozenset(RESOURCES.keys() - refusals.keys()),
+        site=f"tenant {settings.tenant_id}",
     )
 
 

@@ -31,6 +31,26 @@ def server_info(service: "JiraService", _request: Request, _version: str, _: lis
     )
 
 
+def tenant_info(service: "JiraService") -> Response:
+    """Answer Cloud's id of the site; to anybody."""
+    if not service.site.cloud:
+        raise RefusedError(404, "There is nothing here.")
+    return Response.of({"cloudId": service.site.identity})
+
+
+def manifest(service: "JiraService") -> Response:
+    """Answer the manifest for application links, with the server's id; to anybody."""
+    site = service.site
+    if site.cloud:
+        raise RefusedError(404, "There is nothing here.")
+    text = (
+        f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?><manifest><id>{site.identity}</id>'
+        f"<name>Jira</name><typeId>jira</typeId><version>9.12.4</version><url>{site.base_url}</url>"
+        "<publicSignup>false</publicSignup></manifest>"
+    )
+    return Response(200, text.encode(), "application/xml")
+
+
 def session(service: "JiraService") -> Response:
     owner = service.site.owner
     return Response.of(

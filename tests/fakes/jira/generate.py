@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import xxhash
 
@@ -81,6 +82,7 @@ def generate(
         time_zone=time_zone,
         clock=clock,
     )
+    site.identity = str(uuid5(NAMESPACE_URL, f"{site.personality} {seed}"))
     site.series = _Series(site, seed, users)
     return site
 

@@ -161,8 +161,8 @@ class JiraService:
     def _route(self, request: Request, parts: list[str]) -> Response:
         if self.forbidden:
             raise RefusedError(403, "You do not have permission to access this resource.")
-        if parts[:2] == ["rest", "auth"]:
-            return directory.session(self)
+        if (answer := BESIDE_THE_API.get("/".join(parts))) is not None:
+            return answer(self)
         if parts[:2] != ["rest", "api"] or len(parts) < 4:
             raise RefusedError(404, "There is nothing here.")
         version = parts[2]
@@ -209,6 +209,13 @@ def error(status: int, *messages: str) -> Response:
 
 
 serve = serving(JiraService)
+
+#: What a site answers beside its REST API.
+BESIDE_THE_API: dict[str, Callable[[JiraService], Response]] = {
+    "_edge/tenant_info": directory.tenant_info,
+    "rest/applinks/1.0/manifest": directory.manifest,
+    "rest/auth/1/session": directory.session,
+}
 
 
 #: Endpoints that Server does not have.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
+from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
 import xxhash
@@ -150,6 +151,8 @@ class Site:
         #: Whose credentials clients use; JQL text dates are read in this person's time zone.
         self.owner: User | None = next(iter(self.users.values()), _READER)
         self.base_url = "http://127.0.0.1"
+        #: The site's own id, which stays when it is served elsewhere.
+        self.identity = str(uuid5(NAMESPACE_URL, f"{personality} {sorted(catalogue.projects)}"))
         self.lock = threading.RLock()
         #: Moves with every change, so that whoever caches knows.
         self.version = 0
