@@ -17,7 +17,20 @@ from temporaletl.secrets import redacted
 #: `replay` reprocesses a source's rejects: they go through the present transform, without a window.
 Mode = Literal["incremental", "full", "backfill", "replay"]
 BatchState = Literal["running", "completed", "failed", "cancelled"]
-JobState = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "skipped"]
+#: `pausing` and `cancelling` are on the way to the next page: only a job's workflow says so.
+JobState = Literal[
+    "planned",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "completed",
+    "failed",
+    "cancelled",
+    "skipped",
+]
+#: States of a run or a job that has not ended.
+OpenState = Literal["planning", "running", "pausing", "paused", "cancelling", "finishing"]
 
 #: Final states of a job.
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "skipped"})
@@ -310,11 +323,45 @@ class FinishRequest(Message):
 
 
 class BatchStatus(Message):
-    """The answer to QueuerFlow's `status` query; counts are as of the last dispatch step."""
+    """The answer to QueuerFlow's `status` query.
 
-    state: Literal["planning", "running", "paused", "cancelling", "finishing"]
+    A run is `pausing` while a job of it still runs, or while its jobs are still being planned.
+    """
+
+    state: OpenState
     batch_id: str | None = None
     jobs: int | None = None  # None until planned
+    #: Of a run that is pausing or paused: jobs that still run; None until that is known.
+    jobs_running: int | None = None
+
+
+class Accepted(Message):
+    """The answer to an update `pause`, `resume` or `cancel`: what holds from then on."""
+
+    state: OpenState
+    #: Jobs that still run, to their next page; None where the workflow does not know.
+    jobs_running: int | None = None
+
+
+class ControlRequest(Message):
+    """The request to record in the ledger what was requested of a batch's run.
+
+    `change` numbers what was requested, so that a late attempt does not undo a later request.
+    `patience` is how long to wait, of a run that is pausing, for its jobs to be at rest.
+    """
+
+    batch_id: str
+    state: Literal["running", "pausing", "cancelling"]
+    change: int
+    patience: timedelta = timedelta(0)
+    policy: RunPolicy = RunPolicy()
+
+
+class ControlRecord(Message):
+    """What the ledger says of a batch's jobs. At rest: all are planned, and none runs."""
+
+    at_rest: bool
+    jobs_running: int
 
 
 class BatchSummary(Message):

@@ -1,4 +1,4 @@
-"""Names that two processes must agree on: task queues, workflows, signals, activities, ids."""
+"""Names that two processes must agree on: queues, workflows, updates, signals, activities, ids."""
 
 from datetime import datetime
 
@@ -11,6 +11,7 @@ QUEUER_FLOW = "QueuerFlow"
 DISPATCH_FLOW = "DispatchFlow"
 ETL_FLOW = "ETLFlow"
 
+# Updates, and the signals that do the same.
 PAUSE = "pause"
 RESUME = "resume"
 CANCEL = "cancel"
@@ -22,8 +23,10 @@ LIST_JOBS = "list_jobs"
 RECORD_OUTCOMES = "record_outcomes"
 FINISH_BATCH = "finish_batch"
 NOTIFY = "notify"
+RECORD_CONTROL = "record_control"
 RUN_SEGMENT = "run_segment"
 END_JOB = "end_job"
+PAUSE_JOB = "pause_job"
 
 
 def label(source: str, connection: str = DEFAULT) -> str:

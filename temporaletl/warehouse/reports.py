@@ -16,6 +16,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.control import STATE
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
 from temporaletl.warehouse.tally import JobTally, Tally, failed_jobs, tally_jobs
 
@@ -68,8 +69,8 @@ class JobReport(Message):
     ended_at: datetime | None = None
 
 
-_BATCH = """
-    batch_id, source, connection, mode, state, workflow_id, run_id, created_at, ended_at,
+_BATCH = f"""
+    batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
 """
 _JOB_COLUMNS = (
@@ -97,7 +98,7 @@ def recent_batches(
             f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
             "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
             "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
-            "ORDER BY state = 'running' DESC, created_at DESC LIMIT %(limit)s",
+            "ORDER BY ended_at IS NULL DESC, created_at DESC LIMIT %(limit)s",
             {"limit": limit, "source": source, "connection": connection_name},
         ).fetchall()
         return [_batch(connection, row) for row in rows]

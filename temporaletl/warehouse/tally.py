@@ -16,6 +16,7 @@ class JobTally(JobCounts):
     """Jobs by state; `planned` counts all of them."""
 
     running: int = 0
+    paused: int = 0
     waiting: int = 0  # planned and not begun
 
 
@@ -42,7 +43,8 @@ def tally_jobs(connection: Connection, batch_id: str) -> Tally:
                 count(*) FILTER (WHERE state = 'failed') AS failed,
                 count(*) FILTER (WHERE state = 'skipped') AS skipped,
                 count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
-                count(*) FILTER (WHERE state IN ('running', 'paused')) AS running,
+                count(*) FILTER (WHERE state = 'running') AS running,
+                count(*) FILTER (WHERE state = 'paused') AS paused,
                 count(*) FILTER (WHERE state = 'planned') AS waiting,
                 coalesce(sum(records), 0)::bigint AS records,
                 coalesce(sum(inserted), 0)::bigint AS inserted,

@@ -100,6 +100,7 @@ def _jobs(report: RunReport) -> str:
     jobs = report.jobs
     others = {
         "running": jobs.running,
+        "paused": jobs.paused,
         "failed": jobs.failed,
         "skipped": jobs.skipped,
         "cancelled": jobs.cancelled,
