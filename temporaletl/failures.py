@@ -3,8 +3,9 @@
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RetryPolicy
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
+from temporaletl.errors import ConflictError
 from temporaletl.messages import RunPolicy
 from temporaletl.secrets import redacted
 
@@ -36,6 +37,11 @@ def retry_policy(policy: RunPolicy) -> RetryPolicy:
         backoff_coefficient=policy.backoff_coefficient,
         maximum_interval=policy.maximum_interval,
     )
+
+
+def refusal(message: str) -> ApplicationError:
+    """The failure with which a workflow refuses what its state does not allow."""
+    return ApplicationError(message, type=ConflictError.__name__, non_retryable=True)
 
 
 def first_cause(error: BaseException) -> BaseException:

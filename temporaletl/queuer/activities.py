@@ -1,6 +1,7 @@
 """The queuer's activities: thin shells over planning and the ledger."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from temporaletl import names
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
+    ControlRecord,
+    ControlRequest,
     ExpandedBatch,
     FinishRequest,
     JobsPage,
@@ -22,9 +25,13 @@ from temporaletl.queuer import finishing, planning
 from temporaletl.queuer.notification import notify
 from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.settings import NotificationSettings, TemporalSettings
-from temporaletl.warehouse import ledger
+from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
+
+#: How long a batch must be at rest to be paused: a segment that was on its way to a worker when the
+#: pause was requested has begun by then, and counts.
+_REST_SECONDS = 1.0
 
 
 class QueuerActivities:
@@ -44,6 +51,7 @@ class QueuerActivities:
             self.expand_jobs,
             self.list_jobs,
             self.record_outcomes,
+            self.record_control,
             self.finish_batch,
             self.notify,
         ]
@@ -96,6 +104,28 @@ class QueuerActivities:
         await asyncio.to_thread(
             ledger.record_outcomes, self._warehouse, ended.batch_id, ended.outcomes
         )
+
+    @activity.defn(name=names.RECORD_CONTROL)
+    async def record_control(self, request: ControlRequest) -> ControlRecord:
+        batch, warehouse = request.batch_id, self._warehouse
+        await asyncio.to_thread(
+            control.record_control, warehouse, batch, request.state, change=request.change
+        )
+        deadline = time.monotonic() + request.patience.total_seconds()
+        rested_before = False
+        while True:
+            rest = await asyncio.to_thread(control.read_rest, warehouse, batch)
+            if (
+                rest.at_rest
+                and rested_before
+                and await asyncio.to_thread(control.record_rest, warehouse, batch)
+            ):
+                return ControlRecord(at_rest=True, jobs_running=0)
+            if time.monotonic() >= deadline or activity.is_worker_shutdown():
+                return ControlRecord(at_rest=False, jobs_running=rest.jobs_running)
+            rested_before = rest.at_rest
+            activity.heartbeat()
+            await asyncio.sleep(_REST_SECONDS)
 
     @activity.defn(name=names.FINISH_BATCH)
     async def finish_batch(self, request: FinishRequest) -> BatchSummary:

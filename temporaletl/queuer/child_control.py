@@ -1,4 +1,4 @@
-"""Control of child workflows: forwards the signals `pause`, `resume` and `cancel` to them."""
+"""Control of a run: what was requested of it, forwarded to its child workflows by signals."""
 
 import asyncio
 from typing import Any
@@ -23,21 +23,44 @@ class ChildControl:
     def __init__(self, *, paused: bool = False) -> None:
         self.paused = paused
         self.cancelling = False
+        #: How often what is wanted has changed.
+        self.changes = 0
+        self._forwarding: set[asyncio.Task[None]] = set()  # only held
         self._children: dict[str, Child] = {}
         self._last_signal: dict[str, str] = {}  # by child
         self._signalling: set[str] = set()  # children with a signal on its way; never iterated
 
+    @property
+    def wanted(self) -> str:
+        """The name of the signal that holds now."""
+        return names.CANCEL if self.cancelling else names.PAUSE if self.paused else names.RESUME
+
     async def pause(self) -> None:
-        self.paused = True
+        self._want(names.PAUSE)
         await self._signal_all()
 
     async def resume(self) -> None:
-        self.paused = False
+        self._want(names.RESUME)
         await self._signal_all()
 
     async def cancel(self) -> None:
-        self.cancelling = True
+        self._want(names.CANCEL)
         await self._signal_all()
+
+    def accept(self, signal: str) -> None:
+        """Have the signal hold from now on, and forward it without being waited for."""
+        self._want(signal)
+        forwarding = asyncio.create_task(self._signal_all())
+        self._forwarding.add(forwarding)
+        forwarding.add_done_callback(self._forwarding.discard)
+
+    def _want(self, signal: str) -> None:
+        before = self.wanted
+        if signal == names.CANCEL:
+            self.cancelling = True
+        else:
+            self.paused = signal == names.PAUSE
+        self.changes += self.wanted != before
 
     async def run(self, child: Child) -> None:
         """Signal a child that was just started until it ends; raises as it does."""
@@ -51,10 +74,6 @@ class ChildControl:
         finally:
             del self._children[child.id], self._last_signal[child.id]
 
-    @property
-    def _current_signal(self) -> str:
-        return names.CANCEL if self.cancelling else names.PAUSE if self.paused else names.RESUME
-
     async def _signal_all(self) -> None:
         await asyncio.gather(*(self._signal(child) for child in list(self._children.values())))
 
@@ -63,8 +82,8 @@ class ChildControl:
             return  # the call that signals it now goes on to the signal that holds then
         self._signalling.add(child.id)
         try:
-            while self._last_signal.get(child.id, self._current_signal) != self._current_signal:
-                signal = self._last_signal[child.id] = self._current_signal
+            while self._last_signal.get(child.id, self.wanted) != self.wanted:
+                signal = self._last_signal[child.id] = self.wanted
                 await child.signal(signal)
         except FailureError:
             # It ended in the meantime: there is nothing left to signal.

@@ -6,12 +6,17 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    FailureError,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
-    from temporaletl.failures import first_message, retry_policy
+    from temporaletl.failures import first_message, refusal, retry_policy
     from temporaletl.messages import (
+        Accepted,
         BatchMetadata,
         BatchStatus,
         BatchSummary,
@@ -19,10 +24,12 @@ with workflow.unsafe.imports_passed_through():
         ExpandedBatch,
         FinishRequest,
         MetadataRequest,
+        OpenState,
         QueuerInput,
         RunPolicy,
     )
     from temporaletl.queuer.child_control import ChildControl
+    from temporaletl.queuer.control_recorder import ControlRecorder
 
 _SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 #: A dispatcher starts some tens of jobs a second; beyond these numbers they share the work.
@@ -34,6 +41,11 @@ _MAX_DISPATCHERS = 8
 class QueuerFlow:
     """Workflow of a batch: plans its jobs into the ledger, dispatches them, and closes it.
 
+    The updates `pause`, `resume` and `cancel` answer with the state that holds from then on; the
+    signals of those names do the same and answer nothing. A repeat changes nothing, and neither
+    does `resume` of what is not paused. What makes no sense any more is refused, as a
+    `ConflictError` that leaves no trace.
+
     Returns the batch's summary, also when jobs failed or the batch was cancelled. Fails when the
     batch could not be planned, with the planning's error.
     """
@@ -43,6 +55,8 @@ class QueuerFlow:
         self._metadata: BatchMetadata | None = None
         self._jobs: int | None = None
         self._control = ChildControl()
+        self._recorder = ControlRecorder(self._control)
+        self._dispatching = False
         self._finishing = False
 
     @workflow.signal(name=names.PAUSE)
@@ -57,23 +71,68 @@ class QueuerFlow:
     async def cancel(self) -> None:
         await self._control.cancel()
 
+    @workflow.update(name=names.PAUSE)
+    def accept_pause(self) -> Accepted:
+        return self._accept(names.PAUSE)
+
+    @accept_pause.validator
+    def may_pause(self) -> None:
+        self._refuse_at_the_end(names.PAUSE)
+
+    @workflow.update(name=names.RESUME)
+    def accept_resume(self) -> Accepted:
+        return self._accept(names.RESUME)
+
+    @accept_resume.validator
+    def may_resume(self) -> None:
+        self._refuse_at_the_end(names.RESUME)
+
+    @workflow.update(name=names.CANCEL)
+    def accept_cancel(self) -> Accepted:
+        return self._accept(names.CANCEL)
+
+    @accept_cancel.validator
+    def may_cancel(self) -> None:
+        if not self._control.cancelling:
+            self._refuse_at_the_end(names.CANCEL)
+
+    def _accept(self, signal: str) -> Accepted:
+        # Without a wait: accepted and completed in one task, no end of the run comes between.
+        self._control.accept(signal)
+        return Accepted(state=self._state, jobs_running=self._jobs_running)
+
+    def _refuse_at_the_end(self, signal: str) -> None:
+        if self._finishing or self._control.cancelling:
+            raise refusal(f"the run is {self._state}: there is nothing to {signal}")
+
     @workflow.query(name=names.STATUS)
     def status(self) -> BatchStatus:
         return BatchStatus(
-            state=(
-                "finishing"
-                if self._finishing
-                else "cancelling"
-                if self._control.cancelling
-                else "paused"
-                if self._control.paused
-                else "planning"
-                if self._jobs is None
-                else "running"
-            ),
+            state=self._state,
             batch_id=self._metadata.batch_id if self._metadata else None,
             jobs=self._jobs,
+            jobs_running=self._jobs_running if self._state in ("pausing", "paused") else None,
         )
+
+    @property
+    def _state(self) -> OpenState:
+        if self._finishing:
+            return "finishing"
+        if self._control.cancelling:
+            return "cancelling"
+        if self._control.paused:
+            return "paused" if self._is_at_rest else "pausing"
+        return "planning" if self._jobs is None else "running"
+
+    @property
+    def _is_at_rest(self) -> bool:
+        if self._dispatching:
+            return self._recorder.at_rest
+        return self._jobs is not None  # a planning that has begun goes on to its end
+
+    @property
+    def _jobs_running(self) -> int | None:
+        return self._recorder.jobs_running if self._dispatching else 0
 
     @workflow.run
     async def run(self, request: QueuerInput) -> BatchSummary:
@@ -89,6 +148,13 @@ class QueuerFlow:
             ),
             BatchMetadata,
         )
+        recording = asyncio.create_task(self._recorder.run(metadata))
+        try:
+            return await self._run(metadata)
+        finally:
+            recording.cancel()
+
+    async def _run(self, metadata: BatchMetadata) -> BatchSummary:
         failure: BaseException | None = None
         try:
             if workflow.cancellation_reason() is not None:
@@ -143,6 +209,7 @@ class QueuerFlow:
         return expanded.jobs
 
     async def _dispatch(self, metadata: BatchMetadata, jobs: int) -> None:
+        self._dispatching = True
         shards = min(_MAX_DISPATCHERS, -(-jobs // _JOBS_PER_DISPATCHER))
         ends = await asyncio.gather(
             *(self._run_dispatcher(metadata, jobs, shard, shards) for shard in range(shards)),

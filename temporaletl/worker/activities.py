@@ -12,7 +12,7 @@ from temporalio import activity
 from temporaletl import names
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
 from temporaletl.settings import WorkerSettings
-from temporaletl.warehouse import ledger
+from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
@@ -58,7 +58,7 @@ class WorkerActivities:
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
-        return [self.run_segment, self.end_job]
+        return [self.run_segment, self.pause_job, self.end_job]
 
     @activity.defn(name=names.RUN_SEGMENT)
     async def run_segment(self, job: ETLInput) -> SegmentResult:
@@ -91,6 +91,10 @@ class WorkerActivities:
             await asyncio.gather(*watchers, return_exceptions=True)
             seconds = round(perf_counter() - began, 4)
             log.info("segment_ended", job_id=job.job_id, seconds=seconds)
+
+    @activity.defn(name=names.PAUSE_JOB)
+    async def pause_job(self, job: ETLInput) -> None:
+        await asyncio.to_thread(control.pause_job, self._warehouse, job)
 
     @activity.defn(name=names.END_JOB)
     async def end_job(self, ended: EndJobRequest) -> JobProgress:

@@ -14,25 +14,30 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
-    from temporaletl.failures import first_cause, retry_policy
+    from temporaletl.failures import first_cause, first_message, refusal, retry_policy
     from temporaletl.messages import (
+        Accepted,
         EndJobRequest,
         ETLInput,
         ETLResult,
         JobProgress,
         JobState,
+        OpenState,
         SegmentResult,
     )
 
 #: Segments that one run goes through before it continues as new; each is some six events.
 SEGMENTS_PER_RUN = 400
+#: Jobs whose first pause is older than the recording go on without it.
+PATCH = "pause-in-ledger"
 
 
 @workflow.defn(name=names.ETL_FLOW)
 class ETLFlow:
     """Workflow of a job: runs its segments until it is done.
 
-    `pause` and `cancel` end the present segment at its next page boundary. Returns the progress
+    `pause` and `cancel` end the present segment at its next page boundary. The updates of these
+    names and `resume` answer as QueuerFlow's do; the signals do the same. Returns the progress
     of a job that completed or was cancelled by signal; fails with the job's error; is cancelled
     when cancelled from outside. In each case the ledger says so first.
     """
@@ -42,6 +47,8 @@ class ETLFlow:
         self._job = job
         self._paused = job.paused
         self._cancelling = False
+        self._running_segment = False
+        self._ending = False
         self._progress = JobProgress(state="planned", stream=job.stream)
 
     @workflow.signal(name=names.PAUSE)
@@ -56,10 +63,57 @@ class ETLFlow:
     def cancel(self) -> None:
         self._cancelling = True
 
+    @workflow.update(name=names.PAUSE)
+    def accept_pause(self) -> Accepted:
+        self._paused = True
+        return self._accepted()
+
+    @accept_pause.validator
+    def may_pause(self) -> None:
+        self._refuse_at_the_end(names.PAUSE)
+
+    @workflow.update(name=names.RESUME)
+    def accept_resume(self) -> Accepted:
+        self._paused = False
+        return self._accepted()
+
+    @accept_resume.validator
+    def may_resume(self) -> None:
+        self._refuse_at_the_end(names.RESUME)
+
+    @workflow.update(name=names.CANCEL)
+    def accept_cancel(self) -> Accepted:
+        self._cancelling = True
+        return self._accepted()
+
+    @accept_cancel.validator
+    def may_cancel(self) -> None:
+        if not self._cancelling:
+            self._refuse_at_the_end(names.CANCEL)
+
+    def _accepted(self) -> Accepted:
+        return Accepted(state=self._state, jobs_running=int(self._running_segment))
+
+    def _refuse_at_the_end(self, signal: str) -> None:
+        if self._ending or self._cancelling:
+            raise refusal(f"the job is {self._state}: there is nothing to {signal}")
+
+    @property
+    def _state(self) -> OpenState:
+        if self._ending:
+            return "finishing"
+        if self._cancelling:
+            return "cancelling"
+        if self._paused:
+            return "pausing" if self._running_segment else "paused"
+        return "running"
+
     @workflow.query(name=names.STATUS)
     def status(self) -> JobProgress:
-        if self._paused and self._progress.state in ("planned", "running"):
-            return self._progress.model_copy(update={"state": "paused"})
+        if self._progress.state not in ("planned", "running") or self._ending:
+            return self._progress
+        if self._paused or self._cancelling:
+            return self._progress.model_copy(update={"state": self._state})
         return self._progress
 
     @workflow.run
@@ -87,10 +141,14 @@ class ETLFlow:
     async def _run_segments(self) -> None:
         """Run segments until the job is done or cancelled; continue as new before history grows."""
         for _ in range(SEGMENTS_PER_RUN):
-            await workflow.wait_condition(lambda: self._cancelling or not self._paused)
+            await self._rest()
             if self._cancelling:
                 return
-            segment = await self._run_segment()
+            self._running_segment = True
+            try:
+                segment = await self._run_segment()
+            finally:
+                self._running_segment = False
             if segment is None:
                 continue
             self._progress = segment.progress
@@ -103,6 +161,39 @@ class ETLFlow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         if not self._cancelling:
             workflow.continue_as_new(self._job.model_copy(update={"paused": self._paused}))
+
+    async def _rest(self) -> None:
+        """Wait while paused, and have the ledger say so."""
+        while self._paused and not self._cancelling:
+            if workflow.patched(PATCH) and not await self._record_pause():
+                continue
+            await workflow.wait_condition(lambda: self._cancelling or not self._paused)
+
+    async def _record_pause(self) -> bool:
+        """Record in the ledger that the job is at rest; False where a request came between."""
+        recording = workflow.start_activity(
+            names.PAUSE_JOB,
+            self._job,
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=retry_policy(self._job.policy),
+            # Its effect must not come behind the beginning of the next segment.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        try:
+            await workflow.wait_condition(
+                lambda: recording.done() or self._cancelling or not self._paused
+            )
+        finally:
+            recording.cancel()  # nothing, once it is done
+            await asyncio.wait([recording])
+        try:
+            await recording
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                return False
+            # Only what the ledger says of it is wrong; the job is at rest all the same.
+            workflow.logger.warning("not recorded: %s", first_message(error))
+        return True
 
     async def _run_segment(self) -> SegmentResult | None:
         """Run one segment; None when it was cancelled before it could answer."""
@@ -153,6 +244,7 @@ class ETLFlow:
 
     async def _end(self, state: JobState, error: str | None = None) -> None:
         """Record the end in the ledger. Shielded: a cancellation must not keep it open."""
+        self._ending = True
         ending = workflow.start_activity(
             names.END_JOB,
             EndJobRequest(job=self._job, state=state, error=error),
