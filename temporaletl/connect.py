@@ -11,8 +11,9 @@ from time import monotonic
 from typing import Any
 
 import structlog
+from temporalio.api.enums.v1 import WorkflowExecutionStatus as ServerStatus
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client, Interceptor, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.runtime import (
@@ -43,6 +44,18 @@ LONGEST_DELAY = timedelta(seconds=30)
 NAMESPACE_PATIENCE = timedelta(minutes=2)
 
 _REFUSED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+
+
+def _paused_as_running(_statuses: type, value: object) -> WorkflowExecutionStatus | None:
+    """Take a newer server's PAUSED for RUNNING: the workflow is open.
+
+    The SDK does not know it, and refuses a whole page of a list for one such workflow.
+    """
+    paused = value == ServerStatus.WORKFLOW_EXECUTION_STATUS_PAUSED
+    return WorkflowExecutionStatus.RUNNING if paused else None
+
+
+WorkflowExecutionStatus._missing_ = classmethod(_paused_as_running)  # type: ignore[assignment]
 
 
 class UnknownNamespaceError(ConfigurationError):

@@ -35,7 +35,8 @@ _PATIENCE = timedelta(seconds=5)
 #: A workflow must be unknown for so many looks: another queuer may see it where we do not.
 _LOOKS = 3
 
-_CLOSED = {
+#: Whatever else a server says of a workflow, such as a newer one's PAUSED, it is open.
+CLOSED = {
     WorkflowExecutionStatus.COMPLETED: "ended",
     WorkflowExecutionStatus.FAILED: "failed",
     WorkflowExecutionStatus.CANCELED: "was cancelled",
@@ -53,9 +54,7 @@ class Standing:
 
     @property
     def is_running(self) -> bool:
-        return (
-            self.execution is not None and self.execution.status == WorkflowExecutionStatus.RUNNING
-        )
+        return self.execution is not None and self.execution.status not in CLOSED
 
 
 async def namespace_of(client: Client) -> Namespace:
@@ -136,7 +135,7 @@ async def loss_of(
             return None
         return f"lost: {here} no longer knows the workflow {batch.workflow_id}"
     status = standing.execution.status
-    closed = _CLOSED.get(status, "was closed") if status else "was closed"
+    closed = CLOSED.get(status, "was closed") if status else "was closed"
     loss = f"lost: the workflow {batch.workflow_id} {closed} before it could close its books"
     reason = await _reason(client, standing.execution)
     return f"{loss}: {reason}" if reason else loss

@@ -39,6 +39,14 @@ PATIENCE = timedelta(seconds=5)
 _POLLED_WITHIN = timedelta(seconds=70)
 
 
+#: The list filter for workflows that are open. A newer server's `Paused` is open, and the name of
+#: it is one that an older server refuses.
+OPEN_WORKFLOWS = (
+    "ExecutionStatus NOT IN "
+    "('Completed', 'Failed', 'Canceled', 'Terminated', 'ContinuedAsNew', 'TimedOut')"
+)
+
+
 class NoLedgerError(ConfigurationError):
     """The warehouse holds none of the platform's tables."""
 

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.control.operations.following import Run, pending_failures
-from temporaletl.control.operations.platform import Platform, is_polled
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
 from temporaletl.warehouse.budget import blocked_sources
@@ -85,7 +85,7 @@ async def _count(run: Run, warehouse: Warehouse | None) -> Snapshot:
 
 
 def _done(jobs: JobTally) -> int:
-    return jobs.planned - jobs.running - jobs.waiting
+    return jobs.planned - jobs.running - jobs.paused - jobs.waiting
 
 
 async def count_workflows(client: Client, workflow_id: str, status: BatchStatus) -> Snapshot:
@@ -99,7 +99,7 @@ async def count_workflows(client: Client, workflow_id: str, status: BatchStatus)
         try:
             for group in (await client.count_workflows(query)).groups:
                 kind = str(group.group_values[0])
-                if kind not in ("Running", "ContinuedAsNew"):
+                if kind not in ("Running", "Paused", "ContinuedAsNew"):
                     done += group.count
                     failed += group.count if kind in ("Failed", "TimedOut") else 0
         except RPCError:
@@ -118,8 +118,8 @@ async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapsho
     if not await is_polled(run.client, run.worker_queue):
         return f"no worker polls task queue {run.worker_queue}"
     query = (
-        f"RootWorkflowId = '{run.workflow_id}' AND ExecutionStatus = 'Running' "
-        f"AND WorkflowType = '{names.ETL_FLOW}'"
+        f"RootWorkflowId = '{run.workflow_id}' AND WorkflowType = '{names.ETL_FLOW}' "
+        f"AND {OPEN_WORKFLOWS}"
     )
     with contextlib.suppress(RPCError):
         async for job in run.client.list_workflows(query, limit=_JOBS_LOOKED_AT):
