@@ -109,10 +109,10 @@ async def test_a_paused_run_rests_and_goes_on_to_the_end(
 _FRONT = """
 import asyncio
 
+from temporaletl.control.operations.control import control_run
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.progress import follow
 from temporaletl.control.operations.runs import run_request, start_run
-from temporaletl.control.operations.signals import signal_run
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 
 
@@ -123,10 +123,10 @@ async def main() -> None:
         async for snapshot in follow(platform, run):
             print(snapshot.state, snapshot.loaded, flush=True)
             if snapshot.loaded and not paused:
-                await signal_run(platform, run.workflow_id, "pause")
+                await control_run(platform, run.workflow_id, "pause")
                 paused = True
             elif snapshot.state == "paused":
-                await signal_run(platform, run.workflow_id, "resume")
+                await control_run(platform, run.workflow_id, "resume")
         print(run.ending.result().summary.model_dump_json())
 
 

@@ -28,7 +28,9 @@ _UNBOUNDED_WIDTH = 10_000
 STATE_STYLES = {
     "completed": "green",
     "running": "cyan",
+    "pausing": "yellow",
     "paused": "yellow",
+    "cancelling": "magenta",
     "planning": "cyan",
     "waiting": "yellow",
     "failed": "bold red",

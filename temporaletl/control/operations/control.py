@@ -1,10 +1,16 @@
 """Pause, resume and cancel a run or a job."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl import names
@@ -15,52 +21,68 @@ from temporaletl.control.operations.platform import (
     translated_errors,
 )
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
+from temporaletl.messages import Accepted, OpenState
 from temporaletl.queuer.finishing import end_lost
-from temporaletl.queuer.reconciliation import namespace_of
+from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, namespace_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch
 
-Signal = Literal["pause", "resume", "cancel"]
-Kind = Literal["run", "job"]
+type Action = Literal["pause", "resume", "cancel"]
+type Kind = Literal["run", "job"]
 
 _KINDS: dict[str, Kind] = {
     names.QUEUER_FLOW: "run",
     names.DISPATCH_FLOW: "run",
     names.ETL_FLOW: "job",
 }
+#: What a server answers that has no updates, does not allow them, or has too many of one workflow.
+_WITHOUT_UPDATES = (
+    RPCStatusCode.UNIMPLEMENTED,
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Signalled:
-    """A workflow that was signalled.
+class Controlled:
+    """A run or a job that was paused, resumed or cancelled, and what holds from then on.
 
-    `unattended` is its task queue where no service polls it: it heeds the signal when one does.
-    `ended_batch`: it was a run whose workflow this Temporal does not know; its batch and jobs are
-    closed in the ledger instead.
+    `state` is None where its workflow did not answer: a service of an older version polls, or
+    none does. In the latter case the request is `stored`, to be heeded when a service polls
+    `queue`. `ended_batch`: it was a run whose workflow this Temporal does not know; its batch and
+    jobs are closed in the ledger instead.
     """
 
     kind: Kind
     workflow_id: str
-    signal: Signal
-    unattended: str | None = None
+    action: Action
+    state: OpenState | None = None
+    jobs_running: int | None = None  # to their next page; None where that is not known
+    stored: bool = False
+    queue: str | None = None
     ended_batch: str | None = None
 
 
-async def signal_run(platform: Platform, name: str, signal: Signal) -> Signalled:
-    """Signal a run or a job, named by its workflow, batch or job id. Safe to repeat.
+async def control_run(
+    platform: Platform, name: str, action: Action, *, request_id: str | None = None
+) -> Controlled:
+    """Pause, resume or cancel a run or a job, named by its workflow, batch or job id.
 
-    What runs stops at its next page; what is loaded stays.
+    Returns once its workflow has accepted that, or the server has stored it. Running jobs stop at
+    their next page; what is loaded stays. Safe to repeat; with the same `request_id`, a repeat is
+    answered as the first request was, also after the end.
 
     Raises:
         NotFoundError: there is none of that name.
-        ConflictError: it has ended, or is neither a run nor a job.
+        ConflictError: it has ended or is about to, is being cancelled, or is neither a run nor a
+            job.
         TemporalUnavailableError, CredentialsError: as `Platform.client`.
     """
     client = await platform.client()
     found = await find_workflow(platform, name)
     if found is None:
-        if signal == "cancel" and (ended := await _end_without_workflow(platform, client, name)):
+        if action == "cancel" and (ended := await _end_without_workflow(platform, client, name)):
             return ended
         raise NotFoundError(f"no run or job is called {name!r} (`etl status` lists the latest)")
     kind = _KINDS.get(found.workflow_type)
@@ -68,21 +90,90 @@ async def signal_run(platform: Platform, name: str, signal: Signal) -> Signalled
         raise ConflictError(
             f"workflow {found.id} is a {found.workflow_type}, neither a run nor a job"
         )
-    if found.status != WorkflowExecutionStatus.RUNNING:
+    if found.status in CLOSED and request_id is None:
         # Not how: to Temporal, a run that was cancelled or lost jobs has completed.
-        raise ConflictError(f"{found.id} has ended: there is nothing to {signal}")
+        raise ConflictError(f"{found.id} has ended: there is nothing to {action}")
+    done = Controlled(kind, found.id, action)
+    polled = not found.task_queue or await is_polled(client, found.task_queue)
+    # An update waits for a service, and is forgotten without one; a signal is kept for it.
+    if polled or found.status in CLOSED:
+        polled, accepted = await _update(client, found, action, request_id)
+        if accepted is not None:
+            running = accepted.jobs_running
+            if running is None and kind == "run":
+                running = await _jobs_running(platform, found.id)
+            return replace(done, state=accepted.state, jobs_running=running)
+    await _signal(client, found, action)
+    return done if polled else replace(done, stored=True, queue=found.task_queue)
+
+
+async def _update(
+    client: Client, found: WorkflowExecutionDescription, action: Action, request_id: str | None
+) -> tuple[bool, Accepted | None]:
+    """Send the update; whether a service took it, and its answer, None where it knows none."""
+    # To whichever run of it is the latest: a job's workflow may just continue in another one.
+    handle = client.get_workflow_handle(found.id, first_execution_run_id=_first_run(found))
+    ended = f"{found.id} has ended: there is nothing to {action}"
     try:
-        with translated_errors(absent=f"{found.id} has just ended: there is nothing to {signal}"):
-            await client.get_workflow_handle(found.id, run_id=found.run_id).signal(
-                signal, rpc_timeout=PATIENCE
-            )
-    except NotFoundError as error:
-        raise ConflictError(str(error)) from None
-    attended = not found.task_queue or await is_polled(client, found.task_queue)
-    return Signalled(kind, found.id, signal, unattended=None if attended else found.task_queue)
+        return True, await handle.execute_update(
+            action, id=request_id, result_type=Accepted, rpc_timeout=PATIENCE
+        )
+    except RPCError as error:
+        if error.status in _WITHOUT_UPDATES:
+            return True, None
+        if is_unknown_workflow(error):
+            raise ConflictError(ended) from None
+        with translated_errors():
+            raise
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            # It was we who were cancelled.
+            raise asyncio.CancelledError from None
+        return False, None
+    except WorkflowUpdateFailedError as failure:
+        cause = failure.cause
+        if isinstance(cause, ApplicationError) and cause.type == ConflictError.__name__:
+            raise ConflictError(f"{found.id}: {cause.message}") from None
+        if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
+            raise ConflictError(ended) from None
+        # A service of an older version polls, which does not know the update.
+        return True, None
 
 
-async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Signalled | None:
+async def _signal(client: Client, found: WorkflowExecutionDescription, action: Action) -> None:
+    """Send the signal to the run that was found, or to the one that it continued in."""
+    latest: WorkflowExecutionDescription | None = found
+    while (
+        latest is not None
+        and latest.status not in CLOSED
+        and _first_run(latest) == _first_run(found)
+    ):
+        handle = client.get_workflow_handle(found.id, run_id=latest.run_id)
+        try:
+            with translated_errors(absent=""):
+                return await handle.signal(action, rpc_timeout=PATIENCE)
+        except NotFoundError:
+            latest = await _describe(client, found.id)
+    raise ConflictError(f"{found.id} has ended: there is nothing to {action}")
+
+
+def _first_run(found: WorkflowExecutionDescription) -> str | None:
+    return found.raw_description.workflow_execution_info.first_run_id or None
+
+
+async def _jobs_running(platform: Platform, workflow_id: str) -> int | None:
+    """The jobs of a run that run, by the ledger; None where it does not say."""
+    warehouse = await platform.warehouse_if_any()
+    if warehouse is None:
+        return None
+    try:
+        batch = await asyncio.to_thread(find_batch, warehouse, workflow_id)
+    except ETLError:
+        return None
+    return None if batch is None or batch.ended_at is not None else batch.jobs.running
+
+
+async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Controlled | None:
     """Close the batch of a run whose workflow this Temporal does not know; None without one.
 
     The run is named by who wants it ended. Should its workflow live elsewhere, its jobs end all
@@ -95,13 +186,13 @@ async def _end_without_workflow(platform: Platform, client: Client, name: str) -
     return await asyncio.to_thread(_end_open_batch, await platform.warehouse(), here, name)
 
 
-def _end_open_batch(warehouse: Warehouse, here: Namespace, name: str) -> Signalled | None:
+def _end_open_batch(warehouse: Warehouse, here: Namespace, name: str) -> Controlled | None:
     report = find_batch(warehouse, name)
     batch = open_batch(warehouse, report.batch_id) if report else None
     if batch is None:
         return None
     end_lost(warehouse, batch, f"lost: {here} does not know the workflow {batch.workflow_id}")
-    return Signalled("run", batch.workflow_id, "cancel", ended_batch=batch.metadata.batch_id)
+    return Controlled("run", batch.workflow_id, "cancel", ended_batch=batch.metadata.batch_id)
 
 
 async def find_workflow(platform: Platform, name: str) -> WorkflowExecutionDescription | None:

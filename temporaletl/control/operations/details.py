@@ -8,8 +8,9 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
+from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
-from temporaletl.control.operations.platform import Platform, is_polled
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
 from temporaletl.control.operations.reports import (
     ENDS,
     RunReport,
@@ -17,7 +18,6 @@ from temporaletl.control.operations.reports import (
     report_of_batch,
     report_of_workflow,
 )
-from temporaletl.control.operations.signals import find_workflow
 from temporaletl.control.operations.status import hindrances, reachable
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import JobProgress, Message
@@ -150,8 +150,8 @@ async def _troubles_of_jobs(client: Client | None, jobs: list[JobReport]) -> tup
 
 async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
     query = (
-        f"RootWorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running' "
-        f"AND WorkflowType = '{names.ETL_FLOW}'"
+        f"RootWorkflowId = '{workflow_id}' AND WorkflowType = '{names.ETL_FLOW}' "
+        f"AND {OPEN_WORKFLOWS}"
     )
     try:
         running = [job.id async for job in client.list_workflows(query, limit=_SEARCHED_JOBS)]

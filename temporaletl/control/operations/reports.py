@@ -35,6 +35,8 @@ ENDS = {
     WorkflowExecutionStatus.TERMINATED: "terminated",
     WorkflowExecutionStatus.TIMED_OUT: "timed out",
 }
+#: States that the ledger has of a run that has not ended: its workflow need not be queried.
+_KNOWN_STATES = ("pausing", "paused", "cancelling")
 
 
 class RunReport(Message):
@@ -119,9 +121,11 @@ async def _with_status(client: Client, report: RunReport) -> RunReport:
             label, _, mode = (summary or "").partition(" ")
             source, connection = parse_label(label)
             known |= {"source": source, "connection": connection, "mode": mode}
-        if report.ended_at is None:
+        if report.ended_at is None and report.state not in _KNOWN_STATES:
             known["state"] = await _state(client, report)
-        elif report.batch_id is None and report.state != "completed":
+        elif (
+            report.ended_at is not None and report.batch_id is None and report.state != "completed"
+        ):
             known["error"] = await _failure(client, report)
     except RPCError:
         pass

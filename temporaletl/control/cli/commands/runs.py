@@ -93,20 +93,20 @@ def status(
 
 def pause(workflow_id: WorkflowId) -> None:
     """Let a run or a job rest at its next page."""
-    _signal(workflow_id, "pause")
+    _send(workflow_id, "pause")
 
 
 def resume(workflow_id: WorkflowId) -> None:
     """Let a paused run or job go on where it stopped."""
-    _signal(workflow_id, "resume")
+    _send(workflow_id, "resume")
 
 
 def cancel(workflow_id: WorkflowId) -> None:
     """End a run or a job at its next page; what is loaded stays."""
-    _signal(workflow_id, "cancel")
+    _send(workflow_id, "cancel")
 
 
-def _signal(workflow_id: str, signal: Literal["pause", "resume", "cancel"]) -> None:
-    from temporaletl.control.cli.views.signals import send
+def _send(workflow_id: str, action: Literal["pause", "resume", "cancel"]) -> None:
+    from temporaletl.control.cli.views.control import send
 
-    send(workflow_id, signal)
+    send(workflow_id, action)

@@ -1,33 +1,47 @@
-"""`etl pause`, `etl resume`, `etl cancel`: signals, and their effect."""
+"""`etl pause`, `etl resume`, `etl cancel`: what was requested, and what holds from then on."""
 
-from temporaletl.control.cli.output import say
+from temporaletl.control.cli.output import count, say
 from temporaletl.control.cli.session import with_platform
-from temporaletl.control.operations.signals import Kind, Signal, Signalled, signal_run
+from temporaletl.control.operations.control import Action, Controlled, Kind, control_run
 
-_COMES_OF_IT: dict[tuple[Kind, Signal], str] = {
-    ("run", "pause"): "pausing {id}: running jobs stop at their next page, no others start; "
-    "`etl resume {id}` lets them go on",
+_ON_THE_WAY: dict[tuple[Kind, Action], str] = {
+    ("run", "pause"): "pausing {id}: running jobs stop at their next page, no others start"
+    "{running}; `etl resume {id}` lets them go on",
     ("run", "resume"): "resuming {id}: its jobs go on where they stopped",
-    ("run", "cancel"): "cancelling {id}: running jobs stop at their next page, no others start; "
-    "what is loaded stays",
+    ("run", "cancel"): "cancelling {id}: running jobs stop at their next page, no others start"
+    "{running}; what is loaded stays",
     ("job", "pause"): "pausing {id}: it stops at its next page; `etl resume {id}` lets it go on",
     ("job", "resume"): "resuming {id}: it goes on where it stopped",
     ("job", "cancel"): "cancelling {id}: it stops at its next page; what is loaded stays",
 }
+_AT_REST: dict[Kind, str] = {
+    "run": "paused {id}: no job runs, and none starts; `etl resume {id}` lets them go on",
+    "job": "paused {id}: `etl resume {id}` lets it go on",
+}
 
 
-def send(name: str, signal: Signal) -> None:
-    """Signal a run or a job and say what comes of it."""
-    say(_described(with_platform(lambda platform: signal_run(platform, name, signal))))
+def send(name: str, action: Action) -> None:
+    """Pause, resume or cancel a run or a job, and say what holds from then on."""
+    say(described(with_platform(lambda platform: control_run(platform, name, action))))
 
 
-def _described(done: Signalled) -> str:
+def described(done: Controlled) -> str:
+    """What came of a request, in a sentence."""
     if done.ended_batch is not None:
         return (
             f"ended {done.ended_batch}, whose workflow {done.workflow_id} is not known to this "
             f"Temporal: what is loaded stays, and the next run covers its window"
         )
-    said = _COMES_OF_IT[done.kind, done.signal].format(id=done.workflow_id)
-    if done.unattended is not None:
-        said += f" (no service polls task queue {done.unattended}: it heeds this when one does)"
-    return said
+    if done.stored:
+        return (
+            f"stored: no service polls task queue {done.queue}; {done.workflow_id} heeds "
+            f"{done.action} when one does"
+        )
+    said = _AT_REST[done.kind] if done.state == "paused" else _ON_THE_WAY[done.kind, done.action]
+    return said.format(id=done.workflow_id, running=_running(done.jobs_running))
+
+
+def _running(jobs: int | None) -> str:
+    if not jobs:
+        return ""
+    return f" ({count(jobs, 'job')} still {'runs' if jobs == 1 else 'run'})"
