@@ -1,13 +1,18 @@
 """Retry policies and failures for workflows; no I/O."""
 
+from datetime import datetime
+
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RetryPolicy
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
 from temporaletl.errors import ConflictError
-from temporaletl.messages import RunPolicy
+from temporaletl.messages import ControlUpdate, RunPolicy
 from temporaletl.secrets import redacted
+
+#: Type of the failure with which a workflow refuses an update that comes too late.
+LATE = "LateUpdateError"
 
 
 class RedactedFailures(DefaultFailureConverter):
@@ -42,6 +47,16 @@ def retry_policy(policy: RunPolicy) -> RetryPolicy:
 def refusal(message: str) -> ApplicationError:
     """The failure with which a workflow refuses what its state does not allow."""
     return ApplicationError(message, type=ConflictError.__name__, non_retryable=True)
+
+
+def refuse_late(update: ControlUpdate, now: datetime) -> None:
+    """Refuse an update that nobody waits for any more."""
+    if update.heed_until is not None and now > update.heed_until:
+        raise ApplicationError(
+            f"it was to be heeded until {update.heed_until.isoformat(timespec='seconds')}",
+            type=LATE,
+            non_retryable=True,
+        )
 
 
 def first_cause(error: BaseException) -> BaseException:

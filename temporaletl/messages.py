@@ -335,6 +335,16 @@ class BatchStatus(Message):
     jobs_running: int | None = None
 
 
+class ControlUpdate(Message):
+    """The argument of an update `pause`, `resume` or `cancel`, which may be left out.
+
+    A server delivers an update also when whoever sent it has stopped waiting, and then behind
+    what was requested since: after `heed_until` it is refused.
+    """
+
+    heed_until: UtcTime | None = None
+
+
 class Accepted(Message):
     """The answer to an update `pause`, `resume` or `cancel`: what holds from then on."""
 

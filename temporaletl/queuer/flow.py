@@ -14,12 +14,13 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
-    from temporaletl.failures import first_message, refusal, retry_policy
+    from temporaletl.failures import first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
         Accepted,
         BatchMetadata,
         BatchStatus,
         BatchSummary,
+        ControlUpdate,
         DispatchInput,
         ExpandedBatch,
         FinishRequest,
@@ -35,6 +36,7 @@ _SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 #: A dispatcher starts some tens of jobs a second; beyond these numbers they share the work.
 _JOBS_PER_DISPATCHER = 1_000
 _MAX_DISPATCHERS = 8
+_NOW = ControlUpdate()
 
 
 @workflow.defn(name=names.QUEUER_FLOW)
@@ -72,27 +74,30 @@ class QueuerFlow:
         await self._control.cancel()
 
     @workflow.update(name=names.PAUSE)
-    def accept_pause(self) -> Accepted:
+    def accept_pause(self, _update: ControlUpdate = _NOW) -> Accepted:
         return self._accept(names.PAUSE)
 
     @accept_pause.validator
-    def may_pause(self) -> None:
+    def may_pause(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         self._refuse_at_the_end(names.PAUSE)
 
     @workflow.update(name=names.RESUME)
-    def accept_resume(self) -> Accepted:
+    def accept_resume(self, _update: ControlUpdate = _NOW) -> Accepted:
         return self._accept(names.RESUME)
 
     @accept_resume.validator
-    def may_resume(self) -> None:
+    def may_resume(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         self._refuse_at_the_end(names.RESUME)
 
     @workflow.update(name=names.CANCEL)
-    def accept_cancel(self) -> Accepted:
+    def accept_cancel(self, _update: ControlUpdate = _NOW) -> Accepted:
         return self._accept(names.CANCEL)
 
     @accept_cancel.validator
-    def may_cancel(self) -> None:
+    def may_cancel(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         if not self._control.cancelling:
             self._refuse_at_the_end(names.CANCEL)
 

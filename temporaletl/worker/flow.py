@@ -14,9 +14,10 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
-    from temporaletl.failures import first_cause, first_message, refusal, retry_policy
+    from temporaletl.failures import first_cause, first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
         Accepted,
+        ControlUpdate,
         EndJobRequest,
         ETLInput,
         ETLResult,
@@ -30,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
 SEGMENTS_PER_RUN = 400
 #: Jobs whose first pause is older than the recording go on without it.
 PATCH = "pause-in-ledger"
+_NOW = ControlUpdate()
 
 
 @workflow.defn(name=names.ETL_FLOW)
@@ -64,30 +66,33 @@ class ETLFlow:
         self._cancelling = True
 
     @workflow.update(name=names.PAUSE)
-    def accept_pause(self) -> Accepted:
+    def accept_pause(self, _update: ControlUpdate = _NOW) -> Accepted:
         self._paused = True
         return self._accepted()
 
     @accept_pause.validator
-    def may_pause(self) -> None:
+    def may_pause(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         self._refuse_at_the_end(names.PAUSE)
 
     @workflow.update(name=names.RESUME)
-    def accept_resume(self) -> Accepted:
+    def accept_resume(self, _update: ControlUpdate = _NOW) -> Accepted:
         self._paused = False
         return self._accepted()
 
     @accept_resume.validator
-    def may_resume(self) -> None:
+    def may_resume(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         self._refuse_at_the_end(names.RESUME)
 
     @workflow.update(name=names.CANCEL)
-    def accept_cancel(self) -> Accepted:
+    def accept_cancel(self, _update: ControlUpdate = _NOW) -> Accepted:
         self._cancelling = True
         return self._accepted()
 
     @accept_cancel.validator
-    def may_cancel(self) -> None:
+    def may_cancel(self, _update: ControlUpdate = _NOW) -> None:
+        refuse_late(_update, workflow.now())
         if not self._cancelling:
             self._refuse_at_the_end(names.CANCEL)
 

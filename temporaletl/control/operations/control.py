@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from temporalio.client import (
@@ -21,7 +22,7 @@ from temporaletl.control.operations.platform import (
     translated_errors,
 )
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
-from temporaletl.messages import Accepted, OpenState
+from temporaletl.messages import Accepted, ControlUpdate, OpenState
 from temporaletl.queuer.finishing import end_lost
 from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, namespace_of
 from temporaletl.warehouse.connection import Warehouse
@@ -95,7 +96,7 @@ async def control_run(
         raise ConflictError(f"{found.id} has ended: there is nothing to {action}")
     done = Controlled(kind, found.id, action)
     polled = not found.task_queue or await is_polled(client, found.task_queue)
-    # An update waits for a service, and is forgotten without one; a signal is kept for it.
+    # Only a signal is kept by the server until a service polls.
     if polled or found.status in CLOSED:
         polled, accepted = await _update(client, found, action, request_id)
         if accepted is not None:
@@ -116,7 +117,11 @@ async def _update(
     ended = f"{found.id} has ended: there is nothing to {action}"
     try:
         return True, await handle.execute_update(
-            action, id=request_id, result_type=Accepted, rpc_timeout=PATIENCE
+            action,
+            ControlUpdate(heed_until=datetime.now(UTC) + PATIENCE),
+            id=request_id,
+            result_type=Accepted,
+            rpc_timeout=PATIENCE,
         )
     except RPCError as error:
         if error.status in _WITHOUT_UPDATES:
@@ -136,7 +141,8 @@ async def _update(
             raise ConflictError(f"{found.id}: {cause.message}") from None
         if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
             raise ConflictError(ended) from None
-        # A service of an older version polls, which does not know the update.
+        # A service of an older version polls, which does not know the update; or the clock here is
+        # behind the server's, so that the update was late from the start.
         return True, None
 
 
