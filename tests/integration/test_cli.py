@@ -133,8 +133,14 @@ async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:
 
     paused = await etl("pause", batch)
     assert paused.out.startswith(f"pausing {handle.id}: running jobs stop at their next page")
-    listed = await etl("status", "--json")
-    assert next(r for r in listed.document if r["batch_id"] == batch)["state"] == "paused"
+
+    async def rests() -> bool:
+        listed = await etl("status", "--json")
+        state = next(r for r in listed.document if r["batch_id"] == batch)["state"]
+        assert state in ("pausing", "paused")
+        return bool(state == "paused")
+
+    await until(rests)
 
     resumed = await etl("resume", job)
     assert resumed.out == f"resuming job/{job}: it goes on where it stopped\n"

@@ -48,6 +48,22 @@ def _signals(*signals: str) -> Callable[[Services, Batch], Awaitable[None]]:
     return act
 
 
+async def _pause_and_resume_by_update(services: Services, batch: Batch) -> None:
+    await until(lambda: _pages(services) > 0)
+    await batch.execute_update(names.PAUSE)
+
+    async def paused() -> bool:
+        return str((await batch.query(names.STATUS))["state"]) == "paused"
+
+    await until(paused)
+    await batch.execute_update(names.RESUME)
+
+
+async def _cancel_by_update(services: Services, batch: Batch) -> None:
+    await until(lambda: _pages(services) > 0)
+    await batch.execute_update(names.CANCEL)
+
+
 async def _cancel_from_outside(services: Services, batch: Batch) -> None:
     await until(lambda: _pages(services) > 0)
     await batch.cancel()
@@ -127,6 +143,8 @@ SCENARIOS = {
         Scenario("planning-failure", {"jobs": -1}, keeps=(QUEUER,)),
         Scenario("paused-and-resumed", _SLOW, act=_signals(names.PAUSE, names.RESUME)),
         Scenario("cancelled-by-signal", _SLOW, act=_signals(names.CANCEL)),
+        Scenario("paused-and-resumed-by-update", _SLOW, act=_pause_and_resume_by_update),
+        Scenario("cancelled-by-update", _SLOW, act=_cancel_by_update),
         Scenario("cancelled-from-outside", _SLOW, act=_cancel_from_outside),
         Scenario(
             "paused-while-planning",

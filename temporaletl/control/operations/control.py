@@ -100,10 +100,9 @@ async def control_run(
     if polled or found.status in CLOSED:
         polled, accepted = await _update(client, found, action, request_id)
         if accepted is not None:
-            running = accepted.jobs_running
-            if running is None and kind == "run":
-                running = await _jobs_running(platform, found.id)
-            return replace(done, state=accepted.state, jobs_running=running)
+            if kind == "run":
+                accepted = await _by_the_ledger(platform, found.id, accepted)
+            return replace(done, state=accepted.state, jobs_running=accepted.jobs_running)
     await _signal(client, found, action)
     return done if polled else replace(done, stored=True, queue=found.task_queue)
 
@@ -167,16 +166,19 @@ def _first_run(found: WorkflowExecutionDescription) -> str | None:
     return found.raw_description.workflow_execution_info.first_run_id or None
 
 
-async def _jobs_running(platform: Platform, workflow_id: str) -> int | None:
-    """The jobs of a run that run, by the ledger; None where it does not say."""
+async def _by_the_ledger(platform: Platform, workflow_id: str, accepted: Accepted) -> Accepted:
+    """The answer with the jobs that run now: a run's workflow only looks from time to time."""
     warehouse = await platform.warehouse_if_any()
     if warehouse is None:
-        return None
+        return accepted
     try:
         batch = await asyncio.to_thread(find_batch, warehouse, workflow_id)
     except ETLError:
-        return None
-    return None if batch is None or batch.ended_at is not None else batch.jobs.running
+        return accepted
+    if batch is None or batch.ended_at is not None:
+        return accepted
+    at_rest = accepted.state == "pausing" and batch.state == "paused"
+    return Accepted(state="paused" if at_rest else accepted.state, jobs_running=batch.jobs.running)
 
 
 async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Controlled | None:
