@@ -105,6 +105,29 @@ async def test_a_paused_run_rests_and_goes_on_to_the_end(
     assert stored_kinds(platform) == expected_kinds(site)
 
 
+async def test_a_worker_that_is_killed_while_its_run_pauses_leaves_it_paused(
+    platform: Platform, client: Client, site: Site, jira: FakeServer
+) -> None:
+    jira.latency_seconds = _SLOW_SECONDS
+    run = await Run.begin(platform, client)
+    platform.kill("worker")
+    run.signal("pause")
+    # Nobody has told the ledger otherwise: the segment has a worker until its heartbeat is missed.
+    assert run.state() == "pausing"
+    platform.start_service("worker")
+    await until(lambda: run.state() == "paused", within_seconds=60)
+    batch = f"batch_id = (SELECT batch_id FROM etl_batches WHERE workflow_id = '{run.workflow_id}')"
+    assert platform.rows(f"SELECT DISTINCT state FROM etl_jobs WHERE {batch}") == [("paused",)]
+    await until(
+        lambda: platform.rows(f"SELECT state FROM etl_batches WHERE {batch}") == [("paused",)]
+    )
+
+    jira.latency_seconds = 0
+    run.signal("resume")
+    assert (await run.summary()).state == "completed"
+    assert stored_kinds(platform) == expected_kinds(site)
+
+
 #: A front of one's own, on operations alone: starts a run, watches it, pauses it, lets it end.
 _FRONT = """
 import asyncio
