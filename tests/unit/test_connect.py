@@ -3,13 +3,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client
+from temporalio.api.enums.v1 import WorkflowExecutionStatus as ServerStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import TLSConfig
 
 from temporaletl import ConfigurationError, CredentialsError, connect
 from temporaletl.connect import UnknownNamespaceError, connect_patiently, data_converter
 from temporaletl.endpoint import Endpoint, access, endpoint
 from temporaletl.errors import TemporalUnavailableError
+from temporaletl.queuer.reconciliation import CLOSED
 from temporaletl.settings import TemporalSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -205,3 +207,12 @@ async def test_where_nobody_chose_an_address_a_stack_may_be_kept_elsewhere(
     with pytest.raises(TemporalUnavailableError, match="no Temporal server answers") as told:
         await connect.connect(settings)
     assert ("name the folder of one that runs: ETL_DATA_DIR" in str(told.value)) is hinted
+
+
+def test_a_workflow_that_a_newer_server_calls_paused_is_open() -> None:
+    """The SDK's own class refuses the number, and with it a whole page of a list."""
+    status = WorkflowExecutionStatus(ServerStatus.WORKFLOW_EXECUTION_STATUS_PAUSED)
+    assert status == WorkflowExecutionStatus.RUNNING
+    assert status not in CLOSED
+    with pytest.raises(ValueError, match="99"):
+        WorkflowExecutionStatus(99)

@@ -14,7 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporaletl import names
 from temporaletl.control.cli.views.control import described
 from temporaletl.control.operations.control import Controlled, control_run
-from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.control.operations.status import recent_runs
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import BatchSummary, QueuerInput
@@ -179,3 +179,21 @@ async def test_a_workflow_that_is_no_run_is_refused(
     with pytest.raises(ConflictError, match="neither a run nor a job"):
         await control_run(platform, handle.id, "pause")
     await handle.terminate()
+
+
+async def test_the_filter_for_open_workflows_is_one_that_the_server_takes(
+    temporal_server: TemporalServer,
+) -> None:
+    client = temporal_server.client
+    queue = f"test-{uuid.uuid4().hex}"
+    ids = [f"{queue}-{number}" for number in range(2)]
+    for workflow_id in ids:
+        await client.start_workflow("AnotherFlow", id=workflow_id, task_queue=queue)
+    await client.get_workflow_handle(ids[0]).terminate()
+    query = f"TaskQueue = '{queue}' AND {OPEN_WORKFLOWS}"
+
+    async def listed() -> bool:
+        return [found.id async for found in client.list_workflows(query)] == ids[1:]
+
+    await until(listed)
+    await client.get_workflow_handle(ids[1]).terminate()
