@@ -8,7 +8,7 @@ import pytest_asyncio
 from temporalio.client import Client, WorkflowHandle
 
 from temporaletl import names
-from temporaletl.messages import BatchSummary, QueuerInput
+from temporaletl.messages import Accepted, BatchSummary, QueuerInput
 from tests.integration.flows.own_postgres import OwnPostgres, own_postgres, small_disk
 from tests.integration.flows.services import Services, running
 from tests.integration.temporal_server import TemporalServer
@@ -101,6 +101,31 @@ async def test_a_run_goes_on_soon_after_an_outage_and_loses_and_doubles_nothing(
     assert services.rows("SELECT count(*), count(DISTINCT event_id) FROM events") == [
         (PAGES * SIZE, PAGES * SIZE)
     ]
+
+
+async def test_a_pause_in_an_outage_is_accepted_at_once_and_entered_after_it(
+    services: Services, postgres: OwnPostgres
+) -> None:
+    batch = await start(services, pages=10_000, size=SIZE, page_seconds=0.05)
+    await until(lambda: counted(services) >= SIZE)
+    postgres.end()
+    accepted = await batch.execute_update(names.PAUSE, result_type=Accepted)
+    assert accepted == Accepted(state="pausing")
+    await out_of_attempts(services, batch.id)
+    # Whether a job runs cannot be known now.
+    assert (await batch.query(names.STATUS))["state"] == "pausing"
+    postgres.start()
+    paused = [("paused", "paused")]
+    states = "SELECT b.state, j.state FROM etl_batches AS b JOIN etl_jobs AS j USING (batch_id)"
+    await until(lambda: services.rows(states) == paused, within_seconds=SOON_SECONDS)
+
+    async def says_so() -> bool:
+        return bool((await batch.query(names.STATUS))["state"] == "paused")
+
+    await until(says_so)
+    await batch.execute_update(names.CANCEL)
+    assert (await batch.result()).state == "cancelled"
+    assert services.rows(states) == [("cancelled", "cancelled")]
 
 
 async def test_the_end_of_a_job_that_is_cancelled_in_an_outage_is_entered_after_it(
