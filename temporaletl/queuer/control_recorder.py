@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from temporaletl.messages import BatchMetadata, ControlRecord, ControlRequest
     from temporaletl.queuer.child_control import ChildControl
 
-#: Runs whose first pause or cancel is older than the recording go on without it.
+#: What was requested before there was this recording stays unrecorded.
 PATCH = "control-in-ledger"
 #: Each look waits twice as long as the one before: a pause of weeks must not fill the history.
 _FIRST_PATIENCE, _LONGEST_PATIENCE = timedelta(seconds=1), timedelta(minutes=10)
@@ -36,12 +36,14 @@ class ControlRecorder:
         self._record: ControlRecord | None = None
         self._records = True
         self._recorded = 0  # changes
+        self._is_older = False
 
     @property
     def at_rest(self) -> bool:
-        """Whether no job ran when the ledger was last read; True where nothing is recorded."""
+        """Whether no job ran when the ledger was last read; True of an unrecorded request."""
         record = self._current
-        return not self._records or (record is not None and record.at_rest)
+        unrecorded = not self._records and self._recorded == self._control.changes
+        return unrecorded or (record is not None and record.at_rest)
 
     @property
     def jobs_running(self) -> int | None:
@@ -56,11 +58,13 @@ class ControlRecorder:
         """Record until cancelled; the batch must be in the ledger."""
         while True:
             await workflow.wait_condition(lambda: self._control.changes > self._recorded)
-            if not workflow.patched(PATCH):
-                self._records = False
-                return
             self._recorded = self._control.changes
-            await self._look(metadata, self._recorded)
+            # A patch once found missing counts as missing for good: later requests have their own.
+            patch = f"{PATCH}-{self._recorded}" if self._is_older else PATCH
+            self._records = workflow.patched(patch)
+            self._is_older = self._is_older or not self._records
+            if self._records:
+                await self._look(metadata, self._recorded)
 
     async def _look(self, metadata: BatchMetadata, change: int) -> None:
         """Record one request; of a pause, look until it is at rest. The next request ends it."""

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
 
 #: Segments that one run goes through before it continues as new; each is some six events.
 SEGMENTS_PER_RUN = 400
-#: Jobs whose first pause is older than the recording go on without it.
+#: A pause of before there was its recording stays unrecorded.
 PATCH = "pause-in-ledger"
 _NOW = ControlUpdate()
 
@@ -51,6 +51,8 @@ class ETLFlow:
         self._cancelling = False
         self._running_segment = False
         self._ending = False
+        self._pauses = 0
+        self._is_older = False
         self._progress = JobProgress(state="planned", stream=job.stream)
 
     @workflow.signal(name=names.PAUSE)
@@ -170,7 +172,12 @@ class ETLFlow:
     async def _rest(self) -> None:
         """Wait while paused, and have the ledger say so."""
         while self._paused and not self._cancelling:
-            if workflow.patched(PATCH) and not await self._record_pause():
+            self._pauses += 1
+            # A patch once found missing counts as missing for good: later pauses have their own.
+            patch = f"{PATCH}-{self._pauses}" if self._is_older else PATCH
+            if not workflow.patched(patch):
+                self._is_older = True
+            elif not await self._record_pause():
                 continue
             await workflow.wait_condition(lambda: self._cancelling or not self._paused)
 
