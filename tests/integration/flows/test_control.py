@@ -313,3 +313,36 @@ async def test_many_updates_at_once_are_all_answered(services: Services) -> None
     assert services.rows("SELECT control_changes FROM etl_batches") == [(1,)]
     await update(batch, names.CANCEL)
     await batch.result()
+
+
+async def test_a_run_that_was_paused_before_the_recording_records_its_next_pause(
+    temporal_server: TemporalServer, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "queue": f"test-{uuid.uuid4().hex}",
+        "segment_seconds": 1,
+        "rows_per_page": 50,
+    }
+    with monkeypatch.context() as before:
+        # As a version would have it that records nothing.
+        before.setattr("temporalio.workflow.patched", lambda _patch: False)
+        async with running(temporal_server.client, warehouse, **options) as older:
+            batch = await start(older, **_LONG)
+            await until(lambda: pages(older) > 0)
+            await batch.signal(names.PAUSE)
+
+            async def job_rests() -> bool:
+                return bool((await job_of(older).query(names.STATUS))["state"] == "paused")
+
+            await until(job_rests)
+            assert (stored(older), (await status(batch)).state) == ("running", "paused")
+            assert job_states(older) == ["running"]
+            await batch.signal(names.RESUME)
+            before_it = pages(older)
+            await until(lambda: pages(older) > before_it)
+    async with running(temporal_server.client, warehouse, **options) as newer:
+        assert (await update(batch, names.PAUSE)).state == "pausing"
+        await until(lambda: rests(newer, batch), within_seconds=40)
+        assert job_states(newer) == ["paused"]
+        await update(batch, names.CANCEL)
+        assert (await batch.result()).state == "cancelled"
