@@ -8,7 +8,7 @@ from psycopg.rows import class_row
 from temporaletl.errors import RateLimitedError
 from temporaletl.names import connection_option, label
 from temporaletl.settings import WaitSettings
-from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.connection import Connection, Warehouse
 
 #: A cool-down that ends sooner is waited out by the request that meets it.
 _SHORT = timedelta(seconds=5)
@@ -151,12 +151,17 @@ def blocked_sources(warehouse: Warehouse, source: str | None = None) -> list[Blo
 def unblock_source(warehouse: Warehouse, source: str, connection_name: str) -> bool:
     """End a connection's cool-down now; return whether it was blocked."""
     with warehouse.connection() as connection:
-        unblocked = connection.execute(
-            """
-            UPDATE etl_budgets SET closed_until = '-infinity',
-                granted_until = least(granted_until, clock_timestamp())
-            WHERE source = %s AND connection = %s AND closed_until > clock_timestamp()
-            """,
-            [source, connection_name],
-        )
-        return unblocked.rowcount > 0
+        return end_cool_down(connection, source, connection_name)
+
+
+def end_cool_down(connection: Connection, source: str, connection_name: str) -> bool:
+    """The same in the caller's transaction."""
+    unblocked = connection.execute(
+        """
+        UPDATE etl_budgets SET closed_until = '-infinity',
+            granted_until = least(granted_until, clock_timestamp())
+        WHERE source = %s AND connection = %s AND closed_until > clock_timestamp()
+        """,
+        [source, connection_name],
+    )
+    return unblocked.rowcount > 0

@@ -80,6 +80,13 @@ def _read(name: str) -> bytes:
     return (files("temporaletl.warehouse") / "migrations" / name).read_bytes()
 
 
+def missing_migrations(warehouse: Warehouse) -> list[str]:
+    """The migrations of this version that the warehouse still lacks, in order."""
+    with warehouse.connection() as connection:
+        applied = _applied(connection)
+    return [name for name in _names() if name not in applied]
+
+
 def has_ledger(warehouse: Warehouse) -> bool:
     """Whether the warehouse holds the platform's tables, of whatever version."""
     with warehouse.connection() as connection:

@@ -171,16 +171,27 @@ def set_watermark(
 ) -> None:
     """Set a watermark by hand; with None the next run begins anew."""
     with warehouse.connection() as connection:
-        connection.execute(
-            """
-            INSERT INTO etl_sync_state (source, stream, connection, watermark, state)
-            VALUES (%s, %s, %s, %s, %s)
-            ON CONFLICT (source, stream, connection) DO UPDATE
-            SET watermark = excluded.watermark, state = excluded.state, scope = NULL,
-                updated_at = now()
-            """,
-            [source, stream, connection_name, watermark, _BY_HAND],
-        )
+        put_watermark(connection, source, stream, connection_name, watermark)
+
+
+def put_watermark(
+    connection: Connection,
+    source: str,
+    stream: str,
+    connection_name: str,
+    watermark: datetime | None,
+) -> None:
+    """The same in the caller's transaction."""
+    connection.execute(
+        """
+        INSERT INTO etl_sync_state (source, stream, connection, watermark, state)
+        VALUES (%s, %s, %s, %s, %s)
+        ON CONFLICT (source, stream, connection) DO UPDATE
+        SET watermark = excluded.watermark, state = excluded.state, scope = NULL,
+            updated_at = now()
+        """,
+        [source, stream, connection_name, watermark, _BY_HAND],
+    )
 
 
 def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary) -> None:

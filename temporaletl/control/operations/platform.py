@@ -31,7 +31,7 @@ from temporaletl.errors import (
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import has_ledger
+from temporaletl.warehouse.migration import has_ledger, missing_migrations
 
 #: How long one question to Temporal may take.
 PATIENCE = timedelta(seconds=5)
@@ -49,6 +49,10 @@ OPEN_WORKFLOWS = (
 
 class NoLedgerError(ConfigurationError):
     """The warehouse holds none of the platform's tables."""
+
+
+class OldLedgerError(ConfigurationError):
+    """The warehouse's tables are those of an earlier version."""
 
 
 class Platform:
@@ -70,6 +74,7 @@ class Platform:
         self._connections = warehouse_connections
         self._client: Client | None = None
         self._warehouse: Warehouse | None = None
+        self._is_current = False
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
 
@@ -115,6 +120,25 @@ class Platform:
             if self._warehouse is None:
                 self._warehouse = await asyncio.to_thread(self._open_warehouse)
             return self._warehouse
+
+    async def current_warehouse(self) -> Warehouse:
+        """The warehouse, with its tables as this version has them.
+
+        Raises:
+            OldLedgerError: no service of this version has been started yet.
+            ETLError: as `warehouse`.
+        """
+        warehouse = await self.warehouse()
+        if not self._is_current:
+            missing = await asyncio.to_thread(missing_migrations, warehouse)
+            if missing:
+                raise OldLedgerError(
+                    f"the warehouse's tables in schema {warehouse.schema!r} are of an earlier "
+                    f"version ({missing[0]} is missing): a service of this version brings them up "
+                    "to date when it starts"
+                )
+            self._is_current = True
+        return warehouse
 
     async def warehouse_if_any(self) -> Warehouse | None:
         """The warehouse; None where none is configured, or it does not answer as it should."""

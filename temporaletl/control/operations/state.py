@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from temporaletl.connection_file import find_connection
 from temporaletl.connections import DEFAULT, bound
+from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.names import connection_option, label
-from temporaletl.warehouse.budget import BlockedSource, blocked_sources, unblock_source
+from temporaletl.warehouse.audit import Author, record
+from temporaletl.warehouse.budget import BlockedSource, blocked_sources, end_cool_down
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, recent_batches
-from temporaletl.warehouse.state import SyncState, read_states, set_watermark, watermarks_ahead
+from temporaletl.warehouse.state import SyncState, put_watermark, read_states, watermarks_ahead
 
 _LOOKED_AT = 50
 
@@ -95,15 +99,17 @@ async def move_watermark(
     watermark: datetime | None,
     *,
     connection: str = DEFAULT,
+    author: Author | None = None,
 ) -> Moved:
     """Let the next incremental run begin at a timestamp, or at the beginning (None).
 
     Concerns the streams named, all where none is. To begin anew also ends a cool-down of the
-    source. Safe to repeat.
+    source. Safe to repeat. All of it and its audit row are one transaction; without an `author`,
+    the user of this process is the one.
 
     Raises:
         ConfigurationError: there is no such source or stream, or the timestamp is in the future.
-        ETLError: as `Platform.warehouse`.
+        ETLError: as `Platform.current_warehouse`.
     """
     chosen = tuple(known_streams(source, streams, connection))
     if watermark is not None and watermark > await platform.now():
@@ -111,33 +117,52 @@ async def move_watermark(
             f"watermark {watermark.isoformat()} lies in the future: what happens until then "
             f"would never be loaded"
         )
-    warehouse = await platform.warehouse()
+    warehouse = await platform.current_warehouse()
+    action = "state.reset" if watermark is None else "state.set"
+    details: dict[str, JsonValue] = {
+        "streams": list(chosen),
+        "watermark": None if watermark is None else watermark.isoformat(),
+    }
 
     def put() -> Moved:
-        for stream in chosen:
-            set_watermark(warehouse, source, stream, connection, watermark)
-        running = _running(warehouse, source, connection)
-        unblocked = watermark is None and unblock_source(warehouse, source, connection)
-        return Moved(chosen, running, unblocked)
+        with warehouse.connection() as transaction:
+            # In one order everywhere, so that two of them cannot deadlock.
+            for stream in sorted(chosen):
+                put_watermark(transaction, source, stream, connection, watermark)
+            unblocked = watermark is None and end_cool_down(transaction, source, connection)
+            record(
+                transaction,
+                author or local_author(),
+                action,
+                label(source, connection),
+                details=details | {"unblocked": unblocked},
+            )
+        return Moved(chosen, _running(warehouse, source, connection), unblocked)
 
     return await asyncio.to_thread(put)
 
 
-async def unblock(platform: Platform, source: str, *, connection: str = DEFAULT) -> Moved | None:
+async def unblock(
+    platform: Platform, source: str, *, connection: str = DEFAULT, author: Author | None = None
+) -> Moved | None:
     """End the cool-down of a connection; None where it is not rate-limited.
 
-    Watermarks stay. Safe to repeat.
+    Watermarks stay. Safe to repeat. It and its audit row are one transaction.
 
     Raises:
         UnknownSourceError: there is no such source.
-        ETLError: as `Platform.warehouse`.
+        ETLError: as `Platform.current_warehouse`.
     """
     find_source(source)
-    warehouse = await platform.warehouse()
+    warehouse = await platform.current_warehouse()
 
     def lift() -> Moved | None:
-        if not unblock_source(warehouse, source, connection):
-            return None
+        with warehouse.connection() as transaction:
+            if not end_cool_down(transaction, source, connection):
+                return None
+            record(
+                transaction, author or local_author(), "state.unblock", label(source, connection)
+            )
         return Moved((), _running(warehouse, source, connection), unblocked=True)
 
     return await asyncio.to_thread(lift)
