@@ -8,6 +8,7 @@ import typer
 
 from temporaletl.command import be_command
 from temporaletl.control.cli.commands import (
+    access,
     authoring,
     connections,
     runs,
@@ -22,6 +23,7 @@ _RUNNING = "Load and watch"
 _LOOKING = "Look first"
 _REGULARLY = "Load regularly"
 _KEEPING = "Look after what is loaded"
+_ACCESS = "Who may use the API, and who did what"
 _MACHINE = "This machine"
 _AUTHORS = "Write a source"
 
@@ -147,6 +149,12 @@ app.add_typer(
     name="identities",
     rich_help_panel=_KEEPING,
     help="Which employees the people of a source are.",
+)
+app.add_typer(
+    access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."
+)
+app.add_typer(
+    access.audit, name="audit", rich_help_panel=_ACCESS, help="Who did what, when and why."
 )
 app.command(
     "new-source",

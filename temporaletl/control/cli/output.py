@@ -6,7 +6,7 @@ taken for markup.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from temporaletl.secrets import cleaned
 from temporaletl.terminal import fit_to_print, printable, printable_json
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from temporaletl.messages import Window
 
 #: Wide enough that nothing is cut where no terminal sets the width.
@@ -89,10 +91,21 @@ def _fit(line: str | Text) -> Text:
     return line if fit == line.plain else Text(fit, style=line.style)
 
 
-def print_json(document: Any) -> None:
-    """Print the one document of a `--json` command."""
-    text = printable_json(json.dumps(cleaned(document), indent=2, ensure_ascii=False))
+def print_json(document: Any, *, secrets: "Mapping[str, SecretStr] | None" = None) -> None:
+    """Print the one document of a `--json` command.
+
+    `secrets` are fields of it that are printed as they are: what the command is there to show.
+    """
+    shown = {name: secret.get_secret_value() for name, secret in (secrets or {}).items()}
+    document = cleaned(document) | shown if shown else cleaned(document)
+    text = printable_json(json.dumps(document, indent=2, ensure_ascii=False))
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def print_secret(secret: "SecretStr") -> None:
+    """Print a secret as a line of the result: what the command is there to show."""
+    sys.stdout.write(f"{secret.get_secret_value()}\n")
     sys.stdout.flush()
 
 

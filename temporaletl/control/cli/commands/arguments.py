@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 Mode = Literal["incremental", "full", "backfill"]
+TokenScope = Literal["read", "operate"]
 
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The source, such as jira (`etl sources`).")
