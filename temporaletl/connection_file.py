@@ -6,110 +6,23 @@
     JIRA_EMAIL = "loader@example.com"
     JIRA_API_TOKEN = { env = "ACME_TOKEN" }
 
-A secret is never in the file: `{ env = "…" }` names an environment variable, which may stand in
-`.env`, and `{ file = "…" }` a file that holds nothing else. Any other setting may be given so,
-too. Each is read when it is needed, so that a new secret needs no restart.
+The connections that are declared there are parsed by `temporaletl.connection_entries`, and found by
+`temporaletl.connection_providers`.
 """
 
-import difflib
-import os
 import re
 import threading
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic import Field
 
-from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_sources
+from temporaletl.connection_entries import Connection, Origin, parse_connection
 from temporaletl.errors import ConfigurationError
-from temporaletl.secrets import remember_secret
-from temporaletl.settings import Settings, variables_of
-
-_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_LONGEST_NAME = 40
-_KINDS = ("env", "file")
-#: Shorter values are part of too many words to be taken out of a message.
-_SHORTEST_VALUE = 4
-
-
-class UnknownConnectionError(ConfigurationError):
-    """There is no such connection of the source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The location of a value: an environment variable (`env`) or a file."""
-
-    kind: str
-    location: str
-
-    def __str__(self) -> str:
-        return f"the environment variable {self.location}" if self.kind == "env" else self.location
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One connection: its literal settings, and references to the others."""
-
-    name: str
-    source: str
-    file: Path
-    literals: Mapping[str, str]
-    references: Mapping[str, Reference]
-    secrets: frozenset[str]  # names
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The names of the settings that it gives."""
-        return (*self.literals, *self.references)
-
-    @property
-    def what(self) -> str:
-        """Its name in messages."""
-        return f"{self.file}: connection {self.name!r}"
-
-    def values(self) -> dict[str, str]:
-        """All settings by name, secrets included. Reads files.
-
-        Raises:
-            ConfigurationError: one is not where it is said to be; names file, connection and key.
-        """
-        found = dict(self.literals)
-        for name, reference in self.references.items():
-            found[name] = self._value(name, reference)
-            if name in self.secrets:
-                remember_secret(found[name])
-        return found
-
-    def _value(self, name: str, reference: Reference) -> str:
-        if reference.kind == "env":
-            value = os.environ.get(reference.location) or dotenv_values(".env").get(
-                reference.location
-            )
-            if not value:
-                raise ConfigurationError(f"{self.what}: {name}: {reference} is not set")
-            return value
-        try:
-            value = Path(reference.location).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise ConfigurationError(
-                f"{self.what}: {name}: cannot read {reference}: {reason}"
-            ) from None
-        if not value:
-            raise ConfigurationError(f"{self.what}: {name}: {reference} is empty")
-        return value
-
-    def without_values(self, message: str) -> str:
-        """A message about its settings, which may quote them, without their values."""
-        for value in sorted(self.literals.values(), key=len, reverse=True):
-            if len(value) >= _SHORTEST_VALUE:
-                message = message.replace(value, "…")
-        return message
+from temporaletl.settings import Settings
 
 
 class _FileSettings(Settings):
@@ -127,76 +40,48 @@ def connections_file() -> Path | None:
     return _FileSettings.load().file
 
 
-def load_connections() -> list[Connection]:
-    """All connections of the file, by name; none where no file is configured.
+@dataclass(frozen=True, slots=True)
+class FileConnections:
+    """Provider of the connections that the configured file declares, as it is at the time."""
 
-    The sources must be imported before.
+    origin: Origin = "file"
 
-    Raises:
-        ConfigurationError: the file cannot be read, or something in it is wrong; names the file,
-            the connection and the key, and prints no value.
-    """
-    file = connections_file()
-    if file is None:
-        return []
-    document = _read(file)
-    return [_connection(file, name, document[name]) for name in sorted(document)]
+    def is_configured(self) -> bool:
+        """Whether a file is named."""
+        return connections_file() is not None
 
+    def names(self) -> Sequence[str]:
+        """All names of the file, in order.
 
-def read_entries() -> list[tuple[str, Connection | ConfigurationError]]:
-    """The file's entries by name: the connection, or the error in it.
+        Raises:
+            ConfigurationError: the file cannot be read, or is no TOML.
+        """
+        file = connections_file()
+        return [] if file is None else sorted(_read(file))
 
-    Raises:
-        ConfigurationError: the file as a whole cannot be read.
-    """
-    file = connections_file()
-    if file is None:
-        return []
-    document = _read(file)
-    found: list[tuple[str, Connection | ConfigurationError]] = []
-    for name in sorted(document):
-        try:
-            found.append((name, _connection(file, name, document[name])))
-        except ConfigurationError as error:
-            found.append((name, error))
-    return found
+    def place(self) -> str:
+        """The file's path, in messages."""
+        return str(connections_file())
 
+    def get(self, name: str) -> Connection:
+        """The connection of that name, of those that there are.
 
-def find_connection(source: str, name: str) -> Connection | None:
-    """A connection of a source; None for `default`, which is the environment.
+        Raises:
+            ConfigurationError: as `names`, or something in the declaration is wrong.
+        """
+        file = connections_file()
+        section = None if file is None else _read(file)[name]
+        if not isinstance(section, dict):
+            raise ConfigurationError(f"{file}: {name!r} stands in no connection, such as [acme]")
+        return parse_connection(section, name=name, origin=self.origin, place=str(file))
 
-    Raises:
-        UnknownConnectionError: the file has no such connection, or it is of another source.
-        ConfigurationError: as `load_connections`.
-    """
-    if name == DEFAULT:
-        return None
-    file = connections_file()
-    if file is None:
-        raise UnknownConnectionError(
-            f"there is no connection {name!r}: ETL_CONNECTIONS, which would name the file that "
-            "holds the connections, is not set"
-        )
-    document = _read(file)
-    if name not in document:
-        raise UnknownConnectionError(
-            f"{file} has no connection {name!r}; it has {', '.join(sorted(document)) or 'none'}"
-        )
-    found = _connection(file, name, document[name])
-    if found.source != source:
-        raise UnknownConnectionError(
-            f"{found.what} is one of source {found.source!r}, not of {source!r}"
-        )
-    return found
-
-
-def names_of_connections(source: str) -> list[str]:
-    """The connections of a source, `default` first.
-
-    Raises:
-        ConfigurationError: as `load_connections`.
-    """
-    return [DEFAULT, *(item.name for item in load_connections() if item.source == source)]
+    def absence(self) -> str:
+        """Why a connection is not here, in words; behind its name."""
+        if not self.is_configured():
+            return (
+                "ETL_CONNECTIONS, which would name the file that holds the connections, is not set"
+            )
+        return f"it has {', '.join(self.names()) or 'none'}"
 
 
 _known: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -221,100 +106,3 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file} is no TOML{f', {position[1]}' if position else ''}; "
             'a connection is [name], with source = "…" and its settings'
         ) from None
-
-
-def _connection(file: Path, name: str, section: Any) -> Connection:
-    what = f"{file}: connection {name!r}"
-    if not isinstance(section, dict):
-        raise ConfigurationError(f"{file}: {name!r} stands in no connection, such as [acme]")
-    _check_name(what, name)
-    source = section.get("source")
-    if not isinstance(source, str):
-        raise ConfigurationError(f'{what}: source is missing, as in source = "jira"')
-    declared = declaration_of(source)
-    if declared is None:
-        raise ConfigurationError(
-            f"{what}: source: there is no such source; those of which there can be connections "
-            f"are {', '.join(known_sources())}"
-        )
-    if declared.unfit is not None:
-        raise ConfigurationError(
-            f"{what}: source {source!r} reads {declared.unfit}, which knows the environment alone: "
-            "its author must make it a temporaletl.source_settings.SourceSettings"
-        )
-    names = _variables(declared)
-    literals: dict[str, str] = {}
-    references: dict[str, Reference] = {}
-    secrets: set[str] = set()
-    for key, value in section.items():
-        if key == "source":
-            continue
-        if key not in names and not declared.takes_name(key):
-            raise ConfigurationError(f"{what}: {key}: {_unknown(source, key, names)}")
-        if names.get(key, declared.is_secret_name(key)):
-            secrets.add(key)
-        if isinstance(value, dict):
-            references[key] = _reference(f"{what}: {key}", value)
-        else:
-            literals[key] = _literal(f"{what}: {key}", value, secret=key in secrets)
-    return Connection(name, source, file, literals, references, frozenset(secrets))
-
-
-def _check_name(what: str, name: str) -> None:
-    if name == DEFAULT:
-        raise ConfigurationError(f"{what}: that name is the environment's own; give it another one")
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-        raise ConfigurationError(
-            f"{what}: a name consists of small letters, digits and single underscores, begins with "
-            f"a letter, and has at most {_LONGEST_NAME} characters"
-        )
-
-
-def settings_of(source: str) -> dict[str, bool]:
-    """The settings that a connection of the source may give, and whether they are secret."""
-    declared = declaration_of(source)
-    return {} if declared is None else _variables(declared)
-
-
-def _variables(declared: Declaration) -> dict[str, bool]:
-    """The settings by the names of their variables, and whether they are secret."""
-    found: dict[str, bool] = {}
-    for cls in declared.classes:
-        secrets = cls.secrets()
-        for name, field in cls.model_fields.items():
-            found |= dict.fromkeys(variables_of(name, field), name in secrets)
-    return found
-
-
-def _unknown(source: str, key: str, names: Mapping[str, bool]) -> str:
-    near = difflib.get_close_matches(key.upper(), names, n=1)
-    hint = f"; is {near[0]} meant?" if near else f"; it has {', '.join(sorted(names))}"
-    return f"source {source!r} has no such setting{hint}"
-
-
-def _reference(what: str, value: Mapping[str, Any]) -> Reference:
-    kinds = [kind for kind in _KINDS if kind in value]
-    if len(value) != 1 or len(kinds) != 1 or not isinstance(value[kinds[0]], str):
-        raise ConfigurationError(
-            f'{what}: where it is must be {{ env = "VARIABLE" }} or {{ file = "/path" }}'
-        )
-    return Reference(kinds[0], value[kinds[0]])
-
-
-def _literal(what: str, value: Any, *, secret: bool) -> str:
-    """A literal setting as the text that an environment variable would hold."""
-    if secret:
-        if isinstance(value, str):
-            remember_secret(value)
-        raise ConfigurationError(
-            f"{what} is a secret, which the file must not hold: write where it is, "
-            '{ env = "VARIABLE" } or { file = "/run/secrets/name" }'
-        )
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise ConfigurationError(
-        f"{what}: must be a text, a number, true or false, as the environment has it (a list is a "
-        "text with commas)"
-    )

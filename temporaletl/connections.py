@@ -1,9 +1,9 @@
 """Connections: the one in use, bound to the context, and the settings that one may give.
 
 A connection is a name, a source, settings under the names that the source's settings have, and
-where its secrets are. `default` is the environment; the others are in a file, see
-`temporaletl.connection_file`. Whoever works for a connection binds it, and the source's settings
-are then those of that connection alone:
+where its secrets are. `default` is the environment; the others are in a file or in the warehouse,
+see `temporaletl.connection_providers`. Whoever works for a connection binds it, and the source's
+settings are then those of that connection alone:
 
     with bound("jira", "acme"):
         site = open_site(JiraSettings.load())

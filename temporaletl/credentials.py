@@ -1,4 +1,4 @@
-"""Checks of credentials, and of other values that are sent beside them."""
+"""Checks of credentials, of other values that are sent beside them, and of names."""
 
 import re
 import unicodedata
@@ -6,10 +6,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from temporaletl.errors import ConfigurationError
+
 #: What a header's value may hold, beside spaces within it.
 _IN_HEADERS = re.compile(r"[\x20-\x7e\xa1-\xac\xae-\xff]+")
 
 
+_LONGEST_TITLE = 100
 #: What the metadata of gRPC may hold.
 _IN_METADATA = re.compile(r"[\x20-\x7e]+")
 #: Unicode's classes of what nobody sees: controls, marks of format, surrogates, ends of lines.
@@ -49,6 +52,23 @@ def check_visible(text: str, *, spaces: bool = True) -> None:
     for position, character in enumerate(text, 1):
         if unicodedata.category(character) in _UNSEEN or (character.isspace() and not spaces):
             raise _odd(character, position, "that it cannot")
+
+
+def check_title(what: str, name: str) -> None:
+    """Check a name that a person gives to something, `what`: visible, and not too long.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    try:
+        check_visible(name)
+    except ValueError as error:
+        raise ConfigurationError(f"the name of a {what} {error}") from None
+    if not name.strip() or name != name.strip() or len(name) > _LONGEST_TITLE:
+        raise ConfigurationError(
+            f"the name of a {what} has from 1 to {_LONGEST_TITLE} characters, and no blanks "
+            "around it"
+        )
 
 
 def _odd(character: str, position: int, whose: str) -> ValueError:

@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SettingsError(_explain(cls, error)) from None
+            message, variables = _explain(cls, error)
+            raise SettingsError(message, variables=variables) from None
 
 
 def _texts(value: object) -> list[str]:
@@ -117,8 +118,10 @@ def _secrets_in(value: object) -> list[SecretStr]:
     return []
 
 
-def _explain(cls: type[Settings], error: ValidationError) -> str:
+def _explain(cls: type[Settings], error: ValidationError) -> tuple[str, frozenset[str] | None]:
+    """What is wrong in words, and the variables concerned, None where it is not single ones."""
     faults = []
+    variables: list[str] | None = []
     for fault in faults_of(error):
         location = str(fault.location[0]) if fault.location else ""
         known = next(
@@ -127,12 +130,15 @@ def _explain(cls: type[Settings], error: ValidationError) -> str:
         )
         if known is None:
             faults.append(fault.message)
+            variables = None
             continue
         name, field = known
         what = "is not set" if fault.type == "missing" else f"is wrong: {fault.message}"
         use = f" ({field.description})" if field.description else ""
         faults.append(f"{variables_of(name, field)[0]} {what}{use}")
-    return "; ".join(faults)
+        if variables is not None:
+            variables += variables_of(name, field)
+    return "; ".join(faults), None if variables is None else frozenset(variables)
 
 
 def variables_of(name: str, field: Any) -> list[str]:

@@ -127,7 +127,14 @@ class ConfigurationError(PermanentError):
 
 
 class SettingsError(ConfigurationError):
-    """A variable of the environment is missing or wrong; the message names it and its use."""
+    """A variable of the environment is missing or wrong; the message names it and its use.
+
+    `variables` are all that are concerned; None where a fault is not that of single ones.
+    """
+
+    def __init__(self, message: str, *, variables: frozenset[str] | None = None) -> None:
+        super().__init__(message)
+        self.variables = variables
 
 
 class UnknownSourceError(ConfigurationError):

@@ -19,7 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from temporaletl import names
 from temporaletl.connect import connect_patiently
-from temporaletl.connection_file import load_connections, names_of_connections
+from temporaletl.connection_providers import load_connections, names_of_connections, provided
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
@@ -29,6 +29,7 @@ from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.source_connections import stored_connections
 
 log = structlog.get_logger("temporaletl.service")
 
@@ -116,7 +117,9 @@ async def _prepare(
 ) -> tuple[Client, list[Worker]]:
     await _open(warehouse)
     client = await connect_patiently(temporal)
-    return client, make_workers(service, client, warehouse, temporal)
+    # For the rates of queues alone: each run reads the warehouse's connections by itself.
+    with provided(await asyncio.to_thread(stored_connections, warehouse)):
+        return client, make_workers(service, client, warehouse, temporal)
 
 
 async def _call_off(task: asyncio.Task[None]) -> None:

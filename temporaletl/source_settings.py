@@ -22,9 +22,10 @@ from pydantic_settings import (
 )
 
 from temporaletl.budget import RateBudget
-from temporaletl.connection_file import Connection, connections_file, find_connection
+from temporaletl.connection_entries import Connection
+from temporaletl.connection_providers import find_connection, has_connections
 from temporaletl.connections import DEFAULT, binding, connection_in_use, declaration_of
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, SettingsError
 from temporaletl.settings import Settings
 
 
@@ -44,7 +45,7 @@ class SourceSettings(Settings):
     """Base of a source's settings: its site, its account, its rate.
 
     Of the connection `default` they are the environment's. Those of a named connection are what
-    its file says, and the defaults: nothing of the environment is mixed in. Settings of two
+    its declaration says, and the defaults: nothing of the environment is mixed in. Settings of two
     connections are never equal, so that neither are their clients.
     """
 
@@ -88,7 +89,8 @@ class SourceSettings(Settings):
             if connection is None or str(error).startswith(connection.what):
                 raise
             message = f"{connection.what}: {connection.without_values(str(error))}"
-            raise ConfigurationError(message) from None
+            variables = error.variables if isinstance(error, SettingsError) else None
+            raise SettingsError(message, variables=variables) from None
 
 
 class RateSettings(SourceSettings):
@@ -125,7 +127,7 @@ def _bound_connection(cls: type[SourceSettings]) -> Connection | None:
     """The connection whose settings are read; None where the environment's are."""
     found = binding()
     if found is None:
-        if connections_file() is None:
+        if not has_connections():
             return None
         raise UnboundSourceError(
             f"{cls.__name__} is read, and no connection is bound: see temporaletl.connections.bound"

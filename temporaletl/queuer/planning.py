@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from temporaletl import names
 from temporaletl.accounts import account_views
-from temporaletl.connection_file import find_connection
+from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
@@ -37,6 +37,7 @@ from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks, keep_missing
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.rejects import streams_with_rejects
+from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import last_cursors, streams_of_other_scope, trusted_watermarks
 
 _JOBS_AT_ONCE = 500
@@ -48,7 +49,8 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
-        UnknownConnectionError: the source has no such connection (a ConfigurationError).
+        UnknownConnectionError: the source has no such connection (a ConfigurationError), of those
+            that the context provides.
         ConfigurationError: a stream, a date or a parameter that does not fit.
     """
     if request.source not in planners:
@@ -98,6 +100,22 @@ def resolve_batch(
     Raises: as `check_request` and `begin_batch`, and ConfigurationError for a setting of the
         source.
     """
+    with provided(connections_for(warehouse, requested.input.connection)):
+        metadata = _resolve(warehouse, requested, policy=policy, worker_queue=worker_queue)
+    begin_batch(
+        warehouse,
+        metadata,
+        workflow_id=requested.workflow_id,
+        run_id=requested.run_id,
+        namespace=namespace,
+        lease=lease,
+    )
+    return metadata
+
+
+def _resolve(
+    warehouse: Warehouse, requested: MetadataRequest, *, policy: RunPolicy, worker_queue: str
+) -> BatchMetadata:
     request = requested.input
     try:
         planner = check_request(request)
@@ -125,7 +143,7 @@ def resolve_batch(
             for stream in streams
         }
     digest = hashlib.blake2b(f"{requested.workflow_id} {requested.run_id}".encode(), digest_size=4)
-    metadata = BatchMetadata(
+    return BatchMetadata(
         batch_id=f"{names.label(request.source, request.connection)}-{request.mode}-"
         f"{requested.nominal:%Y%m%dT%H%M%SZ}-{digest.hexdigest()}",
         source=request.source,
@@ -144,15 +162,6 @@ def resolve_batch(
         scope=scope,
         whole_scope=whole_scope,
     )
-    begin_batch(
-        warehouse,
-        metadata,
-        workflow_id=requested.workflow_id,
-        run_id=requested.run_id,
-        namespace=namespace,
-        lease=lease,
-    )
-    return metadata
 
 
 def _filters(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
@@ -206,7 +215,8 @@ async def expand(
         UnknownSourceError: the source is not registered.
         ETLError: what the source's strategies raise.
     """
-    with bound(metadata.source, metadata.connection):
+    stored = await asyncio.to_thread(connections_for, warehouse, metadata.connection)
+    with provided(stored), bound(metadata.source, metadata.connection):
         return await _expand(warehouse, metadata, report)
 
 

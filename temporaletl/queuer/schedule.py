@@ -29,13 +29,16 @@ from temporalio.client import (
 from temporaletl import names
 from temporaletl.command import be_command
 from temporaletl.connect import connect
+from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import QueuerInput
 from temporaletl.queuer.planning import check_request
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.timezones import known_timezone
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
 
 _PART = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<step>\d+))?")
 #: Temporal accepts no shorter catch-up window.
@@ -212,15 +215,16 @@ def schedule(
         connection=connection,
         mode="full" if mode == "full" else "incremental",
     )
-    described = make_schedule(
-        request,
-        day_of_week=day_of_week,
-        hour=hour,
-        time_zone=timezone,
-        overlap=overlap.policy,
-        catchup_window=timedelta(minutes=catchup_window_minutes),
-        task_queue=settings.queuer_queue,
-    )
+    with provided(_stored(connection)):
+        described = make_schedule(
+            request,
+            day_of_week=day_of_week,
+            hour=hour,
+            time_zone=timezone,
+            overlap=overlap.policy,
+            catchup_window=timedelta(minutes=catchup_window_minutes),
+            task_queue=settings.queuer_queue,
+        )
 
     async def put() -> Put:
         client = await connect(settings)
@@ -235,6 +239,19 @@ def schedule(
         f"day {day_of_week}, hour {hour}, {timezone}"
         + (f"; still paused until `{resume}`" if done.paused else "")
     )
+
+
+def _stored(connection: str) -> StoredConnections | None:
+    """The warehouse's connections; None where they cannot matter, or no warehouse is configured."""
+    settings = WarehouseSettings.load()
+    if connection == DEFAULT or not settings.is_configured:
+        return None
+    try:
+        with Warehouse(settings, max_connections=1) as warehouse:
+            warehouse.check()
+            return stored_connections(warehouse)
+    except ETLError as error:
+        return StoredConnections(fault=str(error))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import structlog
 
-from temporaletl.connection_file import settings_of
+from temporaletl.connection_entries import settings_of
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http

@@ -15,9 +15,10 @@ from psycopg import errors, sql
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from temporaletl.credentials import check_visible
+from temporaletl.credentials import check_title
 from temporaletl.errors import ConfigurationError, ConflictError, CredentialsError, NotFoundError
 from temporaletl.messages import Message
+from temporaletl.rows import storable_text
 from temporaletl.secrets import remember_secret
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
@@ -28,7 +29,6 @@ Scope = Literal["read", "operate"]
 _FORM = re.compile(r"etl_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _ID_BYTES = 6
 _SECRET_BYTES = 32
-_LONGEST_NAME = 100
 _LONGEST = timedelta(days=36_500)
 #: How exact `last_used_at` is: a write for each request would be as many as the requests.
 _USED_WITHIN = timedelta(minutes=1)
@@ -89,7 +89,7 @@ def create_token(
         ConflictError: a token of that name is not revoked, though it may have expired.
         ConfigurationError: the name is empty, too long or not visible, or the span not positive.
     """
-    _check_name(name)
+    check_title("token", name)
     if expires_in is not None and not timedelta(0) < expires_in <= _LONGEST:
         raise ConfigurationError(
             f"a token expires in {_LONGEST.days:,} days at most, and not before it is created"
@@ -114,17 +114,6 @@ def create_token(
             "another name"
         ) from None
     return NewToken(Token.model_validate(row), SecretStr(text))
-
-
-def _check_name(name: str) -> None:
-    try:
-        check_visible(name)
-    except ValueError as error:
-        raise ConfigurationError(f"the token's name {error}") from None
-    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME:
-        raise ConfigurationError(
-            f"a token's name has from 1 to {_LONGEST_NAME} characters, and no blanks around it"
-        )
 
 
 def _digest(secret: str) -> bytes:
@@ -158,7 +147,7 @@ def revoke_token(connection: Connection, name: str) -> Token:
         WHERE name = %s AND revoked_at IS NULL RETURNING {}
         """
     ).format(COLUMNS)
-    row = connection.cursor(row_factory=dict_row).execute(query, [name]).fetchone()
+    row = connection.cursor(row_factory=dict_row).execute(query, [storable_text(name)]).fetchone()
     if row is None:
         raise NotFoundError(f"there is no token {name!r} to revoke (`etl token list`)")
     token = Token.model_validate(row)

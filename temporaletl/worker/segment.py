@@ -15,6 +15,7 @@ import structlog
 
 from temporaletl.budget import Requests, rate_limited
 from temporaletl.clock import use_clock, utc_now
+from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import RetryableError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
@@ -29,6 +30,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
+from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import advance_loaded
 from temporaletl.worker.loading import (
     JobEvents,
@@ -106,7 +108,10 @@ async def run_segment(
             and says how long to stay away.
         PermanentError: a person must change something; pages loaded before stay.
     """
-    with bound(job.source, job.connection):
+    # The segment's own: one that is replaced meanwhile takes effect with the next segment.
+    stored = await asyncio.to_thread(connections_for, warehouse, job.connection)
+    with provided(stored), bound(job.source, job.connection):
+        find_connection(job.source, job.connection)
         return await _run_bound(
             job,
             warehouse=warehouse,

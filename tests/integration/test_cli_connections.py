@@ -8,10 +8,11 @@ import pytest_asyncio
 
 from temporaletl.rows import Reject
 from temporaletl.warehouse.connection import Warehouse
-from tests.integration.command_line import CommandLine, publish_numbers
+from tests.integration.command_line import CommandLine, finished, publish_numbers
 from tests.integration.flows.services import running
 from tests.integration.loading.jobs import Job
 from tests.integration.temporal_server import TemporalServer
+from tests.waiting import until
 
 NAMED = ("--connection", "acme")
 
@@ -109,7 +110,16 @@ async def test_a_connection_that_is_not_there_is_refused(etl: CommandLine, comma
 async def test_connections_are_listed_and_checked(etl: CommandLine) -> None:
     listed = await etl("connections", "list", "--json")
     assert listed.document == [
-        {"name": "acme", "source": "numbers", "settings": [], "secrets": [], "fault": None}
+        {
+            "name": "acme",
+            "source": "numbers",
+            "settings": [],
+            "secrets": [],
+            "fault": None,
+            "origin": "file",
+            "connection_id": None,
+            "version": None,
+        }
     ]
     checked = await etl("connections", "check", "acme")
     assert (checked.status, checked.out.splitlines()[0]) == (0, "acme (numbers)")
@@ -117,3 +127,50 @@ async def test_connections_are_listed_and_checked(etl: CommandLine) -> None:
     assert (unknown.status, "no connection 'beta'" in unknown.err) == (2, True)
     none = await etl.having(ETL_CONNECTIONS="")("connections", "list")
     assert none.out.startswith("Only `default`")
+
+
+async def test_a_connection_of_the_warehouse_is_loaded_like_any_other(etl: CommandLine) -> None:
+    made = await etl("connections", "create", "north", "--source", "numbers")
+    assert (made.status, made.out) == (0, "created connection numbers@north, version 1\n"), made.err
+    north = ("--connection", "north")
+    ran = await etl("run", "numbers", "--mode", "full", "--wait", "--json", *north)
+    assert (ran.status, ran.document["rows"]["inserted"]) == (0, 10), ran.err
+    assert set(etl.services.rows("SELECT connection FROM events")) == {("north",)}
+    for command in ("preview", "check", "schedule"):
+        assert (await etl(command, "numbers", *north)).status == 0, command
+    listed = (await etl("connections", "list", "--json")).document
+    assert {one["name"]: one["origin"] for one in listed} == {"acme": "file", "north": "warehouse"}
+
+    scheduled = await etl("connections", "delete", "north")
+    assert (scheduled.status, scheduled.out) == (1, "")
+    assert "`etl schedule-delete numbers --connection north`" in scheduled.err
+    assert (await etl("schedule-delete", "numbers", *north)).status == 0
+    gone = await etl("connections", "delete", "north")
+    assert gone.out == (
+        "deleted connection numbers@north; its rows stay, its watermarks are deleted\n"
+    )
+    refused = await etl("run", "numbers", *north)
+    assert (refused.status, "connections.toml has no connection 'north'" in refused.err) == (
+        2,
+        True,
+    )
+    assert len(etl.services.rows("SELECT FROM events")) == 10
+
+
+async def test_a_run_whose_connection_is_deleted_meanwhile_fails_and_moves_nothing(
+    etl: CommandLine,
+) -> None:
+    assert (await etl("connections", "create", "north", "--source", "numbers")).status == 0
+    process = await etl.start(
+        *("run", "numbers", "--mode", "full", "--wait", "--json", "--connection", "north"),
+        *("--param", "pages=600", "--param", "page_seconds=0.2"),
+    )
+    await until(lambda: bool(etl.services.rows("SELECT FROM etl_pages")))
+    busy = await etl("connections", "delete", "north")
+    assert (busy.status, "`etl cancel etl-numbers@north-full-" in busy.err) == (1, True)
+    assert (await etl("connections", "delete", "north", "--force")).status == 0
+    ended = await finished(process)
+    assert ended.status == 1
+    [(state, error)] = etl.services.rows("SELECT state, error FROM etl_jobs")
+    assert (state, "has no connection 'north'" in error) == ("failed", True)
+    assert etl.services.rows("SELECT FROM etl_sync_state WHERE watermark IS NOT NULL") == []

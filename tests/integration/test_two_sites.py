@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.connection_file import settings_of
+from temporaletl.connection_entries import settings_of
 from temporaletl.errors import ConfigurationError
 from temporaletl.testing import FakeSourceFixture
 from temporaletl.testing.contents import read_content, read_rejects

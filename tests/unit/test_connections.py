@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from temporaletl import names
-from temporaletl.connection_file import (
+from temporaletl.connection_providers import (
     UnknownConnectionError,
     find_connection,
     load_connections,

@@ -151,6 +151,7 @@ class Books:
             ("orders", "second"): NOON - 2 * HOUR,
         }
         self.now = NOON + 24 * HOUR  # by the warehouse's clock
+        monkeypatch.setattr(planning, "connections_for", lambda _warehouse, _name: None)
         monkeypatch.setattr(planning, "trusted_watermarks", self._trusted)
         monkeypatch.setattr(planning, "begin_batch", lambda _w, m, **_ids: self.begun.append(m))
 

@@ -10,7 +10,7 @@ from typing import Literal
 from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.accounts import AccountView, account_views
-from temporaletl.connection_file import find_connection
+from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
@@ -57,9 +57,10 @@ async def check_source(
         ConfigurationError: the source has no such connection, or its file is wrong.
     """
     planner = find_source(source)
-    find_connection(source, connection)
-    with bound(source, connection):
-        return await _check(platform, source, connection, planner, report)
+    with provided(await platform.stored_connections(connection)):
+        find_connection(source, connection)
+        with bound(source, connection):
+            return await _check(platform, source, connection, planner, report)
 
 
 async def _check(

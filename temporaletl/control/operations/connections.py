@@ -1,37 +1,53 @@
 """Connections: listing, and checks of their settings."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
-from temporaletl.connection_file import (
+from temporaletl.connection_entries import Origin
+from temporaletl.connection_file import connections_file
+from temporaletl.connection_providers import (
     UnknownConnectionError,
-    connections_file,
     names_of_connections,
+    provided,
     read_entries,
 )
-from temporaletl.connections import DEFAULT
+from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.checks import Check, check_settings
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import Message
+from temporaletl.warehouse.source_connections import StoredConnection, list_stored
 
 
 class ConnectionReport(Message):
-    """A connection of the file: its source and the names of its settings, or its fault."""
+    """A connection: where it is declared, its source and the names of its settings, or its fault.
+
+    `connection_id` and `version` are of those in the warehouse.
+    """
 
     name: str
     source: str | None = None
     settings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()  # names
     fault: str | None = None
+    origin: Origin = "file"
+    connection_id: UUID | None = None
+    version: int | None = None
 
 
 class Connections(NamedTuple):
-    """The connections of the file; none where no file is configured."""
+    """The connections of the file and the warehouse.
+
+    `file` is None where none is configured; `unread` says why the warehouse's are not there.
+    """
 
     connections: list[ConnectionReport]
     file: Path | None
+    unread: str | None = None
 
 
 class CheckedConnection(Message):
@@ -46,32 +62,74 @@ class CheckedConnection(Message):
         return all(check.verdict != "wrong" for check in self.checks)
 
 
-def list_connections() -> Connections:
-    """List the connections of the file, faulty ones too.
+async def list_connections(platform: Platform) -> Connections:
+    """List the connections of the file and the warehouse, faulty ones too.
 
     Raises:
         ConfigurationError: the file as a whole cannot be read.
     """
     known_planners()  # they say what there can be connections of
+    stored = await platform.stored_connections()
+    kept: dict[str, StoredConnection] = {}
+    if stored is not None and stored.names():
+        warehouse = await platform.warehouse()
+        kept = {one.name: one for one in await asyncio.to_thread(list_stored, warehouse)}
+    with provided(stored):
+        entries = read_entries()
     found = []
-    for name, entry in read_entries():
+    for name, entry in entries:
+        row = kept.get(name)
         if isinstance(entry, ConfigurationError):
-            found.append(ConnectionReport(name=name, fault=str(entry)))
+            report = ConnectionReport(
+                name=name,
+                source=None if row is None else row.source,
+                fault=str(entry),
+                origin="file" if row is None else "warehouse",
+            )
         else:
             report = ConnectionReport(
                 name=name,
                 source=entry.source,
                 settings=tuple(sorted(entry.settings)),
                 secrets=tuple(sorted(entry.secrets)),
+                origin=entry.origin,
             )
-            found.append(report)
-    return Connections(found, connections_file())
+        if row is not None and report.origin == "warehouse":
+            report = report.model_copy(
+                update={"connection_id": row.connection_id, "version": row.version}
+            )
+        found.append(report)
+    return Connections(found, connections_file(), None if stored is None else stored.fault)
+
+
+async def list_environment() -> list[ConnectionReport]:
+    """The connection `default` of each source; its fault where the environment lacks something."""
+
+    def read() -> list[ConnectionReport]:
+        found = []
+        for source, planner in ((name, known.get(name)) for name in sorted(known)):
+            fault = None
+            try:
+                with bound(source, DEFAULT):
+                    if planner.settings is not None:
+                        planner.settings()
+            except ETLError as error:
+                fault = str(error)
+            found.append(
+                ConnectionReport(name=DEFAULT, source=source, fault=fault, origin="environment")
+            )
+        return found
+
+    known = known_planners()
+    return await asyncio.to_thread(read)
 
 
 async def check_connections(
-    name: str | None = None, report: Callable[[CheckedConnection], None] = lambda _: None
+    platform: Platform,
+    name: str | None = None,
+    report: Callable[[CheckedConnection], None] = lambda _: None,
 ) -> list[CheckedConnection]:
-    """Check all connections of the file, or the one named; `report` gets each result at once.
+    """Check all named connections, or the one given; `report` gets each result at once.
 
     Nothing is loaded and nothing is written. See `check_source` for all that a run needs.
 
@@ -79,7 +137,7 @@ async def check_connections(
         UnknownConnectionError: there is none of that name.
         ConfigurationError: as `list_connections`.
     """
-    listed = list_connections().connections
+    listed = (await list_connections(platform)).connections
     if name is not None:
         listed = [declared for declared in listed if declared.name == name]
         if not listed:
@@ -88,19 +146,22 @@ async def check_connections(
                 + ("; that of the environment is tried by `etl check SOURCE`" * (name == DEFAULT))
             )
     results = []
-    for declared in listed:
-        if declared.source is None:
-            checks = [Check(name="file", verdict="wrong", detail=declared.fault or "")]
-        else:
-            checks = await check_settings(declared.source, declared.name)
-        results.append(
-            CheckedConnection(name=declared.name, source=declared.source, checks=tuple(checks))
-        )
-        report(results[-1])
+    with provided(await platform.stored_connections()):
+        for declared in listed:
+            if declared.source is None or declared.fault is not None:
+                fault = declared.fault or ""
+                checks = [Check(name=declared.origin, verdict="wrong", detail=fault)]
+            else:
+                checks = await check_settings(declared.source, declared.name)
+            results.append(
+                CheckedConnection(name=declared.name, source=declared.source, checks=tuple(checks))
+            )
+            report(results[-1])
     return results
 
 
-def connections_of(source: str) -> list[str]:
+async def connections_of(platform: Platform, source: str) -> list[str]:
     """The names of a source's connections, `default` first; raises as `list_connections`."""
     known_planners()
-    return names_of_connections(source)
+    with provided(await platform.stored_connections()):
+        return names_of_connections(source)

@@ -20,6 +20,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl.connect import connect
+from temporaletl.connections import DEFAULT
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
@@ -32,6 +33,7 @@ from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import has_ledger, missing_migrations
+from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
 
 #: How long one question to Temporal may take.
 PATIENCE = timedelta(seconds=5)
@@ -148,6 +150,21 @@ class Platform:
             return await self.warehouse()
         except ETLError:
             return None
+
+    async def stored_connections(self, connection: str | None = None) -> StoredConnections | None:
+        """The connections of the warehouse, to be provided to what looks one up.
+
+        None where no warehouse is configured, and for `default`, which is not looked up. Where the
+        warehouse cannot be read, the result has none, and says why where one is missed.
+        """
+        if connection == DEFAULT or not self.has_warehouse:
+            return None
+        try:
+            return await asyncio.to_thread(stored_connections, await self.warehouse())
+        except NoLedgerError:
+            return None
+        except ETLError as error:
+            return StoredConnections(fault=str(error))
 
     async def now(self) -> datetime:
         """The time by the warehouse's clock, or by this machine's where no warehouse answers."""

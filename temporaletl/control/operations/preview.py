@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from pydantic import JsonValue
 
+from temporaletl.connection_providers import provided
 from temporaletl.connections import bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
@@ -45,9 +46,10 @@ async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> li
         ETLError: the request, a setting or a credential is wrong, or the source fails.
     """
     find_source(request.source)
-    planner = check_request(request)
-    with bound(request.source, request.connection):
-        return await _preview(platform, request, planner, limit)
+    with provided(await platform.stored_connections(request.connection)):
+        planner = check_request(request)
+        with bound(request.source, request.connection):
+            return await _preview(platform, request, planner, limit)
 
 
 async def _preview(

@@ -8,6 +8,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from temporaletl import names
+from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import Handle, Run
 from temporaletl.control.operations.platform import Platform, translated_errors
@@ -60,7 +61,8 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
         TemporalUnavailableError, CredentialsError: as `Platform.client`.
     """
     find_source(request.source)
-    check_request(request)
+    with provided(await platform.stored_connections(request.connection)):
+        check_request(request)
     await _check_dates(platform, request)
     client = await platform.client()
     settings = platform.settings

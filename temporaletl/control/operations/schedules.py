@@ -19,7 +19,8 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl import names
-from temporaletl.connection_file import load_connections
+from temporaletl.connection_entries import Connection
+from temporaletl.connection_providers import provided, read_entries
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import known_planners
@@ -57,7 +58,8 @@ async def list_schedules(platform: Platform) -> list[ScheduleReport]:
     Raises: as `Platform.client`.
     """
     client, sources = await platform.client(), known_planners()
-    connections = load_connections()
+    with provided(await platform.stored_connections()):
+        connections = [entry for _, entry in read_entries() if isinstance(entry, Connection)]
     with translated_errors():
         listed = {
             listed.id

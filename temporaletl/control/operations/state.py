@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from temporaletl.connection_file import find_connection
+from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
@@ -78,7 +78,8 @@ async def read_state(
         states = [state for state in states if state.connection == connection]
         blocked = [one for one in blocked if one.connection == connection]
     if not states or (streams and source in planners):
-        known_streams(source, streams, connection or DEFAULT)
+        with provided(await platform.stored_connections(connection or DEFAULT)):
+            known_streams(source, streams, connection or DEFAULT)
     blocked_until = {one.connection: one.blocked_until for one in blocked}
     found = [
         StreamState(
@@ -111,7 +112,8 @@ async def move_watermark(
         ConfigurationError: there is no such source or stream, or the timestamp is in the future.
         ETLError: as `Platform.current_warehouse`.
     """
-    chosen = tuple(known_streams(source, streams, connection))
+    with provided(await platform.stored_connections(connection)):
+        chosen = tuple(known_streams(source, streams, connection))
     if watermark is not None and watermark > await platform.now():
         raise ConfigurationError(
             f"watermark {watermark.isoformat()} lies in the future: what happens until then "

@@ -108,3 +108,21 @@ def read_params(texts: Sequence[str] | None) -> "dict[str, JsonValue]":
             hint = "" if value[:1] in ("{", "[", '"') else f"; for a text: --param '{key}=\"…\"'"
             raise ConfigurationError(f"--param {key}: {value!r} is not JSON{hint}") from None
     return params
+
+
+def read_pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Read NAME=TEXT pairs, whose values are not repeated: one may be a secret by mistake.
+
+    Raises:
+        ConfigurationError: one is not of that form, or a name comes twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, separator, value = text.partition("=")
+        name = name.strip()
+        if not separator or not name:
+            raise ConfigurationError(f"{option}: what is given is not of the form NAME=…")
+        if name in pairs:
+            raise ConfigurationError(f"{option} {name} is given twice")
+        pairs[name] = value
+    return pairs

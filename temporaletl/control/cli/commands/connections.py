@@ -1,17 +1,40 @@
-"""`etl connections`: which sites, tenants and namespaces there are beside the environment's."""
+"""`etl connections`: the sites, tenants and namespaces that there are beside the environment's."""
 
 from typing import Annotated
 
 import typer
 
-from temporaletl.control.cli.commands.arguments import AsJson, examples
+from temporaletl.control.cli.commands.arguments import AsJson, examples, read_pairs
+from temporaletl.errors import ConfigurationError
 
 connections = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The connection's name.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SETTING=VALUE", help="A setting; may be repeated."),
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="SETTING=VARIABLE",
+        help="A setting whose value, a secret, is in that variable of the services.",
+    ),
+]
+SecretFile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        metavar="SETTING=PATH",
+        help="A setting whose value, a secret, is in that file of the services.",
+    ),
+]
 
 
 @connections.command("list", epilog=examples("etl connections list", "etl connections list --json"))
 def list_connections(as_json: AsJson = False) -> int:
-    """List the connections of the file that ETL_CONNECTIONS names; no secret is read."""
+    """List the connections of the file and of the warehouse; no secret is read."""
     from temporaletl.control.cli.views import connections as view
 
     return view.print_connections(as_json=as_json)
@@ -33,3 +56,87 @@ def check(
     from temporaletl.control.cli.views import connections as view
 
     return view.print_checks(name, as_json=as_json)
+
+
+@connections.command(
+    epilog=examples(
+        "etl connections create acme --source jira --set JIRA_URL=https://acme.atlassian.net "
+        "--set JIRA_EMAIL=me@example.com --env JIRA_API_TOKEN=ACME_TOKEN"
+    )
+)
+def create(
+    name: Name,
+    source: Annotated[
+        str, typer.Option("--source", metavar="SOURCE", help="The source, such as jira.")
+    ],
+    settings: Set = None,
+    env: Env = None,
+    file: SecretFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a connection in the warehouse, once its source takes the settings."""
+    given, places = read_pairs("--set", settings), _places(env, file)
+
+    from temporaletl.control.cli.views import connections as view
+
+    view.create(name, source, given, places, as_json=as_json)
+
+
+@connections.command(
+    epilog=examples(
+        "etl connections replace acme --set JIRA_URL=https://acme.atlassian.net "
+        "--set JIRA_EMAIL=me@example.com --file JIRA_API_TOKEN=/run/secrets/acme"
+    )
+)
+def replace(
+    name: Name,
+    settings: Set = None,
+    env: Env = None,
+    file: SecretFile = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--version",
+            metavar="N",
+            help="Only if this is its version still.",
+            show_default="whatever it is",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace all settings of a connection in the warehouse."""
+    given, places = read_pairs("--set", settings), _places(env, file)
+
+    from temporaletl.control.cli.views import connections as view
+
+    view.replace(name, given, places, version, as_json=as_json)
+
+
+@connections.command(
+    epilog=examples(
+        "etl connections delete acme",
+        "etl connections delete acme --force  # though it is scheduled, or being loaded",
+    )
+)
+def delete(
+    name: Name,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", metavar="", help="Though it has a schedule, or a run of it goes on."
+        ),
+    ] = False,
+) -> None:
+    """Delete a connection from the warehouse, with its watermarks; its rows stay."""
+    from temporaletl.control.cli.views import connections as view
+
+    view.delete(name, force=force)
+
+
+def _places(env: list[str] | None, file: list[str] | None) -> dict[str, dict[str, str]]:
+    found = {name: {"env": where} for name, where in read_pairs("--env", env).items()}
+    for name, where in read_pairs("--file", file).items():
+        if name in found:
+            raise ConfigurationError(f"{name} is given by --env and by --file")
+        found[name] = {"file": where}
+    return found

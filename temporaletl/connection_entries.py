@@ -1,0 +1,219 @@
+"""One connection as it is declared: its settings, and where its secrets are; parsed and checked.
+
+A declaration is `source` and settings under the names of their variables. A secret is never in it:
+`{"env": "…"}` names an environment variable, which may stand in `.env`, and `{"file": "…"}` a file
+that holds nothing else. Any other setting may be given so, too. Each is read when it is needed, so
+that a new secret needs no restart.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+
+from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_sources
+from temporaletl.errors import ConfigurationError
+from temporaletl.secrets import remember_secret
+from temporaletl.settings import variables_of
+
+#: Where a connection is declared.
+Origin = Literal["environment", "file", "warehouse"]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_LONGEST_NAME = 40
+_KINDS = ("env", "file")
+#: Shorter values are part of too many words to be taken out of a message.
+_SHORTEST_VALUE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The location of a value: an environment variable (`env`) or a file."""
+
+    kind: str
+    location: str
+
+    def __str__(self) -> str:
+        return f"the environment variable {self.location}" if self.kind == "env" else self.location
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection: its literal settings, and references to the others."""
+
+    name: str
+    source: str
+    origin: Origin
+    place: str  # of its declaration, in messages: the file's path
+    literals: Mapping[str, str]
+    references: Mapping[str, Reference]
+    secrets: frozenset[str]  # names
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of the settings that it gives."""
+        return (*self.literals, *self.references)
+
+    @property
+    def what(self) -> str:
+        """Its name in messages."""
+        return f"{self.place}: connection {self.name!r}"
+
+    def values(self) -> dict[str, str]:
+        """All settings by name, secrets included. Reads files.
+
+        Raises:
+            ConfigurationError: one is not where it is said to be; names file, connection and key.
+        """
+        found = dict(self.literals)
+        for name, reference in self.references.items():
+            found[name] = self._value(name, reference)
+            if name in self.secrets:
+                remember_secret(found[name])
+        return found
+
+    def unreadable(self) -> dict[str, str]:
+        """The settings whose values cannot be read in this process, each with the reason."""
+        found = {}
+        for name, reference in self.references.items():
+            try:
+                self._value(name, reference)
+            except ConfigurationError as error:
+                found[name] = str(error).removeprefix(f"{self.what}: {name}: ")
+        return found
+
+    def _value(self, name: str, reference: Reference) -> str:
+        if reference.kind == "env":
+            value = os.environ.get(reference.location) or dotenv_values(".env").get(
+                reference.location
+            )
+            if not value:
+                raise ConfigurationError(f"{self.what}: {name}: {reference} is not set")
+            return value
+        try:
+            value = Path(reference.location).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise ConfigurationError(
+                f"{self.what}: {name}: cannot read {reference}: {reason}"
+            ) from None
+        if not value:
+            raise ConfigurationError(f"{self.what}: {name}: {reference} is empty")
+        return value
+
+    def without_values(self, message: str) -> str:
+        """A message about its settings, which may quote them, without their values."""
+        for value in sorted(self.literals.values(), key=len, reverse=True):
+            if len(value) >= _SHORTEST_VALUE:
+                message = message.replace(value, "…")
+        return message
+
+
+def parse_connection(
+    section: Mapping[str, Any], *, name: str, origin: Origin, place: str
+) -> Connection:
+    """Check a connection's declaration: its names, and that no secret is written out.
+
+    The sources must be imported before. No value is read that is elsewhere.
+
+    Raises:
+        ConfigurationError: something in it is wrong; names the place, the connection and the key,
+            and prints no value.
+    """
+    what = f"{place}: connection {name!r}"
+    _check_name(what, name)
+    source = section.get("source")
+    if not isinstance(source, str):
+        raise ConfigurationError(f'{what}: source is missing, as in source = "jira"')
+    declared = declaration_of(source)
+    if declared is None:
+        raise ConfigurationError(
+            f"{what}: source: there is no such source; those of which there can be connections "
+            f"are {', '.join(known_sources())}"
+        )
+    if declared.unfit is not None:
+        raise ConfigurationError(
+            f"{what}: source {source!r} reads {declared.unfit}, which knows the environment alone: "
+            "its author must make it a temporaletl.source_settings.SourceSettings"
+        )
+    names = _variables(declared)
+    literals: dict[str, str] = {}
+    references: dict[str, Reference] = {}
+    secrets: set[str] = set()
+    for key, value in section.items():
+        if key == "source":
+            continue
+        if key not in names and not declared.takes_name(key):
+            raise ConfigurationError(f"{what}: {key}: {_unknown(source, key, names)}")
+        if names.get(key, declared.is_secret_name(key)):
+            secrets.add(key)
+        if isinstance(value, dict):
+            references[key] = _reference(f"{what}: {key}", value)
+        else:
+            literals[key] = _literal(f"{what}: {key}", value, secret=key in secrets)
+    return Connection(name, source, origin, place, literals, references, frozenset(secrets))
+
+
+def _check_name(what: str, name: str) -> None:
+    if name == DEFAULT:
+        raise ConfigurationError(f"{what}: that name is the environment's own; give it another one")
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"{what}: a name consists of small letters, digits and single underscores, begins with "
+            f"a letter, and has at most {_LONGEST_NAME} characters"
+        )
+
+
+def settings_of(source: str) -> dict[str, bool]:
+    """The settings that a connection of the source may give, and whether they are secret."""
+    declared = declaration_of(source)
+    return {} if declared is None else _variables(declared)
+
+
+def _variables(declared: Declaration) -> dict[str, bool]:
+    """The settings by the names of their variables, and whether they are secret."""
+    found: dict[str, bool] = {}
+    for cls in declared.classes:
+        secrets = cls.secrets()
+        for name, field in cls.model_fields.items():
+            found |= dict.fromkeys(variables_of(name, field), name in secrets)
+    return found
+
+
+def _unknown(source: str, key: str, names: Mapping[str, bool]) -> str:
+    near = difflib.get_close_matches(key.upper(), names, n=1)
+    hint = f"; is {near[0]} meant?" if near else f"; it has {', '.join(sorted(names))}"
+    return f"source {source!r} has no such setting{hint}"
+
+
+def _reference(what: str, value: Mapping[str, Any]) -> Reference:
+    kinds = [kind for kind in _KINDS if kind in value]
+    if len(value) != 1 or len(kinds) != 1 or not isinstance(value[kinds[0]], str):
+        raise ConfigurationError(
+            f'{what}: where it is must be {{ env = "VARIABLE" }} or {{ file = "/path" }}'
+        )
+    return Reference(kinds[0], value[kinds[0]])
+
+
+def _literal(what: str, value: Any, *, secret: bool) -> str:
+    """A literal setting as the text that an environment variable would hold."""
+    if secret:
+        if isinstance(value, str):
+            remember_secret(value)
+        raise ConfigurationError(
+            f"{what} is a secret, which must not stand here: write where it is, "
+            '{ env = "VARIABLE" } or { file = "/run/secrets/name" }'
+        )
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigurationError(
+        f"{what}: must be a text, a number, true or false, as the environment has it (a list is a "
+        "text with commas)"
+    )
