@@ -5,6 +5,8 @@ from threading import Barrier
 
 import pytest
 
+from temporaletl.control.operations import idempotency as operations
+from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.secrets import remember_secret
 from temporaletl.warehouse.connection import Warehouse
@@ -18,6 +20,9 @@ from temporaletl.warehouse.idempotency import (
     store_answer,
 )
 from tests.integration.warehouse.batches import rows
+from tests.integration.warehouse.test_audit import platform
+
+__all__ = ["platform"]
 
 KEY = RequestKey("0123456789ab", "POST /api/v1/runs", "key-1")
 BODY = b'{"source": "jira"}'
@@ -120,3 +125,12 @@ def test_no_secret_is_kept_with_an_answer(warehouse: Warehouse) -> None:
 def test_a_key_that_cannot_be_kept_is_refused(warehouse: Warehouse, key: str) -> None:
     with pytest.raises(ConfigurationError, match="idempotency key"):
         claim(warehouse, KEY._replace(key=key), BODY)
+
+
+async def test_a_platform_claims_answers_and_releases_keys(platform: Platform) -> None:
+    async with platform:
+        assert await operations.claim(platform, KEY, BODY) is None
+        await operations.release(platform, KEY)
+        assert await operations.claim(platform, KEY, BODY) is None
+        await operations.store_answer(platform, KEY, STARTED)
+        assert await operations.claim(platform, KEY, BODY) == STARTED
