@@ -31,7 +31,8 @@ with workflow.unsafe.imports_passed_through():
 JOBS_PER_RUN = 400
 _OUTCOMES_AT_ONCE = 100
 #: What is loaded again waits behind what is new. 3 is what the server gives the others.
-_PRIORITIES = {"backfill": Priority(priority_key=4), "replay": Priority(priority_key=4)}
+_PRIORITY_KEYS = {"backfill": 4, "replay": 4}
+_LONGEST_FAIRNESS_KEY = 64
 
 
 @workflow.defn(name=names.DISPATCH_FLOW)
@@ -125,8 +126,7 @@ class DispatchFlow:
                 result_type=ETLResult,
                 execution_timeout=job.policy.job_timeout,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                # Its activities inherit it.
-                priority=_PRIORITIES.get(job.mode, Priority.default),
+                priority=_priority_of(job),
                 static_summary=f"{job.source} {job.stream} {job.mode}, job {job.seq}",
             )
             await self._control.run(child)
@@ -160,3 +160,15 @@ class DispatchFlow:
             )
             # Only now: were we cancelled while they were recorded, they would be lost.
             del self._outcomes[: len(outcomes)]
+
+
+def _priority_of(job: ETLInput) -> Priority:
+    """The priority of a job's workflow, which its activities inherit.
+
+    All connections of a source share its task queue: by their key the server gives each its turn,
+    so that the jobs of a slow one do not hold up the others'.
+    """
+    return Priority(
+        priority_key=_PRIORITY_KEYS.get(job.mode),
+        fairness_key=names.label(job.source, job.connection)[:_LONGEST_FAIRNESS_KEY],
+    )

@@ -210,4 +210,7 @@ async def test_jobs_of_a_backfill_have_a_lower_priority(
     assert (await handle.result()).rows.inserted == 10
     [(job_id,)] = services.rows("SELECT workflow_id FROM etl_jobs")
     job = await services.client.get_workflow_handle(job_id).describe()
-    assert job.raw_description.workflow_execution_info.priority.priority_key == key
+    priority = job.raw_description.workflow_execution_info.priority
+    assert priority.priority_key == key
+    # By which jobs of other connections get their turn beside these.
+    assert priority.fairness_key == "numbers"
