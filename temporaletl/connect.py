@@ -10,7 +10,6 @@ from functools import cache
 from time import monotonic
 from typing import Any
 
-import structlog
 from temporalio.api.enums.v1 import WorkflowExecutionStatus as ServerStatus
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, Interceptor, WorkflowExecutionStatus
@@ -33,9 +32,10 @@ from temporaletl.errors import (
     TemporalUnavailableError,
 )
 from temporaletl.failures import RedactedFailures
+from temporaletl.logs import get_logger
 from temporaletl.settings import TemporalSettings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 FIRST_DELAY = timedelta(seconds=1)

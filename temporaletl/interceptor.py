@@ -14,10 +14,11 @@ from temporalio.worker import (
 )
 
 from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
-from temporaletl.errors import PermanentError, RetryableError, SettingsError
+from temporaletl.errors import SettingsError
+from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
 
-log = structlog.get_logger("temporaletl.activity")
+log = get_logger("temporaletl.activity")
 
 #: Whoever started the run may have all of it set where that was.
 _WHOSE_ENVIRONMENT = (
@@ -76,7 +77,7 @@ class _Recovery(ActivityInboundInterceptor):
                 return await super().execute_activity(input)
             except (ApplicationError, CancelledError):
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - judged by its class
                 delay = attempts.excuse(error)
                 if delay is not None and self._outbound is not None:
                     self._outbound.beat_again()
@@ -88,7 +89,7 @@ class _Recovery(ActivityInboundInterceptor):
                     error=str(error),
                     error_type=type(error).__name__,
                     retryable=not failure.non_retryable,
-                    exc_info=not isinstance(error, PermanentError | RetryableError),
+                    exception=unexpected(error),
                 )
                 # The cause's text is not ours and could hold anything: it stays in the log.
                 raise failure from None

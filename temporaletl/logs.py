@@ -1,17 +1,90 @@
-"""Logs: one event a line, past facts with their ids; JSON unless a person is watching."""
+"""Logs: one event a line, past facts with their ids; JSON unless a person is watching.
+
+    log = get_logger("temporaletl.engine")
+    log.warning("attempt_failed", attempt=1, error=str(error), exception=unexpected(error))
+
+The services configure structlog with `configure_logs`. A program that uses the engine as a
+library may have its own configuration, or none: so secrets are removed here, before structlog
+is handed anything, and it never gets an exception, whose locals it may print.
+"""
 
 import logging
 import sys
+import traceback
 from typing import Any, TextIO
 
 import structlog
 
-from temporaletl.secrets import cleaned
+from temporaletl.errors import PermanentError, RetryableError
+from temporaletl.secrets import cleaned, redacted
 from temporaletl.terminal import fit_to_print, print_faults_safely, printable_json
 
 
-def _console() -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+class Logger:
+    """Logger of the platform: no value holds a secret that this process knows.
+
+    Where the host program has not configured structlog, warnings and above are lines on standard
+    error, and standard output is left alone. A value of None is left out.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._configured = structlog.get_logger(name)
+
+    def info(self, event: str, **values: Any) -> None:
+        if structlog.is_configured():
+            self._configured.info(event, **_safe(values))
+
+    def warning(self, event: str, **values: Any) -> None:
+        log = self._configured if structlog.is_configured() else _unconfigured(self._name)
+        log.warning(event, **_safe(values))
+
+
+def get_logger(name: str) -> Logger:
+    """The logger of a module, for its whole life."""
+    return Logger(name)
+
+
+def unexpected(error: BaseException) -> str | None:
+    """The traceback of an error that nobody raised on purpose, for the log's `exception`.
+
+    Plain text without values of variables, and without secrets; None for the platform's own
+    errors, whose message is enough.
+    """
+    if isinstance(error, PermanentError | RetryableError):
+        return None
+    return redacted("".join(traceback.format_exception(error)).rstrip())
+
+
+def _safe(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _redacted(value) for name, value in values.items() if value is not None}
+
+
+def _redacted(value: Any) -> Any:
+    """A value of the same type, unless there is a secret in it."""
+    text = str(value)
+    return value if redacted(text) == text else cleaned(value)
+
+
+def _unconfigured(name: str) -> Any:
+    """A logger to what is standard error now: notebooks replace it."""
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _fit_to_print,
+            _console(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.BoundLogger,
+    ).bind(logger=name)
+
+
+def _console(*, colors: bool = True) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def _fit_to_print(

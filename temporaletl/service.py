@@ -11,7 +11,6 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -23,7 +22,7 @@ from temporaletl.connection_providers import load_connections, names_of_connecti
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
-from temporaletl.logs import configure_logs
+from temporaletl.logs import configure_logs, get_logger
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
 from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
@@ -31,7 +30,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.source_connections import stored_connections
 
-log = structlog.get_logger("temporaletl.service")
+log = get_logger("temporaletl.service")
 
 _PASSED_THROUGH = ("temporaletl",)
 _FIRST_DELAY_SECONDS = 1.0

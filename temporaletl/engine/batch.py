@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 
-import structlog
 from pydantic import JsonValue, ValidationError
 
 from temporaletl import names
@@ -18,6 +17,7 @@ from temporaletl.engine.lease import kept_lease
 from temporaletl.engine.listener import Audience, Listener
 from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.errors import ConfigurationError
+from temporaletl.logs import get_logger
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
@@ -36,7 +36,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.worker.segment import SegmentLimits
 
-log = structlog.get_logger("temporaletl.engine")
+log = get_logger("temporaletl.engine")
 
 #: In place of a task queue; a job says so in its ledger row.
 _HERE = "in process"

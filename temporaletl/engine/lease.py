@@ -4,13 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import structlog
-
+from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import renew_lease
 
-log = structlog.get_logger("temporaletl.engine")
+log = get_logger("temporaletl.engine")
 
 #: So often within a lease: one that is late, or fails, is not yet missed.
 _TIMES = 4

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-import structlog
-
 from temporaletl.attempts import Attempts, pause_behind, recovery_of
-from temporaletl.errors import PermanentError, RetryableError
+from temporaletl.errors import RetryableError
+from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
 
-log = structlog.get_logger("temporaletl.engine")
+log = get_logger("temporaletl.engine")
 
 #: Called with the error of a failed attempt and the pause that follows.
 type Failed = Callable[[Exception, timedelta], None]
@@ -68,7 +67,7 @@ class Retries:
             error_type=type(error).__name__,
             attempt=attempts.counted,
             retryable=not final,
-            exc_info=not isinstance(error, PermanentError | RetryableError),
+            exception=unexpected(error),
         )
         if final:
             return None

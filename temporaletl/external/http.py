@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
-import structlog
 import tenacity
 from pydantic import Field, PositiveFloat
 from requests import codes
@@ -35,9 +34,10 @@ from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.exchange import endpoint_of, exchange
 from temporaletl.external.retry_after import retry_after
+from temporaletl.logs import get_logger
 from temporaletl.settings import WaitSettings
 
-log = structlog.get_logger("temporaletl.http")
+log = get_logger("temporaletl.http")
 
 #: Statuses that may pass by themselves. 500 is among them: behind load balancers it mostly is
 #: one node's trouble, and requests here are safe to repeat.

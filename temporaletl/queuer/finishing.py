@@ -3,15 +3,14 @@
 Plain functions, called by the activities and by the engine, which runs without Temporal.
 """
 
-import structlog
-
+from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, FinishRequest
 from temporaletl.warehouse import closing, state
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import lapsed_batches
 from temporaletl.warehouse.open_batches import OpenBatch
 
-log = structlog.get_logger("temporaletl.queuer.finishing")
+log = get_logger("temporaletl.queuer.finishing")
 
 
 def finish(warehouse: Warehouse, request: FinishRequest) -> BatchSummary:

@@ -10,7 +10,6 @@ import socket
 from dataclasses import dataclass
 from datetime import timedelta
 
-import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
     Client,
@@ -22,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl.errors import ETLError
 from temporaletl.failures import first_message
+from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary
 from temporaletl.queuer.finishing import end_lapsed, end_lost
 from temporaletl.queuer.notification import notify
@@ -29,7 +29,7 @@ from temporaletl.settings import NotificationSettings, TemporalSettings, is_loop
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches, sight
 
-log = structlog.get_logger("temporaletl.queuer.reconciliation")
+log = get_logger("temporaletl.queuer.reconciliation")
 
 _PATIENCE = timedelta(seconds=5)
 #: A workflow must be unknown for so many looks: another queuer may see it where we do not.
@@ -211,8 +211,8 @@ async def keep_reconciling(
             ended = await reconcile(client, warehouse, grace=_LOOKS * every)
         except (ETLError, RPCError) as error:
             log.warning("reconciliation_failed", reason=str(error))
-        except Exception:
-            log.exception("reconciliation_failed")
+        except Exception as error:  # noqa: BLE001 - the next time may be better
+            log.warning("reconciliation_failed", reason=str(error), exception=unexpected(error))
         else:
             for summary in ended:
                 await _notify(notification, summary)

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import psycopg
-import structlog
 
-log = structlog.get_logger("temporaletl.warehouse")
+from temporaletl.logs import get_logger
+
+log = get_logger("temporaletl.warehouse")
 
 #: A client that has said nothing for so long, and is waited for, is not merely between two calls.
 _SILENT = timedelta(seconds=5)

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import structlog
 from psycopg import errors
 
+from temporaletl.logs import get_logger
 from temporaletl.rows import Identity, person_key, storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
-log = structlog.get_logger("temporaletl.identities")
+log = get_logger("temporaletl.identities")
 
 _PEOPLE_AT_ONCE = 1_000
 

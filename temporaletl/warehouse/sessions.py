@@ -17,15 +17,15 @@ from time import monotonic
 from typing import Any, overload
 
 import psycopg
-import structlog
 from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from temporaletl.errors import WarehouseUnavailableError
+from temporaletl.logs import get_logger
 from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, look_into
 
-log = structlog.get_logger("temporaletl.warehouse")
+log = get_logger("temporaletl.warehouse")
 
 #: How every session of the platform is named, so that one knows the other.
 APPLICATION = "temporaletl"

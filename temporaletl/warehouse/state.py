@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import structlog
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
+from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.rejects import forget_unread
 from temporaletl.warehouse.sessions import only_row
 
-log = structlog.get_logger("temporaletl.state")
+log = get_logger("temporaletl.state")
 
 _BY_HAND = "set by hand"
 _MOVING_NOTHING = ("backfill", "replay")

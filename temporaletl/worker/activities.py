@@ -6,17 +6,17 @@ from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
-import structlog
 from temporalio import activity
 
 from temporaletl import names
+from temporaletl.logs import get_logger
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
 from temporaletl.settings import WorkerSettings
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
-log = structlog.get_logger("temporaletl.worker.activities")
+log = get_logger("temporaletl.worker.activities")
 
 
 class ActivityProgress:

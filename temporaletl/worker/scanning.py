@@ -11,17 +11,17 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
-import structlog
 from pydantic import JsonValue
 
 from temporaletl.deletions import DeletionScan, Items, ScanMethod, accepts_deletions, scans
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
+from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Finding, ScanItems
 from temporaletl.strategies import Strategies, check_query
 
-log = structlog.get_logger("temporaletl.worker.scanning")
+log = get_logger("temporaletl.worker.scanning")
 
 _DELETED_PER_PAGE = 500
 _CHECKS_PER_PAGE = 50

@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, Protocol
 
-import structlog
-
 from temporaletl.budget import Requests, rate_limited
 from temporaletl.clock import use_clock, utc_now
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import RetryableError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
+from temporaletl.logs import get_logger
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.query import Query
 from temporaletl.rows import ScanItems
@@ -47,7 +46,7 @@ from temporaletl.worker.source_limiter import SourceLimiter
 from temporaletl.worker.thresholds import Thresholds
 from temporaletl.worker.transforming import Transformed, transform_record
 
-log = structlog.get_logger("temporaletl.worker.segment")
+log = get_logger("temporaletl.worker.segment")
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import structlog
 
-from temporaletl.logs import configure_logs
+from temporaletl.errors import ConfigurationError
+from temporaletl.logs import configure_logs, get_logger, unexpected
+from temporaletl.secrets import REDACTED, forget_secrets, remember_secret
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +104,65 @@ def test_a_command_keeps_the_temporal_clients_warnings_to_itself() -> None:
     configure_logs(stream=stream)
     logging.getLogger("temporalio.core").warning("a poll was refused")
     assert [line["event"] for line in lines(stream)] == ["a poll was refused"]
+
+
+def _failed() -> Exception:
+    token = "canary-in-a-local"  # what a traceback with locals would show
+    found: dict[str, str] = {}
+    try:
+        found[token[:6]]
+    except KeyError as error:
+        return error
+    raise AssertionError
+
+
+def test_without_a_configuration_warnings_go_to_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    log = get_logger("temporaletl.engine")
+    with structlog.contextvars.bound_contextvars(workflow_id="w1"):
+        log.info("batch_planned", jobs=1)
+        log.warning("attempt_failed", attempt=1, exception=unexpected(_failed()))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "batch_planned" not in told.err
+    for part in ("attempt_failed", "w1", "temporaletl.engine", "KeyError: 'canary'"):
+        assert part in told.err
+    assert not structlog.is_configured(), "the host's own loggers are as they were"
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_no_value_of_an_event_holds_a_secret_or_a_local_whoever_configures(
+    capsys: pytest.CaptureFixture[str], *, configured: bool
+) -> None:
+    structlog.reset_defaults()
+    if configured:
+        structlog.configure(processors=structlog.get_config()["processors"])
+    remember_secret("canary")
+    try:
+        get_logger("x").warning(
+            "attempt_failed",
+            error="no canary",
+            of={"the": ["canary"]},
+            exception=unexpected(_failed()),
+        )
+    finally:
+        forget_secrets()
+    told = capsys.readouterr()
+    assert "canary" not in told.out + told.err
+    assert (told.out + told.err).count(REDACTED) == 3
+    assert f"KeyError: '{REDACTED}'" in told.out + told.err
+
+
+def test_the_platforms_own_errors_need_no_traceback() -> None:
+    stream = configured()
+    get_logger("x").warning("failed", exception=unexpected(ConfigurationError("no URL")))
+    [line] = lines(stream)
+    assert "exception" not in line
+
+
+def test_a_values_type_stays_where_it_holds_no_secret() -> None:
+    with structlog.testing.capture_logs() as told:
+        get_logger("x").warning("loaded", rows=3, of=(1, 2))
+    assert told == [{"event": "loaded", "log_level": "warning", "rows": 3, "of": (1, 2)}]

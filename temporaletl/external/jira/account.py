@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import requests
-import structlog
 
 from temporaletl.accounts import AccountView, account_view
 from temporaletl.errors import CredentialsError
@@ -18,8 +17,9 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.jira.identity import identity_of
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, JiraSite, open_site
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("temporaletl.jira")
+log = get_logger("temporaletl.jira")
 
 #: What reading issues needs, or shows more of them.
 _BROWSE = "BROWSE_PROJECTS"

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from temporaletl.errors import ETLError, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Record, Shape, marks_of
+from temporaletl.logs import get_logger
 from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
 from temporaletl.secrets import redacted
 
-log = structlog.get_logger("temporaletl.rest")
+log = get_logger("temporaletl.rest")
 
 #: What an API that breaks over one record answers, each time it would give that record.
 _BROKEN = (SourceUnavailableError, AnswerTooLargeError)

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import structlog
 
 from temporaletl.errors import ConfigurationError, RecordError
 from temporaletl.external.answers import DECODE_FAULTS, decode_record, in_words
@@ -15,10 +14,11 @@ from temporaletl.external.salesforce.org import open_org
 from temporaletl.external.salesforce.query import Selection
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.logs import get_logger
 from temporaletl.rows import Identity
 from temporaletl.timezones import known_timezone
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 
 @dataclass(frozen=True, slots=True)

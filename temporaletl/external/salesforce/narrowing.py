@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
-import structlog
 
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import GarbledAnswerError, MisfitAnswerError
@@ -25,8 +24,9 @@ from temporaletl.external.salesforce.query import (
     read_page,
 )
 from temporaletl.external.salesforce.refusals import UnrenderableError
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 #: What a page may fail with for the sake of a row in it.
 OF_A_ROW = (UnrenderableError, GarbledAnswerError, MisfitAnswerError, AnswerTooLargeError)

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import requests
-import structlog
 from requests import codes
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
@@ -30,8 +29,9 @@ from temporaletl.external.salesforce.refusals import (
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 #: Requests at once from one process; an org takes few long ones at a time.
 #: Sessions that are refused one after the other, each just opened: something else is wrong.

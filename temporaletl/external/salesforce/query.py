@@ -15,7 +15,6 @@ from typing import Literal
 
 import msgspec
 import requests
-import structlog
 from simple_salesforce.format import quote_soql_value
 
 from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
@@ -27,8 +26,9 @@ from temporaletl.external.salesforce.refusals import (
     UnrenderableError,
 )
 from temporaletl.external.salesforce.settings import check_field, check_name
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 Order = Literal["ASC", "DESC"]
 

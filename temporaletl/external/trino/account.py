@@ -1,7 +1,6 @@
 """The account view of Trino: the user, and the tables that the streams read."""
 
 import msgspec
-import structlog
 
 from temporaletl.accounts import AccountView, account_view
 from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
@@ -9,9 +8,10 @@ from temporaletl.external.answers import decode_record
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams, spelled_out
+from temporaletl.logs import get_logger
 from temporaletl.messages import Window
 
-log = structlog.get_logger("trino")
+log = get_logger("trino")
 
 
 class _SchemaTable(msgspec.Struct):

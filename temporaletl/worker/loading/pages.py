@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
-import structlog
 from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -17,6 +16,7 @@ from temporaletl.errors import (
     SchemaConflictError,
     WarehouseUnavailableError,
 )
+from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput, JobProgress
 from temporaletl.rows import CompleteSet, Event, Reject, Row, ScanItems, storable_text
 from temporaletl.strategies import transformers
@@ -34,7 +34,7 @@ from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.rejects import Reprocessed
 from temporaletl.worker.loading.scans import write_findings
 
-log = structlog.get_logger("temporaletl.worker.loading")
+log = get_logger("temporaletl.worker.loading")
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
 from psycopg import errors, sql
 
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConflictError
+from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.worker.loading.catalog import (
     Destination,
@@ -19,7 +19,7 @@ from temporaletl.worker.loading.catalog import (
 )
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Column, Layout, check_name
 
-log = structlog.get_logger("temporaletl.worker.loading")
+log = get_logger("temporaletl.worker.loading")
 
 # Any number will do, as long as all processes that change tables take the same.
 _LOCK = 7_233_302

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from temporaletl.errors import ConfigurationError, RateLimitedError, SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, RunPolicy
+from temporaletl.secrets import REDACTED, forget_secrets, remember_secret
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.running import (
     FIRST,
@@ -105,6 +107,30 @@ async def test_a_source_that_stays_away_fails_the_job_after_all_attempts(
     assert summary.failures[0].error == "the source is out of order"
     pauses = [pause / LIMITS.policy.initial_interval for _, pause in heard.failed]
     assert pauses == [1, 2], "three attempts have two pauses, each twice the one before"
+
+
+@pytest.mark.parametrize("configured", [False, True], ids=["no configuration", "the host's own"])
+async def test_what_nobody_expects_is_told_without_secrets(
+    warehouse: Warehouse, capsys: pytest.CaptureFixture[str], *, configured: bool
+) -> None:
+    structlog.reset_defaults()
+    remember_secret(numbers.SECRET)
+    if configured:
+        structlog.configure(processors=structlog.get_config()["processors"])
+    try:
+        summary = await run(warehouse, odd=True)
+    finally:
+        structlog.reset_defaults()
+        forget_secrets()
+    told = capsys.readouterr()
+    assert summary.jobs.failed == 1
+    assert "secret" not in told.out + told.err + summary.model_dump_json()
+    log = told.out if configured else told.err
+    assert "attempt_failed" in log
+    assert f"KeyError: 'no {REDACTED}'" in log
+    assert ("batch_ended" in told.out) is configured, "the host's configuration says how much"
+    if not configured:
+        assert told.out == ""
 
 
 async def test_a_rate_limit_is_waited_for(warehouse: Warehouse) -> None:

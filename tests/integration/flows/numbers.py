@@ -32,6 +32,8 @@ from temporaletl import (
 )
 from temporaletl.deletions import DeletionScan, Items, deletion_scan, scan_inputs_method
 
+#: Nobody shall see it.
+SECRET = "a-secret-of-numbers"
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -69,6 +71,7 @@ class NumbersQuery(Query):
     unready: bool = False  # the first look is too early
     least: int = 0  # values below it are left out
     limited: float = 0.0  # the first request of all is refused, for so many seconds
+    odd: bool = False  # extraction raises what nobody expects, beside a secret
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
 
 
@@ -130,6 +133,9 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
     query = request.query
     if query.job == query.poisoned:
         raise ConfigurationError(f"job {query.job} is poisoned")
+    if query.odd:
+        token = SECRET  # what a traceback with locals would show
+        raise KeyError(f"no {token}")
     if query.outage in outages:
         raise SourceUnavailableError("the source is out of order")
     if query.limited and (request.job.batch_id, -1) not in _failed_once:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import msgspec
 import requests
-import structlog
 
 from temporaletl import Identity, Plan, RecordError, SourceUnavailableError, identities_method
 from temporaletl.errors import SourceProtocolError
@@ -15,8 +14,9 @@ from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import JiraSite, open_site
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import open_trino
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("temporaletl.queuer.sources.jira")
+log = get_logger("temporaletl.queuer.sources.jira")
 
 _PEOPLE_AT_ONCE = 1_000
 #: This list alone is kept from us: by a permission, or by the scope of a token that reads issues.

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import structlog
-
 from temporaletl import ConfigurationError
 from temporaletl.external.launchpad.settings import person_name
 from temporaletl.external.salesforce.employees import Employee, read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("temporaletl.queuer.sources.launchpad")
+log = get_logger("temporaletl.queuer.sources.launchpad")
 
 
 def employees() -> Iterator[Employee] | None:

@@ -3,13 +3,12 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from temporaletl import ETLInput, Plan, Window, transform_inputs_method
 from temporaletl.external.temporal import closed_in, visibility
+from temporaletl.logs import get_logger
 from temporaletl.queuer.sources.temporal.params import SOURCE, STREAM, Backlog
 
-log = structlog.get_logger("temporal")
+log = get_logger("temporal")
 
 #: Counts the executions that closed in a window.
 Count = Callable[[Window], Awaitable[int]]

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import requests
-import structlog
 
 from temporaletl import PermanentError
 from temporaletl.external.answers import (
@@ -22,8 +21,9 @@ from temporaletl.external.answers import (
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.salesforce.org import SalesforceOrg
 from temporaletl.external.salesforce.query import Selection, probe, with_seen_columns
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 #: States in which a job has not ended.
 _UNDER_WAY = frozenset({"UploadComplete", "InProgress"})

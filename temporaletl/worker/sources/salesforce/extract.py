@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-import structlog
 from pydantic import JsonValue
 
 from temporaletl import (
@@ -45,11 +44,12 @@ from temporaletl.external.salesforce.refusals import (
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import MAY_BE_ABSENT, STREAMS
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.salesforce.bulk import BulkJobBrokeError, BulkQueries, UnreadableRow
 from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 from temporaletl.worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
 
-log = structlog.get_logger("salesforce")
+log = get_logger("salesforce")
 
 #: Importing it registers it.
 ACCOUNT = salesforce_account

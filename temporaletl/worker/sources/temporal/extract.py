@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import structlog
 from google.protobuf.json_format import Error as JsonError
 from google.protobuf.json_format import MessageToDict
 from pydantic import JsonValue
@@ -33,11 +32,12 @@ from temporaletl.external.temporal import (
     with_run_ids,
 )
 from temporaletl.external.threads import start
+from temporaletl.logs import get_logger
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.worker.sources.temporal.payload import undecodable
 from temporaletl.worker.sources.temporal.query import TemporalQuery
 
-log = structlog.get_logger("temporal")
+log = get_logger("temporal")
 
 #: A listing may show as running what another has already shown closed: the store's replicas
 #: refresh at different times. What is listed as running therefore counts as known this much

@@ -5,16 +5,16 @@ from typing import Any
 
 import msgspec
 import requests
-import structlog
 
 from temporaletl import RecordError, SourceUnavailableError
 from temporaletl.external.answers import decode, decode_record
 from temporaletl.external.headway import Headway
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, JiraClient
 from temporaletl.worker.sources.jira.extract.details import DetailError, Listing, read_changelog
 from temporaletl.worker.sources.jira.issue import History, Id
 
-log = structlog.get_logger("temporaletl.worker.sources.jira")
+log = get_logger("temporaletl.worker.sources.jira")
 
 _BULK_ISSUES = 1_000
 _BULK_HISTORIES = 1_000

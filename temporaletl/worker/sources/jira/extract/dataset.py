@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from temporaletl import Page, PageRequest, RecordError, Reject
 from temporaletl.clock import utc_now
@@ -19,6 +18,7 @@ from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
 from temporaletl.external.trino.results import Undecodable
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import (
     LISTS,
@@ -29,7 +29,7 @@ from temporaletl.worker.sources.jira.extract.completion import (
 from temporaletl.worker.sources.jira.issue import IssueRecord
 from temporaletl.worker.sources.jira.query import JiraQuery
 
-log = structlog.get_logger("temporaletl.worker.sources.jira")
+log = get_logger("temporaletl.worker.sources.jira")
 
 _SET_API = "With JIRA_URL and credentials set, they are read from Jira"
 

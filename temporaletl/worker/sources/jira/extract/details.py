@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
-import structlog
 
 from temporaletl import RecordError
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import decode_record
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.issue import Comment, History, Id, Worklog
 
-log = structlog.get_logger("temporaletl.worker.sources.jira")
+log = get_logger("temporaletl.worker.sources.jira")
 
 #: An issue's list could be read, but an entry of it is not what it should be.
 DetailError = RecordError

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
-import structlog
 
 from temporaletl import ConfigurationError, Reject
 from temporaletl.errors import ETLError
 from temporaletl.external.jira.account import NotReportedError, Project, projects
 from temporaletl.external.jira.site import IssueRange
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.extract.search_results import (
     BARE_FIELDS,
@@ -27,7 +27,7 @@ from temporaletl.worker.sources.jira.extract.search_results import (
     row_of,
 )
 
-log = structlog.get_logger("temporaletl.worker.sources.jira")
+log = get_logger("temporaletl.worker.sources.jira")
 
 _MOST_KEYS = 1 << 31
 #: Before and after it, in milliseconds, no issue was created: 557 years.

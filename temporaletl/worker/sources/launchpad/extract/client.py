@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
-import structlog
 
 from temporaletl import RecordError, SourceProtocolError, SourceUnavailableError
 from temporaletl.errors import ETLError
@@ -14,8 +13,9 @@ from temporaletl.external.answers import MisfitAnswerError, decode_record
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.headway import Headway
 from temporaletl.external.launchpad.site import LaunchpadSite
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("temporaletl.worker.sources.launchpad")
+log = get_logger("temporaletl.worker.sources.launchpad")
 
 #: What Launchpad gives at most.
 LARGEST_PAGE = 300

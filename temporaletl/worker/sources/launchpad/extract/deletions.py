@@ -5,13 +5,13 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 from pydantic import JsonValue
 
 from temporaletl import DeletionScan, Items, PageRequest, deletion_scan
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import STABLE, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.launchpad.extract import bugs, merge_proposals, questions
 from temporaletl.worker.sources.launchpad.extract.client import LaunchpadClient
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, number_in
@@ -22,7 +22,7 @@ from temporaletl.worker.sources.launchpad.extract.subjects import (
 )
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
-log = structlog.get_logger("temporaletl.worker.sources.launchpad")
+log = get_logger("temporaletl.worker.sources.launchpad")
 
 #: Each costs a request; people who are no longer loaded leave many behind.
 _MOST_REQUESTED = 500

@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
-import structlog
 
 from temporaletl import Json, RecordError, Reject
 from temporaletl.errors import ETLError
@@ -19,6 +18,7 @@ from temporaletl.external.answers import DECODE_FAULTS, decode_record
 from temporaletl.external.launchpad.site import STABLE, LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
 from temporaletl.external.threads import abandon
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.launchpad.entries import (
     Activity,
     Comment,
@@ -51,7 +51,7 @@ _KINDS: Mapping[str, type[Entry]] = {
     "votes": Vote,
 }
 
-log = structlog.get_logger("temporaletl.worker.sources.launchpad")
+log = get_logger("temporaletl.worker.sources.launchpad")
 
 #: The links of all people that a record names.
 PeopleIn = Callable[[RawRecord], Iterable[str | None]]

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-import structlog
-
 from temporaletl import ConfigurationError, Reject
 from temporaletl.external.launchpad.site import DEVEL, STABLE, LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
-log = structlog.get_logger("temporaletl.worker.sources.launchpad")
+log = get_logger("temporaletl.worker.sources.launchpad")
 
 #: In searches a status has more shades than a bug shows, and "Unknown" is none of them.
 _SHADES = ("Incomplete (with response)", "Incomplete (without response)")

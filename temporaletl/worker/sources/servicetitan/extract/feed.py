@@ -23,7 +23,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import structlog
 from pydantic import JsonValue
 
 from temporaletl import (
@@ -38,6 +37,7 @@ from temporaletl.errors import ETLError
 from temporaletl.external.headway import Headway
 from temporaletl.external.servicetitan.resources import ExportPosition
 from temporaletl.external.servicetitan.settings import OVERLAP
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.servicetitan.extract.client import (
     FAILURES,
     FEW_ATTEMPTS,
@@ -50,7 +50,7 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
 from temporaletl.worker.sources.servicetitan.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.servicetitan.record import Record, timestamp
 
-log = structlog.get_logger("temporaletl.worker.sources.servicetitan")
+log = get_logger("temporaletl.worker.sources.servicetitan")
 
 _BAD_REQUEST = 400
 _MOST_RESTARTS = 8

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import structlog
-
 from temporaletl import Reject
 from temporaletl.errors import ETLError
+from temporaletl.logs import get_logger
 from temporaletl.worker.sources.servicetitan.extract.client import (
     FAILURES,
     FEW_ATTEMPTS,
@@ -24,7 +23,7 @@ from temporaletl.worker.sources.servicetitan.extract.client import (
 )
 from temporaletl.worker.sources.servicetitan.extract.passes import Read, Row, row_of
 
-log = structlog.get_logger("temporaletl.worker.sources.servicetitan")
+log = get_logger("temporaletl.worker.sources.servicetitan")
 
 #: Records side by side that cannot be read; of more, it is not the records' fault.
 MOST_NEIGHBOURS = 5
