@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,11 @@ _LONGEST_NAME = 40
 _KINDS = ("env", "file")
 #: Shorter values are part of too many words to be taken out of a message.
 _SHORTEST_VALUE = 4
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+#: Names that no secret looks like.
+_PLAIN_VARIABLE = re.compile("[A-Z0-9_]+")
+#: What stands in a reference by mistake is taken for a secret, if it is no shorter.
+_SHORTEST_PASTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,21 @@ class Reference:
     """The location of a value: an environment variable (`env`) or a file."""
 
     kind: str
-    location: str
+    location: str = field(repr=False)
 
     def __str__(self) -> str:
-        return f"the environment variable {self.location}" if self.kind == "env" else self.location
+        """The location in words; it is left out where it may be a secret that was pasted."""
+        if self.kind == "env":
+            named = _PLAIN_VARIABLE.fullmatch(self.location)
+            return f"the environment variable {self.location if named else 'that it names'}"
+        return self.location if _is_on_disk(self.location) else "the file that it names"
+
+    def absent(self) -> str:
+        """The same, where nothing is there: then it is also kept out of all other texts."""
+        text = str(self)
+        if self.location not in text:
+            _remember_pasted(self.location)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +105,16 @@ class Connection:
 
     def _value(self, name: str, reference: Reference) -> str:
         if reference.kind == "env":
-            value = os.environ.get(reference.location) or dotenv_values(".env").get(
-                reference.location
-            )
+            value = os.environ.get(reference.location) or _dotenv().get(reference.location)
             if not value:
-                raise ConfigurationError(f"{self.what}: {name}: {reference} is not set")
+                raise ConfigurationError(f"{self.what}: {name}: {reference.absent()} is not set")
             return value
         try:
-            value = Path(reference.location).read_text(encoding="utf-8").strip()
+            value = Path(reference.location).read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise ConfigurationError(
-                f"{self.what}: {name}: cannot read {reference}: {reason}"
+                f"{self.what}: {name}: cannot read {reference.absent()}: {reason}"
             ) from None
         if not value:
             raise ConfigurationError(f"{self.what}: {name}: {reference} is empty")
@@ -180,8 +194,8 @@ def _variables(declared: Declaration) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for cls in declared.classes:
         secrets = cls.secrets()
-        for name, field in cls.model_fields.items():
-            found |= dict.fromkeys(variables_of(name, field), name in secrets)
+        for name, info in cls.model_fields.items():
+            found |= dict.fromkeys(variables_of(name, info), name in secrets)
     return found
 
 
@@ -193,11 +207,39 @@ def _unknown(source: str, key: str, names: Mapping[str, bool]) -> str:
 
 def _reference(what: str, value: Mapping[str, Any]) -> Reference:
     kinds = [kind for kind in _KINDS if kind in value]
-    if len(value) != 1 or len(kinds) != 1 or not isinstance(value[kinds[0]], str):
+    location = value[kinds[0]] if len(value) == len(kinds) == 1 else None
+    if not isinstance(location, str):
+        for inner in value.values():
+            _remember_pasted(str(inner))
         raise ConfigurationError(
             f'{what}: where it is must be {{ env = "VARIABLE" }} or {{ file = "/path" }}'
         )
-    return Reference(kinds[0], value[kinds[0]])
+    if kinds[0] == "env" and not _VARIABLE.fullmatch(location):
+        _remember_pasted(location)
+        raise ConfigurationError(
+            f"{what}: env must be the name of an environment variable (letters, digits and "
+            "underscores), not the value itself"
+        )
+    if kinds[0] == "file" and not (location.strip() and location.isprintable()):
+        _remember_pasted(location)
+        raise ConfigurationError(f"{what}: file must be the path of a file, not what it holds")
+    return Reference(kinds[0], location)
+
+
+def _remember_pasted(text: str) -> None:
+    """Keep out of all texts what may be a secret; a short word would blank other texts."""
+    if len(text) >= _SHORTEST_PASTED:
+        remember_secret(text)
+
+
+def _is_on_disk(location: str) -> bool:
+    """Whether a text is a path for certain: a file, or a place in a folder that somebody chose."""
+    folder = Path(location).parent
+    return os.path.lexists(location) or (folder not in {Path(), Path("/")} and folder.is_dir())
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    return dotenv_values(".env", encoding="utf-8-sig")
 
 
 def _literal(what: str, value: Any, *, secret: bool) -> str:

@@ -95,10 +95,17 @@ def _read(file: Path) -> dict[str, Any]:
         with _guard:
             known = _known.get(file)
             if known is None or known[0] != stamp:
-                known = _known[file] = (stamp, tomllib.loads(file.read_text(encoding="utf-8")))
+                # Editors on Windows begin a file with a mark that is no part of it.
+                text = file.read_text(encoding="utf-8-sig")
+                known = _known[file] = (stamp, tomllib.loads(text))
             return known[1]
     except OSError as error:
         raise ConfigurationError(f"ETL_CONNECTIONS: cannot read {file}: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigurationError(
+            f"{file}: something in it is nested too deep; a setting is a text, a number, true, "
+            "false, or where a secret is"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         # Whatever is quoted of the file may be a secret.
         position = re.search(r"\((at [^)]*)\)", str(error))

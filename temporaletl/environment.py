@@ -26,6 +26,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
+        env_file_encoding="utf-8-sig",
         dotenv_filtering="only_existing",
         extra="ignore",
         frozen=True,

@@ -58,6 +58,8 @@ def test_parameters_are_json() -> None:
         "flags": [True, None],
         "deep": {"a": "b=c"},
     }
+    with pytest.raises(ConfigurationError, match=r"--param size: .* nested too deep"):
+        read_params([f"size={'[' * 100_000}"])
 
 
 @pytest.mark.parametrize(

@@ -30,27 +30,9 @@ from temporaletl.secrets import redacted
 from temporaletl.service import _dispatch_rate
 from temporaletl.settings import Settings
 from temporaletl.source_settings import UnboundSourceError
+from tests.unit.connections_file import ACME, TOKEN, ConnectionsFile
 
-ACME = """
-    [acme]
-    source = "jira"
-    JIRA_URL = "https://acme.example.com"
-    JIRA_EMAIL = "loader@acme.example.com"
-    JIRA_API_TOKEN = { env = "ACME_TOKEN" }
-    JIRA_PAGE_SIZE = 50
-"""
 _SECOND = timedelta(seconds=1)
-TOKEN = "acme-token-of-a-test"
-
-
-class ConnectionsFile:
-    """The file that ETL_CONNECTIONS names."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, text: str) -> None:
-        self.path.write_text("\n".join(line.strip() for line in text.splitlines()))
 
 
 @pytest.fixture
@@ -230,7 +212,10 @@ def test_what_is_wrong_in_the_file_is_named_and_not_printed(
     ("replaced", "by", "expected"),
     [
         ("ACME_TOKEN", "ABSENT_TOKEN", "JIRA_API_TOKEN: the environment variable ABSENT_TOKEN"),
-        ('env = "ACME_TOKEN"', 'file = "absent"', "JIRA_API_TOKEN: cannot read absent"),
+        ('env = "ACME_TOKEN"', 'file = "absent"', "JIRA_API_TOKEN: cannot read the file that it"),
+        ('env = "ACME_TOKEN"', 'file = "/dev/absent"', "JIRA_API_TOKEN: cannot read /dev/absent:"),
+        ('env = "ACME_TOKEN"', 'file = "/dev"', "JIRA_API_TOKEN: cannot read /dev: Is a dir"),
+        ('env = "ACME_TOKEN"', 'file = "/dev/null"', "JIRA_API_TOKEN: /dev/null is empty"),
         ("= 50", '= "rubbish-value"', "JIRA_PAGE_SIZE is wrong"),
         ('"https://acme.example.com"', '"rubbish-value"', "JIRA_URL is wrong"),
         ('JIRA_URL = "https://acme.example.com"', "", "JIRA_URL is not set"),

@@ -197,8 +197,8 @@ class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
                 "token_uri": self.token_uri,
             }
         try:
-            found = json.loads((self.key_file or Path()).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            found = json.loads((self.key_file or Path()).read_text("utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigurationError(
                 f"GOOGLE_APPLICATION_CREDENTIALS: {self.key_file} cannot be read "
                 f"({type(error).__name__})"

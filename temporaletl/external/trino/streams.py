@@ -269,7 +269,7 @@ def read_streams(file: Path) -> Streams:
         ConfigurationError: names the file, and line and key of each fault.
     """
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(f"TRINO_STREAMS_FILE: {file} cannot be read: {reason}") from None
@@ -277,6 +277,8 @@ def read_streams(file: Path) -> Streams:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file}: something in it is nested too deep") from None
     lines = _Lines(text)
     faults: list[str] = []
     streams: dict[str, Stream] = {}

@@ -69,6 +69,7 @@ def test_a_stream_is_a_table_of_the_file(tmp_path: Path) -> None:
             r":2: x stands outside of a stream: .* \[x\]",
         ),
         (('event_time = "at"', "event_time = at"), r": not TOML: .*line 7"),
+        (('event_time = "at"', f"event_time = {'[' * 5_000}"), "nested too deep"),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_key(

@@ -104,6 +104,8 @@ def read_params(texts: Sequence[str] | None) -> "dict[str, JsonValue]":
             raise ConfigurationError(f"--param {key} is given twice")
         try:
             params[key] = json.loads(value)
+        except RecursionError:
+            raise ConfigurationError(f"--param {key}: its value is nested too deep") from None
         except ValueError:
             hint = "" if value[:1] in ("{", "[", '"') else f"; for a text: --param '{key}=\"…\"'"
             raise ConfigurationError(f"--param {key}: {value!r} is not JSON{hint}") from None
