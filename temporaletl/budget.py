@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporaletl.errors import ConfigurationError
+
 #: A segment reserves requests for so long ahead: few reservations, and few of them unused.
 _RESERVED_SECONDS = 0.5
 
@@ -21,13 +23,17 @@ _RESERVED_SECONDS = 0.5
 HELD_BYTES = 64 << 20
 _LOOKS_FOR_STOP_SECONDS = 0.2
 
+#: Requests a second, least and most. A slower source would not get through one page before its
+#: reservations count as those of a wrong clock; a faster one needs no limit.
+RATES = (0.01, 1_000_000.0)
+
 #: Reserves a number of requests; returns the time until the first of them.
 Reserve = Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
 class RateBudget:
-    """The rate limit of one credential; None is without limit.
+    """The rate limit of one credential, from 0.01 to 1,000,000; None is without limit.
 
     It counts over all workers together, for each connection.
 
@@ -36,6 +42,18 @@ class RateBudget:
     """
 
     requests_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the rate.
+
+        Raises:
+            ConfigurationError: it is not within `RATES`.
+        """
+        rate, (least, most) = self.requests_per_second, RATES
+        if rate is not None and not least <= rate <= most:
+            raise ConfigurationError(
+                f"a rate limit must be from {least:g} to {most:,.0f} requests a second, not {rate}"
+            )
 
 
 class RateLimiter:

@@ -11,7 +11,7 @@ A subclass repeats a field only where its default, its bounds or its description
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AliasGenerator, Field, PositiveFloat, PositiveInt, PrivateAttr
 from pydantic_settings import (
@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from temporaletl.budget import RateBudget
+from temporaletl.budget import RATES, RateBudget
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import find_connection, has_connections
 from temporaletl.connections import DEFAULT, binding, connection_in_use, declaration_of
@@ -93,14 +93,19 @@ class SourceSettings(Settings):
             raise SettingsError(message, variables=variables) from None
 
 
+#: A setting of requests a second, within the bounds that a rate limit can be kept in.
+RequestRate = Annotated[float, Field(ge=RATES[0], le=RATES[1])]
+
+
 class RateSettings(SourceSettings):
     """A source's rate settings: the requests that it allows.
 
     A class of its own where it is read although the rest of the source's settings is not set.
     """
 
-    requests_per_second: PositiveFloat | None = Field(
-        None, description="requests a second of all workers together; unset: without limit"
+    requests_per_second: RequestRate | None = Field(
+        None,
+        description="requests a second of all workers together, 0.01 to 1,000,000; unset: no limit",
     )
 
     @classmethod

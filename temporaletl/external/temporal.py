@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import NoDecode
 from temporalio.api.common.v1 import WorkflowExecution
@@ -49,7 +49,7 @@ from temporaletl.errors import (
 )
 from temporaletl.messages import Window
 from temporaletl.settings import TemporalSettings
-from temporaletl.source_settings import SourceSettings, source_variables, variables
+from temporaletl.source_settings import RequestRate, SourceSettings, source_variables, variables
 from temporaletl.strategies import rate_budget
 
 _PREFIX = "SOURCE_TEMPORAL_"
@@ -80,7 +80,7 @@ class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_T
         le=1000,  # what servers allow
         description="executions in one page, 1 to 1000",
     )
-    requests_per_second: PositiveFloat = Field(
+    requests_per_second: RequestRate = Field(
         5,
         description="requests a second of one process; servers allow ten a second for all",
     )

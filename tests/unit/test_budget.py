@@ -4,14 +4,30 @@ import contextvars
 import threading
 from datetime import timedelta
 
+import pytest
+
 from temporaletl.budget import (
     HELD_BYTES,
+    RateBudget,
     RateLimiter,
     acquire,
     counted_request,
     rate_limited,
     unlimited,
 )
+from temporaletl.errors import ConfigurationError
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1e-310, 0.009, 1_000_001, float("inf"), float("nan")])
+def test_a_rate_that_no_limiter_can_keep_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"from 0\.01 to 1,000,000"):
+        RateBudget(requests_per_second=rate)
+
+
+@pytest.mark.parametrize("rate", [0.01, 1_000_000])
+def test_the_bounds_of_a_rate_belong_to_it(rate: float) -> None:
+    budget = RateBudget(requests_per_second=rate)
+    assert budget.requests_per_second == rate
 
 
 def test_requests_elsewhere_are_not_rate_limited_and_are_counted() -> None:

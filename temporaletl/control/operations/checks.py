@@ -82,7 +82,7 @@ async def _check(
         report_all([result])
         return result.verdict == "ok"
 
-    if await attempt("settings", partial(_read_settings, planner)):
+    if await attempt("settings", partial(_read_settings, source, planner)):
         if source in account_views:
             await attempt("account", partial(_read_account, source))
         for stream in planner.streams:
@@ -119,17 +119,25 @@ async def check_settings(source: str, connection: str) -> list[Check]:
     planner = find_source(source)
     find_connection(source, connection)
     with bound(source, connection):
-        checks = [await _attempt("settings", partial(_read_settings, planner))]
+        checks = [await _attempt("settings", partial(_read_settings, source, planner))]
         if checks[0].verdict == "ok" and source in account_views:
             checks.append(await _attempt("account", partial(_read_account, source)))
     return checks
 
 
-async def _read_settings(planner: Planner) -> str:
-    if planner.settings is None:
-        return "none needed"
-    await asyncio.to_thread(planner.settings)
-    return "all there"
+async def _read_settings(source: str, planner: Planner) -> str:
+    return await asyncio.to_thread(_load_settings, source, planner)
+
+
+def _load_settings(source: str, planner: Planner) -> str:
+    """Load all settings that a run begins with: a source may have them in several classes."""
+    if planner.settings is not None:
+        planner.settings()
+    if source in budgets:
+        budgets.get(source)()
+    planner.lag()
+    planner.scope()
+    return "none needed" if planner.settings is None else "all there"
 
 
 async def _read_account(source: str) -> str:

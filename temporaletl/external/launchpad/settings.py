@@ -11,7 +11,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     model_validator,
@@ -23,7 +22,7 @@ from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.settings import check_encrypted
-from temporaletl.source_settings import HttpSettings, RateSettings, variables
+from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
 from temporaletl.strategies import rate_budget
 
 #: What launchpadlib calls "edge" is long gone.
@@ -121,7 +120,7 @@ class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("L
         description="bugs, proposals or questions in one page, 1 to 299",
     )
     concurrency: PositiveInt = Field(6, description="requests at once from one process")
-    requests_per_second: PositiveFloat = Field(
+    requests_per_second: RequestRate = Field(
         10,
         description="requests a second of all workers together",
     )

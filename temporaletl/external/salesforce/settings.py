@@ -13,7 +13,13 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText, PlainText
 from temporaletl.settings import check_encrypted, site_address
-from temporaletl.source_settings import HttpSettings, RateSettings, SourceSettings, variables
+from temporaletl.source_settings import (
+    HttpSettings,
+    RateSettings,
+    RequestRate,
+    SourceSettings,
+    variables,
+)
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.
@@ -136,7 +142,7 @@ class _Login(SourceSettings, alias_generator=variables("SF")):
 class _Rate(RateSettings, alias_generator=variables("SF")):
     """Rate settings of Salesforce; read also where no login is set."""
 
-    requests_per_second: PositiveFloat = Field(10, description="of all workers together")
+    requests_per_second: RequestRate = Field(10, description="of all workers together")
 
 
 class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables("SF")):

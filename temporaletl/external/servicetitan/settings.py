@@ -18,7 +18,7 @@ from pydantic import (
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
 from temporaletl.settings import check_encrypted, site_address
-from temporaletl.source_settings import HttpSettings, RateSettings, variables
+from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"
@@ -47,7 +47,7 @@ def _token_address(text: str) -> str:
 class _Rate(RateSettings, alias_generator=variables("SERVICETITAN")):
     """Rate settings of ServiceTitan; read also where the rest is not set."""
 
-    requests_per_second: PositiveFloat = Field(
+    requests_per_second: RequestRate = Field(
         50,
         description="requests of all workers together; the vendor allows an app 60 for a tenant",
     )

@@ -1,0 +1,54 @@
+"""What the checks say of settings, without a request to a source."""
+
+import pytest
+
+from temporaletl.connections import bound
+from temporaletl.control.operations.checks import check_settings
+from temporaletl.control.operations.sources import known_planners
+from temporaletl.errors import ConfigurationError
+from temporaletl.service import _dispatch_rate
+from temporaletl.strategies import budgets
+
+_GOOD = {
+    "JIRA_URL": "http://127.0.0.1:9",
+    "JIRA_PERSONAL_TOKEN": "a-token",
+    "LP_PROJECTS": "a-project",
+    "SERVICETITAN_TENANT_ID": "1",
+    "SERVICETITAN_CLIENT_ID": "an-id",
+    "SERVICETITAN_CLIENT_SECRET": "a-secret",
+    "SERVICETITAN_APP_KEY": "a-key",
+}
+_RATES = {
+    "jira": "JIRA_REQUESTS_PER_SECOND",
+    "launchpad": "LP_REQUESTS_PER_SECOND",
+    "salesforce": "SF_REQUESTS_PER_SECOND",
+    "servicetitan": "SERVICETITAN_REQUESTS_PER_SECOND",
+    "temporal": "SOURCE_TEMPORAL_REQUESTS_PER_SECOND",
+}
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "fast", "inf", "1e-310", "0.001", "1e9"])
+@pytest.mark.parametrize("source", _RATES)
+async def test_a_rate_that_fails_each_run_is_told_by_the_checks(
+    source: str, rate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_planners()
+    for name, value in _GOOD.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(_RATES[source], rate)
+    [settings] = await check_settings(source, "default")
+    assert (settings.name, settings.verdict) == ("settings", "wrong")
+    assert _RATES[source] in settings.detail
+
+
+@pytest.mark.parametrize("source", [source for source in _RATES if source != "temporal"])
+def test_the_bounds_are_those_of_every_source(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_planners()
+    with bound(source, "default"):
+        for rate in ("0.01", "1000000"):
+            monkeypatch.setenv(_RATES[source], rate)
+            assert budgets.get(source)().requests_per_second == float(rate)
+            assert _dispatch_rate(source) == float(rate)
+        monkeypatch.setenv(_RATES[source], "0.001")
+        with pytest.raises(ConfigurationError, match=_RATES[source]):
+            budgets.get(source)()
