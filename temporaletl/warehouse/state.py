@@ -64,6 +64,21 @@ def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncSta
         ).fetchall()
 
 
+def knows_connection(warehouse: Warehouse, source: str, connection_name: str) -> bool:
+    """Whether anything was ever loaded over a connection, or a watermark of it set by hand."""
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            """
+            SELECT EXISTS (SELECT FROM etl_batches
+                           WHERE source = %(source)s AND connection = %(connection)s)
+                OR EXISTS (SELECT FROM etl_sync_state
+                           WHERE source = %(source)s AND connection = %(connection)s)
+            """,
+            {"source": source, "connection": connection_name},
+        ).fetchone()
+    return found == (True,)
+
+
 def trusted_watermarks(
     warehouse: Warehouse,
     source: str,

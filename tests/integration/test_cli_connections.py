@@ -107,6 +107,44 @@ async def test_a_connection_that_is_not_there_is_refused(etl: CommandLine, comma
     assert "connections.toml has no connection 'beta'; it has acme" in refused.err
 
 
+_LOOKS = [
+    ("rejects", "list"),
+    ("identities", "list"),
+    ("identities", "fill"),
+    ("state", "show"),
+    ("state", "reset"),
+    ("state", "reset", "--unblock"),
+]
+
+
+@pytest.mark.parametrize("command", _LOOKS, ids=" ".join)
+async def test_of_a_connection_that_nothing_knows_there_is_no_list_either(
+    etl: CommandLine, command: tuple[str, ...]
+) -> None:
+    first, second, *more = command
+    refused = await etl(first, second, "numbers", "--connection", "beta", *more)
+    assert (refused.status, refused.out) == (2, "")
+    assert "connections.toml has no connection 'beta'; it has acme" in refused.err
+
+
+async def test_what_a_removed_connection_left_is_listed_and_cleared(etl: CommandLine) -> None:
+    assert (await etl("run", "numbers", "--wait", *NAMED)).status == 0
+    removed = etl.having(ETL_CONNECTIONS="")
+    for first, second, *more in _LOOKS:
+        if second != "reset":
+            assert (await removed(first, second, "numbers", *NAMED, *more)).status == 0
+    misspelt = await removed("state", "reset", "numbers", "--stream", "none", *NAMED)
+    assert (misspelt.status, "no stream 'none'" in misspelt.err) == (2, True)
+    moved = await removed("state", "set", "numbers", "--watermark", "2024-01-01", *NAMED)
+    assert (moved.status, "there is no connection 'acme'" in moved.err) == (2, True)
+    cleared = await removed("state", "reset", "numbers", *NAMED)
+    assert cleared.out == "numbers@acme all: the next incremental run begins at the beginning\n"
+    [state] = (await removed("state", "show", "numbers", "--json", *NAMED)).document
+    assert state["watermark"] is None
+    lifted = await removed("state", "reset", "numbers", "--unblock", *NAMED)
+    assert (lifted.status, "is not rate-limited" in lifted.out) == (0, True)
+
+
 async def test_connections_are_listed_and_checked(etl: CommandLine) -> None:
     listed = await etl("connections", "list", "--json")
     assert listed.document == [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from temporaletl.connection_file import load_connections
+from temporaletl.connection_providers import load_connections
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings

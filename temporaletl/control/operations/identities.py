@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.sources import find_source
+from temporaletl.control.operations.sources import check_known
 from temporaletl.warehouse.identities import Filled, KnownPerson, fill_events, list_people
 
 
@@ -22,13 +22,14 @@ async def list_identities(
     """The people of a connection.
 
     Raises:
-        UnknownSourceError: there is no such source, and it has no people.
+        UnknownSourceError, UnknownConnectionError: there is none, and the warehouse knows none.
         ETLError: as `Platform.warehouse`.
     """
     warehouse = await platform.warehouse()
     people, total = await asyncio.to_thread(list_people, warehouse, source, connection, limit=limit)
     if not people:
-        find_source(source)  # a misspelt source has no people either
+        # What is misspelt has no people either.
+        await check_known(platform, source, connection)
     return People(people, total)
 
 
@@ -36,9 +37,9 @@ async def fill_identities(platform: Platform, source: str, *, connection: str = 
     """Fill employee ids into a connection's events of people who are known now. Safe to repeat.
 
     Raises:
-        UnknownSourceError: there is no such source.
+        UnknownSourceError, UnknownConnectionError: there is none, and the warehouse knows none.
         ETLError: as `Platform.warehouse`.
     """
-    find_source(source)
     warehouse = await platform.warehouse()
+    await check_known(platform, source, connection)
     return await asyncio.to_thread(fill_events, warehouse, source, connection)

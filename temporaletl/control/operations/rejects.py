@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.sources import find_source
+from temporaletl.control.operations.sources import check_known
 from temporaletl.warehouse.rejects import Rejects, read_rejects
 
 
@@ -20,7 +20,7 @@ async def list_rejects(
     """The latest rejects of a connection, of all its streams where none is named.
 
     Raises:
-        UnknownSourceError: there is no such source, and nothing of it was ever rejected.
+        UnknownSourceError, UnknownConnectionError: there is none, and the warehouse knows none.
         ETLError: as `Platform.warehouse`.
     """
     warehouse = await platform.warehouse()
@@ -28,5 +28,6 @@ async def list_rejects(
         read_rejects, warehouse, source, connection, streams, limit=limit
     )
     if not found.rejects:
-        find_source(source)  # a misspelt source has no rejects either
+        # What is misspelt has no rejects either.
+        await check_known(platform, source, connection)
     return found

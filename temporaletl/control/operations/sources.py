@@ -1,9 +1,12 @@
 """Registered sources, with the strategies of both services."""
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
+from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.registry import ANY_STREAM, Registry
 from temporaletl.strategies import (
@@ -15,6 +18,7 @@ from temporaletl.strategies import (
     queries,
     resolve,
 )
+from temporaletl.warehouse.state import knows_connection
 
 
 def known_planners() -> Registry[Planner]:
@@ -35,6 +39,23 @@ def find_source(name: str) -> Planner:
             f"there is no source {name!r}; the sources are {', '.join(known) or 'none'}"
         )
     return known.get(name)
+
+
+async def check_known(platform: Platform, source: str, connection: str) -> None:
+    """Check that the program or the warehouse knows a source's connection.
+
+    One that is no longer there has left its rows and its books in the warehouse.
+
+    Raises:
+        UnknownSourceError, UnknownConnectionError: neither does: the name may be misspelt.
+        ConfigurationError: the connection's declaration is wrong.
+        ETLError: as `Platform.warehouse`.
+    """
+    warehouse = await platform.warehouse()
+    if not await asyncio.to_thread(knows_connection, warehouse, source, connection):
+        find_source(source)
+        with provided(await platform.stored_connections(connection)):
+            find_connection(source, connection)
 
 
 @dataclass(frozen=True, slots=True)

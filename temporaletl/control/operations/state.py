@@ -7,12 +7,12 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from temporaletl.connection_providers import find_connection, provided
+from temporaletl.connection_providers import UnknownConnectionError, find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.sources import find_source, known_planners
-from temporaletl.errors import ConfigurationError
+from temporaletl.control.operations.sources import check_known, find_source, known_planners
+from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.names import connection_option, label
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.budget import BlockedSource, blocked_sources, end_cool_down
@@ -105,15 +105,18 @@ async def move_watermark(
     """Let the next incremental run begin at a timestamp, or at the beginning (None).
 
     Concerns the streams named, all where none is. To begin anew also ends a cool-down of the
-    source. Safe to repeat. All of it and its audit row are one transaction; without an `author`,
-    the user of this process is the one.
+    source, and can be done to a source or connection that is no longer there, where the warehouse
+    has state of it. Safe to repeat. All of it and its audit row are one transaction; without an
+    `author`, the user of this process is the one.
 
     Raises:
         ConfigurationError: there is no such source or stream, or the timestamp is in the future.
         ETLError: as `Platform.current_warehouse`.
     """
     with provided(await platform.stored_connections(connection)):
-        chosen = tuple(known_streams(source, streams, connection))
+        chosen = await _streams_to_move(
+            platform, source, streams, connection, anew=watermark is None
+        )
     if watermark is not None and watermark > await platform.now():
         raise ConfigurationError(
             f"watermark {watermark.isoformat()} lies in the future: what happens until then "
@@ -144,6 +147,22 @@ async def move_watermark(
     return await asyncio.to_thread(put)
 
 
+async def _streams_to_move(
+    platform: Platform, source: str, streams: Sequence[str], connection: str, *, anew: bool
+) -> tuple[str, ...]:
+    try:
+        return tuple(known_streams(source, streams, connection))
+    except (UnknownSourceError, UnknownConnectionError):
+        warehouse = await platform.warehouse_if_any() if anew else None
+        if warehouse is None:
+            raise
+        states = await asyncio.to_thread(read_states, warehouse, source)
+        kept = [state.stream for state in states if state.connection == connection]
+        if not kept:
+            raise
+        return tuple(_chosen(label(source, connection), streams, kept))
+
+
 async def unblock(
     platform: Platform, source: str, *, connection: str = DEFAULT, author: Author | None = None
 ) -> Moved | None:
@@ -152,22 +171,26 @@ async def unblock(
     Watermarks stay. Safe to repeat. It and its audit row are one transaction.
 
     Raises:
-        UnknownSourceError: there is no such source.
+        UnknownSourceError, UnknownConnectionError: there is none, and the warehouse knows none.
         ETLError: as `Platform.current_warehouse`.
     """
-    find_source(source)
     warehouse = await platform.current_warehouse()
 
     def lift() -> Moved | None:
         with warehouse.connection() as transaction:
-            if not end_cool_down(transaction, source, connection):
-                return None
-            record(
-                transaction, author or local_author(), "state.unblock", label(source, connection)
-            )
+            lifted = end_cool_down(transaction, source, connection)
+            if lifted:
+                whom = label(source, connection)
+                record(transaction, author or local_author(), "state.unblock", whom)
+        if not lifted:
+            return None
         return Moved((), _running(warehouse, source, connection), unblocked=True)
 
-    return await asyncio.to_thread(lift)
+    moved = await asyncio.to_thread(lift)
+    if moved is None:
+        # What is misspelt has no cool-down either.
+        await check_known(platform, source, connection)
+    return moved
 
 
 def known_streams(source: str, streams: Sequence[str], connection: str = DEFAULT) -> Sequence[str]:
@@ -180,6 +203,10 @@ def known_streams(source: str, streams: Sequence[str], connection: str = DEFAULT
     find_connection(source, connection)
     with bound(source, connection):
         known = planner.streams
+    return _chosen(source, streams, known)
+
+
+def _chosen(source: str, streams: Sequence[str], known: Sequence[str]) -> Sequence[str]:
     for stream in streams:
         if stream not in known:
             raise ConfigurationError(
