@@ -17,6 +17,7 @@
     │   ├── NotFoundError           nothing has the requested name
     │   ├── ConflictError           the present state does not allow it: it has ended, or exists
     │   ├── CredentialsError        refused by the source or the warehouse
+    │   ├── WarehouseClosedError    used after this program closed it: a fault in the program
     │   ├── SchemaConflictError     a table cannot hold what a row class declares
     │   ├── SourceProtocolError     the source breaks its own API's promises
     │   ├── TooManyRejectsError
@@ -166,6 +167,10 @@ class CredentialsError(PermanentError):
             if status in (401, 403):
                 raise CredentialsError("shop: the token of SHOP_TOKEN may not read orders")
     """
+
+
+class WarehouseClosedError(PermanentError):
+    """A Warehouse was used that this program has closed, or never opened: no outage."""
 
 
 class SchemaConflictError(PermanentError):

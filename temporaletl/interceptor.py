@@ -14,7 +14,7 @@ from temporalio.worker import (
 )
 
 from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
-from temporaletl.errors import SettingsError
+from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
 
@@ -78,6 +78,9 @@ class _Recovery(ActivityInboundInterceptor):
             except (ApplicationError, CancelledError):
                 raise
             except Exception as error:  # noqa: BLE001 - judged by its class
+                if isinstance(error, WarehouseClosedError):
+                    # Only a service that stops closes its warehouse; another one goes on.
+                    error = WarehouseUnavailableError(str(error))
                 delay = attempts.excuse(error)
                 if delay is not None and self._outbound is not None:
                     self._outbound.beat_again()

@@ -6,6 +6,7 @@ what another version wrote. Times are aware and in UTC; windows are half-open.
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -40,7 +41,27 @@ def _as_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         msg = "must carry a time zone"
         raise ValueError(msg)
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        msg = "lies outside of the years that UTC can have here"
+        raise ValueError(msg) from None
+
+
+#: A NUL as JSON writes it; an even number of backslashes before it is another text.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _as_json(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        text = json.dumps(params, allow_nan=False)
+    except ValueError:
+        msg = "a number of it is none of JSON"
+        raise ValueError(msg) from None
+    if _NUL.search(text):
+        msg = "a text of it holds a NUL, which no warehouse can keep"
+        raise ValueError(msg)
+    return params
 
 
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
@@ -101,7 +122,7 @@ class QueuerInput(Message):
     date_start: UtcTime | None = None  # inclusive; backfill only
     date_end: UtcTime | None = None  # exclusive; backfill only
     connection: str = "default"
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: Annotated[dict[str, JsonValue], AfterValidator(_as_json)] = Field(default_factory=dict)
     max_in_flight: int = Field(default=50, ge=1, le=1000)
     accept_view: bool = False  # what the account sees now is all there is
 

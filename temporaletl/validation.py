@@ -8,6 +8,8 @@ if TYPE_CHECKING:  # commands that validate nothing begin without it
 
 #: Pydantic puts it before the message of each check that raises ValueError.
 _PREFIX = "Value error, "
+#: Nobody reads more parts of a location.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,12 @@ class Fault:
 
     @property
     def path(self) -> str:
-        """The location in one word, as `streams.0`; empty for the value as a whole."""
-        return ".".join(map(str, self.location))
+        """The location in one word, as `streams.0`; empty for the value as a whole.
+
+        Of what is nested deep, only the beginning.
+        """
+        parts = [*map(str, self.location[:_DEEPEST])]
+        return ".".join([*parts, "…"] if len(self.location) > _DEEPEST else parts)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.location else self.message

@@ -7,7 +7,8 @@ which loads what is missing. What goes through Temporal, retries and time-outs f
 here by the same rules.
 """
 
-from temporaletl.engine.batch import EngineLimits, run_batch
+from temporaletl.engine.batch import run_batch
+from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.listener import Listener
 
 __all__ = ["EngineLimits", "Listener", "run_batch"]

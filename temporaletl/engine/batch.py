@@ -2,22 +2,23 @@
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
+from types import UnionType
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from temporaletl import names
 from temporaletl.attempts import message_of
 from temporaletl.engine.job import JobRunner
 from temporaletl.engine.lease import kept_lease
+from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.listener import Audience, Listener
+from temporaletl.engine.request import make_request
 from temporaletl.engine.retries import Retries, StoppedError
+from temporaletl.engine.threads import in_thread
 from temporaletl.errors import ConfigurationError
-from temporaletl.logs import get_logger
+from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
@@ -25,35 +26,17 @@ from temporaletl.messages import (
     FinishRequest,
     MetadataRequest,
     Mode,
-    QueuerInput,
-    RunPolicy,
 )
 from temporaletl.queuer import finishing, planning
 from temporaletl.strategies import import_sources
-from temporaletl.validation import faults_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
-from temporaletl.worker.segment import SegmentLimits
 
 log = get_logger("temporaletl.engine")
 
 #: In place of a task queue; a job says so in its ledger row.
 _HERE = "in process"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLimits:
-    """Limits of a batch: concurrency, retries and waits."""
-
-    #: Each takes two of the warehouse's connections at most, and six of the loop's threads.
-    jobs_at_once: int = 4
-    #: Retries, the time-outs of segments and of jobs, and after which silence this process counts
-    #: as dead (`heartbeat_timeout`).
-    policy: RunPolicy = field(default_factory=RunPolicy)
-    segment: SegmentLimits = field(default_factory=SegmentLimits)
-    #: A longer cool-down of the source fails its job; None waits out any.
-    longest_wait: timedelta | None = None
 
 
 async def run_batch(
@@ -79,12 +62,14 @@ async def run_batch(
 
     The platform's tables are created, or brought up to date, where that is needed.
     The request is that of `QueuerInput`; `scheduled` is the time the run stands for, by default
-    now. One job that fails is counted and named, and does not stop the others. An outage of the
-    warehouse is waited out, once the batch is in its books. Nobody is notified.
+    now, and not before 1970. One job that fails is counted and named, and does not stop the
+    others. An outage of the warehouse is waited out, once the batch is in its books. Nobody is
+    notified.
 
     Once `cancel` is set, planning ends at once, jobs end at their next page boundary, and the
     books are closed as cancelled; cancelling the task does not wait for the boundary, closes the
-    books and raises CancelledError. A process that dies leaves the batch open; `policy`'s
+    books and raises CancelledError, whenever it comes; a second time it does not wait for the
+    books of a warehouse that does not answer. A process that dies leaves the batch open; `policy`'s
     heartbeat timeout later the next run closes it, moves watermarks to what it has loaded, and
     loads what is missing: it begins by closing every batch, of whatever source, that was left so.
 
@@ -94,37 +79,39 @@ async def run_batch(
     Raises:
         ConflictError: the source is being loaded by another run without Temporal.
         UnknownSourceError: no such source.
-        ConfigurationError: an argument, or a setting of the source, is wrong.
+        ConfigurationError: an argument, or a setting of the source, is wrong; names it.
+        WarehouseClosedError: the program closed the warehouse before the run had ended, which is
+            left open in the books, as by a process that died.
         CredentialsError: a privilege in the warehouse is missing; says which.
         WarehouseUnavailableError: the warehouse does not answer, and nothing has begun.
         ETLError: the batch could not be planned; its books are closed as failed.
     """
+    for name, value, kind in (
+        ("warehouse", warehouse, Warehouse),
+        ("limits", limits, EngineLimits | None),
+        ("cancel", cancel, asyncio.Event | None),  # that of threading would block the loop
+        ("listener", listener, Listener | None),
+    ):
+        if not isinstance(value, kind):
+            wanted = str(kind) if isinstance(kind, UnionType) else kind.__name__
+            raise ConfigurationError(
+                f"no batch of {source!r}: {name}: must be {wanted}, not {type(value).__module__}."
+                f"{type(value).__qualname__}"
+            )
     limits = limits or EngineLimits()
-    try:
-        request = QueuerInput(
-            source=source,
-            mode=mode,
-            streams=tuple(streams),
-            date_start=date_start,
-            date_end=date_end,
-            connection=connection,
-            params=dict(params or {}),
-            max_in_flight=limits.jobs_at_once,
-            accept_view=accept_view,
-        )
-    except ValidationError as error:
-        faults = "; ".join(map(str, faults_of(error)))
-        raise ConfigurationError(f"no batch of {source!r}: {faults}") from None
-    if scheduled is not None and scheduled.tzinfo is None:
-        raise ConfigurationError(f"no batch of {source!r}: scheduled: {scheduled} has no time zone")
-    scheduled = (scheduled or datetime.now(UTC)).astimezone(UTC)
-    await asyncio.to_thread(_import_sources)
-    requested = MetadataRequest(
-        input=request,
-        nominal=scheduled,
-        workflow_id=names.engine_run_id(source, mode, scheduled, connection),
-        run_id=uuid.uuid4().hex,
+    requested = make_request(
+        source,
+        mode=mode,
+        streams=streams,
+        date_start=date_start,
+        date_end=date_end,
+        connection=connection,
+        params=params,
+        max_in_flight=limits.jobs_at_once,
+        accept_view=accept_view,
+        scheduled=scheduled,
     )
+    await asyncio.to_thread(_import_sources)
     return await _Batch(warehouse, requested, limits, listener or Listener()).run(cancel)
 
 
@@ -146,22 +133,23 @@ class _Batch:
     ) -> None:
         self._warehouse = warehouse
         self._requested = requested
+        self._metadata: BatchMetadata | None = None
         self._limits = limits
         self._stopping = asyncio.Event()
         self._audience = Audience(listener, self._stopping)
         self._retries = Retries(limits.policy, limits.longest_wait, self._stopping)
 
     async def run(self, cancel: asyncio.Event | None) -> BatchSummary:
-        await asyncio.to_thread(migrate, self._warehouse)
-        await asyncio.to_thread(finishing.end_lapsed, self._warehouse)
-        metadata = await asyncio.to_thread(
-            planning.resolve_batch,
-            self._warehouse,
-            self._requested,
-            policy=self._limits.policy,
-            worker_queue=_HERE,
-            lease=self._limits.policy.heartbeat_timeout,
-        )
+        await in_thread(partial(migrate, self._warehouse))
+        await in_thread(partial(finishing.end_lapsed, self._warehouse))
+        interrupted: asyncio.CancelledError | None = None
+        try:
+            await in_thread(self._enter)
+        except asyncio.CancelledError as error:
+            interrupted = error
+        metadata = self._metadata
+        if metadata is None:
+            raise interrupted or AssertionError  # it was cancelled, and is not in the books
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
@@ -171,38 +159,78 @@ class _Batch:
         following = asyncio.create_task(self._follow(cancel))
         try:
             with kept_lease(self._warehouse, metadata, lost=stop):
-                return await self._run_to_summary(metadata)
+                return await self._run_to_summary(metadata, interrupted)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+    def _enter(self) -> None:
+        """Enter the batch in the books; whoever is cancelled meanwhile must close them."""
+        self._metadata = planning.resolve_batch(
+            self._warehouse,
+            self._requested,
+            policy=self._limits.policy,
+            worker_queue=_HERE,
+            lease=self._limits.policy.heartbeat_timeout,
+        )
 
     async def _follow(self, cancel: asyncio.Event | None) -> None:
         if cancel is not None:
             await cancel.wait()
             self._stopping.set()
 
-    async def _run_to_summary(self, metadata: BatchMetadata) -> BatchSummary:
-        failure: BaseException | None = None
+    async def _run_to_summary(
+        self, metadata: BatchMetadata, failure: BaseException | None
+    ) -> BatchSummary:
         stopped = False
         try:
-            await self._run_jobs(metadata, await self._plan(metadata))
+            if failure is None:
+                await self._run_jobs(metadata, await self._plan(metadata))
         except StoppedError:
             stopped = True
         except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - raised below
             failure = error
         failure = failure or self._audience.fault
         # Failed or cancelled from outside: close the books first, then say so.
-        summary = await self._finish(
-            metadata,
-            cancelled=stopped
-            or self._stopping.is_set()
-            or isinstance(failure, asyncio.CancelledError),
-            error=failure if isinstance(failure, Exception) else None,
+        closing = asyncio.create_task(
+            self._finish(
+                metadata,
+                cancelled=stopped
+                or self._stopping.is_set()
+                or isinstance(failure, asyncio.CancelledError),
+                error=failure if isinstance(failure, Exception) else None,
+            )
         )
-        failure = failure or self._audience.fault
+        failure = await self._see_closed(closing, failure) or self._audience.fault
         if failure is not None:
             raise failure
-        return summary
+        return closing.result()
+
+    async def _see_closed(
+        self, closing: asyncio.Task[BatchSummary], failure: BaseException | None
+    ) -> BaseException | None:
+        """Wait until the books are closed; return why the batch failed or was cancelled.
+
+        The first cancellation waits for them, as one that came before did; a second one does not.
+        """
+        while not closing.done():
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                if isinstance(failure, asyncio.CancelledError):
+                    closing.cancel()
+                failure = error
+        if closing.cancelled():
+            return failure or asyncio.CancelledError()
+        if (unclosed := closing.exception()) is None:
+            return failure
+        log.warning(
+            "books_left_open",
+            workflow_id=self._requested.workflow_id,
+            reason=str(unclosed),
+            exception=unexpected(unclosed),
+        )
+        return failure or unclosed
 
     async def _plan(self, metadata: BatchMetadata) -> int:
         jobs = await self._retries.until_stopped(
@@ -278,7 +306,7 @@ class _Batch:
             error=None if error is None else message_of(error),
         )
         summary = await self._retries.ending().run(
-            lambda: asyncio.to_thread(finishing.finish, self._warehouse, request),
+            lambda: in_thread(partial(finishing.finish, self._warehouse, request)),
             self._report_failure,
         )
         log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)

@@ -11,6 +11,7 @@ from temporaletl import names
 from temporaletl.attempts import message_of
 from temporaletl.engine.listener import Audience
 from temporaletl.engine.retries import Retries, StoppedError
+from temporaletl.engine.threads import in_thread
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
 from temporaletl.warehouse import ledger
@@ -99,7 +100,7 @@ class JobRunner:
 
     async def _end(self, job: ETLInput, state: JobState, error: str | None = None) -> JobProgress:
         return await self.retries.ending().run(
-            lambda: asyncio.to_thread(ledger.end_job, self.warehouse, job, state, error),
+            lambda: in_thread(partial(ledger.end_job, self.warehouse, job, state, error)),
             partial(self._report_failure, job),
         )
 

@@ -84,6 +84,21 @@ def check_request(request: QueuerInput) -> Planner:
     return planner
 
 
+def check_span(request: QueuerInput, now: datetime) -> None:
+    """Check that a backfill's span has come, by the warehouse's clock.
+
+    Raises:
+        ConfigurationError: its start or its end has not: the end would be taken for loaded.
+    """
+    for end, timestamp in (("start", request.date_start), ("end", request.date_end)):
+        if timestamp is not None and timestamp > now:
+            hint = "; without it, all up to now is loaded" if end == "end" else ""
+            raise ConfigurationError(
+                f"the span's {end} {timestamp.isoformat()} has not come yet: by the "
+                f"warehouse's clock it is {now.isoformat(timespec='seconds')}{hint}"
+            )
+
+
 def resolve_batch(
     warehouse: Warehouse,
     requested: MetadataRequest,
@@ -130,11 +145,7 @@ def _resolve(
     now, watermarks = trusted_watermarks(
         warehouse, request.source, request.connection, scopes=(scope, whole_scope)
     )
-    if request.date_start is not None and request.date_start >= now:
-        raise ConfigurationError(
-            f"the backfill's start {request.date_start.isoformat()} has not come yet: by the "
-            f"warehouse's clock it is {now.isoformat(timespec='seconds')}"
-        )
+    check_span(request, now)
     # The scheduled time may come from a clock that is ahead.
     scheduled = min(requested.nominal, now)
     with bound(request.source, request.connection):

@@ -10,13 +10,14 @@ from typing import Any, Self
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from pydantic import SecretStr
 
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
     ETLError,
+    WarehouseClosedError,
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
@@ -71,6 +72,11 @@ def translated() -> Iterator[None]:
     """Raise driver errors as the platform's classes; leave faults of our own SQL as they are."""
     try:
         yield
+    except PoolClosed:
+        raise WarehouseClosedError(
+            "the warehouse is used, but this program has closed it, or never opened it: keep it "
+            "open (`with Warehouse(…)`) until all that uses it has ended"
+        ) from None
     except psycopg.Error as error:
         known = describe(error)
         if known is None:
@@ -164,6 +170,7 @@ class Warehouse:
                 says whose.
             CredentialsError: the user or its privileges were refused.
             ConfigurationError: no such database.
+            WarehouseClosedError: it is not open.
         """
         with translated():
             session = self._begin(

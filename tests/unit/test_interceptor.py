@@ -16,6 +16,7 @@ from temporaletl.errors import (
     RecordError,
     SourceUnavailableError,
     TooManyRejectsError,
+    WarehouseClosedError,
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
@@ -116,6 +117,13 @@ async def test_an_error_leaves_an_activity_translated_and_without_its_cause() ->
         await intercepted(CredentialsError("refused"))
     assert failure.value.non_retryable
     assert failure.value.__cause__ is None
+
+
+async def test_an_activity_whose_service_is_stopping_is_left_to_another_one() -> None:
+    with pytest.raises(ApplicationError, match="closed") as failure:
+        await intercepted(WarehouseClosedError("the warehouse is closed"))
+    assert not failure.value.non_retryable
+    assert failure.value.type == "WarehouseUnavailableError"
 
 
 @pytest.mark.parametrize("error", [ApplicationError("as is"), CancelledError("as is")])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from temporaletl import names
 from temporaletl.connection_providers import provided
@@ -15,7 +15,8 @@ from temporaletl.control.operations.platform import Platform, translated_errors
 from temporaletl.control.operations.sources import find_source
 from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
-from temporaletl.queuer.planning import check_request
+from temporaletl.queuer.planning import check_request, check_span
+from temporaletl.validation import faults_of
 from temporaletl.warehouse.reports import summary_of
 
 
@@ -35,19 +36,25 @@ def run_request(
 
     Without a mode, dates mean a backfill, and none an incremental run. Streams named twice count
     once.
+
+    Raises:
+        ConfigurationError: an argument is wrong; names it.
     """
     dated = date_start is not None or date_end is not None
-    return QueuerInput(
-        source=source,
-        connection=connection,
-        mode=mode or ("backfill" if dated else "incremental"),
-        streams=tuple(dict.fromkeys(streams)),
-        date_start=date_start,
-        date_end=date_end,
-        params=params or {},
-        max_in_flight=max_in_flight,
-        accept_view=accept_view,
-    )
+    try:
+        return QueuerInput(
+            source=source,
+            connection=connection,
+            mode=mode or ("backfill" if dated else "incremental"),
+            streams=tuple(dict.fromkeys(streams)),
+            date_start=date_start,
+            date_end=date_end,
+            params=params or {},
+            max_in_flight=max_in_flight,
+            accept_view=accept_view,
+        )
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None
 
 
 async def start_run(platform: Platform, request: QueuerInput) -> Run:
@@ -63,7 +70,8 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
     find_source(request.source)
     with provided(await platform.stored_connections(request.connection)):
         check_request(request)
-    await _check_dates(platform, request)
+    if request.mode == "backfill":
+        check_span(request, await platform.now())
     client = await platform.client()
     settings = platform.settings
     with translated_errors():
@@ -78,20 +86,6 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
             static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
         )
     return Run(client, handle, request, settings, books=partial(known_summary, platform))
-
-
-async def _check_dates(platform: Platform, request: QueuerInput) -> None:
-    """Refuse a span that has not come yet: its end would be taken for loaded."""
-    if request.date_start is None and request.date_end is None:
-        return
-    now = await platform.now()
-    for end, timestamp in (("start", request.date_start), ("end", request.date_end)):
-        if timestamp is not None and timestamp > now:
-            hint = "; without it, all up to now is loaded" if end == "end" else ""
-            raise ConfigurationError(
-                f"the span's {end} {timestamp.isoformat()} has not come yet: by the warehouse's "
-                f"clock it is {now.isoformat(timespec='seconds')}{hint}"
-            )
 
 
 async def known_summary(platform: Platform, run: Run) -> BatchSummary | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,18 @@ async def test_a_request_that_makes_no_sense_is_in_no_books(warehouse: Warehouse
         await run(warehouse, mode="backfill", date_start=FIRST.replace(tzinfo=None))
     with pytest.raises(ConfigurationError, match=r"scheduled: .*time zone"):
         await run(warehouse, scheduled=FIRST.replace(tzinfo=None))
+    assert select(warehouse, "SELECT count(*) FROM etl_batches") == [(0,)]
+
+
+@pytest.mark.parametrize("end", ["date_start", "date_end"])
+async def test_a_backfill_of_time_that_has_not_come_is_in_no_books(
+    warehouse: Warehouse, end: str
+) -> None:
+    now = datetime.now(UTC)
+    span = {"date_start": now - timedelta(days=2), "date_end": now + timedelta(days=2)}
+    span[end] = now + timedelta(days=1)
+    with pytest.raises(ConfigurationError, match="the span's (start|end) .* has not come yet"):
+        await run(warehouse, mode="backfill", **span)
     assert select(warehouse, "SELECT count(*) FROM etl_batches") == [(0,)]
 
 
