@@ -16,7 +16,8 @@
     │   │   └── StrategyImportError
     │   ├── NotFoundError           nothing has the requested name
     │   ├── ConflictError           the present state does not allow it: it has ended, or exists
-    │   ├── CredentialsError        refused by the source or the warehouse
+    │   ├── CredentialsError        refused by the source
+    │   │   └── WarehouseCredentialsError   ...or by the warehouse
     │   ├── WarehouseClosedError    used after this program closed it: a fault in the program
     │   ├── SchemaConflictError     a table cannot hold what a row class declares
     │   ├── SourceProtocolError     the source breaks its own API's promises
@@ -28,6 +29,9 @@
 """
 
 from datetime import timedelta
+from typing import ClassVar
+
+from temporaletl.connections import DEFAULT, connection_in_use
 
 
 class ETLError(Exception):
@@ -161,12 +165,29 @@ class ConflictError(PermanentError):
 class CredentialsError(PermanentError):
     """Credentials were refused, or lack a permission.
 
-    The message names the settings that hold them, never their values.
+    The message names the settings that hold them, never their values, and the connection that
+    these are of, where it is a named one.
 
         def check(status: int) -> None:
             if status in (401, 403):
                 raise CredentialsError("shop: the token of SHOP_TOKEN may not read orders")
     """
+
+    #: Whether they are a source's, and so those of the connection in use.
+    of_source: ClassVar[bool] = True
+
+    def __init__(self, message: str) -> None:
+        connection = connection_in_use() if self.of_source else DEFAULT
+        named = f" (connection {connection!r})"
+        # An error that is told again has it already.
+        told = connection == DEFAULT or named in message
+        super().__init__(message if told else message + named)
+
+
+class WarehouseCredentialsError(CredentialsError):
+    """The warehouse refused the platform's user, or it lacks a privilege."""
+
+    of_source = False
 
 
 class WarehouseClosedError(PermanentError):

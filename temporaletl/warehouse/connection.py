@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from temporaletl.errors import (
     ConfigurationError,
-    CredentialsError,
     ETLError,
     WarehouseClosedError,
+    WarehouseCredentialsError,
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
@@ -51,7 +51,7 @@ def describe(error: psycopg.Error) -> ETLError | None:
     message = error.diag.message_primary or str(error) or type(error).__name__
     message = " ".join(message.split())
     if state.startswith(_CREDENTIALS) or (not state and _REFUSED.search(message)):
-        return CredentialsError(f"the warehouse refused: {message}")
+        return WarehouseCredentialsError(f"the warehouse refused: {message}")
     if state in _CONFIGURATION or (not state and _ABSENT.search(message)):
         return ConfigurationError(f"the warehouse refused: {message}")
     if state in _OVERLOADED:

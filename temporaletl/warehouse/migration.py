@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from psycopg import sql
 
-from temporaletl.errors import CredentialsError
+from temporaletl.errors import WarehouseCredentialsError
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -43,7 +43,7 @@ def migrate(warehouse: Warehouse) -> list[str]:
             return []
         if not (may_create if exists else may_create_schema):
             on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
-            raise CredentialsError(
+            raise WarehouseCredentialsError(
                 f"database user {user} lacks CREATE on {on}, where the warehouse's tables are "
                 f"still to be created: GRANT CREATE ON {on} TO {user}"
             )

@@ -107,6 +107,31 @@ async def test_a_connection_that_is_not_there_is_refused(etl: CommandLine, comma
     assert "connections.toml has no connection 'beta'; it has acme" in refused.err
 
 
+@pytest.mark.parametrize("text", ['[beta]\nsource = "juri"\n', "no TOML"])
+async def test_a_fault_in_the_file_hides_no_schedule(
+    etl: CommandLine, text: str, tmp_path: Path
+) -> None:
+    for more in ((), NAMED):
+        assert (await etl("schedule", "numbers", "1", "3", *more)).status == 0
+    file = tmp_path / "connections.toml"
+    whole = file.read_text()
+    file.write_text(whole + text)
+    try:
+        listed, told = await etl("schedules", "--json"), await etl("schedules")
+    finally:
+        file.write_text(whole)
+        for more in ((), NAMED):
+            assert (await etl("schedule-delete", "numbers", *more)).status == 0
+    assert (listed.status, told.status) == (2, 2)
+    assert {"default", "acme"} <= {
+        each["connection"] for each in listed.document if each["source"] == "numbers"
+    }
+    assert "numbers@acme" in told.out
+    for each in (listed, told):
+        [fault] = each.err.splitlines()
+        assert "connections.toml" in fault
+
+
 _LOOKS = [
     ("rejects", "list"),
     ("identities", "list"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from temporaletl.connection_entries import settings_of
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, CredentialsError
 from temporaletl.testing import FakeSourceFixture
 from temporaletl.testing.contents import read_content, read_rejects
 from temporaletl.testing.harness import Harness, make_harness
@@ -141,6 +141,20 @@ def test_two_jira_sites_are_held_as_if_each_were_alone(jira: Sites) -> None:
 
 def test_two_tenants_are_held_as_if_each_were_alone(tenants: Sites) -> None:
     assert_each_is_as_if_alone(tenants, load_both(tenants))
+
+
+@pytest.mark.parametrize("source", ["jira", "tenants"])
+def test_refused_credentials_are_said_to_be_of_their_connection(
+    source: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites: Sites = request.getfixturevalue(source)
+    for name, value in sites.harness.fixture.wrong_credentials.items():
+        monkeypatch.setenv(f"SOUTH_{name}", value)
+    warehouse = sites.harness.warehouse()
+    with pytest.raises(CredentialsError) as error:
+        sites.load(warehouse, "south")
+    assert str(error.value).count("(connection 'south')") == 1
+    sites.load(warehouse, "north")
 
 
 def test_a_deletion_scan_of_one_site_deletes_nothing_of_the_other(jira: Sites) -> None:

@@ -16,7 +16,7 @@ from temporaletl.connection_providers import (
     names_of_connections,
 )
 from temporaletl.connections import bound, declare_owner
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, CredentialsError, WarehouseCredentialsError
 from temporaletl.external.cooldown import CoolDown, lift_cool_downs
 from temporaletl.external.jira.settings import JiraRate, JiraSettings
 from temporaletl.external.jira.site import close_sites, open_site
@@ -307,6 +307,18 @@ def test_a_sources_queue_gives_out_what_all_connections_may_ask(
     if acme is not None:
         file.write(ACME + f"JIRA_REQUESTS_PER_SECOND = {acme}\n")
     assert _dispatch_rate("jira") == expected
+
+
+def test_refused_credentials_are_those_of_the_connection_in_use() -> None:
+    told = "jira: HTTP 401; check JIRA_API_TOKEN"
+    assert str(CredentialsError(told)) == told
+    with bound("jira", "default"):
+        assert str(CredentialsError(told)) == told
+    with bound("jira", "acme"):
+        error = CredentialsError(told)
+        assert str(error) == f"{told} (connection 'acme')"
+        assert str(CredentialsError(str(error))) == str(error), "it is told again"
+        assert str(WarehouseCredentialsError("no CREATE")) == "no CREATE"
 
 
 def test_ids_of_default_are_what_they_were_and_others_are_no_sources_of_that_name() -> None:

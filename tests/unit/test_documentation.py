@@ -5,6 +5,7 @@ Tables and their columns are compared by `tests/integration/test_documented_tabl
 
 import ast
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -299,6 +300,32 @@ def test_the_source_of_the_readme_is_a_source() -> None:
         [sys.executable, "-c", source + ask], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_the_engines_script_says_which_setting_is_missing_and_its_notebook_is_python(
+    tmp_path: Path,
+) -> None:
+    script, *cells = re.findall(r"```python\n(.*?)```", text_of("engine.md"), re.DOTALL)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("WPE_DB_") and name != "DATABASE_URL"
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("load.py: no warehouse is configured: set ")
+    shown = "\n".join(cells)
+    compile(shown, "engine.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for argument in ("connection=", "streams=", "date_start=", "date_end=", "params="):
+        assert argument in shown
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "first-use.md"], ids=lambda p: p.name)

@@ -16,7 +16,7 @@ from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
-from temporaletl.errors import CredentialsError, ETLError
+from temporaletl.errors import ETLError, WarehouseCredentialsError
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import segment_queue
@@ -209,7 +209,7 @@ def _look_into_warehouse(settings: WarehouseSettings) -> str:
     user, database, exists, may_create = row
     if not may_create:
         on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
-        raise CredentialsError(
+        raise WarehouseCredentialsError(
             f"database user {user} lacks CREATE on {on}: GRANT CREATE ON {on} TO {user}"
         )
     there = "is there" if exists else "will be created"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from temporalio.client import (
@@ -52,14 +53,23 @@ class ScheduleReport(Message):
     next_run: datetime | None
 
 
-async def list_schedules(platform: Platform) -> list[ScheduleReport]:
+class Schedules(NamedTuple):
+    """The schedules, and what is wrong in the connections file."""
+
+    schedules: list[ScheduleReport]
+    faults: list[str]
+
+
+async def list_schedules(platform: Platform) -> Schedules:
     """Every schedule; those of known sources and connections even if they are new.
+
+    A fault in the connections file hides none that Temporal lists.
 
     Raises: as `Platform.client`.
     """
     client, sources = await platform.client(), known_planners()
     with provided(await platform.stored_connections()):
-        connections = [entry for _, entry in read_entries() if isinstance(entry, Connection)]
+        connections, faults = _sound_connections()
     with translated_errors():
         listed = {
             listed.id
@@ -70,7 +80,17 @@ async def list_schedules(platform: Platform) -> list[ScheduleReport]:
         listed |= {names.schedule_id(one.source, one.name) for one in connections}
         wanted = sorted(listed)
         found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
-    return [await _report(client, described) for described in found if described is not None]
+    reports = [await _report(client, described) for described in found if described is not None]
+    return Schedules(reports, faults)
+
+
+def _sound_connections() -> tuple[list[Connection], list[str]]:
+    try:
+        entries = read_entries()
+    except ConfigurationError as error:
+        return [], [str(error)]
+    sound = [entry for _, entry in entries if isinstance(entry, Connection)]
+    return sound, [str(entry) for _, entry in entries if isinstance(entry, ConfigurationError)]
 
 
 async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | None:

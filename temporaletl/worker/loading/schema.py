@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from psycopg import errors, sql
 
 from temporaletl.connections import DEFAULT
-from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConflictError
+from temporaletl.errors import ConfigurationError, SchemaConflictError, WarehouseCredentialsError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.worker.loading.catalog import (
@@ -213,7 +213,7 @@ def _define(connection: Connection, schema: str, what: str, statement: sql.Compo
             else f"GRANT CREATE ON SCHEMA {schema} TO {user}, and make {user} (a member of) the "
             "owner of the table"
         )
-        raise CredentialsError(
+        raise WarehouseCredentialsError(
             f"database user {user} may not {what}: {error.diag.message_primary}; {remedy}; or let "
             f"its owner run: {statement.as_string(connection)}"
         ) from error

@@ -238,9 +238,12 @@ async def test_a_backfill_of_time_that_has_not_come_is_in_no_books(
     warehouse: Warehouse, end: str
 ) -> None:
     now = datetime.now(UTC)
-    span = {"date_start": now - timedelta(days=2), "date_end": now + timedelta(days=2)}
+    span: dict[str, Any] = {
+        "date_start": now - timedelta(days=2),
+        "date_end": now + timedelta(days=2),
+    }
     span[end] = now + timedelta(days=1)
-    with pytest.raises(ConfigurationError, match="the span's (start|end) .* has not come yet"):
+    with pytest.raises(ConfigurationError, match=r"the span's (start|end) .* has not come yet"):
         await run(warehouse, mode="backfill", **span)
     assert select(warehouse, "SELECT count(*) FROM etl_batches") == [(0,)]
 

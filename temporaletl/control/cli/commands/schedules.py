@@ -65,11 +65,11 @@ def schedule(
     )
 
 
-def schedules(as_json: AsJson = False) -> None:
+def schedules(as_json: AsJson = False) -> int:
     """List the schedules, and when each runs next."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.print_schedules(as_json=as_json)
+    return view.print_schedules(as_json=as_json)
 
 
 def schedule_pause(source: Source, connection: Connection = "default") -> None:

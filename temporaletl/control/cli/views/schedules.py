@@ -1,13 +1,16 @@
 """`etl schedules` and the commands about one schedule, for a person or a program."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.text import Text
 
+from temporaletl.command import MISUSED
 from temporaletl.control.cli.output import (
     add_row,
     count,
     make_table,
+    note,
     print_json,
     print_table,
     say,
@@ -15,18 +18,25 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import with_platform
 from temporaletl.control.operations import schedules
+from temporaletl.control.operations.schedules import ScheduleReport
 from temporaletl.names import connection_option, label
 
 
-def print_schedules(*, as_json: bool) -> None:
-    """List the schedules."""
-    reports = with_platform(schedules.list_schedules)
+def print_schedules(*, as_json: bool) -> int:
+    """List the schedules; 2 where something in the connections file is wrong."""
+    reports, faults = with_platform(schedules.list_schedules)
+    for fault in faults:
+        note(fault, style="red")
     if as_json:
         print_json([report.model_dump(mode="json") for report in reports])
-        return
-    if not reports:
+    elif reports:
+        _print_table(reports)
+    else:
         say("No schedules yet: `etl schedule SOURCE DAY HOUR` makes one.")
-        return
+    return MISUSED if faults else 0
+
+
+def _print_table(reports: Sequence[ScheduleReport]) -> None:
     table = make_table(
         "source", "mode", "days", "hours", "time zone", "state", "last run", "next run"
     )
