@@ -1,5 +1,7 @@
 """What the checks say of settings, without a request to a source."""
 
+from pathlib import Path
+
 import pytest
 
 from temporaletl.connections import bound
@@ -39,6 +41,22 @@ async def test_a_rate_that_fails_each_run_is_told_by_the_checks(
     [settings] = await check_settings(source, "default")
     assert (settings.name, settings.verdict) == ("settings", "wrong")
     assert _RATES[source] in settings.detail
+
+
+@pytest.mark.parametrize("rate", ["0", '"fast"', "inf", "1e-310"])
+async def test_so_is_the_rate_of_a_named_connection(
+    rate: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known_planners()
+    file = tmp_path / "connections.toml"
+    lines = ["[acme]", 'source = "jira"', 'JIRA_URL = "http://127.0.0.1:9"']
+    lines += ['JIRA_PERSONAL_TOKEN = { env = "ACME_TOKEN" }', f"JIRA_REQUESTS_PER_SECOND = {rate}"]
+    file.write_text("\n".join(lines))
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    monkeypatch.setenv("ACME_TOKEN", "a-token-of-acme")
+    [settings] = await check_settings("jira", "acme")
+    assert (settings.name, settings.verdict) == ("settings", "wrong")
+    assert "connection 'acme': JIRA_REQUESTS_PER_SECOND is wrong" in settings.detail
 
 
 @pytest.mark.parametrize("source", [source for source in _RATES if source != "temporal"])
