@@ -1,8 +1,12 @@
 """A source that another wheel brings: written, built, installed, found, planned and run."""
 
 import json
+import os
+import subprocess
+import sysconfig
 import zipfile
 from pathlib import Path
+from venv import EnvBuilder
 
 import pytest
 
@@ -111,3 +115,50 @@ def test_a_folder_that_holds_something_is_no_place_for_a_package(
     assert done.status == 2
     assert "is no checkout of TemporalETL, nor an empty folder" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def commands_of(said: str) -> list[str]:
+    """The next steps that the command prints."""
+    steps = said.partition("next:\n")[2].splitlines()
+    return [step.partition("  # ")[0].strip() for step in steps]
+
+
+@pytest.mark.timeout(600)
+def test_the_printed_commands_install_it_where_the_command_runs(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """In an environment that sees all of this one's packages, as quickstart installs them."""
+    EnvBuilder(with_pip=False, symlinks=True).create(tmp_path / "env")
+    python = tmp_path / "env/bin/python"
+    (site_packages,) = (tmp_path / "env/lib").glob("python*/site-packages")
+    (site_packages / "project.pth").write_text(f"{sysconfig.get_path('purelib')}\n{PROJECT}\n")
+    kept = ("PATH", "HOME", "SSL_", "HTTP", "http", "ALL_PROXY", "NO_PROXY", "PIP_")
+    environment = {
+        **{name: os.environ[name] for name in os.environ if name.startswith(kept)},
+        "DATABASE_URL": postgres_url,
+        "LC_ALL": "C.UTF-8",
+    }
+    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
+
+    def run(command: str, folder: Path) -> str:
+        ended = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        return ended.stdout + ended.stderr
+
+    said = run("python -m temporaletl.control.cli.main new-source booth", tmp_path)
+    change, install, *_ = commands_of(said)
+    assert install == "python -m pip install -e . --group dev"
+    assert install in (tmp_path / "temporaletl-booth/README.md").read_text()
+    run(f"{change} && {install}", tmp_path)
+    listed = json.loads(
+        run("python -m temporaletl.control.cli.main sources --json 2>/dev/null", tmp_path)
+    )
+    assert "booth" in {each["source"] for each in listed}

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from temporaletl.control.cli.main import app
+from temporaletl.control.scaffold.installation import Installers, install_steps
 from temporaletl.control.scaffold.new_source import new_source
 from temporaletl.errors import ConfigurationError
 
@@ -145,6 +146,33 @@ def test_the_command_lists_what_it_wrote_and_what_to_do_next(checkout: Path) -> 
         "tests/integration/test_shop_source.py",
     ]
     assert "scripts/test tests/integration/test_shop_source.py" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "commands"),
+    [
+        (Installers("python", "/v/bin/python", pip="25.1"), ["python -m pip"]),
+        (Installers("/v/bin/python", "/v/bin/python", pip="26.3.1"), ["/v/bin/python -m pip"]),
+        (Installers("python", "/v/bin/python", uv=True), ["uv pip install --python /v/bin/python"]),
+        (Installers("python", "/v/bin/python", pip="24.3", uv=True), ["uv pip install"]),
+        (
+            Installers("python", "/v/bin/python", pip="24.3"),
+            ["python -m pip install --upgrade 'pip>=25.1'", "python -m pip"],
+        ),
+        (
+            Installers("python", "/v/bin/python", ensurepip=True),
+            ["python -m ensurepip", "python -m pip install --upgrade", "python -m pip"],
+        ),
+        (Installers("python", "/v/bin/python"), ["install uv", "uv pip install --python"]),
+    ],
+)
+def test_a_package_is_installed_by_what_its_python_has(
+    there: Installers, commands: list[str]
+) -> None:
+    steps = [command for command, _ in install_steps(there)]
+    assert len(steps) == len(commands)
+    assert all(step.startswith(command) for step, command in zip(steps, commands, strict=True))
+    assert steps[-1].endswith(" -e . --group dev")
 
 
 def test_the_example_source_is_short() -> None:

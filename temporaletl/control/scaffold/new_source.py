@@ -3,6 +3,7 @@
 import keyword
 import pkgutil
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import NoReturn
 
+from temporaletl.control.scaffold.installation import install_steps, installers
 from temporaletl.errors import ConfigurationError
 from temporaletl.queuer import sources as queuer_sources
 from temporaletl.strategies import ENTRY_POINT_GROUP
@@ -193,9 +195,13 @@ def _steps_in_checkout(name: str) -> tuple[tuple[str, str], ...]:
 
 def _steps_of_package(name: str, home: Path) -> tuple[tuple[str, str], ...]:
     return (
-        (f"cd {home}", ""),
-        ("pip install -e . --group dev", "in the environment of TemporalETL: it is found now"),
+        (f"cd {shlex.quote(str(home))}", ""),
+        *install_steps(installers()),
         ("pytest", "it passes the standard suite"),
-        (f"etl sources && etl check {name}", "restart services that run already"),
+        (f"python tests/fake_{name}.py --port 8080", "serve the fake, then in another terminal:"),
+        (
+            f"{name.upper()}_URL=http://127.0.0.1:8080 {name.upper()}_TOKEN=any etl preview {name}",
+            "its first rows; services that run already know it after a restart",
+        ),
         (f"edit temporaletl_{name}.py", "what is read, and what becomes of it"),
     )
