@@ -26,6 +26,7 @@ from temporaletl.messages import (
     RunPolicy,
     Window,
 )
+from temporaletl.placement import check_placement
 from temporaletl.query import ACCEPT_DELETIONS
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.registry import AFTER_RESTART
@@ -49,6 +50,7 @@ def check_request(request: QueuerInput) -> Planner:
 
     Raises:
         UnknownSourceError: no such source.
+        StrategyImportError: the worker would not find it.
         UnknownConnectionError: the source has no such connection (a ConfigurationError), of those
             that the context provides.
         ConfigurationError: a stream, a date or a parameter that does not fit.
@@ -56,6 +58,7 @@ def check_request(request: QueuerInput) -> Planner:
     if request.source not in planners:
         known = ", ".join(planners) or "none"
         raise UnknownSourceError(f"there is no source {request.source!r}; known: {known}")
+    check_placement(request.source)
     planner = planners.get(request.source)
     check_acceptance(request)
     find_connection(request.source, request.connection)

@@ -122,3 +122,20 @@ def test_the_fake_runs_alone_and_the_source_reads_it(checkout: Folder) -> None:
         )
     assert read.status == 0, read.err
     assert "item_created" in read.out
+
+
+@pytest.mark.parametrize(("put", "missing"), [("queuer", "worker"), ("worker", "queuer")])
+def test_the_example_among_the_modules_of_one_service_is_refused(
+    tmp_path: Path, postgres_url: str, put: str, missing: str
+) -> None:
+    copy_checkout(tmp_path)
+    example = (PROJECT / "tests/examples/shop.py").read_text()
+    (tmp_path / f"temporaletl/{put}/sources/shop.py").write_text(example)
+    folder = Folder(tmp_path, [tmp_path], postgres_url)
+    shop = {"SHOP_URL": "http://127.0.0.1:1", "SHOP_TOKEN": "any"}
+    for command in ("check", "preview", "run"):
+        done = folder.etl(command, "shop", **shop)
+        assert (done.status, done.out) == (2, "")
+        assert f" is in temporaletl.{put}.sources.shop, which only the {put} imports" in done.err
+        assert f" belongs in temporaletl.{missing}.sources.shop;" in done.err
+    assert f"which only the {put} imports" in folder.etl("sources", "--json").out

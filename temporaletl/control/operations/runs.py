@@ -12,7 +12,7 @@ from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import Handle, Run
 from temporaletl.control.operations.platform import Platform, translated_errors
-from temporaletl.control.operations.sources import find_source
+from temporaletl.control.operations.sources import check_services, find_source
 from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.queuer.planning import check_request, check_span
@@ -68,6 +68,7 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
         TemporalUnavailableError, CredentialsError: as `Platform.client`.
     """
     find_source(request.source)
+    check_services(request.source)
     with provided(await platform.stored_connections(request.connection)):
         check_request(request)
     if request.mode == "backfill":

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform
-from temporaletl.errors import ETLError, UnknownSourceError
+from temporaletl.errors import ETLError, StrategyImportError, UnknownSourceError
+from temporaletl.placement import check_halves, check_placement
 from temporaletl.registry import ANY_STREAM, Registry
 from temporaletl.strategies import (
     Planner,
@@ -32,12 +33,16 @@ def find_source(name: str) -> Planner:
 
     Raises:
         UnknownSourceError: there is none; names those there are.
+        StrategyImportError: the queuer would not find it, or it is in the wrong module.
     """
     known = known_planners()
+    listed = ", ".join(known) or "none"
     if name not in known:
-        raise UnknownSourceError(
-            f"there is no source {name!r}; the sources are {', '.join(known) or 'none'}"
-        )
+        # What it says of a source that only the worker knows is more than that there is none.
+        import_sources("temporaletl.worker.sources")
+        check_halves(name)
+        raise UnknownSourceError(f"there is no source {name!r}; the sources are {listed}")
+    check_placement(name)
     return known.get(name)
 
 
@@ -56,6 +61,16 @@ async def check_known(platform: Platform, source: str, connection: str) -> None:
         find_source(source)
         with provided(await platform.stored_connections(connection)):
             find_connection(source, connection)
+
+
+def check_services(name: str) -> None:
+    """Check that both services know the source of that name.
+
+    Raises:
+        StrategyImportError: one of them does not; names the module that is missing, or misplaced.
+    """
+    import_sources("temporaletl.worker.sources")
+    check_halves(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +103,8 @@ def registered() -> list[Source]:
 
 
 def strategies_of(source: str, stream: str) -> Strategies:
-    """The worker's strategies; raises as `temporaletl.strategies.resolve`."""
-    import_sources("temporaletl.worker.sources")
+    """The worker's strategies; raises as `check_services` and `temporaletl.strategies.resolve`."""
+    check_services(source)
     return resolve(source, stream)
 
 
@@ -118,8 +133,9 @@ def _stream(source: str, name: str, planned: Collection[str]) -> Stream:
     methods = (f"{source}-{name}", f"{source}-{ANY_STREAM}")
     place = next((extractors.place(method) for method in methods if method in extractors), "")
     try:
+        check_halves(source)
         found = resolve(source, name)
-    except UnknownSourceError as error:
+    except (UnknownSourceError, StrategyImportError) as error:
         return Stream(name, (), place, fault=str(error))
     fault = None
     if name not in planned:

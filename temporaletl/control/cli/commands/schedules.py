@@ -48,11 +48,12 @@ def schedule(
 ) -> None:
     """Load a source regularly; run again, it changes the schedule."""
     from temporaletl.control.cli.session import begin
-    from temporaletl.control.operations.sources import find_source
+    from temporaletl.control.operations.sources import check_services, find_source
     from temporaletl.queuer import schedule as schedules
 
     begin()
     find_source(source)
+    check_services(source)
     schedules.schedule(
         source,
         day,
