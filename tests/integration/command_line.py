@@ -85,9 +85,12 @@ async def finished(process: asyncio.subprocess.Process) -> Ended:
 
 def publish_numbers(folder: Path) -> None:
     """Let a process that has `folder` on its path find the source of numbers, as a wheel would."""
-    wheel = folder / "numbers_source-1.0.dist-info"
+    publish(folder, "numbers", "tests.integration.flows.numbers")
+
+
+def publish(folder: Path, name: str, module: str) -> None:
+    """Let a process that has `folder` on its path find a module of sources."""
+    wheel = folder / f"{name}_source-1.0.dist-info"
     wheel.mkdir()
-    (wheel / "METADATA").write_text("Metadata-Version: 2.1\nName: numbers-source\nVersion: 1.0\n")
-    (wheel / "entry_points.txt").write_text(
-        "[temporaletl.sources]\nnumbers = tests.integration.flows.numbers\n"
-    )
+    (wheel / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-source\nVersion: 1.0\n")
+    (wheel / "entry_points.txt").write_text(f"[temporaletl.sources]\n{name} = {module}\n")

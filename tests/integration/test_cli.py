@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.messages import QueuerInput
 from temporaletl.warehouse.connection import Warehouse
-from tests.integration.command_line import CommandLine, finished, publish_numbers
+from tests.integration.command_line import CommandLine, finished, publish, publish_numbers
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
 from tests.integration.tcp_relay import TcpRelay
@@ -203,6 +203,37 @@ async def test_what_a_run_waits_for_is_told(etl: CommandLine) -> None:
     done = await finished(process)
     assert done.status == 0
     assert "10 inserted" in done.out
+
+
+async def test_a_source_whose_own_queue_no_worker_polls_is_named(etl: CommandLine) -> None:
+    """As where workers were started before the source was there."""
+    publish(etl.folder, "budget", "numbers_budget")
+    (etl.folder / "numbers_budget.py").write_text(
+        "from temporaletl import RateBudget, rate_budget\n"
+        "rate_budget('numbers')(lambda: RateBudget())\n"
+    )
+    told = f"no worker polls task queue {etl.services.queue}-etl-numbers, where the requests"
+    params = ("--param", "pages=400", "--param", "page_seconds=0.1")
+    process = await etl.start("run", "numbers", *params, "--wait")
+    try:
+        await until(lambda: etl.services.rows("SELECT 1 FROM etl_pages LIMIT 1") != [])
+        [(batch, job)] = etl.services.rows("SELECT batch_id, job_id FROM etl_jobs")
+        shown, one, checked = await asyncio.gather(
+            etl("status", batch), etl("status", job), etl("check", "numbers")
+        )
+        for done in (shown, one):
+            assert f"waiting: {told}" in done.out
+        assert told in checked.out
+        assert "start them anew" in checked.out
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            async for line in process.stderr:
+                if told in line.decode():
+                    break
+        assert told in line.decode()
+        assert (await etl("cancel", batch)).status == 0
+    finally:
+        await finished(process)
 
 
 async def test_nothing_to_load_is_said_plainly(etl: CommandLine) -> None:

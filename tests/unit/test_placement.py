@@ -43,7 +43,7 @@ def register_queuers(module: str) -> None:
 
 
 def register_workers(module: str) -> None:
-    async def pages(request: Any) -> Any:
+    async def pages(_request: Any) -> Any:
         yield
 
     def rows(record: Any, context: Any) -> Any: ...

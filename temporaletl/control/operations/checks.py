@@ -12,16 +12,16 @@ from psycopg.conninfo import conninfo_to_dict
 from temporaletl.accounts import AccountView, account_views
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
-from temporaletl.control.operations.platform import Platform, is_polled
+from temporaletl.control.operations.attendance import unattended_queuer, unattended_worker
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
 from temporaletl.errors import ETLError, WarehouseCredentialsError
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
-from temporaletl.names import segment_queue
 from temporaletl.settings import WarehouseSettings
-from temporaletl.strategies import Planner, budgets
+from temporaletl.strategies import Planner
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
@@ -242,14 +242,8 @@ async def _reach_temporal(platform: Platform) -> str:
 
 async def _missing_services(platform: Platform, source: str) -> list[str]:
     client, settings = await platform.client(), platform.settings
-    services = [
-        ("queuer", settings.queuer_queue, False),
-        ("worker", settings.worker_queue, False),
-    ]
-    if source in budgets:
-        services.append(("worker", segment_queue(settings.worker_queue, source), True))
-    return [
-        f"no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
-        for name, queue, for_segments in services
-        if not await is_polled(client, queue, for_segments=for_segments)
-    ]
+    missing = (
+        await unattended_queuer(client, settings.queuer_queue),
+        await unattended_worker(client, settings.worker_queue, source),
+    )
+    return [one for one in missing if one is not None]

@@ -1,6 +1,7 @@
 """Details of a run or a job: its report, its jobs, and their hindrances."""
 
 import asyncio
+import contextlib
 from datetime import datetime
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
+from temporaletl.control.operations.attendance import unattended_worker
 from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
@@ -18,8 +20,9 @@ from temporaletl.control.operations.reports import (
     report_of_batch,
     report_of_workflow,
 )
+from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.status import hindrances, reachable
-from temporaletl.errors import NotFoundError
+from temporaletl.errors import ETLError, NotFoundError
 from temporaletl.messages import JobProgress, Message
 from temporaletl.queuer.reconciliation import standing_of
 from temporaletl.warehouse.connection import Warehouse
@@ -34,6 +37,7 @@ from temporaletl.warehouse.reports import (
 _LISTED_JOBS = 20
 #: Running jobs whose workflows are searched for failures.
 _SEARCHED_JOBS = 5
+_GOING_ON = ("running", "planned")
 
 
 class Trouble(Message):
@@ -84,7 +88,11 @@ async def _details(
         workflow_id = batch.workflow_id if batch else job.workflow_id if job else None
         execution = await find_workflow(platform, workflow_id or name)
     if job is not None:
-        return Details(job=job, troubles=await _troubles_of_jobs(client, [job]))
+        troubles = await _troubles_of_jobs(client, [job])
+        if not troubles and client is not None and job.state in _GOING_ON:
+            own = f"WorkflowId = '{names.job_workflow_id(job.job_id)}'"
+            troubles = await _unattended(client, own, job.source or "")
+        return Details(job=job, troubles=troubles)
     if execution is not None and execution.workflow_type == names.ETL_FLOW and client is not None:
         job = await _job_without_ledger(client, execution)
         return Details(job=job, troubles=await _troubles_of_jobs(client, [job]))
@@ -99,7 +107,24 @@ async def _details(
             f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
         )
     [report] = await completed(warehouse, client, [report])
-    return await _details_of_run(warehouse, client, report, execution)
+    details = await _details_of_run(warehouse, client, report, execution)
+    if details.troubles or client is None or report.ended_at is not None:
+        return details
+    own = f"RootWorkflowId = '{report.workflow_id}'"
+    troubles = await _unattended(client, own, report.source)
+    return details.model_copy(update={"troubles": troubles})
+
+
+async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, ...]:
+    """The trouble that no worker takes a running job of those that the query names."""
+    with contextlib.suppress(ETLError):
+        known_planners()  # they say which sources have a queue of their own
+    query = f"{own} AND ExecutionStatus = 'Running' AND WorkflowType = '{names.ETL_FLOW}'"
+    with contextlib.suppress(RPCError):
+        async for job in client.list_workflows(query, limit=1):
+            if error := await unattended_worker(client, job.task_queue, source):
+                return (Trouble(workflow_id=job.id, error=error),)
+    return ()
 
 
 async def _execution_of(client: Client, batch: BatchReport) -> WorkflowExecution | None:
@@ -141,7 +166,7 @@ async def _details_of_run(
 async def _troubles_of_jobs(client: Client | None, jobs: list[JobReport]) -> tuple[Trouble, ...]:
     if client is None:
         return ()
-    running = [job for job in jobs if job.state in ("running", "planned")]
+    running = [job for job in jobs if job.state in _GOING_ON]
     found = await asyncio.gather(
         *(_troubles(client, names.job_workflow_id(job.job_id)) for job in running[:_SEARCHED_JOBS])
     )

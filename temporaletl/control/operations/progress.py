@@ -11,8 +11,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporaletl import names
+from temporaletl.control.operations.attendance import unattended_worker
 from temporaletl.control.operations.following import Run, pending_failures
-from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
 from temporaletl.warehouse.budget import blocked_sources
@@ -115,8 +116,8 @@ async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapsho
         return str(failures[0])
     if snapshot.planned is None or snapshot.done >= snapshot.planned:
         return None
-    if not await is_polled(run.client, run.worker_queue):
-        return f"no worker polls task queue {run.worker_queue}"
+    if unattended := await unattended_worker(run.client, run.worker_queue, run.request.source):
+        return unattended
     query = (
         f"RootWorkflowId = '{run.workflow_id}' AND WorkflowType = '{names.ETL_FLOW}' "
         f"AND {OPEN_WORKFLOWS}"

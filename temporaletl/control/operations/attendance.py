@@ -1,0 +1,32 @@
+"""Task queues that no service polls: what a run waits for without an error."""
+
+from temporalio.client import Client
+
+from temporaletl.control.operations.platform import is_polled
+from temporaletl.names import segment_queue
+from temporaletl.strategies import budgets
+
+_MAIN = "no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
+#: Workers that are there poll the queues of the sources that they know.
+_OWN = (
+    "no worker polls task queue {queue}, where the requests of source {source!r} are sent from: "
+    "workers know the sources that were there when they started; start them anew"
+)
+
+
+async def unattended_queuer(client: Client, queue: str) -> str | None:
+    """Say that no queuer polls its queue; None where one does."""
+    return None if await is_polled(client, queue) else _MAIN.format(name="queuer", queue=queue)
+
+
+async def unattended_worker(client: Client, queue: str, source: str) -> str | None:
+    """Say which of the two queues of a source's jobs no worker polls; None where both are polled.
+
+    Which sources have a queue of their own, their modules say: they must be imported.
+    """
+    if not await is_polled(client, queue):
+        return _MAIN.format(name="worker", queue=queue)
+    own = segment_queue(queue, source)
+    if source in budgets and not await is_polled(client, own, for_segments=True):
+        return _OWN.format(queue=own, source=source)
+    return None
