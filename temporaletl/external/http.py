@@ -36,6 +36,7 @@ from temporaletl.external.exchange import endpoint_of, exchange
 from temporaletl.external.retry_after import retry_after
 from temporaletl.logs import get_logger
 from temporaletl.settings import WaitSettings
+from temporaletl.troubles import one_request
 
 log = get_logger("temporaletl.http")
 
@@ -175,19 +176,21 @@ class HttpClient:
         give_up = self._give_up
         if attempts is not None:
             give_up = give_up | tenacity.stop_after_attempt(attempts)
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(self._is_short),
-            wait=_pause,
-            stop=give_up | tenacity.stop_when_event_set(stopped),
-            sleep=tenacity.sleep_using_event(stopped),
-            reraise=True,
-        )
         call = {
             "params": params,
             "data": data if json is None else msgspec.json.encode(json),
             "headers": {**({} if json is None else _JSON), **(headers or {})},
         }
-        return retrying(self._attempt, method, url, call, accept, read, stopped)
+        with one_request() as failed:
+            retrying = tenacity.Retrying(
+                retry=tenacity.retry_if_exception(self._is_short),
+                wait=_pause,
+                stop=give_up | tenacity.stop_when_event_set(stopped),
+                sleep=tenacity.sleep_using_event(stopped),
+                before_sleep=lambda state: failed(_error_of(state)),
+                reraise=True,
+            )
+            return retrying(self._attempt, method, url, call, accept, read, stopped)
 
     def _is_short(self, error: BaseException) -> bool:
         if isinstance(error, MisfitAnswerError):
@@ -341,8 +344,12 @@ def _follow_nowhere(_: requests.Response) -> None:
     return None
 
 
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
 def _pause(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
+    error = _error_of(state)
     if isinstance(error, RetryableError) and error.delay:
         return error.delay.total_seconds()
     grown = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (state.attempt_number - 1))

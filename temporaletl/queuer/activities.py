@@ -25,6 +25,7 @@ from temporaletl.queuer import finishing, planning
 from temporaletl.queuer.notification import notify
 from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.settings import NotificationSettings, TemporalSettings
+from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
@@ -69,7 +70,7 @@ class QueuerActivities:
 
     @activity.defn(name=names.EXPAND_JOBS)
     async def expand_jobs(self, metadata: BatchMetadata) -> ExpandedBatch:
-        written = 0
+        written, troubles = 0, Troubles()
 
         def report(jobs: int) -> None:
             nonlocal written
@@ -77,14 +78,15 @@ class QueuerActivities:
 
         async def beat() -> None:
             while True:
-                activity.heartbeat(written)
+                trouble = troubles.now
+                activity.heartbeat(written, *([] if trouble is None else [trouble]))
                 await asyncio.sleep(metadata.policy.heartbeat_timeout.total_seconds() / 4)
 
         beating = asyncio.create_task(beat())
         try:
-            return ExpandedBatch(
-                jobs=await planning.expand(self._warehouse, metadata, report=report)
-            )
+            with observed(troubles):
+                jobs = await planning.expand(self._warehouse, metadata, report=report)
+            return ExpandedBatch(jobs=jobs)
         finally:
             beating.cancel()
 

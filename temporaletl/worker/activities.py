@@ -12,6 +12,7 @@ from temporaletl import names
 from temporaletl.logs import get_logger
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
 from temporaletl.settings import WorkerSettings
+from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
@@ -24,17 +25,23 @@ class ActivityProgress:
 
     def __init__(self, heartbeat_timeout: timedelta) -> None:
         self.stopping = asyncio.Event()
+        #: Of the segment's requests: a heartbeat says what is tried again.
+        self.troubles = Troubles()
         self._interval = heartbeat_timeout / 5
         self._pages = 0
 
     def report(self, progress: JobProgress) -> None:
         self._pages = progress.pages
-        activity.heartbeat(self._pages)
+        self._beat()
+
+    def _beat(self) -> None:
+        trouble = self.troubles.now
+        activity.heartbeat(self._pages, *([] if trouble is None else [trouble]))
 
     async def beat(self) -> None:
         """Heartbeat until cancelled, so that a dead worker is noticed and a live one is not."""
         while True:
-            activity.heartbeat(self._pages)
+            self._beat()
             await asyncio.sleep(self._interval.total_seconds())
 
     async def watch_shutdown(self) -> None:
@@ -65,16 +72,17 @@ class WorkerActivities:
         info = activity.info()
         began = perf_counter()
         progress = ActivityProgress(job.policy.heartbeat_timeout)
-        segment = asyncio.create_task(
-            run_segment(
-                job,
-                warehouse=self._warehouse,
-                workflow_id=info.workflow_id or "",
-                run_id=info.workflow_run_id or "",
-                limits=self._limits,
-                progress=progress,
+        with observed(progress.troubles):
+            segment = asyncio.create_task(
+                run_segment(
+                    job,
+                    warehouse=self._warehouse,
+                    workflow_id=info.workflow_id or "",
+                    run_id=info.workflow_run_id or "",
+                    limits=self._limits,
+                    progress=progress,
+                )
             )
-        )
         watchers = [
             asyncio.create_task(progress.beat()),
             asyncio.create_task(progress.watch_shutdown()),

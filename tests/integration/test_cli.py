@@ -205,6 +205,28 @@ async def test_what_a_run_waits_for_is_told(etl: CommandLine) -> None:
     assert "10 inserted" in done.out
 
 
+async def test_requests_that_a_segment_sends_again_are_told_before_it_gives_up(
+    etl: CommandLine,
+) -> None:
+    told = "waiting: the source refuses connections; it is tried again (run_segment, attempt 1"
+    outages.add("refused")
+    try:
+        process = await etl.start("run", "numbers", "--param", 'refusal="refused"', "--wait")
+        await until(lambda: etl.services.rows("SELECT 1 FROM etl_jobs WHERE state='running'") != [])
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            async for line in process.stderr:
+                if b"refuses connections; it is tried again" in line:
+                    break
+        assert b"(run_segment, attempt 1)" in line
+        [(job,)] = etl.services.rows("SELECT job_id FROM etl_jobs")
+        assert told in (await etl("status", job)).out
+    finally:
+        outages.discard("refused")
+    done = await finished(process)
+    assert (done.status, "10 inserted" in done.out) == (0, True)
+
+
 async def test_a_source_whose_own_queue_no_worker_polls_is_named(etl: CommandLine) -> None:
     """As where workers were started before the source was there."""
     publish(etl.folder, "budget", "numbers_budget")

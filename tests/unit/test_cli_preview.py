@@ -1,6 +1,7 @@
 """The preview: the same strategies as a load, and no warehouse anywhere."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.control.cli import session
 from temporaletl.control.cli.views.preview import print_preview
+from temporaletl.control.operations import checks
+from temporaletl.control.operations import preview as operation
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import StreamPreview, preview
 from temporaletl.errors import ConfigurationError, SourceUnavailableError
 from temporaletl.messages import QueuerInput
@@ -66,6 +70,47 @@ async def test_the_sources_errors_are_its_own() -> None:
             await previewed(asked(outage="preview"), limit=1)
     finally:
         outages.discard("preview")
+
+
+async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operation, "_ANSWER_WITHIN", timedelta(seconds=0.1))
+    monkeypatch.setattr(operation, "_LOOK_EVERY", timedelta(seconds=0.01))
+    notices: list[str] = []
+    outages.add("refused")
+    try:
+        async with session.open_platform() as platform:
+            with pytest.raises(SourceUnavailableError) as given_up:
+                await preview(platform, asked(refusal="refused"), limit=1, notice=notices.append)
+    finally:
+        outages.discard("refused")
+    assert notices == ["the source refuses connections; it is tried again"]
+    assert str(given_up.value) == f"no answer within 0.1 s: {notices[0]}"
+
+
+async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_ANSWER_WITHIN", timedelta(seconds=0.1))
+    monkeypatch.setattr(checks, "_read_stream", refused)
+    notices: list[str] = []
+    outages.add("refused")
+    try:
+        async with session.open_platform() as platform:
+            found = await checks.check_source(platform, "numbers", notice=notices.append)
+    finally:
+        outages.discard("refused")
+    [stream] = [check for check in found if check.name == "stream all"]
+    assert notices == ["stream all: the source refuses connections; it is tried again"]
+    assert stream.verdict == "wrong"
+    assert stream.detail == (
+        "no answer within 0.1 s: the source refuses connections; it is tried again"
+    )
+
+
+async def refused(platform: Platform, *_: object) -> str:
+    """The stream of a source that is down."""
+    await operation.preview_stream(platform, asked(refusal="refused"), "all", limit=1)
+    return "answers"
 
 
 async def test_an_unknown_parameter_is_named() -> None:

@@ -21,7 +21,8 @@ from temporaletl.errors import ETLError, WarehouseCredentialsError
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.settings import WarehouseSettings
-from temporaletl.strategies import Planner
+from temporaletl.strategies import Planner, budgets
+from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
@@ -33,6 +34,8 @@ _SPAN = timedelta(days=1)
 _NAMED = 5
 
 Verdict = Literal["ok", "wrong", "note"]
+#: Takes what is said while something is waited for, from any thread.
+type Notice = Callable[[str], None]
 
 
 class Check(Message):
@@ -49,8 +52,9 @@ async def check_source(
     report: Callable[[Check], None] = lambda _: None,
     *,
     connection: str = DEFAULT,
+    notice: Notice = lambda _: None,
 ) -> list[Check]:
-    """Run all checks; `report` gets each result at once.
+    """Run all checks; `report` gets each result at once, `notice` what is tried again before.
 
     Raises:
         UnknownSourceError: no such source; names the known ones.
@@ -60,7 +64,7 @@ async def check_source(
     with provided(await platform.stored_connections(connection)):
         find_connection(source, connection)
         with bound(source, connection):
-            return await _check(platform, source, connection, planner, report)
+            return await _check(platform, source, connection, planner, report, notice)
 
 
 async def _check(
@@ -69,6 +73,7 @@ async def _check(
     connection: str,
     planner: Planner,
     report: Callable[[Check], None],
+    notice: Notice,
 ) -> list[Check]:
     results: list[Check] = []
 
@@ -78,7 +83,7 @@ async def _check(
             report(result)
 
     async def attempt(name: str, work: Callable[[], Awaitable[str]]) -> bool:
-        result = await _attempt(name, work)
+        result = await _attempt(name, work, notice)
         report_all([result])
         return result.verdict == "ok"
 
@@ -98,12 +103,18 @@ async def _check(
     return results
 
 
-async def _attempt(name: str, work: Callable[[], Awaitable[str]]) -> Check:
+async def _attempt(
+    name: str, work: Callable[[], Awaitable[str]], notice: Notice = lambda _: None
+) -> Check:
+    troubles = Troubles(lambda trouble: notice(f"{name}: {trouble}"))
     try:
-        async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
-            return Check(name=name, verdict="ok", detail=await work())
+        with observed(troubles):
+            async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+                return Check(name=name, verdict="ok", detail=await work())
     except TimeoutError:
         fault = f"no answer within {_ANSWER_WITHIN.total_seconds():g} s"
+        if troubles.now is not None:
+            fault += f": {troubles.now}"
     except ETLError as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks

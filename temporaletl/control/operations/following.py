@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
     WorkflowFailureError,
@@ -62,10 +64,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class PendingFailure:
-    """An activity that failed and will be tried again."""
+    """An activity that failed and will be tried again, or whose requests are."""
 
     activity: str
-    attempt: int  # the next one, from 2
+    attempt: int  # the next one, from 2, or the one whose requests fail
     error: str
     next_attempt: datetime | None
 
@@ -259,7 +261,10 @@ def is_misconfiguration(kind: str) -> bool:
 
 
 async def pending_failures(client: Client, workflow_id: str) -> list[PendingFailure]:
-    """Activities of a running workflow that have failed and wait for their next attempt."""
+    """Activities of a running workflow that have failed, or whose requests fail, and go on.
+
+    What is tried again within an attempt is in its heartbeats: see `temporaletl.troubles`.
+    """
     try:
         described = await client.get_workflow_handle(workflow_id).describe(
             rpc_timeout=_QUERY_PATIENCE
@@ -268,19 +273,30 @@ async def pending_failures(client: Client, workflow_id: str) -> list[PendingFail
         return []
     failures = []
     for pending in described.raw_description.pending_activities:
-        if not pending.HasField("last_failure"):
+        under_way = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        trouble = await _trouble_in(client, pending) if under_way else None
+        if trouble is None and not pending.HasField("last_failure"):
             continue
         scheduled = (
             pending.scheduled_time.ToDatetime(tzinfo=UTC)
-            if pending.HasField("scheduled_time")
+            if pending.HasField("scheduled_time") and trouble is None
             else None
         )
         failures.append(
             PendingFailure(
                 activity=pending.activity_type.name,
                 attempt=pending.attempt,
-                error=pending.last_failure.message,
+                error=trouble or pending.last_failure.message,
                 next_attempt=scheduled,
             )
         )
     return failures
+
+
+async def _trouble_in(client: Client, pending: PendingActivityInfo) -> str | None:
+    """What the last heartbeat says of requests that fail; None where none do."""
+    try:
+        details = await client.data_converter.decode(pending.heartbeat_details.payloads)
+    except Exception:  # noqa: BLE001 - those of another version may be anything
+        return None
+    return next((detail for detail in details if isinstance(detail, str)), None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,7 @@ from temporaletl.connection_providers import provided
 from temporaletl.connections import bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
-from temporaletl.errors import NotReadyError
+from temporaletl.errors import NotReadyError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
 from temporaletl.query import Query
@@ -22,7 +22,12 @@ from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
 from temporaletl.strategies import Planner, Strategies
 from temporaletl.transformation import TransformContext
+from temporaletl.troubles import Troubles, observed
 from temporaletl.worker.transforming import Transformed, transform_record
+
+#: For so long all requests of a source may fail.
+_ANSWER_WITHIN = timedelta(seconds=30)
+_LOOK_EVERY = timedelta(seconds=0.5)
 
 
 @dataclass(slots=True)
@@ -37,10 +42,18 @@ class StreamPreview:
     complete: bool = False  # there is nothing more
 
 
-async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> list[StreamPreview]:
+async def preview(
+    platform: Platform,
+    request: QueuerInput,
+    *,
+    limit: int,
+    notice: Callable[[str], None] = lambda _: None,
+) -> list[StreamPreview]:
     """Take the first rows of each stream, at most `limit` of all streams together.
 
-    The window is that of a first run: a watermark is neither read nor moved.
+    The window is that of a first run: a watermark is neither read nor moved. `notice` gets, from
+    any thread, what failed and is tried again; a source of which nothing else is heard for half a
+    minute is given up.
 
     Raises:
         ETLError: the request, a setting or a credential is wrong, or the source fails.
@@ -49,7 +62,29 @@ async def preview(platform: Platform, request: QueuerInput, *, limit: int) -> li
     with provided(await platform.stored_connections(request.connection)):
         planner = check_request(request)
         with bound(request.source, request.connection):
-            return await _preview(platform, request, planner, limit)
+            troubles = Troubles(notice)
+            with observed(troubles):
+                found = asyncio.create_task(_preview(platform, request, planner, limit))
+            return await _bounded(found, troubles)
+
+
+async def _bounded[T](work: asyncio.Task[T], troubles: Troubles) -> T:
+    """Wait for some work, but not for one whose requests all fail.
+
+    Raises:
+        SourceUnavailableError: they do; says how. Else as the work does.
+    """
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=_LOOK_EVERY.total_seconds())
+            if not work.done() and troubles.seconds > _ANSWER_WITHIN.total_seconds():
+                raise SourceUnavailableError(
+                    f"no answer within {_ANSWER_WITHIN.total_seconds():g} s: {troubles.now}"
+                )
+        return work.result()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def _preview(

@@ -31,6 +31,7 @@ from temporaletl import (
     transform_method,
 )
 from temporaletl.deletions import DeletionScan, Items, deletion_scan, scan_inputs_method
+from temporaletl.troubles import one_request
 
 #: Nobody shall see it.
 SECRET = "a-secret-of-numbers"
@@ -73,6 +74,7 @@ class NumbersQuery(Query):
     limited: float = 0.0  # the first request of all is refused, for so many seconds
     odd: bool = False  # extraction raises what nobody expects, beside a secret
     outage: str = ""  # while `outages` holds this name, nothing can be extracted
+    refusal: str = ""  # while `outages` holds this name, each request is sent again
 
 
 #: Numbers that cannot be transformed for as long as a test leaves them here.
@@ -138,6 +140,10 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
         raise KeyError(f"no {token}")
     if query.outage in outages:
         raise SourceUnavailableError("the source is out of order")
+    with one_request() as failed:
+        while query.refusal in outages:
+            failed(SourceUnavailableError("the source refuses connections"))
+            await asyncio.sleep(0.01)
     if query.limited and (request.job.batch_id, -1) not in _failed_once:
         _failed_once.add((request.job.batch_id, -1))
         raise RateLimitedError("too many requests", delay=timedelta(seconds=query.limited))

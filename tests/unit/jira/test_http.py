@@ -22,6 +22,7 @@ from temporaletl import (
 from temporaletl.external import http
 from temporaletl.external.http import HttpClient
 from temporaletl.external.retry_after import retry_after
+from temporaletl.troubles import Troubles, observed
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer, Request, Response
 
@@ -248,3 +249,25 @@ def test_json_is_sent_with_its_type(served: Served) -> None:
     client.request("POST", f"{server.url}/a", json={"x": 1})
     sent = server.traffic.exchanges[0].request
     assert (sent.json(), sent.headers["content-type"]) == ({"x": 1}, "application/json")
+
+
+def test_what_is_sent_again_is_told_while_it_is(served: Callable[..., Any]) -> None:
+    server, client = served(Response.of({}, 503), Response.of({}, 503), OK)
+    told: list[str] = []
+    with observed(Troubles(told.append)) as troubles:
+        assert client.request("GET", f"{server.url}/orders").json() == {"fine": True}
+    assert [text.partition(" answered ")[2] for text in told] == [
+        "503 Service Unavailable; it is tried again"
+    ]
+    assert troubles.now is None
+
+
+def test_a_server_that_is_away_is_told_at_once(served: Callable[..., Any]) -> None:
+    _, client = served(attempts=2)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told: list[str] = []
+    with observed(Troubles(told.append)), pytest.raises(SourceUnavailableError):
+        client.request("GET", f"http://127.0.0.1:{port}/orders")
+    [text] = told
+    assert text.endswith("/orders: the connection failed (Connection refused); it is tried again")

@@ -39,8 +39,14 @@ def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
         if err().is_terminal
         else contextlib.nullcontext()
     )
+
+    def notice(trouble: str) -> None:
+        note(f"waiting: {trouble}", style="yellow")
+
     with waiting:
-        previews = with_platform(lambda platform: preview(platform, request, limit=limit))
+        previews = with_platform(
+            lambda platform: preview(platform, request, limit=limit, notice=notice)
+        )
     if as_json:
         print_json([as_document(row) for found in previews for row in found.rows])
     for found in previews:

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from temporaletl.command import MISUSED
-from temporaletl.control.cli.output import add_row, make_table, print_json, print_table, say
+from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
 from temporaletl.control.cli.session import begin, with_platform
 from temporaletl.control.operations.checks import Check, check_source
 from temporaletl.control.operations.sources import registered
@@ -65,8 +65,13 @@ def print_check(source: str, connection: str, *, as_json: bool) -> int:
         if not as_json:
             say_check(check)
 
+    def notice(trouble: str) -> None:
+        note(f"waiting: {trouble}", style="yellow")
+
     checks = with_platform(
-        lambda platform: check_source(platform, source, report, connection=connection)
+        lambda platform: check_source(
+            platform, source, report, connection=connection, notice=notice
+        )
     )
     good = all(check.verdict != "wrong" for check in checks)
     if as_json:
