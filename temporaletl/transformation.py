@@ -1,12 +1,14 @@
 """Interface of transform strategies: a record and its context in, rows out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
+from temporaletl.errors import ConfigurationError
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
-from temporaletl.rows import CompleteSet, Reject, Row, person_key, storable_text
+from temporaletl.rows import CompleteSet, Event, Reject, Row, person_key, storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,28 @@ class TransformMethod[Q: Query](Protocol):
     def __call__(
         self, record: Any, context: TransformContext[Q], /
     ) -> Iterable[Row | Reject | CompleteSet]: ...
+
+
+def undeclared(source: str, row: object, declared: Sequence[type[Row]]) -> ConfigurationError:
+    """The error of a transform that yields what its `transform_method` does not declare."""
+    name = type(row).__name__
+    if not isinstance(row, Row):
+        return ConfigurationError(
+            f"the transform of {source} yields {name}, which is no row: it yields Event, or a "
+            f"subclass of Row that its transform_method declares"
+        )
+    classes = "".join(f"{known.__name__}, " for known in declared) + name
+    classes += "," * (not declared)
+    return ConfigurationError(
+        f"the transform of {source} yields {name}, which its transform_method does not declare: "
+        f"name all that it yields, @transform_method(…, rows=({classes}))"
+    )
+
+
+def is_wanted(job: ETLInput, row: Row) -> bool:
+    """Whether a job loads a row: of the events of its records, a backfill those in its window."""
+    timestamp = row.event_time_utc if isinstance(row, Event) else None
+    # A time that cannot be compared is left to the packing, which rejects it.
+    if job.mode != "backfill" or not isinstance(timestamp, datetime) or timestamp.tzinfo is None:
+        return True
+    return timestamp in job.window

@@ -375,6 +375,17 @@ async def test_a_record_whose_time_cannot_be_read_is_not_lost() -> None:
     assert found == [1, 2, 3, 4]
 
 
+async def test_a_list_whose_records_have_no_time_at_all_is_noted(serve: Serve) -> None:
+    shop = serve(generate(9))
+    request = PageRequest(job=JOB, query=Query())
+    reading = partial(by_time, shop.api, "orders", request, page="page", more="more")
+    misnamed = [page.note async for page in reading(time="changed")]
+    assert misnamed
+    told = "shop: orders: no record has a time at 'changed', by which the list is read: "
+    assert set(misnamed) == {f"{told}does `time` name the field?"}
+    assert [page.note async for page in reading()] == [None, None]
+
+
 def test_moments_are_written_and_read_as_most_apis_do() -> None:
     moment = datetime(2025, 1, 31, 6, 0, 0, 250, UTC)
     assert rest.iso_utc(moment) == "2025-01-31T06:00:00.000250Z"

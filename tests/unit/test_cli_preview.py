@@ -1,9 +1,10 @@
 """The preview: the same strategies as a load, and no warehouse anywhere."""
 
 import json
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,8 +16,11 @@ from temporaletl.control.operations import preview as operation
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import StreamPreview, preview
 from temporaletl.errors import ConfigurationError, SourceUnavailableError
+from temporaletl.extraction import Page
 from temporaletl.messages import QueuerInput
-from tests.integration.flows.numbers import outages
+from temporaletl.rows import Row
+from temporaletl.strategies import Transformer, extractors, transformers
+from tests.integration.flows.numbers import EPOCH, outages
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +91,62 @@ async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
         outages.discard("refused")
     assert notices == ["the source refuses connections; it is tried again"]
     assert str(given_up.value) == f"no answer within 0.1 s: {notices[0]}"
+
+
+async def test_a_backfill_shows_the_events_of_its_window_alone() -> None:
+    request = QueuerInput(
+        source="numbers",
+        mode="backfill",
+        date_start=EPOCH + timedelta(seconds=2),
+        date_end=EPOCH + timedelta(seconds=4),
+        params={"size": 9},
+    )
+    [found] = await previewed(request, limit=100)
+    assert [row.event_id for row in found.rows] == ["0:2", "0:3"]  # type: ignore[attr-defined]
+    assert found.records == 9
+
+
+async def test_rows_that_no_run_would_load_are_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class TicketRow(Row, frozen=True, kw_only=True):
+        table: ClassVar[str] = "tickets"
+        key: ClassVar[tuple[str, ...]] = ("number",)
+        number: int
+
+    async def yielding(yielded: Any) -> None:
+        numbers = transformers.get("numbers")
+        other = Transformer(lambda _record, _context: [yielded], numbers.rows)
+        monkeypatch.setitem(transformers._entries, "numbers", (other, ""))
+        await previewed(asked(size=1), limit=1)
+
+    with pytest.raises(ConfigurationError, match=r"TicketRow, .*rows=\(Event, TicketRow\)\)$"):
+        await yielding(TicketRow(number=1))
+    with pytest.raises(ConfigurationError, match=r"numbers yields dict, which is no row: it yiel"):
+        await yielding({"number": 1})
+
+
+async def test_a_check_notes_what_a_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a field that no record has."""
+
+    async def pages(_request: Any) -> AsyncGenerator[Page]:
+        yield Page([1], cursor=None, note="no record has a time")
+
+    async def none(_request: Any) -> AsyncGenerator[Page]:
+        for page in ():
+            yield page
+
+    found = []
+    for extract in (pages, none):
+        monkeypatch.setitem(extractors._entries, "numbers-all", (extract, ""))
+        async with session.open_platform() as platform:
+            checks_of_streams = await checks.check_source(platform, "numbers")
+        found += [check for check in checks_of_streams if check.name == "stream all"]
+    noted, quiet = found
+    assert noted.verdict == "note"
+    assert noted.detail.endswith("1 record on the first page of the last day; no record has a time")
+    assert quiet.verdict == "ok"
+    assert quiet.detail == "answers; no record of the last day, and older ones are not looked for"
 
 
 async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ _ANSWER_WITHIN = timedelta(seconds=30)
 #: The window that a check reads: the last day.
 _SPAN = timedelta(days=1)
 _NAMED = 5
+_QUIET = "answers; no record of the last day, and older ones are not looked for"
 
 Verdict = Literal["ok", "wrong", "note"]
 #: Takes what is said while something is waited for, from any thread.
@@ -44,6 +45,12 @@ class Check(Message):
     name: str
     verdict: Verdict
     detail: str
+
+
+class _Noted(str):
+    """What a person should know of something that answers."""
+
+    __slots__ = ()
 
 
 async def check_source(
@@ -110,7 +117,9 @@ async def _attempt(
     try:
         with observed(troubles):
             async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
-                return Check(name=name, verdict="ok", detail=await work())
+                detail = await work()
+                verdict: Verdict = "note" if isinstance(detail, _Noted) else "ok"
+                return Check(name=name, verdict=verdict, detail=detail)
     except TimeoutError:
         fault = f"no answer within {_ANSWER_WITHIN.total_seconds():g} s"
         if troubles.now is not None:
@@ -183,7 +192,7 @@ async def _read_stream(
     async with contextlib.aclosing(numbered_jobs(batch)) as jobs:
         job = await anext(jobs, None)
     if job is None:
-        return "answers; nothing in the last day"
+        return _QUIET
     query = strategies.query.from_dict(job.params)
     pages = strategies.extract(PageRequest(job=job, query=query))
     async with contextlib.aclosing(pages):
@@ -192,8 +201,10 @@ async def _read_stream(
         rejects = f"{len(page.rejects):,} records of the last day cannot be read"
         return f"answers; {rejects}: {page.rejects[0].reason}"
     if page is None or not page.records:
-        return "answers; nothing in the last day"
-    return f"answers; {len(page.records):,} records on the first page of the last day"
+        return _QUIET
+    records = f"{len(page.records):,} record{'s' * (len(page.records) != 1)}"
+    answered = f"answers; {records} on the first page of the last day"
+    return answered if page.note is None else _Noted(f"{answered}; {page.note}")
 
 
 async def _reach_warehouse(platform: Platform) -> str:

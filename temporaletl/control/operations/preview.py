@@ -21,7 +21,7 @@ from temporaletl.queuer.planning import check_request, jobs_of, window_of
 from temporaletl.rows import Reject, Row
 from temporaletl.settings import TemporalSettings
 from temporaletl.strategies import Planner, Strategies
-from temporaletl.transformation import TransformContext
+from temporaletl.transformation import TransformContext, is_wanted, undeclared
 from temporaletl.troubles import Troubles, observed
 from temporaletl.worker.transforming import Transformed, transform_record
 
@@ -133,10 +133,24 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
             found.records += len(page.rejects)
             for record in page.records:
                 found.records += 1
+                before = len(found.rows)
                 transform_record(strategies, context, record, output)
+                found.rows[before:] = _loadable(found.rows[before:], job, strategies)
                 if len(found.rows) >= limit:
                     return True
     return False
+
+
+def _loadable(rows: Sequence[Row], job: ETLInput, strategies: Strategies) -> list[Row]:
+    """What the loader would take of a record's rows.
+
+    Raises:
+        ConfigurationError: one is of a class that the transform does not declare.
+    """
+    for row in rows:
+        if type(row) not in strategies.rows:
+            raise undeclared(job.source, row, strategies.rows)
+    return [row for row in rows if is_wanted(job, row)]
 
 
 async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGenerator[Page]:

@@ -78,8 +78,8 @@ async def by_time(
     what the API takes and gives, and back.
 
     A record that changes while the list is read only moves to the end, and comes again. One whose
-    time cannot be read is left to the transform. A page that cannot be had is read one by one, if
-    pages have numbers: see `Pages`.
+    time cannot be read is left to the transform; where none has a time, a page's note says so. A
+    page that cannot be had is read one by one, if pages have numbers: see `Pages`.
 
     Raises:
         SourceProtocolError: the list is not in the order of that time, or too many records share
@@ -92,6 +92,7 @@ async def by_time(
     mark = resumed(_HighWaterMark, request.cursor)
     known: dict[str, tuple[datetime, int]] = {}  # by id: what was delivered at the mark
     empty = stale = 0
+    times = _Times(f"{api.source}: {path}", time, read)
     values = [more] if more else []
     shape = Shape(records, id, values, must_have=values)
     pages = Pages(api, path, shape, page=page, size=size, first=first)
@@ -103,7 +104,7 @@ async def by_time(
         query |= {} if start is None else {since: write(start)}
         query |= {} if until is None or window.end is None else {until: write(window.end)}
         answer, fetched, rejects = await pages.read(query, mark.page, api.settings.page_size)
-        rows = _timed(fetched, time, read, start, f"{api.source}: {path}")
+        rows = times.of(fetched, start)
         fresh, news = _fresh(rows, known, window)
         stale = 0 if news else stale + 1
         repeated = repeats.met(fetched)
@@ -140,7 +141,7 @@ async def by_time(
             mark = msgspec.structs.replace(mark, page=mark.page + 1)
         repeats.count(same=mark == before)
         if fresh or rejects:
-            yield Page(records=fresh, cursor=msgspec.to_builtins(mark), rejects=rejects)
+            yield Page(fresh, msgspec.to_builtins(mark), rejects=rejects, note=times.note)
 
 
 class _Repeats:
@@ -212,29 +213,51 @@ def _next_of_ties(
     return msgspec.structs.replace(mark, page=mark.page + 1)
 
 
-def _timed(
-    records: Sequence[Record],
-    time: str,
-    read: Callable[[Any], datetime],
-    start: datetime | None,
-    what: str,
-) -> list[tuple[datetime, Record]]:
-    """Each record with its time; one that has none stands with the record before it."""
-    rows: list[tuple[datetime, Record]] = []
-    latest = start or _BEGINNING
-    for record in records:
-        try:
-            raw = at(record.raw, time)
-            timestamp = read(None if raw is None else msgspec.json.decode(raw))
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
-            timestamp = latest  # the transform says what is wrong with it
-        if rows and timestamp < rows[-1][0]:
-            raise SourceProtocolError(
-                f"{what} is not in the order of {time!r}: {timestamp} stands behind {rows[-1][0]}"
+class _Times:
+    """The times of records. `note` says that none has had one so far, though there were records."""
+
+    def __init__(self, what: str, time: str, read: Callable[[Any], datetime]) -> None:
+        self.note: str | None = None
+        self._what = what
+        self._time = time
+        self._read = read
+        self._found = False
+
+    def of(
+        self, records: Sequence[Record], start: datetime | None
+    ) -> list[tuple[datetime, Record]]:
+        """Each record with its time; one that has none stands with the record before it.
+
+        Raises:
+            SourceProtocolError: they are not in the order of their times.
+        """
+        rows: list[tuple[datetime, Record]] = []
+        latest = start or _BEGINNING
+        for record in records:
+            timestamp = self._time_of(record) or latest  # the transform says what is wrong with it
+            if rows and timestamp < rows[-1][0]:
+                raise SourceProtocolError(
+                    f"{self._what} is not in the order of {self._time!r}: {timestamp} stands "
+                    f"behind {rows[-1][0]}"
+                )
+            latest = timestamp
+            rows.append((timestamp, record))
+        self.note = None
+        if rows and not self._found:
+            self.note = (
+                f"{self._what}: no record has a time at {self._time!r}, by which the list is read: "
+                "does `time` name the field?"
             )
-        latest = timestamp
-        rows.append((timestamp, record))
-    return rows
+        return rows
+
+    def _time_of(self, record: Record) -> datetime | None:
+        try:
+            raw = at(record.raw, self._time)
+            timestamp = self._read(None if raw is None else msgspec.json.decode(raw))
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
+            return None
+        self._found = True
+        return timestamp
 
 
 def _fresh(

@@ -18,8 +18,9 @@ from temporaletl.errors import (
 )
 from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput, JobProgress
-from temporaletl.rows import CompleteSet, Event, Reject, Row, ScanItems, storable_text
+from temporaletl.rows import CompleteSet, Reject, Row, ScanItems, storable_text
 from temporaletl.strategies import transformers
+from temporaletl.transformation import is_wanted, undeclared
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
@@ -223,10 +224,7 @@ class Loader:
         else:
             for row in rows:
                 if type(row) not in by_class:
-                    raise ConfigurationError(
-                        f"the transform of {self._lineage.job.source} yields "
-                        f"{type(row).__name__}, which its transform_method does not declare"
-                    )
+                    raise undeclared(self._lineage.job.source, row, tuple(by_class))
                 by_class[type(row)].append(row)
         lineage = self._lineage
         packed = []
@@ -234,17 +232,10 @@ class Loader:
             layout = merge.target.layout
             some: Sequence[Row] = by_class[layout.row]
             if layout.partitioned and lineage.job.mode == "backfill":
-                some = [row for row in some if self._wanted(row)]
+                some = [row for row in some if is_wanted(lineage.job, row)]
             seed = seed_of(layout, lineage.job.source, lineage.version, lineage.specific_version)
             packed.append((merge, Packed(layout, some, seed)))
         return packed
-
-    def _wanted(self, row: Row) -> bool:
-        timestamp = row.event_time_utc if isinstance(row, Event) else None
-        # A time that cannot be compared is left to the packing, which rejects it.
-        if not isinstance(timestamp, datetime) or timestamp.tzinfo is None:
-            return True
-        return timestamp in self._lineage.job.window
 
     def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
         job = self._lineage.job
