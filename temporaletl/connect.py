@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -97,9 +98,13 @@ async def connect(
         if settings.address or settings.host:
             raise
         # Nobody chose the address: the stack of this machine may be kept elsewhere.
-        raise TemporalUnavailableError(
-            f"{error}; or name the folder of one that runs: ETL_DATA_DIR"
-        ) from None
+        folder = os.environ.get("ETL_DATA_DIR")
+        hint = (
+            f"no `etl up` runs on {folder} (ETL_DATA_DIR)"
+            if folder
+            else "or name the folder of one that runs: ETL_DATA_DIR"
+        )
+        raise TemporalUnavailableError(f"{error}; {hint}") from None
 
 
 async def connect_patiently(

@@ -147,8 +147,8 @@ def parse_connection(
     declared = declaration_of(source)
     if declared is None:
         raise ConfigurationError(
-            f"{what}: source: there is no such source; those of which there can be connections "
-            f"are {', '.join(known_sources())}"
+            f"{what}: source: there is no source {source!r}; those of which there can be "
+            f"connections are {', '.join(known_sources())}"
         )
     if declared.unfit is not None:
         raise ConfigurationError(

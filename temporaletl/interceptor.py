@@ -14,6 +14,8 @@ from temporalio.worker import (
 )
 
 from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
+from temporaletl.connection_file import connections_file
+from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
@@ -120,8 +122,11 @@ def as_application_error(
     is when to try again where the error does not say.
     """
     recovery = recovery_of(error, attempt=attempt, limit=limit)
+    unset = isinstance(error, SettingsError) or (
+        isinstance(error, UnknownConnectionError) and connections_file() is None
+    )
     return ApplicationError(
-        message_of(error) + (_WHOSE_ENVIRONMENT if isinstance(error, SettingsError) else ""),
+        message_of(error) + (_WHOSE_ENVIRONMENT if unset else ""),
         type=type(error).__name__,
         next_retry_delay=recovery.delay or delay,
         non_retryable=recovery.final,

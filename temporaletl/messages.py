@@ -372,6 +372,7 @@ class Accepted(Message):
     state: OpenState
     #: Jobs that still run, to their next page; None where the workflow does not know.
     jobs_running: int | None = None
+    changed: bool = True  # whether something else held before
 
 
 class ControlRequest(Message):

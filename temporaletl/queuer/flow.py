@@ -103,8 +103,13 @@ class QueuerFlow:
 
     def _accept(self, signal: str) -> Accepted:
         # Without a wait: accepted and completed in one task, no end of the run comes between.
+        before = self._control.changes
         self._control.accept(signal)
-        return Accepted(state=self._state, jobs_running=self._jobs_running)
+        return Accepted(
+            state=self._state,
+            jobs_running=self._jobs_running,
+            changed=self._control.changes != before,
+        )
 
     def _refuse_at_the_end(self, signal: str) -> None:
         if self._finishing or self._control.cancelling:

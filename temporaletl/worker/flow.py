@@ -69,8 +69,8 @@ class ETLFlow:
 
     @workflow.update(name=names.PAUSE)
     def accept_pause(self, _update: ControlUpdate = _NOW) -> Accepted:
-        self._paused = True
-        return self._accepted()
+        changed, self._paused = not self._paused, True
+        return self._accepted(changed=changed)
 
     @accept_pause.validator
     def may_pause(self, _update: ControlUpdate = _NOW) -> None:
@@ -79,8 +79,8 @@ class ETLFlow:
 
     @workflow.update(name=names.RESUME)
     def accept_resume(self, _update: ControlUpdate = _NOW) -> Accepted:
-        self._paused = False
-        return self._accepted()
+        changed, self._paused = self._paused, False
+        return self._accepted(changed=changed)
 
     @accept_resume.validator
     def may_resume(self, _update: ControlUpdate = _NOW) -> None:
@@ -89,8 +89,8 @@ class ETLFlow:
 
     @workflow.update(name=names.CANCEL)
     def accept_cancel(self, _update: ControlUpdate = _NOW) -> Accepted:
-        self._cancelling = True
-        return self._accepted()
+        changed, self._cancelling = not self._cancelling, True
+        return self._accepted(changed=changed)
 
     @accept_cancel.validator
     def may_cancel(self, _update: ControlUpdate = _NOW) -> None:
@@ -98,8 +98,9 @@ class ETLFlow:
         if not self._cancelling:
             self._refuse_at_the_end(names.CANCEL)
 
-    def _accepted(self) -> Accepted:
-        return Accepted(state=self._state, jobs_running=int(self._running_segment))
+    def _accepted(self, *, changed: bool) -> Accepted:
+        running = int(self._running_segment)
+        return Accepted(state=self._state, jobs_running=running, changed=changed)
 
     def _refuse_at_the_end(self, signal: str) -> None:
         if self._ending or self._cancelling:

@@ -126,11 +126,16 @@ async def test_without_wait_it_says_how_to_follow_what_it_started(etl: CommandLi
 
 async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:
     # Long enough for a command to start on a busy machine.
-    params = {"pages": 200, "page_seconds": 0.05, "size": 1}
+    params = {"pages": 400, "page_seconds": 0.05, "size": 1}
     handle = await etl.services.start(QueuerInput(source="numbers", mode="full", params=params))
     await until(lambda: etl.services.rows("SELECT 1 FROM etl_pages LIMIT 1") != [])
     [(batch, job)] = etl.services.rows("SELECT batch_id, job_id FROM etl_jobs")
 
+    early = await asyncio.gather(etl("resume", batch), etl("resume", job))
+    assert [done.out for done in early] == [
+        f"{handle.id} was not paused; those of its jobs that were go on\n",
+        f"job/{job} was not paused\n",
+    ]
     paused = await etl("pause", batch)
     assert paused.out.startswith(f"pausing {handle.id}: running jobs stop at their next page")
 
@@ -144,7 +149,7 @@ async def test_a_run_rests_and_goes_on(etl: CommandLine) -> None:
 
     resumed = await etl("resume", job)
     assert resumed.out == f"resuming job/{job}: it goes on where it stopped\n"
-    assert (await handle.result()).rows.inserted == 200
+    assert (await handle.result()).rows.inserted == 400
 
 
 async def test_ctrl_c_stops_waiting_and_not_the_run(etl: CommandLine) -> None:
@@ -340,6 +345,15 @@ async def test_a_check_finds_all_well(etl: CommandLine) -> None:
     assert names == ["settings", "stream all", "warehouse", "Temporal"]
     assert stranger.status == 0
     assert "no worker polls task queue nobody-polls-this" in stranger.out
+
+
+async def test_a_server_that_is_away_is_no_wrong_setting(etl: CommandLine) -> None:
+    unreachable, unset = await asyncio.gather(
+        etl.having(TEMPORAL_ADDRESS="127.0.0.1:9")("check", "numbers"),
+        etl.having(DATABASE_URL="")("check", "numbers"),
+    )
+    assert (unreachable.status, unset.status) == (1, 2), unreachable.out
+    assert "wrong  Temporal: no Temporal server answers" in unreachable.out
 
 
 async def test_a_schedule_is_made_paused_resumed_run_for_the_past_and_deleted(

@@ -201,12 +201,17 @@ async def test_a_service_waits_a_while_for_a_new_servers_namespace(
 
 @pytest.mark.parametrize(("chosen", "hinted"), [({}, True), ({"host": "127.0.0.1"}, False)])
 async def test_where_nobody_chose_an_address_a_stack_may_be_kept_elsewhere(
-    chosen: dict[str, str], *, hinted: bool
+    chosen: dict[str, str], *, hinted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("ETL_DATA_DIR", raising=False)
     settings = TemporalSettings.model_validate({"port": 1, **chosen})
     with pytest.raises(TemporalUnavailableError, match="no Temporal server answers") as told:
         await connect.connect(settings)
     assert ("name the folder of one that runs: ETL_DATA_DIR" in str(told.value)) is hinted
+    monkeypatch.setenv("ETL_DATA_DIR", "/data/warehouse")
+    with pytest.raises(TemporalUnavailableError, match="no Temporal server answers") as told:
+        await connect.connect(settings)
+    assert str(told.value).endswith("no `etl up` runs on /data/warehouse (ETL_DATA_DIR)") is hinted
 
 
 def test_a_workflow_that_a_newer_server_calls_paused_is_open() -> None:

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -8,6 +9,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+from temporaletl.connection_file import find_connection
 from temporaletl.control.operations.following import is_misconfiguration
 from temporaletl.errors import (
     ConfigurationError,
@@ -66,6 +68,23 @@ def test_a_setting_is_said_to_be_of_the_services_environment(
     assert failure.non_retryable
     assert failure.message.startswith(f"{here.value} (in the environment of the services")
     assert is_misconfiguration(failure.type or "")
+
+
+def test_connections_that_the_services_do_not_know_are_said_to_be_of_their_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ETL_CONNECTIONS", raising=False)
+    with pytest.raises(ConfigurationError, match="ETL_CONNECTIONS, which would name") as here:
+        find_connection("jira", "acme")
+    failure = as_application_error(here.value, attempt=1)
+    assert failure.message.startswith(f"{here.value} (in the environment of the services")
+    assert failure.message.endswith("start them anew)")
+
+    (tmp_path / "connections.toml").write_text("")
+    monkeypatch.setenv("ETL_CONNECTIONS", str(tmp_path / "connections.toml"))
+    with pytest.raises(ConfigurationError, match="has no connection 'acme'") as here:
+        find_connection("jira", "acme")
+    assert as_application_error(here.value, attempt=1).message == str(here.value)
 
 
 def test_a_fault_of_our_own_gets_three_attempts() -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field
 
 from temporaletl.accounts import AccountView, account_views
 from temporaletl.connection_providers import find_connection, provided
@@ -17,9 +18,15 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
-from temporaletl.errors import ETLError, WarehouseCredentialsError
+from temporaletl.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ETLError,
+    WarehouseCredentialsError,
+)
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
+from temporaletl.names import connection_option
 from temporaletl.settings import WarehouseSettings
 from temporaletl.strategies import Planner, budgets
 from temporaletl.troubles import Troubles, observed
@@ -45,6 +52,8 @@ class Check(Message):
     name: str
     verdict: Verdict
     detail: str
+    #: Whether a setting or a credential is wrong, rather than that something does not answer.
+    misconfigured: bool = Field(default=False, exclude=True)
 
 
 class _Noted(str):
@@ -124,11 +133,21 @@ async def _attempt(
         fault = f"no answer within {_ANSWER_WITHIN.total_seconds():g} s"
         if troubles.now is not None:
             fault += f": {troubles.now}"
+    except (ConfigurationError, CredentialsError) as error:
+        return Check(name=name, verdict="wrong", detail=str(error), misconfigured=True)
     except ETLError as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - a source's fault must not hide the other checks
         fault = f"{type(error).__name__}: {error}"
     return Check(name=name, verdict="wrong", detail=fault)
+
+
+def status_of(checks: Iterable[Check]) -> Literal["good", "failed", "misconfigured"]:
+    """What all checks together say: a wrong setting weighs more than a server that is away."""
+    wrong = [check for check in checks if check.verdict == "wrong"]
+    if any(check.misconfigured for check in wrong):
+        return "misconfigured"
+    return "failed" if wrong else "good"
 
 
 async def check_settings(source: str, connection: str) -> list[Check]:
@@ -142,6 +161,10 @@ async def check_settings(source: str, connection: str) -> list[Check]:
         checks = [await _attempt("settings", partial(_read_settings, source, planner))]
         if checks[0].verdict == "ok" and source in account_views:
             checks.append(await _attempt("account", partial(_read_account, source)))
+        elif checks[0].verdict == "ok":
+            untried = f"credentials not tried: `etl check {source}{connection_option(connection)}`"
+            detail = f"{checks[0].detail}; {untried} does"
+            checks = [checks[0].model_copy(update={"detail": detail})]
     return checks
 
 

@@ -150,7 +150,9 @@ async def check_connections(
         for declared in listed:
             if declared.source is None or declared.fault is not None:
                 fault = declared.fault or ""
-                checks = [Check(name=declared.origin, verdict="wrong", detail=fault)]
+                checks = [
+                    Check(name=declared.origin, verdict="wrong", detail=fault, misconfigured=True)
+                ]
             else:
                 checks = await check_settings(declared.source, declared.name)
             results.append(

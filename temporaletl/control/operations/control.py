@@ -60,6 +60,7 @@ class Controlled:
     action: Action
     state: OpenState | None = None
     jobs_running: int | None = None  # to their next page; None where that is not known
+    changed: bool = True  # whether something else held before
     stored: bool = False
     queue: str | None = None
     ended_batch: str | None = None
@@ -102,7 +103,12 @@ async def control_run(
         if accepted is not None:
             if kind == "run":
                 accepted = await _by_the_ledger(platform, found.id, accepted)
-            return replace(done, state=accepted.state, jobs_running=accepted.jobs_running)
+            return replace(
+                done,
+                state=accepted.state,
+                jobs_running=accepted.jobs_running,
+                changed=accepted.changed,
+            )
     await _signal(client, found, action)
     return done if polled else replace(done, stored=True, queue=found.task_queue)
 
@@ -178,7 +184,8 @@ async def _by_the_ledger(platform: Platform, workflow_id: str, accepted: Accepte
     if batch is None or batch.ended_at is not None:
         return accepted
     at_rest = accepted.state == "pausing" and batch.state == "paused"
-    return Accepted(state="paused" if at_rest else accepted.state, jobs_running=batch.jobs.running)
+    state = "paused" if at_rest else accepted.state
+    return accepted.model_copy(update={"state": state, "jobs_running": batch.jobs.running})
 
 
 async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Controlled | None:

@@ -8,7 +8,8 @@ from rich.text import Text
 from temporaletl.command import MISUSED
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
 from temporaletl.control.cli.session import with_platform
-from temporaletl.control.cli.views.sources import say_check
+from temporaletl.control.cli.views.sources import EXIT_STATUS, say_check
+from temporaletl.control.operations.checks import status_of
 from temporaletl.control.operations.connections import (
     CheckedConnection,
     check_connections,
@@ -48,7 +49,7 @@ def print_connections(*, as_json: bool) -> int:
 
 
 def print_checks(name: str | None, *, as_json: bool) -> int:
-    """Print the results of the connections' checks; 2 where one is wrong."""
+    """Print the results of the connections' checks; the status is as of `etl check`."""
 
     def report(checked: CheckedConnection) -> None:
         if not as_json:
@@ -61,7 +62,7 @@ def print_checks(name: str | None, *, as_json: bool) -> int:
         print_json([result.model_dump() | {"ok": result.good} for result in results])
     elif not results:
         say("There are no connections beside `default`, which `etl check SOURCE` tries.")
-    return 0 if all(result.good for result in results) else MISUSED
+    return EXIT_STATUS[status_of(check for result in results for check in result.checks)]
 
 
 def create(

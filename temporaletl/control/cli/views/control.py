@@ -18,6 +18,10 @@ _AT_REST: dict[Kind, str] = {
     "run": "paused {id}: no job runs, and none starts; `etl resume {id}` lets them go on",
     "job": "paused {id}: `etl resume {id}` lets it go on",
 }
+_IDLE: dict[Kind, str] = {
+    "run": "{id} was not paused; those of its jobs that were go on",
+    "job": "{id} was not paused",
+}
 
 
 def send(name: str, action: Action) -> None:
@@ -37,7 +41,12 @@ def described(done: Controlled) -> str:
             f"stored: no service polls task queue {done.queue}; {done.workflow_id} heeds "
             f"{done.action} when one does"
         )
-    said = _AT_REST[done.kind] if done.state == "paused" else _ON_THE_WAY[done.kind, done.action]
+    if done.action == "resume" and not done.changed:
+        said = _IDLE[done.kind]
+    elif done.state == "paused":
+        said = _AT_REST[done.kind]
+    else:
+        said = _ON_THE_WAY[done.kind, done.action]
     return said.format(id=done.workflow_id, running=_running(done.jobs_running))
 
 

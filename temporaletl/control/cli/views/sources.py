@@ -2,12 +2,13 @@
 
 from rich.text import Text
 
-from temporaletl.command import MISUSED
+from temporaletl.command import FAILED, MISUSED
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
 from temporaletl.control.cli.session import begin, with_platform
-from temporaletl.control.operations.checks import Check, check_source
+from temporaletl.control.operations.checks import Check, check_source, status_of
 from temporaletl.control.operations.sources import registered
 
+EXIT_STATUS = {"good": 0, "failed": FAILED, "misconfigured": MISUSED}
 _MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("note ", "yellow")}
 
 
@@ -59,7 +60,7 @@ def say_check(check: Check) -> None:
 
 
 def print_check(source: str, connection: str, *, as_json: bool) -> int:
-    """Print the results of a source's checks; 2 where one is wrong."""
+    """Print the results of a source's checks; 2 where a setting is wrong, 1 for other failures."""
 
     def report(check: Check) -> None:
         if not as_json:
@@ -73,8 +74,10 @@ def print_check(source: str, connection: str, *, as_json: bool) -> int:
             platform, source, report, connection=connection, notice=notice
         )
     )
-    good = all(check.verdict != "wrong" for check in checks)
+    status = status_of(checks)
     if as_json:
         results = [check.model_dump() | {"ok": check.verdict != "wrong"} for check in checks]
-        print_json({"source": source, "connection": connection, "ok": good, "checks": results})
-    return 0 if good else MISUSED
+        print_json(
+            {"source": source, "connection": connection, "ok": status == "good", "checks": results}
+        )
+    return EXIT_STATUS[status]
