@@ -6,6 +6,7 @@ of embedded ones. The data folder keeps the warehouse, Temporal's file and the l
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from temporaletl.embedded import temporal_server
-from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.postgres import EmbeddedPostgres, programs
 from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
 from temporaletl.embedded.running import default_data_folder, publish, take, withdraw
 from temporaletl.embedded.temporal_command import Report, TemporalCommandError
@@ -323,6 +324,9 @@ def up(options: StackOptions, *, report: Report = print, complain: Report | None
 def hints(stack: Stack) -> Iterator[str]:
     """The addresses and next commands that are printed once a stack has started."""
     yield f"Logs in {stack.logs}"
+    if (url := stack.environment.get("DATABASE_URL")) is not None:
+        psql = "psql" if shutil.which("psql") else shlex.quote(str(programs() / "psql"))
+        yield f"Look at the rows: {psql} {shlex.quote(url)}"
     if stack.data != default_data_folder().expanduser().resolve():
         yield f"In another terminal first: export ETL_DATA_DIR='{stack.data}'"
     yield "Ready: `etl run SOURCE` in another terminal; Ctrl-C ends it all."

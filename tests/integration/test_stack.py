@@ -16,7 +16,7 @@ import pytest
 
 from temporaletl.embedded.postgres import running_postgres
 from temporaletl.embedded.running import StackInUseError, read_running, take
-from temporaletl.embedded.stack import Stack, StackOptions, up
+from temporaletl.embedded.stack import Stack, StackOptions, hints, up
 from temporaletl.embedded.temporal_command import find_temporal
 
 ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
@@ -55,6 +55,10 @@ def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -
         pids = stack.pids()
         assert set(pids) == {"postgresql", "temporal", "queuer", "worker"}
         assert read_running(folder) == stack.environment
+        [look] = [line for line in hints(stack) if line.startswith("Look at the rows: ")]
+        command = f"{look.partition(': ')[2]} -tAc 'SELECT count(*) FROM workplace.etl_batches'"
+        shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert shown.stdout == "0\n"
         with pytest.raises(StackInUseError), Stack(StackOptions(data=folder)):
             pass
         os.kill(pids["worker"], signal.SIGKILL)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from temporaletl import names
+from temporaletl.accounts import account_views
 from temporaletl.connection_providers import (
     UnknownConnectionError,
     find_connection,
@@ -16,6 +17,8 @@ from temporaletl.connection_providers import (
     names_of_connections,
 )
 from temporaletl.connections import bound, declare_owner
+from temporaletl.control.operations.checks import check_settings
+from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError, CredentialsError, WarehouseCredentialsError
 from temporaletl.external.cooldown import CoolDown, lift_cool_downs
 from temporaletl.external.jira.settings import JiraRate, JiraSettings
@@ -329,3 +332,23 @@ def test_ids_of_default_are_what_they_were_and_others_are_no_sources_of_that_nam
     assert names.schedule_id("jira", "acme") == "etl-schedule-jira@acme"
     for source, connection in (("jira", "default"), ("jira", "acme")):
         assert names.parse_label(names.label(source, connection)) == (source, connection)
+
+
+def test_a_check_of_settings_says_that_it_did_not_try_the_credentials(
+    file: ConnectionsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source without an account view cannot be asked whom it takes us for."""
+    file.write(ACME)
+    known_planners()
+    monkeypatch.setattr(account_views, "_entries", {})
+    [check] = asyncio.run(check_settings("jira", "acme"))
+    assert (check.name, check.verdict) == ("settings", "ok")
+    assert check.detail == (
+        "all there; credentials not tried: `etl check jira --connection acme` does"
+    )
+
+
+def test_a_source_that_is_none_is_quoted(file: ConnectionsFile) -> None:
+    file.write('[acme]\nsource = "jirra"')
+    with pytest.raises(ConfigurationError, match=r"source: there is no source 'jirra'; those of"):
+        load_connections()

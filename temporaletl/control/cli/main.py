@@ -160,7 +160,7 @@ app.command(
     "new-source",
     rich_help_panel=_AUTHORS,
     epilog=examples(
-        "etl new-source shop  # in a checkout: a source beside the others",
+        "etl new-source demo  # in a checkout: a source beside the others",
         "etl new-source shop --wheel --folder ../shop-source  # a package of its own",
     ),
 )(authoring.new_source)

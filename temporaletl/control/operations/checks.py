@@ -161,7 +161,7 @@ async def check_settings(source: str, connection: str) -> list[Check]:
         checks = [await _attempt("settings", partial(_read_settings, source, planner))]
         if checks[0].verdict == "ok" and source in account_views:
             checks.append(await _attempt("account", partial(_read_account, source)))
-        elif checks[0].verdict == "ok":
+        elif checks[0].verdict == "ok" and planner.settings is not None:
             untried = f"credentials not tried: `etl check {source}{connection_option(connection)}`"
             detail = f"{checks[0].detail}; {untried} does"
             checks = [checks[0].model_copy(update={"detail": detail})]
