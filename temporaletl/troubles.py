@@ -12,11 +12,14 @@ from contextvars import ContextVar
 
 from temporaletl.secrets import redacted
 
+_TRIED_AGAIN = "; it is tried again"
+
 
 class Troubles:
     """The failures of some work's requests. Safe to use from many threads.
 
-    `notify` gets each failure that differs from the one before, from the thread that met it.
+    `notify` gets a notice of each failure that differs from the one before, from the thread that
+    met it.
     """
 
     def __init__(self, notify: Callable[[str], None] = lambda _: None) -> None:
@@ -29,6 +32,11 @@ class Troubles:
         self._told: str | None = None
 
     @property
+    def notice(self) -> str | None:
+        """The last failure, in words for whoever waits."""
+        return None if (now := self.now) is None else f"{now}{_TRIED_AGAIN}"
+
+    @property
     def seconds(self) -> float:
         """For how long nothing but failures has come."""
         since = self._since
@@ -36,13 +44,13 @@ class Troubles:
 
     def add(self, request: object, error: BaseException | None) -> None:
         """Note that a request failed and is sent again."""
-        text = f"{redacted(str(error))}; it is tried again"
+        text = redacted(str(error))
         with self._guard:
             self._open[request] = self.now = text
             self._since = self._since or time.monotonic()
             is_new, self._told = text != self._told, text
         if is_new:
-            self._notify(text)
+            self._notify(f"{text}{_TRIED_AGAIN}")
 
     def end(self, request: object, *, answered: bool) -> None:
         """Note that a request was answered, or given up: others may still fail."""

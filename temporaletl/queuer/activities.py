@@ -78,7 +78,7 @@ class QueuerActivities:
 
         async def beat() -> None:
             while True:
-                trouble = troubles.now
+                trouble = troubles.notice
                 activity.heartbeat(written, *([] if trouble is None else [trouble]))
                 await asyncio.sleep(metadata.policy.heartbeat_timeout.total_seconds() / 4)
 

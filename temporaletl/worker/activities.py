@@ -35,7 +35,7 @@ class ActivityProgress:
         self._beat()
 
     def _beat(self) -> None:
-        trouble = self.troubles.now
+        trouble = self.troubles.notice
         activity.heartbeat(self._pages, *([] if trouble is None else [trouble]))
 
     async def beat(self) -> None:

@@ -90,7 +90,7 @@ async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
     finally:
         outages.discard("refused")
     assert notices == ["the source refuses connections; it is tried again"]
-    assert str(given_up.value) == f"no answer within 0.1 s: {notices[0]}"
+    assert str(given_up.value) == "no answer within 0.1 s: the source refuses connections"
 
 
 async def test_a_backfill_shows_the_events_of_its_window_alone() -> None:
@@ -133,7 +133,8 @@ async def test_a_check_notes_what_a_page_says(monkeypatch: pytest.MonkeyPatch) -
         yield Page([1], cursor=None, note="no record has a time")
 
     async def none(_request: Any) -> AsyncGenerator[Page]:
-        for page in ():
+        nothing: list[Page] = []
+        for page in nothing:
             yield page
 
     found = []
@@ -162,9 +163,7 @@ async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) 
     [stream] = [check for check in found if check.name == "stream all"]
     assert notices == ["stream all: the source refuses connections; it is tried again"]
     assert stream.verdict == "wrong"
-    assert stream.detail == (
-        "no answer within 0.1 s: the source refuses connections; it is tried again"
-    )
+    assert stream.detail == "no answer within 0.1 s: the source refuses connections"
 
 
 async def refused(platform: Platform, *_: object) -> str:

@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from temporaletl.connection_file import find_connection
+from temporaletl.connection_providers import find_connection
 from temporaletl.control.operations.following import is_misconfiguration
 from temporaletl.errors import (
     ConfigurationError,

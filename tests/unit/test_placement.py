@@ -99,7 +99,7 @@ def test_a_source_in_the_modules_of_one_service_is_refused_with_the_other_module
 
 def test_a_source_of_which_the_worker_has_nothing_is_refused_with_its_module() -> None:
     register_queuers(QUEUERS)
-    assert find_source("shop")
+    assert find_source("shop").streams == ("orders",)
     with pytest.raises(StrategyImportError, match=f"by {QUEUERS}: for the worker, {WORKERS} must"):
         strategies_of("shop", "orders")
     [listed] = registered()
