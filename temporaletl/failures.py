@@ -7,8 +7,11 @@ from temporalio.common import RetryPolicy
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
+from temporaletl.control_messages import ControlUpdate
 from temporaletl.errors import ConflictError
-from temporaletl.messages import ControlUpdate, RunPolicy
+from temporaletl.messages import (
+    RunPolicy,
+)
 from temporaletl.secrets import redacted
 
 #: Type of the failure with which a workflow refuses an update that comes too late.

@@ -9,11 +9,10 @@ from temporalio import activity
 from temporalio.service import RPCError
 
 from temporaletl import names
+from temporaletl.control_messages import ControlRecord, ControlRequest
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
-    ControlRecord,
-    ControlRequest,
     ExpandedBatch,
     FinishRequest,
     JobsPage,

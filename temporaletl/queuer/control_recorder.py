@@ -9,8 +9,11 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
+    from temporaletl.control_messages import ControlRecord, ControlRequest
     from temporaletl.failures import first_message, retry_policy
-    from temporaletl.messages import BatchMetadata, ControlRecord, ControlRequest
+    from temporaletl.messages import (
+        BatchMetadata,
+    )
     from temporaletl.queuer.child_control import ChildControl
 
 #: What was requested before there was this recording stays unrecorded.

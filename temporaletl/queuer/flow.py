@@ -14,13 +14,12 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
+    from temporaletl.control_messages import Accepted, ControlUpdate
     from temporaletl.failures import first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
-        Accepted,
         BatchMetadata,
         BatchStatus,
         BatchSummary,
-        ControlUpdate,
         DispatchInput,
         ExpandedBatch,
         FinishRequest,

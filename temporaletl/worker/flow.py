@@ -14,10 +14,9 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
+    from temporaletl.control_messages import Accepted, ControlUpdate
     from temporaletl.failures import first_cause, first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
-        Accepted,
-        ControlUpdate,
         EndJobRequest,
         ETLInput,
         ETLResult,

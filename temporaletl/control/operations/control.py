@@ -21,8 +21,11 @@ from temporaletl.control.operations.platform import (
     is_polled,
     translated_errors,
 )
+from temporaletl.control_messages import Accepted, ControlUpdate
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
-from temporaletl.messages import Accepted, ControlUpdate, OpenState
+from temporaletl.messages import (
+    OpenState,
+)
 from temporaletl.queuer.finishing import end_lost
 from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, namespace_of
 from temporaletl.warehouse.connection import Warehouse

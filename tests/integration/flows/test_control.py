@@ -12,7 +12,12 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from temporaletl import names
-from temporaletl.messages import Accepted, BatchStatus, BatchSummary, ControlUpdate, QueuerInput
+from temporaletl.control_messages import Accepted, ControlUpdate
+from temporaletl.messages import (
+    BatchStatus,
+    BatchSummary,
+    QueuerInput,
+)
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import find_batch
 from tests.integration.flows.numbers import outages

@@ -8,7 +8,11 @@ import pytest_asyncio
 from temporalio.client import Client, WorkflowHandle
 
 from temporaletl import names
-from temporaletl.messages import Accepted, BatchSummary, QueuerInput
+from temporaletl.control_messages import Accepted
+from temporaletl.messages import (
+    BatchSummary,
+    QueuerInput,
+)
 from tests.integration.flows.own_postgres import OwnPostgres, own_postgres, small_disk
 from tests.integration.flows.services import Services, running
 from tests.integration.temporal_server import TemporalServer
