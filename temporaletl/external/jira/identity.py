@@ -8,13 +8,13 @@ import re
 
 import msgspec
 import requests
-import structlog
 
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.jira.site import JiraSite
+from temporaletl.logs import get_logger
 
-log = structlog.get_logger("temporaletl.external.jira")
+log = get_logger("temporaletl.external.jira")
 
 _FEW_ATTEMPTS = 2
 #: An answer that is not for us says nothing.
