@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from pydantic import JsonValue
 
 from temporaletl.connections import DEFAULT
@@ -69,6 +69,23 @@ class JobReport(Message):
     ended_at: datetime | None = None
 
 
+class PageReport(Message):
+    """Report of one page: the transaction that wrote its rows, and their outcomes."""
+
+    seq: int  # of its job, in the batch
+    page: int
+    job_id: str
+    workflow_id: str
+    run_id: str
+    records: int
+    inserted: int
+    updated: int
+    unchanged: int
+    rejected: int
+    extracted_at: datetime
+    loaded_at: datetime
+
+
 _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
@@ -100,6 +117,41 @@ def recent_batches(
             "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
             "ORDER BY ended_at IS NULL DESC, created_at DESC LIMIT %(limit)s",
             {"limit": limit, "source": source, "connection": connection_name},
+        ).fetchall()
+        return [_batch(connection, row) for row in rows]
+
+
+def ended_batches(
+    warehouse: Warehouse,
+    *,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    source: str | None = None,
+    connection_name: str | None = None,
+    mode: str | None = None,
+    state: str | None = None,
+) -> list[BatchReport]:
+    """Batches that ended, the latest first; behind one, given by its `created_at` and id."""
+    values = {
+        "limit": limit,
+        "created_at": after and after[0],
+        "batch_id": after and after[1],
+        "source": source,
+        "connection": connection_name,
+        "mode": mode,
+        "state": state,
+    }
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_BATCH} FROM etl_batches WHERE ended_at IS NOT NULL "  # noqa: S608 - constant
+            "AND (%(created_at)s::timestamptz IS NULL "
+            "OR (created_at, batch_id) < (%(created_at)s, %(batch_id)s)) "
+            "AND (%(source)s::text IS NULL OR source = %(source)s) "
+            "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
+            "AND (%(mode)s::text IS NULL OR mode = %(mode)s) "
+            "AND (%(state)s::text IS NULL OR state = %(state)s) "
+            "ORDER BY created_at DESC, batch_id DESC LIMIT %(limit)s",
+            values,
         ).fetchall()
         return [_batch(connection, row) for row in rows]
 
@@ -139,6 +191,48 @@ def jobs_of_interest(warehouse: Warehouse, batch_id: str, *, limit: int) -> list
             [batch_id, limit],
         ).fetchall()
     return [_job(row) for row in rows]
+
+
+def jobs_after(
+    warehouse: Warehouse,
+    batch_id: str,
+    *,
+    limit: int,
+    after: int | None = None,
+    state: str | None = None,
+) -> list[JobReport]:
+    """A batch's jobs by their number, behind one, given by its number; of one state if given."""
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_JOB} FROM etl_jobs WHERE batch_id = %(batch)s "  # noqa: S608 - constant
+            "AND (%(after)s::integer IS NULL OR seq > %(after)s) "
+            "AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY seq LIMIT %(limit)s",
+            {"batch": batch_id, "after": after, "state": state, "limit": limit},
+        ).fetchall()
+    return [_job(row) for row in rows]
+
+
+def pages_after(
+    warehouse: Warehouse, batch_id: str, *, limit: int, after: tuple[int, int] | None = None
+) -> list[PageReport]:
+    """A batch's pages by job and number, behind one, given by these two."""
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(PageReport)) as cursor,
+    ):
+        return cursor.execute(
+            "SELECT seq, page, job_id, workflow_id, run_id, records, inserted, updated, "
+            "unchanged, rejected, extracted_at, loaded_at FROM etl_pages "
+            "WHERE batch_id = %(batch)s "
+            "AND (%(seq)s::integer IS NULL OR (seq, page) > (%(seq)s, %(page)s)) "
+            "ORDER BY seq, page LIMIT %(limit)s",
+            {
+                "batch": batch_id,
+                "seq": after and after[0],
+                "page": after and after[1],
+                "limit": limit,
+            },
+        ).fetchall()
 
 
 def tally(warehouse: Warehouse, batch_id: str) -> Tally:

@@ -13,7 +13,8 @@ from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import Handle, Run
 from temporaletl.control.operations.platform import Platform, translated_errors
 from temporaletl.control.operations.sources import check_services, find_source
-from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.control.operations.status import recent_runs
+from temporaletl.errors import ConfigurationError, ConflictError, ETLError
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.queuer.planning import check_request, check_span
 from temporaletl.validation import faults_of
@@ -87,6 +88,41 @@ async def start_run(platform: Platform, request: QueuerInput) -> Run:
             static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
         )
     return Run(client, handle, request, settings, books=partial(known_summary, platform))
+
+
+class RunGoesOnError(ConflictError):
+    """A run of the same source and connection goes on; `workflow_id` is its workflow."""
+
+    def __init__(self, whose: str, workflow_id: str, state: str) -> None:
+        super().__init__(
+            f"a run of {whose} goes on already ({state}): {workflow_id}; wait for its end, cancel "
+            "it, or force another one"
+        )
+        self.workflow_id = workflow_id
+
+
+#: One start at a time, in this process: the second of two at once sees the first one.
+_starting = asyncio.Lock()
+_OPEN_RUNS = 200
+
+
+async def start_only_run(platform: Platform, request: QueuerInput) -> Run:
+    """Start a run as `start_run` does, unless one of the source and connection goes on.
+
+    Of two processes that start one at once, both may succeed: their jobs do not run twice.
+
+    Raises:
+        RunGoesOnError: one goes on.
+        ETLError: as `start_run`, and as `recent_runs`.
+    """
+    async with _starting:
+        found = await recent_runs(platform, limit=_OPEN_RUNS)
+        for run in found.runs:
+            same = (run.source, run.connection) == (request.source, request.connection)
+            if same and run.ended_at is None and run.state != "lost":
+                whose = names.label(request.source, request.connection)
+                raise RunGoesOnError(whose, run.workflow_id, run.state)
+        return await start_run(platform, request)
 
 
 async def known_summary(platform: Platform, run: Run) -> BatchSummary | None:

@@ -1,0 +1,116 @@
+"""History of runs: those that go on and those that ended, page by page, with their jobs."""
+
+import asyncio
+from datetime import datetime
+from typing import NamedTuple
+
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.reports import RunReport, report_of_batch
+from temporaletl.control.operations.status import Runs
+from temporaletl.errors import NotFoundError
+from temporaletl.messages import Message, Mode
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.reports import (
+    JobReport,
+    PageReport,
+    ended_batches,
+    find_batch,
+    jobs_after,
+    pages_after,
+)
+
+
+class RunFilter(Message):
+    """Which runs are listed; what is None is not looked at."""
+
+    source: str | None = None
+    connection: str | None = None
+    mode: Mode | None = None
+    state: str | None = None
+
+    def takes(self, run: RunReport) -> bool:
+        wanted = self.model_dump(exclude_none=True)
+        return all(getattr(run, name) == value for name, value in wanted.items())
+
+
+class RunKey(NamedTuple):
+    """A run's place in the history."""
+
+    started_at: datetime
+    batch_id: str
+
+
+async def list_runs(
+    platform: Platform,
+    observed: Runs,
+    chosen: RunFilter,
+    *,
+    limit: int,
+    after: RunKey | None = None,
+) -> list[RunReport]:
+    """Runs, at most `limit`: first those that go on, as observed, then those that ended.
+
+    The latest is first in both; behind `after`, only those that ended.
+
+    Raises:
+        ETLError: as `Platform.warehouse`.
+    """
+    going_on = [] if after else [run for run in observed.runs if run.ended_at is None]
+    found = [run for run in going_on if chosen.takes(run)][:limit]
+    if len(found) < limit:
+        warehouse = await platform.warehouse()
+        ended = await asyncio.to_thread(
+            ended_batches,
+            warehouse,
+            limit=limit - len(found),
+            after=after,
+            source=chosen.source,
+            connection_name=chosen.connection,
+            mode=chosen.mode,
+            state=chosen.state,
+        )
+        found += [report_of_batch(batch, None) for batch in ended]
+    return found
+
+
+async def list_jobs(
+    platform: Platform,
+    run: str,
+    *,
+    limit: int,
+    after: int | None = None,
+    state: str | None = None,
+) -> list[JobReport]:
+    """A run's jobs by their number, at most `limit`, behind the one numbered `after`.
+
+    Raises:
+        NotFoundError: the ledger has no run of that name.
+        ETLError: as `Platform.warehouse`.
+    """
+    warehouse = await platform.warehouse()
+    batch_id = await asyncio.to_thread(_batch_id, warehouse, run)
+    return await asyncio.to_thread(
+        jobs_after, warehouse, batch_id, limit=limit, after=after, state=state
+    )
+
+
+async def list_pages(
+    platform: Platform, run: str, *, limit: int, after: tuple[int, int] | None = None
+) -> list[PageReport]:
+    """A run's pages by job and number, at most `limit`; behind one, given by these two.
+
+    Raises: as `list_jobs`.
+    """
+    warehouse = await platform.warehouse()
+    batch_id = await asyncio.to_thread(_batch_id, warehouse, run)
+    return await asyncio.to_thread(pages_after, warehouse, batch_id, limit=limit, after=after)
+
+
+def _batch_id(warehouse: Warehouse, run: str) -> str:
+    batch = find_batch(warehouse, run)
+    if batch is None:
+        raise NotFoundError(
+            f"the ledger has no run {run!r} (`etl status` lists the latest; one whose jobs are not "
+            "planned yet has none)"
+        )
+    return batch.batch_id
