@@ -70,6 +70,13 @@ app.command(
     ),
 )(stack.up)
 app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl serve  # the HTTP API, on this machine alone",
+        "etl serve --host 0.0.0.0 --port 8080  # for others, once `etl token create` made a token",
+    ),
+)(stack.serve)
+app.command(
     rich_help_panel=_RUNNING,
     epilog=examples(
         "etl run jira --wait  # what is new since the last run",

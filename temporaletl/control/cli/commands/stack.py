@@ -1,4 +1,4 @@
-"""`etl up`."""
+"""`etl up`, `etl serve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,3 +48,35 @@ def up(
         ui=ui,
     )
     return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"))
+
+
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST", help="Where it listens.", show_default="ETL_API_HOST, or 127.0.0.1"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Its port; 0: a free one.",
+            show_default="ETL_API_PORT, or 8080",
+        ),
+    ] = None,
+) -> None:
+    """Serve the HTTP API until Ctrl-C."""
+    from temporaletl.control.api import serving
+    from temporaletl.control.api.settings import ApiSettings
+    from temporaletl.control.cli.output import say
+    from temporaletl.control.cli.session import begin
+
+    begin()
+    given = {"host": host, "port": port}
+    settings = ApiSettings.load().model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    serving.serve(settings, report=lambda address: say(f"The HTTP API listens at {address}"))

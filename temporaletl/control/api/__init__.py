@@ -1,0 +1,1 @@
+"""The HTTP API: operations over HTTP, under `/api/v1`."""

@@ -1,0 +1,135 @@
+"""Access: who sends a request, by its bearer token, and what it may do.
+
+While the warehouse has no token, whoever sends requests from this machine may do all; nobody else
+anything. A browser sends no token by itself, but it does send requests to this machine for any page
+that it shows: such requests are refused by where they come from.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from temporaletl.control.api.context import InContext
+from temporaletl.control.api.problems import (
+    ForbiddenError,
+    UnauthenticatedError,
+    request_id_of,
+)
+from temporaletl.control.operations.tokens import authenticate, has_tokens
+from temporaletl.settings import is_loopback
+from temporaletl.warehouse.audit import Author
+from temporaletl.warehouse.tokens import InvalidTokenError, Scope
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAME_SITE = frozenset({"same-origin", "none"})
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="`etl token create NAME --scope read|operate` prints one",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request: the name for the audit, the token's id, and what it may do."""
+
+    name: str
+    token_id: str
+    scope: Scope
+    request_id: str
+
+    def author(self, reason: str | None = None) -> Author:
+        """The author of what the request does."""
+        return Author(name=self.name, reason=reason, request_id=self.request_id)
+
+
+async def _caller(
+    request: Request,
+    context: InContext,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> Caller:
+    _refuse_foreign(request)
+    if given is None:
+        return await _without_token(request, context)
+    # Not longer: a token that is revoked must not be good for more than a moment.
+    key = f"token {hashlib.sha256(given.credentials.encode()).hexdigest()}"
+    try:
+        token = (
+            await context.tokens.latest(
+                key, partial(authenticate, context.platform, given.credentials)
+            )
+        ).value
+    except InvalidTokenError as error:
+        raise UnauthenticatedError(f"{error}; `etl token create` makes one") from None
+    return Caller(f"token:{token.name}", token.token_id, token.scope, request_id_of(request))
+
+
+async def _without_token(request: Request, context: InContext) -> Caller:
+    exists = await context.tokens.latest("any", partial(has_tokens, context.platform))
+    if exists.value:
+        raise UnauthenticatedError(
+            "a token is needed: `Authorization: Bearer etl_…`; `etl token create` makes one"
+        )
+    if not _is_local(request):
+        raise UnauthenticatedError(
+            "without a token, only this machine is answered: `etl token create` makes one"
+        )
+    return Caller("local", "local", "operate", request_id_of(request))
+
+
+def _is_local(request: Request) -> bool:
+    """Whether the request comes from this machine, and was sent to it by its own name."""
+    peer = request.client.host if request.client else ""
+    try:
+        near = ip_address(peer).is_loopback
+    except ValueError:
+        near = False
+    # Whoever can make a name point here could send requests in a browser's name.
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    return near and is_loopback(host)
+
+
+def _refuse_foreign(request: Request) -> None:
+    """Refuse what a page of another site has a browser send.
+
+    Raises:
+        ForbiddenError: it is such a request.
+    """
+    if request.method in _SAFE:
+        return
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        if site not in _SAME_SITE:
+            raise ForbiddenError("requests of other sites' pages are not taken")
+        return
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+        raise ForbiddenError(f"requests of pages of {origin} are not taken")
+
+
+InCaller = Annotated[Caller, Depends(_caller)]
+
+
+async def _reader(caller: InCaller) -> Caller:
+    return caller
+
+
+async def _operator(caller: InCaller) -> Caller:
+    if caller.scope != "operate":
+        raise ForbiddenError(
+            f"{caller.name} may read only: `etl token create NAME --scope operate` makes a token "
+            "that may act"
+        )
+    return caller
+
+
+#: May read: whoever has a token that is valid.
+Reader = Annotated[Caller, Depends(_reader)]
+#: May act.
+Operator = Annotated[Caller, Depends(_operator)]

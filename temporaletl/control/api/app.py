@@ -1,0 +1,80 @@
+"""The application: routes, errors, limits, and its OpenAPI document."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+
+from temporaletl.control.api import problems
+from temporaletl.control.api.context import Context
+from temporaletl.control.api.guard import Guard
+from temporaletl.control.api.problems import request_id_of
+from temporaletl.control.api.routes import (
+    audit,
+    health,
+    identities,
+    rejects,
+    runs,
+    schedules,
+    sources,
+    state,
+    sync,
+    tokens,
+)
+from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.operations.platform import Platform
+
+API = "/api/v1"
+_NOUNS = (runs, sync, schedules, state, rejects, identities, sources, audit, tokens)
+
+
+def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastAPI:
+    """Create the application over a platform, which it closes when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with platform:
+            yield
+
+    app = FastAPI(
+        title="TemporalETL",
+        summary="Runs, schedules, state and rejects of a TemporalETL platform.",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        # One path for each thing: no second one with a slash at its end.
+        redirect_slashes=False,
+    )
+    app.state.context = Context(platform)
+    app.add_middleware(Guard, settings=settings or ApiSettings.load())
+    app.middleware("http")(_identify)
+    problems.install(app)
+    api = APIRouter(prefix=API)
+    for noun in _NOUNS:
+        api.include_router(noun.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    app.add_api_route(
+        "/api/temporal/{rest:path}",
+        _moved,
+        methods=["GET", "POST", "PUT", "DELETE"],
+        include_in_schema=False,
+    )
+    return app
+
+
+async def _identify(request: Request, answer) -> Response:  # type: ignore[no-untyped-def]
+    """Give each answer the id of its request, and keep browsers from guessing and caching."""
+    response: Response = await answer(request)
+    response.headers["X-Request-Id"] = request_id_of(request)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+async def _moved(request: Request, rest: str) -> RedirectResponse:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{API}/temporal/{rest}{query}", status_code=308)

@@ -1,0 +1,203 @@
+"""Problems (RFC 9457): errors of the platform as answers that say what to do."""
+
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from temporaletl.errors import (
+    ConfigurationError,
+    ConflictError,
+    CredentialsError,
+    ETLError,
+    NotFoundError,
+    RateLimitedError,
+    RetryableError,
+    SourceProtocolError,
+    SourceUnavailableError,
+    UnknownSourceError,
+)
+from temporaletl.logs import get_logger, unexpected
+from temporaletl.secrets import redacted
+from temporaletl.validation import without_prefix
+from temporaletl.warehouse.idempotency import ReusedKeyError
+from temporaletl.warehouse.source_connections import VersionConflictError
+
+log = get_logger("temporaletl.api")
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_SECONDS = 5
+
+
+class Fault(BaseModel):
+    """One fault of a request: where it stands, and what is wrong."""
+
+    location: str = Field(examples=["body.source"])
+    message: str = Field(examples=["there is no source 'jria'; the sources are jira, trino"])
+
+
+class Problem(BaseModel):
+    """An error: what happened, to what, and what to do about it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "no run, batch or job is called 'etl-jira-full-never'",
+                    "code": "not-found",
+                    "request_id": "0b0e7d9a54f84a2a9a3c3c0cf7a1c2de",
+                }
+            ]
+        }
+    )
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    #: The kind of the error, for programs.
+    code: str
+    request_id: str
+    faults: list[Fault] = Field(default=[])
+    #: The run that goes on already, where that is what refuses another.
+    workflow_id: str | None = None
+
+
+#: The first class that an error is of decides: status, code.
+_KINDS: tuple[tuple[type[ETLError], HTTPStatus, str], ...] = (
+    (ReusedKeyError, HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused"),
+    (VersionConflictError, HTTPStatus.PRECONDITION_FAILED, "version-conflict"),
+    (NotFoundError, HTTPStatus.NOT_FOUND, "not-found"),
+    (UnknownSourceError, HTTPStatus.NOT_FOUND, "unknown-source"),
+    (ConflictError, HTTPStatus.CONFLICT, "conflict"),
+    (ConfigurationError, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid"),
+    (RateLimitedError, HTTPStatus.SERVICE_UNAVAILABLE, "source-rate-limited"),
+    (SourceUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE, "source-unavailable"),
+    (RetryableError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
+    (CredentialsError, HTTPStatus.BAD_GATEWAY, "refused"),
+    (SourceProtocolError, HTTPStatus.BAD_GATEWAY, "source-protocol"),
+)
+
+#: What any operation may answer with; the schema of all of it is one.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in (401, 403, 404, 409, 412, 413, 422, 429, 500, 502, 503)
+}
+
+
+class UnauthenticatedError(ETLError):
+    """A request without a token that holds; the message says how to get one."""
+
+
+class ForbiddenError(ETLError):
+    """A request that its token's scope, or its origin, does not allow."""
+
+
+def request_id_of(request: Request) -> str:
+    """The id of a request, made once: it is in its answer, its log lines and its audit rows."""
+    found = getattr(request.state, "request_id", None)
+    if found is None:
+        found = request.state.request_id = uuid.uuid4().hex
+    return str(found)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of an application answered as a problem."""
+    app.add_exception_handler(ETLError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def problem(
+    request: Request,
+    status: HTTPStatus | int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    faults: list[Fault] | None = None,
+    workflow_id: str | None = None,
+) -> Response:
+    """Return the answer for a problem. No secret that the process knows is in it."""
+    known = HTTPStatus(status)
+    body = Problem(
+        title=known.phrase,
+        status=known.value,
+        detail=redacted(detail),
+        code=code,
+        request_id=request_id_of(request),
+        faults=faults or [],
+        workflow_id=workflow_id,
+    )
+    return Response(
+        body.model_dump_json(exclude_defaults=False, exclude_none=True),
+        status_code=known.value,
+        media_type=MEDIA_TYPE,
+        headers=dict(headers or {}),
+    )
+
+
+def status_of(error: ETLError) -> tuple[HTTPStatus, str]:
+    """The status and the code of an error."""
+    if isinstance(error, UnauthenticatedError):
+        return HTTPStatus.UNAUTHORIZED, "unauthenticated"
+    if isinstance(error, ForbiddenError):
+        return HTTPStatus.FORBIDDEN, "forbidden"
+    return next(
+        ((status, code) for kind, status, code in _KINDS if isinstance(error, kind)),
+        (HTTPStatus.INTERNAL_SERVER_ERROR, "failed"),
+    )
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ETLError)  # noqa: S101 - what it is registered for
+    status, code = status_of(error)
+    headers: dict[str, str] = {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        delay = getattr(error, "delay", None)
+        seconds = _RETRY_AFTER_SECONDS if delay is None else max(1, round(delay.total_seconds()))
+        headers["Retry-After"] = str(seconds)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning(
+            "operation_failed", request_id=request_id_of(request), error=redacted(str(error))
+        )
+    workflow_id = getattr(error, "workflow_id", None)
+    return problem(request, status, code, str(error), headers=headers, workflow_id=workflow_id)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    faults = [
+        Fault(location=".".join(map(str, fault["loc"])), message=without_prefix(str(fault["msg"])))
+        for fault in error.errors()
+    ]
+    detail = "; ".join(f"{fault.location}: {fault.message}" for fault in faults)
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail, faults=faults)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    request_id = request_id_of(request)
+    # Its text may hold anything: it is for the log alone, which takes secrets out.
+    log.warning("request_failed", request_id=request_id, error=unexpected(error))
+    detail = f"an error in the platform itself; the log has it under request id {request_id}"
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)

@@ -1,0 +1,1 @@
+"""The API's routes, one module for each noun; each is a few lines over an operation."""

@@ -1,0 +1,158 @@
+"""`/runs`: the runs that go on and those that ended, their jobs and their pages."""
+
+from datetime import datetime
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AwareDatetime, Field
+
+from temporaletl.control.api.access import Reader
+from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.paging import (
+    After,
+    Limit,
+    PageOf,
+    decode_cursor,
+    encode_cursor,
+    page,
+)
+from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.operations.details import Details, run_details
+from temporaletl.control.operations.history import (
+    RunFilter,
+    RunKey,
+    list_jobs,
+    list_pages,
+    list_runs,
+)
+from temporaletl.control.operations.observation import Observed
+from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.status import Runs, recent_runs
+from temporaletl.messages import Mode
+from temporaletl.warehouse.reports import JobReport, PageReport
+
+router = APIRouter(prefix="/runs", tags=["runs"], responses=RESPONSES)
+
+#: As many as go on at once; of those that ended, the ledger is asked.
+_OPEN_RUNS = 200
+
+RunName = Annotated[
+    str,
+    Path(
+        description="a run's workflow id or batch id",
+        max_length=500,
+        examples=["etl-jira-full-20261127T180000.000000Z"],
+    ),
+]
+
+
+class RunPage(PageOf[RunReport]):
+    """Runs, those that go on first; as they were at `as_of`."""
+
+    as_of: AwareDatetime
+    #: Hindrances of sources, and which of ledger and Temporal cannot be reached.
+    remarks: list[str] = Field(default=[])
+
+
+class ObservedDetails(Details):
+    """Details of a run, as they were at `as_of`."""
+
+    as_of: AwareDatetime
+    remarks: tuple[str, ...] = ()
+
+
+async def open_runs(context: Context) -> Observed[Runs]:
+    """The latest observation of the runs that go on."""
+    return await context.observations.latest(
+        "runs", partial(recent_runs, context.platform, limit=_OPEN_RUNS)
+    )
+
+
+@router.get("", summary="List runs", operation_id="list_runs")
+async def get_runs(
+    request: Request,
+    response: Response,
+    context: InContext,
+    _: Reader,
+    limit: Limit = 50,
+    after: After = None,
+    source: str | None = None,
+    connection: str | None = None,
+    mode: Mode | None = None,
+    state: Annotated[str | None, Query(max_length=40, examples=["failed"])] = None,
+) -> RunPage:
+    """List the runs that go on, then those that ended, the latest first in both."""
+    key = decode_cursor(after, tuple[datetime, str])
+    observed = await open_runs(context)
+    chosen = RunFilter(source=source, connection=connection, mode=mode, state=state)
+    found = await list_runs(
+        context.platform,
+        observed.value,
+        chosen,
+        limit=limit + 1,
+        after=RunKey(*key) if key else None,
+    )
+    items, following = page(request, response, found, limit=limit, cursor_of=_cursor_of)
+    return RunPage(
+        items=items, next=following, as_of=observed.as_of, remarks=observed.value.remarks
+    )
+
+
+def _cursor_of(run: RunReport) -> str:
+    return encode_cursor(run.started_at.isoformat(), run.batch_id or "")
+
+
+@router.get("/{run}", summary="Show a run", operation_id="get_run")
+async def get_run(context: InContext, _: Reader, run: RunName) -> ObservedDetails:
+    """Show a run, the jobs of it that have not completed, and its hindrances."""
+    observed = await context.observations.latest(
+        f"run {run}", partial(run_details, context.platform, run)
+    )
+    found = observed.value
+    return ObservedDetails(**dict(found), as_of=observed.as_of)
+
+
+@router.get("/{run}/jobs", summary="List a run's jobs", operation_id="list_jobs")
+async def get_jobs(
+    request: Request,
+    response: Response,
+    context: InContext,
+    _: Reader,
+    run: RunName,
+    limit: Limit = 50,
+    after: After = None,
+    state: Annotated[str | None, Query(max_length=40, examples=["failed"])] = None,
+) -> PageOf[JobReport]:
+    """List the jobs of a run in the order in which they were planned."""
+    key = decode_cursor(after, tuple[int])
+    found = await list_jobs(
+        context.platform, run, limit=limit + 1, after=key[0] if key else None, state=state
+    )
+    items, following = page(
+        request, response, found, limit=limit, cursor_of=lambda job: encode_cursor(job.seq or 0)
+    )
+    return PageOf[JobReport](items=items, next=following)
+
+
+@router.get("/{run}/pages", summary="List a run's pages", operation_id="list_pages")
+async def get_pages(
+    request: Request,
+    response: Response,
+    context: InContext,
+    _: Reader,
+    run: RunName,
+    limit: Limit = 50,
+    after: After = None,
+) -> PageOf[PageReport]:
+    """List the pages that a run committed: each is one transaction, with its rows' outcomes."""
+    key = decode_cursor(after, tuple[int, int])
+    found = await list_pages(context.platform, run, limit=limit + 1, after=key)
+    items, following = page(
+        request,
+        response,
+        found,
+        limit=limit,
+        cursor_of=lambda one: encode_cursor(one.seq, one.page),
+    )
+    return PageOf[PageReport](items=items, next=following)

@@ -1,0 +1,179 @@
+"""`/sync`: runs started, paused, resumed and cancelled."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from temporaletl.connections import DEFAULT
+from temporaletl.control.api.access import Caller, Operator
+from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.idempotency import IdempotencyKey, once
+from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.operations.audit import record_outcome
+from temporaletl.control.operations.control import Action, control_run
+from temporaletl.control.operations.runs import run_request, start_only_run, start_run
+from temporaletl.messages import Mode, OpenState
+from temporaletl.names import label
+
+router = APIRouter(prefix="/sync", tags=["sync"], responses=RESPONSES)
+
+WorkflowName = Annotated[
+    str,
+    Path(
+        max_length=500,
+        description="a workflow, batch or job id",
+        examples=["etl-jira-full-20261127T180000.000000Z"],
+    ),
+]
+
+
+class SyncRequest(BaseModel):
+    """What to load: a source, over one of its connections, all of its streams or some."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"source": "jira", "connection": "default", "streams": ["issues"]}]
+        },
+    )
+
+    source: str = Field(max_length=100)
+    connection: str = Field(DEFAULT, max_length=100)
+    streams: list[str] = Field(default=[], max_length=100)
+    params: dict[str, JsonValue] = Field(default={})
+    force: bool = Field(
+        default=False, description="start although a run of the source and connection goes on"
+    )
+
+
+class Started(BaseModel):
+    """A run that was started."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    workflow_id: str = Field(alias="workflowId", examples=["etl-jira-full-20261127T180000.000000Z"])
+    run_id: str = Field(alias="runId")
+    engine: Literal["temporal"]
+
+
+class ControlAccepted(BaseModel):
+    """What holds of a run from now on."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    workflow_id: str = Field(alias="workflowId")
+    action: Action
+    state: OpenState | None = Field(description="null where its workflow did not answer")
+    jobs_running: int | None = Field(alias="jobsRunning")
+    stored: bool = Field(
+        description="no service polls: the request is stored, and heeded when one does"
+    )
+    queue: str | None = Field(None, description="the task queue that no service polls")
+
+
+@router.post(
+    "/full",
+    summary="Start a full run",
+    operation_id="sync_full",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Started,
+)
+async def post_full(
+    request: Request,
+    context: InContext,
+    caller: Operator,
+    wanted: SyncRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Load everything anew. Rows that are there already and have not changed are left alone."""
+    start = partial(_start, context, caller, "full", wanted)
+    return await once(context, caller, request, idempotency_key, start, status=HTTPStatus.ACCEPTED)
+
+
+@router.post(
+    "/incremental",
+    summary="Start an incremental run",
+    operation_id="sync_incremental",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Started,
+)
+async def post_incremental(
+    request: Request,
+    context: InContext,
+    caller: Operator,
+    wanted: SyncRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Load what happened since the watermark of each stream."""
+    start = partial(_start, context, caller, "incremental", wanted)
+    return await once(context, caller, request, idempotency_key, start, status=HTTPStatus.ACCEPTED)
+
+
+async def _start(context: Context, caller: Caller, mode: Mode, wanted: SyncRequest) -> Started:
+    request = run_request(
+        wanted.source,
+        connection=wanted.connection,
+        mode=mode,
+        streams=wanted.streams,
+        params=wanted.params,
+    )
+    starting = start_run if wanted.force else start_only_run
+    run = await starting(context.platform, request)
+    run.ending.cancel()  # nobody waits here
+    context.observations.forget()
+    await record_outcome(
+        context.platform,
+        caller.author(),
+        f"sync.{mode}",
+        label(wanted.source, wanted.connection),
+        "done",
+        details={"workflow_id": run.workflow_id},
+    )
+    return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine="temporal")
+
+
+@router.post("/{workflow_id}/pause", summary="Pause a run", operation_id="pause_run")
+async def post_pause(
+    context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
+) -> ControlAccepted:
+    """Let running jobs stop at their next page, and start no others. Safe to repeat."""
+    return await _control(context, caller, response, workflow_id, "pause")
+
+
+@router.post("/{workflow_id}/resume", summary="Resume a run", operation_id="resume_run")
+async def post_resume(
+    context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
+) -> ControlAccepted:
+    """Let jobs go on where they stopped. Safe to repeat."""
+    return await _control(context, caller, response, workflow_id, "resume")
+
+
+@router.post("/{workflow_id}/cancel", summary="Cancel a run", operation_id="cancel_run")
+async def post_cancel(
+    context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
+) -> ControlAccepted:
+    """End a run at the next page of each job; what is loaded stays. Safe to repeat."""
+    return await _control(context, caller, response, workflow_id, "cancel")
+
+
+async def _control(
+    context: Context, caller: Caller, response: Response, workflow_id: str, action: Action
+) -> ControlAccepted:
+    done = await control_run(context.platform, workflow_id, action)
+    context.observations.forget()
+    await record_outcome(
+        context.platform, caller.author(), f"sync.{action}", done.workflow_id, "done"
+    )
+    if done.stored:
+        response.status_code = HTTPStatus.ACCEPTED
+    return ControlAccepted(
+        workflow_id=done.workflow_id,
+        action=action,
+        state=done.state,
+        jobs_running=done.jobs_running,
+        stored=done.stored,
+        queue=done.queue,
+    )

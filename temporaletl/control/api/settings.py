@@ -1,0 +1,26 @@
+"""Settings of the HTTP API."""
+
+from pydantic import Field, PositiveInt
+
+from temporaletl.settings import Settings
+
+
+class ApiSettings(Settings):
+    """Where the HTTP API listens, and how much it takes."""
+
+    host: str = Field(
+        "127.0.0.1",
+        validation_alias="ETL_API_HOST",
+        description="where the API listens; other than this machine only once a token exists",
+    )
+    port: int = Field(8080, ge=0, le=65_535, validation_alias="ETL_API_PORT")
+    requests_per_minute: PositiveInt = Field(
+        30_000,
+        validation_alias="ETL_API_REQUESTS_PER_MINUTE",
+        description="requests of one token, or one address, that are answered",
+    )
+    request_kilobytes: PositiveInt = Field(
+        256,
+        validation_alias="ETL_API_REQUEST_KILOBYTES",
+        description="the largest body of a request",
+    )

@@ -1,0 +1,1 @@
+"""The HTTP API, as a process of its own, beside both services."""
