@@ -98,4 +98,5 @@ def take_connections_out(warehouse: Warehouse, rows: Iterable[type[Row]]) -> Non
                 WHERE stage = 'extract';
             """
         )
-        connection.execute("DELETE FROM etl_migrations WHERE name >= %s", [CONNECTIONS])
+        # What later ones made stays, and does not depend on it.
+        connection.execute("DELETE FROM etl_migrations WHERE name = %s", [CONNECTIONS])
