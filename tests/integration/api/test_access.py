@@ -80,3 +80,16 @@ async def test_answers_are_neither_cached_nor_guessed_at(api: Api) -> None:
     assert missing.headers["allow"] == "GET"
     assert missing.headers["content-type"] == "application/problem+json"
     assert missing.json()["request_id"] == missing.headers["x-request-id"]
+
+
+async def test_what_a_token_does_is_entered_in_its_name(api: Api) -> None:
+    operator = await api.token_of("operate", "night-shift")
+    body = {"watermark": "2024-01-01T00:00:00Z"}
+    assert (await operator("PUT", "/api/v1/state/numbers", json=body)).status_code == 200
+    assert (await operator("POST", "/api/v1/identities/fill?source=numbers")).status_code == 200
+    found = (await operator("GET", "/api/v1/audit")).json()["items"]
+    done = {entry["action"]: entry["actor"] for entry in found}
+    assert done["identities.fill"] == "token:night-shift"
+    assert {actor for action, actor in done.items() if action.startswith("state.")} == {
+        "token:night-shift"
+    }

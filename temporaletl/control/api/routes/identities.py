@@ -11,7 +11,9 @@ from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.paging import Limit
 from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.identities import fill_identities, list_identities
+from temporaletl.names import label
 
 router = APIRouter(prefix="/identities", tags=["identities"], responses=RESPONSES)
 
@@ -59,8 +61,10 @@ async def get_identities(
 
 @router.post("/fill", summary="Fill employee ids", operation_id="fill_identities")
 async def post_fill(
-    context: InContext, _: Operator, source: SourceName, connection: str = DEFAULT
+    context: InContext, caller: Operator, source: SourceName, connection: str = DEFAULT
 ) -> Filled:
     """Fill employee ids into events of people who are known now. Safe to repeat."""
     found = await fill_identities(context.platform, source, connection=connection)
+    whose = label(source, connection)
+    await record_outcome(context.platform, caller.author(), "identities.fill", whose, "done")
     return Filled.model_validate(asdict(found))

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
-from temporaletl.control.api.access import Operator, Reader
-from temporaletl.control.api.context import InContext
+from temporaletl.control.api.access import Caller, Operator, Reader
+from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.schedules import (
     ScheduleReport,
     delete_schedule,
@@ -19,6 +20,7 @@ from temporaletl.control.operations.schedules import (
     pause_schedule,
     resume_schedule,
 )
+from temporaletl.names import label
 
 router = APIRouter(prefix="/temporal/schedules", tags=["schedules"], responses=RESPONSES)
 
@@ -60,20 +62,20 @@ async def get_schedules(context: InContext, _: Reader) -> Schedules:
     status_code=HTTPStatus.NO_CONTENT,
 )
 async def post_pause(
-    context: InContext, _: Operator, source: SourceName, connection: ConnectionName = DEFAULT
+    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
 ) -> None:
     """Start no more runs by it; one that goes on is not touched. Safe to repeat."""
     await pause_schedule(context.platform, source, connection=connection)
-    context.observations.forget()
+    await _done(context, caller, "pause", source, connection)
 
 
 @router.post("/{source}/resume", summary="Resume a schedule", operation_id="resume_schedule")
 async def post_resume(
-    context: InContext, _: Operator, source: SourceName, connection: ConnectionName = DEFAULT
+    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
 ) -> Resumed:
     """Start runs by it again. Safe to repeat."""
     upcoming = await resume_schedule(context.platform, source, connection=connection)
-    context.observations.forget()
+    await _done(context, caller, "resume", source, connection)
     return Resumed(next_run=upcoming)
 
 
@@ -84,8 +86,15 @@ async def post_resume(
     status_code=HTTPStatus.NO_CONTENT,
 )
 async def delete(
-    context: InContext, _: Operator, source: SourceName, connection: ConnectionName = DEFAULT
+    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
 ) -> None:
     """Remove a schedule; a run that goes on is not touched."""
     await delete_schedule(context.platform, source, connection=connection)
+    await _done(context, caller, "delete", source, connection)
+
+
+async def _done(context: Context, caller: Caller, verb: str, source: str, connection: str) -> None:
+    """Enter in the audit what Temporal has done, and let the next list be a new one."""
     context.observations.forget()
+    whose = label(source, connection)
+    await record_outcome(context.platform, caller.author(), f"schedule.{verb}", whose, "done")

@@ -91,11 +91,16 @@ async def get_state(
 
 @router.put("/{source}", summary="Set or reset watermarks", operation_id="set_state")
 async def put_state(
-    context: InContext, _: Operator, source: SourceName, wanted: WatermarkChange
+    context: InContext, caller: Operator, source: SourceName, wanted: WatermarkChange
 ) -> WatermarkMoved:
     """Let the next incremental run begin at a time, or at the beginning. Safe to repeat."""
     moved = await move_watermark(
-        context.platform, source, wanted.streams, wanted.watermark, connection=wanted.connection
+        context.platform,
+        source,
+        wanted.streams,
+        wanted.watermark,
+        connection=wanted.connection,
+        author=caller.author(),
     )
     return WatermarkMoved(
         streams=list(moved.streams),
@@ -106,8 +111,8 @@ async def put_state(
 
 @router.post("/{source}/unblock", summary="End a cool-down", operation_id="unblock_source")
 async def post_unblock(
-    context: InContext, _: Operator, source: SourceName, connection: str = DEFAULT
+    context: InContext, caller: Operator, source: SourceName, connection: str = DEFAULT
 ) -> Unblocked:
     """Let runs send requests again before the end that the source gave. Safe to repeat."""
-    lifted = await unblock(context.platform, source, connection=connection)
+    lifted = await unblock(context.platform, source, connection=connection, author=caller.author())
     return Unblocked(unblocked=lifted is not None)
