@@ -1,7 +1,10 @@
 """The preview: the same strategies as a load, and no warehouse anywhere."""
 
+import dataclasses
 import json
-from collections.abc import AsyncGenerator
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +21,9 @@ from temporaletl.control.operations.preview import StreamPreview, preview
 from temporaletl.errors import ConfigurationError, SourceUnavailableError
 from temporaletl.extraction import Page
 from temporaletl.messages import QueuerInput
+from temporaletl.queuer.planning import check_request
 from temporaletl.rows import Row
-from temporaletl.strategies import Transformer, extractors, transformers
+from temporaletl.strategies import Planner, Transformer, extractors, planners, transformers
 from tests.integration.flows.numbers import EPOCH, outages
 
 
@@ -36,9 +40,9 @@ def asked(**params: Any) -> QueuerInput:
     return QueuerInput(source="numbers", mode="full", params=params)
 
 
-async def previewed(request: QueuerInput, *, limit: int) -> list[StreamPreview]:
+async def previewed(request: QueuerInput, **given: Any) -> list[StreamPreview]:
     async with session.open_platform() as platform:
-        return await preview(platform, request, limit=limit)
+        return await preview(platform, request, **given)
 
 
 async def test_the_first_rows_are_taken_and_no_more_is_read_than_they_need() -> None:
@@ -76,21 +80,83 @@ async def test_the_sources_errors_are_its_own() -> None:
         outages.discard("preview")
 
 
+@pytest.fixture
+def refusal() -> Iterator[dict[str, Any]]:
+    """Parameters of a source that refuses connections."""
+    outages.add("refused")
+    yield {"refusal": "refused"}
+    outages.discard("refused")
+
+
 async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
+    refusal: dict[str, Any],
+) -> None:
+    notices: list[str] = []
+    with pytest.raises(SourceUnavailableError) as given_up:
+        await previewed(
+            asked(**refusal), limit=1, within=timedelta(seconds=0.5), notice=notices.append
+        )
+    assert notices == ["the source refuses connections; it is tried again"]
+    assert str(given_up.value) == "nothing was read within 0.5 s: the source refuses connections"
+
+
+async def test_a_slow_preview_ends_in_time_with_what_it_has_read() -> None:
+    """No request fails: the second job is planned for longer than anybody waits."""
+    request = asked(jobs=2, size=3, plan_seconds=0.3)
+    [found] = await previewed(request, limit=100, within=timedelta(seconds=0.5))
+    assert (len(found.rows), found.jobs, found.complete) == (3, 1, False)
+    assert found.stopped == "stopped after 0.5 s"
+    request = asked(size=3, plan_seconds=60)
+    with pytest.raises(SourceUnavailableError, match=r"^nothing was read within 0.1 s$"):
+        await previewed(request, limit=100, within=timedelta(seconds=0.1))
+
+
+def test_a_command_does_not_wait_for_what_it_has_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operation, "_ANSWER_WITHIN", timedelta(seconds=1))
-    monkeypatch.setattr(operation, "_LOOK_EVERY", timedelta(seconds=0.01))
-    notices: list[str] = []
-    outages.add("refused")
+    """A planner that hangs in its thread."""
+    answered = threading.Event()
+    planner = planners.get("numbers")
+    hanging = dataclasses.replace(planner, describe=lambda _plan: answered.wait(60))
+    monkeypatch.setitem(planners._entries, "numbers", (hanging, ""))
+    within = timedelta(seconds=0.2)
+    began = time.monotonic()
     try:
-        async with session.open_platform() as platform:
-            with pytest.raises(SourceUnavailableError) as given_up:
-                await preview(platform, asked(refusal="refused"), limit=1, notice=notices.append)
+        with pytest.raises(SourceUnavailableError, match=r"within 0\.2 s"):
+            print_preview(asked(), limit=1, within=within, as_json=True)
+        assert time.monotonic() - began < 30
     finally:
-        outages.discard("refused")
-    assert notices == ["the source refuses connections; it is tried again"]
-    assert str(given_up.value) == "no answer within 1 s: the source refuses connections"
+        answered.set()
+
+
+async def test_streams_that_a_preview_did_not_reach_say_so(
+    refusal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reads(
+        platform: Platform, request: QueuerInput, found: StreamPreview, *, limit: int
+    ) -> None:
+        if found.stream == "read":
+            found.complete = True
+            return
+        found.stream = "all"
+        await read_stream(platform, request, found, limit=limit)
+
+    read_stream = operation.read_stream
+    monkeypatch.setattr(operation, "read_stream", reads)
+    monkeypatch.setattr(operation, "check_request", check_streams)
+    request = asked(**refusal).model_copy(update={"streams": ("read", "refused", "behind")})
+    found = await previewed(request, limit=9, within=timedelta(seconds=0.5))
+    why = "0.5 s: the source refuses connections"
+    assert [each.stopped for each in found] == [
+        None,
+        f"stopped after {why}",
+        f"not reached within {why}",
+    ]
+
+
+def check_streams(request: QueuerInput) -> Planner:
+    """The planner, whatever streams are requested."""
+    return check_request(request.model_copy(update={"streams": ()}))
 
 
 async def test_a_backfill_shows_the_events_of_its_window_alone() -> None:
@@ -150,16 +216,13 @@ async def test_a_check_notes_what_a_page_says(monkeypatch: pytest.MonkeyPatch) -
     assert quiet.detail == "answers; no record of the last day, and older ones are not looked for"
 
 
+@pytest.mark.usefixtures("refusal")
 async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "_ANSWER_WITHIN", timedelta(seconds=1))
     monkeypatch.setattr(checks, "_read_stream", refused)
     notices: list[str] = []
-    outages.add("refused")
-    try:
-        async with session.open_platform() as platform:
-            found = await checks.check_source(platform, "numbers", notice=notices.append)
-    finally:
-        outages.discard("refused")
+    async with session.open_platform() as platform:
+        found = await checks.check_source(platform, "numbers", notice=notices.append)
     [stream] = [check for check in found if check.name == "stream all"]
     assert notices == ["stream all: the source refuses connections; it is tried again"]
     assert stream.verdict == "wrong"
@@ -168,7 +231,7 @@ async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 async def refused(platform: Platform, *_: object) -> str:
     """The stream of a source that is down."""
-    await operation.preview_stream(platform, asked(refusal="refused"), "all", limit=1)
+    await operation.read_stream(platform, asked(refusal="refused"), StreamPreview("all"), limit=1)
     return "answers"
 
 

@@ -3,11 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import override
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.embedded.running import use_running
 from temporaletl.logs import configure_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+
+
+class _Threads(ThreadPoolExecutor):
+    """Threads that are not waited for at the end: a call that was given up may hang for minutes."""
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def begin() -> None:
@@ -26,6 +36,7 @@ def with_platform[T](work: Callable[[Platform], Awaitable[T]]) -> T:
     begin()
 
     async def opened() -> T:
+        asyncio.get_running_loop().set_default_executor(_Threads())
         async with open_platform() as platform:
             return await work(platform)
 

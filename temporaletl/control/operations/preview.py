@@ -25,9 +25,8 @@ from temporaletl.transformation import TransformContext, is_wanted, undeclared
 from temporaletl.troubles import Troubles, observed
 from temporaletl.worker.transforming import Transformed, transform_record
 
-#: For so long all requests of a source may fail.
-_ANSWER_WITHIN = timedelta(seconds=30)
-_LOOK_EVERY = timedelta(seconds=0.5)
+#: How long a preview may take, where its caller does not say.
+PREVIEW_WITHIN = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -40,6 +39,7 @@ class StreamPreview:
     records: int = 0
     jobs: int = 0  # looked into
     complete: bool = False  # there is nothing more
+    stopped: str | None = None  # why there may be more: the preview's time was over
 
 
 async def preview(
@@ -47,77 +47,91 @@ async def preview(
     request: QueuerInput,
     *,
     limit: int,
+    within: timedelta = PREVIEW_WITHIN,
     notice: Callable[[str], None] = lambda _: None,
 ) -> list[StreamPreview]:
     """Take the first rows of each stream, at most `limit` of all streams together.
 
     The window is that of a first run: a watermark is neither read nor moved. `notice` gets, from
-    any thread, what failed and is tried again; a source of which nothing else is heard for half a
-    minute is given up.
+    any thread, what failed and is tried again. After `within` the preview ends with what it has
+    read; each stream that was not read to its end or its share says so.
 
     Raises:
+        SourceUnavailableError: nothing was read in that time; says what failed last.
         ETLError: the request, a setting or a credential is wrong, or the source fails.
     """
     find_source(request.source)
     with provided(await platform.stored_connections(request.connection)):
         planner = check_request(request)
         with bound(request.source, request.connection):
+            previews = [StreamPreview(name) for name in request.streams or planner.streams]
+            unread = list(previews)
             troubles = Troubles(notice)
             with observed(troubles):
-                found = asyncio.create_task(_preview(platform, request, planner, limit))
-            return await _bounded(found, troubles)
-
-
-async def _bounded[T](work: asyncio.Task[T], troubles: Troubles) -> T:
-    """Wait for some work, but not for one whose requests all fail.
-
-    Raises:
-        SourceUnavailableError: they do; says how. Else as the work does.
-    """
-    try:
-        while not work.done():
-            await asyncio.wait({work}, timeout=_LOOK_EVERY.total_seconds())
-            if not work.done() and troubles.seconds > _ANSWER_WITHIN.total_seconds():
-                raise SourceUnavailableError(
-                    f"no answer within {_ANSWER_WITHIN.total_seconds():g} s: {troubles.now}"
-                )
-        return work.result()
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+                work = asyncio.create_task(_preview(platform, request, planner, unread, limit))
+            try:
+                await asyncio.wait({work}, timeout=within.total_seconds())
+                if work.done():
+                    work.result()
+                else:
+                    _stop(previews, unread, within, troubles.now)
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+            return previews
 
 
 async def _preview(
-    platform: Platform, request: QueuerInput, planner: Planner, limit: int
-) -> list[StreamPreview]:
+    platform: Platform,
+    request: QueuerInput,
+    planner: Planner,
+    unread: list[StreamPreview],
+    limit: int,
+) -> None:
+    """Read the streams, and take each off the list when it is read."""
     if planner.settings is not None:
         planner.settings()
-    streams = request.streams or planner.streams
-    previews = []
     left = limit
-    for position, stream in enumerate(streams):
-        share = -(-left // (len(streams) - position))
-        found = await preview_stream(platform, request, stream, limit=share)
+    while unread:
+        found = unread[0]
+        await read_stream(platform, request, found, limit=-(-left // len(unread)))
         left -= len(found.rows)
-        previews.append(found)
-    return previews
+        del unread[0]
 
 
-async def preview_stream(
-    platform: Platform, request: QueuerInput, stream: str, *, limit: int
-) -> StreamPreview:
-    """Take the first rows of one stream of the bound connection; raises as `preview`."""
-    found = StreamPreview(stream)
-    strategies = strategies_of(request.source, stream)
-    batch = unwritten_batch(request, [stream], platform.settings)
+def _stop(
+    previews: Sequence[StreamPreview],
+    unread: Sequence[StreamPreview],
+    within: timedelta,
+    trouble: str | None,
+) -> None:
+    """Note what a preview has not read when its time is over.
+
+    Raises:
+        SourceUnavailableError: nothing was read.
+    """
+    seconds = f"{within.total_seconds():g} s"
+    why = "" if trouble is None else f": {trouble}"
+    if len(unread) == len(previews) and not previews[0].records:
+        raise SourceUnavailableError(f"nothing was read within {seconds}{why}")
+    for found in unread:
+        begun = "stopped after" if found is unread[0] else "not reached within"
+        found.stopped = f"{begun} {seconds}{why}"
+
+
+async def read_stream(
+    platform: Platform, request: QueuerInput, found: StreamPreview, *, limit: int
+) -> None:
+    """Add the first rows of a stream of the bound connection; raises as `preview`."""
+    strategies = strategies_of(request.source, found.stream)
+    batch = unwritten_batch(request, [found.stream], platform.settings)
     async with contextlib.aclosing(numbered_jobs(batch)) as jobs:
         async for job in jobs:
             found.jobs += 1
             if await _fill(found, job, strategies, limit):
                 del found.rows[limit:]
-                return found
+                return
     found.complete = True
-    return found
 
 
 async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, limit: int) -> bool:

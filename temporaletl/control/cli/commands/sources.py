@@ -1,5 +1,6 @@
 """`etl sources`, `etl check`, `etl preview`."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -38,6 +39,15 @@ def preview(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="Rows to show, of all streams.")
     ] = 10,
+    within_seconds: Annotated[
+        float,
+        typer.Option(
+            "--within-seconds",
+            metavar="N",
+            min=0.1,
+            help="Stop after so many seconds, with what is read.",
+        ),
+    ] = 30,
     start: Since = None,
     end: Until = None,
     param: Params = None,
@@ -60,4 +70,5 @@ def preview(
         date_end=date_end,
         params=params,
     )
-    print_preview(request, limit=limit, as_json=as_json)
+    within = timedelta(seconds=within_seconds)
+    print_preview(request, limit=limit, within=within, as_json=as_json)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,7 +20,12 @@ from temporaletl.control.cli.output import (
     show_time,
 )
 from temporaletl.control.cli.session import with_platform
-from temporaletl.control.operations.preview import StreamPreview, as_document, preview
+from temporaletl.control.operations.preview import (
+    PREVIEW_WITHIN,
+    StreamPreview,
+    as_document,
+    preview,
+)
 from temporaletl.messages import QueuerInput
 from temporaletl.names import label
 from temporaletl.rows import Row
@@ -32,7 +37,9 @@ _GAP = 2
 _SHOWN_REJECTS = 10
 
 
-def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
+def print_preview(
+    request: QueuerInput, *, limit: int, within: timedelta = PREVIEW_WITHIN, as_json: bool
+) -> None:
     """Print the first rows; raises as `temporaletl.control.operations.preview.preview`."""
     waiting = (
         err().status(f"asking {label(request.source, request.connection)} ...")
@@ -45,7 +52,7 @@ def print_preview(request: QueuerInput, *, limit: int, as_json: bool) -> None:
 
     with waiting:
         previews = with_platform(
-            lambda platform: preview(platform, request, limit=limit, notice=notice)
+            lambda platform: preview(platform, request, limit=limit, within=within, notice=notice)
         )
     if as_json:
         print_json([as_document(row) for found in previews for row in found.rows])
@@ -110,6 +117,8 @@ def _print_counts(source: str, found: StreamPreview) -> None:
     if found.complete:
         line += "; that is all there is"
     note(line, style="dim")
+    if found.stopped is not None:
+        note(f"{found.stream}: {found.stopped}; --within-seconds allows more", style="yellow")
     for reject in found.rejects[:_SHOWN_REJECTS]:
         note(f"would be rejected: {reject.key or 'a record'}: {reject.reason}", style="yellow")
     if len(found.rejects) > _SHOWN_REJECTS:
