@@ -23,8 +23,9 @@ class AccountView:
     what items lie in: projects, tenants, tables. `asked_for` are those containers that the settings
     name, seen or not: others are not requested, so that nothing is known of them. None where the
     settings name none. `site` is which site answers, by an id that it gives itself and keeps when
-    it moves, after a word for its kind; None where it gives none. Rows of two sites must not meet
-    under one connection.
+    it moves, after a word for its kind; None where it gives none. Several ids, each of a kind of
+    its own, are separated by a comma and a blank. Rows of two sites must not meet under one
+    connection.
 
         AccountView(
             "api-user-7",
@@ -51,11 +52,9 @@ class KnownView:
 
     def is_of_other_site(self, view: AccountView) -> bool:
         """Whether rows were loaded from another site than the one that answers now."""
-        if self.site is None or view.site is None:
-            return False
+        known, present = _ids_of(self.site), _ids_of(view.site)
         # Ids of two kinds cannot be compared: a site may give one now that it did not give before.
-        kinds = {site.partition(" ")[0] for site in (self.site, view.site)}
-        return len(kinds) == 1 and self.site != view.site
+        return any(known[kind] != present[kind] for kind in known.keys() & present.keys())
 
     def lacks(self, view: AccountView) -> str | None:
         """The difference to the present view, in a sentence; None where that covers all."""
@@ -78,6 +77,12 @@ class KnownView:
                     f"it had when rows were loaded: {_some(missing)}"
                 )
         return None
+
+
+def _ids_of(site: str | None) -> dict[str, str]:
+    """The ids of a site by their kinds."""
+    parts = () if site is None else site.split(", ")
+    return {kind: text for kind, _, text in (part.partition(" ") for part in parts)}
 
 
 def _some(names: list[str]) -> str:

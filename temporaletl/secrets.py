@@ -20,10 +20,29 @@ from xml.sax.saxutils import escape
 REDACTED = "[redacted]"
 #: A shorter secret is only looked for where it stands alone: else it would blank half of a text.
 _SHORT = 8
-#: Shorter ones are no secrets, and are part of too much.
+#: Shorter ones are part of too much to be looked for.
 _SHORTEST = 4
+#: No word of a message, and no number in one, is longer.
+_LONGEST_WORD = 12
 #: What `requests` leaves as it is in an address that somebody else wrote.
 _KEPT_IN_ADDRESSES = "!#$%&'()*+,/:;=?@[]~"
+
+
+def weakness_of(secret: str) -> str | None:
+    """What redaction cannot do for a secret that is short or an ordinary word; None for others.
+
+    A word that our own messages use is redacted there, too, which gives it away to whoever knows
+    the message; no text tells where a word of its own ends and a quoted one begins.
+    """
+    if len(secret) < _SHORTEST:
+        return "is too short to be redacted: texts are not searched for it"
+    if len(secret) < _SHORT:
+        return "is so short that it is redacted only where it stands alone"
+    if len(secret) <= _LONGEST_WORD and (secret.isalpha() or secret.isdigit()):
+        return (
+            f"is a plain word or number: where our own messages hold it, {REDACTED} gives it away"
+        )
+    return None
 
 
 class _Known:

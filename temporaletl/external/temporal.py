@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
+from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from pydantic import Field, NonNegativeFloat
@@ -43,6 +44,7 @@ from temporaletl.errors import (
     CredentialsError,
     ETLError,
     RateLimitedError,
+    RetryableError,
     SourceProtocolError,
     SourceUnavailableError,
     TemporalUnavailableError,
@@ -51,11 +53,13 @@ from temporaletl.messages import Window
 from temporaletl.settings import TemporalSettings
 from temporaletl.source_settings import RequestRate, SourceSettings, source_variables, variables
 from temporaletl.strategies import rate_budget
+from temporaletl.troubles import one_request
 
 _PREFIX = "SOURCE_TEMPORAL_"
 _CALL_TIMEOUT = timedelta(seconds=30)
 _THREADS = 2
-_RATE_LIMIT_DELAYS = (1.0, 2.0, 4.0)  # seconds; the limits are of so many calls a second
+#: Seconds before a call is tried again: limits are of so many calls a second, outages mostly short.
+_DELAYS = (1.0, 2.0, 4.0)
 
 RUNNING = "ExecutionStatus = 'Running'"
 
@@ -157,6 +161,7 @@ class Visibility:
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="temporal-source")
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
+        self._unreachable: SourceUnavailableError | None = None
         self._interval = 1 / settings.requests_per_second
         self._next_request_at = 0.0
 
@@ -246,31 +251,43 @@ class Visibility:
     ) -> T:
         # Others use up the namespace's limit, too, and a plan of many windows starts over when
         # it fails: a few refusals are sat out here.
-        delays = iter(_RATE_LIMIT_DELAYS)
-        while True:
-            client = await self._acquire()
-            try:
-                return await call(client.workflow_service)
-            except RPCError as error:
-                exhausted = error.status == RPCStatusCode.RESOURCE_EXHAUSTED
-                if not exhausted or (delay := next(delays, None)) is None:
-                    raise self._failure(error, namespace, token) from None
+        delays = iter(_DELAYS)
+        with one_request() as failed:
+            while True:
+                try:
+                    client = await self._acquire()
+                    return await call(client.workflow_service)
+                except RPCError as error:
+                    failure = self._failure(error, namespace, token)
+                except SourceUnavailableError as error:
+                    failure = error
+                passing = isinstance(failure, RetryableError)
+                if not passing or isinstance(failure, StaleTokenError):
+                    raise failure from None
+                if (delay := next(delays, None)) is None:
+                    raise failure from None
+                failed(failure)
                 now = asyncio.get_running_loop().time()
                 self._next_request_at = max(self._next_request_at, now + delay)
 
     async def _acquire(self) -> Client:
         """Acquire the client for one request, within the rate limit; connect before the first."""
-        async with self._connecting:
-            if self._client is None:
-                try:
-                    self._client = await open_client(self.server, check_namespace=False)
-                except TemporalUnavailableError as error:
-                    # For a source this passes; for the platform's own server it does not.
-                    raise SourceUnavailableError(str(error)) from None
         now = asyncio.get_running_loop().time()
         request_at = max(now, self._next_request_at)
         self._next_request_at = request_at + self._interval
         await asyncio.sleep(request_at - now)
+        last = self._unreachable
+        async with self._connecting:
+            if self._client is None:
+                if self._unreachable is not None and self._unreachable is not last:
+                    # Whoever held the lock found out for all that waited for it.
+                    raise SourceUnavailableError(str(self._unreachable))
+                try:
+                    self._client = await open_client(self.server, check_namespace=False)
+                except TemporalUnavailableError as error:
+                    # For a source this passes; for the platform's own server it does not.
+                    self._unreachable = SourceUnavailableError(str(error))
+                    raise self._unreachable from None
         return self._client
 
     def _failure(self, error: RPCError, namespace: str, token: bytes = b"") -> ETLError:
@@ -364,9 +381,12 @@ def temporal_account() -> AccountView:
     """
     settings, server = source_settings()
 
-    async def ask() -> frozenset[str]:
+    async def ask() -> dict[str, str]:
         store = Visibility(settings, server)
-        return frozenset([await store.namespace_id(name) for name in settings.namespaces])
+        return {name: await store.namespace_id(name) for name in settings.namespaces}
 
     # In a thread of its own, where no loop runs.
-    return AccountView(server.address, containers=asyncio.run(ask()))
+    found = asyncio.run(ask())
+    # A namespace keeps its id in whichever cluster it is, and no other one ever has it.
+    ids = ", ".join(f"namespace:{quote(name)} {found[name]}" for name in sorted(found))
+    return AccountView(server.address, containers=frozenset(found.values()), site=ids)

@@ -8,8 +8,9 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
-from temporaletl import PageRequest
+from temporaletl import ConfigurationError, PageRequest
 from temporaletl.connections import DEFAULT
+from temporaletl.external.temporal import Visibility
 from temporaletl.messages import QueuerInput
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.strategies import import_sources
@@ -166,3 +167,12 @@ async def test_two_namespaces_are_two_connections_and_their_rows_apart(
         ("second", other.namespace, 3),
         ("again", other.namespace, 3),
     }
+
+    async def id_elsewhere(_store: Visibility, _namespace: str) -> str:
+        return "of-another-server"
+
+    # Another server, with a namespace of that name.
+    monkeypatch.setattr(Visibility, "namespace_id", id_elsewhere)
+    request = QueuerInput(source="temporal", mode="incremental", connection="first")
+    with pytest.raises(ConfigurationError, match="a connection of its own"):
+        await Batch(warehouse).run(request, scheduled=nominal + timedelta(hours=1))

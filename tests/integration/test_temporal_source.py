@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.common import RawValue
 
 from temporaletl import ConfigurationError, Plan, SourceUnavailableError, Window
+from temporaletl.external import temporal
 from temporaletl.external.temporal import temporal_account
 from temporaletl.messages import BatchMetadata, ETLInput, Mode
 from temporaletl.queuer.sources.temporal.inputs import expand
@@ -165,7 +166,9 @@ async def test_the_account_is_known_by_its_namespaces(
     answer = await subjects.client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=subjects.namespace)
     )
-    assert view.containers == {answer.namespace_info.id}
+    id_ = answer.namespace_info.id
+    assert view.containers == {id_}
+    assert view.site == f"namespace:{subjects.namespace} {id_}"
     monkeypatch.setenv("SOURCE_TEMPORAL_NAMESPACES", "no-such-namespace")
     with pytest.raises(ConfigurationError, match="no-such-namespace"):
         await asyncio.to_thread(temporal_account)
@@ -183,5 +186,6 @@ async def test_a_source_that_does_not_answer_may_answer_later(
     subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_TEMPORAL_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(temporal, "_DELAYS", ())
     with pytest.raises(SourceUnavailableError, match=r"127\.0\.0\.1:1 \(SOURCE_TEMPORAL_ADDRESS\)"):
         await pages_of(make_job(subjects))

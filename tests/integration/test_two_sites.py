@@ -10,6 +10,7 @@ import pytest
 
 from temporaletl.connection_entries import settings_of
 from temporaletl.errors import ConfigurationError, CredentialsError
+from temporaletl.external.launchpad import settings as launchpad_settings
 from temporaletl.testing import FakeSourceFixture
 from temporaletl.testing.contents import read_content, read_rejects
 from temporaletl.testing.harness import Harness, make_harness
@@ -20,6 +21,7 @@ from tests.fakes.jira import JiraService, generate
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate as generate_tenant
 from tests.source_fixtures.jira import JiraFixture
+from tests.source_fixtures.launchpad import LaunchpadFixture
 from tests.source_fixtures.servicetitan import ServiceTitanFixture
 
 SITES = ("north", "south")
@@ -191,10 +193,18 @@ class OtherJiraServer(OtherJiraFixture):
     personality = "server"
 
 
+class OtherLaunchpadFixture(LaunchpadFixture):
+    def make_server(self) -> FakeServer:
+        server = super().make_server()
+        self.archive.edit.report_bug(next(iter(self.archive.people)), "alpha")
+        return server
+
+
 KINDS: dict[str, tuple[Any, Any]] = {
     "cloud": (JiraFixture, OtherJiraFixture),
     "server": (JiraServer, OtherJiraServer),
     "tenants": (ServiceTitanFixture, OtherTenantFixture),
+    "launchpad": (LaunchpadFixture, OtherLaunchpadFixture),
 }
 
 
@@ -207,6 +217,10 @@ def test_a_connection_that_is_turned_to_another_site_loads_nothing(
     tmp_path: Path,
 ) -> None:
     with served(KINDS[kinds], request, monkeypatch, caplog, tmp_path) as sites:
+        # Launchpads are known by their addresses.
+        addresses = (f"{fixture.server.url}/" for fixture in sites.fixtures.values())
+        known = dict(zip(("production", "staging"), addresses, strict=True))
+        monkeypatch.setattr(launchpad_settings, "_ROOTS", known)
         warehouse = sites.harness.warehouse()
         sites.load(warehouse, "north")
         before, watermarks = sites.content(warehouse, "north"), watermarks_of(warehouse)

@@ -40,6 +40,8 @@ def test_an_account_that_the_source_does_not_name_lacks_only_what_a_named_one_lo
         ("cloud 1", "cloud 2", True),
         ("cloud 1", "cloud 1", False),
         ("cloud 1", "server 2", False),  # which cannot be compared
+        ("namespace:a 1, namespace:b 2", "namespace:b 3, namespace:c 1", True),
+        ("namespace:a 1, namespace:b 2", "namespace:b 2, namespace:c 1", False),
         (None, "cloud 1", False),
         ("cloud 1", None, False),
     ],

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from temporaletl.connections import bound
+from temporaletl.control.operations import checks
 from temporaletl.control.operations.checks import check_settings
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.service import _dispatch_rate
+from temporaletl.settings import WarehouseSettings
 from temporaletl.strategies import budgets
 
 _GOOD = {
@@ -57,6 +59,41 @@ async def test_so_is_the_rate_of_a_named_connection(
     [settings] = await check_settings("jira", "acme")
     assert (settings.name, settings.verdict) == ("settings", "wrong")
     assert "connection 'acme': JIRA_REQUESTS_PER_SECOND is wrong" in settings.detail
+
+
+async def test_a_secret_that_redaction_cannot_hide_is_noted_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def account(_source: str) -> str:
+        return "me"
+
+    known_planners()
+    monkeypatch.setattr(checks, "_read_account", account)
+    for name, value in _GOOD.items():
+        monkeypatch.setenv(name, value)
+    for token, noted in (("a-token-of-mine", []), ("token", ["JIRA_PERSONAL_TOKEN"])):
+        monkeypatch.setenv("JIRA_PERSONAL_TOKEN", token)
+        found = [one for one in await check_settings("jira", "default") if one.name == "secrets"]
+        assert [one.detail.partition(" ")[0] for one in found] == noted
+        assert {one.verdict for one in found} <= {"note"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("DATABASE_URL", "postgresql://me:postgres@127.0.0.1/any", "the password in DATABASE_URL"),
+        ("WPE_DB_PASSWORD", "data", "WPE_DB_PASSWORD"),
+    ],
+)
+def test_so_is_the_password_of_the_warehouse(
+    variable: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "WPE_DB_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WPE_DB_HOST", "127.0.0.1")
+    monkeypatch.setenv(variable, value)
+    [noted] = checks._weak(checks._password_of(WarehouseSettings.load()))
+    assert noted.detail.startswith(f"{named} is ")
 
 
 @pytest.mark.parametrize("source", [source for source in _RATES if source != "temporal"])

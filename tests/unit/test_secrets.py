@@ -21,7 +21,7 @@ from temporaletl.external.error_bodies import message_in
 from temporaletl.interceptor import as_application_error
 from temporaletl.logs import configure_logs
 from temporaletl.messages import JobFailure, JobProgress
-from temporaletl.secrets import REDACTED, redacted, remember_login, remember_secret
+from temporaletl.secrets import REDACTED, redacted, remember_login, remember_secret, weakness_of
 
 CANARY = "s3cret/canary+77 ü"
 
@@ -98,6 +98,27 @@ def test_a_short_secret_blanks_no_part_of_other_words() -> None:
     assert redacted(repr("\nword")) == repr(f"\n{REDACTED}")
     remember_secret("x")
     assert redacted("x = x") == "x = x"
+
+
+@pytest.mark.parametrize(
+    ("secret", "weakness"),
+    [
+        ("abc", "is too short to be redacted"),
+        ("data", "only where it stands alone"),
+        ("a-b-c-d", "only where it stands alone"),
+        ("postgres", "is a plain word or number"),
+        ("123456789012", "is a plain word or number"),
+        ("postgres1", None),
+        ("a-b-c-d-", None),
+        ("correcthorsebatterystaple", None),
+    ],
+)
+def test_a_secret_that_redaction_cannot_hide_well_is_known_as_such(
+    secret: str, weakness: str | None
+) -> None:
+    found = weakness_of(secret)
+    assert (found is None) if weakness is None else (weakness in str(found))
+    assert secret not in str(found)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -11,13 +11,15 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field
 
 from temporaletl.accounts import AccountView, account_views
+from temporaletl.connection_entries import settings_of
 from temporaletl.connection_providers import find_connection, provided
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.connections import DEFAULT, bound, declaration_of
 from temporaletl.control.operations.attendance import unattended_queuer, unattended_worker
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
+from temporaletl.endpoint import environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -27,7 +29,9 @@ from temporaletl.errors import (
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import connection_option
+from temporaletl.secrets import weakness_of
 from temporaletl.settings import WarehouseSettings
+from temporaletl.source_settings import source_variables
 from temporaletl.strategies import Planner, budgets
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse.budget import blocked_sources
@@ -104,6 +108,7 @@ async def _check(
         return result.verdict == "ok"
 
     if await attempt("settings", partial(_read_settings, source, planner)):
+        report_all(_weak(_secrets_of(source)))
         if source in account_views:
             await attempt("account", partial(_read_account, source))
         for stream in planner.streams:
@@ -112,6 +117,7 @@ async def _check(
                 partial(_read_stream, platform, source, connection, planner, stream),
             )
     if await attempt("warehouse", partial(_reach_warehouse, platform)):
+        report_all(_weak(_password_of(platform.warehouse_settings)))
         report_all(await _check_ledger(platform, source, connection))
     if await attempt("Temporal", partial(_reach_temporal, platform)):
         missing = await _missing_services(platform, source)
@@ -165,6 +171,8 @@ async def check_settings(source: str, connection: str) -> list[Check]:
             untried = f"credentials not tried: `etl check {source}{connection_option(connection)}`"
             detail = f"{checks[0].detail}; {untried} does"
             checks = [checks[0].model_copy(update={"detail": detail})]
+        if checks[0].verdict == "ok":
+            checks += _weak(_secrets_of(source))
     return checks
 
 
@@ -181,6 +189,31 @@ def _load_settings(source: str, planner: Planner) -> str:
     planner.lag()
     planner.scope()
     return "none needed" if planner.settings is None else "all there"
+
+
+def _secrets_of(source: str) -> dict[str, str]:
+    """The secrets of the bound connection, by the names of their settings."""
+    known, declared = settings_of(source), declaration_of(source)
+    return {
+        name: value
+        for name, value in source_variables(environment()).items()
+        if known.get(name, declared is not None and declared.is_secret_name(name))
+    }
+
+
+def _password_of(settings: WarehouseSettings) -> dict[str, str]:
+    password = conninfo_to_dict(settings.conninfo().get_secret_value()).get("password")
+    name = "WPE_DB_PASSWORD" if settings.database_url is None else "the password in DATABASE_URL"
+    return {name: str(password)} if password else {}
+
+
+def _weak(secrets: Mapping[str, str]) -> list[Check]:
+    """Note the secrets that redaction cannot hide well."""
+    return [
+        Check(name="secrets", verdict="note", detail=f"{name} {weakness}; choose a longer one")
+        for name, secret in sorted(secrets.items())
+        if (weakness := weakness_of(secret.strip())) is not None
+    ]
 
 
 async def _read_account(source: str) -> str:

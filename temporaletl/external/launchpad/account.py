@@ -40,6 +40,9 @@ def launchpad_account() -> AccountView | None:
         account,
         containers=frozenset(subject for subject in subjects if _sees(site, subject)),
         asked_for=frozenset(subjects),
+        # It gives no id of its own. Staging has production's ids, and other content. Behind any
+        # other address, such as a proxy's, may be either.
+        site=settings.instance and f"instance {settings.instance}",
     )
 
 

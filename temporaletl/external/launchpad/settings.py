@@ -147,6 +147,11 @@ class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("L
     def anonymous(self) -> bool:
         return self.consumer_key is None
 
+    @property
+    def instance(self) -> str | None:
+        """The name of the Launchpad that has this address; None for an address of no known one."""
+        return next((name for name, url in _ROOTS.items() if url == self.service_root), None)
+
 
 # Salesforce may know whose work is read, and who is who.
 connection_settings("launchpad", LaunchpadSettings, SalesforceSettings)

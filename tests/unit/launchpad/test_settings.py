@@ -53,17 +53,22 @@ def test_a_whole_token_is_kept_out_of_sight(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "root"),
+    ("given", "root", "instance"),
     [
-        ("staging", "https://api.staging.launchpad.net/"),
-        ("qastaging", "https://api.qastaging.launchpad.net/"),
-        ("dogfood", "https://api.dogfood.paddev.net/"),
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
-        ("https://lp.example/", "https://lp.example/"),
+        ("production", "https://api.launchpad.net/", "production"),
+        ("staging", "https://api.staging.launchpad.net/", "staging"),
+        ("https://api.staging.launchpad.net", "https://api.staging.launchpad.net/", "staging"),
+        ("qastaging", "https://api.qastaging.launchpad.net/", "qastaging"),
+        ("dogfood", "https://api.dogfood.paddev.net/", "dogfood"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/", None),
+        ("https://lp.example/", "https://lp.example/", None),
     ],
 )
-def test_a_service_root_is_a_name_or_an_address(load: Load, given: str, root: str) -> None:
-    assert load(LP_SERVICE_ROOT=given).service_root == root
+def test_a_service_root_is_a_name_or_an_address(
+    load: Load, given: str, root: str, instance: str | None
+) -> None:
+    settings = load(LP_SERVICE_ROOT=given)
+    assert (settings.service_root, settings.instance) == (root, instance)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.endpoint import Endpoint
+from temporaletl.errors import TemporalUnavailableError
 from temporaletl.external import temporal
 from temporaletl.external.temporal import (
     SourceTemporalSettings,
@@ -21,6 +22,7 @@ from temporaletl.external.temporal import (
     source_settings,
     visibility,
 )
+from temporaletl.troubles import Troubles, observed
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,11 @@ async def test_one_connection_serves_until_the_settings_change(variables: dict[s
     assert visibility() is not first
 
 
+@pytest.fixture(autouse=True)
+def delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temporal, "_DELAYS", (0.0, 0.0))
+
+
 class FakeClient:
     """Refuses as listed, then counts one execution."""
 
@@ -118,7 +125,7 @@ class FakeClient:
         return await self.count_workflow_executions(request, **options)
 
 
-def make_store(client: FakeClient, *, per_second: float = 1e6) -> Visibility:
+def make_store(client: FakeClient | None, *, per_second: float = 1e6) -> Visibility:
     settings = SourceTemporalSettings(requests_per_second=per_second)
     store = Visibility(settings, Endpoint("other:1", prefix="SOURCE_TEMPORAL_"))
     store._client = client  # type: ignore[assignment]
@@ -142,7 +149,7 @@ async def test_refusals_are_classed_by_what_recovers_them(
     status: RPCStatusCode, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        await make_store(FakeClient(status)).count("shop", "query")
+        await make_store(FakeClient(*3 * [status])).count("shop", "query")
 
 
 @pytest.mark.parametrize("status", [RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.UNKNOWN])
@@ -151,12 +158,45 @@ async def test_a_failure_on_a_token_is_the_tokens(status: RPCStatusCode) -> None
         await make_store(FakeClient(status)).page("shop", "query", b"token")
 
 
-async def test_a_rate_limit_is_sat_out_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporal, "_RATE_LIMIT_DELAYS", (0.0, 0.0))
-    exhausted = RPCStatusCode.RESOURCE_EXHAUSTED
-    assert await make_store(FakeClient(exhausted, exhausted)).count("shop", "query") == 1
-    with pytest.raises(RateLimitedError, match="rate limit"):
-        await make_store(FakeClient(exhausted, exhausted, exhausted)).count("shop", "query")
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (RPCStatusCode.RESOURCE_EXHAUSTED, RateLimitedError, "its rate limit is reached"),
+        (RPCStatusCode.UNAVAILABLE, SourceUnavailableError, "unavailable"),
+    ],
+)
+async def test_what_passes_is_sat_out_a_few_times_and_said_meanwhile(
+    status: RPCStatusCode, error: type[Exception], reason: str
+) -> None:
+    notices: list[str] = []
+    with observed(Troubles(notices.append)):
+        assert await make_store(FakeClient(status, status)).count("shop", "query") == 1
+        with pytest.raises(error, match=reason):
+            await make_store(FakeClient(status, status, status)).count("shop", "query")
+    assert notices == [f"Temporal at other:1, namespace 'shop': {reason}; it is tried again"]
+
+
+async def test_a_server_that_is_not_there_yet_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of many requests at once, one connects for all."""
+    attempts: list[Any] = []
+
+    async def connect(server: Any, **_: Any) -> Any:
+        attempts.append(server)
+        await asyncio.sleep(0)
+        if len(attempts) < 3:
+            raise TemporalUnavailableError("no Temporal server answers")
+        return FakeClient()
+
+    monkeypatch.setattr(temporal, "open_client", connect)
+    store = make_store(None)
+    notices: list[str] = []
+    with observed(Troubles(notices.append)) as troubles:
+        counted = [store.count("shop", "query") for _ in range(5)]
+        assert await asyncio.gather(*counted) == [1] * 5
+    assert notices == ["no Temporal server answers; it is tried again"]
+    assert (len(attempts), troubles.notice) == (3, None)
 
 
 async def test_requests_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
