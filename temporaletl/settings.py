@@ -18,6 +18,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationInfo,
+    field_validator,
 )
 
 from temporaletl import names
@@ -138,6 +139,17 @@ class TemporalSettings(Settings):
         validation_alias="ETL_RECONCILE_SECONDS",
         description="how often a queuer looks for runs whose workflows are lost",
     )
+
+    ui_address: str | None = Field(
+        None,
+        validation_alias="TEMPORAL_UI_ADDRESS",
+        description="where Temporal's own UI is, so that workflows can be linked to",
+    )
+
+    @field_validator("ui_address")
+    @classmethod
+    def _bare(cls, value: str | None) -> str | None:
+        return value and site_address(value, example="https://temporal.example.com")
 
     @property
     def target(self) -> str:

@@ -20,7 +20,7 @@ from temporaletl.control.operations.following import (
 from temporaletl.control.operations.schedules import due_times, show_ranges
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
-from temporaletl.queuer.schedule import calendar, parse_ranges
+from temporaletl.queuer.scheduling import calendar, parse_ranges
 from temporaletl.settings import TemporalSettings
 
 

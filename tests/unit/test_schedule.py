@@ -10,7 +10,7 @@ from temporalio.client import (
 
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import QueuerInput
-from temporaletl.queuer.schedule import Overlap, calendar, make_schedule
+from temporaletl.queuer.scheduling import Overlap, calendar, make_schedule
 from temporaletl.strategies import Planner, planners
 from tests.registries import forget_sources
 

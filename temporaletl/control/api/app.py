@@ -21,12 +21,13 @@ from temporaletl.control.api.routes import (
     state,
     sync,
     tokens,
+    workflows,
 )
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.platform import Platform
 
 API = "/api/v1"
-_NOUNS = (runs, sync, schedules, state, rejects, identities, sources, audit, tokens)
+_NOUNS = (runs, sync, workflows, schedules, state, rejects, identities, sources, audit, tokens)
 
 
 def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastAPI:

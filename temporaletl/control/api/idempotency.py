@@ -42,7 +42,9 @@ async def once[T: BaseModel](
     if key is None:
         return _answer(status, (await act()).model_dump_json(by_alias=True).encode())
     claimed = RequestKey(caller.token_id, f"{request.method} {request.url.path}", key)
-    found = await claim(context.platform, claimed, await request.body())
+    # What the query says is a part of what is wanted.
+    wanted = f"{request.url.query}\n".encode() + await request.body()
+    found = await claim(context.platform, claimed, wanted)
     if found is not None:
         body = msgspec.json.encode(found.body)
         return _answer(HTTPStatus(found.status), body, headers={"Idempotent-Replayed": "true"})

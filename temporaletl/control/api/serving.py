@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import uvicorn
+from fastapi import FastAPI
 
 from temporaletl.control.api.app import create_app
 from temporaletl.control.api.settings import ApiSettings
@@ -38,11 +39,18 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
     platform = Platform(
         TemporalSettings.load(), warehouse, warehouse_connections=_WAREHOUSE_CONNECTIONS
     )
-    listening = _listen(settings)
+    listening = listen(settings)
     host, port = listening.getsockname()[:2]
-    server = uvicorn.Server(
+    server = make_server(create_app(platform, settings))
+    report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    server.run(sockets=[listening])
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """The server of an application, whatever sockets it is to listen at."""
+    return uvicorn.Server(
         uvicorn.Config(
-            create_app(platform, settings),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -50,8 +58,6 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
             timeout_graceful_shutdown=int(_GRACE.total_seconds()),
         )
     )
-    report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    server.run(sockets=[listening])
 
 
 def _prepare(settings: WarehouseSettings) -> None:
@@ -71,7 +77,12 @@ async def _check_reach(settings: ApiSettings, warehouse: WarehouseSettings) -> N
         )
 
 
-def _listen(settings: ApiSettings) -> socket.socket:
+def listen(settings: ApiSettings) -> socket.socket:
+    """Listen at the address of the settings.
+
+    Raises:
+        ConfigurationError: it cannot be listened at.
+    """
     try:
         return socket.create_server(
             (settings.host, settings.port),

@@ -274,7 +274,7 @@ async def pending_failures(client: Client, workflow_id: str) -> list[PendingFail
     failures = []
     for pending in described.raw_description.pending_activities:
         under_way = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        trouble = await _trouble_in(client, pending) if under_way else None
+        trouble = await trouble_in(client, pending) if under_way else None
         if trouble is None and not pending.HasField("last_failure"):
             continue
         scheduled = (
@@ -293,7 +293,7 @@ async def pending_failures(client: Client, workflow_id: str) -> list[PendingFail
     return failures
 
 
-async def _trouble_in(client: Client, pending: PendingActivityInfo) -> str | None:
+async def trouble_in(client: Client, pending: PendingActivityInfo) -> str | None:
     """What the last heartbeat says of requests that fail; None where none do."""
     try:
         details = await client.data_converter.decode(pending.heartbeat_details.payloads)

@@ -234,7 +234,10 @@ def translated_errors(*, absent: str | None = None) -> Iterator[None]:
         status = error.status.name.replace("_", " ").lower()
         message = f"Temporal answered {status}: {error.message}"
         if error.status in _UNAVAILABLE:
-            raise TemporalUnavailableError(message) from None
+            raise TemporalUnavailableError(
+                f"{message}; it may be restarting: try again, and check that the server at "
+                "TEMPORAL_ADDRESS runs"
+            ) from None
         if error.status in _REFUSED:
             raise CredentialsError(message) from None
         if error.status in _CONFLICTS:

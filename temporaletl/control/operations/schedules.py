@@ -1,6 +1,7 @@
-"""The schedules of the sources: list, make, pause, resume, delete, and run for a past span."""
+"""Schedules of the sources: listed, paused, resumed, triggered, deleted, run for a past span."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -23,15 +24,19 @@ from temporaletl import names
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import provided, read_entries
 from temporaletl.connections import DEFAULT
+from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message, QueuerInput
+from temporaletl.rows import storable_text
+from temporaletl.warehouse.audit import Author
 
 _PREFIX = names.schedule_id("")
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 #: How many starts Temporal keeps waiting for one schedule; it drops any above.
 MOST_BUFFERED = 1_000
+_NOTE_CHARACTERS = 500
 
 
 class ScheduleReport(Message):
@@ -51,6 +56,12 @@ class ScheduleReport(Message):
     running: tuple[str, ...]  # workflow ids
     last_run: datetime | None  # scheduled time
     next_run: datetime | None
+    next_runs: tuple[datetime, ...] = ()  # up to ten; none while it is paused
+    #: Runs that did not start: no service could start them in time, or another one went on.
+    num_actions_missed_catchup_window: int = 0
+    num_actions_skipped_overlap: int = 0
+    #: Names what the schedule is now: it changes with every change of it, pauses too.
+    version: str = ""
 
 
 class Schedules(NamedTuple):
@@ -73,14 +84,14 @@ async def list_schedules(platform: Platform) -> Schedules:
     with translated_errors():
         listed = {
             listed.id
-            async for listed in await client.list_schedules()
+            async for listed in await client.list_schedules(rpc_timeout=PATIENCE)
             if listed.id.startswith(_PREFIX)
         }
         listed |= {names.schedule_id(source) for source in sources}
         listed |= {names.schedule_id(one.source, one.name) for one in connections}
         wanted = sorted(listed)
         found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
-    reports = [await _report(client, described) for described in found if described is not None]
+    reports = [await report_of(client, described) for described in found if described is not None]
     return Schedules(reports, faults)
 
 
@@ -93,6 +104,20 @@ def _sound_connections() -> tuple[list[Connection], list[str]]:
     return sound, [str(entry) for _, entry in entries if isinstance(entry, ConfigurationError)]
 
 
+async def show_schedule(
+    platform: Platform, source: str, *, connection: str = DEFAULT
+) -> ScheduleReport:
+    """A connection's schedule.
+
+    Raises:
+        NotFoundError: the source has no schedule.
+        ETLError: as `Platform.client`.
+    """
+    with translated_errors(absent=absent(source, connection)):
+        handle = await _handle(platform, source, connection)
+        return await report_of(await platform.client(), await handle.describe(rpc_timeout=PATIENCE))
+
+
 async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | None:
     try:
         return await client.get_schedule_handle(schedule_id).describe(rpc_timeout=PATIENCE)
@@ -102,11 +127,12 @@ async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | N
         raise
 
 
-async def _report(client: Client, found: ScheduleDescription) -> ScheduleReport:
+async def report_of(client: Client, found: ScheduleDescription) -> ScheduleReport:
+    """The report of a schedule that was described."""
     schedule, info = found.schedule, found.info
     request = await _request(client, schedule)
     calendars = schedule.spec.calendars
-    upcoming = info.next_action_times
+    upcoming = () if schedule.state.paused else tuple(info.next_action_times)
     source, connection = names.parse_label(found.id.removeprefix(_PREFIX))
     return ScheduleReport(
         source=source,
@@ -126,16 +152,28 @@ async def _report(client: Client, found: ScheduleDescription) -> ScheduleReport:
             if isinstance(action, ScheduleActionExecutionStartWorkflow)
         ),
         last_run=info.recent_actions[-1].scheduled_at if info.recent_actions else None,
-        next_run=upcoming[0] if upcoming and not schedule.state.paused else None,
+        next_run=upcoming[0] if upcoming else None,
+        next_runs=upcoming,
+        num_actions_missed_catchup_window=info.num_actions_missed_catchup_window,
+        num_actions_skipped_overlap=info.num_actions_skipped_overlap,
+        version=version_of(found),
     )
+
+
+def version_of(found: ScheduleDescription) -> str:
+    """The version of a schedule: another one after each change of it, in whatever way."""
+    token = found.raw_description.conflict_token
+    return hashlib.blake2b(token, digest_size=8).hexdigest()
 
 
 async def _request(client: Client, schedule: Schedule) -> QueuerInput | None:
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow) or not action.args:
         return None
-    decoded = await client.data_converter.decode([action.args[0]], [QueuerInput])
-    return decoded[0] if isinstance(decoded[0], QueuerInput) else None
+    request = action.args[0]
+    if not isinstance(request, QueuerInput):
+        [request] = await client.data_converter.decode([request], [QueuerInput])
+    return request if isinstance(request, QueuerInput) else None
 
 
 def _minutes(span: timedelta | None) -> float | None:
@@ -167,7 +205,8 @@ def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
     }
 
 
-def _absent(source: str, connection: str) -> str:
+def absent(source: str, connection: str) -> str:
+    """The message where a connection has no schedule."""
     named, what = names.connection_option(connection), names.label(source, connection)
     return f"source {what!r} has no schedule: `etl schedule {source}{named}` makes one"
 
@@ -176,32 +215,52 @@ async def _handle(platform: Platform, source: str, connection: str) -> ScheduleH
     return (await platform.client()).get_schedule_handle(names.schedule_id(source, connection))
 
 
-async def pause_schedule(platform: Platform, source: str, *, connection: str = DEFAULT) -> None:
+def note_of(what: str, author: Author | None) -> str:
+    """What was done to a schedule, by whom and why, as Temporal shows it."""
+    by = author or local_author()
+    reason = f": {storable_text(by.reason)}" if by.reason else ""
+    return f"{what} by {by.name}{reason}"[:_NOTE_CHARACTERS]
+
+
+async def pause_schedule(
+    platform: Platform, source: str, *, connection: str = DEFAULT, author: Author | None = None
+) -> None:
     """Start no more runs; one that goes on is not touched. Safe to repeat.
+
+    The schedule's note says who paused it, and why.
 
     Raises:
         NotFoundError: the source has no schedule.
         ETLError: as `Platform.client`.
     """
-    with translated_errors(absent=_absent(source, connection)):
+    with translated_errors(absent=absent(source, connection)):
         handle = await _handle(platform, source, connection)
-        await handle.pause(note="paused by etl schedule-pause", rpc_timeout=PATIENCE)
+        await handle.pause(note=note_of("paused", author), rpc_timeout=PATIENCE)
 
 
 async def resume_schedule(
-    platform: Platform, source: str, *, connection: str = DEFAULT
+    platform: Platform, source: str, *, connection: str = DEFAULT, author: Author | None = None
 ) -> datetime | None:
     """Start runs again; return when the next one is due. Raises: as `pause_schedule`."""
-    with translated_errors(absent=_absent(source, connection)):
+    with translated_errors(absent=absent(source, connection)):
         handle = await _handle(platform, source, connection)
-        await handle.unpause(note="resumed by etl schedule-resume", rpc_timeout=PATIENCE)
+        await handle.unpause(note=note_of("resumed", author), rpc_timeout=PATIENCE)
         upcoming = (await handle.describe(rpc_timeout=PATIENCE)).info.next_action_times
     return upcoming[0] if upcoming else None
 
 
+async def trigger_schedule(platform: Platform, source: str, *, connection: str = DEFAULT) -> None:
+    """Start a run now, as the schedule would, a paused one too; its overlap policy decides.
+
+    Every call is another run. Raises: as `pause_schedule`.
+    """
+    with translated_errors(absent=absent(source, connection)):
+        await (await _handle(platform, source, connection)).trigger(rpc_timeout=PATIENCE)
+
+
 async def delete_schedule(platform: Platform, source: str, *, connection: str = DEFAULT) -> None:
     """Remove a schedule; a run that goes on is not touched. Raises: as `pause_schedule`."""
-    with translated_errors(absent=_absent(source, connection)):
+    with translated_errors(absent=absent(source, connection)):
         await (await _handle(platform, source, connection)).delete(rpc_timeout=PATIENCE)
 
 
@@ -231,7 +290,7 @@ async def backfill_schedule(
             f"the end {end.isoformat()} has not come yet: only runs that were due can be started, "
             f"up to {now.isoformat(timespec='seconds')}"
         )
-    with translated_errors(absent=_absent(source, connection)):
+    with translated_errors(absent=absent(source, connection)):
         handle = await _handle(platform, source, connection)
         described = await handle.describe(rpc_timeout=PATIENCE)
         due = sum(1 for _ in due_times(described.schedule, start, end))

@@ -12,9 +12,12 @@ import pytest_asyncio
 import requests
 
 from temporaletl.warehouse.connection import Warehouse
+from tests.integration.api.in_process import served
 from tests.integration.command_line import CommandLine, finished, publish_numbers
 from tests.integration.flows.services import running
 from tests.integration.temporal_server import TemporalServer
+
+__all__ = ["Api", "api", "served"]
 
 _WITHIN_SECONDS = 60
 

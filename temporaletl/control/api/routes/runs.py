@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field
 
 from temporaletl.control.api.access import Reader
@@ -17,6 +17,7 @@ from temporaletl.control.api.paging import (
     encode_cursor,
     page,
 )
+from temporaletl.control.api.paths import RunName
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.history import (
@@ -36,15 +37,6 @@ router = APIRouter(prefix="/runs", tags=["runs"], responses=RESPONSES)
 
 #: As many as go on at once; of those that ended, the ledger is asked.
 _OPEN_RUNS = 200
-
-RunName = Annotated[
-    str,
-    Path(
-        description="a run's workflow id or batch id",
-        max_length=500,
-        examples=["etl-jira-full-20261127T180000.000000Z"],
-    ),
-]
 
 
 class RunPage(PageOf[RunReport]):
@@ -103,7 +95,7 @@ def _cursor_of(run: RunReport) -> str:
     return encode_cursor(run.started_at.isoformat(), run.batch_id or "")
 
 
-@router.get("/{run}", summary="Show a run", operation_id="get_run")
+@router.get("/{run:name}", summary="Show a run", operation_id="get_run")
 async def get_run(context: InContext, _: Reader, run: RunName) -> ObservedDetails:
     """Show a run, the jobs of it that have not completed, and its hindrances."""
     observed = await context.observations.latest(
@@ -113,7 +105,7 @@ async def get_run(context: InContext, _: Reader, run: RunName) -> ObservedDetail
     return ObservedDetails(**dict(found), as_of=observed.as_of)
 
 
-@router.get("/{run}/jobs", summary="List a run's jobs", operation_id="list_jobs")
+@router.get("/{run:name}/jobs", summary="List a run's jobs", operation_id="list_jobs")
 async def get_jobs(
     request: Request,
     response: Response,
@@ -135,7 +127,7 @@ async def get_jobs(
     return PageOf[JobReport](items=items, next=following)
 
 
-@router.get("/{run}/pages", summary="List a run's pages", operation_id="list_pages")
+@router.get("/{run:name}/pages", summary="List a run's pages", operation_id="list_pages")
 async def get_pages(
     request: Request,
     response: Response,

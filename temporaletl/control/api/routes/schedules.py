@@ -1,32 +1,48 @@
-"""`/temporal/schedules`: schedules listed, made, paused, resumed, triggered and deleted."""
+"""`/temporal/schedules`: schedules listed, created, replaced, paused, triggered and deleted."""
 
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Caller, Operator, Reader
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.operations.audit import record_outcome
+from temporaletl.control.operations.schedule_definitions import (
+    ScheduleDefinition,
+    create_schedule,
+    replace_schedule,
+)
 from temporaletl.control.operations.schedules import (
     ScheduleReport,
     delete_schedule,
     list_schedules,
     pause_schedule,
     resume_schedule,
+    show_schedule,
+    trigger_schedule,
 )
-from temporaletl.names import label
+from temporaletl.names import label, schedule_id
 
 router = APIRouter(prefix="/temporal/schedules", tags=["schedules"], responses=RESPONSES)
 
 _SCHEDULES = "schedules"
 SourceName = Annotated[str, Path(max_length=100, examples=["jira"])]
 ConnectionName = Annotated[str, Query(max_length=100, examples=[DEFAULT])]
+Version = Annotated[
+    str | None,
+    Header(
+        max_length=100,
+        description="the ETag that was read: what somebody else changed since then is not replaced",
+        examples=['"0f8d2c1b5e6a7f90"'],
+    ),
+]
 
 
 class Schedules(BaseModel):
@@ -34,6 +50,43 @@ class Schedules(BaseModel):
 
     items: list[ScheduleReport]
     as_of: AwareDatetime
+    #: Faults of the connections file, which hide no schedule.
+    remarks: list[str] = Field(default=[])
+
+
+class Reason(BaseModel):
+    """Why something is done: for the schedule's note and the audit."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"reason": "Jira moves on Saturday"}]}
+    )
+
+    reason: str | None = Field(None, max_length=300)
+
+
+_DEFINITION = {"days": "1-5", "hours": "3", "timezone": "Europe/London", "overlap": "skip"}
+
+
+class ScheduleReplacement(ScheduleDefinition):
+    """When a connection is synced from now on."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{**_DEFINITION, "reason": "after working hours"}]},
+    )
+
+    reason: str | None = Field(None, max_length=300)
+
+
+class ScheduleRequest(ScheduleReplacement):
+    """When a source's connection is to be synced."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"source": "jira", **_DEFINITION}]}
+    )
+
+    source: str = Field(max_length=100)
+    connection: str = Field(DEFAULT, max_length=100)
 
 
 class Resumed(BaseModel):
@@ -46,13 +99,86 @@ class Resumed(BaseModel):
     next_run: datetime | None = Field(description="null where it has no time to come")
 
 
+class Triggered(BaseModel):
+    """A schedule whose run is being started; the schedule shows it as running."""
+
+    schedule_id: str = Field(examples=["etl-schedule-jira"])
+
+
+def _definition(wanted: ScheduleReplacement) -> ScheduleDefinition:
+    fields = ScheduleDefinition.model_fields
+    return ScheduleDefinition(**{name: getattr(wanted, name) for name in fields})
+
+
 @router.get("", summary="List schedules", operation_id="list_schedules")
 async def get_schedules(context: InContext, _: Reader) -> Schedules:
-    """List every schedule, with its next and last times and the runs that go on."""
+    """List every schedule: next and last times, runs that go on, and those that did not start."""
     observed = await context.observations.latest(
         _SCHEDULES, partial(list_schedules, context.platform)
     )
-    return Schedules(items=observed.value, as_of=observed.as_of)
+    found = observed.value
+    return Schedules(items=found.schedules, remarks=found.faults, as_of=observed.as_of)
+
+
+@router.post(
+    "",
+    summary="Create a schedule",
+    operation_id="create_schedule",
+    status_code=HTTPStatus.CREATED,
+)
+async def post_schedule(
+    context: InContext, caller: Operator, response: Response, wanted: ScheduleRequest
+) -> ScheduleReport:
+    """Sync a connection regularly; 409 where it has a schedule."""
+    author = caller.author(wanted.reason)
+    made = await create_schedule(
+        context.platform,
+        wanted.source,
+        _definition(wanted),
+        connection=wanted.connection,
+        author=author,
+    )
+    response.headers["ETag"] = f'"{made.version}"'
+    await _done(context, caller, "create", wanted.source, wanted.connection, wanted.reason)
+    return made
+
+
+@router.get("/{source}", summary="Show a schedule", operation_id="get_schedule")
+async def get_schedule(
+    context: InContext,
+    _: Reader,
+    response: Response,
+    source: SourceName,
+    connection: ConnectionName = DEFAULT,
+) -> ScheduleReport:
+    """Show a connection's schedule as it is now; its ETag guards a replacement."""
+    found = await show_schedule(context.platform, source, connection=connection)
+    response.headers["ETag"] = f'"{found.version}"'
+    return found
+
+
+@router.put("/{source}", summary="Replace a schedule", operation_id="replace_schedule")
+async def put_schedule(
+    context: InContext,
+    caller: Operator,
+    response: Response,
+    source: SourceName,
+    wanted: ScheduleReplacement,
+    connection: ConnectionName = DEFAULT,
+    if_match: Version = None,
+) -> ScheduleReport:
+    """Give a schedule another definition; a paused one stays paused. Safe to repeat."""
+    changed = await replace_schedule(
+        context.platform,
+        source,
+        _definition(wanted),
+        connection=connection,
+        version=None if if_match in (None, "*") else if_match.strip('"'),
+        author=caller.author(wanted.reason),
+    )
+    response.headers["ETag"] = f'"{changed.version}"'
+    await _done(context, caller, "replace", source, connection, wanted.reason)
+    return changed
 
 
 @router.post(
@@ -62,21 +188,62 @@ async def get_schedules(context: InContext, _: Reader) -> Schedules:
     status_code=HTTPStatus.NO_CONTENT,
 )
 async def post_pause(
-    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
+    context: InContext,
+    caller: Operator,
+    source: SourceName,
+    connection: ConnectionName = DEFAULT,
+    why: Annotated[Reason | None, Body()] = None,
 ) -> None:
     """Start no more runs by it; one that goes on is not touched. Safe to repeat."""
-    await pause_schedule(context.platform, source, connection=connection)
-    await _done(context, caller, "pause", source, connection)
+    reason = why.reason if why else None
+    await pause_schedule(
+        context.platform, source, connection=connection, author=caller.author(reason)
+    )
+    await _done(context, caller, "pause", source, connection, reason)
 
 
 @router.post("/{source}/resume", summary="Resume a schedule", operation_id="resume_schedule")
 async def post_resume(
-    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
+    context: InContext,
+    caller: Operator,
+    source: SourceName,
+    connection: ConnectionName = DEFAULT,
+    why: Annotated[Reason | None, Body()] = None,
 ) -> Resumed:
     """Start runs by it again. Safe to repeat."""
-    upcoming = await resume_schedule(context.platform, source, connection=connection)
-    await _done(context, caller, "resume", source, connection)
+    reason = why.reason if why else None
+    upcoming = await resume_schedule(
+        context.platform, source, connection=connection, author=caller.author(reason)
+    )
+    await _done(context, caller, "resume", source, connection, reason)
     return Resumed(next_run=upcoming)
+
+
+@router.post(
+    "/{source}/trigger",
+    summary="Trigger a schedule",
+    operation_id="trigger_schedule",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Triggered,
+)
+async def post_trigger(
+    request: Request,
+    context: InContext,
+    caller: Operator,
+    source: SourceName,
+    connection: ConnectionName = DEFAULT,
+    idempotency_key: IdempotencyKey = None,
+    why: Annotated[Reason | None, Body()] = None,
+) -> Response:
+    """Start a run now as the schedule would, a paused one too; its overlap policy decides."""
+
+    async def trigger() -> Triggered:
+        await trigger_schedule(context.platform, source, connection=connection)
+        await _done(context, caller, "trigger", source, connection, why.reason if why else None)
+        return Triggered(schedule_id=schedule_id(source, connection))
+
+    accepted = HTTPStatus.ACCEPTED
+    return await once(context, caller, request, idempotency_key, trigger, status=accepted)
 
 
 @router.delete(
@@ -90,11 +257,14 @@ async def delete(
 ) -> None:
     """Remove a schedule; a run that goes on is not touched."""
     await delete_schedule(context.platform, source, connection=connection)
-    await _done(context, caller, "delete", source, connection)
+    await _done(context, caller, "delete", source, connection, None)
 
 
-async def _done(context: Context, caller: Caller, verb: str, source: str, connection: str) -> None:
+async def _done(
+    context: Context, caller: Caller, verb: str, source: str, connection: str, reason: str | None
+) -> None:
     """Enter in the audit what Temporal has done, and let the next list be a new one."""
     context.observations.forget()
     whose = label(source, connection)
-    await record_outcome(context.platform, caller.author(), f"schedule.{verb}", whose, "done")
+    author = caller.author(reason)
+    await record_outcome(context.platform, author, f"schedule.{verb}", whose, "done")

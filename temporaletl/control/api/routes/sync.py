@@ -2,15 +2,16 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Caller, Operator
 from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.idempotency import IdempotencyKey, once
+from temporaletl.control.api.paths import WorkflowName
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.control import Action, control_run
@@ -19,15 +20,6 @@ from temporaletl.messages import Mode, OpenState
 from temporaletl.names import label
 
 router = APIRouter(prefix="/sync", tags=["sync"], responses=RESPONSES)
-
-WorkflowName = Annotated[
-    str,
-    Path(
-        max_length=500,
-        description="a workflow, batch or job id",
-        examples=["etl-jira-full-20261127T180000.000000Z"],
-    ),
-]
 
 
 class SyncRequest(BaseModel):
@@ -135,33 +127,34 @@ async def _start(context: Context, caller: Caller, mode: Mode, wanted: SyncReque
     return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine="temporal")
 
 
-@router.post("/{workflow_id}/pause", summary="Pause a run", operation_id="pause_run")
+@router.post("/{workflow_id:name}/pause", summary="Pause a run", operation_id="pause_run")
 async def post_pause(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:
     """Let running jobs stop at their next page, and start no others. Safe to repeat."""
-    return await _control(context, caller, response, workflow_id, "pause")
+    return await control(context, caller, response, workflow_id, "pause")
 
 
-@router.post("/{workflow_id}/resume", summary="Resume a run", operation_id="resume_run")
+@router.post("/{workflow_id:name}/resume", summary="Resume a run", operation_id="resume_run")
 async def post_resume(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:
     """Let jobs go on where they stopped. Safe to repeat."""
-    return await _control(context, caller, response, workflow_id, "resume")
+    return await control(context, caller, response, workflow_id, "resume")
 
 
-@router.post("/{workflow_id}/cancel", summary="Cancel a run", operation_id="cancel_run")
+@router.post("/{workflow_id:name}/cancel", summary="Cancel a run", operation_id="cancel_run")
 async def post_cancel(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:
     """End a run at the next page of each job; what is loaded stays. Safe to repeat."""
-    return await _control(context, caller, response, workflow_id, "cancel")
+    return await control(context, caller, response, workflow_id, "cancel")
 
 
-async def _control(
+async def control(
     context: Context, caller: Caller, response: Response, workflow_id: str, action: Action
 ) -> ControlAccepted:
+    """Pause, resume or cancel, with an audit row; 202 where no service polls."""
     done = await control_run(context.platform, workflow_id, action)
     context.observations.forget()
     await record_outcome(

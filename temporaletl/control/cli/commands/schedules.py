@@ -49,17 +49,18 @@ def schedule(
     """Load a source regularly; run again, it changes the schedule."""
     from temporaletl.control.cli.session import begin
     from temporaletl.control.operations.sources import check_services, find_source
-    from temporaletl.queuer import schedule as schedules
+    from temporaletl.queuer.schedule import schedule as put
+    from temporaletl.queuer.scheduling import Overlap as Kind
 
     begin()
     find_source(source)
     check_services(source)
-    schedules.schedule(
+    put(
         source,
         day,
         hour,
         timezone=timezone,
-        overlap=schedules.Overlap(overlap),
+        overlap=Kind(overlap),
         catchup_window_minutes=catchup_window_minutes,
         mode=mode,
         connection=connection,

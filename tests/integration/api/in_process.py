@@ -1,0 +1,121 @@
+"""The application in this process, over real HTTP, beside both services; one for a module."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import psycopg
+import pytest_asyncio
+import requests
+import uvicorn
+from fastapi import FastAPI
+from psycopg import sql
+
+from temporaletl.control.api.app import create_app
+from temporaletl.control.api.serving import listen, make_server
+from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.tokens import create_token
+from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.tokens import Scope
+from tests.integration.flows.services import Services, running
+from tests.integration.temporal_server import TemporalServer
+from tests.waiting import until
+
+_WITHIN_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Served:
+    """A served application, and a client of it: of this machine, or of a token."""
+
+    app: FastAPI
+    server: uvicorn.Server
+    platform: Platform
+    address: str
+    services: Services | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def token_of(self, scope: Scope, name: str = "") -> "Served":
+        """The client of a new token."""
+        made = await create_token(self.platform, name or uuid.uuid4().hex, scope)
+        text = made.text.get_secret_value()
+        return replace(self, headers={"Authorization": f"Bearer {text}"})
+
+    async def __call__(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> requests.Response:
+        return await asyncio.to_thread(
+            requests.request,
+            method,
+            f"{self.address}{path}",
+            headers={**self.headers, **(headers or {})},
+            timeout=_WITHIN_SECONDS,
+            **more,
+        )
+
+
+@asynccontextmanager
+async def serving(
+    platform: Platform, services: Services | None = None, **settings: object
+) -> AsyncGenerator[Served]:
+    """Serve an application over a platform until the block ends; `settings` are the API's."""
+    known = ApiSettings.model_validate({"port": 0, **settings})
+    listening = listen(known)
+    app = create_app(platform, known)
+    server = make_server(app)
+    # The signals are the tests' own.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(server.serve([listening]))
+    try:
+        await until(lambda: server.started or task.done())
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield Served(app, server, platform, address, services)
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            await task
+
+
+def platform_of(services: Services, url: str) -> Platform:
+    """The platform whose services these are."""
+    temporal = TemporalSettings.model_validate(
+        {
+            "address": services.client.service_client.config.target_host,
+            "queuer_queue": services.queue,
+            "worker_queue": f"{services.queue}-etl",
+        }
+    )
+    return Platform(temporal, warehouse_settings(url, services.warehouse.schema))
+
+
+def warehouse_settings(url: str, schema: str) -> WarehouseSettings:
+    return WarehouseSettings.model_validate({"database_url": url, "schema_name": schema})
+
+
+@asynccontextmanager
+async def schema_of(url: str) -> AsyncGenerator[Warehouse]:
+    """An empty, migrated schema that goes with the block."""
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    with Warehouse(warehouse_settings(url, schema), max_connections=20) as opened:
+        migrate(opened)
+        yield opened
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def served(temporal_server: TemporalServer, postgres_url: str) -> AsyncGenerator[Served]:
+    """The client of a token that may act."""
+    async with (
+        schema_of(postgres_url) as warehouse,
+        running(temporal_server.client, warehouse, attempts=50, segment_seconds=1) as services,
+        serving(platform_of(services, postgres_url), services) as one,
+    ):
+        yield await one.token_of("operate")
