@@ -50,8 +50,17 @@ class Reference:
             return f"the environment variable {self.location if named else 'that it names'}"
         return self.location if _is_on_disk(self.location) else "the file that it names"
 
+    @property
+    def shown(self) -> str:
+        """The location as it is; an ellipsis where it may be a secret that was pasted."""
+        if self.kind == "env":
+            is_location = _PLAIN_VARIABLE.fullmatch(self.location) or self.location in os.environ
+        else:
+            is_location = self.location.startswith("/") or _is_on_disk(self.location)
+        return self.location if is_location else "…"
+
     def absent(self) -> str:
-        """The same, where nothing is there: then it is also kept out of all other texts."""
+        """As in words, where nothing is there: then it is also kept out of all other texts."""
         text = str(self)
         if self.location not in text:
             _remember_pasted(self.location)

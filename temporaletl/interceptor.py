@@ -19,6 +19,7 @@ from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
+from temporaletl.run_log import run_of
 
 log = get_logger("temporaletl.activity")
 
@@ -30,7 +31,7 @@ _WHOSE_ENVIRONMENT = (
 
 
 class RecoveryInterceptor(Interceptor):
-    """Interceptor that classifies activity errors by recovery, and adds workflow ids to logs."""
+    """Interceptor that classifies activity errors by recovery, and adds the run's ids to logs."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         return _Recovery(next)
@@ -67,6 +68,7 @@ class _Recovery(ActivityInboundInterceptor):
             run_id=info.workflow_run_id,
             activity=info.activity_type,
             attempt=info.attempt,
+            **run_of(next(iter(input.args), None)),
         ):
             attempts = Attempts(
                 info.attempt, info.heartbeat_details, limit_of(next(iter(input.args), None))

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import structlog
 
 from temporaletl.errors import PermanentError, RetryableError
+from temporaletl.run_log import note
 from temporaletl.secrets import cleaned, redacted
 from temporaletl.terminal import fit_to_print, print_faults_safely, printable_json
 
@@ -23,7 +24,8 @@ from temporaletl.terminal import fit_to_print, print_faults_safely, printable_js
 class Logger:
     """Logger of the platform: no value holds a secret that this process knows.
 
-    Where the host program has not configured structlog, warnings and above are lines on standard
+    What is about a run is kept in its log, too: see `temporaletl.run_log`. Where the host program
+    has not configured structlog, warnings and above are lines on standard
     error, and standard output is left alone. A value of None is left out.
     """
 
@@ -32,10 +34,12 @@ class Logger:
         self._configured = structlog.get_logger(name)
 
     def info(self, event: str, **values: Any) -> None:
+        note("info", self._name, event, values)
         if structlog.is_configured():
             self._configured.info(event, **_safe(values))
 
     def warning(self, event: str, **values: Any) -> None:
+        note("warning", self._name, event, values)
         log = self._configured if structlog.is_configured() else _unconfigured(self._name)
         log.warning(event, **_safe(values))
 

@@ -125,6 +125,11 @@ class QueuerInput(Message):
     params: Annotated[dict[str, JsonValue], AfterValidator(_as_json)] = Field(default_factory=dict)
     max_in_flight: int = Field(default=50, ge=1, le=1000)
     accept_view: bool = False  # what the account sees now is all there is
+    notify: bool = True  # whether its end is notified
+    #: Of mode `replay`: the ids of the rejects to reprocess; none named: all of the streams.
+    rejects: tuple[int, ...] = ()
+    #: The batch whose failed jobs it runs, and nothing else.
+    retries: str | None = None
 
 
 class MetadataRequest(Message):
@@ -134,6 +139,16 @@ class MetadataRequest(Message):
     nominal: UtcTime
     workflow_id: str
     run_id: str
+
+
+def batch_id_of(requested: MetadataRequest) -> str:
+    """Name the batch of a request: the same one, however often it is resolved."""
+    request = requested.input
+    run = f"{requested.workflow_id} {requested.run_id}"
+    return (
+        f"{label(request.source, request.connection)}-{request.mode}-"
+        f"{requested.nominal:%Y%m%dT%H%M%SZ}-{_digest(run, size=4)}"
+    )
 
 
 class BatchMetadata(Message):
@@ -147,6 +162,9 @@ class BatchMetadata(Message):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     max_in_flight: int = 50
     accept_view: bool = False
+    notify: bool = True
+    rejects: tuple[int, ...] = ()
+    retries: str | None = None
     policy: RunPolicy = RunPolicy()
     worker_queue: str
     segment_queue: str | None = None  # None: the worker queue
@@ -217,8 +235,11 @@ def job_id_of(job: ETLInput) -> str:
     parts = [job.connection, job.window.model_dump(mode="json"), job.params]
     parts += ["scan"] if job.scan else ["reread"] if job.reread else []
     covers = json.dumps(parts, sort_keys=True)
-    digest = hashlib.blake2b(covers.encode(), digest_size=8).hexdigest()
-    return f"{label(job.source, job.connection)}-{job.stream}-{job.mode}-{digest}"
+    return f"{label(job.source, job.connection)}-{job.stream}-{job.mode}-{_digest(covers, size=8)}"
+
+
+def _digest(text: str, *, size: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 class RowCounts(Message):
@@ -364,6 +385,7 @@ class BatchSummary(Message):
     source: str = ""
     connection: str = "default"
     mode: Mode = "incremental"
+    retries: str | None = None  # the batch whose failed jobs it ran
     windows: dict[str, Window] = Field(default_factory=dict)  # by stream
     state: BatchState
     seconds: float

@@ -28,6 +28,7 @@ from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.warehouse.source_connections import stored_connections
 
 log = get_logger("temporaletl.service")
@@ -97,6 +98,8 @@ async def serve(service: Service) -> None:
             return
         async with contextlib.AsyncExitStack() as running:
             client, workers = await ready
+            # Left last: what the workers log at their end is kept, too.
+            running.enter_context(kept_run_log(warehouse))
             for worker in workers:
                 await running.enter_async_context(worker)
                 log.info("service_started", service=service.name, task_queue=worker.task_queue)

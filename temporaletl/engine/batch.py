@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from types import UnionType
 
+import structlog
 from pydantic import JsonValue
 
 from temporaletl.attempts import message_of
@@ -32,6 +33,7 @@ from temporaletl.strategies import import_sources
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.run_log import kept_run_log
 
 log = get_logger("temporaletl.engine")
 
@@ -158,7 +160,11 @@ class _Batch:
 
         following = asyncio.create_task(self._follow(cancel))
         try:
-            with kept_lease(self._warehouse, metadata, lost=stop):
+            with (
+                kept_run_log(self._warehouse),
+                structlog.contextvars.bound_contextvars(batch_id=metadata.batch_id),
+                kept_lease(self._warehouse, metadata, lost=stop),
+            ):
                 return await self._run_to_summary(metadata, interrupted)
         finally:
             following.cancel()

@@ -14,6 +14,7 @@ from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
+from temporaletl.run_log import run_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
@@ -47,7 +48,9 @@ class JobRunner:
         In each case the ledger says so before this returns. Raises no error of the job itself.
         """
         workflow_id = names.job_workflow_id(job.job_id)
-        with structlog.contextvars.bound_contextvars(workflow_id=workflow_id, run_id=self.run_id):
+        with structlog.contextvars.bound_contextvars(
+            workflow_id=workflow_id, run_id=self.run_id, **run_of(job)
+        ):
             cause: Exception | None = None
             try:
                 progress = await self._run_segments(job, workflow_id)

@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.control_messages import ControlRecord, ControlRequest
+from temporaletl.logs import get_logger
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
@@ -28,6 +29,8 @@ from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
+
+log = get_logger("temporaletl.queuer.activities")
 
 #: How long a batch must be at rest to be paused: a segment that was on its way to a worker when the
 #: pause was requested has begun by then, and counts.
@@ -85,6 +88,7 @@ class QueuerActivities:
         try:
             with observed(troubles):
                 jobs = await planning.expand(self._warehouse, metadata, report=report)
+            log.info("batch_planned", batch_id=metadata.batch_id, jobs=jobs)
             return ExpandedBatch(jobs=jobs)
         finally:
             beating.cancel()
@@ -130,7 +134,9 @@ class QueuerActivities:
 
     @activity.defn(name=names.FINISH_BATCH)
     async def finish_batch(self, request: FinishRequest) -> BatchSummary:
-        return await asyncio.to_thread(finishing.finish, self._warehouse, request)
+        summary = await asyncio.to_thread(finishing.finish, self._warehouse, request)
+        log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)
+        return summary
 
     @activity.defn(name=names.NOTIFY)
     async def notify(self, summary: BatchSummary) -> None:

@@ -258,6 +258,8 @@ class QueuerFlow:
             ),
             BatchSummary,
         )
+        if not metadata.notify:
+            return summary
         try:
             await workflow.execute_activity(
                 names.NOTIFY,

@@ -5,7 +5,6 @@ Plain functions, called by the activities and by the engine, which runs without 
 
 import asyncio
 import contextlib
-import hashlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -25,9 +24,12 @@ from temporaletl.messages import (
     QueuerInput,
     RunPolicy,
     Window,
+    batch_id_of,
 )
 from temporaletl.placement import check_placement
 from temporaletl.query import ACCEPT_DELETIONS
+from temporaletl.queuer.rejects import reprocessing_jobs, second_readings
+from temporaletl.queuer.retries import resolve_retry, retried_jobs
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.registry import AFTER_RESTART
 from temporaletl.rows import Identity
@@ -37,7 +39,6 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks, keep_missing
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.rejects import streams_with_rejects
 from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import last_cursors, streams_of_other_scope, trusted_watermarks
 
@@ -70,6 +71,8 @@ def check_request(request: QueuerInput) -> Planner:
             f"source {request.source!r} has no stream {', '.join(map(repr, unknown))}; "
             f"its streams: {', '.join(streams)}"
         )
+    if request.rejects and request.mode != "replay":
+        raise ConfigurationError(f"rejects are reprocessed by mode replay, not by {request.mode}")
     if request.mode == "backfill":
         if request.date_start is None:
             raise ConfigurationError("a backfill needs a start date (--from)")
@@ -144,6 +147,19 @@ def _resolve(
             planner.settings()
         streams = request.streams or planner.streams
         whole_scope = dict(planner.scope())
+    own = {
+        "batch_id": batch_id_of(requested),
+        "max_in_flight": request.max_in_flight,
+        "notify": request.notify,
+        "policy": policy,
+        "worker_queue": worker_queue,
+        "segment_queue": (
+            names.segment_queue(worker_queue, request.source) if request.source in budgets else None
+        ),
+        "started": requested.nominal,
+    }
+    if request.retries is not None:
+        return resolve_retry(warehouse, request, request.retries, whole_scope, own)
     scope = whole_scope | _filters(planner, request)
     now, watermarks = trusted_watermarks(
         warehouse, request.source, request.connection, scopes=(scope, whole_scope)
@@ -156,23 +172,15 @@ def _resolve(
             stream: window_of(request, planner, scheduled, watermarks.get(stream))
             for stream in streams
         }
-    digest = hashlib.blake2b(f"{requested.workflow_id} {requested.run_id}".encode(), digest_size=4)
     return BatchMetadata(
-        batch_id=f"{names.label(request.source, request.connection)}-{request.mode}-"
-        f"{requested.nominal:%Y%m%dT%H%M%SZ}-{digest.hexdigest()}",
+        **own,
         source=request.source,
         mode=request.mode,
         connection=request.connection,
         windows=windows,
         params=request.params,
-        max_in_flight=request.max_in_flight,
         accept_view=request.accept_view or check_acceptance(request),
-        policy=policy,
-        worker_queue=worker_queue,
-        segment_queue=(
-            names.segment_queue(worker_queue, request.source) if request.source in budgets else None
-        ),
-        started=requested.nominal,
+        rejects=request.rejects,
         scope=scope,
         whole_scope=whole_scope,
     )
@@ -253,27 +261,30 @@ async def _expand(
 
 
 async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
-    if metadata.mode == "replay":
-        plan = Plan(metadata)
-        for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata):
-            yield _of_rejects(plan, stream)
-        return
-    await asyncio.to_thread(_hold, warehouse, metadata)
-    if metadata.source in people:
-        await _record_people(warehouse, metadata)
+    if metadata.mode != "replay":
+        await asyncio.to_thread(_hold, warehouse, metadata)
+        if metadata.source in people:
+            await _record_people(warehouse, metadata)
+    if metadata.retries is not None:
+        jobs = retried_jobs(warehouse, metadata, metadata.retries)
+    elif metadata.mode == "replay":
+        jobs = reprocessing_jobs(warehouse, metadata)
+    else:
+        jobs = _of_source(warehouse, metadata)
+    async with contextlib.aclosing(jobs):
+        async for job in jobs:
+            yield job
+
+
+async def _of_source(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
     cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
     async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
         async for job in jobs:
             yield job
     if metadata.mode == "incremental":
         # A full run reads all there is anyway, and a backfill is about its window alone.
-        for stream in await asyncio.to_thread(streams_with_rejects, warehouse, metadata, "extract"):
-            yield _of_rejects(Plan(metadata), stream).model_copy(update={"reread": True})
-
-
-def _of_rejects(plan: Plan, stream: str) -> ETLInput:
-    # Not with the batch's parameters: each reject brings those of the job that met it.
-    return plan.job(stream, Window()).model_copy(update={"params": {}})
+        async for job in second_readings(warehouse, metadata):
+            yield job
 
 
 def _hold(warehouse: Warehouse, metadata: BatchMetadata) -> None:

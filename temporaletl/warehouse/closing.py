@@ -123,6 +123,7 @@ def _summarise(
         source=metadata.source,
         connection=metadata.connection,
         mode=metadata.mode,
+        retries=metadata.retries,
         windows=metadata.windows,
         state="failed" if failed else "cancelled" if cancelled or jobs.cancelled else "completed",
         seconds=round(seconds, 3),

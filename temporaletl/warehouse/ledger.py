@@ -74,9 +74,11 @@ def begin_batch(
                 """
                 INSERT INTO etl_batches
                     (batch_id, source, mode, connection, metadata, state, workflow_id, run_id,
-                     temporal_address, temporal_namespace, temporal_namespace_id, lease_until)
+                     temporal_address, temporal_namespace, temporal_namespace_id, lease_until,
+                     retries, original)
                 VALUES (%s, %s, %s, %s, %s, 'running', %s, %s, %s, %s, %s,
-                        clock_timestamp() + %s::interval)
+                        clock_timestamp() + %s::interval, %s,
+                        (SELECT coalesce(original, batch_id) FROM etl_batches WHERE batch_id = %s))
                 ON CONFLICT (batch_id) DO NOTHING
                 """,
                 [
@@ -91,6 +93,8 @@ def begin_batch(
                     namespace and namespace.name,
                     namespace and namespace.id,
                     lease,
+                    metadata.retries,
+                    metadata.retries,
                 ],
             )
     except UniqueViolation:

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from pydantic import JsonValue
 
 from temporaletl.connections import DEFAULT
+from temporaletl.errors import NotFoundError
 from temporaletl.messages import BatchMetadata, Message
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
@@ -81,6 +82,18 @@ class StoredReject(Message):
     run_id: str
 
 
+class RejectDetails(StoredReject):
+    """A reject with the page that wrote it last; None where the ledger no longer knows that.
+
+    `payload_bytes` is the record's size where only its beginning is kept.
+    """
+
+    extracted_at: datetime
+    payload_bytes: int | None
+    seq: int | None  # of the page's job, in its batch
+    page: int | None
+
+
 class Rejects(NamedTuple):
     """The latest rejects, and how many there are."""
 
@@ -93,6 +106,34 @@ _OF_STREAMS = sql.SQL(
     "source = %(source)s AND connection = %(connection)s "
     "AND (%(streams)s::text[] IS NULL OR stream = ANY (%(streams)s))"
 )
+
+
+def find_reject(warehouse: Warehouse, reject_id: int) -> RejectDetails:
+    """One reject, by its id.
+
+    Raises:
+        NotFoundError: there is none; it may have become rows.
+    """
+    own = [name for name in RejectDetails.model_fields if name not in ("seq", "page")]
+    query = sql.SQL(
+        """
+        SELECT {}, p.seq, p.page FROM etl_rejects AS r LEFT JOIN LATERAL (
+            SELECT p.seq, p.page FROM etl_pages AS p JOIN etl_jobs AS j USING (batch_id, seq)
+            WHERE j.batch_id = r.batch_id AND j.job_id = r.job_id
+              -- Both are the time of the transaction that wrote them.
+              AND p.loaded_at IN (r.first_seen, r.last_seen)
+            ORDER BY p.loaded_at DESC LIMIT 1) AS p ON true
+        WHERE r.reject_id = %s
+        """
+    ).format(sql.SQL(", ").join(sql.Identifier("r", name) for name in own))
+    with warehouse.connection() as connection:
+        row = connection.cursor(row_factory=dict_row).execute(query, [reject_id]).fetchone()
+    if row is None:
+        raise NotFoundError(
+            f"there is no reject {reject_id}: it has become rows, or never was "
+            "(`etl rejects list SOURCE`)"
+        )
+    return RejectDetails.model_validate(row)
 
 
 def read_rejects(

@@ -31,6 +31,8 @@ class BatchReport(Message):
     state: str
     workflow_id: str
     run_id: str
+    retries: str | None = None  # the batch whose failed jobs it runs
+    retried_by: tuple[str, ...] = ()  # batches that run what failed in it, the first one first
     created_at: datetime
     ended_at: datetime | None
     windows: dict[str, Window]
@@ -86,8 +88,13 @@ class PageReport(Message):
     loaded_at: datetime
 
 
+_RETRIED_BY = """
+    ARRAY(SELECT r.batch_id FROM etl_batches AS r
+          WHERE r.retries = etl_batches.batch_id ORDER BY r.created_at)
+"""
 _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
+    retries, {_RETRIED_BY} AS retried_by,
     metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
 """
 _JOB_COLUMNS = (

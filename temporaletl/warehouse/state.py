@@ -18,6 +18,7 @@ from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.rejects import forget_unread
+from temporaletl.warehouse.retries import Family, family_of
 from temporaletl.warehouse.sessions import only_row
 
 log = get_logger("temporaletl.state")
@@ -117,7 +118,8 @@ def trusted_watermarks(
                 THEN s.watermark
                 -- While a watermark is ahead, windows are empty, and their batches load nothing.
                 ELSE (SELECT max(until) FROM reached AS r JOIN etl_batches AS b USING (batch_id)
-                      WHERE r.stream = s.stream AND b.state = 'completed' AND NOT r.is_empty)
+                      WHERE r.stream = s.stream AND b.state = 'completed' AND NOT r.is_empty
+                        AND b.retries IS NULL)
                 END
             FROM etl_sync_state AS s
             WHERE s.source = %(source)s AND s.connection = %(connection)s
@@ -217,7 +219,8 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     account was shown less than before, if the batch's filters leave out what the watermark stands
     for, if not all jobs were planned, or if it was set back behind the window's start in the
     meantime. A backfill or reprocessing moves nothing, and no job without a window holds anything
-    back. Safe to repeat.
+    back. A retry stands for all jobs of the batch that planned them: what any of its retries has
+    completed is loaded, and what none has completed holds the watermark. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
         return
@@ -258,19 +261,30 @@ def _advance_stream(
     stream: str,
     window: Window,
 ) -> None:
+    family = None if metadata.retries is None else family_of(connection, metadata.batch_id)
+    latest = family is None or _is_latest(connection, metadata, stream, family)
+    if latest is None:
+        return
+    original = metadata.batch_id if family is None else family.original
     jobs = only_row(
         connection.cursor(row_factory=dict_row).execute(
             """
-        SELECT count(*) FILTER (WHERE state <> 'completed') AS open,
-            count(*) FILTER (WHERE state <> 'completed' AND window_start IS NULL) AS unbounded,
-            min(window_start) FILTER (WHERE state <> 'completed') AS earliest,
-            coalesce(sum(records), 0)::bigint AS records,
-            (SELECT jobs_planned IS NOT NULL AND held IS NULL
-             FROM etl_batches WHERE batch_id = %s) AS planned,
+        SELECT count(*) FILTER (WHERE NOT loaded) AS open,
+            count(*) FILTER (WHERE NOT loaded AND window_start IS NULL) AS unbounded,
+            min(window_start) FILTER (WHERE NOT loaded) AS earliest,
+            (SELECT coalesce(sum(records), 0)::bigint FROM etl_jobs
+             WHERE batch_id = %(batch)s AND stream = %(stream)s AND NOT windowless) AS records,
+            (SELECT bool_and(jobs_planned IS NOT NULL AND held IS NULL)
+             FROM etl_batches WHERE batch_id IN (%(batch)s, %(original)s)) AS planned,
             clock_timestamp() AS now
-        FROM etl_jobs WHERE batch_id = %s AND stream = %s AND NOT windowless
+        FROM etl_jobs AS j, LATERAL (
+            SELECT j.state = 'completed' OR EXISTS (
+                SELECT FROM etl_jobs AS o JOIN etl_batches AS r USING (batch_id)
+                WHERE o.job_id = j.job_id AND o.state = 'completed' AND r.held IS NULL
+                  AND r.original = j.batch_id) AS loaded) AS l
+        WHERE j.batch_id = %(original)s AND j.stream = %(stream)s AND NOT j.windowless
         """,
-            [metadata.batch_id, metadata.batch_id, stream],
+            {"batch": metadata.batch_id, "original": original, "stream": stream},
         )
     )
     # Each stream by itself: one that is broken for long must not hold up the others.
@@ -284,7 +298,9 @@ def _advance_stream(
     else:
         watermark = jobs["earliest"]
     if complete and metadata.mode == "full" and not metadata.params:
-        forget_unread(connection, metadata, stream)
+        forget_unread(connection, metadata.model_copy(update={"batch_id": original}), stream)
+    if family is not None and not complete:
+        state = "failed"  # whatever else of it was loaded
     connection.execute(
         """
         INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
@@ -296,6 +312,8 @@ def _advance_stream(
             %(records)s, %(state)s, %(batch)s, %(scope)s)
         ON CONFLICT (source, stream, connection) DO UPDATE SET
             watermark = CASE
+                -- A later batch began anew: an older one's retry is not what it waits for.
+                WHEN NOT %(latest)s AND s.watermark IS NULL THEN NULL
                 -- A time that has not come is of a wrong clock, and is no watermark.
                 WHEN s.watermark > clock_timestamp()
                 THEN coalesce(%(watermark)s::timestamptz, s.watermark)
@@ -308,10 +326,13 @@ def _advance_stream(
             last_incremental_at = coalesce(excluded.last_incremental_at, s.last_incremental_at),
             scope = CASE WHEN %(watermark)s::timestamptz IS NULL THEN s.scope
                 ELSE coalesce(excluded.scope, s.scope) END,
-            records = excluded.records, state = excluded.state, batch_id = excluded.batch_id,
+            records = CASE WHEN %(latest)s THEN excluded.records ELSE s.records END,
+            state = CASE WHEN %(latest)s THEN excluded.state ELSE s.state END,
+            batch_id = CASE WHEN %(latest)s THEN excluded.batch_id ELSE s.batch_id END,
             updated_at = now()
         """,
         {
+            "latest": latest,
             "source": metadata.source,
             "stream": stream,
             "connection": metadata.connection,
@@ -327,11 +348,33 @@ def _advance_stream(
     )
 
 
+def _is_latest(
+    connection: Connection, metadata: BatchMetadata, stream: str, family: Family
+) -> bool | None:
+    """Whether a retry's family wrote the stream's state last; None where it may not touch it.
+
+    That is so where a person has put the watermark since, or deleted it with its connection.
+    """
+    row: Any = connection.execute(
+        """
+        SELECT batch_id, state, updated_at FROM etl_sync_state
+        WHERE source = %s AND stream = %s AND connection = %s FOR UPDATE
+        """,
+        [metadata.source, stream, metadata.connection],
+    ).fetchone()
+    if row is None:
+        return None
+    batch_id, state, updated_at = row
+    if state == _BY_HAND and updated_at >= family.began:
+        return None
+    return batch_id in family.members
+
+
 def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, JsonValue]:
     """The last cursors by stream: those of the last job of the stream's latest batch.
 
-    Only where all its jobs completed and the watermark was not put elsewhere since. Backfills
-    and reprocessing do not count: they cover a part alone.
+    Only where all its jobs completed and the watermark was not put elsewhere since. Backfills,
+    reprocessing and retries do not count: they cover a part alone.
     """
     with warehouse.connection() as connection:
         found: Sequence[Any] = connection.execute(
@@ -340,6 +383,7 @@ def last_cursors(warehouse: Warehouse, metadata: BatchMetadata) -> dict[str, Jso
             FROM etl_sync_state AS s JOIN etl_jobs AS j USING (batch_id, stream)
             WHERE s.source = %s AND s.connection = %s AND s.stream = ANY (%s) AND s.state <> %s
               AND NOT j.windowless
+              AND (SELECT retries IS NULL FROM etl_batches AS b WHERE b.batch_id = s.batch_id)
             GROUP BY s.stream HAVING bool_and(j.state = 'completed')
             """,
             [metadata.source, metadata.connection, sorted(metadata.windows), _BY_HAND],

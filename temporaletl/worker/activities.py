@@ -106,6 +106,8 @@ class WorkerActivities:
 
     @activity.defn(name=names.END_JOB)
     async def end_job(self, ended: EndJobRequest) -> JobProgress:
-        return await asyncio.to_thread(
+        progress = await asyncio.to_thread(
             ledger.end_job, self._warehouse, ended.job, ended.state, ended.error
         )
+        log.info("job_ended", job_id=ended.job.job_id, state=progress.state, error=progress.error)
+        return progress

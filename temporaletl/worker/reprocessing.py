@@ -44,7 +44,12 @@ _NOT_FOUND = (
 
 
 class ReprocessQuery(Query):
-    """Query of a reprocessing job, without parameters: each record brings its own job's."""
+    """Query of a reprocessing job: each record brings its own job's parameters.
+
+    `rejects` are the ids of those it is about; none named: all of its stream.
+    """
+
+    rejects: tuple[int, ...] = ()
 
 
 def reprocessing(warehouse: Warehouse, job: ETLInput, strategies: Strategies) -> Strategies:
@@ -77,7 +82,12 @@ async def _pages(
     at_once = None if reread is None else _REREADS_PER_PAGE
     while not rereads_only or position.count < _REREADS_PER_JOB:
         found = await asyncio.to_thread(
-            read_rejects, warehouse, request.job, position, unread_at_once=at_once
+            read_rejects,
+            warehouse,
+            request.job,
+            position,
+            only=request.query.rejects,
+            unread_at_once=at_once,
         )
         if found is None:
             return

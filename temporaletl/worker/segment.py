@@ -198,6 +198,7 @@ async def _run_bound(
 
 def _complete(warehouse: Warehouse, job: ETLInput) -> JobProgress:
     ended = end_job(warehouse, job, "completed")
+    log.info("job_ended", job_id=job.job_id, state=ended.state, **ended.rows.model_dump())
     if not job.windowless:
         advance_loaded(warehouse, job.batch_id, job.stream)
     return ended

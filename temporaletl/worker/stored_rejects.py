@@ -1,6 +1,6 @@
 """Pages of stored rejects: the records that a reprocessing job or a second reading works on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -85,6 +85,7 @@ _NEXT = sql.SQL(
         SELECT * FROM etl_rejects
         WHERE source = %(source)s AND connection = %(connection)s AND stream = %(stream)s
           AND batch_id <> %(batch)s AND {which}
+          AND (%(only)s::bigint[] IS NULL OR reject_id = ANY (%(only)s))
           AND ({timestamp}, reject_id) > (%(timestamp)s::timestamptz, %(reject_id)s)
         ORDER BY {timestamp}, reject_id LIMIT %(most)s
     ), weighed AS (
@@ -115,13 +116,19 @@ _UNREAD = _NEXT.format(
 
 
 def read_rejects(
-    warehouse: Warehouse, job: ETLInput, position: RejectPosition, *, unread_at_once: int | None
+    warehouse: Warehouse,
+    job: ETLInput,
+    position: RejectPosition,
+    *,
+    only: Sequence[int] = (),
+    unread_at_once: int | None,
 ) -> RejectPage | None:
     """Read the next rejects of the job's stream behind a position; None behind the last.
 
     Those of a page have one stage; in a reprocessing job they were extracted together, oldest
     first. A second reading has what could not be read before its batch, longest untried first.
-    Rejects of this batch itself are left out. `unread_at_once` bounds a page of what could not be
+    Rejects of this batch itself are left out, and others than `only` where ids are given.
+    `unread_at_once` bounds a page of what could not be
     read, where it is requested again.
     """
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -134,6 +141,7 @@ def read_rejects(
                 "batch": job.batch_id,
                 "timestamp": position.timestamp,
                 "reject_id": position.reject_id,
+                "only": list(only) or None,
                 "most": unread_at_once if job.reread else _REJECTS_PER_PAGE,
                 "characters": _CHARACTERS_PER_PAGE,
             },

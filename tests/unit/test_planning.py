@@ -19,7 +19,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.query import Query
-from temporaletl.queuer import planning
+from temporaletl.queuer import planning, rejects
 from temporaletl.queuer.planning import check_request, expand, jobs_of, resolve_batch, window_of
 from temporaletl.registry import Registry
 from temporaletl.strategies import Plan, Planner, TransformInputsMethod
@@ -336,7 +336,7 @@ async def test_jobs_are_written_in_blocks_and_none_is_left_out(
 ) -> None:
     monkeypatch.setattr(planning, "JobWriter", Writer)
     monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
-    monkeypatch.setattr(planning, "streams_with_rejects", lambda *_: [])
+    monkeypatch.setattr(rejects, "streams_with_rejects", lambda *_: [])
     planners.register("shop", planner(lambda _plan: range(number)), place="here")
     expanders.register("shop", asynchronous, place="here")
     reports: list[int] = []

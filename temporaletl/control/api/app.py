@@ -12,11 +12,14 @@ from temporaletl.control.api.guard import Guard
 from temporaletl.control.api.problems import request_id_of
 from temporaletl.control.api.routes import (
     audit,
+    backfills,
+    collections,
     health,
     identities,
     rejects,
     runs,
     schedules,
+    source_connections,
     sources,
     state,
     sync,
@@ -27,7 +30,10 @@ from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.platform import Platform
 
 API = "/api/v1"
-_NOUNS = (runs, sync, workflows, schedules, state, rejects, identities, sources, audit, tokens)
+_NOUNS = (
+    *(runs, sync, workflows, schedules, state, rejects, identities, sources),
+    *(source_connections, collections, backfills, audit, tokens),
+)
 
 
 def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastAPI:

@@ -92,7 +92,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (401, 403, 404, 409, 412, 413, 422, 429, 500, 502, 503)
+    for status in (401, 403, 404, 409, 412, 413, 422, 428, 429, 500, 502, 503)
 }
 
 
@@ -102,6 +102,10 @@ class UnauthenticatedError(ETLError):
 
 class ForbiddenError(ETLError):
     """A request that its token's scope, or its origin, does not allow."""
+
+
+class PreconditionRequiredError(ETLError):
+    """A change of something without saying as what it was read."""
 
 
 def request_id_of(request: Request) -> str:
@@ -155,6 +159,8 @@ def status_of(error: ETLError) -> tuple[HTTPStatus, str]:
         return HTTPStatus.UNAUTHORIZED, "unauthenticated"
     if isinstance(error, ForbiddenError):
         return HTTPStatus.FORBIDDEN, "forbidden"
+    if isinstance(error, PreconditionRequiredError):
+        return HTTPStatus.PRECONDITION_REQUIRED, "precondition-required"
     return next(
         ((status, code) for kind, status, code in _KINDS if isinstance(error, kind)),
         (HTTPStatus.INTERNAL_SERVER_ERROR, "failed"),

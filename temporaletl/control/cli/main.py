@@ -94,6 +94,17 @@ app.command(
         "etl status --json | jq '.[] | select(.state == \"failed\")'",
     ),
 )(runs.status)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
+        "etl logs etl-jira-full-20250131T060000.000000Z --limit 20",
+        "etl logs etl-jira-full-20250131T060000.000000Z --json | jq '.lines[].event'",
+    ),
+)(runs.logs)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples("etl retry etl-jira-full-20250131T060000.000000Z --wait"),
+)(runs.retry)
 _command: Callable[..., None]
 for _command, _example in (
     (runs.pause, "etl pause etl-jira-full-20250131T060000.000000Z"),

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from temporaletl.connection_entries import Origin
+from pydantic import Field, JsonValue
+
+from temporaletl.connection_entries import Connection as Entry
+from temporaletl.connection_entries import Origin, Reference
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import (
     UnknownConnectionError,
@@ -18,9 +22,13 @@ from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.checks import Check, check_settings
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners
-from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError
 from temporaletl.messages import Message
-from temporaletl.warehouse.source_connections import StoredConnection, list_stored
+from temporaletl.warehouse.source_connections import (
+    StoredConnection,
+    StoredConnections,
+    list_stored,
+)
 
 
 class ConnectionReport(Message):
@@ -37,6 +45,44 @@ class ConnectionReport(Message):
     origin: Origin = "file"
     connection_id: UUID | None = None
     version: int | None = None
+
+
+class ConnectionDetails(Message):
+    """A connection as it is declared: its settings, and where its secrets are; or its fault.
+
+    One that is `read_only` is the file's: it is changed there. `connection_id`, `version` and the
+    times are of those in the warehouse.
+    """
+
+    name: str
+    source: str | None = None
+    origin: Origin
+    read_only: bool
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    #: Places by setting: `{"env": …}` or `{"file": …}`.
+    secrets: dict[str, dict[str, str]] = Field(default_factory=dict)
+    fault: str | None = None
+    connection_id: UUID | None = None
+    version: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def whose(self) -> str:
+        """Its name in messages."""
+        return f"connection {self.name!r}"
+
+    def check_writable(self) -> None:
+        """Check that it can be changed from here.
+
+        Raises:
+            ConflictError: it is declared in the file.
+        """
+        if self.read_only:
+            raise ConflictError(
+                f"{self.whose} is declared in {connections_file()} (ETL_CONNECTIONS): it is "
+                "changed there"
+            )
 
 
 class Connections(NamedTuple):
@@ -100,6 +146,63 @@ async def list_connections(platform: Platform) -> Connections:
             )
         found.append(report)
     return Connections(found, connections_file(), None if stored is None else stored.fault)
+
+
+async def list_details(platform: Platform) -> list[ConnectionDetails]:
+    """The connections of the file and the warehouse by name, faulty ones too; no secret is read.
+
+    Raises:
+        ConfigurationError: the file as a whole cannot be read.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    known_planners()
+    warehouse = await platform.current_warehouse()
+    rows = {one.name: one for one in await asyncio.to_thread(list_stored, warehouse)}
+    with provided(StoredConnections({name: row.section for name, row in rows.items()})):
+        entries = read_entries()
+    return [_details(name, entry, rows.get(name)) for name, entry in entries]
+
+
+async def find_details(platform: Platform, key: str) -> ConnectionDetails:
+    """One of them, by its name or its id.
+
+    Raises:
+        NotFoundError: there is none.
+        ETLError: as `list_details`.
+    """
+    for one in await list_details(platform):
+        if key in (one.name, str(one.connection_id)):
+            return one
+    raise NotFoundError(
+        f"there is no connection {key!r} (`etl connections list`)"
+        + (": that of the environment is set in the environment" * (key == DEFAULT))
+    )
+
+
+def _details(
+    name: str, entry: Entry | ConfigurationError, row: StoredConnection | None
+) -> ConnectionDetails:
+    if row is not None:
+        return ConnectionDetails(
+            **row.model_dump(exclude={"secrets"}),
+            secrets={
+                key: {kind: Reference(kind, location).shown for kind, location in place.items()}
+                for key, place in row.secrets.items()
+            },
+            origin="warehouse",
+            read_only=False,
+            fault=str(entry) if isinstance(entry, ConfigurationError) else None,
+        )
+    if isinstance(entry, ConfigurationError):
+        return ConnectionDetails(name=name, origin="file", read_only=True, fault=str(entry))
+    return ConnectionDetails(
+        name=name,
+        source=entry.source,
+        origin=entry.origin,
+        read_only=True,
+        settings=dict(entry.literals),
+        secrets={key: {one.kind: one.shown} for key, one in entry.references.items()},
+    )
 
 
 async def list_environment() -> list[ConnectionReport]:

@@ -18,6 +18,7 @@ from temporaletl.warehouse.reports import (
     jobs_after,
     pages_after,
 )
+from temporaletl.warehouse.run_log import RunLogTail, read_log
 
 
 class RunFilter(Message):
@@ -104,6 +105,18 @@ async def list_pages(
     warehouse = await platform.warehouse()
     batch_id = await asyncio.to_thread(_batch_id, warehouse, run)
     return await asyncio.to_thread(pages_after, warehouse, batch_id, limit=limit, after=after)
+
+
+async def read_run_log(platform: Platform, run: str, *, limit: int) -> RunLogTail:
+    """The last lines of a run's log, at most `limit`, the oldest of them first.
+
+    Raises:
+        NotFoundError: the ledger has no run of that name.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    warehouse = await platform.current_warehouse()
+    batch_id = await asyncio.to_thread(_batch_id, warehouse, run)
+    return await asyncio.to_thread(read_log, warehouse, batch_id, limit=limit)
 
 
 def _batch_id(warehouse: Warehouse, run: str) -> str:

@@ -5,8 +5,36 @@ from collections.abc import Sequence
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.sources import check_known
-from temporaletl.warehouse.rejects import Rejects, read_rejects
+from temporaletl.messages import QueuerInput
+from temporaletl.warehouse.rejects import RejectDetails, Rejects, find_reject, read_rejects
+
+
+async def get_reject(platform: Platform, reject_id: int) -> RejectDetails:
+    """One reject, with its record, its reason and the page that wrote it.
+
+    Raises:
+        NotFoundError: there is none.
+        ETLError: as `Platform.warehouse`.
+    """
+    return await asyncio.to_thread(find_reject, await platform.warehouse(), reject_id)
+
+
+async def replay_request(platform: Platform, reject_id: int, *, notify: bool = True) -> QueuerInput:
+    """The request for a run that reprocesses one reject, and no other.
+
+    Raises: as `get_reject`.
+    """
+    found = await get_reject(platform, reject_id)
+    return run_request(
+        found.source,
+        connection=found.connection,
+        mode="replay",
+        streams=(found.stream,),
+        rejects=(reject_id,),
+        notify=notify,
+    )
 
 
 async def list_rejects(

@@ -48,6 +48,8 @@ class RunReport(Message):
     source: str = ""
     connection: str = DEFAULT
     mode: str = ""
+    retries: str | None = None  # the batch whose failed jobs it runs
+    retried_by: tuple[str, ...] = ()  # batches that run what failed in it, the first one first
     state: str
     started_at: datetime
     ended_at: datetime | None = None
@@ -86,6 +88,8 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         source=batch.source,
         connection=batch.connection,
         mode=batch.mode,
+        retries=batch.retries,
+        retried_by=batch.retried_by,
         state=state,
         started_at=batch.created_at,
         ended_at=ended_at,

@@ -32,6 +32,8 @@ def run_request(
     params: dict[str, JsonValue] | None = None,
     max_in_flight: int = 50,
     accept_view: bool = False,
+    notify: bool = True,
+    rejects: Sequence[int] = (),
 ) -> QueuerInput:
     """Build the request for a run.
 
@@ -53,6 +55,8 @@ def run_request(
             params=params or {},
             max_in_flight=max_in_flight,
             accept_view=accept_view,
+            notify=notify,
+            rejects=tuple(rejects),
         )
     except ValidationError as error:
         raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None

@@ -276,6 +276,33 @@ async def backfill_schedule(
 
     `start` is inclusive, `end` exclusive.
 
+    Raises: as `due_runs`.
+    """
+    due = await due_runs(platform, source, start, end, connection=connection)
+    with translated_errors(absent=absent(source, connection)):
+        handle = await _handle(platform, source, connection)
+        # The server takes both ends as inclusive; runs are due at whole seconds.
+        await handle.backfill(
+            ScheduleBackfill(
+                start_at=start,
+                end_at=end - timedelta(seconds=1),
+                overlap=ScheduleOverlapPolicy.BUFFER_ALL,
+            ),
+            rpc_timeout=PATIENCE,
+        )
+    return len(due)
+
+
+async def due_runs(
+    platform: Platform,
+    source: str,
+    start: datetime,
+    end: datetime,
+    *,
+    connection: str = DEFAULT,
+) -> list[datetime]:
+    """The times at which runs were due in a past span: what `backfill_schedule` would start.
+
     Raises:
         NotFoundError: the source has no schedule.
         ConfigurationError: the span is empty or has not come yet, no run was due in it, or too
@@ -293,25 +320,16 @@ async def backfill_schedule(
     with translated_errors(absent=absent(source, connection)):
         handle = await _handle(platform, source, connection)
         described = await handle.describe(rpc_timeout=PATIENCE)
-        due = sum(1 for _ in due_times(described.schedule, start, end))
-        if due == 0:
-            raise ConfigurationError(
-                f"the schedule of {names.label(source, connection)!r} has no run due from "
-                f"{start.isoformat()} to {end.isoformat()}"
-            )
-        if due > MOST_BUFFERED:
-            raise ConfigurationError(
-                f"more than {MOST_BUFFERED:,} runs were due in that span, which is what Temporal "
-                f"keeps waiting: take a shorter one"
-            )
-        # The server takes both ends as inclusive; runs are due at whole seconds.
-        await handle.backfill(
-            ScheduleBackfill(
-                start_at=start,
-                end_at=end - timedelta(seconds=1),
-                overlap=ScheduleOverlapPolicy.BUFFER_ALL,
-            ),
-            rpc_timeout=PATIENCE,
+    due = list(due_times(described.schedule, start, end))
+    if not due:
+        raise ConfigurationError(
+            f"the schedule of {names.label(source, connection)!r} has no run due from "
+            f"{start.isoformat()} to {end.isoformat()}"
+        )
+    if len(due) > MOST_BUFFERED:
+        raise ConfigurationError(
+            f"more than {MOST_BUFFERED:,} runs were due in that span, which is what Temporal "
+            f"keeps waiting: take a shorter one"
         )
     return due
 

@@ -42,11 +42,29 @@ class Served:
     services: Services | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def both(self) -> Services:
+        """The services beside it."""
+        assert self.services is not None
+        return self.services
+
     async def token_of(self, scope: Scope, name: str = "") -> "Served":
         """The client of a new token."""
         made = await create_token(self.platform, name or uuid.uuid4().hex, scope)
         text = made.text.get_secret_value()
         return replace(self, headers={"Authorization": f"Bearer {text}"})
+
+    async def run(self, run: str) -> dict[str, Any]:
+        """A run that has ended."""
+        found: dict[str, Any] = {}
+
+        async def has_ended() -> bool:
+            answer = await self("GET", f"/api/v1/runs/{run}")
+            found.update(answer.json().get("run") or {})
+            return found.get("state") in ("completed", "failed", "cancelled")
+
+        await until(has_ended, within_seconds=_WITHIN_SECONDS)
+        return found
 
     async def __call__(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any

@@ -83,6 +83,8 @@ cursed: set[int] = set()
 addresses: dict[str, str] = {}
 #: Names of outages that last until a test ends them.
 outages: set[str] = set()
+#: Jobs that cannot be extracted for as long as a test leaves them here.
+broken: set[int] = set()
 #: Jobs that scans have listed, in order.
 scanned: list[int] = []
 _failed_once: set[tuple[str, int]] = set()
@@ -135,6 +137,8 @@ async def extract(request: PageRequest[NumbersQuery]) -> AsyncGenerator[Page]:
     query = request.query
     if query.job == query.poisoned:
         raise ConfigurationError(f"job {query.job} is poisoned")
+    if query.job in broken:
+        raise ConfigurationError(f"job {query.job} is broken")
     if query.odd:
         token = SECRET  # what a traceback with locals would show
         raise KeyError(f"no {token}")

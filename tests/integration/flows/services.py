@@ -15,6 +15,7 @@ from temporaletl.queuer.__main__ import service_of as queuer_of
 from temporaletl.service import make_workers
 from temporaletl.settings import NotificationSettings, TemporalSettings, WorkerSettings
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.worker.__main__ import service_of as worker_of
 
 
@@ -73,6 +74,7 @@ async def running(
         worker_of(WorkerSettings.model_validate(settings)),
     ]
     async with AsyncExitStack() as running_workers:
+        running_workers.enter_context(kept_run_log(warehouse))
         for service in services:
             for worker in make_workers(service, client, warehouse, temporal):
                 await running_workers.enter_async_context(worker)

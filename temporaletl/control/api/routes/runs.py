@@ -2,13 +2,15 @@
 
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from temporaletl.control.api.access import Reader
+from temporaletl.control.api.access import Caller, Operator, Reader
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import (
     After,
     Limit,
@@ -19,6 +21,7 @@ from temporaletl.control.api.paging import (
 )
 from temporaletl.control.api.paths import RunName
 from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.api.routes.sync import Started, start
 from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.history import (
     RunFilter,
@@ -26,17 +29,28 @@ from temporaletl.control.operations.history import (
     list_jobs,
     list_pages,
     list_runs,
+    read_run_log,
 )
 from temporaletl.control.operations.observation import Observed
 from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.status import Runs, recent_runs
 from temporaletl.messages import Mode
 from temporaletl.warehouse.reports import JobReport, PageReport
+from temporaletl.warehouse.run_log import MOST_LINES, RunLogTail
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=RESPONSES)
 
 #: As many as go on at once; of those that ended, the ledger is asked.
 _OPEN_RUNS = 200
+
+
+class RetryOptions(BaseModel):
+    """How what failed is run again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"notify": False}]})
+
+    notify: bool = Field(default=True, description="notify whom the settings name of its end")
 
 
 class RunPage(PageOf[RunReport]):
@@ -148,3 +162,39 @@ async def get_pages(
         cursor_of=lambda one: encode_cursor(one.seq, one.page),
     )
     return PageOf[PageReport](items=items, next=following)
+
+
+@router.get("/{run:name}/log", summary="Show the end of a run's log", operation_id="get_run_log")
+async def get_log(
+    context: InContext,
+    _: Reader,
+    run: RunName,
+    limit: Annotated[int, Query(ge=1, le=MOST_LINES, description="lines, the last ones")] = 100,
+) -> RunLogTail:
+    """Show the last lines that the services logged of a run, the oldest of them first."""
+    return await read_run_log(context.platform, run, limit=limit)
+
+
+@router.post(
+    "/{run:name}/retry",
+    summary="Retry what failed in a run",
+    operation_id="retry_run",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Started,
+)
+async def post_retry(
+    request: Request,
+    context: InContext,
+    caller: Operator,
+    run: RunName,
+    wanted: RetryOptions | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run of the jobs that failed in this one, in their windows, and of nothing else."""
+    act = partial(_retry, context, caller, run, wanted or RetryOptions())
+    return await once(context, caller, request, idempotency_key, act, status=HTTPStatus.ACCEPTED)
+
+
+async def _retry(context: Context, caller: Caller, run: str, wanted: RetryOptions) -> Started:
+    asked = await retry_request(context.platform, run, notify=wanted.notify)
+    return await start(context, caller, asked, "run.retry")

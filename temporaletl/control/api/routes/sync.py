@@ -16,7 +16,7 @@ from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.control import Action, control_run
 from temporaletl.control.operations.runs import run_request, start_only_run, start_run
-from temporaletl.messages import Mode, OpenState
+from temporaletl.messages import Mode, OpenState, QueuerInput
 from temporaletl.names import label
 
 router = APIRouter(prefix="/sync", tags=["sync"], responses=RESPONSES)
@@ -112,15 +112,32 @@ async def _start(context: Context, caller: Caller, mode: Mode, wanted: SyncReque
         streams=wanted.streams,
         params=wanted.params,
     )
-    starting = start_run if wanted.force else start_only_run
+    return await start(context, caller, request, f"sync.{mode}", force=wanted.force)
+
+
+async def start(
+    context: Context,
+    caller: Caller,
+    request: QueuerInput,
+    action: str,
+    *,
+    force: bool = False,
+) -> Started:
+    """Start a run that nobody waits for here, and enter it in the audit.
+
+    Raises:
+        RunGoesOnError: one of the source and connection goes on; not with `force`.
+        ETLError: as `start_run`.
+    """
+    starting = start_run if force else start_only_run
     run = await starting(context.platform, request)
-    run.ending.cancel()  # nobody waits here
+    run.ending.cancel()
     context.observations.forget()
     await record_outcome(
         context.platform,
         caller.author(),
-        f"sync.{mode}",
-        label(wanted.source, wanted.connection),
+        action,
+        label(request.source, request.connection),
         "done",
         details={"workflow_id": run.workflow_id},
     )

@@ -1,4 +1,4 @@
-"""`etl run`, `etl status`, `etl pause`, `etl resume`, `etl cancel`."""
+"""`etl run`, `etl retry`, `etl status`, `etl logs`, `etl pause`, `etl resume`, `etl cancel`."""
 
 from typing import Annotated, Literal
 
@@ -70,6 +70,19 @@ def run(
     )
 
 
+def retry(
+    name: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run that has ended, by workflow or batch id.")
+    ],
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run the jobs that failed in a run once more, in their windows, and nothing else."""
+    from temporaletl.control.cli.views.run import launch_retry
+
+    return launch_retry(name, wait=wait, as_json=as_json)
+
+
 def status(
     name: Annotated[
         str | None,
@@ -89,6 +102,19 @@ def status(
         view.print_recent(limit, as_json=as_json)
     else:
         view.print_one(name, as_json=as_json)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run, by its workflow or batch id.")],
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=2_000, help="Lines, the last ones.")
+    ] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last lines that the services logged of a run."""
+    from temporaletl.control.cli.views import run_log as view
+
+    view.print_log(name, limit, as_json=as_json)
 
 
 def pause(workflow_id: WorkflowId) -> None:

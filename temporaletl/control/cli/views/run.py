@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,8 +29,14 @@ from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.following import Ended, Run, pending_failures
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.progress import follow
-from temporaletl.control.operations.runs import known_summary, run_request, start_run
-from temporaletl.messages import BatchSummary, Mode, QueuerInput
+from temporaletl.control.operations.retries import retry_request
+from temporaletl.control.operations.runs import (
+    known_summary,
+    run_request,
+    start_only_run,
+    start_run,
+)
+from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
 
 _INTERRUPTED = 130
@@ -69,21 +75,37 @@ def launch(
         max_in_flight=max_in_flight,
         accept_view=accept_view,
     )
-    return _Launch(request, wait=wait, as_json=as_json).to_exit_status()
+
+    async def start(platform: Platform) -> Run:
+        return await start_run(platform, request)
+
+    return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
+
+
+def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
+    """Start a run of what failed in another one, and return the exit status.
+
+    Raises:
+        ETLError: nothing in it failed, or it cannot be started.
+    """
+    begin()
+
+    async def start(platform: Platform) -> Run:
+        return await start_only_run(platform, await retry_request(platform, run))
+
+    return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
 
 class _Launch:
     """Start of a run, which is followed as far as requested."""
 
-    def __init__(self, request: QueuerInput, *, wait: bool, as_json: bool) -> None:
-        self._request = request
+    def __init__(
+        self, start: Callable[[Platform], Awaitable[Run]], *, wait: bool, as_json: bool
+    ) -> None:
+        self._start = start
         self._wait = wait
         self._as_json = as_json
         self._workflow_id: str | None = None
-
-    @property
-    def _what(self) -> str:
-        return label(self._request.source, self._request.connection)
 
     def to_exit_status(self) -> int:
         try:
@@ -100,7 +122,7 @@ class _Launch:
 
     async def _run(self) -> int:
         async with open_platform() as platform:
-            started = await start_run(platform, self._request)
+            started = await self._start(platform)
             self._workflow_id = started.workflow_id
             try:
                 ended = await self._follow(platform, started)
@@ -119,7 +141,7 @@ class _Launch:
         if self._wait:
             return await self._follow_to_end(platform, started)
         with (
-            err().status(f"planning {self._what} ...")
+            err().status(f"planning {_what(started)} ...")
             if err().is_terminal
             else contextlib.nullcontext()
         ):
@@ -128,7 +150,7 @@ class _Launch:
 
     async def _follow_to_end(self, platform: Platform, started: Run) -> Ended:
         note(f"started {started.workflow_id}", style="dim")
-        with display(f"{self._what} {self._request.mode}") as show:
+        with display(f"{_what(started)} {started.request.mode}") as show:
             async for snapshot in follow(platform, started):
                 show(snapshot)
         return started.ending.result()
@@ -160,16 +182,17 @@ class _Launch:
                     "batch_id": status.batch_id if status else None,
                     "workflow_id": started.workflow_id,
                     "run_id": started.run_id,
-                    "source": self._request.source,
-                    "connection": self._request.connection,
-                    "mode": self._request.mode,
+                    "source": started.request.source,
+                    "connection": started.request.connection,
+                    "mode": started.request.mode,
+                    "retries": started.request.retries,
                     "state": status.state if status else "waiting",
                     "jobs": {"planned": jobs},
                 }
             )
         else:
             planned = f"{count(jobs, 'job')} planned" if jobs is not None else "not planned yet"
-            say(f"started {self._what} {self._request.mode}: {planned}")
+            say(f"started {_what(started)} {started.request.mode}: {planned}")
             print_fields(
                 [
                     ("workflow", started.workflow_id),
@@ -180,6 +203,10 @@ class _Launch:
         if jobs is None:
             for failure in await pending_failures(started.client, started.workflow_id):
                 note(f"it is tried again: {failure}", style="yellow")
+
+
+def _what(started: Run) -> str:
+    return label(started.request.source, started.request.connection)
 
 
 def _print_summary(summary: BatchSummary) -> None:
@@ -199,6 +226,7 @@ def _print_summary(summary: BatchSummary) -> None:
             ("jobs", f"{planned:,} planned" + (f": {jobs}" if jobs else "")),
             ("rows", rows),
             ("batch", summary.batch_id),
+            ("retries", summary.retries),
             ("workflow", summary.workflow_id),
             ("error", Text(summary.error, style="bold red") if summary.error else None),
         ]

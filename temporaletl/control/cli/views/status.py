@@ -135,6 +135,8 @@ def _print_run(run: RunReport, found: Details) -> None:
             ("batch", run.batch_id),
             ("workflow", run.workflow_id),
             ("run id", run.run_id),
+            ("retries", run.retries),
+            ("retried by", ", ".join(run.retried_by)),
             ("started", f"{show_time(run.started_at)} ({_ago(run.started_at)})"),
             ("ended", run.ended_at),
             ("took" if run.ended_at else "so far", _took(run.started_at, run.ended_at)),

@@ -1,0 +1,86 @@
+"""Refreshes: runs of all members of a collection, started together."""
+
+from typing import Literal
+from uuid import UUID
+
+from temporaletl.control.operations.collections import get_collection
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.runs import (
+    RunGoesOnError,
+    run_request,
+    start_only_run,
+    start_run,
+)
+from temporaletl.errors import ETLError
+from temporaletl.messages import Message, Mode
+from temporaletl.warehouse.collections import Collection, Member
+
+#: `running`: one was under way already, and none was started.
+Outcome = Literal["started", "running", "refused"]
+
+
+class MemberRefresh(Message):
+    """What came of starting a member's run: the run, or why there is none."""
+
+    source: str
+    connection: str
+    outcome: Outcome
+    #: Of the run that was started, or that goes on.
+    workflow_id: str | None = None
+    run_id: str | None = None
+    reason: str | None = None
+
+
+class Refresh(Message):
+    """The runs of a collection's members, in the collection's order."""
+
+    collection: Collection
+    members: tuple[MemberRefresh, ...]
+
+
+async def refresh_collection(
+    platform: Platform,
+    key: str | UUID,
+    *,
+    mode: Mode = "incremental",
+    notify: bool = True,
+    force: bool = False,
+) -> Refresh:
+    """Start a run of each member; with `force` also of those of which one goes on.
+
+    What is wrong with one is its result, and keeps no other from being started.
+
+    Raises:
+        NotFoundError: there is no such collection.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    collection = await get_collection(platform, key)
+    members = [
+        await _refresh(platform, member, mode=mode, notify=notify, force=force)
+        for member in collection.members
+    ]
+    return Refresh(collection=collection, members=tuple(members))
+
+
+async def _refresh(
+    platform: Platform, member: Member, *, mode: Mode, notify: bool, force: bool
+) -> MemberRefresh:
+    starting = start_run if force else start_only_run
+    try:
+        run = await starting(
+            platform,
+            run_request(member.source, connection=member.connection, mode=mode, notify=notify),
+        )
+    except RunGoesOnError as error:
+        return MemberRefresh(
+            **member.model_dump(),
+            outcome="running",
+            workflow_id=error.workflow_id,
+            reason=str(error),
+        )
+    except ETLError as error:
+        return MemberRefresh(**member.model_dump(), outcome="refused", reason=str(error))
+    run.ending.cancel()  # nobody waits here
+    return MemberRefresh(
+        **member.model_dump(), outcome="started", workflow_id=run.workflow_id, run_id=run.run_id
+    )
