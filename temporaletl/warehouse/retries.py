@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import BatchMetadata, ETLInput
+from temporaletl.rows import storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.sessions import only_row
@@ -64,7 +65,7 @@ def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
                 FROM etl_batches WHERE batch_id = %(name)s OR workflow_id = %(name)s
                 ORDER BY created_at DESC LIMIT 1
                 """,
-                {"name": name},
+                {"name": storable_text(name)},
             )
             .fetchone()
         )

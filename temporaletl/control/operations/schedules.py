@@ -36,6 +36,7 @@ _PREFIX = names.schedule_id("")
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 #: How many starts Temporal keeps waiting for one schedule; it drops any above.
 MOST_BUFFERED = 1_000
+_LONGEST_SPAN = timedelta(days=3_653)
 _NOTE_CHARACTERS = 500
 
 
@@ -317,10 +318,15 @@ async def due_runs(
             f"the end {end.isoformat()} has not come yet: only runs that were due can be started, "
             f"up to {now.isoformat(timespec='seconds')}"
         )
+    if end - start > _LONGEST_SPAN:
+        raise ConfigurationError(
+            f"{start.isoformat()} to {end.isoformat()} is longer than ten years: take a shorter one"
+        )
     with translated_errors(absent=absent(source, connection)):
         handle = await _handle(platform, source, connection)
         described = await handle.describe(rpc_timeout=PATIENCE)
-    due = list(due_times(described.schedule, start, end))
+    # Years of hours take a while: not on the event loop.
+    due = await asyncio.to_thread(lambda: list(due_times(described.schedule, start, end)))
     if not due:
         raise ConfigurationError(
             f"the schedule of {names.label(source, connection)!r} has no run due from "
