@@ -1,13 +1,17 @@
 """Jobs of a source read as the platform reads them: planned, extracted by page, transformed."""
 
+import asyncio
 import contextlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from temporaletl import (
     CompleteSet,
@@ -25,12 +29,15 @@ from temporaletl import (
     TransformContext,
     Window,
 )
+from temporaletl.external import http
 from temporaletl.messages import BatchMetadata, Mode
 from temporaletl.rows import ScanItems
 from temporaletl.strategies import resolve
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanning
 from temporaletl.worker.transforming import reject_of
+from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.server import FakeServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Sources in whose tests a record may be rejected by its transform; elsewhere that is a fault.
@@ -230,3 +237,84 @@ async def read(
                 if len(found.interruptions) >= most:
                     raise
     return found
+
+
+async def resumed_everywhere(
+    job: ETLInput, size: int | None = None
+) -> AsyncIterator[tuple[Read, Read]]:
+    """What a job's pages brought up to each one, and what a reading from its cursor on brings.
+
+    Both together must be what one reading brings.
+    """
+    whole = await read([job], size=size, patience=0)
+    first = Read()
+    async with pages_of(job, None, size) as pages:
+        async for page in pages:
+            first.add(job, page)
+            rest = await read([job], size=size, cursor=first.cursors[-1], patience=0)
+            assert first.events | rest.events == whole.events
+            assert first.rows[job.stream] | rest.rows[job.stream] == whole.rows[job.stream]
+            yield first, rest
+
+
+async def resumes_everywhere(job: ETLInput, size: int | None = None) -> int:
+    """Check that a job can go on from each of its cursors; return how many there are."""
+    return len([None async for _ in resumed_everywhere(job, size)])
+
+
+async def pages_are_timed(job: ETLInput) -> bool:
+    """Whether the pages of a job know, in order, when they were requested."""
+    began = datetime.now(UTC)
+    async with pages_of(job) as pages:
+        times = [page.extracted_at async for page in pages]
+    return times == sorted(times) and began <= times[0] <= datetime.now(UTC)
+
+
+async def abandon_second_page(job: ETLInput, faults: Faults) -> None:
+    """Cancel a job that waits for its second page, while the source does not answer."""
+    async with asyncio.timeout(10), pages_of(job) as pages:
+        await anext(pages)
+        faults.add("hang:1")
+        reading = asyncio.ensure_future(anext(pages))
+        async with asyncio.timeout(4):
+            while not faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event
+                await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert reading.cancelled()
+
+
+Serve = Callable[..., FakeServer]
+
+
+@contextmanager
+def serving[D](
+    patch: pytest.MonkeyPatch,
+    folder: Path,
+    serve: Callable[..., FakeServer],
+    own_faults: Mapping[str, str],
+    variables: Callable[[D, str], Mapping[str, str]],
+) -> Iterator[Serve]:
+    """Serve data of a fake, and set the environment so that its source reads it.
+
+    `variables` makes the environment of the data and the server's address.
+    """
+    patch.chdir(folder)
+    patch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
+    known = {**TRANSPORT, **own_faults}
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            data: D,
+            *faults: str,
+            seed: int = 7,
+            service: Mapping[str, Any] | None = None,
+            **settings: str,
+        ) -> FakeServer:
+            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
+            server = stack.enter_context(serve(data, faults=injected, **(service or {})))
+            for name, value in {**variables(data, server.url), **settings}.items():
+                patch.setenv(name, value)
+            return server
+
+        yield start

@@ -1,8 +1,7 @@
 """What the tests of source `launchpad` share: serving an archive, and reading it as a worker."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from temporaletl import (
     ETLInput,
     Event,
 )
-from temporaletl.external import http
 from temporaletl.external.launchpad.site import close_sites
 from temporaletl.messages import Mode
 from temporaletl.queuer.scans import scan_jobs
@@ -23,11 +21,9 @@ from temporaletl.worker.sources.launchpad.extract import bugs as extract_bugs
 from temporaletl.worker.sources.launchpad.extract import deletions as extract_deletions
 from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
 from temporaletl.worker.sources.launchpad.extract import questions as extract_questions
-from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.launchpad import Archive, serve
 from tests.fakes.launchpad.service import OWN_FAULTS
-from tests.fakes.server import FakeServer
-from tests.integration.job_reading import plan_of
+from tests.integration.job_reading import Serve, plan_of, serving
 
 #: The modules register the strategies under test.
 REGISTERED = (
@@ -48,38 +44,22 @@ TOKEN = {
 }
 ACCEPTED = ":".join(TOKEN.values())
 
-Serve = Callable[..., FakeServer]
-
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve an archive, and set the environment so that the source reads it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
-    with contextlib.ExitStack() as stack:
 
-        def start(
-            archive: Archive,
-            *faults: str,
-            seed: int = 7,
-            service: dict[str, Any] | None = None,
-            **settings: str,
-        ) -> FakeServer:
-            known = {**TRANSPORT, **OWN_FAULTS}
-            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
-            server = stack.enter_context(serve(archive, faults=injected, **(service or {})))
-            variables = {
-                "LP_SERVICE_ROOT": server.url,
-                "LP_MEMBERS": " ".join(archive.people),
-                "LP_READ_TIMEOUT_SECONDS": "0.5",
-                "LP_PAGE_SIZE": "20",
-                # Jobs that load are what most tests look at.
-                "LP_FIND_DELETED": "never",
-            }
-            for name, value in (variables | settings).items():
-                monkeypatch.setenv(name, value)
-            return server
+    def variables(archive: Archive, url: str) -> dict[str, str]:
+        return {
+            "LP_SERVICE_ROOT": url,
+            "LP_MEMBERS": " ".join(archive.people),
+            "LP_READ_TIMEOUT_SECONDS": "0.5",
+            "LP_PAGE_SIZE": "20",
+            # Jobs that load are what most tests look at.
+            "LP_FIND_DELETED": "never",
+        }
 
+    with serving(monkeypatch, tmp_path, serve, OWN_FAULTS, variables) as start:
         yield start
         close_sites()
 

@@ -1,7 +1,6 @@
 """Reading the fake org through the source's own registered functions, as the platform does."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,52 +10,40 @@ import pytest
 from temporaletl import (
     ETLInput,
 )
-from temporaletl.external import http
 from temporaletl.external.salesforce import refusals
 from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import Mode
 from temporaletl.queuer.sources.salesforce.inputs import expand_backlog
 from temporaletl.queuer.sources.salesforce.params import describe_backlog
 from temporaletl.worker.sources.salesforce import employees, extract, transform
-from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.salesforce import Org, expected_counts, serve
 from tests.fakes.salesforce.service import OWN_FAULTS
-from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, plan_of
+from tests.integration.job_reading import Read, Serve, plan_of, serving
 
 #: Importing them registers the strategies.
 REGISTERED = (employees, transform)
 
-Serve = Callable[..., FakeServer]
 STREAMS = ("cases", "opportunities", "tasks", "events")
 
 
 @pytest.fixture
-def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve an org, and set the environment so that the source reads it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(0))
     monkeypatch.setattr(refusals, "DAILY_LIMIT_PAUSE", timedelta(0))
     monkeypatch.setattr(extract, "_FIRST_POLL_SECONDS", 0.001)
-    with contextlib.ExitStack() as stack:
 
-        def start(org: Org, *faults: str, seed: int = 7, **settings: str) -> FakeServer:
-            known = {**TRANSPORT, **OWN_FAULTS}
-            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
-            server = stack.enter_context(serve(org, faults=injected))
-            variables = {
-                "SF_INSTANCE_URL": server.url,
-                "SF_CONSUMER_KEY": "app",
-                "SF_CONSUMER_SECRET": "secret",
-                "SF_READ_TIMEOUT_SECONDS": "0.5",
-                # Small, so that few rows already need every kind of paging.
-                "SF_PAGE_SIZE": "20",
-            }
-            for name, value in (variables | settings).items():
-                monkeypatch.setenv(name, value)
-            return server
+    def variables(_org: Org, url: str) -> dict[str, str]:
+        return {
+            "SF_INSTANCE_URL": url,
+            "SF_CONSUMER_KEY": "app",
+            "SF_CONSUMER_SECRET": "secret",
+            "SF_READ_TIMEOUT_SECONDS": "0.5",
+            # Small, so that few rows already need every kind of paging.
+            "SF_PAGE_SIZE": "20",
+        }
 
+    with serving(monkeypatch, tmp_path, serve, OWN_FAULTS, variables) as start:
         yield start
         close_orgs()
 

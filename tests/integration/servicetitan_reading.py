@@ -1,8 +1,7 @@
 """Reading a fake ServiceTitan as the platform does: plan, extract page by page, transform."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,6 @@ from temporaletl import (
     ETLInput,
     Row,
 )
-from temporaletl.external import http
 from temporaletl.external.servicetitan.resources import RESOURCES
 from temporaletl.external.servicetitan.settings import OVERLAP
 from temporaletl.external.servicetitan.site import close_sites
@@ -24,13 +22,12 @@ from temporaletl.queuer.sources.servicetitan.inputs import expand_backlog
 from temporaletl.queuer.sources.servicetitan.params import describe_backlog
 from temporaletl.worker.sources.servicetitan import transform as transforms
 from temporaletl.worker.sources.servicetitan.extract import streams as extracts
-from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate, serve
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row as TenantRow
 from tests.fakes.servicetitan.timestamps import ticks
-from tests.integration.job_reading import Read, plan_of, read
+from tests.integration.job_reading import Read, Serve, plan_of, read, serving
 
 STREAMS = tuple(RESOURCES)
 BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
@@ -39,41 +36,27 @@ POISONED = "jobs"
 #: Importing them is what registers them.
 REGISTERED = (transforms, extracts)
 
-Serve = Callable[..., FakeServer]
-
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve a tenant, and set the environment so that the source reads it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
-    with contextlib.ExitStack() as stack:
 
-        def start(
-            tenant: Tenant,
-            *faults: str,
-            seed: int = 7,
-            service: Mapping[str, Any] | None = None,
-            **settings: str,
-        ) -> FakeServer:
-            known = {**TRANSPORT, **OWN_FAULTS}
-            injected = Faults(faults, known=known, seed=seed, retry_after=timedelta(0))
-            made = {"export_rows": 20, **(service or {})}
-            server = stack.enter_context(serve(tenant, faults=injected, **made))
-            variables = {
-                "SERVICETITAN_URL": server.url,
-                "SERVICETITAN_AUTH_URL": server.url,
-                "SERVICETITAN_CLIENT_ID": "cid.fake",
-                "SERVICETITAN_CLIENT_SECRET": "cs1.fake",
-                "SERVICETITAN_APP_KEY": "ak1.fake",
-                "SERVICETITAN_TENANT_ID": str(tenant.number),
-                "SERVICETITAN_PAGE_SIZE": "20",
-                "SERVICETITAN_READ_TIMEOUT_SECONDS": "0.5",
-            }
-            for name, value in (variables | settings).items():
-                monkeypatch.setenv(name, value)
-            return server
+    def variables(tenant: Tenant, url: str) -> dict[str, str]:
+        return {
+            "SERVICETITAN_URL": url,
+            "SERVICETITAN_AUTH_URL": url,
+            "SERVICETITAN_CLIENT_ID": "cid.fake",
+            "SERVICETITAN_CLIENT_SECRET": "cs1.fake",
+            "SERVICETITAN_APP_KEY": "ak1.fake",
+            "SERVICETITAN_TENANT_ID": str(tenant.number),
+            "SERVICETITAN_PAGE_SIZE": "20",
+            "SERVICETITAN_READ_TIMEOUT_SECONDS": "0.5",
+        }
 
+    def serve_small(tenant: Tenant, **more: Any) -> FakeServer:
+        return serve(tenant, **{"export_rows": 20, **more})
+
+    with serving(monkeypatch, tmp_path, serve_small, OWN_FAULTS, variables) as start:
         yield start
         close_sites()
 

@@ -1,8 +1,7 @@
 """Source `jira` against the fake site, over real HTTP, from the backlog to events."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,27 @@ from temporaletl import (
     ETLInput,
     Window,
 )
-from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import Mode
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.worker.sources.jira import transform
 from temporaletl.worker.sources.jira.extract import issues
-from tests.fakes.faults import TRANSPORT, Faults
+from tests.fakes.faults import TRANSPORT
 from tests.fakes.jira import expected_counts, generate, serve
 from tests.fakes.jira.load import load
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import Limits, Site
-from tests.fakes.server import FakeServer
-from tests.integration.job_reading import NOW, Read, pages_of, plan_of, read
+from tests.integration.job_reading import (
+    NOW,
+    Read,
+    Serve,
+    pages_are_timed,
+    plan_of,
+    read,
+    resumes_everywhere,
+    serving,
+)
 
 #: Importing them registers the strategies.
 REGISTERED = (issues, transform)
@@ -39,34 +45,21 @@ SMALL = Limits(
 )
 LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
 
-Serve = Callable[..., FakeServer]
-
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serve a site, and set the environment so that the source reads it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
-    with contextlib.ExitStack() as stack:
 
-        def start(site: Site, *faults: str, **settings: str) -> FakeServer:
-            known = {**TRANSPORT, **OWN_FAULTS}
-            injected = Faults(faults, known=known, seed=7, retry_after=timedelta(0))
-            server = stack.enter_context(serve(site, faults=injected))
-            credentials = (
-                {"JIRA_EMAIL": "a@example.com", "JIRA_API_TOKEN": "x"}
-                if site.cloud
-                else {"JIRA_PERSONAL_TOKEN": "x"}
-            )
-            variables = {
-                "JIRA_URL": server.url,
-                "JIRA_READ_TIMEOUT_SECONDS": "0.5",
-                "JIRA_PAGE_SIZE": "20",
-            }
-            for name, value in (variables | credentials | settings).items():
-                monkeypatch.setenv(name, value)
-            return server
+    def variables(site: Site, url: str) -> dict[str, str]:
+        credentials = (
+            {"JIRA_EMAIL": "a@example.com", "JIRA_API_TOKEN": "x"}
+            if site.cloud
+            else {"JIRA_PERSONAL_TOKEN": "x"}
+        )
+        usual = {"JIRA_READ_TIMEOUT_SECONDS": "0.5", "JIRA_PAGE_SIZE": "20"}
+        return {"JIRA_URL": url, **usual, **credentials}
 
+    with serving(monkeypatch, tmp_path, serve, OWN_FAULTS, variables) as start:
         yield start
         close_sites()
 
@@ -153,18 +146,7 @@ async def test_reading_goes_on_from_every_cursor(served: Serve, personality: str
     served(site, "ties:0.4")
     for mode, start in (("full", None), ("incremental", LONG_AGO)):
         (job,) = await jobs_of(mode, start=start)  # type: ignore[arg-type]
-        whole = await read([job], size=9)
-        before: set[str] = set()
-        first = Read()
-        async with pages_of(job, None, 9) as pages:
-            async for page in pages:
-                first.add(job, page)
-                before |= set(first.events)
-                rest = Read()
-                async with pages_of(job, first.cursors[-1], 9) as others:
-                    async for other in others:
-                        rest.add(job, other)
-                assert before | set(rest.events) == set(whole.events)
+        assert await resumes_everywhere(job, 9) > 1
 
 
 @BOTH
@@ -252,11 +234,7 @@ async def test_an_issue_deleted_after_it_was_found_is_as_it_was_found(
 async def test_pages_know_when_they_were_asked_for(served: Serve, personality: str) -> None:
     served(generate(40, seed=1, personality=personality))
     (job,) = await jobs_of()
-    began = datetime.now(UTC)
-    async with pages_of(job) as pages:
-        times = [page.extracted_at async for page in pages]
-    assert times == sorted(times)
-    assert began <= times[0] <= datetime.now(UTC)
+    assert await pages_are_timed(job)
 
 
 RECORDED = ["devlake_cloud_issues", "jirametrics_issues", "tidev_issues"]

@@ -7,16 +7,8 @@ import pytest
 
 from temporaletl import ConfigurationError, CredentialsError, RecordError, SourceProtocolError
 from tests.fakes.launchpad import Archive, expected_counts, generate
-from tests.integration.job_reading import Read, pages_of, read, transformed
-from tests.integration.launchpad_reading import (
-    ACCEPTED,
-    STREAMS,
-    TOKEN,
-    Serve,
-    events_in,
-    jobs_of,
-    served,
-)
+from tests.integration.job_reading import Read, Serve, pages_of, read, transformed
+from tests.integration.launchpad_reading import ACCEPTED, STREAMS, TOKEN, events_in, jobs_of, served
 
 __all__ = ["served"]
 

@@ -5,7 +5,8 @@ import pytest
 from temporaletl import CredentialsError
 from temporaletl.external.launchpad.account import launchpad_account
 from tests.fakes.launchpad import generate
-from tests.integration.launchpad_reading import ACCEPTED, TOKEN, Serve, served
+from tests.integration.job_reading import Serve
+from tests.integration.launchpad_reading import ACCEPTED, TOKEN, served
 
 __all__ = ["served"]
 

@@ -13,8 +13,8 @@ from temporaletl import SourceProtocolError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
 from tests.fakes.launchpad import Archive, generate
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.launchpad_reading import STREAMS, Serve, jobs_of, served
+from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.launchpad_reading import STREAMS, jobs_of, served
 
 __all__ = ["served"]
 

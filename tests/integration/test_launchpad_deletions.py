@@ -10,8 +10,8 @@ from temporaletl import CredentialsError, SourceProtocolError
 from temporaletl.messages import Mode
 from tests.fakes.launchpad import Archive, generate
 from tests.fakes.launchpad.service import OWN_FAULTS
-from tests.integration.job_reading import NOW, Read, read
-from tests.integration.launchpad_reading import STREAMS, Serve, jobs_of, served
+from tests.integration.job_reading import NOW, Read, Serve, read
+from tests.integration.launchpad_reading import STREAMS, jobs_of, served
 
 __all__ = ["served"]
 

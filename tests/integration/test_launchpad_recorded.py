@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.launchpad import load
-from tests.integration.job_reading import read
-from tests.integration.launchpad_reading import Serve, jobs_of, served
+from tests.integration.job_reading import Serve, read
+from tests.integration.launchpad_reading import jobs_of, served
 
 __all__ = ["served"]
 

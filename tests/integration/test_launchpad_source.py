@@ -9,8 +9,16 @@ from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.launchpad import Archive, expected_counts, generate
 from tests.fakes.launchpad.service import OWN_FAULTS
-from tests.integration.job_reading import NOW, Read, pages_of, read
-from tests.integration.launchpad_reading import LONG_AGO, STREAMS, Serve, jobs_of, served
+from tests.integration.job_reading import (
+    NOW,
+    Read,
+    Serve,
+    pages_are_timed,
+    pages_of,
+    read,
+    resumes_everywhere,
+)
+from tests.integration.launchpad_reading import LONG_AGO, STREAMS, jobs_of, served
 
 __all__ = ["served"]
 
@@ -129,17 +137,7 @@ async def test_reading_goes_on_from_every_cursor(served: Serve, stream: str, mod
     served(tiny(seed=7), "ties:0.5")
     start = LONG_AGO if mode == "incremental" else None
     (job,) = await jobs_of(stream, mode, start=start)
-    whole = await read([job], size=3)
-    first = Read()
-    async with pages_of(job, None, 3) as pages:
-        async for page in pages:
-            first.add(job, page)
-            rest = Read()
-            async with pages_of(job, first.cursors[-1], 3) as others:
-                async for other in others:
-                    rest.add(job, other)
-            assert first.events | rest.events == whole.events
-    assert len(first.cursors) > 1
+    assert await resumes_everywhere(job, 3) > 1
 
 
 @EACH
@@ -324,11 +322,7 @@ async def test_closed_days_leave_old_closed_proposals_to_the_full_run(served: Se
 async def test_pages_know_when_they_were_asked_for(served: Serve, stream: str) -> None:
     served(small())
     (job,) = await jobs_of(stream)
-    began = datetime.now(UTC)
-    async with pages_of(job) as pages:
-        times = [page.extracted_at async for page in pages]
-    assert times == sorted(times)
-    assert began <= times[0] <= datetime.now(UTC)
+    assert await pages_are_timed(job)
 
 
 async def test_nothing_is_planned_for_an_empty_window(served: Serve) -> None:

@@ -20,10 +20,10 @@ from tests.fakes.exchange import Response
 from tests.fakes.salesforce import Doors, expected_counts, generate
 from tests.fakes.salesforce.service import SalesforceService
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
+from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.salesforce_reading import holds, jobs_of, served
 
-served = serving
+__all__ = ["served"]
 
 APP = {"SF_CONSUMER_KEY": "app", "SF_CONSUMER_SECRET": "app-secret"}
 NO_APP = {"SF_CONSUMER_KEY": "", "SF_CONSUMER_SECRET": ""}

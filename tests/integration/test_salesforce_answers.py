@@ -16,11 +16,11 @@ from tests.fakes.exchange import Request, Response
 from tests.fakes.salesforce import Org, generate
 from tests.fakes.salesforce.service import SalesforceService, error
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, read
-from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
+from tests.integration.job_reading import Read, Serve, read
+from tests.integration.salesforce_reading import holds, jobs_of, served
 
 #: A fixture.
-served = serving
+__all__ = ["served"]
 
 Corruption = Callable[[Request, Response], Response]
 XML = (
@@ -64,9 +64,9 @@ def org() -> Org:
 
 @pytest.mark.parametrize("kind", CORRUPTED)
 async def test_one_answer_that_is_none_is_asked_for_again(
-    serving: Serve, org: Org, kind: str
+    served: Serve, org: Org, kind: str
 ) -> None:
-    server = serving(org)
+    server = served(org)
     seen: list[str] = []
 
     def once(request: Request, answer: Response) -> Response:
@@ -84,8 +84,8 @@ async def test_one_answer_that_is_none_is_asked_for_again(
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-async def test_a_cut_answer_is_asked_for_again(serving: Serve, org: Org, share: float) -> None:
-    server = serving(org, SF_BULK_ABOVE_ROWS="40")
+async def test_a_cut_answer_is_asked_for_again(served: Serve, org: Org, share: float) -> None:
+    server = served(org, SF_BULK_ABOVE_ROWS="40")
     seen: set[str] = set()
 
     def cut(request: Request, answer: Response) -> Response:
@@ -106,9 +106,9 @@ async def test_a_cut_answer_is_asked_for_again(serving: Serve, org: Org, share: 
 @pytest.mark.parametrize("kind", CORRUPTED)
 @pytest.mark.parametrize("counted", [True, False])
 async def test_what_is_never_an_answer_is_no_end_of_the_rows(
-    serving: Serve, org: Org, kind: str, *, counted: bool
+    served: Serve, org: Org, kind: str, *, counted: bool
 ) -> None:
-    server = serving(org)
+    server = served(org)
     corrupt(server, lambda r, a: CORRUPTED[kind] if is_query(r) or not counted else a)
     found = Read()
     with pytest.raises((SourceUnavailableError, SourceProtocolError)) as told:
@@ -131,10 +131,10 @@ POISONS = {
 @pytest.mark.parametrize("member", ["Unread", "Subject"])
 @pytest.mark.parametrize("size", ["1", "7", "2000"])
 async def test_one_row_that_cannot_be_decoded_is_one_reject(
-    serving: Serve, org: Org, kind: str, member: str, size: str
+    served: Serve, org: Org, kind: str, member: str, size: str
 ) -> None:
     poison, always = POISONS[kind]
-    server = serving(org, SF_PAGE_SIZE=size)
+    server = served(org, SF_PAGE_SIZE=size)
     whole = await read(jobs_of(streams=CASES))
     victim = str(org.all("Case")[7]["Id"])
 
@@ -182,9 +182,9 @@ def unrenderable(*ids: str, bare: bool) -> Corruption:
 @pytest.mark.parametrize("places", [(0,), (11,), (-1,), (3, 4), (5, 9)])
 @pytest.mark.parametrize("size", ["1", "20", "2000"])
 async def test_a_row_that_salesforce_cannot_render_costs_no_other(
-    serving: Serve, org: Org, places: tuple[int, ...], size: str, *, bare: bool
+    served: Serve, org: Org, places: tuple[int, ...], size: str, *, bare: bool
 ) -> None:
-    server = serving(org, SF_PAGE_SIZE=size)
+    server = served(org, SF_PAGE_SIZE=size)
     whole = await read(jobs_of(streams=("tasks",)))
     rows = sorted(org.all("Task"), key=lambda row: (row["SystemModstamp"], row["Id"]))
     victims = [str(rows[place]["Id"]) for place in places]
@@ -198,8 +198,8 @@ async def test_a_row_that_salesforce_cannot_render_costs_no_other(
     assert not found.interruptions
 
 
-async def test_an_outage_makes_no_rejects(serving: Serve, org: Org) -> None:
-    server = serving(org)
+async def test_an_outage_makes_no_rejects(served: Serve, org: Org) -> None:
+    server = served(org)
 
     def fails(request: Request, answer: Response) -> Response:
         down = is_query(request) and b'"attributes"' in answer.body
@@ -210,8 +210,8 @@ async def test_an_outage_makes_no_rejects(serving: Serve, org: Org) -> None:
         await read(jobs_of(streams=CASES), patience=0)
 
 
-async def test_a_bulk_query_that_breaks_at_a_row_is_read_by_rest(serving: Serve, org: Org) -> None:
-    server = serving(org, SF_BULK_ABOVE_ROWS="1")
+async def test_a_bulk_query_that_breaks_at_a_row_is_read_by_rest(served: Serve, org: Org) -> None:
+    server = served(org, SF_BULK_ABOVE_ROWS="1")
     victim = str(org.all("Task")[9]["Id"])
     around = unrenderable(victim, bare=True)
 
@@ -228,9 +228,9 @@ async def test_a_bulk_query_that_breaks_at_a_row_is_read_by_rest(serving: Serve,
 
 
 async def test_a_user_that_cannot_be_read_hides_no_other(
-    serving: Serve, org: Org, monkeypatch: pytest.MonkeyPatch
+    served: Serve, org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serving(org)
+    server = served(org)
     monkeypatch.setenv("SF_IDENTITY_FIELDS", "jira:Jira_Account__c")
     settings = SalesforceSettings.load()
     everybody = {each.person for each in read_employees(settings)}
@@ -249,7 +249,7 @@ async def test_a_user_that_cannot_be_read_hides_no_other(
     assert {each.person for each in read_employees(settings)} == everybody - {first, second}
 
 
-async def test_the_way_of_reading_changes_no_row(serving: Serve, org: Org) -> None:
+async def test_the_way_of_reading_changes_no_row(served: Serve, org: Org) -> None:
     case = org.all("Case")[0]
     case["Description"], case["Subject"] = "a\0b", "two\r\nlines, and \u2028 more"
     deal = org.all("Opportunity")[0]
@@ -263,7 +263,7 @@ async def test_the_way_of_reading_changes_no_row(serving: Serve, org: Org) -> No
         made.headers = answer.headers
         return made
 
-    corrupt(serving(org), exact)
+    corrupt(served(org), exact)
     by_rest = await read(jobs_of())
     in_bulk = await read(jobs_of(bulk_above_rows=1))
     assert by_rest.events == in_bulk.events
@@ -272,8 +272,8 @@ async def test_the_way_of_reading_changes_no_row(serving: Serve, org: Org) -> No
     assert by_rest.events[f"{case['Id']}:created"].event_properties["description"] == "a\0b"
 
 
-def test_the_account_is_the_user_with_its_permissions_and_objects(serving: Serve, org: Org) -> None:
-    server = serving(org)
+def test_the_account_is_the_user_with_its_permissions_and_objects(served: Serve, org: Org) -> None:
+    server = served(org)
     service: Any = server.service
     whole = salesforce_account()
     assert whole is not None

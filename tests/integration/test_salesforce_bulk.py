@@ -1,8 +1,6 @@
 """The Bulk API 2.0: large jobs of source `salesforce`, against the fake org."""
 
-import asyncio
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -14,10 +12,17 @@ from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.service import OWN_FAULTS, SalesforceService
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.salesforce_reading import Serve, holds, jobs_of, serving
+from tests.integration.job_reading import (
+    Read,
+    Serve,
+    abandon_second_page,
+    pages_of,
+    read,
+    resumed_everywhere,
+)
+from tests.integration.salesforce_reading import holds, jobs_of, served
 
-served = serving
+__all__ = ["served"]
 
 BULK = {"SF_BULK_ABOVE_ROWS": "10", "SF_BULK_PAGE_ROWS": "25"}
 
@@ -78,20 +83,11 @@ async def test_reading_goes_on_within_the_job_that_is_there(served: Serve) -> No
     org = generate(100, seed=5)
     server = served(org, **BULK)
     job = cases(jobs_of())
-    whole = await read([job])
     begun = service_of(server).job_numbers
-    before = Read()
-    async with pages_of(job) as pages:
-        async for page in pages:
-            before.add(job, page)
-            rest = Read()
-            async with pages_of(job, before.cursors[-1]) as others:
-                async for other in others:
-                    rest.add(job, other)
-            assert before.events | rest.events == whole.events
-            assert before.events.keys().isdisjoint(rest.events)
+    async for before, rest in resumed_everywhere(job):
+        assert before.events.keys().isdisjoint(rest.events)
     assert len(before.cursors) == 5  # the job's creation, and four pieces
-    assert service_of(server).job_numbers == begun + 1
+    assert service_of(server).job_numbers == begun + 2
 
 
 async def test_a_job_that_is_gone_is_begun_anew(served: Serve) -> None:
@@ -197,12 +193,4 @@ async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -
 async def test_an_abandoned_bulk_extraction_ends_at_once(served: Serve) -> None:
     server = served(generate(60, seed=12), SF_READ_TIMEOUT_SECONDS="20", **BULK)
     job = cases(jobs_of())
-    async with asyncio.timeout(5), pages_of(job) as pages:
-        await anext(pages)
-        server.faults.add("hang:1")
-        reading: asyncio.Future[Any] = asyncio.ensure_future(anext(pages))
-        while not server.faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event
-            await asyncio.sleep(0)
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-        assert reading.cancelled()
+    await abandon_second_page(job, server.faults)

@@ -11,10 +11,10 @@ from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.queuer.sources.salesforce.people import read_people
 from tests.fakes.salesforce import generate
 from tests.fakes.salesforce.org import Org, timestamp
-from tests.integration.job_reading import NOW, plan_of, read, transformed
-from tests.integration.salesforce_reading import STREAMS, Serve, jobs_of, serving
+from tests.integration.job_reading import NOW, Serve, plan_of, read, transformed
+from tests.integration.salesforce_reading import STREAMS, jobs_of, served
 
-served = serving
+__all__ = ["served"]
 
 FIELDS = {"SF_IDENTITY_FIELDS": "launchpad:Launchpad_ID__c, jira:Jira_Account__c"}
 

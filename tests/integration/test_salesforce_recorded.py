@@ -13,10 +13,10 @@ import pytest
 from temporaletl.external.salesforce.employees import read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.salesforce.load import load
-from tests.integration.job_reading import read
-from tests.integration.salesforce_reading import Serve, jobs_of, serving
+from tests.integration.job_reading import Serve, read
+from tests.integration.salesforce_reading import jobs_of, served
 
-served = serving
+__all__ = ["served"]
 
 _TABLES = {"opportunity": "opportunity", "task": "task", "event": "event"}
 

@@ -7,7 +7,8 @@ import pytest
 from temporaletl import CredentialsError
 from temporaletl.external.servicetitan.account import servicetitan_account
 from tests.fakes.servicetitan import generate
-from tests.integration.servicetitan_reading import STREAMS, Serve, served
+from tests.integration.job_reading import Serve
+from tests.integration.servicetitan_reading import STREAMS, served
 
 __all__ = ["served"]
 

@@ -14,8 +14,8 @@ from temporaletl.worker.sources.servicetitan.record import Record
 from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.servicetitan_reading import STREAMS, Serve, is_whole, jobs_of, served
+from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.servicetitan_reading import STREAMS, is_whole, jobs_of, served
 
 __all__ = ["served"]
 

@@ -8,15 +8,8 @@ import pytest
 
 from temporaletl.external.servicetitan.settings import OVERLAP
 from tests.fakes.servicetitan.timestamps import SECOND, ticks
-from tests.integration.servicetitan_reading import (
-    STREAMS,
-    Runs,
-    Serve,
-    Time,
-    is_whole,
-    served,
-    tenant_of,
-)
+from tests.integration.job_reading import Serve
+from tests.integration.servicetitan_reading import STREAMS, Runs, Time, is_whole, served, tenant_of
 
 __all__ = ["served"]
 

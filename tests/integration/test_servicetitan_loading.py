@@ -9,9 +9,9 @@ from temporaletl.strategies import resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.sources.servicetitan.query import ServiceTitanQuery
 from tests.fakes.servicetitan import expected_counts, generate
-from tests.integration.job_reading import pages_of
+from tests.integration.job_reading import Serve, pages_of
 from tests.integration.loading.jobs import Job
-from tests.integration.servicetitan_reading import STREAMS, Serve, jobs_of, served
+from tests.integration.servicetitan_reading import STREAMS, jobs_of, served
 
 __all__ = ["served"]
 

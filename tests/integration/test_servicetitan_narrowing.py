@@ -8,11 +8,10 @@ import pytest
 
 from tests.fakes.exchange import Request, Response
 from tests.fakes.servicetitan.timestamps import SECOND
-from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.job_reading import Serve, read, resumed_everywhere
 from tests.integration.servicetitan_reading import (
     POISONED,
     Runs,
-    Serve,
     Time,
     ids,
     in_order,
@@ -126,16 +125,9 @@ async def test_narrowing_goes_on_from_every_cursor(served: Serve, paging: str, o
     bad = [rows[12], rows[30]]
     poison(server, tenant, *bad)
     (job,) = jobs_of(streams=[POISONED], paging=paging)
-    first = Read()
-    async with pages_of(job) as pages:
-        async for page in pages:
-            first.add(job, page)
-            rest = Read()
-            async with pages_of(job, first.stream_cursors[POISONED][-1]) as others:
-                async for other in others:
-                    rest.add(job, other)
-            assert set(first.rows[POISONED] | rest.rows[POISONED]) == ids(tenant, *bad)
-            assert len(first.rejects + rest.rejects) >= len(bad)
+    async for first, rest in resumed_everywhere(job):
+        assert set(first.rows[POISONED] | rest.rows[POISONED]) == ids(tenant, *bad)
+        assert len(first.rejects + rest.rejects) >= len(bad)
     assert len(first.stream_cursors[POISONED]) >= 4
 
 

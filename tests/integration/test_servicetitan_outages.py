@@ -7,10 +7,9 @@ import pytest
 
 from temporaletl import RetryableError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
-from tests.integration.job_reading import Read, pages_of
+from tests.integration.job_reading import Read, Serve, pages_of
 from tests.integration.servicetitan_reading import (
     POISONED,
-    Serve,
     ids,
     in_order,
     jobs_of,

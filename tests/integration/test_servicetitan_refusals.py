@@ -9,8 +9,8 @@ from temporaletl import ConfigurationError, CredentialsError, RateLimitedError
 from temporaletl.external import http
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.servicetitan_reading import STREAMS, Serve, is_whole, jobs_of, served
+from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.servicetitan_reading import STREAMS, is_whole, jobs_of, served
 
 __all__ = ["served"]
 

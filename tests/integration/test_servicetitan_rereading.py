@@ -15,8 +15,8 @@ from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import Tenant, generate
 from tests.fakes.servicetitan.tenant import Row
-from tests.integration.job_reading import read
-from tests.integration.servicetitan_reading import Serve, jobs_of, served
+from tests.integration.job_reading import Serve, read
+from tests.integration.servicetitan_reading import jobs_of, served
 
 __all__ = ["served"]
 

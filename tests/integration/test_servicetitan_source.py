@@ -1,6 +1,5 @@
 """Source `servicetitan` against the fake tenant, over real HTTP, from the backlog to rows."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,8 +21,15 @@ from temporaletl.worker.transforming import Transformed, transform_record
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.servicetitan import expected_counts, generate, load
 from tests.fakes.servicetitan.service import OWN_FAULTS
-from tests.integration.job_reading import Read, pages_of, read
-from tests.integration.servicetitan_reading import STREAMS, Serve, bare, is_whole, jobs_of, served
+from tests.integration.job_reading import (
+    Serve,
+    abandon_second_page,
+    pages_are_timed,
+    pages_of,
+    read,
+    resumes_everywhere,
+)
+from tests.integration.servicetitan_reading import STREAMS, bare, is_whole, jobs_of, served
 
 __all__ = ["served"]
 
@@ -150,18 +156,7 @@ async def test_reading_goes_on_from_every_cursor(served: Serve, paging: str, ord
     served(tenant, service={"order": order, "export_rows": 9}, SERVICETITAN_PAGE_SIZE="9")
     for mode, start in (("full", None), ("incremental", LONG_AGO)):
         (job,) = jobs_of(mode, start=start, paging=paging, streams=["jobs"])  # type: ignore[arg-type]
-        whole = await read([job])
-        first = Read()
-        async with pages_of(job) as pages:
-            async for page in pages:
-                first.add(job, page)
-                rest = Read()
-                async with pages_of(job, first.stream_cursors["jobs"][-1]) as others:
-                    async for other in others:
-                        rest.add(job, other)
-                together = first.rows["jobs"] | rest.rows["jobs"]
-                assert together == whole.rows["jobs"]
-        assert len(first.stream_cursors["jobs"]) > 4
+        assert await resumes_everywhere(job) > 4
 
 
 async def test_an_export_that_has_ended_asks_nothing_more(served: Serve) -> None:
@@ -314,26 +309,11 @@ async def test_settings_reach_the_requests(served: Serve) -> None:
 async def test_an_abandoned_list_ends_at_once(served: Serve) -> None:
     server = served(generate(60, seed=1), SERVICETITAN_READ_TIMEOUT_SECONDS="20")
     (job,) = jobs_of(streams=["jobs"], paging="list")
-    async with asyncio.timeout(10):
-        async with pages_of(job) as pages:
-            await anext(pages)
-            server.faults.add("hang:1")
-            reading = asyncio.ensure_future(anext(pages))
-            hung = asyncio.get_running_loop().time() + 4
-            while not server.faults.injected["hang"] and not reading.done():
-                assert asyncio.get_running_loop().time() < hung
-                await asyncio.sleep(0)
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        assert reading.cancelled() or reading.done()
+    await abandon_second_page(job, server.faults)
 
 
 @BOTH
 async def test_pages_know_when_they_were_asked_for(served: Serve, paging: str) -> None:
     served(generate(60, seed=1))
     (job,) = jobs_of(streams=["jobs"], paging=paging)
-    began = datetime.now(UTC)
-    async with pages_of(job) as pages:
-        times = [page.extracted_at async for page in pages]
-    assert times == sorted(times)
-    assert began <= times[0] <= datetime.now(UTC)
+    assert await pages_are_timed(job)

@@ -15,7 +15,7 @@ from temporaletl import (
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.sources.trino.query import TrinoQuery
 from temporaletl.worker.sources.trino.transform import transform
-from tests.integration.job_reading import NOW, Read, pages_of, read
+from tests.integration.job_reading import NOW, pages_of, read
 from tests.integration.loading.jobs import Job
 from tests.integration.trino_reading import COLUMNS, DAY, ORDERS, SMALL, Lake, jobs_of, order
 
@@ -112,13 +112,8 @@ async def test_reading_goes_on_from_every_cursor_also_among_ties(lake: Lake, siz
     assert whole.numbers == {*range(24), 99}
     assert whole.records.total() == 26
     for position in range(0, len(whole.cursors), 7 if size == 1 else 1):
-        first, rest = Read(), Read()
-        async with pages_of(job) as pages:
-            for _ in range(position + 1):
-                first.add(job, await anext(pages))
-        async with pages_of(job, first.cursors[-1]) as pages:
-            async for page in pages:
-                rest.add(job, page)
+        first = await read([job], most_pages=position + 1, patience=0)
+        rest = await read([job], cursor=first.cursors[-1], patience=0)
         assert first.events | rest.events == whole.events
         assert first.records + rest.records == whole.records
 
