@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 from urllib.parse import urlsplit
 
 import msgspec
@@ -58,6 +58,18 @@ class HttpSettings(WaitSettings):
         validation_alias="ETL_ANSWER_LIMIT_MEGABYTES",
         description="the largest answer that is read, decompressed",
     )
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of one request."""
+
+    params: Mapping[str, Any] | None
+    json: Any
+    data: Any
+    headers: Mapping[str, str] | None
+    accept: Collection[int]  # statuses that are answers, beside the successes
+    stop: threading.Event | None  # setting it ends all at once
+    attempts: int | None  # fewer than usual, where a failure is expected
 
 
 class HttpClient:
@@ -111,17 +123,7 @@ class HttpClient:
 
     @overload
     def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        data: Any = None,
-        headers: Mapping[str, str] | None = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        self, method: str, url: str, **options: Unpack[RequestOptions]
     ) -> requests.Response: ...
 
     @overload
@@ -131,13 +133,7 @@ class HttpClient:
         url: str,
         *,
         read: Callable[[requests.Response], T],
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        data: Any = None,
-        headers: Mapping[str, str] | None = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        **options: Unpack[RequestOptions],
     ) -> T: ...
 
     def request(
@@ -146,20 +142,13 @@ class HttpClient:
         url: str,
         *,
         read: Callable[[requests.Response], Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        data: Any = None,
-        headers: Mapping[str, str] | None = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Any:
         """Return the whole answer: a success, or a status that the caller `accept`s.
 
         `read` makes of either what is returned in its place, most often by decoding it. An answer
         that it cannot read, be it cut off, a page of a proxy or JSON without what it must have, is
-        requested again like one that did not come. Setting `stop` ends all at once. `attempts` are
-        fewer than usual where a failure is expected.
+        requested again like one that did not come.
 
             site.request("GET", url, read=reading(Projects, source="jira"))
 
@@ -172,14 +161,16 @@ class HttpClient:
             AnswerTooLargeError: more than ETL_ANSWER_LIMIT_MEGABYTES.
             SourceProtocolError: any other refusal, with the source's own words.
         """
-        stopped = stop or threading.Event()
+        stopped = options.get("stop") or threading.Event()
+        accept = options.get("accept", ())
+        json = options.get("json")
         give_up = self._give_up
-        if attempts is not None:
+        if (attempts := options.get("attempts")) is not None:
             give_up = give_up | tenacity.stop_after_attempt(attempts)
         call = {
-            "params": params,
-            "data": data if json is None else msgspec.json.encode(json),
-            "headers": {**({} if json is None else _JSON), **(headers or {})},
+            "params": options.get("params"),
+            "data": options.get("data") if json is None else msgspec.json.encode(json),
+            "headers": {**({} if json is None else _JSON), **(options.get("headers") or {})},
         }
         with one_request() as failed:
             retrying = tenacity.Retrying(

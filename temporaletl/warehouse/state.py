@@ -7,7 +7,7 @@ begin at it; backfills never read or move it.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
@@ -53,13 +53,22 @@ _COLUMNS = (
 
 def read_states(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
     """The states of one source, or of all, in order."""
+    return _states(warehouse, source, "true")
+
+
+def watermarks_ahead(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
+    """The states whose watermark is ahead of the warehouse's clock: a wrong clock moved it."""
+    return _states(warehouse, source, "watermark > clock_timestamp()")
+
+
+def _states(warehouse: Warehouse, source: str | None, condition: LiteralString) -> list[SyncState]:
     with (
         warehouse.connection() as connection,
         connection.cursor(row_factory=class_row(SyncState)) as cursor,
     ):
         return cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
-            "WHERE %(source)s::text IS NULL OR source = %(source)s "
+            f"WHERE (%(source)s::text IS NULL OR source = %(source)s) AND {condition} "
             "ORDER BY source, stream, connection",
             {"source": source},
         ).fetchall()
@@ -163,20 +172,6 @@ def streams_of_other_scope(warehouse: Warehouse, metadata: BatchMetadata) -> lis
             ],
         ).fetchall()
     return [str(stream) for (stream,) in found]
-
-
-def watermarks_ahead(warehouse: Warehouse, source: str | None = None) -> list[SyncState]:
-    """The states whose watermark is ahead of the warehouse's clock: a wrong clock moved it."""
-    with (
-        warehouse.connection() as connection,
-        connection.cursor(row_factory=class_row(SyncState)) as cursor,
-    ):
-        return cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_sync_state "  # noqa: S608 - constant
-            "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
-            "AND watermark > clock_timestamp() ORDER BY source, stream, connection",
-            {"source": source},
-        ).fetchall()
 
 
 def set_watermark(

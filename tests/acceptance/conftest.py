@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.acceptance.platform import Platform, platform_in
+from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, generate, serve
 from tests.fakes.server import FakeServer
-from tests.integration.temporal_server import require_temporal
 
 #: About 20,000 events.
 ISSUES = 1_000
@@ -28,11 +27,8 @@ def jira(site: Site) -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="session")
 def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    require_temporal()
     environment = {
-        "JIRA_URL": jira.url,
-        "JIRA_EMAIL": "me@example.com",
-        "JIRA_API_TOKEN": "a-secret-token",
+        **access_to(jira),
         "JIRA_PAGE_SIZE": "20",
         # Small pages: many transactions in which a process can be killed.
         "ETL_ROWS_PER_PAGE": "200",

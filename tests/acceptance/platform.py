@@ -20,6 +20,8 @@ from temporaletl.embedded.postgres import EmbeddedPostgres
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, polling
 from temporaletl.messages import BatchSummary
+from tests.fakes.server import FakeServer
+from tests.integration.temporal_server import require_temporal
 
 ETL = Path(sys.executable).with_name("etl")
 _PASSWORD = "a-password"
@@ -150,6 +152,11 @@ class Platform:
         return BatchSummary.model_validate(json.loads(done.stdout))
 
 
+def access_to(jira: FakeServer) -> dict[str, str]:
+    """Settings under which a fake Jira Cloud is read."""
+    return {"JIRA_URL": jira.url, "JIRA_EMAIL": "me@example.com", "JIRA_API_TOKEN": "a-token"}
+
+
 @contextlib.contextmanager
 def platform_in(
     folder: Path, environment: Mapping[str, str], *, password: str = _PASSWORD
@@ -158,6 +165,7 @@ def platform_in(
 
     PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
     """
+    require_temporal()
     folder.mkdir(parents=True, exist_ok=True)
     logs = folder / "logs"
     logs.mkdir()

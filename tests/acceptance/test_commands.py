@@ -15,7 +15,6 @@ from temporaletl.messages import BatchSummary
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import JiraService, generate
 from tests.fakes.server import FakeServer
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -58,7 +57,6 @@ def jira(service: JiraService) -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    require_temporal()
     environment = {
         "JIRA_URL": jira.url,
         "JIRA_EMAIL": _EMAIL,

@@ -17,11 +17,10 @@ import pytest
 from psycopg import conninfo
 
 from temporaletl.messages import BatchSummary
-from tests.acceptance.platform import Platform, platform_in
+from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.tcp_relay import TcpRelay
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -49,11 +48,8 @@ def jira(site: Site) -> Iterator[FakeServer]:
 
 @pytest.fixture
 def platform(jira: FakeServer, tmp_path: Path) -> Iterator[Platform]:
-    require_temporal()
     environment = {
-        "JIRA_URL": jira.url,
-        "JIRA_EMAIL": "me@example.com",
-        "JIRA_API_TOKEN": "a-secret-token",
+        **access_to(jira),
         "JIRA_PAGE_SIZE": "10",
         "JIRA_READ_TIMEOUT_SECONDS": "5",
         "ETL_ROWS_PER_PAGE": "50",

@@ -8,10 +8,9 @@ import pytest
 
 from temporaletl.connect import open_client
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, run
-from tests.acceptance.platform import Platform, platform_in
+from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -33,11 +32,8 @@ def jira(site: Site) -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    require_temporal()
     environment = {
-        "JIRA_URL": jira.url,
-        "JIRA_EMAIL": "me@example.com",
-        "JIRA_API_TOKEN": "a-token",
+        **access_to(jira),
         "JIRA_PAGE_SIZE": "4",
         "JIRA_FIND_DELETED": "never",
         "ETL_ROWS_PER_PAGE": "50",

@@ -13,7 +13,6 @@ import pytest
 
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import load, serve
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -76,7 +75,6 @@ def recording(request: pytest.FixtureRequest, recorded: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def platform(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    require_temporal()
     personality = _FILES[recording.name]
     with serve(load([recording], personality=personality)) as server:
         access = (

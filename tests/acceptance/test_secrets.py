@@ -13,7 +13,6 @@ from temporaletl.connect import connect
 from temporaletl.settings import TemporalSettings
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import generate, serve
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -81,7 +80,6 @@ def _settings(url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, echo: str) -> Iterator[Platform]:
-    require_temporal()
     with platform_in(tmp_path_factory.mktemp("echo"), _settings(echo)) as running:
         yield running
 

@@ -16,7 +16,6 @@ from temporaletl.messages import BatchSummary
 from temporaletl.testing import FakeSourceFixture
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.faults import ENDLESS
-from tests.integration.temporal_server import require_temporal
 from tests.source_fixtures.jira import JiraFixture
 from tests.source_fixtures.launchpad import LaunchpadFixture
 from tests.source_fixtures.salesforce import SalesforceFixture
@@ -98,7 +97,6 @@ class Sources:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
-    require_temporal()
     with contextlib.ExitStack() as exits:
         # Their budgets are measured elsewhere.
         environment = {f"{name}_REQUESTS_PER_SECOND": "1000" for name in ("LP", "SF")}

@@ -24,10 +24,9 @@ from tests.acceptance.jira_run import (
     stored_kinds,
     timestamps,
 )
-from tests.acceptance.platform import Platform, platform_in
+from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, generate, serve
 from tests.fakes.server import FakeServer
-from tests.integration.temporal_server import require_temporal
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -49,11 +48,8 @@ def server(site: Site) -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def platform(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    require_temporal()
     environment = {
-        "JIRA_URL": server.url,
-        "JIRA_EMAIL": "me@example.com",
-        "JIRA_API_TOKEN": "a-token",
+        **access_to(server),
         # Many small pages, so that there is much to be paused in.
         "JIRA_PAGE_SIZE": "4",
         # The one job that loads is what is steered.

@@ -14,7 +14,6 @@ from psycopg.conninfo import make_conninfo
 
 from tests.acceptance.platform import ETL, Platform, platform_in
 from tests.fakes.jira import generate, serve
-from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -145,7 +144,6 @@ def test_a_setting_that_cannot_be(bare: dict[str, str], tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Services without settings for Jira."""
-    require_temporal()
     with platform_in(tmp_path_factory.mktemp("bare"), {}) as running:
         yield running
 

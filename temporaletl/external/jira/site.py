@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import jira
 import msgspec
@@ -26,7 +26,7 @@ from temporaletl.external.answers import (
     reading,
 )
 from temporaletl.external.error_bodies import message_of
-from temporaletl.external.http import HttpClient
+from temporaletl.external.http import HttpClient, RequestOptions
 from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.shared import Shared
@@ -151,15 +151,7 @@ class JiraSite:
 
     @overload
     def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        self, method: str, path: str, **options: Unpack[RequestOptions]
     ) -> requests.Response: ...
 
     @overload
@@ -169,11 +161,7 @@ class JiraSite:
         path: str,
         *,
         read: Callable[[requests.Response], T],
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        **options: Unpack[RequestOptions],
     ) -> T: ...
 
     def request(
@@ -182,11 +170,7 @@ class JiraSite:
         path: str,
         *,
         read: Callable[[requests.Response], Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        accept: Collection[int] = (),
-        stop: threading.Event | None = None,
-        attempts: int | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Any:
         """Request a path below the REST API: version 3 on Cloud, 2 on Data Center.
 
@@ -205,16 +189,7 @@ class JiraSite:
                 )
             return answer if read is None else read(answer)
 
-        return self._http.request(
-            method,
-            url,
-            read=checked,
-            params=params,
-            json=json,
-            accept=accept,
-            stop=stop,
-            attempts=attempts,
-        )
+        return self._http.request(method, url, read=checked, **options)
 
     def request_beside[T](
         self,

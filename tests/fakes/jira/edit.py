@@ -1,7 +1,7 @@
 """Changes to a site, with the effects on `updated` and the history that they have in Jira."""
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from tests.fakes.jira.history import item
 from tests.fakes.jira.people import account_of
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 #: Above every id that a generated issue can use.
 _FIRST_NEW_ID = 500_000_000
+
+
+class When(TypedDict, total=False):
+    """When something happens, as the instant in ms, and by whom, as a user's id."""
+
+    at: int | None
+    by: str | None
 
 
 class Editor:
@@ -94,9 +101,7 @@ class Editor:
             row.updated = fields["updated"] = self._now(at)
             self._site.changed(row)
 
-    def transition(
-        self, issue: str | int, status: str, *, at: int | None = None, by: str | None = None
-    ) -> Json:
+    def transition(self, issue: str | int, status: str, **when: Unpack[When]) -> Json:
         """Move an issue to another status; return the history."""
         with self._site.lock:
             row = self._row(issue)
@@ -111,11 +116,9 @@ class Editor:
                 (new["id"], status),
                 field_id="status" if self._site.cloud else None,
             )
-            return self.add_history(row.id, [change], at=at, by=by)
+            return self.add_history(row.id, [change], **when)
 
-    def assign(
-        self, issue: str | int, user: str | None, *, at: int | None = None, by: str | None = None
-    ) -> Json:
+    def assign(self, issue: str | int, user: str | None, **when: Unpack[When]) -> Json:
         """Give an issue to somebody, or to nobody; return the history."""
         with self._site.lock:
             row = self._row(issue)
@@ -128,17 +131,9 @@ class Editor:
                 (user, self._name(user)),
                 field_id="assignee" if self._site.cloud else None,
             )
-            return self.add_history(row.id, [change], at=at, by=by)
+            return self.add_history(row.id, [change], **when)
 
-    def set_text(
-        self,
-        issue: str | int,
-        field: str,
-        text: str,
-        *,
-        at: int | None = None,
-        by: str | None = None,
-    ) -> Json:
+    def set_text(self, issue: str | int, field: str, text: str, **when: Unpack[When]) -> Json:
         """Change a text field such as `summary` or `description`; return the history."""
         with self._site.lock:
             row = self._row(issue)
@@ -147,58 +142,45 @@ class Editor:
             content.fields[field] = text
             field_id = field if self._site.cloud else None
             change = item(field, (None, old), (None, text), field_id=field_id)
-            return self.add_history(row.id, [change], at=at, by=by)
+            return self.add_history(row.id, [change], **when)
 
-    def add_history(
-        self,
-        issue: str | int,
-        items: list[Json],
-        *,
-        at: int | None = None,
-        by: str | None = None,
-    ) -> Json:
+    def add_history(self, issue: str | int, items: list[Json], **when: Unpack[When]) -> Json:
         """Append a history with these items, leaving the fields alone; return it."""
         with self._site.lock:
             row = self._row(issue)
-            timestamp = self._stamp(row, at)
-            history: Json = {"id": self._id(), "author": self._person(by), "created": timestamp}
+            timestamp = self._stamp(row, when.get("at"))
+            history: Json = {
+                "id": self._id(),
+                "author": self._person(when.get("by")),
+                "created": timestamp,
+            }
             history["items"] = items
             self._site.pin(row).histories.append(history)
             return history
 
-    def add_comment(
-        self, issue: str | int, body: str, *, at: int | None = None, by: str | None = None
-    ) -> Json:
+    def add_comment(self, issue: str | int, body: str, **when: Unpack[When]) -> Json:
         """Add a comment; return it."""
         with self._site.lock:
             row = self._row(issue)
-            timestamp = self._stamp(row, at)
-            person = self._person(by)
+            timestamp = self._stamp(row, when.get("at"))
+            person = self._person(when.get("by"))
             comment: Json = {"id": self._id(), "author": person, "body": body}
             comment |= {"updateAuthor": person, "created": timestamp, "updated": timestamp}
             self._site.pin(row).comments.append(comment)
             return comment
 
     def edit_comment(
-        self,
-        issue: str | int,
-        comment_id: str,
-        body: str,
-        *,
-        at: int | None = None,
-        by: str | None = None,
+        self, issue: str | int, comment_id: str, body: str, **when: Unpack[When]
     ) -> Json:
         """Change a comment's text; return it."""
         with self._site.lock:
             row = self._row(issue)
             comment = _one(self._site.pin(row).comments, comment_id)
-            comment |= {"body": body, "updateAuthor": self._person(by)}
-            comment["updated"] = self._stamp(row, at)
+            comment |= {"body": body, "updateAuthor": self._person(when.get("by"))}
+            comment["updated"] = self._stamp(row, when.get("at"))
             return comment
 
-    def delete_comment(
-        self, issue: str | int, comment_id: str, *, at: int | None = None, by: str | None = None
-    ) -> None:
+    def delete_comment(self, issue: str | int, comment_id: str, **when: Unpack[When]) -> None:
         """Delete a comment; only a `Comment` item in the history remains."""
         with self._site.lock:
             row = self._row(issue)
@@ -206,7 +188,7 @@ class Editor:
             comment = _one(comments, comment_id)
             comments.remove(comment)
             gone = item("Comment", (comment_id, str(comment.get("body"))), (None, None))
-            self.add_history(row.id, [gone], at=at, by=by)
+            self.add_history(row.id, [gone], **when)
 
     def add_worklog(
         self,
@@ -242,34 +224,29 @@ class Editor:
             return worklog
 
     def edit_worklog(
-        self,
-        issue: str | int,
-        worklog_id: str,
-        seconds: int,
-        *,
-        at: int | None = None,
-        by: str | None = None,
+        self, issue: str | int, worklog_id: str, seconds: int, **when: Unpack[When]
     ) -> Json:
         """Change the time of a worklog; return it."""
         with self._site.lock:
             row = self._row(issue)
             worklog = _one(self._site.pin(row).worklogs, worklog_id)
             worklog |= {"timeSpentSeconds": seconds, "timeSpent": f"{seconds // 60}m"}
-            worklog |= {"updateAuthor": self._person(by), "updated": self._stamp(row, at)}
+            worklog |= {
+                "updateAuthor": self._person(when.get("by")),
+                "updated": self._stamp(row, when.get("at")),
+            }
             return worklog
 
-    def delete_worklog(
-        self, issue: str | int, worklog_id: str, *, at: int | None = None, by: str | None = None
-    ) -> None:
+    def delete_worklog(self, issue: str | int, worklog_id: str, **when: Unpack[When]) -> None:
         """Delete a worklog; the history and the list of deleted worklogs record it."""
         with self._site.lock:
             row = self._row(issue)
             worklogs = self._site.pin(row).worklogs
             worklogs.remove(_one(worklogs, worklog_id))
-            timestamp = self._now(at)
+            timestamp = self._now(when.get("at"))
             self._site.deleted_worklogs.append((timestamp, int(worklog_id)))
             gone = item("WorklogId", (worklog_id, worklog_id), (None, None))
-            self.add_history(row.id, [gone], at=timestamp, by=by)
+            self.add_history(row.id, [gone], at=timestamp, by=when.get("by"))
 
     def _row(self, issue: str | int) -> Row:
         row = self._site.find(str(issue))

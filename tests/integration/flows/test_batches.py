@@ -1,31 +1,19 @@
 """Batches from a request to rows, on a real Temporal server and a real PostgreSQL."""
 
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 import temporaletl.queuer.dispatch
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows import numbers
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
 from tests.waiting import until
 
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(
-        temporal_server.client, warehouse, segment_seconds=1, rows_per_page=50
-    ) as both:
-        yield both
+SERVICES = {"segment_seconds": 1, "rows_per_page": 50}
 
 
 def loaded(services: Services) -> int:

@@ -1,20 +1,6 @@
 """Rows that the source no longer has."""
 
-from collections.abc import AsyncGenerator
-
-import pytest_asyncio
-
-from temporaletl.warehouse.connection import Warehouse
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
-
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse) as both:
-        yield both
+from tests.integration.flows.services import Services
 
 
 def ids(services: Services) -> list[str]:

@@ -2,12 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
@@ -30,23 +28,7 @@ type Handle = WorkflowHandle[Any, Any]
 _LONG: dict[str, Any] = {"pages": 10_000, "page_seconds": 0.05, "size": 1}
 
 
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(
-        temporal_server.client, warehouse, attempts=1_000, segment_seconds=1, rows_per_page=50
-    ) as both:
-        yield both
-
-
-@pytest.fixture
-def outage() -> Iterator[str]:
-    """The name of an outage that has begun."""
-    name = uuid.uuid4().hex
-    outages.add(name)
-    yield name
-    outages.discard(name)
+SERVICES = {"attempts": 1_000, "segment_seconds": 1, "rows_per_page": 50}
 
 
 async def start(

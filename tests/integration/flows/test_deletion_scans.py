@@ -1,27 +1,15 @@
 """Deletion scans under Temporal: across segments and runs, and in nobody's way."""
 
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from temporaletl.accounts import AccountView, account_view, account_views
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import read_states
 from tests.integration.flows import numbers
 from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
-
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse) as both:
-        yield both
 
 
 def ids(services: Services) -> list[str]:

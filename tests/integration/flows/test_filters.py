@@ -1,26 +1,14 @@
 """Filters and watermarks: what a run leaves out is loaded by the next one that does not."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
-import pytest_asyncio
 from pydantic import JsonValue
 
 from temporaletl.strategies import planners
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import SyncState, read_states
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
-
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse) as both:
-        yield both
+from tests.integration.flows.services import Services
 
 
 def values(services: Services) -> set[int]:

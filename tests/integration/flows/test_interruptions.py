@@ -1,42 +1,21 @@
 """Pausing and cancelling at the awkward moments, on a real Temporal server and PostgreSQL."""
 
-import uuid
-from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.numbers import outages
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
 from tests.waiting import until
 
 type Batch = WorkflowHandle[Any, BatchSummary]
 
 
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(
-        temporal_server.client, warehouse, attempts=1_000, segment_seconds=1, rows_per_page=50
-    ) as both:
-        yield both
-
-
-@pytest.fixture
-def outage() -> Iterator[str]:
-    """The name of an outage that has begun."""
-    name = uuid.uuid4().hex
-    outages.add(name)
-    yield name
-    outages.discard(name)
+SERVICES = {"attempts": 1_000, "segment_seconds": 1, "rows_per_page": 50}
 
 
 async def start(services: Services, **params: Any) -> Batch:

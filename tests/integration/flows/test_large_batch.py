@@ -1,31 +1,20 @@
 """A batch of thousands of jobs stays small where Temporal keeps it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import pytest
-import pytest_asyncio
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHistory
 
 from temporaletl.messages import QueuerInput
-from temporaletl.warehouse.connection import Warehouse
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 _MOST_EVENTS = 10_000
 _MOST_BYTES = 256 * 1024
 _JOBS, _POISONED = 2_000, 1_234
-
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse) as both:
-        yield both
 
 
 async def test_two_thousand_jobs_keep_histories_and_payloads_small(services: Services) -> None:

@@ -1,12 +1,10 @@
 """Batches whose workflows cannot close their books any more."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
@@ -16,10 +14,8 @@ from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.queuer.reconciliation import namespace_of, reconcile
 from temporaletl.warehouse import ledger
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
 from tests.integration.warehouse.batches import make_metadata
 from tests.waiting import until
 
@@ -27,14 +23,7 @@ NO_GRACE = timedelta(0)
 AN_HOUR = timedelta(hours=1)
 
 
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(
-        temporal_server.client, warehouse, segment_seconds=1, rows_per_page=50
-    ) as both:
-        yield both
+SERVICES = {"segment_seconds": 1, "rows_per_page": 50}
 
 
 async def start_slow(services: Services) -> WorkflowHandle[Any, BatchSummary]:

@@ -1,24 +1,14 @@
 """People in events: resolved once for each batch, and filled in later."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 
 from temporaletl.rows import Identity
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import fill_events, record_people
 from tests.integration.flows import numbers
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
-
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse) as both:
-        yield both
+from tests.integration.flows.services import Services
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,14 @@
 """Rejects that are sent through the transform again, as a batch of its own."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 
 from temporaletl.messages import BatchSummary
-from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows import numbers
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
 
-
-@pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse, reject_threshold=1) as both:
-        yield both
+SERVICES = {"reject_threshold": 1}
 
 
 @pytest.fixture(autouse=True)
