@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from temporaletl.external.servicetitan.settings import OVERLAP
+from tests.fakes.server import FakeServer
+from tests.fakes.servicetitan import Tenant
 from tests.fakes.servicetitan.timestamps import SECOND, ticks
 from tests.integration.job_reading import Serve
 from tests.integration.servicetitan_reading import STREAMS, Runs, Time, is_whole, served, tenant_of
@@ -14,6 +16,17 @@ from tests.integration.servicetitan_reading import STREAMS, Runs, Time, is_whole
 __all__ = ["served"]
 
 BOTH = pytest.mark.parametrize("paging", ["export", "list"])
+
+
+async def after_a_run(
+    served: Serve, paging: str = "export"
+) -> tuple[Time, Tenant, FakeServer, Runs]:
+    time = Time()
+    tenant = tenant_of(time)
+    server = served(tenant)
+    runs = Runs(time, paging)
+    await runs.run()
+    return time, tenant, server, runs
 
 
 @BOTH
@@ -45,11 +58,7 @@ async def test_runs_after_each_other_hold_what_a_full_load_would(
 
 @BOTH
 async def test_what_is_stored_late_is_found_by_the_next_run(served: Serve, paging: str) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    served(tenant)
-    runs = Runs(time, paging)
-    await runs.run()
+    time, tenant, _, runs = await after_a_run(served, paging)
     time.pass_(minutes=30)
     # A transaction that took long: its records bear times that were read up to already.
     late = time() - 50 * 60 * SECOND
@@ -65,11 +74,7 @@ async def test_what_is_stored_late_is_found_by_the_next_run(served: Serve, pagin
 async def test_records_of_the_moment_where_a_run_ended_are_not_lost(
     served: Serve, paging: str
 ) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    served(tenant)
-    runs = Runs(time, paging)
-    await runs.run()
+    time, tenant, _, runs = await after_a_run(served, paging)
     assert runs.watermark is not None
     edge = ticks(runs.watermark)
     for at in (edge - 1, edge, edge + 1):
@@ -80,11 +85,7 @@ async def test_records_of_the_moment_where_a_run_ended_are_not_lost(
 
 
 async def test_deleted_records_arrive_as_inactive_through_the_feed(served: Serve) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    served(tenant)
-    runs = Runs(time, "export")
-    await runs.run()
+    time, tenant, _, runs = await after_a_run(served)
     gone = next(row for row in tenant.collections["customers"].rows.values() if row.active)
     time.pass_(hours=1)
     tenant.delete("customers", gone)
@@ -96,11 +97,7 @@ async def test_deleted_records_arrive_as_inactive_through_the_feed(served: Serve
 
 
 async def test_the_next_export_goes_on_with_the_last_token(served: Serve) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    server = served(tenant)
-    runs = Runs(time, "export")
-    await runs.run()
+    time, _tenant, server, runs = await after_a_run(served)
     last = runs.table.last
     assert all(cursor["ended"] and cursor["token"] for cursor in last.values())
     server.traffic.clear()
@@ -115,11 +112,7 @@ async def test_the_next_export_goes_on_with_the_last_token(served: Serve) -> Non
 
 
 async def test_a_token_that_has_expired_meanwhile_gives_way_to_the_date(served: Serve) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    server = served(tenant)
-    runs = Runs(time, "export")
-    await runs.run()
+    time, tenant, server, runs = await after_a_run(served)
     watermark = runs.watermark
     service: Any = server.service
     service.expired_feed_tokens |= {cursor["token"] for cursor in runs.table.last.values()}
@@ -135,11 +128,7 @@ async def test_a_token_that_has_expired_meanwhile_gives_way_to_the_date(served: 
 
 
 async def test_a_watermark_set_back_is_read_from(served: Serve) -> None:
-    time = Time()
-    tenant = tenant_of(time)
-    served(tenant)
-    runs = Runs(time, "export")
-    await runs.run()
+    time, tenant, _, runs = await after_a_run(served)
     runs.watermark = datetime(2019, 1, 1, tzinfo=UTC)
     time.pass_(hours=1)
     found = await runs.run()

@@ -13,33 +13,24 @@ from temporaletl.worker.loading.rejects import storable_json
 from temporaletl.worker.sources.servicetitan.extract import rereading
 from tests.fakes.exchange import Request, Response
 from tests.fakes.server import FakeServer
-from tests.fakes.servicetitan import Tenant, generate
-from tests.fakes.servicetitan.tenant import Row
+from tests.fakes.servicetitan import Tenant
 from tests.integration.job_reading import Serve, read
-from tests.integration.servicetitan_reading import jobs_of, served
+from tests.integration.servicetitan_reading import (
+    POISONED,
+    in_order,
+    jobs_of,
+    poison,
+    served,
+    tenant_with,
+)
 
 __all__ = ["served"]
 
 #: Importing it is what registers it.
 REGISTERED = rereading
 BOTH = pytest.mark.parametrize("paging", ["export", "list"])
-STREAM = "jobs"
+STREAM = POISONED
 LONG_AGO = datetime(2018, 1, 1, tzinfo=UTC)
-
-
-def tenant_of_jobs(records: int = 60) -> Tenant:
-    tenant = generate(records, seed=3)
-    tenant.withheld_seconds = 0
-    return tenant
-
-
-def in_order(tenant: Tenant) -> list[Row]:
-    return tenant.collections[STREAM].sorted("modified")
-
-
-def poison(server: FakeServer, tenant: Tenant, *rows: Row) -> None:
-    collection = tenant.collections[STREAM]
-    server.unservable.update(collection.render(row)[:40] for row in rows)
 
 
 def job_of(paging: str) -> ETLInput:
@@ -56,6 +47,21 @@ async def again(reject: Reject, job: ETLInput) -> Reread | None:
     return await ask(Unread(reject.key, payload), PageRequest(job=job, query=query, cursor=None))
 
 
+async def unread_one(
+    served: Serve, paging: str, *, deleted: bool = False, **settings: str
+) -> tuple[Tenant, FakeServer, ETLInput, Reject]:
+    """A tenant of which the record in place 20 was not read, and is well again."""
+    tenant = tenant_with(60)
+    bad = in_order(tenant)[20]
+    bad.deleted = deleted
+    server = served(tenant, service={"export_rows": 7}, **settings)
+    poison(server, tenant, bad)
+    job = job_of(paging)
+    (reject,) = (await read([job])).rejects
+    server.unservable.clear()
+    return tenant, server, job, reject
+
+
 def ids_of(reread: Reread | None) -> set[int]:
     assert reread is not None
     assert reread.fault is None
@@ -67,7 +73,7 @@ def ids_of(reread: Reread | None) -> set[int]:
 async def test_a_record_comes_as_soon_as_it_can_be_rendered(
     served: Serve, paging: str, place: int
 ) -> None:
-    tenant = tenant_of_jobs()
+    tenant = tenant_with(60)
     server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
     bad = in_order(tenant)[place]
     poison(server, tenant, bad)
@@ -86,14 +92,8 @@ async def test_a_record_comes_as_soon_as_it_can_be_rendered(
 async def test_a_record_that_changed_since_is_told_until_a_full_run_meets_it_no_more(
     served: Serve, paging: str
 ) -> None:
-    tenant = tenant_of_jobs()
-    server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
-    bad = in_order(tenant)[20]
-    poison(server, tenant, bad)
-    job = job_of(paging)
-    (reject,) = (await read([job])).rejects
-    server.unservable.clear()
-    tenant.change(STREAM, bad)
+    tenant, _, job, reject = await unread_one(served, paging, SERVICETITAN_PAGE_SIZE="7")
+    tenant.change(STREAM, in_order(tenant)[20])
     # By its place alone it is not told from one that is not shown to us any more.
     reread = await again(reject, job)
     assert reread is not None
@@ -104,7 +104,7 @@ async def test_a_record_that_changed_since_is_told_until_a_full_run_meets_it_no_
 async def test_what_a_list_counts_and_never_gives_is_told_until_it_gives_it(
     served: Serve, order: str
 ) -> None:
-    tenant = tenant_of_jobs()
+    tenant = tenant_with(60)
     server = served(tenant, service={"order": order}, SERVICETITAN_PAGE_SIZE="7")
     withheld = in_order(tenant)[20]
     if order == "kept":
@@ -136,7 +136,7 @@ async def test_what_a_list_counts_and_never_gives_is_told_until_it_gives_it(
 
 
 async def test_what_the_feed_alone_tells_beside_it_comes_with_it(served: Serve) -> None:
-    tenant = tenant_of_jobs()
+    tenant = tenant_with(60)
     rows = in_order(tenant)
     gone = [rows[16], rows[18]]
     for row in gone:
@@ -155,24 +155,12 @@ async def test_what_the_feed_alone_tells_beside_it_comes_with_it(served: Serve) 
 
 
 async def test_a_deleted_record_that_the_feed_could_not_give_comes_as_well(served: Serve) -> None:
-    tenant = tenant_of_jobs()
-    rows = in_order(tenant)
-    rows[17].deleted = True
-    server = served(tenant, service={"export_rows": 7})
-    poison(server, tenant, rows[17])
-    job = job_of("export")
-    (reject,) = (await read([job])).rejects
-    server.unservable.clear()
-    assert rows[17].id in ids_of(await again(reject, job))
+    tenant, _, job, reject = await unread_one(served, "export", deleted=True)
+    assert in_order(tenant)[20].id in ids_of(await again(reject, job))
 
 
 async def test_a_token_that_is_no_longer_known_leaves_it_to_a_full_run(served: Serve) -> None:
-    tenant = tenant_of_jobs()
-    server = served(tenant, service={"export_rows": 7})
-    poison(server, tenant, in_order(tenant)[20])
-    job = job_of("export")
-    (reject,) = (await read([job])).rejects
-    server.unservable.clear()
+    tenant, server, job, reject = await unread_one(served, "export")
     service: Any = server.service
     service.feed_tokens_expired = True
     reread = await again(reject, job)
@@ -185,7 +173,7 @@ async def test_a_token_that_is_no_longer_known_leaves_it_to_a_full_run(served: S
 async def test_a_record_that_could_not_be_decoded_is_asked_for_by_its_id(
     served: Serve, paging: str
 ) -> None:
-    tenant = tenant_of_jobs()
+    tenant = tenant_with(60)
     bad = in_order(tenant)[20]
     tenant.change(STREAM, bad, at=bad.modified, total="much")
     server = served(tenant, service={"export_rows": 7}, SERVICETITAN_PAGE_SIZE="7")
@@ -201,7 +189,7 @@ async def test_a_record_that_could_not_be_decoded_is_asked_for_by_its_id(
 
 
 async def test_what_nothing_is_known_of_cannot_be_asked_for(served: Serve) -> None:
-    served(tenant_of_jobs(3))
+    served(tenant_with(3))
     for payload in (None, 5, "nonsense", {"name": "A"}, [1]):
         assert (
             await again(Reject(stage="extract", reason="?", payload=payload), job_of("list"))
@@ -211,12 +199,7 @@ async def test_what_nothing_is_known_of_cannot_be_asked_for(served: Serve) -> No
 
 @BOTH
 async def test_a_site_that_is_down_settles_nothing(served: Serve, paging: str) -> None:
-    tenant = tenant_of_jobs()
-    server = served(tenant, service={"export_rows": 7})
-    poison(server, tenant, in_order(tenant)[20])
-    job = job_of(paging)
-    (reject,) = (await read([job])).rejects
-    server.unservable.clear()
+    _, server, job, reject = await unread_one(served, paging)
     server.faults.add("502:1")
     reread = await again(reject, job)
     assert reread is not None

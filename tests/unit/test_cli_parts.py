@@ -180,15 +180,39 @@ def test_ranges_of_one_number_need_no_end() -> None:
     assert show_ranges(parse_ranges("3", what="hour", least=0, most=23)) == "3"
 
 
+class Handle:
+    """Double of a workflow's handle; its results are these, the last one again and again."""
+
+    id = "etl-shop-full-1"
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+
+    async def result(self) -> Any:
+        found = self.results.pop(0) if len(self.results) > 1 else self.results[0]
+        if isinstance(found, RPCError):
+            raise found
+        return found
+
+    async def query(self, *_: object, **__: object) -> BatchStatus:
+        return BatchStatus(state="running", jobs=1)
+
+
+def refusal(message: str, status: RPCStatusCode = RPCStatusCode.UNAVAILABLE) -> RPCError:
+    return RPCError(message, status, b"")
+
+
+def run_of(*results: Any, **options: Any) -> Run:
+    request, settings = QueuerInput(source="shop"), TemporalSettings()
+    handle = cast("Any", Handle(*results))
+    return Run(cast("Any", None), handle, request, settings, **options)
+
+
+COMPLETED = BatchSummary(batch_id="b", workflow_id=Handle.id, state="completed", seconds=1)
+
+
 async def test_a_server_that_forgot_a_run_ends_it_as_lost() -> None:
-    class Handle:
-        id = "etl-shop-full-1"
-
-        async def result(self) -> None:
-            raise RPCError("workflow not found for ID", RPCStatusCode.NOT_FOUND, b"")
-
-    handle = cast("Any", Handle())
-    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    run = run_of(refusal("workflow not found for ID", RPCStatusCode.NOT_FOUND))
     summary = (await run.ending).summary
     assert summary.state == "failed"
     assert summary.error is not None
@@ -196,20 +220,7 @@ async def test_a_server_that_forgot_a_run_ends_it_as_lost() -> None:
 
 
 async def test_a_server_that_goes_away_is_one_line_that_names_the_run() -> None:
-    class Handle:
-        id = "etl-shop-full-1"
-
-        async def result(self) -> None:
-            raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
-
-    handle = cast("Any", Handle())
-    run = Run(
-        cast("Any", None),
-        handle,
-        QueuerInput(source="shop"),
-        TemporalSettings(),
-        silence=timedelta(),
-    )
+    run = run_of(refusal("tcp connect error"), silence=timedelta())
     with pytest.raises(
         LostSightError, match=r"unavailable: tcp connect error.*etl-shop-full-1"
     ) as told:
@@ -229,26 +240,9 @@ async def test_a_server_that_goes_away_is_one_line_that_names_the_run() -> None:
     ],
 )
 async def test_a_server_that_is_restarted_ends_nobodys_wait(status: RPCStatusCode) -> None:
-    summary = BatchSummary(
-        batch_id="b", workflow_id="etl-shop-full-1", state="completed", seconds=1
-    )
-
-    class Handle:
-        id = "etl-shop-full-1"
-        outages = 2
-
-        async def result(self) -> BatchSummary:
-            self.outages -= 1
-            if self.outages >= 0:
-                raise RPCError("transport error", status, b"")
-            return summary
-
-        async def query(self, *_: object, **__: object) -> BatchStatus:
-            return BatchStatus(state="running", jobs=1)
-
-    handle = cast("Any", Handle())
-    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
-    assert (await run.ending).summary == summary
+    outage = refusal("transport error", status)
+    run = run_of(outage, outage, COMPLETED)
+    assert (await run.ending).summary == COMPLETED
     code = status.name.replace("_", " ").lower()
     assert run.silent == f"Temporal does not answer ({code}: transport error)"
     run.status = BatchStatus(state="running", jobs=1)
@@ -257,37 +251,18 @@ async def test_a_server_that_is_restarted_ends_nobodys_wait(status: RPCStatusCod
 
 
 async def test_a_server_that_comes_back_elsewhere_ends_a_wait_by_the_books() -> None:
-    summary = BatchSummary(
-        batch_id="b", workflow_id="etl-shop-full-1", state="completed", seconds=1
-    )
     asked: list[str] = []
-
-    class Handle:
-        id = "etl-shop-full-1"
-
-        async def result(self) -> None:
-            raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
 
     async def books(run: Run) -> BatchSummary | None:
         asked.append(run.workflow_id)
-        return summary if len(asked) > 1 else None
+        return COMPLETED if len(asked) > 1 else None
 
-    handle = cast("Any", Handle())
-    run = Run(
-        cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings(), books=books
-    )
-    assert (await run.ending).summary == summary
+    run = run_of(refusal("tcp connect error"), books=books)
+    assert (await run.ending).summary == COMPLETED
     assert asked == ["etl-shop-full-1"] * 2
 
 
 async def test_who_may_no_longer_look_is_told_at_once() -> None:
-    class Handle:
-        id = "etl-shop-full-1"
-
-        async def result(self) -> None:
-            raise RPCError("unauthorized", RPCStatusCode.PERMISSION_DENIED, b"")
-
-    handle = cast("Any", Handle())
-    run = Run(cast("Any", None), handle, QueuerInput(source="shop"), TemporalSettings())
+    run = run_of(refusal("unauthorized", RPCStatusCode.PERMISSION_DENIED))
     with pytest.raises(LostSightError, match="permission denied: unauthorized"):
         await run.ending

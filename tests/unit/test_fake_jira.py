@@ -7,11 +7,11 @@ import pytest
 import requests
 from jira import JIRA
 
-from tests.fakes.client import Client, Json
+from tests.fakes.client import Client
 from tests.fakes.jira import Site, generate, serve
+from tests.unit.fake_jira import client_of, count, longest
 
 SEED = 7
-MINUTE = 60_000
 
 
 @pytest.fixture
@@ -21,29 +21,14 @@ def site() -> Site:
 
 @pytest.fixture
 def cloud(site: Site) -> Iterator[Client]:
-    with serve(site) as server:
-        client = Client(server)
-        with client.session:
-            yield client
+    with client_of(site) as client:
+        yield client
 
 
 @pytest.fixture
 def server() -> Iterator[Client]:
-    with serve(generate(120, seed=SEED, personality="server")) as running:
-        client = Client(running)
-        with client.session:
-            yield client
-
-
-def count(client: Client, jql: str) -> int:
-    found: int = client.post("/rest/api/3/search/approximate-count", jql=jql)["count"]
-    return found
-
-
-def longest(site: Site, part: str) -> tuple[str, list[Json]]:
-    """Return the key of the issue with most histories, comments or worklogs, and those."""
-    row = max(site.rows, key=lambda each: len(getattr(site.issue(each), part)))
-    return row.key, getattr(site.issue(row), part)
+    with client_of(generate(120, seed=SEED, personality="server")) as client:
+        yield client
 
 
 # Search on Cloud

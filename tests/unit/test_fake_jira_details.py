@@ -8,10 +8,10 @@ import requests
 
 from tests.fakes.client import Client, Json
 from tests.fakes.jira import Limits, Site, expected_counts, generate, serve
+from tests.unit.fake_jira import MINUTE, client_of, count, longest
 
 #: One of its 30 issues has more than 100 histories.
 SEED = 0
-MINUTE = 60_000
 
 
 @pytest.fixture
@@ -21,21 +21,8 @@ def site() -> Site:
 
 @pytest.fixture
 def cloud(site: Site) -> Iterator[Client]:
-    with serve(site) as server:
-        client = Client(server)
-        with client.session:
-            yield client
-
-
-def count(client: Client, jql: str) -> int:
-    found: int = client.post("/rest/api/3/search/approximate-count", jql=jql)["count"]
-    return found
-
-
-def longest(site: Site, part: str) -> tuple[str, list[Json]]:
-    """Return the key of the issue with most histories, comments or worklogs, and those."""
-    row = max(site.rows, key=lambda each: len(getattr(site.issue(each), part)))
-    return row.key, getattr(site.issue(row), part)
+    with client_of(site) as client:
+        yield client
 
 
 # Truncation

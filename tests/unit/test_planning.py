@@ -62,33 +62,39 @@ def window(asked: QueuerInput, watermark: datetime | None = None) -> Window:
     return window_of(asked, planner(), NOON, watermark)
 
 
-def test_an_incremental_window_reaches_back_behind_the_watermark_and_stays_behind_now() -> None:
-    watermark = NOON - 5 * HOUR
-    assert window(request(), watermark) == Window(start=watermark - HOUR, end=NOON - MINUTE)
+LAGGED = NOON - MINUTE
+PAST = {"date_start": NOON - 9 * HOUR}
 
 
-def test_the_first_incremental_window_has_no_start() -> None:
-    assert window(request()) == Window(end=NOON - MINUTE)
-
-
-def test_a_full_window_does_not_heed_the_watermark() -> None:
-    assert window(request("full"), NOON - HOUR) == Window(end=NOON - MINUTE)
-
-
-def test_a_watermark_that_lies_ahead_gives_an_empty_window() -> None:
-    ahead = window(request(), NOON + 9 * HOUR)
-    assert ahead.start == ahead.end == NOON - MINUTE
-
-
-def test_a_backfill_covers_exactly_what_was_asked() -> None:
-    asked = request("backfill", date_start=NOON - 9 * HOUR, date_end=NOON - 8 * HOUR)
-    covered = window(asked, NOON - HOUR)
-    assert (covered.start, covered.end) == (asked.date_start, asked.date_end)
-
-
-def test_a_backfill_without_an_end_goes_up_to_what_the_source_lists() -> None:
-    asked = request("backfill", date_start=NOON - 9 * HOUR)
-    assert window(asked) == Window(start=NOON - 9 * HOUR, end=NOON - MINUTE)
+@pytest.mark.parametrize(
+    ("asked", "watermark", "start", "end"),
+    [
+        pytest.param(
+            request(), NOON - 5 * HOUR, NOON - 6 * HOUR, LAGGED, id="incremental reaches back"
+        ),
+        pytest.param(request(), None, None, LAGGED, id="the first incremental has no start"),
+        pytest.param(request("full"), NOON - HOUR, None, LAGGED, id="full heeds no watermark"),
+        pytest.param(request(), NOON + 9 * HOUR, LAGGED, LAGGED, id="a watermark ahead: empty"),
+        pytest.param(
+            request("backfill", **PAST, date_end=NOON - 8 * HOUR),
+            NOON - HOUR,
+            NOON - 9 * HOUR,
+            NOON - 8 * HOUR,
+            id="a backfill covers what was asked",
+        ),
+        pytest.param(
+            request("backfill", **PAST),
+            None,
+            NOON - 9 * HOUR,
+            LAGGED,
+            id="a backfill without an end goes up to what the source lists",
+        ),
+    ],
+)
+def test_the_window_of_a_request(
+    asked: QueuerInput, watermark: datetime | None, start: datetime | None, end: datetime
+) -> None:
+    assert window(asked, watermark) == Window(start=start, end=end)
 
 
 def test_a_backfill_that_begins_in_the_future_is_refused() -> None:

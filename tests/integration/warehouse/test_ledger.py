@@ -3,7 +3,15 @@ from typing import Any
 import pytest
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.messages import ENDED, JobFailure, JobOutcome, JobState, RowCounts
+from temporaletl.messages import (
+    ENDED,
+    BatchMetadata,
+    ETLInput,
+    JobFailure,
+    JobOutcome,
+    JobState,
+    RowCounts,
+)
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ledger import (
@@ -22,6 +30,15 @@ from tests.integration.warehouse.batches import begin, finish, job, load, make_m
 
 def begun(warehouse: Warehouse, planned: Any) -> Any:
     return begin_job(warehouse, planned, workflow_id="job/1", run_id="run")
+
+
+def planned_jobs(
+    warehouse: Warehouse, count: int, **params: Any
+) -> tuple[BatchMetadata, list[ETLInput]]:
+    metadata = make_metadata()
+    return metadata, plan(
+        warehouse, metadata, [job(metadata, number, **params) for number in range(count)]
+    )
 
 
 def states(warehouse: Warehouse) -> list[str]:
@@ -100,9 +117,7 @@ def test_a_job_too_heavy_for_history_is_refused(warehouse: Warehouse) -> None:
 
 
 def test_an_answer_stays_small_however_heavy_the_jobs(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    heavy = [job(metadata, number, note="x" * 10_000) for number in range(40)]
-    plan(warehouse, metadata, heavy)
+    metadata, _ = planned_jobs(warehouse, 40, note="x" * 10_000)
     seqs: list[int] = []
     first = answers = 0
     while first < 40:
@@ -115,8 +130,7 @@ def test_an_answer_stays_small_however_heavy_the_jobs(warehouse: Warehouse) -> N
 
 
 def test_many_light_jobs_come_in_several_answers_too(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    plan(warehouse, metadata, [job(metadata, number) for number in range(1203)])
+    metadata, _ = planned_jobs(warehouse, 1203)
     seqs: list[int] = []
     first = 5
     while first < 1200:
@@ -128,8 +142,7 @@ def test_many_light_jobs_come_in_several_answers_too(warehouse: Warehouse) -> No
 
 
 def test_jobs_that_have_ended_are_not_listed(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    planned = plan(warehouse, metadata, [job(metadata, number) for number in range(5)])
+    metadata, planned = planned_jobs(warehouse, 5)
     for one, state in zip(planned, sorted(ENDED), strict=False):
         end_job(warehouse, one, state)
     left, following = open_jobs(warehouse, metadata.batch_id, first=0, end=5)
@@ -139,8 +152,7 @@ def test_jobs_that_have_ended_are_not_listed(warehouse: Warehouse) -> None:
 def test_a_job_that_begins_again_keeps_its_progress_and_names_its_new_run(
     warehouse: Warehouse,
 ) -> None:
-    metadata = make_metadata()
-    [planned] = plan(warehouse, metadata, [job(metadata, 0)])
+    _, [planned] = planned_jobs(warehouse, 1)
     assert begun(warehouse, planned).state == "running"
     load(warehouse, planned, {"page": 2}, records=5, inserted=4, rejected=1)
     again = begin_job(warehouse, planned, workflow_id="job/1", run_id="second")
@@ -152,15 +164,13 @@ def test_a_job_that_begins_again_keeps_its_progress_and_names_its_new_run(
 
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_a_job_that_has_ended_does_not_begin_again(warehouse: Warehouse, state: JobState) -> None:
-    metadata = make_metadata()
-    [planned] = plan(warehouse, metadata, [job(metadata, 0)])
+    _, [planned] = planned_jobs(warehouse, 1)
     end_job(warehouse, planned, state, "why")
     assert (begun(warehouse, planned).state, begun(warehouse, planned).error) == (state, "why")
 
 
 def test_the_first_end_stands(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    [planned] = plan(warehouse, metadata, [job(metadata, 0)])
+    _, [planned] = planned_jobs(warehouse, 1)
     end_job(warehouse, planned, "failed", "no such table")
     assert end_job(warehouse, planned, "completed").state == "failed"
     record_outcomes(warehouse, "shop-1", [JobOutcome(seq=0, state="cancelled", error="late")])
@@ -173,8 +183,7 @@ def test_a_job_of_another_ledger_is_refused_with_the_likely_cause(warehouse: War
 
 
 def test_a_dispatcher_records_ends_that_jobs_could_not(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    planned = plan(warehouse, metadata, [job(metadata, number) for number in range(4)])
+    _, planned = planned_jobs(warehouse, 4)
     begun(warehouse, planned[1])
     begun(warehouse, planned[3])
     outcomes = [
@@ -192,16 +201,14 @@ def test_a_dispatcher_records_ends_that_jobs_could_not(warehouse: Warehouse) -> 
 def test_an_error_that_postgresql_could_not_hold_is_kept_all_the_same(
     warehouse: Warehouse,
 ) -> None:
-    metadata = make_metadata()
-    planned = plan(warehouse, metadata, [job(metadata, number) for number in range(2)])
+    metadata, planned = planned_jobs(warehouse, 2)
     assert end_job(warehouse, planned[0], "failed", "bad \0 byte").error == "bad \ufffd byte"
     record_outcomes(warehouse, "shop-1", [JobOutcome(seq=1, state="failed", error="\0")])
     assert finish(warehouse, metadata, error="bad \0 byte").error == "bad \ufffd byte"
 
 
 def test_a_summary_counts_jobs_and_rows_and_names_failures(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    planned = plan(warehouse, metadata, [job(metadata, number) for number in range(5)])
+    metadata, planned = planned_jobs(warehouse, 5)
     load(warehouse, planned[0], 1, records=9, inserted=4, updated=3, unchanged=2)
     end_job(warehouse, planned[0], "completed")
     load(warehouse, planned[1], 1, records=2, inserted=1, rejected=1)
@@ -225,8 +232,7 @@ def test_a_summary_counts_jobs_and_rows_and_names_failures(warehouse: Warehouse)
 
 
 def test_a_summary_names_the_first_hundred_failures_and_counts_all(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    plan(warehouse, metadata, [job(metadata, number) for number in range(120)])
+    metadata, _ = planned_jobs(warehouse, 120)
     record_outcomes(
         warehouse, "shop-1", [JobOutcome(seq=n, state="failed", error=str(n)) for n in range(120)]
     )
@@ -236,8 +242,7 @@ def test_a_summary_names_the_first_hundred_failures_and_counts_all(warehouse: Wa
 
 
 def test_the_first_summary_stands(warehouse: Warehouse) -> None:
-    metadata = make_metadata()
-    [planned] = plan(warehouse, metadata, [job(metadata, 0)])
+    metadata, [planned] = planned_jobs(warehouse, 1)
     end_job(warehouse, planned, "completed")
     first = finish(warehouse, metadata)
     assert first.state == "completed"

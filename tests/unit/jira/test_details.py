@@ -35,10 +35,14 @@ class Lists:
         return answer_of(200, {self.name: page, "total": len(self.entries) + self.more})
 
 
-def read_comments(lists: Any) -> list[str] | None:
+def comments_over(lists: Any) -> details.Listing[Any] | None:
     site = SmallSite([], cloud=True)
     site.lists = lists
-    found = details.read_comments(site.client, "7")
+    return details.read_comments(site.client, "7")
+
+
+def read_comments(lists: Any) -> list[str] | None:
+    found = comments_over(lists)
     if found is None:
         return None
     assert not found.failed
@@ -112,9 +116,7 @@ def test_a_server_that_ignores_the_offset_and_counts_without_end_is_told(
         assert len(starts) < 50
         return answer_of(200, {"comments": comments_of(20), "total": total(starts[-1])})
 
-    site = SmallSite([], cloud=True)
-    site.lists = same
-    found = details.read_comments(site.client, "7")
+    found = comments_over(same)
     assert found is not None
     assert sorted((str(each.id) for each in found.entries), key=int) == ids(20)
     assert found.failed == ["from place 101 on, only entries that came before"]
@@ -192,10 +194,14 @@ def histories_of(found: details.Listing[Any] | Exception | None) -> int:
     return len(found.entries)
 
 
-def read_bulk(bulk: Bulk) -> dict[str, int]:
+def changelogs_of(bulk: Bulk) -> dict[str, details.Listing[Any] | Exception | None]:
     site = SmallSite([], cloud=True)
     site.lists = bulk
-    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
+    return {**changelogs.read_changelogs(site.client, ["1", "2", "3"])}
+
+
+def read_bulk(bulk: Bulk) -> dict[str, int]:
+    found = changelogs_of(bulk)
     assert all(isinstance(each, details.Listing) for each in found.values())
     return {id_: histories_of(each) for id_, each in found.items()}
 
@@ -234,15 +240,16 @@ def test_a_bulk_answer_that_tells_of_no_issue_is_not_taken_for_their_having_none
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
 
 
-def test_a_silent_bulk_answer_and_a_history_that_is_none_cost_that_issue_alone() -> None:
+@pytest.mark.parametrize(("silent", "none"), [(True, 0), (False, 1)])
+def test_a_history_that_is_none_costs_its_issue_alone(silent: bool, none: int) -> None:
+    """Also where the bulk answer is silent."""
     bulk = Bulk({"1": 1, "2": 1, "3": 1})
-    bulk.silent = True
-    bulk.entries[0] = ("1", {"id": "7", "items": "many"})
-    site = SmallSite([], cloud=True)
-    site.lists = bulk
-    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
-    assert isinstance(found["1"], details.DetailError)
-    assert [histories_of(found[id_]) for id_ in "23"] == [1, 1]
+    bulk.silent = silent
+    id_ = "123"[none]
+    bulk.entries[none] = (id_, {"id": "7", "items": "many"})
+    found = changelogs_of(bulk)
+    assert isinstance(found.pop(id_), details.DetailError)
+    assert [histories_of(each) for each in found.values()] == [1, 1]
 
 
 def test_issues_that_never_changed_are_asked_for_no_more_than_a_few_by_themselves() -> None:
@@ -256,16 +263,6 @@ def test_bulk_pages_that_go_on_without_an_entry_are_got_around() -> None:
     bulk.token = lambda number, _token: str(10**6 + number)
     assert read_bulk(bulk) == {"1": 5, "2": 1, "3": 2}
     assert bulk.single == ["1", "2", "3"]
-
-
-def test_a_history_that_is_none_is_told_for_its_issue_alone() -> None:
-    bulk = Bulk({"1": 1, "2": 1, "3": 1})
-    bulk.entries[1] = ("2", {"id": "7", "items": "many"})
-    site = SmallSite([], cloud=True)
-    site.lists = bulk
-    found = changelogs.read_changelogs(site.client, ["1", "2", "3"])
-    assert isinstance(found["2"], details.DetailError)
-    assert [histories_of(found[id_]) for id_ in "13"] == [1, 1]
 
 
 def test_a_data_centers_changelog_comes_with_the_issue() -> None:

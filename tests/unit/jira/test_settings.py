@@ -8,6 +8,7 @@ import pytest
 from temporaletl import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings, jira_budget
 from temporaletl.external.jira.site import IssueRange, open_site
+from tests.unit.settings_loading import loader
 
 CLOUD = {
     "JIRA_URL": "https://example.atlassian.net/",
@@ -22,13 +23,7 @@ Load = Callable[[dict[str, str]], JiraSettings]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    monkeypatch.chdir(tmp_path)
-
-    def load(variables: dict[str, str]) -> JiraSettings:
-        monkeypatch.setattr("os.environ", dict(variables))
-        return JiraSettings.load()
-
-    return load
+    return loader(JiraSettings, monkeypatch, tmp_path)
 
 
 def test_both_ways_in_are_taken(load: Load) -> None:

@@ -9,6 +9,7 @@ import pytest
 from temporaletl import ConfigurationError
 from temporaletl.external.launchpad.settings import LaunchpadSettings, budget
 from temporaletl.external.launchpad.site import close_sites, open_site
+from tests.unit.settings_loading import loader
 
 TOKEN = {
     "LP_CONSUMER_KEY": "my-app",
@@ -21,13 +22,7 @@ Load = Callable[..., LaunchpadSettings]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    monkeypatch.chdir(tmp_path)
-
-    def load(**variables: str) -> LaunchpadSettings:
-        monkeypatch.setattr("os.environ", dict(variables))
-        return LaunchpadSettings.load()
-
-    return load
+    return loader(LaunchpadSettings, monkeypatch, tmp_path)
 
 
 def test_without_any_setting_production_is_read_anonymously(load: Load) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+import types
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
@@ -65,74 +65,29 @@ def test_a_field_added_to_events_stands_behind_them() -> None:
     assert names[:3] == ["source_kind_id", "connection", "event_id"]
 
 
-def unknown() -> type[Row]:
-    class Unknown(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "t"
-        key: ClassVar[tuple[str, ...]] = ("a",)
-        a: str
-        odd: list[int]
-
-    return Unknown
-
-
-def two_types() -> type[Row]:
-    class TwoTypes(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "t"
-        key: ClassVar[tuple[str, ...]] = ("a",)
-        a: str
-        odd: int | str
-
-    return TwoTypes
-
-
-def null_key() -> type[Row]:
-    class NullKey(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "t"
-        key: ClassVar[tuple[str, ...]] = ("odd",)
-        odd: str | None
-
-    return NullKey
-
-
-def json_key() -> type[Row]:
-    class JsonKey(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "t"
-        key: ClassVar[tuple[str, ...]] = ("odd",)
-        odd: Json
-
-    return JsonKey
-
-
-def missing_key() -> type[Row]:
-    class MissingKey(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "t"
-        key: ClassVar[tuple[str, ...]] = ("odd",)
-        a: str
-
-    return MissingKey
-
-
-def long_name() -> type[Row]:
-    class LongName(Row, frozen=True, kw_only=True):
-        table: ClassVar[str] = "odd" * 30
-        key: ClassVar[tuple[str, ...]] = ("a",)
-        a: str
-
-    return LongName
-
-
-def no_table() -> type[Row]:
-    class NoTable(Row, frozen=True, kw_only=True):
-        odd: str
-
-    return NoTable
+def row_class(name: str, *, key: str = "a", table: str | None = "t", **fields: Any) -> Any:
+    """A row class of this table, key and fields."""
+    namespace: dict[str, Any] = {"__module__": __name__, "__annotations__": fields}
+    if table is not None:
+        namespace |= {"table": table, "key": (key,)}
+        namespace["__annotations__"] = {"table": ClassVar[str], "key": ClassVar[Any], **fields}
+    options = {"frozen": True, "kw_only": True}
+    return types.new_class(name, (Row,), options, lambda body: body.update(namespace))
 
 
 @pytest.mark.parametrize(
-    "make", [unknown, two_types, null_key, json_key, missing_key, long_name, no_table]
+    "row",
+    [
+        row_class("Unknown", a=str, odd=list[int]),
+        row_class("TwoTypes", a=str, odd=int | str),
+        row_class("NullKey", key="odd", odd=str | None),
+        row_class("JsonKey", key="odd", odd=Json),
+        row_class("MissingKey", key="odd", a=str),
+        row_class("LongName", table="odd" * 30, a=str),
+        row_class("NoTable", table=None, odd=str),
+    ],
 )
-def test_a_class_that_makes_no_table_is_refused_by_name(make: Callable[[], Any]) -> None:
-    row = make()
+def test_a_class_that_makes_no_table_is_refused_by_name(row: Any) -> None:
     with pytest.raises(ConfigurationError, match=row.__name__) as caught:
         layout_of(row)
     assert "odd" in str(caught.value) or "table" in str(caught.value)

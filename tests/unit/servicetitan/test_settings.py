@@ -11,6 +11,7 @@ import pytest
 from temporaletl import ConfigurationError
 from temporaletl.external.servicetitan.resources import RESOURCES, ExportPosition, continuation
 from temporaletl.external.servicetitan.settings import ServiceTitanSettings, servicetitan_budget
+from tests.unit.settings_loading import loader
 
 GIVEN = {
     "SERVICETITAN_CLIENT_ID": "cid.1",
@@ -23,13 +24,7 @@ Load = Callable[[dict[str, str]], ServiceTitanSettings]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    monkeypatch.chdir(tmp_path)
-
-    def load(variables: dict[str, str]) -> ServiceTitanSettings:
-        monkeypatch.setattr("os.environ", dict(variables))
-        return ServiceTitanSettings.load()
-
-    return load
+    return loader(ServiceTitanSettings, monkeypatch, tmp_path)
 
 
 def test_what_must_be_given_is_enough(load: Load) -> None:
