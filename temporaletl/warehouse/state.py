@@ -294,8 +294,8 @@ def _advance_stream(
         watermark = jobs["earliest"]
     if complete and metadata.mode == "full" and not metadata.params:
         forget_unread(connection, metadata.model_copy(update={"batch_id": original}), stream)
-    if family is not None and not complete:
-        state = "failed"  # whatever else of it was loaded
+    if family is not None and state == "completed" and jobs["open"]:
+        state = "failed"  # it loaded all that it ran, and not all that the first run planned
     connection.execute(
         """
         INSERT INTO etl_sync_state AS s (source, stream, connection, watermark,
@@ -348,19 +348,22 @@ def _is_latest(
 ) -> bool | None:
     """Whether a retry's family wrote the stream's state last; None where it may not touch it.
 
-    That is so where a person has put the watermark since, or deleted it with its connection.
+    That is so where a person has put the watermark since, or deleted it with its connection, and
+    where it stands for other filters now.
     """
     row: Any = connection.execute(
         """
-        SELECT batch_id, state, updated_at FROM etl_sync_state
+        SELECT batch_id, state, updated_at, scope FROM etl_sync_state
         WHERE source = %s AND stream = %s AND connection = %s FOR UPDATE
         """,
         [metadata.source, stream, metadata.connection],
     ).fetchone()
     if row is None:
         return None
-    batch_id, state, updated_at = row
+    batch_id, state, updated_at, scope = row
     if state == _BY_HAND and updated_at >= family.began:
+        return None
+    if None not in (scope, metadata.scope) and scope != metadata.scope:
         return None
     return batch_id in family.members
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from temporaletl.secrets import remember_secret
 from temporaletl.warehouse import run_log
 from temporaletl.warehouse.run_log import Writer, read_log
 from tests.integration.api.in_process import Served
+from tests.integration.command_line import CommandLine, publish_numbers
 from tests.integration.flows import numbers
 from tests.waiting import until
 
@@ -90,6 +92,30 @@ async def test_a_retry_with_its_key_is_started_once(served: Served) -> None:
     await served.run(first.json()["workflowId"])
     again = await served("POST", path, headers=key)
     assert (again.status_code, again.json()) == (202, first.json())
+
+
+async def test_by_command_a_run_is_retried_and_its_log_shown(
+    served: Served, postgres_url: str, tmp_path: Path
+) -> None:
+    publish_numbers(tmp_path)
+    etl = CommandLine(served.both, tmp_path, postgres_url)
+    numbers.broken.add(1)
+    run = await load(served, jobs=2, size=1)
+    numbers.broken.clear()
+    done = await etl("retry", run["batch_id"], "--wait", "--json")
+    assert done.status == 0, done.err
+    assert (done.document["retries"], done.document["jobs"]["planned"]) == (run["batch_id"], 1)
+    again, logged, shown = await asyncio.gather(
+        etl("retry", run["workflow_id"]),
+        etl("logs", run["batch_id"], "--json"),
+        etl("logs", run["batch_id"], "--limit", "2"),
+    )
+    assert (again.status, again.out) == (1, "")
+    assert "has been loaded by a retry" in again.err
+    assert "activity_failed" in {line["event"] for line in logged.document["lines"]}
+    assert len(shown.out.splitlines()) == 2
+    assert "batch_ended" in shown.out
+    assert "earlier lines are not shown" in shown.err
 
 
 def line(batch: str, event: str, at: datetime | None = None, **fields: Any) -> Line:

@@ -13,6 +13,7 @@ from temporaletl.errors import ConfigurationError, RateLimitedError, SourceUnava
 from temporaletl.messages import ETLInput, JobProgress, RunPolicy
 from temporaletl.secrets import REDACTED, forget_secrets, remember_secret
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.run_log import read_log
 from tests.integration.engine.running import (
     FIRST,
     LIMITS,
@@ -282,3 +283,13 @@ async def test_a_job_that_takes_too_long_fails(warehouse: Warehouse) -> None:
     )
     assert summary.jobs.failed == 1
     assert "did not end within" in summary.failures[0].error
+
+
+async def test_what_is_logged_of_a_batch_is_kept_once_it_has_ended(warehouse: Warehouse) -> None:
+    summary = await run(warehouse, jobs=2, size=3, poisoned=1)
+    kept = read_log(warehouse, summary.batch_id, limit=100)
+    found = {line.event: line for line in kept.lines}
+    assert found.keys() >= {"batch_planned", "page_loaded", "job_ended", "batch_ended"}
+    assert found["batch_ended"].fields["state"] == "failed"
+    assert found["page_loaded"].job_id
+    assert (kept.earlier, kept.dropped) == (False, 0)
