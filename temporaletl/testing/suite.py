@@ -8,7 +8,7 @@ They plan and load through the functions that the two services call, into a real
 import contextlib
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -118,6 +118,15 @@ class SourceSuite(PlanningChecks, ConnectionChecks, FaultChecks, ItemChecks):
                 assert len(page.records) <= _MOST_RECORDS
                 assert len(str(page.cursor)) <= _LONGEST_CURSOR
                 assert page.cursor is not None, "a cursor of None begins anew"
+
+    def test_pages_know_when_they_were_requested(self, harness: Harness) -> None:
+        for job in harness.all_jobs():
+            began = datetime.now(UTC)
+            pages = harness.pages(job)
+            given = (page.extracted_at for page in pages)
+            times = [each for each in given if each is not None]
+            assert times == sorted(times)
+            assert all(began <= each <= datetime.now(UTC) for each in times)
 
     def test_rows_do_not_depend_on_how_they_are_paged_or_when_they_are_read(
         self, harness: Harness

@@ -157,7 +157,8 @@ async def extract(request: PageRequest[NotesQuery]) -> AsyncGenerator[Page]:
         ]
         records += _after_thoughts(records)
         ahead = 1 if served.defect == "cursor" else 0
-        yield Page(records=records, cursor=position + ahead)
+        late = timedelta(days=served.defect == "page time")
+        yield Page(records=records, cursor=position + ahead, extracted_at=datetime.now(UTC) + late)
 
 
 @transform_method("notes")

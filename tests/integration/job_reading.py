@@ -36,6 +36,7 @@ from temporaletl.strategies import resolve
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanning
 from temporaletl.worker.transforming import reject_of
+from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 
@@ -262,14 +263,6 @@ async def resumes_everywhere(job: ETLInput, size: int | None = None) -> int:
     return len([None async for _ in resumed_everywhere(job, size)])
 
 
-async def pages_are_timed(job: ETLInput) -> bool:
-    """Whether the pages of a job know, in order, when they were requested."""
-    began = datetime.now(UTC)
-    async with pages_of(job) as pages:
-        times = [page.extracted_at async for page in pages]
-    return times == sorted(times) and began <= times[0] <= datetime.now(UTC)
-
-
 async def abandon_second_page(job: ETLInput, faults: Faults) -> None:
     """Cancel a job that waits for its second page, while the source does not answer."""
     async with asyncio.timeout(10), pages_of(job) as pages:
@@ -318,3 +311,26 @@ def serving[D](
             return server
 
         yield start
+
+
+type Change = Callable[[Request, Response], Response]
+
+
+def corrupt(server: FakeServer, change: Change) -> None:
+    """Have every answer changed on its way."""
+    service: Any = server.service
+    honest = service.answer
+    service.answer = lambda request: change(request, honest(request))
+
+
+def in_place_of(ending: str, body: bytes, status: int = 200, *, times: int = 10**9) -> Change:
+    """Put this in the place of the first successes at paths with this ending."""
+    left = [times]
+
+    def change(request: Request, answer: Response) -> Response:
+        if request.path.endswith(ending) and answer.status == 200 and left[0]:
+            left[0] -= 1
+            return Response(status, body, "application/json")
+        return answer
+
+    return change

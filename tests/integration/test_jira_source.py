@@ -10,7 +10,6 @@ import pytest
 
 from temporaletl import (
     ConfigurationError,
-    CredentialsError,
     ETLInput,
     Window,
 )
@@ -29,7 +28,6 @@ from tests.integration.job_reading import (
     NOW,
     Read,
     Serve,
-    pages_are_timed,
     plan_of,
     read,
     resumes_everywhere,
@@ -184,11 +182,6 @@ async def test_a_backfill_reads_every_issue_that_may_have_an_event_in_it(
     assert len(found.records) < len(everything.records)
 
 
-async def test_nothing_new_is_no_job_on_a_server(served: Serve) -> None:
-    served(generate(20, seed=1, personality="server"))
-    assert await jobs_of("incremental", start=NOW) == []
-
-
 @BOTH
 async def test_filters_hold_for_the_count_and_the_pages(served: Serve, personality: str) -> None:
     site = generate(120, seed=8, personality=personality)
@@ -208,15 +201,6 @@ async def test_a_query_that_jira_refuses_is_a_setting_to_correct(
 
 
 @BOTH
-async def test_refused_credentials_name_their_settings(served: Serve, personality: str) -> None:
-    server = served(generate(5, seed=1, personality=personality))
-    server.service.accepted = {"somebody:else"}  # type: ignore[attr-defined]
-    named = "JIRA_API_TOKEN" if personality == "cloud" else "JIRA_PERSONAL_TOKEN"
-    with pytest.raises(CredentialsError, match=named):
-        await jobs_of()
-
-
-@BOTH
 async def test_an_issue_deleted_after_it_was_found_is_as_it_was_found(
     served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,13 +212,6 @@ async def test_an_issue_deleted_after_it_was_found_is_as_it_was_found(
     found = await read(await jobs_of())
     assert found.records[gone] == 1
     assert len(found.records) == 30
-
-
-@BOTH
-async def test_pages_know_when_they_were_asked_for(served: Serve, personality: str) -> None:
-    served(generate(40, seed=1, personality=personality))
-    (job,) = await jobs_of()
-    assert await pages_are_timed(job)
 
 
 RECORDED = ["devlake_cloud_issues", "jirametrics_issues", "tidev_issues"]

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -13,13 +12,12 @@ from temporaletl import SourceProtocolError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
 from tests.fakes.launchpad import Archive, generate
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.job_reading import Change, Read, Serve, corrupt, in_place_of, pages_of, read
 from tests.integration.launchpad_reading import STREAMS, jobs_of, served
 
 __all__ = ["served"]
 
 EACH = pytest.mark.parametrize("stream", STREAMS)
-Change = Callable[[Request, Response], Response]
 #: What no decoder takes, and what decoders take for something else.
 POISON = {
     "integer": b"9" * 5_000,
@@ -34,25 +32,6 @@ PARTS = {"bugs": "messages", "merge_proposals": "all_comments", "questions": "me
 
 def small() -> Archive:
     return generate(12, proposals=9, questions=9, seed=3, people=3)
-
-
-def corrupt(server: FakeServer, change: Change) -> None:
-    """Have every answer changed on its way."""
-    service: Any = server.service
-    honest = service.answer
-    service.answer = lambda request: change(request, honest(request))
-
-
-def of_path(ending: str, body: bytes, status: int = 200, *, times: int = 10**9) -> Change:
-    left = [times]
-
-    def change(request: Request, answer: Response) -> Response:
-        if request.path.endswith(ending) and answer.status == 200 and left[0]:
-            left[0] -= 1
-            return Response(status, body, "application/json")
-        return answer
-
-    return change
 
 
 def with_member(ending: str, value: bytes) -> Change:
@@ -70,9 +49,10 @@ def broken(_: Response) -> Response:
     return Response(500, b"Oops!", "text/plain")
 
 
-async def whole(served: Serve, stream: str) -> Read:
+async def whole(served: Serve, stream: str) -> tuple[Read, FakeServer]:
+    """What is there, and a server of the same that a test can corrupt."""
     served(small())
-    return await read(await jobs_of(stream))
+    return await read(await jobs_of(stream)), served(small())
 
 
 @EACH
@@ -80,9 +60,8 @@ async def whole(served: Serve, stream: str) -> Read:
 async def test_a_collection_without_its_entries_is_an_error_and_touches_nothing(
     served: Serve, stream: str, body: bytes
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
-    corrupt(server, of_path(f"/{PARTS[stream]}", body))
+    before, server = await whole(served, stream)
+    corrupt(server, in_place_of(f"/{PARTS[stream]}", body))
     events = dict(before.events)
     with pytest.raises(SourceProtocolError, match=PARTS[stream]):
         await read(await jobs_of(stream), into=before)
@@ -94,10 +73,9 @@ async def test_a_collection_without_its_entries_is_an_error_and_touches_nothing(
 async def test_an_answer_that_is_none_once_is_asked_for_again(
     served: Serve, stream: str, body: bytes
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
+    before, server = await whole(served, stream)
     for ending in ("/1.0/", "/devel/", PARTS[stream], "/bugs/3", "/~person-1"):
-        corrupt(server, of_path(ending, body, times=1))
+        corrupt(server, in_place_of(ending, body, times=1))
     found = await read(await jobs_of(stream))
     assert found.events == before.events
     assert not found.rejects
@@ -107,8 +85,7 @@ async def test_an_answer_that_is_none_once_is_asked_for_again(
 async def test_a_bug_that_cannot_be_decoded_is_one_reject_with_its_text(
     served: Serve, poison: str
 ) -> None:
-    before = await whole(served, "bugs")
-    server = served(small())
+    before, server = await whole(served, "bugs")
     corrupt(server, with_member("/bugs/3", POISON[poison]))
     found = await read(await jobs_of("bugs"))
     assert _others(before, "bug:3:").items() <= found.events.items()
@@ -126,8 +103,7 @@ async def test_a_bug_that_cannot_be_decoded_is_one_reject_with_its_text(
 async def test_one_entry_that_cannot_be_decoded_costs_no_other(
     served: Serve, stream: str, poison: str
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
+    before, server = await whole(served, stream)
     where = PARTS[stream]
 
     def change(request: Request, answer: Response) -> Response:
@@ -149,10 +125,9 @@ async def test_one_entry_that_cannot_be_decoded_costs_no_other(
 async def test_a_bug_that_launchpad_cannot_give_is_a_reject_and_the_others_are_loaded(
     served: Serve, answer: str
 ) -> None:
-    before = await whole(served, "bugs")
-    server = served(small())
+    before, server = await whole(served, "bugs")
     status, body = (500, b"Oops!") if answer == "500" else (200, b'{"self_link": "http')
-    corrupt(server, of_path("/bugs/3", body, status))
+    corrupt(server, in_place_of("/bugs/3", body, status))
     found = await read(await jobs_of("bugs"))
     assert found.events == _others(before, "bug:3:")
     (reject,) = found.rejects
@@ -164,9 +139,8 @@ async def test_a_bug_that_launchpad_cannot_give_is_a_reject_and_the_others_are_l
 async def test_a_list_that_launchpad_cannot_give_of_one_item_is_a_reject(
     served: Serve, stream: str
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
-    corrupt(server, of_path(f"/3/{PARTS[stream]}", b"Oops!", 500))
+    before, server = await whole(served, stream)
+    corrupt(server, in_place_of(f"/3/{PARTS[stream]}", b"Oops!", 500))
     found = await read(await jobs_of(stream))
     missing = before.events.keys() - found.events.keys()
     assert {before.events[id_].parent_item_id for id_ in missing} <= {"3"}
@@ -182,8 +156,7 @@ async def test_a_list_that_launchpad_cannot_give_of_one_item_is_a_reject(
 async def test_empty_pages_without_end_cost_one_item_and_end(
     served: Serve, stream: str, links: str
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
+    before, server = await whole(served, stream)
     memos = count()
 
     def change(request: Request, answer: Response) -> Response:
@@ -206,8 +179,7 @@ async def test_empty_pages_without_end_cost_one_item_and_end(
 async def test_a_search_gives_all_but_the_one_entry_that_launchpad_cannot_give(
     served: Serve, stream: str
 ) -> None:
-    before = await whole(served, stream)
-    server = served(small())
+    before, server = await whole(served, stream)
     marker = re.compile(rb'"(?:bug|self)_link":"[^"]*/(?:bugs|\+merge|\+question)/3"')
 
     def change(request: Request, answer: Response) -> Response:
@@ -227,7 +199,7 @@ async def test_a_search_gives_all_but_the_one_entry_that_launchpad_cannot_give(
 @EACH
 async def test_an_outage_of_all_lists_makes_no_rejects(served: Serve, stream: str) -> None:
     server = served(small())
-    corrupt(server, of_path(f"/{PARTS[stream]}", b"Oops!", 500))
+    corrupt(server, in_place_of(f"/{PARTS[stream]}", b"Oops!", 500))
     (job, *_) = await jobs_of(stream)
     async with pages_of(job) as pages:
         with pytest.raises(SourceUnavailableError):

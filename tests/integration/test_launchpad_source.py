@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from temporaletl import ETLInput, Window
+from temporaletl import Window
 from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.launchpad import Archive, expected_counts, generate
@@ -13,7 +13,6 @@ from tests.integration.job_reading import (
     NOW,
     Read,
     Serve,
-    pages_are_timed,
     pages_of,
     read,
     resumes_everywhere,
@@ -121,14 +120,6 @@ async def test_all_paging_faults_at_once_hide_nothing(served: Serve, seed: int) 
         found = await read(await jobs_of(stream), size=5)
         assert found.types == expected_counts(archive)[stream]
     assert set(server.faults.injected) == set(kinds)
-
-
-@pytest.mark.parametrize("kind", ["hang", "429-date"])
-async def test_no_long_wait_hides_anything(served: Serve, kind: str) -> None:
-    archive = tiny(1)
-    served(archive, f"{kind}:0.2:3")
-    for stream in STREAMS:
-        assert (await read(await jobs_of(stream))).types == expected_counts(archive)[stream]
 
 
 @EACH
@@ -316,21 +307,6 @@ async def test_closed_days_leave_old_closed_proposals_to_the_full_run(served: Se
     }
     assert {id_ for id_ in found.events if id_.endswith(":created")} == still_open
     assert server.traffic.count("/votes") == len(still_open)
-
-
-@EACH
-async def test_pages_know_when_they_were_asked_for(served: Serve, stream: str) -> None:
-    served(small())
-    (job,) = await jobs_of(stream)
-    assert await pages_are_timed(job)
-
-
-async def test_nothing_is_planned_for_an_empty_window(served: Serve) -> None:
-    served(small())
-    jobs: list[ETLInput] = []
-    for stream in STREAMS:
-        jobs += await jobs_of(stream, "incremental", start=NOW, end=NOW)
-    assert jobs == []
 
 
 async def test_requests_at_once_are_bounded(served: Serve) -> None:

@@ -1,7 +1,6 @@
 """Answers of Salesforce that are none, and rows in them that no one can read."""
 
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -14,15 +13,13 @@ from temporaletl.external.salesforce.employees import read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.exchange import Request, Response
 from tests.fakes.salesforce import Org, generate
-from tests.fakes.salesforce.service import SalesforceService, error
-from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, Serve, read
+from tests.fakes.salesforce.service import error
+from tests.integration.job_reading import Change, Read, Serve, corrupt, read
 from tests.integration.salesforce_reading import holds, jobs_of, served
 
 #: A fixture.
 __all__ = ["served"]
 
-Corruption = Callable[[Request, Response], Response]
 XML = (
     b'<?xml version="1.0" encoding="UTF-8"?><Errors><Error><errorCode>UNKNOWN_EXCEPTION</errorCode>'
     b"<message>An unexpected error occurred</message></Error></Errors>"
@@ -43,14 +40,6 @@ CORRUPTED = {
     "no way on": Response(200, b'{"done": false, "totalSize": 9, "records": []}'),
 }
 CASES = ("cases",)
-
-
-def corrupt(server: FakeServer, corruption: Corruption) -> None:
-    """Have every answer go through a function first."""
-    service = server.service
-    assert isinstance(service, SalesforceService)
-    answer = service.answer
-    service.answer = lambda request: corruption(request, answer(request))  # type: ignore[method-assign]
 
 
 def is_query(request: Request) -> bool:
@@ -164,7 +153,7 @@ async def test_one_row_that_cannot_be_decoded_is_one_reject(
         assert not found.rejects
 
 
-def unrenderable(*ids: str, bare: bool) -> Corruption:
+def unrenderable(*ids: str, bare: bool) -> Change:
     """Fail at whatever holds one of the rows; `bare` says that its Id alone can be rendered."""
 
     def corruption(request: Request, answer: Response) -> Response:

@@ -118,11 +118,6 @@ async def test_windows_that_meet_share_nothing_and_miss_nothing(served: Serve) -
     assert min(event.event_time_utc for event in after.events.values()) == middle
 
 
-async def test_an_empty_window_is_no_job(served: Serve) -> None:
-    served(generate(1))
-    assert jobs_of("incremental", start=NOW, end=NOW) == []
-
-
 async def test_jobs_are_the_same_for_the_same_request(served: Serve) -> None:
     org = generate(3)
     served(org)

@@ -1,45 +1,21 @@
 """Answers of ServiceTitan that are not what it promises: of one record, and of all."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
 from temporaletl import RecordError, SourceProtocolError
 from temporaletl.worker.loading.encode import jsonb
 from temporaletl.worker.sources.servicetitan.record import Record
-from tests.fakes.exchange import Request, Response
-from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.job_reading import Read, Serve, corrupt, in_place_of, pages_of, read
 from tests.integration.servicetitan_reading import STREAMS, is_whole, jobs_of, served
 
 __all__ = ["served"]
 
-Change = Callable[[Request, Response], Response]
 WAYS = pytest.mark.parametrize("paging", ["export", "list"])
-
-
-def corrupt(server: FakeServer, change: Change) -> None:
-    """Have every answer changed on its way."""
-    service: Any = server.service
-    honest = service.answer
-    service.answer = lambda request: change(request, honest(request))
-
-
-def always(ending: str, body: bytes, status: int = 200, *, times: int = 10**9) -> Change:
-    left = [times]
-
-    def change(request: Request, answer: Response) -> Response:
-        if request.path.endswith(ending) and answer.status == 200 and left[0]:
-            left[0] -= 1
-            return Response(status, body, "application/json")
-        return answer
-
-    return change
 
 
 @WAYS
@@ -51,7 +27,7 @@ async def test_a_page_that_lacks_what_it_must_have_is_an_error(
     served: Serve, paging: str, body: bytes
 ) -> None:
     server = served(generate(5), SERVICETITAN_PAGING=paging)
-    corrupt(server, always("customers", body))
+    corrupt(server, in_place_of("customers", body))
     with pytest.raises(SourceProtocolError, match="customers"):
         await read(jobs_of(streams=["customers"]))
 
@@ -65,7 +41,7 @@ async def test_an_answer_that_is_none_once_is_asked_for_again(
     server = served(tenant, SERVICETITAN_PAGING=paging)
     tenant.withheld_seconds = 0
     for ending in ("/connect/token", "customers", "jobs"):
-        corrupt(server, always(ending, body, times=1))
+        corrupt(server, in_place_of(ending, body, times=1))
     found = await read(jobs_of())
     assert is_whole(found, tenant)
 

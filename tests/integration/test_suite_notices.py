@@ -23,6 +23,7 @@ DEFECTS: dict[str, Callable[..., None]] = {
     "job ids": Suite.test_the_same_request_plans_the_same_jobs,
     "empty window": Suite.test_jobs_are_planned_for_what_was_requested_alone,
     "parameters": Suite.test_a_job_is_what_its_query_takes_and_nothing_more,
+    "page time": Suite.test_pages_know_when_they_were_requested,
     "repeat": Suite.test_a_repeat_writes_nothing,
     "cursor": Suite.test_extraction_goes_on_from_every_cursor,
     "window start": Suite.test_windows_that_meet_hold_what_one_does_and_nothing_twice,

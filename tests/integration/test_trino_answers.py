@@ -14,7 +14,7 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import TRANSPORT, Faults
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, pages_of, read
+from tests.integration.job_reading import Change, Read, pages_of, read
 from tests.integration.loading.jobs import Job, fetch
 from tests.integration.trino_reading import SMALL, Lake, add_all, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay
@@ -22,13 +22,11 @@ from tests.integration.trino_relay import TrinoRelay
 #: The server takes long to start where the machine is busy.
 pytestmark = pytest.mark.timeout(300)
 
-Corruption = Callable[[Request, Response], Response]
-
 
 class CorruptingRelay(TrinoRelay):
     """A relay whose answers go through a function."""
 
-    def __init__(self, target: str, corruption: Corruption) -> None:
+    def __init__(self, target: str, corruption: Change) -> None:
         super().__init__(target)
         self._corruption = corruption
 
@@ -37,7 +35,7 @@ class CorruptingRelay(TrinoRelay):
         return answer if request.method == "DELETE" else self._corruption(request, answer)
 
 
-Behind = Callable[[Corruption], None]
+Behind = Callable[[Change], None]
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behind]:
     monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.001)
     with contextlib.ExitStack() as stack:
 
-        def start(corruption: Corruption) -> None:
+        def start(corruption: Change) -> None:
             service = CorruptingRelay(lake.trino.url, corruption)
             server = stack.enter_context(FakeServer(service, faults=Faults(known=TRANSPORT)))
             lake.point_at(TRINO_PORT=str(server.port))
@@ -115,7 +113,7 @@ properties = ["text"]
 """
 
 
-def poisoning(value: bytes, poison: bytes) -> Corruption:
+def poisoning(value: bytes, poison: bytes) -> Change:
     def put_in(request: Request, answer: Response) -> Response:
         del request
         return Response(answer.status, answer.body.replace(value, poison))

@@ -15,7 +15,7 @@ from temporaletl import (
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.sources.trino.query import TrinoQuery
 from temporaletl.worker.sources.trino.transform import transform
-from tests.integration.job_reading import NOW, pages_of, read
+from tests.integration.job_reading import pages_of, read
 from tests.integration.loading.jobs import Job
 from tests.integration.trino_reading import COLUMNS, DAY, ORDERS, SMALL, Lake, jobs_of, order
 
@@ -90,11 +90,6 @@ async def test_a_window_is_cut_into_slices_that_overlap_nowhere(lake: Lake) -> N
     found = await read(jobs)
     assert found.numbers == set(range(0, 72, 3))
     assert found.records.total() == 24
-
-
-async def test_an_empty_window_is_no_job(lake: Lake) -> None:
-    lake.orders(order(1))
-    assert jobs_of("incremental", start=NOW, end=NOW) == []
 
 
 @pytest.mark.parametrize("size", [1, 3, 10])
