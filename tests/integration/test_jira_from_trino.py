@@ -12,11 +12,9 @@ from temporaletl import (
     ConfigurationError,
     Identity,
     PageRequest,
-    Plan,
     RecordError,
     TransformContext,
 )
-from temporaletl.messages import BatchMetadata
 from temporaletl.queuer.sources.jira.people import identify
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanned_pages
@@ -37,7 +35,7 @@ from tests.integration.jira_dataset import (
     read,
     without_api,
 )
-from tests.integration.job_reading import NOW
+from tests.integration.job_reading import plan_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -272,16 +270,7 @@ def test_jira_has_the_last_word_on_what_is_gone(dataset: Dataset) -> None:
 
 
 def people() -> list[Identity]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="jira",
-        mode="full",
-        connection="default",
-        windows={},
-        worker_queue="q",
-        started=NOW,
-    )
-    return list(identify(Plan(metadata)))
+    return list(identify(plan_of("jira", [])))
 
 
 def test_people_come_from_the_dataset_where_issues_do(dataset: Dataset) -> None:

@@ -1,21 +1,20 @@
 """Jira's people over the API, against the fake site."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from temporaletl import Identity, Plan, RateLimitedError
+from temporaletl import Identity, RateLimitedError
 from temporaletl.external import http
 from temporaletl.external.jira.site import close_sites
-from temporaletl.messages import BatchMetadata
 from temporaletl.queuer.sources.jira.people import identify
 from tests.fakes.jira import generate, serve
 from tests.fakes.jira.service import JiraService
 from tests.fakes.jira.site import Site
 from tests.fakes.server import FakeServer, Request, Response
+from tests.integration.job_reading import plan_of
 
 BOTH = pytest.mark.parametrize("personality", ["cloud", "server"])
 
@@ -40,16 +39,7 @@ def server(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 
 def people() -> dict[str, Identity]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="jira",
-        mode="full",
-        connection="default",
-        windows={},
-        worker_queue="q",
-        started=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    return {each.person: each for each in identify(Plan(metadata))}
+    return {each.person: each for each in identify(plan_of("jira", []))}
 
 
 @BOTH

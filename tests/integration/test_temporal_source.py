@@ -14,10 +14,11 @@ from temporalio.common import RawValue
 from temporaletl import ConfigurationError, Plan, SourceUnavailableError, Window
 from temporaletl.external import temporal
 from temporaletl.external.temporal import temporal_account
-from temporaletl.messages import BatchMetadata, ETLInput, Mode
+from temporaletl.messages import ETLInput
 from temporaletl.queuer.sources.temporal.inputs import expand
 from temporaletl.queuer.sources.temporal.params import describe
 from temporaletl.rows import TemporalWorkflow
+from tests.integration.job_reading import plan_of
 from tests.integration.temporal_server import TemporalServer
 from tests.integration.temporal_subjects import (
     FATES,
@@ -106,19 +107,9 @@ async def test_a_token_the_server_does_not_take_begins_the_window_anew(
     assert len(keys_of(rows_of(job, *pages))) == subjects.closed
 
 
-def make_plan(subjects: Subjects, mode: Mode, window: Window, **params: Any) -> Plan:
-    return Plan(
-        BatchMetadata(
-            batch_id="batch",
-            source="temporal",
-            mode=mode,
-            connection="default",
-            windows={"workflows": window},
-            params={"namespaces": [subjects.namespace], **params},
-            worker_queue="queue",
-            started=datetime.now(UTC),
-        )
-    )
+def make_plan(subjects: Subjects, end: datetime, **params: Any) -> Plan:
+    names = [subjects.namespace]
+    return plan_of("temporal", ["workflows"], end=end, namespaces=names, **params)
 
 
 async def planned(plan: Plan) -> list[ETLInput]:
@@ -127,8 +118,8 @@ async def planned(plan: Plan) -> list[ETLInput]:
 
 @pytest.mark.parametrize("most", [1, 10, 50_000])
 async def test_planned_jobs_cover_everything_once(subjects: Subjects, most: int) -> None:
-    window = Window(end=datetime.now(UTC) + timedelta(seconds=1))
-    jobs = await planned(make_plan(subjects, "full", window, executions_per_job=most))
+    end = datetime.now(UTC) + timedelta(seconds=1)
+    jobs = await planned(make_plan(subjects, end, executions_per_job=most))
     rows = [row for job in jobs for row in rows_of(job, *await pages_of(job))]
     assert len(set(keys_of(rows))) == len(rows) == subjects.rows
     assert len(jobs) == 2 if most == 50_000 else len(jobs) > 2
@@ -179,7 +170,7 @@ async def test_an_unknown_namespace_is_named(subjects: Subjects) -> None:
     with pytest.raises(ConfigurationError, match=r"no-such-namespace.*SOURCE_TEMPORAL_NAMESPACES"):
         await pages_of(make_job(wrong))
     with pytest.raises(ConfigurationError, match="no-such-namespace"):
-        await planned(make_plan(wrong, "full", Window(end=datetime.now(UTC))))
+        await planned(make_plan(wrong, datetime.now(UTC)))
 
 
 async def test_a_source_that_does_not_answer_may_answer_later(

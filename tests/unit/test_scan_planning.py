@@ -23,11 +23,12 @@ from temporaletl import (
 )
 from temporaletl.deletions import accepts_deletions
 from temporaletl.errors import DuplicateStrategyError, UnknownSourceError
-from temporaletl.messages import BatchMetadata, Mode, QueuerInput
+from temporaletl.messages import Mode, QueuerInput
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.strategies import Strategies
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanning
+from tests.integration.job_reading import plan_of
 from tests.registries import forget_sources
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -40,16 +41,9 @@ def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(mode: Mode = "full", **windows: Window) -> list[ETLInput]:
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="shop",
-        mode=mode,
-        connection="default",
-        windows=windows or {"orders": FULL, "refunds": FULL},
-        params={"accept_deletions": True},
-        worker_queue="q",
-        started=NOW,
-    )
+    plan = plan_of("shop", [], mode, accept_deletions=True)
+    known = windows or {"orders": FULL, "refunds": FULL}
+    metadata = plan.metadata.model_copy(update={"windows": known})
     return list(scan_jobs(Plan(metadata), "everything"))
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from temporaletl import ConfigurationError, Plan, Window
 from temporaletl.external.jira.site import IssueRange, as_ms
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.sources.jira import params
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import Backlog, divide, range_of
 from temporaletl.worker.sources.jira.query import JiraQuery
+from tests.integration import job_reading
 
 NOW = datetime(2025, 3, 1, 12, 0, 30, tzinfo=UTC)
 MINUTE = 60_000
@@ -127,18 +128,8 @@ def test_each_mode_has_its_range(mode: str, start: datetime | None, expected: Is
 
 
 def plan_of(mode: Mode, **given: Any) -> Plan:
-    window = Window(start=NOW - timedelta(days=1), end=NOW)
-    metadata = BatchMetadata(
-        batch_id="b",
-        source="jira",
-        mode=mode,
-        connection="default",
-        windows={"issues": window},
-        params=given,
-        worker_queue="q",
-        started=NOW,
-    )
-    return Plan(metadata)
+    start = NOW - timedelta(days=1)
+    return job_reading.plan_of("jira", ["issues"], mode, **{"start": start, "end": NOW, **given})
 
 
 async def test_jobs_say_what_the_worker_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,14 +158,11 @@ async def test_an_unknown_parameter_is_named() -> None:
 
 
 async def test_a_batch_without_the_stream_has_no_backlog() -> None:
-    plan = plan_of("full")
-    metadata = plan.metadata.model_copy(update={"windows": {}})
-    assert await params.describe_backlog(Plan(metadata)) == Backlog(())
+    plan = job_reading.plan_of("jira", [])
+    assert await params.describe_backlog(plan) == Backlog(())
 
 
 async def test_an_empty_window_asks_jira_nothing() -> None:
     time = NOW - timedelta(days=400)
-    plan = plan_of("incremental")
-    windows = {"issues": Window(start=time, end=time)}
-    metadata = plan.metadata.model_copy(update={"windows": windows})
-    assert await params.describe_backlog(Plan(metadata)) == Backlog(())
+    plan = plan_of("incremental", start=time, end=time)
+    assert await params.describe_backlog(plan) == Backlog(())

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from temporaletl import ConfigurationError, ETLInput, Plan, Window
-from temporaletl.messages import BatchMetadata, job_id_of
+from temporaletl import ConfigurationError, ETLInput, Plan
+from temporaletl.messages import job_id_of
 from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.launchpad import members, people
 from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
 from temporaletl.queuer.sources.launchpad.params import STREAMS, describe_backlog
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
+from tests.integration import job_reading
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,24 +52,12 @@ def employ(monkeypatch: pytest.MonkeyPatch, found: list[Employed] | None) -> Non
         monkeypatch.setattr(module, "employees", employees)
 
 
-def plan_of(window: Window | None = None, **params: Any) -> Plan:
-    window = window or Window(end=END)
-    return Plan(
-        BatchMetadata(
-            batch_id="b",
-            source="launchpad",
-            mode="full",
-            connection="default",
-            windows=dict.fromkeys(STREAMS, window),
-            params=params,
-            worker_queue="q",
-            started=END,
-        )
-    )
+def plan_of(start: datetime | None = None, **params: Any) -> Plan:
+    return job_reading.plan_of("launchpad", STREAMS, start=start, end=END, **params)
 
 
-def jobs_of(window: Window | None = None, **params: Any) -> list[ETLInput]:
-    plan = plan_of(window, **params)
+def jobs_of(start: datetime | None = None, **params: Any) -> list[ETLInput]:
+    plan = plan_of(start, **params)
     backlog = describe_backlog(plan)
     return [*expand_backlog(plan, backlog), *scan_jobs(plan, backlog)]
 
@@ -131,7 +120,7 @@ def test_a_wrong_parameter_is_named(params: dict[str, Any]) -> None:
 
 def test_an_empty_window_gives_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LP_MEMBERS", "ann")
-    assert jobs_of(Window(start=END, end=END)) == []
+    assert jobs_of(start=END) == []
 
 
 def test_nobody_configured_names_both_ways() -> None:

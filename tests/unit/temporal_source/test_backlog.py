@@ -10,29 +10,19 @@ from structlog.testing import capture_logs
 
 from temporaletl import ConfigurationError, Plan, Window
 from temporaletl.external.temporal import closed_in
-from temporaletl.messages import BatchMetadata, Mode
+from temporaletl.messages import Mode
 from temporaletl.queuer.sources.temporal import inputs
 from temporaletl.queuer.sources.temporal.inputs import expand, split
 from temporaletl.queuer.sources.temporal.params import Backlog, describe
 from temporaletl.worker.sources.temporal.query import TemporalQuery
+from tests.integration.job_reading import plan_of
 
 START = datetime(2025, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
 END = datetime(2025, 2, 1, 0, 0, 0, 750_000, tzinfo=UTC)
 
 
 def make_plan(mode: Mode = "incremental", **params: Any) -> Plan:
-    return Plan(
-        BatchMetadata(
-            batch_id="batch",
-            source="temporal",
-            mode=mode,
-            connection="default",
-            windows={"workflows": Window(start=START, end=END)},
-            params=params,
-            worker_queue="queue",
-            started=END,
-        )
-    )
+    return plan_of("temporal", ["workflows"], mode, start=START, end=END, **params)
 
 
 async def parts_of(window: Window, closed: Sequence[datetime], *, most: int) -> list[Window]:
