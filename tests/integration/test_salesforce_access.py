@@ -22,6 +22,7 @@ from tests.fakes.salesforce.service import SalesforceService
 from tests.fakes.server import FakeServer
 from tests.integration.job_reading import Read, Serve, pages_of, read
 from tests.integration.salesforce_reading import holds, jobs_of, served
+from tests.keys import private_key, private_pem, public_pem
 
 __all__ = ["served"]
 
@@ -33,16 +34,8 @@ USER = {"SF_USERNAME": "jane@example.com", "SF_PASSWORD": "p<&>'s", "SF_TOKEN": 
 @pytest.fixture(scope="module")
 def key() -> tuple[str, str]:
     """A private key as PEM, and its public one."""
-    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = made.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = made.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private.decode(), public.decode()
+    made = private_key()
+    return private_pem(made), public_pem(made)
 
 
 def service_of(server: FakeServer) -> SalesforceService:

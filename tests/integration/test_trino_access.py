@@ -17,6 +17,7 @@ from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.trino_reading import SMALL, TPCH, WIDE, Lake, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay, over_tls
 from tests.integration.trino_server import ACCOUNT, service_account_file
+from tests.keys import private_pem
 from tests.waiting import until
 
 #: The server takes long to start where the machine is busy.
@@ -155,15 +156,4 @@ def test_settings_of_a_server_are_one_server(lake: Lake) -> None:
 
 @pytest.fixture(scope="session")
 def other_key() -> str:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
-
-    return (
-        rsa.generate_private_key(65_537, 2048)
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        .decode()
-    )
+    return private_pem()

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from tests.keys import private_key, private_pem, public_pem
+
 _STARTS_WITHIN_SECONDS = 180
 _STOPS_WITHIN_SECONDS = 20
 _BETWEEN_LOOKS_SECONDS = 0.2
@@ -112,19 +114,11 @@ def _configure(folder: Path) -> TrinoServer:
     """Write the server's configuration into the folder."""
     port, secure_port = _free_ports(2)
     key, certificate = _make_certificate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
     (folder / "catalog").mkdir()
     (folder / "data").mkdir()
-    (folder / "server.pem").write_bytes(private + certificate)
+    (folder / "server.pem").write_bytes(private_pem(key).encode() + certificate)
     (folder / "certificate.pem").write_bytes(certificate)
-    (folder / "public.pem").write_bytes(public)
+    (folder / "public.pem").write_text(public_pem(key))
     _write(
         folder / "node.properties",
         f"""
@@ -166,7 +160,7 @@ def _configure(folder: Path) -> TrinoServer:
     _write(folder / "log.properties", "io.trino=WARN")
     for catalog in ("memory", "tpch"):
         _write(folder / "catalog" / f"{catalog}.properties", f"connector.name={catalog}")
-    secured = Secured(secure_port, folder / "certificate.pem", private.decode())
+    secured = Secured(secure_port, folder / "certificate.pem", private_pem(key))
     return TrinoServer("127.0.0.1", port, secured)
 
 
@@ -182,7 +176,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _make_certificate() -> tuple[rsa.RSAPrivateKey, bytes]:
     """A key and a certificate for 127.0.0.1 that it signed itself."""
-    key = rsa.generate_private_key(65_537, 2048)
+    key = private_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (

@@ -8,15 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from temporaletl.external.trino.server import close_servers
 from temporaletl.testing import FakeSourceFixture
 from tests.fakes.faults import ANSWERS, TRANSPORT, Faults
 from tests.fakes.server import FakeServer
 from tests.integration.trino_relay import TrinoRelay, over_tls
 from tests.integration.trino_server import ACCOUNT, TrinoServer
+from tests.keys import private_pem
 
 _STREAMS = """
 [orders]
@@ -49,11 +47,9 @@ class TrinoFixture(FakeSourceFixture):
     def use(cls, server: TrinoServer) -> None:
         """Read from this server; its key is the secret."""
         cls.trino = server
-        key = rsa.generate_private_key(65_537, 2048)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         assert server.secured is not None
         cls.secrets = (server.secured.private_key.splitlines()[3],)
-        cls.wrong_credentials = {"GCP_PRIVATE_KEY": pem.decode().replace("\n", "\\n")}
+        cls.wrong_credentials = {"GCP_PRIVATE_KEY": private_pem().replace("\n", "\\n")}
 
     def serve(self) -> Iterator[Mapping[str, str]]:
         self._numbers = itertools.count(_COUNT)

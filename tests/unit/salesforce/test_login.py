@@ -6,14 +6,13 @@ from typing import Any
 import jwt
 import pytest
 import requests
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from temporaletl import CredentialsError, RateLimitedError, SourceProtocolError
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.external import http
 from temporaletl.external.salesforce.login import Login, log_in
 from temporaletl.external.salesforce.settings import SalesforceSettings
+from tests.keys import private_pem
 
 SOAP = (
     b"<r><passwordExpired>false</passwordExpired><sessionId>S1</sessionId>"
@@ -22,6 +21,12 @@ SOAP = (
 TOKEN = b'{"access_token": "T1", "instance_url": "https://example.my.salesforce.com"}'
 
 Answers = Callable[[int, bytes], list[dict[str, Any]]]
+
+
+def response_of(status: int, body: bytes, url: str = "") -> requests.Response:
+    response = requests.Response()
+    response.status_code, response._content, response.url = status, body, url
+    return response
 
 
 @pytest.fixture
@@ -33,10 +38,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
         def request(_session: object, method: str, url: str, **more: Any) -> requests.Response:
             requested.append({"method": method, "url": url, **more})
-            response = requests.Response()
-            response.status_code, response._content = status, body
-            response.url = url
-            return response
+            return response_of(status, body, url)
 
         monkeypatch.setattr(requests.Session, "request", request)
         monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.0)
@@ -59,12 +61,7 @@ def by_app(**more: Any) -> SalesforceSettings:
 
 @pytest.fixture(scope="module")
 def private_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
+    return private_pem()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +127,7 @@ def test_a_login_looks_for_no_password_in_a_netrc_file(answers: Answers) -> None
 
     def request(session: requests.Session, *_: Any, **__: Any) -> requests.Response:
         seen.append(session.auth)
-        response = requests.Response()
-        response.status_code, response._content = 200, TOKEN
-        return response
+        return response_of(200, TOKEN)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests.Session, "request", request)
@@ -205,9 +200,7 @@ def test_an_answer_to_a_login_that_is_none_is_asked_for_again(
 
     def request(_session: object, method: str, url: str, **more: Any) -> requests.Response:
         del method, more
-        response = requests.Response()
-        response.status_code, response._content, response.url = 200, bodies.pop(0), url
-        return response
+        return response_of(200, bodies.pop(0), url)
 
     monkeypatch.setattr(requests.Session, "request", request)
     monkeypatch.setattr(http, "_FIRST_PAUSE_SECONDS", 0.0)

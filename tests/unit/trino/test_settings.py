@@ -9,8 +9,6 @@ from typing import Any
 import jwt
 import pytest
 import requests
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from temporaletl import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.external.trino.access import Bearer, TrinoSettings
@@ -18,18 +16,14 @@ from temporaletl.external.trino.server import close_servers, open_trino
 from tests.fakes.exchange import Request, Response
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer
+from tests.keys import private_pem
 
 Load = Callable[..., TrinoSettings]
 
 
 @pytest.fixture(scope="module")
 def key() -> str:
-    made = rsa.generate_private_key(65_537, 2048)
-    return made.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
+    return private_pem()
 
 
 @pytest.fixture
