@@ -49,6 +49,11 @@ class Caller:
         return Author(name=self.name, reason=reason, request_id=self.request_id)
 
 
+def token_key(text: str) -> str:
+    """The key under which a token is remembered, which is not its text."""
+    return f"token {hashlib.sha256(text.encode()).hexdigest()}"
+
+
 async def _caller(
     request: Request,
     context: InContext,
@@ -58,7 +63,7 @@ async def _caller(
     if given is None:
         return await _without_token(request, context)
     # Not longer: a token that is revoked must not be good for more than a moment.
-    key = f"token {hashlib.sha256(given.credentials.encode()).hexdigest()}"
+    key = token_key(given.credentials)
     try:
         token = (
             await context.tokens.latest(

@@ -3,13 +3,12 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
 
 from temporaletl.control.api import problems
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.guard import Guard
-from temporaletl.control.api.problems import request_id_of
 from temporaletl.control.api.routes import (
     audit,
     backfills,
@@ -55,9 +54,8 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         # One path for each thing: no second one with a slash at its end.
         redirect_slashes=False,
     )
-    app.state.context = Context(platform)
-    app.add_middleware(Guard, settings=settings or ApiSettings.load())
-    app.middleware("http")(_identify)
+    context = app.state.context = Context(platform)
+    app.add_middleware(Guard, settings=settings or ApiSettings.load(), context=context)
     problems.install(app)
     api = APIRouter(prefix=API)
     for noun in _NOUNS:
@@ -71,15 +69,6 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         include_in_schema=False,
     )
     return app
-
-
-async def _identify(request: Request, answer) -> Response:  # type: ignore[no-untyped-def]
-    """Give each answer the id of its request, and keep browsers from guessing and caching."""
-    response: Response = await answer(request)
-    response.headers["X-Request-Id"] = request_id_of(request)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 async def _moved(request: Request, rest: str) -> RedirectResponse:

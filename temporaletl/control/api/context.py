@@ -1,5 +1,6 @@
 """What requests work with: the platform, and observations that they share."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
@@ -18,6 +19,8 @@ class Context:
     """The parts of an application that live as long as it does."""
 
     platform: Platform
+    #: Set when the server is about to end: what would go on for ever ends.
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     observations: Observations = field(default_factory=Observations)
     tokens: Observations = field(
         default_factory=lambda: Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)

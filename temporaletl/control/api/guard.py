@@ -1,97 +1,115 @@
-"""Limits of requests: how large one may be, and how many a caller may send in a minute."""
+"""Guard: the middleware through which every request and answer passes.
 
-import hashlib
+It gives each request an id, refuses those that are too many, too large, too slow, no JSON or nested
+too deep, and answers what nobody expected with a problem.
+"""
+
+from datetime import timedelta
 from http import HTTPStatus
 
 from fastapi import Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from temporaletl.control.api.problems import problem
+from temporaletl.control.api.access import token_key
+from temporaletl.control.api.bodies import (
+    DisconnectedError,
+    Refusal,
+    check_json,
+    read_body,
+    received,
+)
+from temporaletl.control.api.context import Context
+from temporaletl.control.api.limiter import RateLimiter
+from temporaletl.control.api.problems import answer_unexpected, problem, request_id_of
 from temporaletl.control.api.settings import ApiSettings
 
 #: What says whether the process lives must be answered to whoever asks.
 _FREE = ("/health/live",)
-_WITHIN_SECONDS = 60
+_JSON_UNDER = "/api/"
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """Middleware that refuses requests that are too large (413), or too many (429).
+    """Middleware of limits and headers. A caller is a token that is known, or else an address.
 
-    A caller is a token, or an address where there is none. Counts are this process's own.
+    Counts are this process's own.
     """
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, context: Context) -> None:
         self._app = app
+        self._context = context
         self._most_bytes = settings.request_kilobytes * 1024
-        self._rate = RateLimitItemPerMinute(settings.requests_per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._within = timedelta(seconds=settings.request_seconds)
+        self._limiter = RateLimiter(settings.requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if request.url.path not in _FREE and not self._limiter.hit(self._rate, _caller(request)):
-            answer = problem(
-                request,
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too-many-requests",
-                f"more than {self._rate.amount:,} requests in a minute: send fewer",
-                headers={"Retry-After": str(_WITHIN_SECONDS)},
-            )
-            await answer(scope, receive, send)
+        request_id = request_id_of(request)
+        started = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._answer(request, receive, send_marked)
+        except DisconnectedError:
             return
-        body = await self._body(request, receive)
-        if body is None:
-            answer = problem(
-                request,
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "too-large",
-                f"the body has more than {self._most_bytes:,} bytes",
-                headers={"Connection": "close"},
+        except Exception as error:
+            if started:
+                # Half an answer cannot be made good; the server breaks it off.
+                raise
+            await (await answer_unexpected(request, error))(scope, receive, send_marked)
+
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+        scope = request.scope
+        path = scope["path"]
+        if path not in _FREE:
+            delay = self._limiter.delay(self._caller(request))
+            if delay > 0:
+                refusal = Refusal(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    "too-many-requests",
+                    f"more than {self._limiter.per_minute:,} requests in a minute: send fewer",
+                )
+                headers = {"Retry-After": str(max(1, round(delay)))}
+                await _refuse(request, refusal, headers, receive, send)
+                return
+        body: bytes | Refusal = b""
+        if scope["method"] not in _BODILESS:
+            body = await read_body(
+                request.headers, receive, most_bytes=self._most_bytes, within=self._within
             )
-            await answer(scope, receive, send)
+        if isinstance(body, Refusal):
+            # What is left of it is not read.
+            await _refuse(request, body, {"Connection": "close"}, receive, send)
             return
-        await self._app(scope, _received(body, receive), send)
+        unfit = check_json(request.headers, body) if path.startswith(_JSON_UNDER) else None
+        if unfit is not None:
+            await _refuse(request, unfit, {}, receive, send)
+            return
+        await self._app(scope, received(body, receive), send)
 
-    async def _body(self, request: Request, receive: Receive) -> bytes | None:
-        """The body, None where it is too large; no more than that is read of it."""
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._most_bytes:
-            return None
-        if request.method in {"GET", "HEAD"}:
-            return b""
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._most_bytes:
-                return None
-        return body
+    def _caller(self, request: Request) -> str:
+        """Who sends a request; whoever makes tokens up is known by the address."""
+        kind, _, text = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._context.tokens.knows(key := token_key(text.strip())):
+            return key
+        return request.client.host if request.client else "unknown"
 
 
-def _received(body: bytes, receive: Receive) -> Receive:
-    """A channel that gives the body that was read, and then what still comes."""
-    given = False
-
-    async def receive_again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
-
-
-def _caller(request: Request) -> str:
-    credentials = request.headers.get("authorization") or request.cookies.get("etl_session")
-    if credentials:
-        return hashlib.sha256(credentials.encode()).hexdigest()
-    return request.client.host if request.client else "unknown"
+async def _refuse(
+    request: Request, refusal: Refusal, headers: dict[str, str], receive: Receive, send: Send
+) -> None:
+    answer = problem(request, refusal.status, refusal.code, refusal.detail, headers=headers)
+    await answer(request.scope, receive, send)

@@ -92,7 +92,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (401, 403, 404, 409, 412, 413, 422, 428, 429, 500, 502, 503)
+    for status in (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 500, 502, 503)
 }
 
 
@@ -117,11 +117,10 @@ def request_id_of(request: Request) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of an application answered as a problem."""
+    """Have the errors of an application answered as problems; the guard has all others."""
     app.add_exception_handler(ETLError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def problem(
@@ -201,7 +200,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
 
 
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
+async def answer_unexpected(request: Request, error: Exception) -> Response:
+    """Answer what nobody expected: the log has it, the answer says where it is found."""
     request_id = request_id_of(request)
     # Its text may hold anything: it is for the log alone, which takes secrets out.
     log.warning("request_failed", request_id=request_id, error=unexpected(error))

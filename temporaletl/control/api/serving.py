@@ -9,7 +9,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from temporaletl.control.api.app import create_app
+from temporaletl.control.api.context import Context
 from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.api.transport import MOST_HEAD, BoundedProtocol
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import has_tokens
 from temporaletl.errors import ConfigurationError
@@ -41,22 +43,42 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
     )
     listening = listen(settings)
     host, port = listening.getsockname()[:2]
-    server = make_server(create_app(platform, settings))
+    server = make_server(create_app(platform, settings), settings)
     report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server.run(sockets=[listening])
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Ends the streams before it waits for the connections: of themselves, they never would."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._context = context
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._context.closing.set()
+        await super().shutdown(sockets)
+
+
+def make_server(app: FastAPI, settings: ApiSettings) -> Server:
     """The server of an application, whatever sockets it is to listen at."""
-    return uvicorn.Server(
+
+    class Protocol(BoundedProtocol):
+        head_within = timedelta(seconds=settings.request_seconds)
+
+    return Server(
         uvicorn.Config(
             app,
+            http=Protocol,
+            ws="none",
+            h11_max_incomplete_event_size=MOST_HEAD,
             log_config=None,
             access_log=False,
             server_header=False,
             # An open stream would keep it from ending for ever.
             timeout_graceful_shutdown=int(_GRACE.total_seconds()),
-        )
+        ),
+        app.state.context,
     )
 
 

@@ -1,6 +1,6 @@
 """Settings of the HTTP API."""
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from temporaletl.settings import Settings
 
@@ -23,4 +23,9 @@ class ApiSettings(Settings):
         256,
         validation_alias="ETL_API_REQUEST_KILOBYTES",
         description="the largest body of a request",
+    )
+    request_seconds: PositiveFloat = Field(
+        10,
+        validation_alias="ETL_API_REQUEST_SECONDS",
+        description="how long a request may take to arrive, its head and its body",
     )

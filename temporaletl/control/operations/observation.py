@@ -64,6 +64,11 @@ class Observations:
         # Shielded: one who goes away does not take the answer from the others.
         return await asyncio.shield(entry.renewal)
 
+    def knows(self, key: str) -> bool:
+        """Whether there is an observation of that key, however old."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.observed is not None
+
     def forget(self) -> None:
         """Let the next answers be new ones, after something was changed from here."""
         self._entries.clear()

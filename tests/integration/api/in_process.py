@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -29,6 +31,8 @@ from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
 _WITHIN_SECONDS = 60
+#: Not the loop's own threads, in which the application works.
+_clients = ThreadPoolExecutor(max_workers=16)
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,16 @@ class Served:
     async def __call__(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> requests.Response:
-        return await asyncio.to_thread(
-            requests.request,
-            method,
-            f"{self.address}{path}",
-            headers={**self.headers, **(headers or {})},
-            timeout=_WITHIN_SECONDS,
-            **more,
+        return await asyncio.get_running_loop().run_in_executor(
+            _clients,
+            partial(
+                requests.request,
+                method,
+                f"{self.address}{path}",
+                headers={**self.headers, **(headers or {})},
+                timeout=_WITHIN_SECONDS,
+                **more,
+            ),
         )
 
 
@@ -87,7 +94,7 @@ async def serving(
     known = ApiSettings.model_validate({"port": 0, **settings})
     listening = listen(known)
     app = create_app(platform, known)
-    server = make_server(app)
+    server = make_server(app, known)
     # The signals are the tests' own.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(server.serve([listening]))
