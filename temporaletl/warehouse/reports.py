@@ -106,25 +106,39 @@ _JOB = f"""
 """
 
 
+_CHOSEN = """
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (%(connection)s::text IS NULL OR connection = %(connection)s)
+"""
+
+
 def recent_batches(
     warehouse: Warehouse,
     *,
     limit: int,
     source: str | None = None,
     connection_name: str | None = None,
+    only_open: bool = False,
 ) -> list[BatchReport]:
     """The batches that run, then those that ended, the latest first in both.
 
     Of all sources and connections where none is named.
     """
+    values = {"limit": limit, "source": source, "connection": connection_name}
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
-            "WHERE (%(source)s::text IS NULL OR source = %(source)s) "
-            "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
-            "ORDER BY ended_at IS NULL DESC, created_at DESC LIMIT %(limit)s",
-            {"limit": limit, "source": source, "connection": connection_name},
+            f"SELECT {_BATCH} FROM etl_batches WHERE ended_at IS NULL {_CHOSEN} "  # noqa: S608
+            "ORDER BY created_at DESC LIMIT %(limit)s",
+            values,
         ).fetchall()
+        values["limit"] = limit - len(rows)
+        if not only_open and values["limit"]:
+            rows += cursor.execute(
+                f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+                f"WHERE ended_at IS NOT NULL {_CHOSEN} "
+                "ORDER BY created_at DESC, batch_id DESC LIMIT %(limit)s",
+                values,
+            ).fetchall()
         return [_batch(connection, row) for row in rows]
 
 

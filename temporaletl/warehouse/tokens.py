@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +134,13 @@ def has_tokens(warehouse: Warehouse) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM etl_tokens WHERE {})").format(VALID)
     with warehouse.connection() as connection:
         return bool(only_row(connection.execute(query))[0])
+
+
+def valid_tokens(warehouse: Warehouse, token_ids: Collection[str]) -> set[str]:
+    """Those of these tokens, by their ids, that are valid now."""
+    query = sql.SQL("SELECT token_id FROM etl_tokens WHERE token_id = ANY(%s) AND {}").format(VALID)
+    with warehouse.connection() as connection:
+        return {str(row[0]) for row in connection.execute(query, [list(token_ids)]).fetchall()}
 
 
 def revoke_token(connection: Connection, name: str) -> Token:

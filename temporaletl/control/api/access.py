@@ -21,6 +21,7 @@ from temporaletl.control.api.problems import (
     UnauthenticatedError,
     request_id_of,
 )
+from temporaletl.control.api.streams import LOCAL
 from temporaletl.control.operations.tokens import authenticate, has_tokens
 from temporaletl.settings import is_loopback
 from temporaletl.warehouse.audit import Author
@@ -85,7 +86,7 @@ async def _without_token(request: Request, context: InContext) -> Caller:
         raise UnauthenticatedError(
             "without a token, only this machine is answered: `etl token create` makes one"
         )
-    return Caller("local", "local", "operate", request_id_of(request))
+    return Caller(LOCAL, LOCAL, "operate", request_id_of(request))
 
 
 def _is_local(request: Request) -> bool:

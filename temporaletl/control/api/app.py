@@ -13,6 +13,7 @@ from temporaletl.control.api.routes import (
     audit,
     backfills,
     collections,
+    events,
     health,
     identities,
     rejects,
@@ -30,7 +31,7 @@ from temporaletl.control.operations.platform import Platform
 
 API = "/api/v1"
 _NOUNS = (
-    *(runs, sync, workflows, schedules, state, rejects, identities, sources),
+    *(runs, events, sync, workflows, schedules, state, rejects, identities, sources),
     *(source_connections, collections, backfills, audit, tokens),
 )
 
@@ -54,8 +55,9 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         # One path for each thing: no second one with a slash at its end.
         redirect_slashes=False,
     )
-    context = app.state.context = Context(platform)
-    app.add_middleware(Guard, settings=settings or ApiSettings.load(), context=context)
+    settings = settings or ApiSettings.load()
+    context = app.state.context = Context(platform, settings)
+    app.add_middleware(Guard, settings=settings, context=context)
     problems.install(app)
     api = APIRouter(prefix=API)
     for noun in _NOUNS:

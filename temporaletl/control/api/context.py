@@ -1,12 +1,13 @@
-"""What requests work with: the platform, and observations that they share."""
+"""What requests work with: the platform, what they observe together, and the open streams."""
 
-import asyncio
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.api.streams import Streams
+from temporaletl.control.operations.live import Live
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.platform import Platform
 
@@ -14,17 +15,15 @@ from temporaletl.control.operations.platform import Platform
 _TOKEN_LIFE = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """The parts of an application that live as long as it does."""
 
-    platform: Platform
-    #: Set when the server is about to end: what would go on for ever ends.
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    observations: Observations = field(default_factory=Observations)
-    tokens: Observations = field(
-        default_factory=lambda: Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)
-    )
+    def __init__(self, platform: Platform, settings: ApiSettings) -> None:
+        self.platform = platform
+        self.observations = Observations()
+        self.tokens = Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)
+        self.live = Live(platform, self.observations)
+        self.streams = Streams(platform, self.live, settings)
 
 
 def _context_of(request: Request) -> Context:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from temporaletl.control.api.streams import TooManyStreamsError
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
@@ -73,6 +74,7 @@ class Problem(BaseModel):
 
 #: The first class that an error is of decides: status, code.
 _KINDS: tuple[tuple[type[ETLError], HTTPStatus, str], ...] = (
+    (TooManyStreamsError, HTTPStatus.SERVICE_UNAVAILABLE, "too-many-streams"),
     (ReusedKeyError, HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused"),
     (VersionConflictError, HTTPStatus.PRECONDITION_FAILED, "version-conflict"),
     (NotFoundError, HTTPStatus.NOT_FOUND, "not-found"),
@@ -160,6 +162,8 @@ def status_of(error: ETLError) -> tuple[HTTPStatus, str]:
         return HTTPStatus.FORBIDDEN, "forbidden"
     if isinstance(error, PreconditionRequiredError):
         return HTTPStatus.PRECONDITION_REQUIRED, "precondition-required"
+    if isinstance(error, TooManyStreamsError) and error.of_token:
+        return HTTPStatus.TOO_MANY_REQUESTS, "too-many-streams"
     return next(
         ((status, code) for kind, status, code in _KINDS if isinstance(error, kind)),
         (HTTPStatus.INTERNAL_SERVER_ERROR, "failed"),
@@ -170,7 +174,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ETLError)  # noqa: S101 - what it is registered for
     status, code = status_of(error)
     headers: dict[str, str] = {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         delay = getattr(error, "delay", None)
         seconds = _RETRY_AFTER_SECONDS if delay is None else max(1, round(delay.total_seconds()))
         headers["Retry-After"] = str(seconds)

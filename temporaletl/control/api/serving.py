@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         self._context = context
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._context.closing.set()
+        self._context.streams.close()
         await super().shutdown(sockets)
 
 

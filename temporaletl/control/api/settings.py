@@ -29,3 +29,13 @@ class ApiSettings(Settings):
         validation_alias="ETL_API_REQUEST_SECONDS",
         description="how long a request may take to arrive, its head and its body",
     )
+    streams: PositiveInt = Field(
+        1_000,
+        validation_alias="ETL_API_STREAMS",
+        description="streams of events that one process keeps open",
+    )
+    streams_per_token: PositiveInt = Field(
+        50,
+        validation_alias="ETL_API_STREAMS_PER_TOKEN",
+        description="of them, those of one token",
+    )

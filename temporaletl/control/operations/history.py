@@ -11,6 +11,7 @@ from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message, Mode
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import (
+    BatchReport,
     JobReport,
     PageReport,
     ended_batches,
@@ -49,14 +50,14 @@ async def list_runs(
     limit: int,
     after: RunKey | None = None,
 ) -> list[RunReport]:
-    """Runs, at most `limit`: first those that go on, as observed, then those that ended.
+    """Runs, at most `limit`: first those that are open, as observed, then those that ended.
 
     The latest is first in both; behind `after`, only those that ended.
 
     Raises:
         ETLError: as `Platform.warehouse`.
     """
-    going_on = [] if after else [run for run in observed.runs if run.ended_at is None]
+    going_on = [] if after else observed.runs
     found = [run for run in going_on if chosen.takes(run)][:limit]
     if len(found) < limit:
         warehouse = await platform.warehouse()
@@ -119,11 +120,21 @@ async def read_run_log(platform: Platform, run: str, *, limit: int) -> RunLogTai
     return await asyncio.to_thread(read_log, warehouse, batch_id, limit=limit)
 
 
+async def run_report(platform: Platform, run: str) -> RunReport:
+    """A run by its workflow or batch id, as the ledger has it. Raises: as `list_jobs`."""
+    warehouse = await platform.warehouse()
+    return report_of_batch(await asyncio.to_thread(_batch, warehouse, run), None)
+
+
 def _batch_id(warehouse: Warehouse, run: str) -> str:
+    return _batch(warehouse, run).batch_id
+
+
+def _batch(warehouse: Warehouse, run: str) -> BatchReport:
     batch = find_batch(warehouse, run)
     if batch is None:
         raise NotFoundError(
             f"the ledger has no run {run!r} (`etl status` lists the latest; one whose jobs are not "
             "planned yet has none)"
         )
-    return batch.batch_id
+    return batch

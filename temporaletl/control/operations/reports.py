@@ -5,6 +5,7 @@ failed before it had a batch, and one that was terminated.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 
 from temporalio.client import (
@@ -23,7 +24,7 @@ from temporaletl.names import parse_label
 from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.open_batches import Namespace, open_batch
+from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches
 from temporaletl.warehouse.reports import BatchReport
 from temporaletl.warehouse.tally import JobTally
 
@@ -161,18 +162,18 @@ async def _with_losses(
         return reports
     try:
         here = await namespace_of(client)
-        return [await _with_loss(warehouse, client, here, report) for report in reports]
+        found = await asyncio.to_thread(open_batches, warehouse)
+        known = {batch.metadata.batch_id: batch for batch in found}
+        return [await _with_loss(known, client, here, report) for report in reports]
     except RPCError:
         return reports
 
 
 async def _with_loss(
-    warehouse: Warehouse, client: Client, here: Namespace, report: RunReport
+    known: Mapping[str, OpenBatch], client: Client, here: Namespace, report: RunReport
 ) -> RunReport:
-    if report.batch_id is None or report.error is not None:
-        return report
-    batch = await asyncio.to_thread(open_batch, warehouse, report.batch_id)
-    if batch is None:
+    batch = known.get(report.batch_id or "")
+    if batch is None or report.error is not None:
         return report
     standing = await standing_of(client, batch.workflow_id, batch.run_id)
     loss = await loss_of(client, here, batch, standing)

@@ -7,7 +7,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
-from temporaletl.control.operations.platform import NoLedgerError, Platform
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, NoLedgerError, Platform
 from temporaletl.control.operations.reports import (
     RunReport,
     completed,
@@ -19,7 +19,7 @@ from temporaletl.errors import TemporalUnavailableError, WarehouseUnavailableErr
 from temporaletl.queuer.reconciliation import standing_of
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.reports import BatchReport, recent_batches
+from temporaletl.warehouse.reports import BatchReport, find_batch, recent_batches
 from temporaletl.warehouse.state import watermarks_ahead
 
 
@@ -42,6 +42,19 @@ async def recent_runs(platform: Platform, *, limit: int) -> Runs:
     """
     warehouse, client, remarks = await reachable(platform)
     runs = await _recent_runs(warehouse, client, limit)
+    if warehouse is not None:
+        remarks += await asyncio.to_thread(hindrances, warehouse)
+    return Runs(runs, remarks)
+
+
+async def open_runs(platform: Platform, *, limit: int) -> Runs:
+    """The runs that have not ended, in the ledger or in Temporal, the latest first.
+
+    Raises:
+        ETLError: neither the warehouse nor Temporal can be reached.
+    """
+    warehouse, client, remarks = await reachable(platform)
+    runs = await _open_runs(warehouse, client, limit)
     if warehouse is not None:
         remarks += await asyncio.to_thread(hindrances, warehouse)
     return Runs(runs, remarks)
@@ -108,11 +121,38 @@ async def _recent_runs(
     return reports[:limit]
 
 
+async def _open_runs(
+    warehouse: Warehouse | None, client: Client | None, limit: int
+) -> list[RunReport]:
+    found: dict[str, BatchReport] = {}
+    if warehouse is not None:
+        listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit, only_open=True)
+        found = {batch.run_id: batch for batch in listed}
+    executions = (
+        await _executions(client, found, limit, only=f"AND {OPEN_WORKFLOWS}")
+        if client is not None
+        else {}
+    )
+    reports = [report_of_batch(batch, executions.get(run_id)) for run_id, batch in found.items()]
+    for run_id, execution in executions.items():
+        if run_id in found:
+            continue
+        batch: BatchReport | None = None
+        if warehouse is not None:
+            batch = await asyncio.to_thread(find_batch, warehouse, execution.id)
+        # One whose books are closed already is among those that ended.
+        if batch is None or batch.run_id != run_id:
+            reports.append(report_of_workflow(execution))
+    reports = await completed(warehouse, client, reports)
+    reports.sort(key=lambda r: -r.started_at.timestamp())
+    return reports[:limit]
+
+
 async def _executions(
-    client: Client, known: dict[str, BatchReport], limit: int
+    client: Client, known: dict[str, BatchReport], limit: int, *, only: str = ""
 ) -> dict[str, WorkflowExecution]:
     """The latest QueuerFlows, and those of batches that the ledger takes for running."""
-    query = f"WorkflowType = '{names.QUEUER_FLOW}'"
+    query = f"WorkflowType = '{names.QUEUER_FLOW}' {only}"
     executions: dict[str, WorkflowExecution] = {}
     try:
         async for execution in client.list_workflows(query, limit=limit):

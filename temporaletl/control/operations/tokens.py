@@ -1,6 +1,7 @@
 """Tokens of the API: created, listed, revoked and checked; log-ins of browsers."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 
 from temporaletl.control.operations.audit import local_author
@@ -71,6 +72,15 @@ async def has_tokens(platform: Platform) -> bool:
     Raises: as `Platform.current_warehouse`.
     """
     return await asyncio.to_thread(tokens.has_tokens, await platform.current_warehouse())
+
+
+async def valid_tokens(platform: Platform, token_ids: Collection[str]) -> set[str]:
+    """Those of these tokens, by their ids, that are valid now: one query for all.
+
+    Raises: as `Platform.current_warehouse`.
+    """
+    warehouse = await platform.current_warehouse()
+    return await asyncio.to_thread(tokens.valid_tokens, warehouse, token_ids)
 
 
 async def revoke_token(platform: Platform, name: str, *, author: Author | None = None) -> Token:

@@ -41,6 +41,7 @@ class Served:
 
     app: FastAPI
     server: uvicorn.Server
+    task: asyncio.Task[None]
     platform: Platform
     address: str
     services: Services | None = None
@@ -101,7 +102,7 @@ async def serving(
     try:
         await until(lambda: server.started or task.done())
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield Served(app, server, platform, address, services)
+        yield Served(app, server, task, platform, address, services)
     finally:
         server.should_exit = True
         async with asyncio.timeout(_WITHIN_SECONDS):

@@ -31,18 +31,13 @@ from temporaletl.control.operations.history import (
     list_runs,
     read_run_log,
 )
-from temporaletl.control.operations.observation import Observed
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.retries import retry_request
-from temporaletl.control.operations.status import Runs, recent_runs
 from temporaletl.messages import Mode
 from temporaletl.warehouse.reports import JobReport, PageReport
 from temporaletl.warehouse.run_log import MOST_LINES, RunLogTail
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=RESPONSES)
-
-#: As many as go on at once; of those that ended, the ledger is asked.
-_OPEN_RUNS = 200
 
 
 class RetryOptions(BaseModel):
@@ -68,13 +63,6 @@ class ObservedDetails(Details):
     remarks: tuple[str, ...] = ()
 
 
-async def open_runs(context: Context) -> Observed[Runs]:
-    """The latest observation of the runs that go on."""
-    return await context.observations.latest(
-        "runs", partial(recent_runs, context.platform, limit=_OPEN_RUNS)
-    )
-
-
 @router.get("", summary="List runs", operation_id="list_runs")
 async def get_runs(
     request: Request,
@@ -90,7 +78,7 @@ async def get_runs(
 ) -> RunPage:
     """List the runs that go on, then those that ended, the latest first in both."""
     key = decode_cursor(after, tuple[datetime, str])
-    observed = await open_runs(context)
+    observed = await context.live.open_runs()
     chosen = RunFilter(source=source, connection=connection, mode=mode, state=state)
     found = await list_runs(
         context.platform,
