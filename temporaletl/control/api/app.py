@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
 
 from temporaletl.control.api import problems
 from temporaletl.control.api.context import Context
+from temporaletl.control.api.document import describe
 from temporaletl.control.api.guard import Guard
 from temporaletl.control.api.routes import (
     audit,
     backfills,
     collections,
+    docs,
     events,
     health,
     identities,
@@ -48,6 +51,7 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         title="TemporalETL",
         summary="Runs, schedules, state and rejects of a TemporalETL platform.",
         version="1",
+        license_info={"name": "MPL-2.0", "identifier": "MPL-2.0"},
         lifespan=lifespan,
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
@@ -64,6 +68,9 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         api.include_router(noun.router)
     app.include_router(api)
     app.include_router(health.router)
+    app.include_router(docs.router)
+    modules = {str(noun.router.tags[0]): noun for noun in (*_NOUNS, health)}
+    app.openapi = cache(partial(describe, app, modules))  # type: ignore[method-assign]
     app.add_api_route(
         "/api/temporal/{rest:path}",
         _moved,

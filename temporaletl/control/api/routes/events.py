@@ -1,5 +1,6 @@
 """`/events`: the runs that go on, or one run, as server-sent events."""
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -23,6 +24,7 @@ _EXAMPLE = (
     "",
     summary="Follow runs",
     operation_id="follow_runs",
+    status_code=HTTPStatus.OK,
     response_class=EventStream,
     responses={
         200: {

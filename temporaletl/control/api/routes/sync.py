@@ -2,7 +2,7 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -64,6 +64,12 @@ class ControlAccepted(BaseModel):
         description="no service polls: the request is stored, and heeded when one does"
     )
     queue: str | None = Field(None, description="the task queue that no service polls")
+
+
+#: What is answered where no service polls; beside 200, with which the run itself answers.
+STORED: dict[int | str, dict[str, Any]] = {
+    202: {"model": ControlAccepted, "description": "Stored; heeded when a service polls"}
+}
 
 
 @router.post(
@@ -144,7 +150,12 @@ async def start(
     return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine="temporal")
 
 
-@router.post("/{workflow_id:name}/pause", summary="Pause a run", operation_id="pause_run")
+@router.post(
+    "/{workflow_id:name}/pause",
+    summary="Pause a run",
+    operation_id="pause_run",
+    responses=STORED,
+)
 async def post_pause(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:
@@ -152,7 +163,12 @@ async def post_pause(
     return await control(context, caller, response, workflow_id, "pause")
 
 
-@router.post("/{workflow_id:name}/resume", summary="Resume a run", operation_id="resume_run")
+@router.post(
+    "/{workflow_id:name}/resume",
+    summary="Resume a run",
+    operation_id="resume_run",
+    responses=STORED,
+)
 async def post_resume(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:
@@ -160,7 +176,12 @@ async def post_resume(
     return await control(context, caller, response, workflow_id, "resume")
 
 
-@router.post("/{workflow_id:name}/cancel", summary="Cancel a run", operation_id="cancel_run")
+@router.post(
+    "/{workflow_id:name}/cancel",
+    summary="Cancel a run",
+    operation_id="cancel_run",
+    responses=STORED,
+)
 async def post_cancel(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
 ) -> ControlAccepted:

@@ -12,7 +12,7 @@ from temporaletl.control.api.context import InContext
 from temporaletl.control.api.paging import After, Limit, PageOf, decode_cursor, encode_cursor, link
 from temporaletl.control.api.paths import WorkflowName
 from temporaletl.control.api.problems import RESPONSES
-from temporaletl.control.api.routes.sync import ControlAccepted, control
+from temporaletl.control.api.routes.sync import STORED, ControlAccepted, control
 from temporaletl.control.operations.workflows import (
     WorkflowDetails,
     WorkflowReport,
@@ -82,7 +82,10 @@ async def get_workflow(
 
 
 @router.post(
-    "/{workflow_id:name}/cancel", summary="Cancel a workflow", operation_id="cancel_workflow"
+    "/{workflow_id:name}/cancel",
+    summary="Cancel a workflow",
+    operation_id="cancel_workflow",
+    responses=STORED,
 )
 async def post_cancel(
     context: InContext, caller: Operator, response: Response, workflow_id: WorkflowName
