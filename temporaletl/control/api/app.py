@@ -6,6 +6,7 @@ from functools import cache, partial
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 
 from temporaletl.control.api import problems
 from temporaletl.control.api.context import Context
@@ -69,6 +70,7 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.state.methods_of = _methods_of
     modules = {str(noun.router.tags[0]): noun for noun in (*_NOUNS, health)}
     app.openapi = cache(partial(describe, app, modules))  # type: ignore[method-assign]
     app.add_api_route(
@@ -78,6 +80,20 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         include_in_schema=False,
     )
     return app
+
+
+def _methods_of(path: str) -> set[str]:
+    """The methods that a path takes: of several routes, each knows its own alone."""
+    routes = [(API, noun.router) for noun in _NOUNS] + [("", health.router), ("", docs.router)]
+    return {
+        method
+        for prefix, router in routes
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        and path.startswith(prefix)
+        and route.path_regex.match(path.removeprefix(prefix))
+        for method in route.methods or ()
+    }
 
 
 async def _moved(request: Request, rest: str) -> RedirectResponse:

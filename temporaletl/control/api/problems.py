@@ -200,8 +200,16 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+    status = HTTPStatus(error.status_code)
+    headers, detail = dict(error.headers or {}), str(error.detail)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = request.app.state.methods_of(request.url.path)
+        headers["Allow"] = ", ".join(sorted(allowed)) or headers.get("allow", "GET")
+        detail = f"{request.method} is not what {request.url.path} takes: {headers['Allow']}"
+    if status == HTTPStatus.NOT_FOUND:
+        detail = f"nothing is at {request.url.path}: /docs shows what there is"
+    code = status.phrase.lower().replace(" ", "-")
+    return problem(request, status, code, detail, headers=headers)
 
 
 async def answer_unexpected(request: Request, error: Exception) -> Response:

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.state import move_watermark, read_state, unblock
 
 router = APIRouter(prefix="/state", tags=["state"], responses=RESPONSES)
@@ -53,7 +54,7 @@ class WatermarkChange(BaseModel):
 
     connection: str = Field(DEFAULT, max_length=100)
     streams: list[str] = Field(default=[], max_length=100, description="none: all of the source")
-    watermark: AwareDatetime | None
+    watermark: Timestamp | None
 
 
 class WatermarkMoved(BaseModel):

@@ -13,6 +13,7 @@ from temporaletl.control.api.paging import After, Limit, PageOf, decode_cursor, 
 from temporaletl.control.api.paths import WorkflowName
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.api.routes.sync import STORED, ControlAccepted, control
+from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.workflows import (
     WorkflowDetails,
     WorkflowReport,
@@ -46,9 +47,7 @@ async def get_workflows(
     after: After = None,
     source: Annotated[str | None, Query(max_length=100, examples=["jira"])] = None,
     state: WorkflowState | None = None,
-    since: Annotated[
-        AwareDatetime | None, Query(description="those that began then or later")
-    ] = None,
+    since: Annotated[Timestamp | None, Query(description="those that began then or later")] = None,
 ) -> WorkflowsFound:
     """List the workflows of runs and jobs; Temporal's list lags behind by a second."""
     key = decode_cursor(after, tuple[bytes])
