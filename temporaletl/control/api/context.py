@@ -13,6 +13,9 @@ from temporaletl.control.operations.platform import Platform
 
 #: How long a token is taken for valid that was.
 _TOKEN_LIFE = timedelta(seconds=1)
+#: How long an answer is given again, and how many are remembered: a large one has 200 KB.
+_ANSWER_LIFE = timedelta(seconds=1)
+_ANSWERS = 200
 
 
 class Context:
@@ -22,11 +25,17 @@ class Context:
         self.platform = platform
         self.observations = Observations()
         self.tokens = Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)
+        self.answers = Observations(fresh=_ANSWER_LIFE, stale=_ANSWER_LIFE, kept=_ANSWERS)
         self.live = Live(platform, self.observations)
         self.streams = Streams(platform, self.live, settings)
 
+    def forget(self) -> None:
+        """Let the next reads be new ones, after something was changed from here."""
+        self.observations.forget()
+        self.answers.forget()
 
-def _context_of(request: Request) -> Context:
+
+async def _context_of(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 

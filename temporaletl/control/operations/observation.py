@@ -40,9 +40,12 @@ class Observations:
     runs = await observations.latest("runs", partial(recent_runs, platform, limit=50))
     """
 
-    def __init__(self, *, fresh: timedelta = FRESH, stale: timedelta = STALE) -> None:
+    def __init__(
+        self, *, fresh: timedelta = FRESH, stale: timedelta = STALE, kept: int = _KEPT
+    ) -> None:
         self._fresh = fresh.total_seconds()
         self._stale = stale.total_seconds()
+        self._kept = kept
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     async def latest[T](self, key: str, observe: Callable[[], Awaitable[T]]) -> Observed[T]:
@@ -80,7 +83,7 @@ class Observations:
         return observed
 
     def _forget_oldest(self) -> None:
-        while len(self._entries) > _KEPT:
+        while len(self._entries) > self._kept:
             self._entries.popitem(last=False)
 
 

@@ -163,7 +163,7 @@ async def _start_due(context: Context, caller: Caller, source: str, wanted: DueR
     span = (wanted.start, wanted.end)
     due = await due_runs(context.platform, source, *span, connection=wanted.connection)
     started = await backfill_schedule(context.platform, source, *span, connection=wanted.connection)
-    context.observations.forget()
+    context.forget()
     await record_outcome(
         context.platform,
         caller.author(),

@@ -329,7 +329,7 @@ async def _refresh(
         notify=wanted.notify,
         force=wanted.force,
     )
-    context.observations.forget()
+    context.forget()
     members = [RefreshedMember(**dict(one)) for one in done.members]
     counts = Counter(one.outcome for one in members)
     await record_outcome(

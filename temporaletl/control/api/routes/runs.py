@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from temporaletl.control.api.access import Caller, Operator, Reader
+from temporaletl.control.api.answers import shared
 from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import (
@@ -63,7 +64,7 @@ class ObservedDetails(Details):
     remarks: tuple[str, ...] = ()
 
 
-@router.get("", summary="List runs", operation_id="list_runs")
+@router.get("", summary="List runs", operation_id="list_runs", response_model=RunPage)
 async def get_runs(
     request: Request,
     response: Response,
@@ -75,11 +76,24 @@ async def get_runs(
     connection: str | None = None,
     mode: Mode | None = None,
     state: Annotated[str | None, Query(max_length=40, examples=["failed"])] = None,
-) -> RunPage:
+) -> Response:
     """List the runs that go on, then those that ended, the latest first in both."""
+    chosen = RunFilter(source=source, connection=connection, mode=mode, state=state)
+    find = partial(_list_runs, context, request, response, chosen, limit=limit, after=after)
+    return await shared(context, request, response, find)
+
+
+async def _list_runs(
+    context: Context,
+    request: Request,
+    response: Response,
+    chosen: RunFilter,
+    *,
+    limit: int,
+    after: str | None,
+) -> RunPage:
     key = decode_cursor(after, tuple[datetime, str])
     observed = await context.live.open_runs()
-    chosen = RunFilter(source=source, connection=connection, mode=mode, state=state)
     found = await list_runs(
         context.platform,
         observed.value,
@@ -97,17 +111,29 @@ def _cursor_of(run: RunReport) -> str:
     return encode_cursor(run.started_at.isoformat(), run.batch_id or "")
 
 
-@router.get("/{run:name}", summary="Show a run", operation_id="get_run")
-async def get_run(context: InContext, _: Reader, run: RunName) -> ObservedDetails:
+@router.get(
+    "/{run:name}", summary="Show a run", operation_id="get_run", response_model=ObservedDetails
+)
+async def get_run(
+    request: Request, response: Response, context: InContext, _: Reader, run: RunName
+) -> Response:
     """Show a run, the jobs of it that have not completed, and its hindrances."""
-    observed = await context.observations.latest(
-        f"run {run}", partial(run_details, context.platform, run)
-    )
-    found = observed.value
-    return ObservedDetails(**dict(found), as_of=observed.as_of)
+
+    async def find() -> ObservedDetails:
+        observed = await context.observations.latest(
+            f"run {run}", partial(run_details, context.platform, run)
+        )
+        return ObservedDetails(**dict(observed.value), as_of=observed.as_of)
+
+    return await shared(context, request, response, find)
 
 
-@router.get("/{run:name}/jobs", summary="List a run's jobs", operation_id="list_jobs")
+@router.get(
+    "/{run:name}/jobs",
+    summary="List a run's jobs",
+    operation_id="list_jobs",
+    response_model=PageOf[JobReport],
+)
 async def get_jobs(
     request: Request,
     response: Response,
@@ -117,19 +143,28 @@ async def get_jobs(
     limit: Limit = 50,
     after: After = None,
     state: Annotated[str | None, Query(max_length=40, examples=["failed"])] = None,
-) -> PageOf[JobReport]:
+) -> Response:
     """List the jobs of a run in the order in which they were planned."""
     key = decode_cursor(after, tuple[int])
-    found = await list_jobs(
-        context.platform, run, limit=limit + 1, after=key[0] if key else None, state=state
-    )
-    items, following = page(
-        request, response, found, limit=limit, cursor_of=lambda job: encode_cursor(job.seq or 0)
-    )
-    return PageOf[JobReport](items=items, next=following)
+
+    async def find() -> PageOf[JobReport]:
+        found = await list_jobs(
+            context.platform, run, limit=limit + 1, after=key[0] if key else None, state=state
+        )
+        items, following = page(
+            request, response, found, limit=limit, cursor_of=lambda job: encode_cursor(job.seq or 0)
+        )
+        return PageOf[JobReport](items=items, next=following)
+
+    return await shared(context, request, response, find)
 
 
-@router.get("/{run:name}/pages", summary="List a run's pages", operation_id="list_pages")
+@router.get(
+    "/{run:name}/pages",
+    summary="List a run's pages",
+    operation_id="list_pages",
+    response_model=PageOf[PageReport],
+)
 async def get_pages(
     request: Request,
     response: Response,
@@ -138,18 +173,22 @@ async def get_pages(
     run: RunName,
     limit: Limit = 50,
     after: After = None,
-) -> PageOf[PageReport]:
+) -> Response:
     """List the pages that a run committed: each is one transaction, with its rows' outcomes."""
     key = decode_cursor(after, tuple[int, int])
-    found = await list_pages(context.platform, run, limit=limit + 1, after=key)
-    items, following = page(
-        request,
-        response,
-        found,
-        limit=limit,
-        cursor_of=lambda one: encode_cursor(one.seq, one.page),
-    )
-    return PageOf[PageReport](items=items, next=following)
+
+    async def find() -> PageOf[PageReport]:
+        found = await list_pages(context.platform, run, limit=limit + 1, after=key)
+        items, following = page(
+            request,
+            response,
+            found,
+            limit=limit,
+            cursor_of=lambda one: encode_cursor(one.seq, one.page),
+        )
+        return PageOf[PageReport](items=items, next=following)
+
+    return await shared(context, request, response, find)
 
 
 @router.get("/{run:name}/log", summary="Show the end of a run's log", operation_id="get_run_log")

@@ -264,7 +264,7 @@ async def _done(
     context: Context, caller: Caller, verb: str, source: str, connection: str, reason: str | None
 ) -> None:
     """Enter in the audit what Temporal has done, and let the next list be a new one."""
-    context.observations.forget()
+    context.forget()
     whose = label(source, connection)
     author = caller.author(reason)
     await record_outcome(context.platform, author, f"schedule.{verb}", whose, "done")

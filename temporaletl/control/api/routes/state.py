@@ -2,14 +2,16 @@
 
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
-from temporaletl.control.api.context import InContext
+from temporaletl.control.api.answers import shared
+from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.state import move_watermark, read_state, unblock
@@ -71,11 +73,26 @@ class Unblocked(BaseModel):
     unblocked: bool
 
 
-@router.get("/{source}", summary="Show the state of a source", operation_id="get_state")
+@router.get(
+    "/{source}",
+    summary="Show the state of a source",
+    operation_id="get_state",
+    response_model=States,
+)
 async def get_state(
-    context: InContext, _: Reader, source: SourceName, connection: str | None = None
-) -> States:
+    request: Request,
+    response: Response,
+    context: InContext,
+    _: Reader,
+    source: SourceName,
+    connection: str | None = None,
+) -> Response:
     """Show watermark, last runs and cool-down of each stream."""
+    find = partial(_find_state, context, source, connection)
+    return await shared(context, request, response, find)
+
+
+async def _find_state(context: Context, source: str, connection: str | None) -> States:
     found = await read_state(context.platform, source, connection=connection)
     return States(
         source=source,
@@ -103,6 +120,7 @@ async def put_state(
         connection=wanted.connection,
         author=caller.author(),
     )
+    context.forget()
     return WatermarkMoved(
         streams=list(moved.streams),
         running=[batch.workflow_id for batch in moved.running],
@@ -116,4 +134,5 @@ async def post_unblock(
 ) -> Unblocked:
     """Let runs send requests again before the end that the source gave. Safe to repeat."""
     lifted = await unblock(context.platform, source, connection=connection, author=caller.author())
+    context.forget()
     return Unblocked(unblocked=lifted is not None)

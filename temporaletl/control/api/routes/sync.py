@@ -138,7 +138,7 @@ async def start(
     starting = start_run if force else start_only_run
     run = await starting(context.platform, request)
     run.ending.cancel()
-    context.observations.forget()
+    context.forget()
     await record_outcome(
         context.platform,
         caller.author(),
@@ -194,7 +194,7 @@ async def control(
 ) -> ControlAccepted:
     """Pause, resume or cancel, with an audit row; 202 where no service polls."""
     done = await control_run(context.platform, workflow_id, action)
-    context.observations.forget()
+    context.forget()
     await record_outcome(
         context.platform, caller.author(), f"sync.{action}", done.workflow_id, "done"
     )
