@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 
 from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_sources
 from temporaletl.errors import ConfigurationError
+from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_fresh_within
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import variables_of
 
@@ -78,11 +79,13 @@ class Connection:
     literals: Mapping[str, str]
     references: Mapping[str, Reference]
     secrets: frozenset[str]  # names
+    fresh_within: FreshWithin | None = None  # how old its streams may be
 
     @property
     def settings(self) -> tuple[str, ...]:
         """The names of the settings that it gives."""
-        return (*self.literals, *self.references)
+        own = () if self.fresh_within is None else (FRESH_WITHIN,)
+        return (*self.literals, *self.references, *own)
 
     @property
     def what(self) -> str:
@@ -168,8 +171,12 @@ def parse_connection(
     literals: dict[str, str] = {}
     references: dict[str, Reference] = {}
     secrets: set[str] = set()
+    fresh_within: FreshWithin | None = None
     for key, value in section.items():
         if key == "source":
+            continue
+        if key == FRESH_WITHIN:
+            fresh_within = _fresh_within(f"{what}: {key}", value)
             continue
         if key not in names and not declared.takes_name(key):
             raise ConfigurationError(f"{what}: {key}: {_unknown(source, key, names)}")
@@ -179,7 +186,16 @@ def parse_connection(
             references[key] = _reference(f"{what}: {key}", value)
         else:
             literals[key] = _literal(f"{what}: {key}", value, secret=key in secrets)
-    return Connection(name, source, origin, place, literals, references, frozenset(secrets))
+    return Connection(
+        name, source, origin, place, literals, references, frozenset(secrets), fresh_within
+    )
+
+
+def _fresh_within(what: str, value: Any) -> FreshWithin:
+    try:
+        return parse_fresh_within(_literal(what, value, secret=False))
+    except ValueError as error:
+        raise ConfigurationError(f"{what}: {error}") from None
 
 
 def _check_name(what: str, name: str) -> None:

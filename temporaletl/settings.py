@@ -6,18 +6,15 @@ beside its connector.
 
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Annotated
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     Field,
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    ValidationInfo,
     field_validator,
 )
 
@@ -29,7 +26,6 @@ from temporaletl.messages import RunPolicy
 from temporaletl.secrets import remember_secret
 
 __all__ = [
-    "NotificationSettings",
     "Settings",
     "TemporalSettings",
     "WaitSettings",
@@ -319,31 +315,4 @@ class WorkerSettings(Settings):
     )
     graceful_shutdown_seconds: PositiveFloat = Field(
         60, validation_alias="ETL_GRACEFUL_SHUTDOWN_SECONDS"
-    )
-
-
-def _webhooks(text: SecretStr, info: ValidationInfo) -> SecretStr:
-    variable = str(info.field_name).upper()
-    for url in text.get_secret_value().split(","):
-        parts = urlsplit(url.strip())
-        if url.strip() and not (parts.scheme in {"http", "https"} and parts.hostname):
-            # Without the URL, which is a secret.
-            raise ValueError("must be an address like https://hooks.example.com/…")
-        if url.strip():
-            remember_secret(url)
-            check_visible(url.strip(), spaces=False)
-            check_encrypted(url.strip(), variable)
-    return text
-
-
-class NotificationSettings(Settings):
-    """Webhooks that are notified of a batch's end."""
-
-    free_secrets = frozenset({"slack_webhook_url", "notify_urls"})
-
-    slack_webhook_url: Annotated[SecretStr, AfterValidator(_webhooks)] | None = Field(
-        None, validation_alias="SLACK_WEBHOOK_URL", description="Slack's incoming webhook"
-    )
-    notify_urls: Annotated[SecretStr, AfterValidator(_webhooks)] | None = Field(
-        None, validation_alias="NOTIFY_URLS", description="comma-separated webhook URLs"
     )

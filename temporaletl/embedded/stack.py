@@ -29,8 +29,9 @@ from temporaletl.embedded.temporal_server import EmbeddedTemporal
 from temporaletl.endpoint import Endpoint, access, endpoint
 from temporaletl.endpoint import environment as variables
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
+from temporaletl.notifications.destinations import check_destinations
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import (
-    NotificationSettings,
     TemporalSettings,
     WarehouseSettings,
     WorkerSettings,
@@ -142,7 +143,7 @@ class Stack:
         lock = exits.enter_context(take(self.data))
         # The services would find out only when the servers are up.
         WorkerSettings.load()
-        NotificationSettings.load()
+        check_destinations(NotificationSettings.load())
         if self.options.fresh:
             _clear(self.data)
         self.logs.mkdir(exist_ok=True)

@@ -1,27 +1,46 @@
 """`python -m queuer`: the service that turns schedules into jobs."""
 
+import asyncio
 from datetime import timedelta
 
+from temporalio.client import Client
+
+from temporaletl.notifications.delivery import Notifier, keep_delivering
+from temporaletl.notifications.destinations import check_destinations
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.queuer.activities import QueuerActivities
 from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
 from temporaletl.queuer.reconciliation import keep_reconciling
 from temporaletl.service import Service, main
-from temporaletl.settings import NotificationSettings
+from temporaletl.settings import TemporalSettings
+from temporaletl.warehouse.connection import Warehouse
 
 
 def service_of(settings: NotificationSettings) -> Service:
-    """The queuer as a service, with its notifications."""
+    """The queuer as a service, with its notifications.
+
+    Raises:
+        ConfigurationError: one of their destinations is none.
+    """
+    check_destinations(settings)
+
+    async def beside(client: Client, warehouse: Warehouse, temporal: TemporalSettings) -> None:
+        await asyncio.gather(
+            keep_reconciling(client, warehouse, temporal),
+            keep_delivering(Notifier(warehouse, settings)),
+        )
+
     return Service(
         name="queuer",
         sources="temporaletl.queuer.sources",
         task_queue=lambda temporal: temporal.queuer_queue,
         workflows=[QueuerFlow, DispatchFlow],
-        activities=lambda warehouse, temporal: QueuerActivities(warehouse, temporal, settings).all,
-        graceful_shutdown=timedelta(seconds=10),
-        beside=lambda client, warehouse, temporal: keep_reconciling(
-            client, warehouse, temporal, settings
+        activities=lambda warehouse, temporal: (
+            QueuerActivities(warehouse, temporal, Notifier(warehouse, settings)).all
         ),
+        graceful_shutdown=timedelta(seconds=10),
+        beside=beside,
     )
 
 

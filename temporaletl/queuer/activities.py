@@ -21,10 +21,10 @@ from temporaletl.messages import (
     MetadataRequest,
     OutcomesRequest,
 )
+from temporaletl.notifications.delivery import Notifier
 from temporaletl.queuer import finishing, planning
-from temporaletl.queuer.notification import notify
 from temporaletl.queuer.reconciliation import namespace_of
-from temporaletl.settings import NotificationSettings, TemporalSettings
+from temporaletl.settings import TemporalSettings
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
@@ -41,11 +41,11 @@ class QueuerActivities:
     """The queuer's activities and their shared state; `all` lists them."""
 
     def __init__(
-        self, warehouse: Warehouse, temporal: TemporalSettings, notification: NotificationSettings
+        self, warehouse: Warehouse, temporal: TemporalSettings, notifier: Notifier
     ) -> None:
         self._warehouse = warehouse
         self._temporal = temporal
-        self._notification = notification
+        self._notifier = notifier
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
@@ -140,7 +140,7 @@ class QueuerActivities:
 
     @activity.defn(name=names.NOTIFY)
     async def notify(self, summary: BatchSummary) -> None:
-        await asyncio.to_thread(notify, self._notification, summary)
+        await asyncio.to_thread(self._notifier.announce_end, summary)
 
 
 async def _namespace() -> Namespace | None:

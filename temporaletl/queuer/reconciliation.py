@@ -24,8 +24,7 @@ from temporaletl.failures import first_message
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary
 from temporaletl.queuer.finishing import end_lapsed, end_lost
-from temporaletl.queuer.notification import notify
-from temporaletl.settings import NotificationSettings, TemporalSettings, is_loopback
+from temporaletl.settings import TemporalSettings, is_loopback
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches, sight
 
@@ -199,28 +198,18 @@ async def _look_after(
 
 
 async def keep_reconciling(
-    client: Client,
-    warehouse: Warehouse,
-    temporal: TemporalSettings,
-    notification: NotificationSettings,
+    client: Client, warehouse: Warehouse, temporal: TemporalSettings
 ) -> None:
-    """Reconcile from time to time, until cancelled; what fails is logged and tried again."""
+    """Reconcile from time to time, until cancelled; what fails is logged and tried again.
+
+    The ends of batches that it closes are announced as all others: see `Notifier.deliver`.
+    """
     every = timedelta(seconds=temporal.reconcile_seconds)
     while True:
         try:
-            ended = await reconcile(client, warehouse, grace=_LOOKS * every)
+            await reconcile(client, warehouse, grace=_LOOKS * every)
         except (ETLError, RPCError) as error:
             log.warning("reconciliation_failed", reason=str(error))
         except Exception as error:  # noqa: BLE001 - the next time may be better
             log.warning("reconciliation_failed", reason=str(error), exception=unexpected(error))
-        else:
-            for summary in ended:
-                await _notify(notification, summary)
         await asyncio.sleep(every.total_seconds())
-
-
-async def _notify(notification: NotificationSettings, summary: BatchSummary) -> None:
-    try:
-        await asyncio.to_thread(notify, notification, summary)
-    except ETLError as error:
-        log.warning("nobody_notified", batch_id=summary.batch_id, reason=str(error))

@@ -20,9 +20,9 @@ from temporaletl.external.rest.api import RestApi, RestSettings, TokenSettings
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.servicetitan.settings import ServiceTitanSettings
 from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.secrets import REDACTED, redacted
 from temporaletl.settings import (
-    NotificationSettings,
     Settings,
     TemporalSettings,
     WarehouseSettings,

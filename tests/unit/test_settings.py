@@ -6,8 +6,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.errors import ConfigurationError
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import (
-    NotificationSettings,
     Settings,
     TemporalSettings,
     WarehouseSettings,
@@ -236,7 +236,9 @@ def test_no_span_is_endless(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["SLACK_WEBHOOK_URL", "NOTIFY_URLS"])
-@pytest.mark.parametrize("text", [SECRET, f"https://a.test/x, ftp://{SECRET}", f"http:///{SECRET}"])
+@pytest.mark.parametrize(
+    "text", [SECRET, f"https://a.test/x, http:///{SECRET}", f"http:///{SECRET}"]
+)
 def test_a_wrong_webhook_is_named_but_not_shown(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str
 ) -> None:

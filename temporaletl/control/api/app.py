@@ -1,5 +1,6 @@
 """The application: routes, errors, limits, and its OpenAPI document."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache, partial
@@ -18,8 +19,10 @@ from temporaletl.control.api.routes import (
     collections,
     docs,
     events,
+    freshness,
     health,
     identities,
+    notifications,
     rejects,
     runs,
     schedules,
@@ -31,22 +34,37 @@ from temporaletl.control.api.routes import (
     workflows,
 )
 from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.operations.late_watch import keep_notifying
 from temporaletl.control.operations.platform import Platform
+from temporaletl.notifications.settings import NotificationSettings
 
 API = "/api/v1"
 _NOUNS = (
-    *(runs, events, sync, workflows, schedules, state, rejects, identities, sources),
-    *(source_connections, collections, backfills, audit, tokens),
+    *(runs, events, sync, workflows, schedules, state, freshness, rejects, identities, sources),
+    *(source_connections, collections, backfills, notifications, audit, tokens),
 )
 
 
-def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastAPI:
-    """Create the application over a platform, which it closes when it ends."""
+def create_app(
+    platform: Platform,
+    settings: ApiSettings | None = None,
+    notification: NotificationSettings | None = None,
+) -> FastAPI:
+    """Create the application over a platform, which it closes when it ends.
+
+    While it runs, it keeps the late watch and sends notifications, as its settings say.
+    """
+    notification = notification or NotificationSettings.load()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with platform:
-            yield
+            notifying = asyncio.create_task(keep_notifying(platform, notification))
+            try:
+                yield
+            finally:
+                notifying.cancel()
+                await asyncio.gather(notifying, return_exceptions=True)
 
     app = FastAPI(
         title="TemporalETL",
@@ -61,7 +79,7 @@ def create_app(platform: Platform, settings: ApiSettings | None = None) -> FastA
         redirect_slashes=False,
     )
     settings = settings or ApiSettings.load()
-    context = app.state.context = Context(platform, settings)
+    context = app.state.context = Context(platform, settings, notification)
     app.add_middleware(Guard, settings=settings, context=context)
     problems.install(app)
     api = APIRouter(prefix=API)

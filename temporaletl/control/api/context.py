@@ -10,6 +10,7 @@ from temporaletl.control.api.streams import Streams
 from temporaletl.control.operations.live import Live
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.platform import Platform
+from temporaletl.notifications.settings import NotificationSettings
 
 #: How long a token is taken for valid that was.
 _TOKEN_LIFE = timedelta(seconds=1)
@@ -21,8 +22,11 @@ _ANSWERS = 200
 class Context:
     """The parts of an application that live as long as it does."""
 
-    def __init__(self, platform: Platform, settings: ApiSettings) -> None:
+    def __init__(
+        self, platform: Platform, settings: ApiSettings, notification: NotificationSettings
+    ) -> None:
         self.platform = platform
+        self.notification = notification
         self.observations = Observations()
         self.tokens = Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)
         self.answers = Observations(fresh=_ANSWER_LIFE, stale=_ANSWER_LIFE, kept=_ANSWERS)

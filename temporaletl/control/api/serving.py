@@ -15,6 +15,8 @@ from temporaletl.control.api.transport import MOST_HEAD, BoundedProtocol
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import has_tokens
 from temporaletl.errors import ConfigurationError
+from temporaletl.notifications.destinations import check_destinations
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import TemporalSettings, WarehouseSettings, is_loopback
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -32,10 +34,12 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
 
     Raises:
         ConfigurationError: the address cannot be listened at; or it is one that others reach, and
-            there is no token by which to tell who they are.
+            there is no token by which to tell who they are; or a destination of notifications is
+            none.
         ETLError: as `Platform.warehouse`.
     """
-    warehouse = WarehouseSettings.load()
+    warehouse, notification = WarehouseSettings.load(), NotificationSettings.load()
+    check_destinations(notification)
     _prepare(warehouse)
     asyncio.run(_check_reach(settings, warehouse))
     platform = Platform(
@@ -43,7 +47,7 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
     )
     listening = listen(settings)
     host, port = listening.getsockname()[:2]
-    server = make_server(create_app(platform, settings), settings)
+    server = make_server(create_app(platform, settings, notification), settings)
     report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server.run(sockets=[listening])
 

@@ -16,6 +16,7 @@ from temporaletl.control.cli.commands import (
     sources,
     stack,
     warehouse,
+    watch,
 )
 from temporaletl.control.cli.commands.arguments import examples
 
@@ -105,6 +106,19 @@ app.command(
     rich_help_panel=_RUNNING,
     epilog=examples("etl retry etl-jira-full-20250131T060000.000000Z --wait"),
 )(runs.retry)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples("etl freshness", "etl freshness --json | jq '.entries[] | select(.late)'"),
+)(watch.freshness)
+app.command(
+    rich_help_panel=_RUNNING, epilog=examples("etl health", "etl health --json | jq .verdict")
+)(watch.health)
+app.add_typer(
+    watch.notify,
+    name="notify",
+    rich_help_panel=_RUNNING,
+    help="Who is notified of ends and lateness, and whether that works.",
+)
 _command: Callable[..., None]
 for _command, _example in (
     (runs.pause, "etl pause etl-jira-full-20250131T060000.000000Z"),

@@ -1,5 +1,7 @@
 """Task queues that no service polls: what a run waits for without an error."""
 
+from typing import Literal
+
 from temporalio.client import Client
 
 from temporaletl.control.operations.platform import is_polled
@@ -14,9 +16,16 @@ _OWN = (
 )
 
 
+async def unattended(
+    client: Client, service: Literal["queuer", "worker"], queue: str
+) -> str | None:
+    """Say that no service of that name polls its main queue; None where one does."""
+    return None if await is_polled(client, queue) else _MAIN.format(name=service, queue=queue)
+
+
 async def unattended_queuer(client: Client, queue: str) -> str | None:
     """Say that no queuer polls its queue; None where one does."""
-    return None if await is_polled(client, queue) else _MAIN.format(name="queuer", queue=queue)
+    return await unattended(client, "queuer", queue)
 
 
 async def unattended_worker(client: Client, queue: str, source: str) -> str | None:
@@ -24,8 +33,8 @@ async def unattended_worker(client: Client, queue: str, source: str) -> str | No
 
     Which sources have a queue of their own, their modules say: they must be imported.
     """
-    if not await is_polled(client, queue):
-        return _MAIN.format(name="worker", queue=queue)
+    if (missing := await unattended(client, "worker", queue)) is not None:
+        return missing
     own = segment_queue(queue, source)
     if source in budgets and not await is_polled(client, own, for_segments=True):
         return _OWN.format(queue=own, source=source)

@@ -79,6 +79,13 @@ async def list_schedules(platform: Platform) -> Schedules:
 
     Raises: as `Platform.client`.
     """
+    found, faults = await describe_schedules(platform)
+    client = await platform.client()
+    return Schedules([await report_of(client, described) for described in found], faults)
+
+
+async def describe_schedules(platform: Platform) -> tuple[list[ScheduleDescription], list[str]]:
+    """As `list_schedules`, each as Temporal describes it."""
     client, sources = await platform.client(), known_planners()
     with provided(await platform.stored_connections()):
         connections, faults = _sound_connections()
@@ -92,8 +99,7 @@ async def list_schedules(platform: Platform) -> Schedules:
         listed |= {names.schedule_id(one.source, one.name) for one in connections}
         wanted = sorted(listed)
         found = await asyncio.gather(*(_describe(client, schedule_id) for schedule_id in wanted))
-    reports = [await report_of(client, described) for described in found if described is not None]
-    return Schedules(reports, faults)
+    return [described for described in found if described is not None], faults
 
 
 def _sound_connections() -> tuple[list[Connection], list[str]]:
@@ -131,7 +137,7 @@ async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | N
 async def report_of(client: Client, found: ScheduleDescription) -> ScheduleReport:
     """The report of a schedule that was described."""
     schedule, info = found.schedule, found.info
-    request = await _request(client, schedule)
+    request = await request_of(client, schedule)
     calendars = schedule.spec.calendars
     upcoming = () if schedule.state.paused else tuple(info.next_action_times)
     source, connection = names.parse_label(found.id.removeprefix(_PREFIX))
@@ -167,7 +173,8 @@ def version_of(found: ScheduleDescription) -> str:
     return hashlib.blake2b(token, digest_size=8).hexdigest()
 
 
-async def _request(client: Client, schedule: Schedule) -> QueuerInput | None:
+async def request_of(client: Client, schedule: Schedule) -> QueuerInput | None:
+    """The request for the runs that a schedule starts; None where it starts something else."""
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow) or not action.args:
         return None

@@ -7,7 +7,13 @@ from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel
 
 from temporaletl.control.api.context import InContext
-from temporaletl.control.operations.health import Health, Part, check_health, check_temporal
+from temporaletl.control.operations.health import (
+    Health,
+    Part,
+    check_health,
+    check_temporal,
+    check_warehouse,
+)
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -38,8 +44,10 @@ async def get_live() -> Alive:
 )
 async def get_ready(context: InContext, response: Response) -> Part:
     """Say whether the warehouse answers: without it, nothing can be said or started."""
-    observed = await context.observations.latest("health", partial(check_health, context.platform))
-    warehouse = observed.value.parts[0]
+    observed = await context.observations.latest(
+        "health of the warehouse", partial(check_warehouse, context.platform)
+    )
+    warehouse = observed.value
     if warehouse.verdict != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return warehouse
@@ -52,7 +60,7 @@ async def get_ready(context: InContext, response: Response) -> Part:
     responses={503: {"model": HealthReport, "description": "a part is down"}},
 )
 async def get_health(context: InContext, response: Response) -> HealthReport:
-    """Name each part and what is wrong with it; 503 where one is down."""
+    """Name each part and what is wrong with it, within three seconds; 503 where one is down."""
     observed = await context.observations.latest("health", partial(check_health, context.platform))
     if observed.value.verdict == "down":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -67,7 +75,10 @@ async def get_health(context: InContext, response: Response) -> HealthReport:
 )
 async def get_temporal(context: InContext, response: Response) -> Part:
     """Say whether Temporal answers now."""
-    part, _ = await check_temporal(context.platform)
+    observed = await context.observations.latest(
+        "health of Temporal", partial(check_temporal, context.platform)
+    )
+    part = observed.value
     if part.verdict != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return part

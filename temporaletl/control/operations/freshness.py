@@ -1,0 +1,300 @@
+"""Freshness: whether each stream is loaded up to as late as it must be, and by what it is judged.
+
+Judged by what is committed, the watermark, and not by what a run says. The bound is
+ETL_FRESH_WITHIN_HOURS of the connection, or else the timetable of its schedule: at each of its
+times, plus ETL_FRESH_ALLOWANCE_MINUTES, the run that was due must have moved the watermark.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from temporaletl.connection_entries import Connection
+from temporaletl.connection_providers import provided, read_entries
+from temporaletl.connections import DEFAULT, bound
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.seen_schedules import known_schedules
+from temporaletl.control.operations.sources import known_planners
+from temporaletl.control.operations.timetable import Timetable
+from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_by_source
+from temporaletl.messages import Message
+from temporaletl.names import label
+from temporaletl.settings import Settings
+from temporaletl.warehouse.freshness import Loads, StreamLoads, read_loads
+from temporaletl.warehouse.schedules import SeenSchedule
+
+FreshnessState = Literal["fresh", "late", "failed", "never loaded", "not judged"]
+_MOVING_WATERMARKS = ("incremental", "full")
+#: The most urgent first.
+ORDER: tuple[FreshnessState, ...] = ("late", "never loaded", "failed", "fresh", "not judged")
+
+
+def _by_source(text: str) -> str:
+    parse_by_source(text)
+    return text
+
+
+class FreshnessSettings(Settings):
+    """How old the streams of the environment's connections may be."""
+
+    fresh_within_hours: Annotated[str, AfterValidator(_by_source)] = Field(
+        "",
+        validation_alias=FRESH_WITHIN,
+        description="hours up to which the environment's connections are fresh, by source",
+    )
+    allowance_minutes: float = Field(
+        60,
+        ge=0,
+        le=7 * 24 * 60,
+        validation_alias="ETL_FRESH_ALLOWANCE_MINUTES",
+        description="how long a scheduled run may take before its streams are late",
+    )
+
+
+class StreamFreshness(Message):
+    """Freshness of one stream of a connection, and how it was judged.
+
+    `failed`: its last run failed, and it is fresh still. `due_at` is when it is late unless it is
+    loaded before; None where it is not judged, and of one that must be fresh and never was loaded.
+    """
+
+    source: str
+    connection: str
+    stream: str
+    state: FreshnessState
+    late: bool  # also of one that was never loaded
+    loaded_until: datetime | None  # the watermark: everything before it is in the warehouse
+    last_loaded_at: datetime | None  # when a run last loaded its whole window
+    fresh_within: timedelta | None  # how old what is loaded may become
+    origin: str  # of the bound, or why there is none
+    due_at: datetime | None
+    cause: str
+
+
+class FreshnessReport(Message):
+    """Freshness of all streams at `as_of`, by the warehouse's clock.
+
+    `faults` say what is not known, and so could not be judged.
+    """
+
+    as_of: datetime
+    entries: tuple[StreamFreshness, ...]
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """By what streams are judged: bounds and schedules by source and connection."""
+
+    fresh_within: Mapping[tuple[str, str], FreshWithin]
+    schedules: Mapping[tuple[str, str], SeenSchedule]
+    streams: Mapping[tuple[str, str], tuple[str, ...]]
+    allowance: timedelta
+    faults: tuple[str, ...]
+
+
+async def freshness(platform: Platform) -> FreshnessReport:
+    """The freshness of every stream that was loaded, is scheduled, or must be fresh.
+
+    While Temporal does not answer, schedules count as it listed them last.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    bounds = await read_bounds(platform)
+    warehouse = await platform.current_warehouse()
+    return judge(bounds, await asyncio.to_thread(read_loads, warehouse))
+
+
+async def read_bounds(platform: Platform) -> Bounds:
+    """Read by what streams are judged. Raises: as `freshness`."""
+    settings = FreshnessSettings.load()
+    fresh_within = {
+        (source, DEFAULT): found
+        for source, found in parse_by_source(settings.fresh_within_hours).items()
+    }
+    known = await known_schedules(platform)
+    faults = [] if known.fault is None else [f"schedules are those of before: {known.fault}"]
+    stored = await platform.stored_connections()
+    if stored is not None and stored.fault is not None:
+        faults.append(f"connections of the warehouse are not known: {stored.fault}")
+    with provided(stored):
+        declared, unread = _declared()
+        faults += unread
+        fresh_within |= declared
+        schedules = {(one.source, one.connection): one for one in known.schedules}
+        wanted = sorted({*fresh_within, *schedules})
+        streams, unknown = await asyncio.to_thread(_streams_of, wanted)
+    allowance = timedelta(minutes=settings.allowance_minutes)
+    return Bounds(fresh_within, schedules, streams, allowance, (*faults, *unknown))
+
+
+def _declared() -> tuple[dict[tuple[str, str], FreshWithin], list[str]]:
+    """The bounds of declared connections, and what is wrong with others."""
+    known_planners()  # they say what there can be connections of
+    try:
+        entries = read_entries()
+    except ConfigurationError as error:
+        return {}, [str(error)]
+    return (
+        {
+            (entry.source, entry.name): entry.fresh_within
+            for _, entry in entries
+            if isinstance(entry, Connection) and entry.fresh_within is not None
+        },
+        [str(entry) for _, entry in entries if isinstance(entry, ConfigurationError)],
+    )
+
+
+def _streams_of(
+    wanted: list[tuple[str, str]],
+) -> tuple[dict[tuple[str, str], tuple[str, ...]], list[str]]:
+    """The streams of sources, over their connections, and of which they are not known."""
+    planners, found, unknown = known_planners(), {}, []
+    for source, connection in wanted:
+        if source not in planners:
+            unknown.append(f"the streams of {label(source, connection)} are not known: no source")
+            continue
+        try:
+            with bound(source, connection):
+                found[source, connection] = planners.get(source).streams
+        except ETLError as error:
+            unknown.append(f"the streams of {label(source, connection)} are not known: {error}")
+    return found, unknown
+
+
+def judge(bounds: Bounds, loads: Loads) -> FreshnessReport:
+    """Judge what is loaded by what must be."""
+    known = {(one.source, one.connection, one.stream): one for one in loads.streams}
+    for whose, streams in bounds.streams.items():
+        for stream in streams:
+            if _must_be_loaded(bounds, whose, stream):
+                known.setdefault((*whose, stream), _nothing_of(*whose, stream))
+    entries = [_judge_stream(bounds, one, loads.as_of) for _, one in sorted(known.items())]
+    return FreshnessReport(as_of=loads.as_of, entries=tuple(entries), faults=bounds.faults)
+
+
+def _must_be_loaded(bounds: Bounds, whose: tuple[str, str], stream: str) -> bool:
+    own = bounds.fresh_within.get(whose)
+    if own is not None and own.of(stream) is not None:
+        return True
+    schedule = bounds.schedules.get(whose)
+    return schedule is not None and (not schedule.streams or stream in schedule.streams)
+
+
+def _nothing_of(source: str, connection: str, stream: str) -> StreamLoads:
+    return StreamLoads(
+        source=source,
+        connection=connection,
+        stream=stream,
+        loaded_until=None,
+        last_loaded_at=None,
+        last_outcome="other",
+        batch_id=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A bound of one stream, and when it is due by it; `origin` says why there is none, too."""
+
+    origin: str
+    due_at: datetime | None = None
+    fresh_within: timedelta | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.due_at is not None or self.fresh_within is not None
+
+
+def _bound_of(bounds: Bounds, loads: StreamLoads) -> _Bound:
+    whose, until = (loads.source, loads.connection), loads.loaded_until
+    own = bounds.fresh_within.get(whose)
+    within = None if own is None else own.of(loads.stream)
+    if within is not None:
+        return _Bound(FRESH_WITHIN, None if until is None else until + within, within)
+    schedule = bounds.schedules.get(whose)
+    why = "no schedule" if schedule is None else _unfit(schedule, loads.stream)
+    if schedule is None or why is not None:
+        return _Bound(f"no {FRESH_WITHIN}, and {why}")
+    timetable = Timetable.model_validate(schedule.timetable)
+    minutes = bounds.allowance.total_seconds() / 60
+    origin = f"the schedule, and an allowance of {minutes:g} min"
+    if until is None:
+        return _Bound(origin, timetable.nth_due(schedule.created_at, 1) + bounds.allowance)
+    # A run ends its window a source's lag before its time. So the first time behind a watermark is
+    # that of the run that moved it, and the next one is when another is due.
+    due_at = timetable.nth_due(until, 2) + bounds.allowance
+    return _Bound(origin, due_at, due_at - until)
+
+
+def _unfit(schedule: SeenSchedule, stream: str) -> str | None:
+    """Why a stream is not judged by its connection's schedule; None where it is."""
+    if schedule.paused:
+        return "the schedule is paused"
+    if schedule.mode not in _MOVING_WATERMARKS:
+        return "runs of the schedule move no watermark"
+    if schedule.streams and stream not in schedule.streams:
+        return "the schedule leaves this stream out"
+    return None if schedule.timetable else "the schedule's times are none that `etl schedule` makes"
+
+
+def _judge_stream(bounds: Bounds, loads: StreamLoads, now: datetime) -> StreamFreshness:
+    found = _bound_of(bounds, loads)
+    never = loads.loaded_until is None
+    # A watermark that has not come yet is of a wrong clock, and says nothing.
+    ahead = loads.loaded_until is not None and loads.loaded_until > now
+    late = found.exists and (ahead or found.due_at is None or found.due_at <= now)
+    state: FreshnessState
+    if not found.exists:
+        state = "not judged"
+    elif never:
+        state = "never loaded"
+    elif late:
+        state = "late"
+    else:
+        state = "failed" if loads.last_outcome == "failed" else "fresh"
+    return StreamFreshness(
+        **loads.model_dump(
+            include={"source", "connection", "stream", "loaded_until", "last_loaded_at"}
+        ),
+        state=state,
+        late=late,
+        fresh_within=found.fresh_within,
+        origin=found.origin,
+        due_at=found.due_at,
+        cause="; ".join(_causes(state, loads, found, now)),
+    )
+
+
+def _causes(
+    state: FreshnessState, loads: StreamLoads, found: _Bound, now: datetime
+) -> Iterator[str]:
+    if state == "not judged":
+        yield f"not judged: {found.origin}"
+    elif loads.loaded_until is None:
+        yield "no run has loaded it whole yet"
+    elif loads.loaded_until > now:
+        yield "its watermark is ahead of the clock: a wrong clock moved it (`etl state set`)"
+    else:
+        age = now - loads.loaded_until
+        yield f"what is loaded is {_span(age)} old"
+        if found.fresh_within is not None:
+            yield f"it may be {_span(found.fresh_within)} old"
+    if loads.last_outcome == "failed":
+        yield f"its last run failed: {loads.error or 'not all of its window was loaded'}"
+
+
+def _span(span: timedelta) -> str:
+    """A duration in words."""
+    minutes = round(span.total_seconds() / 60)
+    if minutes < 2 * 60:
+        return f"{minutes} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 2 * 24 else f"{hours / 24:.1f} days"

@@ -1,0 +1,1 @@
+"""Notifications: what happened to runs and streams, told to Slack, webhooks and other services."""
