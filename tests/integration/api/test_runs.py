@@ -1,6 +1,5 @@
 """Runs over HTTP: started, listed page by page, paused, resumed and cancelled."""
 
-import asyncio
 from typing import Any
 
 from tests.integration.api.conftest import Api
@@ -108,14 +107,3 @@ async def test_what_is_not_there_is_a_problem_with_its_name(api: Api) -> None:
     wrong = await api("POST", "/api/v1/sync/full", json={"source": "numbers", "colour": 1})
     assert wrong.status_code == 422
     assert wrong.json()["faults"][0]["location"] == "body.colour"
-
-
-async def test_health_names_each_part(api: Api) -> None:
-    answer = await api("GET", "/health")
-    parts = {part["name"]: part["verdict"] for part in answer.json()["parts"]}
-    assert parts == dict.fromkeys(
-        ["warehouse", "migrations", "temporal", "queuer", "worker", "oldest waiting job"], "ok"
-    )
-    assert answer.json()["verdict"] == "ok"
-    readings = await asyncio.gather(*(api("GET", f"/health/{part}") for part in ("live", "ready")))
-    assert [reading.status_code for reading in readings] == [200, 200]

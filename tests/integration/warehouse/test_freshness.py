@@ -19,6 +19,7 @@ from temporalio.client import (
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.control.operations.freshness import StreamFreshness, freshness
+from temporaletl.control.operations.health import Part, check_health
 from temporaletl.control.operations.late_watch import announce_lateness
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.timetable import Hours, Timetable
@@ -278,6 +279,30 @@ def test_runs_that_a_schedule_misses_are_dated_when_their_number_grows(
     assert seen_schedules(warehouse)[0].missed_at == grown
     record_schedules(warehouse, [])
     assert seen_schedules(warehouse) == []
+
+
+async def test_runs_that_a_schedule_missed_are_a_fault_until_it_is_loaded_again(
+    platform: Platform, warehouse: Warehouse
+) -> None:
+    async def part() -> Part:
+        parts = (await check_health(platform)).parts
+        [found] = [part for part in parts if part.name == "schedules"]
+        return found
+
+    load(warehouse, HOUR)
+    schedule(warehouse, missed=3, skipped=1)
+    assert (await part()).verdict == "unknown"  # Temporal does not answer here
+    schedule(warehouse, missed=5, skipped=1)
+    found = await part()
+    assert (found.verdict, found.since) == ("degraded", seen_schedules(warehouse)[0].missed_at)
+    assert found.detail.startswith("numbers has missed runs since it was last loaded: in all 5 ")
+    load(warehouse, HOUR, failed=True)
+    assert (await part()).verdict == "degraded"
+    load(warehouse, HOUR)
+    assert (await part()).verdict == "unknown"
+    schedule(warehouse, missed=5, skipped=1, next_run=datetime.now(UTC) - HOUR)
+    found = await part()
+    assert found.detail == "Temporal has not started the run of numbers that is due"
 
 
 def a_schedule(*calendars: ScheduleCalendarSpec, **spec: Any) -> Schedule:

@@ -1,0 +1,317 @@
+"""Freshness, notifications and health: over HTTP, of runs in Temporal, and with parts that hang."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+import requests
+import uvicorn
+from psycopg import sql
+from temporalio.client import (
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleCalendarSpec,
+    ScheduleSpec,
+    ScheduleState,
+)
+
+from temporaletl import names
+from temporaletl.control.api.app import create_app
+from temporaletl.control.operations.freshness import freshness
+from temporaletl.control.operations.health import WITHIN, Health, check_health
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.tokens import create_token
+from temporaletl.messages import QueuerInput
+from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
+from tests.integration.flows.services import Services, running
+from tests.integration.tcp_relay import TcpRelay
+from tests.integration.temporal_server import TemporalServer
+from tests.waiting import until
+from tests.webhooks import Webhooks, running_webhooks
+
+_WITHIN_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Both services, and the API in this process; `/500/bad` is its first destination."""
+
+    services: Services
+    address: str
+    webhooks: Webhooks
+    new_platform: Callable[..., Platform]
+    tokens: dict[str, str]
+
+    async def __call__(
+        self, method: str, path: str, scope: str = "operate", **more: Any
+    ) -> requests.Response:
+        return await asyncio.to_thread(
+            requests.request,
+            method,
+            f"{self.address}{path}",
+            headers={"Authorization": f"Bearer {self.tokens[scope]}"},
+            timeout=_WITHIN_SECONDS,
+            **more,
+        )
+
+    async def part(self, name: str) -> dict[str, Any]:
+        parts = (await self("GET", "/health")).json()["parts"]
+        [found] = [part for part in parts if part["name"] == name]
+        return dict(found)
+
+
+@contextlib.contextmanager
+def _serving(platform: Platform, notification: NotificationSettings) -> Iterator[str]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = create_app(platform, notification=notification)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_WITHIN_SECONDS)
+        assert not thread.is_alive()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(temporal_server: TemporalServer, postgres_url: str) -> AsyncGenerator[Stack]:
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    of_schema = WarehouseSettings.model_validate(
+        {"database_url": postgres_url, "schema_name": schema}
+    )
+    with (
+        running_webhooks() as webhooks,
+        pytest.MonkeyPatch.context() as environment,
+        Warehouse(of_schema, max_connections=20) as warehouse,
+    ):
+        migrate(warehouse)
+        environment.setenv("NOTIFY_URLS", f"{webhooks.url('/500/bad')},{webhooks.url('/200/good')}")
+        async with running(temporal_server.client, warehouse, segment_seconds=1) as services:
+
+            def new_platform(**given: Any) -> Platform:
+                temporal = {
+                    "address": temporal_server.address,
+                    "queuer_queue": services.queue,
+                    "worker_queue": f"{services.queue}-etl",
+                }
+                return Platform(TemporalSettings.model_validate(temporal | given), of_schema)
+
+            async with new_platform() as platform:
+                tokens = {
+                    scope: (await create_token(platform, scope, scope)).text.get_secret_value()
+                    for scope in ("read", "operate")
+                }
+            with _serving(new_platform(), NotificationSettings.load()) as address:
+                yield Stack(services, address, webhooks, new_platform, tokens)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+@asynccontextmanager
+async def scheduled(stack: Stack, *, paused: bool = False) -> AsyncGenerator[None]:
+    """A schedule of the source of numbers, whose first run is hours away."""
+    action = ScheduleActionStartWorkflow(
+        names.QUEUER_FLOW,
+        QueuerInput(source="numbers"),
+        id=names.scheduled_workflow_id("numbers"),
+        task_queue=stack.services.queue,
+    )
+    made = await stack.services.client.create_schedule(
+        names.schedule_id("numbers"),
+        Schedule(
+            action=action,
+            spec=ScheduleSpec(calendars=[ScheduleCalendarSpec()]),
+            state=ScheduleState(paused=paused),
+        ),
+    )
+    try:
+        yield
+    finally:
+        await made.delete()
+
+
+async def test_a_destination_that_fails_neither_fails_nor_repeats_a_run_and_is_shown(
+    stack: Stack,
+) -> None:
+    summary = await stack.services.run(size=5)
+    assert (summary.state, summary.rows.inserted) == ("completed", 5)
+
+    async def is_sent() -> bool:
+        answer = await stack("GET", "/api/v1/notifications?state=sent", "read")
+        return any(one["event_key"] == key for one in answer.json()["items"])
+
+    key = f"finished:{summary.batch_id}"
+    await until(is_sent, within_seconds=_WITHIN_SECONDS)
+    posts = [post for post in stack.webhooks.posts if post.headers["webhook-id"] == key]
+    assert [post.path for post in posts if "good" in post.path] == ["/200/good"]
+    found = (await stack("GET", "/api/v1/notifications?limit=200", "read")).json()["items"]
+    states = {one["destination"]: one["state"] for one in found if one["event_key"] == key}
+    assert states == {"NOTIFY_URLS.1": "pending", "NOTIFY_URLS.2": "sent"}
+    part = await stack.part("notifications")
+    assert part["verdict"] == "degraded"
+    assert part["detail"].startswith("NOTIFY_URLS.1 answered 500 (")
+    listed = (await stack("GET", "/api/v1/notifications/destinations", "read")).json()["items"]
+    assert {one["name"]: one["error"] for one in listed} == {
+        "NOTIFY_URLS.1": "answered 500",
+        "NOTIFY_URLS.2": None,
+    }
+    assert stack.webhooks.url("") not in str([found, part, listed])
+
+
+async def test_a_test_is_sent_to_one_destination_or_to_all_and_is_in_the_audit(
+    stack: Stack,
+) -> None:
+    path = "/api/v1/notifications/test"
+    assert (await stack("POST", path, "read", json={})).status_code == 403
+    assert (await stack("POST", path, json={"destination": "x"})).status_code == 404
+    assert (await stack("POST", path, json={"place": "x"})).status_code == 422
+    one = await stack("POST", path, json={"destination": "NOTIFY_URLS.2"})
+    assert one.json() == {
+        "results": [{"destination": "NOTIFY_URLS.2", "sent": True, "error": None}]
+    }
+    both = (await stack("POST", path, json={})).json()["results"]
+    assert [(result["sent"], result["error"]) for result in both] == [
+        (False, "answered 500"),
+        (True, None),
+    ]
+    audit = (await stack("GET", "/api/v1/audit", "read")).json()["items"]
+    tests = [entry for entry in audit if entry["action"] == "notification.test"]
+    assert [entry["actor"] for entry in tests] == ["token:operate"] * 2
+
+
+async def test_notifications_are_listed_page_by_page(stack: Stack) -> None:
+    for _ in range(2):
+        await stack("POST", "/api/v1/notifications/test", json={})
+    whole = (await stack("GET", "/api/v1/notifications?limit=200", "read")).json()["items"]
+    listed: list[dict[str, Any]] = []
+    path: str | None = "/api/v1/notifications?limit=3"
+    while path is not None:
+        answer = await stack("GET", path, "read")
+        listed += answer.json()["items"]
+        path = answer.links["next"]["url"] if answer.links else None
+    keys = [(one["event_key"], one["destination"]) for one in listed]
+    assert len(keys) == len(set(keys))
+    assert {(one["event_key"], one["destination"]) for one in whole} <= set(keys)
+    for wrong in ("after=nonsense", "state=lost", "limit=0"):
+        answer = await stack("GET", f"/api/v1/notifications?{wrong}", "read")
+        assert answer.status_code == 422, wrong
+
+
+async def test_freshness_over_http_says_how_each_stream_was_judged(stack: Stack) -> None:
+    await stack.services.run("incremental", size=5)
+    answer = await stack("GET", "/api/v1/freshness?source=numbers", "read")
+    assert answer.status_code == 200
+    [entry] = answer.json()["entries"]
+    assert (entry["state"], entry["late"]) == ("not judged", False)
+    assert entry["origin"] == "no ETL_FRESH_WITHIN_HOURS, and no schedule"
+    assert entry["loaded_until"] is not None
+    assert answer.json()["as_of"]
+    none = await stack("GET", "/api/v1/freshness?state=late", "read")
+    assert none.json()["entries"] == []
+    assert (await stack("GET", "/api/v1/freshness?state=odd", "read")).status_code == 422
+
+
+async def test_a_schedule_is_a_bound_and_a_paused_one_is_none(stack: Stack) -> None:
+    await stack.services.run("incremental", size=5)
+    async with scheduled(stack), stack.new_platform() as platform:
+        [entry] = (await freshness(platform)).entries
+    assert entry.state == "fresh"
+    assert entry.origin == "the schedule, and an allowance of 60 min"
+    assert entry.due_at is not None
+    assert entry.loaded_until is not None
+    assert timedelta(hours=24) < entry.due_at - entry.loaded_until <= timedelta(hours=49)
+    async with scheduled(stack, paused=True), stack.new_platform() as platform:
+        [entry] = (await freshness(platform)).entries
+    assert (entry.state, entry.due_at) == ("not judged", None)
+    assert "paused" in entry.cause
+
+
+def verdicts(health: Health) -> dict[str, str]:
+    return {part.name: part.verdict for part in health.parts}
+
+
+async def test_services_that_nobody_waits_for_are_no_fault_and_those_of_a_schedule_are(
+    stack: Stack,
+) -> None:
+    nobody = {"queuer_queue": "nobody", "worker_queue": "nobody-etl"}
+    async with stack.new_platform(**nobody) as platform:
+        health = await check_health(platform)
+    found = verdicts(health)
+    assert (found["queuer"], found["worker"], found["schedules"]) == ("ok", "ok", "ok")
+    [schedules] = [part for part in health.parts if part.name == "schedules"]
+    assert schedules.detail == "nothing is scheduled"
+    async with scheduled(stack), stack.new_platform(**nobody) as platform:
+        health = await check_health(platform)
+    found = verdicts(health)
+    assert (found["queuer"], found["worker"]) == ("down", "down")
+    assert health.verdict == "down"
+    details = {part.name: part.detail for part in health.parts}
+    assert details["queuer"].startswith("no queuer polls task queue nobody: ")
+
+
+async def test_health_names_every_part_over_http(stack: Stack) -> None:
+    answer = await stack("GET", "/health")
+    parts = {part["name"]: part["verdict"] for part in answer.json()["parts"]}
+    assert parts.pop("notifications") in ("ok", "degraded")
+    assert parts == dict.fromkeys(
+        [
+            *("warehouse", "migrations", "temporal", "queuer", "worker", "oldest waiting job"),
+            "schedules",
+        ],
+        "ok",
+    )
+    for probe in ("live", "ready", "temporal"):
+        assert (await stack("GET", f"/health/{probe}")).status_code == 200
+
+
+async def timed(platform: Platform) -> Health:
+    began = monotonic()
+    health = await check_health(platform)
+    assert monotonic() - began < WITHIN.total_seconds() + 1.5
+    return health
+
+
+async def test_health_answers_in_time_while_the_warehouse_hangs(
+    stack: Stack, postgres_url: str
+) -> None:
+    settings = stack.new_platform().warehouse_settings
+    with TcpRelay(postgres_url) as relay:
+        of_relay = settings.model_validate(
+            {"database_url": relay.url, "schema_name": settings.schema_name}
+        )
+        platform = Platform(stack.new_platform().settings, of_relay)
+        assert verdicts(await timed(platform))["warehouse"] == "ok"
+        relay.freeze(admitting=False)
+        for _ in range(2):
+            found = verdicts(await timed(platform))
+            assert found["warehouse"] == "down"
+            assert found["temporal"] == "ok"
+            assert found["migrations"] == found["oldest waiting job"] == "unknown"
+    await platform.__aexit__(None, None, None)
+
+
+async def test_health_answers_in_time_while_temporal_hangs(stack: Stack) -> None:
+    # It takes connections, and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with stack.new_platform(address=address) as platform:
+            found = verdicts(await timed(platform))
+    assert (found["warehouse"], found["temporal"]) == ("ok", "down")
+    assert found["queuer"] == found["worker"] == "unknown"
