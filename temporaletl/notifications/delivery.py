@@ -81,29 +81,24 @@ class Notifier:
             _enter(connection, event, self.names)
 
     def announce_end(self, summary: BatchSummary) -> None:
-        """Announce that a batch has ended, and send what is due. Safe to repeat.
+        """Announce that a batch has ended, with one attempt for each destination. Safe to repeat.
+
+        What fails, and what else is due, is left to `deliver`.
 
         Raises: as `Warehouse.connection`: what was entered is then sent later.
         """
-        if not self.destinations:
-            return
+        event = self._end_of(summary, datetime.now(UTC))
         with self.warehouse.connection() as connection:
-            self.enter(connection, self._end_of(summary, datetime.now(UTC)))
-        self.deliver()
+            self.enter(connection, event)
+        self._serve_all(event.key)
 
     def deliver(self) -> None:
         """Send what is due, to all destinations at once; returns within a minute.
 
         Raises: as `Warehouse.connection`.
         """
-        if not self.destinations:
-            return
         self._enter_missed_ends()
-        until = monotonic() + _ROUND.total_seconds()
-        with ThreadPoolExecutor(len(self.destinations), "notifications") as threads:
-            # One that hangs holds up no other.
-            for done in [threads.submit(self._serve, one, until) for one in self.destinations]:
-                done.result()
+        self._serve_all()
 
     def send_now(self, destination: Destination, event: Event) -> Notification | None:
         """Enter one event for one destination and send it at once; return its row as claimed.
@@ -131,6 +126,8 @@ class Notifier:
         return end_of(summary, at, web_address=self.settings.web_address)
 
     def _enter_missed_ends(self) -> None:
+        if not self.destinations:
+            return
         states = [
             *(["completed", "cancelled"] if "finished" in self.settings.kinds else []),
             *(["failed"] if "failed" in self.settings.kinds else []),
@@ -142,10 +139,24 @@ class Notifier:
             with self.warehouse.connection() as connection:
                 _enter(connection, self._end_of(one.summary, one.ended_at), [one.destination])
 
-    def _serve(self, destination: Destination, until: float) -> None:
+    def _serve_all(self, event_key: str | None = None) -> None:
+        """Send what is due to all destinations, each in a thread: one that hangs holds up none."""
+        if not self.destinations:
+            return
+        until = monotonic() + _ROUND.total_seconds()
+        with ThreadPoolExecutor(len(self.destinations), "notifications") as threads:
+            begun = [
+                threads.submit(self._serve, one, until, event_key) for one in self.destinations
+            ]
+            for one in begun:
+                one.result()
+
+    def _serve(self, destination: Destination, until: float, event_key: str | None) -> None:
         """Send to one destination what is due, until something fails or the time is over."""
         while monotonic() < until and not self.stop.is_set():
-            claimed = claim(self.warehouse, destination.name, within=self.claimed_for)
+            claimed = claim(
+                self.warehouse, destination.name, within=self.claimed_for, event_key=event_key
+            )
             if claimed is None or not self._send(destination, claimed):
                 return
 

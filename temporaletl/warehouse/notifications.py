@@ -212,7 +212,8 @@ def register_destinations(warehouse: Warehouse, destinations: Sequence[str]) -> 
                 error = coalesce(error, 'no process has had this destination for a day')
             WHERE (event_key, destination) IN (
                 SELECT event_key, destination FROM etl_notifications
-                WHERE state = 'pending' AND created_at < clock_timestamp() - %(age)s
+                WHERE state IN ('pending', 'sending') AND next_attempt_at < clock_timestamp()
+                  AND created_at < clock_timestamp() - %(age)s
                 LIMIT %(at_once)s FOR UPDATE SKIP LOCKED)
             """,
             {"age": _GIVEN_UP_AFTER, "at_once": _AT_ONCE},
@@ -310,21 +311,21 @@ def known_destinations(warehouse: Warehouse) -> list[str]:
 
 
 def failing_destinations(warehouse: Warehouse) -> list[FailingDestination]:
-    """Destinations to which the latest notification of the last day has not been delivered.
+    """Destinations that have not taken what they were sent last, of the last day.
 
-    One that has worked since is none; neither is one whose first attempt is under way.
+    One that has worked since is none. What a test was refused says nothing: it may have been sent
+    from elsewhere.
     """
     with warehouse.connection() as connection:
         rows: Sequence[Any] = connection.execute(
             """
-            SELECT destination, count(*) FILTER (WHERE error IS NOT NULL AND state <> 'sent'),
-                min(created_at) FILTER (WHERE error IS NOT NULL AND state <> 'sent'),
-                (array_agg(error ORDER BY created_at DESC)
-                    FILTER (WHERE error IS NOT NULL AND state <> 'sent'))[1]
-            FROM etl_notifications WHERE created_at > clock_timestamp() - %s
+            SELECT destination, count(*) FILTER (WHERE failing),
+                min(created_at) FILTER (WHERE failing),
+                (array_agg(error ORDER BY created_at DESC) FILTER (WHERE failing))[1]
+            FROM (SELECT *, kind <> 'test' AND error IS NOT NULL AND state <> 'sent' AS failing
+                  FROM etl_notifications WHERE created_at > clock_timestamp() - %s) AS n
             GROUP BY destination
-            HAVING max(next_attempt_at) FILTER (WHERE error IS NOT NULL AND state <> 'sent')
-                > coalesce(max(sent_at), '-infinity')
+            HAVING max(next_attempt_at) FILTER (WHERE failing) > coalesce(max(sent_at), '-infinity')
             ORDER BY destination
             """,
             [_GIVEN_UP_AFTER],

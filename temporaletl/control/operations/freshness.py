@@ -8,7 +8,7 @@ times, plus ETL_FRESH_ALLOWANCE_MINUTES, the run that was due must have moved th
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -59,7 +59,8 @@ class FreshnessSettings(Settings):
 class StreamFreshness(Message):
     """Freshness of one stream of a connection, and how it was judged.
 
-    `failed`: its last run failed, and it is fresh still. `due_at` is when it is late unless it is
+    `failed`: its last run failed, and it is fresh still. `never loaded` is late as well, and said
+    of a stream whose first load was due. `due_at` is when it is late unless it is
     loaded before; None where it is not judged, and of one that must be fresh and never was loaded.
     """
 
@@ -67,7 +68,7 @@ class StreamFreshness(Message):
     connection: str
     stream: str
     state: FreshnessState
-    late: bool  # also of one that was never loaded
+    late: bool
     loaded_until: datetime | None  # the watermark: everything before it is in the warehouse
     last_loaded_at: datetime | None  # when a run last loaded its whole window
     fresh_within: timedelta | None  # how old what is loaded may become
@@ -254,6 +255,8 @@ def _judge_stream(bounds: Bounds, loads: StreamLoads, now: datetime) -> StreamFr
     state: FreshnessState
     if not found.exists:
         state = "not judged"
+    elif never and not late:
+        state = "not judged"  # its first run is not due yet
     elif never:
         state = "never loaded"
     elif late:
@@ -276,8 +279,11 @@ def _judge_stream(bounds: Bounds, loads: StreamLoads, now: datetime) -> StreamFr
 def _causes(
     state: FreshnessState, loads: StreamLoads, found: _Bound, now: datetime
 ) -> Iterator[str]:
-    if state == "not judged":
+    if not found.exists:
         yield f"not judged: {found.origin}"
+    elif loads.loaded_until is None and found.due_at is not None and state == "not judged":
+        due = f"{found.due_at.astimezone(UTC):%Y-%m-%d %H:%M}"
+        yield f"not judged: its first load is due by {due} UTC"
     elif loads.loaded_until is None:
         yield "no run has loaded it whole yet"
     elif loads.loaded_until > now:

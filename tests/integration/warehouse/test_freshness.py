@@ -168,7 +168,8 @@ async def test_what_was_never_loaded_is_late_once_it_should_have_been(
 ) -> None:
     schedule(warehouse, created_at=datetime.now(UTC))
     entry = await sole(platform)
-    assert (entry.state, entry.late) == ("never loaded", False)
+    assert (entry.state, entry.late) == ("not judged", False)
+    assert entry.cause.startswith("not judged: its first load is due by ")
     schedule(warehouse)
     entry = await sole(platform)
     assert (entry.state, entry.late, entry.loaded_until) == ("never loaded", True, None)
