@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from temporalio.client import (
     Client,
@@ -27,6 +27,7 @@ from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import known_planners
+from temporaletl.control.operations.timetable import Timetable, members
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.rows import storable_text
@@ -191,7 +192,7 @@ def _minutes(span: timedelta | None) -> float | None:
 def show_ranges(ranges: Sequence[ScheduleRange], words: Sequence[str] | None = None) -> str:
     """Format ranges as they were given: `Mon-Fri`, `3,15`, `every`."""
     every = 7 if words else 24
-    if len(_members(ranges)) == every:
+    if len(members(ranges)) == every:
         return "every"
 
     def name_of(number: int) -> str:
@@ -203,14 +204,6 @@ def show_ranges(ranges: Sequence[ScheduleRange], words: Sequence[str] | None = N
         text = name_of(one.start) if last == one.start else f"{name_of(one.start)}-{name_of(last)}"
         shown.append(f"{text}/{one.step}" if one.step > 1 else text)
     return ",".join(shown)
-
-
-def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
-    return {
-        number
-        for one in ranges
-        for number in range(one.start, max(one.end, one.start) + 1, max(one.step, 1))
-    }
 
 
 def absent(source: str, connection: str) -> str:
@@ -349,19 +342,7 @@ async def due_runs(
 
 def due_times(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
     """The full hours at which runs were due; ends soon after there are too many."""
-    zone = ZoneInfo(schedule.spec.time_zone_name or "UTC")
-    wanted = [(_members(c.day_of_week), _members(c.hour)) for c in schedule.spec.calendars]
-    # Zones differ from UTC by quarters of an hour.
-    timestamp = start.astimezone(UTC).replace(
-        minute=start.minute // 15 * 15, second=0, microsecond=0
-    )
-    found = 0
-    while timestamp < end and found <= MOST_BUFFERED:
-        local = timestamp.astimezone(zone)
-        on_the_hour = timestamp >= start and local.minute == 0
-        if on_the_hour and any(
-            local.isoweekday() % 7 in days and local.hour in hours for days, hours in wanted
-        ):
-            found += 1
-            yield timestamp
-        timestamp += timedelta(minutes=15)
+    timetable = Timetable.of(schedule)
+    if timetable is not None:
+        due = takewhile(lambda timestamp: timestamp < end, timetable.due(start))
+        yield from islice(due, MOST_BUFFERED + 1)

@@ -1,7 +1,7 @@
 """Timetables: the hours of the week at which a schedule's runs are due."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -11,6 +11,8 @@ from temporalio.client import Schedule, ScheduleCalendarSpec, ScheduleRange
 from temporaletl.messages import Message
 
 _WEEK = 7
+#: No run was due before.
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _ALWAYS = ScheduleCalendarSpec()
 
 
@@ -38,8 +40,8 @@ class Timetable(Message):
             return None
         calendars = [
             Hours(
-                days=frozenset(day % _WEEK for day in _members(one.day_of_week)),
-                hours=frozenset(_members(one.hour)),
+                days=frozenset(day % _WEEK for day in members(one.day_of_week)),
+                hours=frozenset(members(one.hour)),
             )
             for one in spec.calendars
         ]
@@ -48,19 +50,27 @@ class Timetable(Message):
         return cls(calendars=tuple(calendars), timezone=spec.time_zone_name or "UTC")
 
     def due(self, start: datetime) -> Iterator[datetime]:
-        """The times at which runs are due, from `start` on (inclusive), for ever."""
+        """The times at which runs are due, from `start` on (inclusive), for ever.
+
+        As Temporal has it, an hour that a change of the clocks leaves out has no run, and one that
+        comes twice has two.
+        """
         zone = ZoneInfo(self.timezone)
-        day = start.astimezone(zone).date() - timedelta(days=1)
+        day = max(start, _BEGINNING).astimezone(zone).date() - timedelta(days=1)
         while True:
-            hours = {
-                hour
-                for one in self.calendars
-                if day.isoweekday() % _WEEK in one.days
-                for hour in one.hours
-            }
-            times = (datetime.combine(day, time(hour), zone).astimezone(UTC) for hour in hours)
-            yield from sorted(timestamp for timestamp in times if timestamp >= start)
+            yield from sorted(each for each in self._of_day(day, zone) if each >= start)
             day += timedelta(days=1)
+
+    def _of_day(self, day: date, zone: ZoneInfo) -> set[datetime]:
+        weekday = day.isoweekday() % _WEEK
+        hours = {hour for one in self.calendars if weekday in one.days for hour in one.hours}
+        found = set()
+        for hour in hours:
+            for fold in (0, 1):
+                timestamp = datetime.combine(day, time(hour, fold=fold), zone).astimezone(UTC)
+                if timestamp.astimezone(zone).hour == hour:
+                    found.add(timestamp)
+        return found
 
     def nth_due(self, start: datetime, number: int) -> datetime:
         """The `number`th of these times, from 1."""
@@ -69,14 +79,15 @@ class Timetable(Message):
 
 def _is_weekly(calendar: ScheduleCalendarSpec) -> bool:
     return (
-        _members(calendar.minute) == _members(calendar.second) == {0}
-        and _members(calendar.day_of_month) == _members(_ALWAYS.day_of_month)
-        and _members(calendar.month) == _members(_ALWAYS.month)
+        members(calendar.minute) == members(calendar.second) == {0}
+        and members(calendar.day_of_month) == members(_ALWAYS.day_of_month)
+        and members(calendar.month) == members(_ALWAYS.month)
         and not calendar.year
     )
 
 
-def _members(ranges: Sequence[ScheduleRange]) -> set[int]:
+def members(ranges: Sequence[ScheduleRange]) -> set[int]:
+    """The numbers that ranges of a schedule hold."""
     return {
         number
         for one in ranges

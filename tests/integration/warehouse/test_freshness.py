@@ -329,6 +329,16 @@ def test_a_timetable_has_the_hours_of_the_week_in_its_zone() -> None:
     assert sunday.nth_due(friday, 1) == datetime(2024, 5, 5, tzinfo=UTC)
 
 
+def test_an_hour_that_the_clocks_leave_out_has_no_run_and_one_that_comes_twice_has_two() -> None:
+    found = Timetable.of(a_schedule(weekly((0, 6), 1), time_zone_name="Europe/London"))
+    assert found is not None
+    spring, autumn = datetime(2024, 3, 30, 12, tzinfo=UTC), datetime(2024, 10, 26, 12, tzinfo=UTC)
+    assert found.nth_due(spring, 1) == datetime(2024, 4, 1, 0, tzinfo=UTC)
+    assert [found.nth_due(autumn, number).hour for number in (1, 2)] == [0, 1]
+    assert found.nth_due(autumn, 2).day == 27
+    assert found.nth_due(datetime(1, 1, 1, tzinfo=UTC), 1).year in (1969, 1970)
+
+
 @pytest.mark.parametrize(
     "other",
     [
