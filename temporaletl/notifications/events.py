@@ -126,7 +126,7 @@ def lateness_of(source: str, connection: str, streams: Sequence[LateStream], at:
     parts = []
     for one in streams[:_MOST_STREAMS]:
         due = "" if one.due_at is None else f", due {_shown(one.due_at)}"
-        parts.append(f"{one.stream} {_until(one.loaded_until)}{due}: {neutral(one.cause)}")
+        parts.append(f"{neutral(one.stream)} {_until(one.loaded_until)}{due}: {neutral(one.cause)}")
     listed = [one.model_dump(mode="json") for one in streams]
     return _of_streams("late", source, connection, listed, parts, at)
 
@@ -135,7 +135,7 @@ def recovery_of(
     source: str, connection: str, streams: Sequence[tuple[str, datetime | None]], at: datetime
 ) -> Event:
     """The event of streams that are late no more; each with up to when it is loaded."""
-    parts = [f"{stream} {_until(until)}" for stream, until in streams[:_MOST_STREAMS]]
+    parts = [f"{neutral(stream)} {_until(until)}" for stream, until in streams[:_MOST_STREAMS]]
     listed: list[JsonValue] = [
         {"stream": stream, "loaded_until": None if until is None else until.isoformat()}
         for stream, until in streams

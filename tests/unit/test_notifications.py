@@ -17,7 +17,7 @@ from apprise.plugins.slack import NotifySlack
 
 from temporaletl.errors import ConfigurationError, SettingsError
 from temporaletl.messages import BatchSummary, JobCounts, JobFailure, RowCounts
-from temporaletl.notifications import posting
+from temporaletl.notifications import posting, services
 from temporaletl.notifications.delivery import MOST_ATTEMPTS, _pause
 from temporaletl.notifications.destinations import (
     Destination,
@@ -197,6 +197,14 @@ def test_what_apprise_does_not_deliver_is_told_without_its_address(
         send(sole(notify_urls=address.format(port=webhooks.port)))
     assert "s3cret" not in str(refused.value)
     assert "/200/elsewhere" not in [post.path for post in webhooks.posts]
+
+
+def test_a_service_of_apprise_that_drips_is_waited_for_so_long_and_no_longer(
+    webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "WITHIN", timedelta(seconds=1))
+    with pytest.raises(DeliveryError, match=r"^did not answer within 1 s$"):
+        send(sole(notify_urls=f"json://127.0.0.1:{webhooks.port}/drip/x"))
 
 
 ADDRESSES = (

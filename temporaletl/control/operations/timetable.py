@@ -52,8 +52,8 @@ class Timetable(Message):
     def due(self, start: datetime) -> Iterator[datetime]:
         """The times at which runs are due, from `start` on (inclusive), for ever.
 
-        As Temporal has it, an hour that a change of the clocks leaves out has no run, and one that
-        comes twice has two.
+        As Temporal has it, an hour that a change of the clocks leaves out has no run. One that
+        comes twice has two runs west of Greenwich, and elsewhere one, the second time.
         """
         zone = ZoneInfo(self.timezone)
         day = max(start, _BEGINNING).astimezone(zone).date() - timedelta(days=1)
@@ -66,7 +66,8 @@ class Timetable(Message):
         hours = {hour for one in self.calendars if weekday in one.days for hour in one.hours}
         found = set()
         for hour in hours:
-            for fold in (0, 1):
+            offset = datetime.combine(day, time(hour), zone).utcoffset() or timedelta(0)
+            for fold in (0, 1) if offset < timedelta(0) else (1,):
                 timestamp = datetime.combine(day, time(hour, fold=fold), zone).astimezone(UTC)
                 if timestamp.astimezone(zone).hour == hour:
                     found.add(timestamp)

@@ -22,8 +22,9 @@ from temporaletl.control.operations.freshness import StreamFreshness, freshness
 from temporaletl.control.operations.health import Part, check_health
 from temporaletl.control.operations.late_watch import announce_lateness
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.stored_connections import create_connection
 from temporaletl.control.operations.timetable import Hours, Timetable
-from temporaletl.errors import SettingsError
+from temporaletl.errors import ConfigurationError, SettingsError
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import TemporalSettings, WarehouseSettings
@@ -205,6 +206,16 @@ async def test_a_connection_of_the_file_says_how_fresh_it_must_be(
     assert any("'soon' is no number of hours" in fault for fault in report.faults)
 
 
+async def test_a_connection_of_the_warehouse_says_so_too_and_is_refused_where_that_is_wrong(
+    platform: Platform,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"acme.*ETL_FRESH_WITHIN_HOURS: .* more than 0"):
+        await create_connection(platform, "acme", "numbers", {"ETL_FRESH_WITHIN_HOURS": 0}, {})
+    await create_connection(platform, "acme", "numbers", {"ETL_FRESH_WITHIN_HOURS": "all=3"}, {})
+    entry = await sole(platform)
+    assert (entry.connection, entry.fresh_within) == ("acme", 3 * HOUR)
+
+
 async def test_a_wrong_bound_of_the_environment_is_named(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,14 +340,23 @@ def test_a_timetable_has_the_hours_of_the_week_in_its_zone() -> None:
     assert sunday.nth_due(friday, 1) == datetime(2024, 5, 5, tzinfo=UTC)
 
 
-def test_an_hour_that_the_clocks_leave_out_has_no_run_and_one_that_comes_twice_has_two() -> None:
-    found = Timetable.of(a_schedule(weekly((0, 6), 1), time_zone_name="Europe/London"))
+@pytest.mark.parametrize(
+    ("zone", "hour", "start", "due"),
+    [  # as a server's ListScheduleMatchingTimes has them
+        ("Europe/London", 1, "2024-03-30T12", ["04-01T00", "04-02T00"]),
+        ("Europe/London", 1, "2024-10-26T12", ["10-27T01", "10-28T01"]),
+        ("America/New_York", 2, "2024-03-09T12", ["03-11T06", "03-12T06"]),
+        ("America/New_York", 1, "2024-11-02T12", ["11-03T05", "11-03T06", "11-04T06"]),
+        ("Australia/Sydney", 2, "2024-04-06T01", ["04-06T16", "04-07T16"]),
+    ],
+)
+def test_changes_of_the_clocks_are_as_temporal_has_them(
+    zone: str, hour: int, start: str, due: list[str]
+) -> None:
+    found = Timetable.of(a_schedule(weekly((0, 6), hour), time_zone_name=zone))
     assert found is not None
-    spring, autumn = datetime(2024, 3, 30, 12, tzinfo=UTC), datetime(2024, 10, 26, 12, tzinfo=UTC)
-    assert found.nth_due(spring, 1) == datetime(2024, 4, 1, 0, tzinfo=UTC)
-    assert [found.nth_due(autumn, number).hour for number in (1, 2)] == [0, 1]
-    assert found.nth_due(autumn, 2).day == 27
-    assert found.nth_due(datetime(1, 1, 1, tzinfo=UTC), 1).year in (1969, 1970)
+    times = found.due(datetime.fromisoformat(f"{start}:00Z"))
+    assert [f"{next(times):%m-%dT%H}" for _ in due] == due
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """Notifications in the warehouse: once for each event and destination, whoever sends and dies."""
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,18 +127,38 @@ def test_what_is_refused_is_given_up_at_once_and_what_fails_in_the_end(
     assert [found.destination for found in failing_destinations(warehouse)] == ["NOTIFY_URLS.1"]
 
 
+#: Delivers what is due, and is killed once it has sent it, before it can say so.
+_KILLED = """
+import os, signal, sys
+from temporaletl.notifications import delivery
+from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.settings import WarehouseSettings
+from temporaletl.warehouse.connection import Warehouse
+delivery.mark_sent = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with Warehouse(WarehouseSettings.load()) as warehouse:
+    delivery.Notifier(warehouse, NotificationSettings.load()).deliver()
+"""
+
+
 def test_what_a_process_sent_before_it_died_is_sent_at_most_once_again_and_says_so(
-    warehouse: Warehouse, webhooks: Webhooks
+    warehouse: Warehouse, webhooks: Webhooks, postgres_url: str
 ) -> None:
-    notifier = make_notifier(warehouse, webhooks.url("/200/a"))
-    notifier.announce_end(ended(warehouse))
-    with warehouse.connection() as connection:
-        connection.execute(
-            "UPDATE etl_notifications SET state = 'sending', sent_at = NULL, "
-            "next_attempt_at = clock_timestamp() + interval '1 minute'"
-        )
+    url = webhooks.url("/200/a")
+    notifier = make_notifier(warehouse, url)
+    notifier.register()
+    ended(warehouse)
+    settings = {
+        "DATABASE_URL": postgres_url,
+        "WPE_DB_SCHEMA": warehouse.schema,
+        "NOTIFY_URLS": url,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED], env=settings, capture_output=True, check=False, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     notifier.deliver()
-    assert len(webhooks.posts) == 1  # the process that has claimed it may live still
+    assert len(webhooks.posts) == 1  # who has claimed it may live still
     let_time_pass(warehouse)
     notifier.deliver()
     first, again = webhooks.posts
