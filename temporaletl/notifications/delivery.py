@@ -27,6 +27,7 @@ from temporaletl.warehouse.notifications import (
     mark_failed,
     mark_sent,
     register_destinations,
+    release,
     unannounced_ends,
 )
 
@@ -44,6 +45,8 @@ _ROUND = timedelta(seconds=30)
 #: How often what is due is looked for.
 LOOK_EVERY = timedelta(seconds=10)
 _REGISTERED_FOR = 120.0
+#: A request that is called off ends by then; Apprise's may take longer.
+_CALLED_OFF_WITHIN = timedelta(seconds=1.5)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,9 @@ class Notifier:
         else:
             mark_sent(self.warehouse, claimed)
             return True
+        if self.stop.is_set():
+            release(self.warehouse, claimed)
+            return False
         mark_failed(self.warehouse, claimed, reason, again_in=again)
         log.warning(
             "notification_failed",
@@ -218,7 +224,7 @@ async def keep_delivering(notifier: Notifier) -> None:
                 if registered is None or monotonic() - registered > _REGISTERED_FOR:
                     await asyncio.to_thread(notifier.register)
                     registered = monotonic()
-                await asyncio.to_thread(notifier.deliver)
+                await _deliver(notifier)
             except ETLError as error:
                 log.warning("notifications_not_delivered", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the next time may be better
@@ -226,3 +232,16 @@ async def keep_delivering(notifier: Notifier) -> None:
             await asyncio.sleep(LOOK_EVERY.total_seconds())
     finally:
         notifier.stop.set()
+
+
+async def _deliver(notifier: Notifier) -> None:
+    """Send what is due; a cancellation calls it off, and waits a moment for it to say so."""
+    sending = asyncio.create_task(asyncio.to_thread(notifier.deliver))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        notifier.stop.set()
+        done, _ = await asyncio.wait({sending}, timeout=_CALLED_OFF_WITHIN.total_seconds())
+        for ended in done:
+            ended.exception()  # nobody misses it
+        raise

@@ -165,6 +165,19 @@ def mark_failed(
     _mark(warehouse, claimed, state, storable_text(redacted(error)), again_in)
 
 
+def release(warehouse: Warehouse, claimed: Notification) -> None:
+    """Give a claimed notification back, because its sending was called off: it may have arrived."""
+    with warehouse.connection() as connection:
+        connection.execute(
+            """
+            UPDATE etl_notifications SET state = 'pending', repeated = true, error = NULL,
+                next_attempt_at = clock_timestamp()
+            WHERE event_key = %s AND destination = %s AND state = 'sending' AND attempts = %s
+            """,
+            [claimed.event_key, claimed.destination, claimed.attempts],
+        )
+
+
 def _mark(
     warehouse: Warehouse,
     claimed: Notification,
