@@ -1,23 +1,16 @@
 """Freshness, notifications and health: over HTTP, of runs in Temporal, and with parts that hang."""
 
-import asyncio
-import contextlib
 import socket
-import threading
-import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
 import requests
-import uvicorn
-from psycopg import sql
 from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
@@ -27,16 +20,18 @@ from temporalio.client import (
 )
 
 from temporaletl import names
-from temporaletl.control.api.app import create_app
 from temporaletl.control.operations.freshness import freshness
 from temporaletl.control.operations.health import WITHIN, Health, check_health
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.tokens import create_token
 from temporaletl.messages import QueuerInput
-from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import TemporalSettings, WarehouseSettings
-from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import migrate
+from temporaletl.settings import TemporalSettings
+from tests.integration.api.in_process import (
+    Served,
+    platform_of,
+    schema_of,
+    serving,
+    warehouse_settings,
+)
 from tests.integration.flows.services import Services, running
 from tests.integration.tcp_relay import TcpRelay
 from tests.integration.temporal_server import TemporalServer
@@ -48,80 +43,45 @@ _WITHIN_SECONDS = 60
 
 @dataclass(frozen=True)
 class Stack:
-    """Both services, and the API in this process; `/500/bad` is its first destination."""
+    """Both services, and the API in this process; its first destination fails."""
 
     services: Services
-    address: str
     webhooks: Webhooks
-    new_platform: Callable[..., Platform]
-    tokens: dict[str, str]
+    clients: dict[str, Served]
+    url: str
 
     async def __call__(
         self, method: str, path: str, scope: str = "operate", **more: Any
     ) -> requests.Response:
-        return await asyncio.to_thread(
-            requests.request,
-            method,
-            f"{self.address}{path}",
-            headers={"Authorization": f"Bearer {self.tokens[scope]}"},
-            timeout=_WITHIN_SECONDS,
-            **more,
-        )
+        return await self.clients[scope](method, path, **more)
 
     async def part(self, name: str) -> dict[str, Any]:
         parts = (await self("GET", "/health")).json()["parts"]
         [found] = [part for part in parts if part["name"] == name]
         return dict(found)
 
-
-@contextlib.contextmanager
-def _serving(platform: Platform, notification: NotificationSettings) -> Iterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = create_app(platform, notification=notification)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(_WITHIN_SECONDS)
-        assert not thread.is_alive()
+    def new_platform(self, **temporal: str) -> Platform:
+        """A platform of its own, whose Temporal has other settings."""
+        like = platform_of(self.services, self.url)
+        settings = TemporalSettings.model_validate(like.settings.model_dump() | temporal)
+        return Platform(settings, like.warehouse_settings)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(temporal_server: TemporalServer, postgres_url: str) -> AsyncGenerator[Stack]:
-    schema = f"test_{uuid.uuid4().hex[:12]}"
-    of_schema = WarehouseSettings.model_validate(
-        {"database_url": postgres_url, "schema_name": schema}
-    )
-    with (
-        running_webhooks() as webhooks,
-        pytest.MonkeyPatch.context() as environment,
-        Warehouse(of_schema, max_connections=20) as warehouse,
-    ):
-        migrate(warehouse)
-        environment.setenv("NOTIFY_URLS", f"{webhooks.url('/500/bad')},{webhooks.url('/200/good')}")
-        async with running(temporal_server.client, warehouse, segment_seconds=1) as services:
-
-            def new_platform(**given: Any) -> Platform:
-                temporal = {
-                    "address": temporal_server.address,
-                    "queuer_queue": services.queue,
-                    "worker_queue": f"{services.queue}-etl",
-                }
-                return Platform(TemporalSettings.model_validate(temporal | given), of_schema)
-
-            async with new_platform() as platform:
-                tokens = {
-                    scope: (await create_token(platform, scope, scope)).text.get_secret_value()
-                    for scope in ("read", "operate")
-                }
-            with _serving(new_platform(), NotificationSettings.load()) as address:
-                yield Stack(services, address, webhooks, new_platform, tokens)
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+    with running_webhooks() as webhooks, pytest.MonkeyPatch.context() as environment:
+        urls = f"{webhooks.url('/500/bad')},{webhooks.url('/200/good')}"
+        environment.setenv("NOTIFY_URLS", urls)
+        async with (
+            schema_of(postgres_url) as warehouse,
+            running(temporal_server.client, warehouse, segment_seconds=1) as services,
+            serving(platform_of(services, postgres_url), services) as one,
+        ):
+            clients = {
+                "read": await one.token_of("read", "read"),
+                "operate": await one.token_of("operate", "operate"),
+            }
+            yield Stack(services, webhooks, clients, postgres_url)
 
 
 @asynccontextmanager
@@ -291,12 +251,9 @@ async def timed(platform: Platform) -> Health:
 async def test_health_answers_in_time_while_the_warehouse_hangs(
     stack: Stack, postgres_url: str
 ) -> None:
-    settings = stack.new_platform().warehouse_settings
     with TcpRelay(postgres_url) as relay:
-        of_relay = settings.model_validate(
-            {"database_url": relay.url, "schema_name": settings.schema_name}
-        )
-        platform = Platform(stack.new_platform().settings, of_relay)
+        settings = warehouse_settings(relay.url, stack.services.warehouse.schema)
+        platform = Platform(stack.new_platform().settings, settings)
         assert verdicts(await timed(platform))["warehouse"] == "ok"
         relay.freeze(admitting=False)
         for _ in range(2):
