@@ -6,6 +6,7 @@ may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture
 """
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -44,6 +45,19 @@ def pytest_collection_modifyitems(
     yield
     # Begun last, they would keep one process busy while the others have nothing left.
     items.sort(key=lambda item: not any(name in item.nodeid.lower() for name in _LONG))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    gc.disable()  # all that is imported and collected stays
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    # To look through thousands of tests and all modules again and again takes a tenth of a run.
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 20)
+    gc.enable()
 
 
 def _group_of(item: pytest.Item) -> str:
