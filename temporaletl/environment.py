@@ -1,6 +1,7 @@
 """The base class of settings: read from the environment and a `.env` file, with secrets kept in."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -84,9 +85,7 @@ class Settings(BaseSettings):
     @classmethod
     def secrets(cls) -> frozenset[str]:
         """The names of the fields that hold secrets."""
-        return frozenset(
-            name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
-        )
+        return _secrets_of(cls)
 
     @classmethod
     def load(cls) -> Self:
@@ -100,6 +99,13 @@ class Settings(BaseSettings):
         except ValidationError as error:
             message, variables = _explain(cls, error)
             raise SettingsError(message, variables=variables) from None
+
+
+@cache
+def _secrets_of(cls: type[Settings]) -> frozenset[str]:
+    return frozenset(
+        name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
+    )
 
 
 def _texts(value: object) -> list[str]:

@@ -50,16 +50,20 @@ class _Known:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
+        self._secrets: frozenset[str] = frozenset()
         self._forms: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
+        if secret in self._secrets:
+            return  # settings are read again and again
         forms = {form for form in _forms_of(secret) if len(form) >= _SHORTEST}
         with self._guard:
             if not forms <= self._forms:
                 # Another set, as one may be read just now.
                 self._forms = self._forms | forms
                 self._pattern = None
+            self._secrets = self._secrets | {secret}
 
     def pattern(self) -> re.Pattern[str] | None:
         with self._guard:
@@ -76,7 +80,7 @@ class _Known:
 
     def forget(self) -> None:
         with self._guard:
-            self._forms = frozenset()
+            self._secrets = self._forms = frozenset()
             self._pattern = None
 
 

@@ -21,7 +21,14 @@ from temporaletl.external.error_bodies import message_in
 from temporaletl.interceptor import as_application_error
 from temporaletl.logs import configure_logs
 from temporaletl.messages import JobFailure, JobProgress
-from temporaletl.secrets import REDACTED, redacted, remember_login, remember_secret, weakness_of
+from temporaletl.secrets import (
+    REDACTED,
+    forget_secrets,
+    redacted,
+    remember_login,
+    remember_secret,
+    weakness_of,
+)
 
 CANARY = "s3cret/canary+77 ü"
 
@@ -254,3 +261,15 @@ def test_no_fault_that_nobody_catches_tells_a_secret_or_obeys_a_record(fault: st
     assert "s3cretcanary" not in done.stderr
     for control_character in ("\x1b", "\x9b"):
         assert control_character not in done.stderr
+
+
+def test_a_secret_that_was_forgotten_is_remembered_again_in_all_its_forms() -> None:
+    for _ in range(2):
+        remember_secret(CANARY)
+        remember_secret(CANARY)
+        assert CANARY not in redacted(json.dumps([CANARY, json.dumps(CANARY)], ensure_ascii=False))
+        forget_secrets()
+    # What another secret is written as has forms of its own.
+    remember_secret("a+b/c d")
+    remember_secret("a%2Bb%2Fc%20d")
+    assert "%252B" not in redacted("https://x.example.com/?key=a%252Bb%252Fc%2520d")

@@ -69,7 +69,7 @@ class Part:
 
     def positions(self, row: type[Row]) -> list[int]:
         """Positions of the fields in the row class."""
-        names = [field.name for field in msgspec.structs.fields(row)]
+        names = row.__struct_fields__
         return [names.index(field) for field in self.fields]
 
 
