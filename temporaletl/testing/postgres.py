@@ -1,18 +1,22 @@
 """The PostgreSQL server of the suite: as configured, else one from the extra `embedded`."""
 
+import atexit
+import contextlib
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from temporaletl.embedded.postgres import running_postgres
 from temporaletl.settings import WarehouseSettings
-from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.connection import Warehouse, translated
+from temporaletl.warehouse.migration import create_schema
 
 _url = pytest.StashKey[str]()
 
@@ -50,15 +54,36 @@ def _start(config: pytest.Config) -> str:
     return exits.enter_context(running_postgres(Path(folder)))
 
 
+#: A session for each server, which creates the schemas of this process and drops them.
+_sessions: dict[str, psycopg.Connection[Any]] = {}
+
+
 @contextmanager
-def empty_warehouse(url: str) -> Iterator[Warehouse]:
+def empty_warehouse(url: str, *, max_connections: int = 8) -> Iterator[Warehouse]:
     """An empty warehouse: a migrated schema of its own, dropped afterwards."""
     schema = f"suite_{uuid.uuid4().hex[:12]}"
     settings = WarehouseSettings.model_validate({"database_url": url, "schema_name": schema})
-    with Warehouse(settings) as warehouse:
-        migrate(warehouse)
-        try:
+    with translated():
+        create_schema(_session(url), schema)
+    try:
+        with Warehouse(settings, max_connections=max_connections) as warehouse:
             yield warehouse
-        finally:
-            with warehouse.connection() as connection:
-                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+    finally:
+        _session(url).execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+def _session(url: str) -> psycopg.Connection[Any]:
+    """The session of a server, another one where a test has ended it."""
+    if (known := _sessions.get(url)) is not None:
+        with contextlib.suppress(psycopg.OperationalError):
+            known.execute("")
+            return known
+        known.close()
+    else:
+        atexit.register(_close_session, url)
+    session = _sessions[url] = psycopg.connect(url, autocommit=True, connect_timeout=10)
+    return session
+
+
+def _close_session(url: str) -> None:
+    _sessions.pop(url).close()

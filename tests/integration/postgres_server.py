@@ -1,18 +1,15 @@
 """A real PostgreSQL for the test session, and a schema of its own for each test."""
 
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from temporaletl.embedded.postgres import running_postgres
 from temporaletl.settings import WarehouseSettings
+from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import migrate
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +30,5 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def warehouse(postgres_url: str) -> Iterator[Warehouse]:
     """An empty, migrated schema that goes with the test."""
-    schema = f"test_{uuid.uuid4().hex[:12]}"
-    settings = WarehouseSettings.model_validate(
-        {"database_url": postgres_url, "schema_name": schema}
-    )
-    with Warehouse(settings, max_connections=20) as opened:
-        migrate(opened)
+    with empty_warehouse(postgres_url, max_connections=20) as opened:
         yield opened
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))

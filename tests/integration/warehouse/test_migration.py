@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from temporaletl.errors import ConfigurationError, CredentialsError, WarehouseUnavailableError
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.migration import create_schema, migrate
 from tests.integration.warehouse.batches import rows
 
 ALL = sorted(
@@ -57,6 +57,24 @@ def grant(url: str, what: str, schema: str, role: str) -> None:
         connection.execute(
             sql.SQL(what).format(schema=sql.Identifier(schema), role=sql.Identifier(role))
         )
+
+
+def test_a_schema_that_is_created_at_once_lacks_nothing(postgres_url: str, schema: str) -> None:
+    columns = """
+        SELECT table_name, column_name, data_type, column_default, is_nullable
+        FROM information_schema.columns WHERE table_schema = current_schema ORDER BY 1, 2
+    """
+    other = f"{schema}_at_once"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        create_schema(connection, other)
+    try:
+        with opened(postgres_url, schema) as migrated, opened(postgres_url, other) as created:
+            migrate(migrated)
+            assert migrate(created) == []
+            assert rows(created, columns) == rows(migrated, columns) != []
+    finally:
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(other)))
 
 
 def test_an_empty_database_gets_every_migration_and_a_second_time_none(
