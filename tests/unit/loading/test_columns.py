@@ -86,6 +86,7 @@ def row_class(name: str, *, key: str = "a", table: str | None = "t", **fields: A
         row_class("LongName", table="odd" * 30, a=str),
         row_class("NoTable", table=None, odd=str),
     ],
+    ids=lambda row: row.__name__,
 )
 def test_a_class_that_makes_no_table_is_refused_by_name(row: Any) -> None:
     with pytest.raises(ConfigurationError, match=row.__name__) as caught:
