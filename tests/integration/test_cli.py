@@ -341,7 +341,8 @@ async def test_a_check_finds_all_well(etl: CommandLine) -> None:
         etl.having(TEMPORAL_ETL_QUEUE="nobody-polls-this")("check", "numbers"),
     )
     assert (good.status, good.document["ok"]) == (0, True)
-    names = [check["name"] for check in good.document["checks"]]
+    # Whoever runs the tests chose the password of the warehouse.
+    names = [each["name"] for each in good.document["checks"] if each["name"] != "secrets"]
     assert names == ["settings", "stream all", "warehouse", "Temporal"]
     assert stranger.status == 0
     assert "no worker polls task queue nobody-polls-this" in stranger.out
