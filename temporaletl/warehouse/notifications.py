@@ -208,16 +208,19 @@ def _mark(
 def register_destinations(warehouse: Warehouse, destinations: Sequence[str]) -> None:
     """Note which destinations there are: ends of batches from now on are announced to them.
 
-    Also deletes what is old, and gives up what no process could send for a day.
+    One that no process has had for a day counts as new. Also deletes what is old, and gives up what
+    no process could send for a day.
     """
     with warehouse.connection() as connection:
         for destination in sorted(destinations):
             connection.execute(
                 """
-                INSERT INTO etl_notification_destinations (destination) VALUES (%s)
-                ON CONFLICT (destination) DO UPDATE SET seen_at = clock_timestamp()
+                INSERT INTO etl_notification_destinations AS d (destination) VALUES (%s)
+                ON CONFLICT (destination) DO UPDATE SET seen_at = clock_timestamp(),
+                    since = CASE WHEN d.seen_at < clock_timestamp() - %s::interval
+                        THEN clock_timestamp() ELSE d.since END
                 """,
-                [destination],
+                [destination, _GIVEN_UP_AFTER],
             )
         connection.execute(
             """

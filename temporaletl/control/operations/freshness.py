@@ -227,11 +227,12 @@ def _bound_of(bounds: Bounds, loads: StreamLoads) -> _Bound:
     timetable = Timetable.model_validate(schedule.timetable)
     minutes = bounds.allowance.total_seconds() / 60
     origin = f"the schedule, and an allowance of {minutes:g} min"
+    first = timetable.nth_due(schedule.created_at, 1) + bounds.allowance
     if until is None:
-        return _Bound(origin, timetable.nth_due(schedule.created_at, 1) + bounds.allowance)
+        return _Bound(origin, first)
     # A run ends its window a source's lag before its time. So the first time behind a watermark is
     # that of the run that moved it, and the next one is when another is due.
-    due_at = timetable.nth_due(until, 2) + bounds.allowance
+    due_at = max(first, timetable.nth_due(until, 2) + bounds.allowance)
     return _Bound(origin, due_at, due_at - until)
 
 

@@ -148,6 +148,11 @@ async def test_a_stream_is_judged_by_its_watermark_and_its_bound(
     [
         ({}, HOUR / 2, "fresh"),
         ({}, 4 * HOUR, "late"),
+        (
+            {"created_at": datetime.now(UTC) + 24 * HOUR},
+            400 * HOUR,
+            "fresh",
+        ),  # its first run is to come
         ({"paused": True}, 4 * HOUR, "not judged"),
         ({"mode": "backfill"}, 4 * HOUR, "not judged"),
         ({"streams": ("others",)}, 4 * HOUR, "not judged"),

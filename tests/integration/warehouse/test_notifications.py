@@ -199,6 +199,14 @@ def test_an_end_that_nobody_announced_is_found_and_none_from_before_there_was_a_
     for _ in range(2):
         notifier.deliver()
     assert [post.body["id"] for post in webhooks.posts] == ["finished:shop-1", "failed:shop-2"]
+    with warehouse.connection() as connection:  # then it was taken away for two days
+        connection.execute(
+            "UPDATE etl_notification_destinations SET seen_at = seen_at - interval '2 days'"
+        )
+    ended(warehouse, "shop-3")
+    notifier.register()
+    notifier.deliver()
+    assert len(webhooks.posts) == 2
 
 
 def test_only_the_events_that_are_wanted_are_sent(warehouse: Warehouse, webhooks: Webhooks) -> None:
