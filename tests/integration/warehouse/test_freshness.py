@@ -8,14 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from temporalio.client import (
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleCalendarSpec,
-    ScheduleIntervalSpec,
-    ScheduleRange,
-    ScheduleSpec,
-)
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.control.operations.freshness import StreamFreshness, freshness
@@ -24,13 +16,16 @@ from temporaletl.control.operations.late_watch import announce_lateness
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.stored_connections import create_connection
 from temporaletl.control.operations.timetable import Hours, Timetable
-from temporaletl.errors import ConfigurationError, SettingsError
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import JobState, Window
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.ledger import end_job
 from temporaletl.warehouse.schedules import SeenSchedule, record_schedules, seen_schedules
-from tests.integration.warehouse.batches import rows
+from temporaletl.warehouse.state import advance
+from tests.integration.warehouse.batches import finish, job, make_metadata, plan, rows
 from tests.webhooks import Webhooks, running_webhooks
 
 HOUR = timedelta(hours=1)
@@ -105,68 +100,29 @@ async def sole(platform: Platform) -> StreamFreshness:
     return entry
 
 
-@pytest.mark.parametrize(
-    ("hours", "age", "failed", "state"),
-    [
-        ("numbers=6", 5 * HOUR, False, "fresh"),
-        ("numbers=6", 7 * HOUR, False, "late"),
-        ("numbers=6", 5 * HOUR, True, "failed"),
-        ("numbers=6", 7 * HOUR, True, "late"),
-        ("numbers=6, numbers.all=8", 7 * HOUR, False, "fresh"),
-        ("numbers=6", -HOUR, False, "late"),
-        ("jira=6", 1_000 * HOUR, False, "not judged"),
-    ],
-)
-async def test_a_stream_is_judged_by_its_watermark_and_its_bound(
-    platform: Platform,
-    warehouse: Warehouse,
-    monkeypatch: pytest.MonkeyPatch,
-    hours: str,
-    age: timedelta,
-    failed: bool,
-    state: str,
+async def test_what_runs_have_committed_is_judged_and_why_the_last_one_failed_is_told(
+    platform: Platform, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ETL_FRESH_WITHIN_HOURS", hours)
-    load(warehouse, age, failed=failed)
-    entries = (await freshness(platform)).entries
-    [entry] = [one for one in entries if one.source == "numbers"]
-    assert entry.state == state
-    assert entry.late == (state == "late")
-    assert ("failed" in entry.cause) == failed
-    if state == "not judged":
-        assert entry.due_at is None
-        assert entry.origin == "no ETL_FRESH_WITHIN_HOURS, and no schedule"
-    else:
-        assert entry.fresh_within is not None
-        assert entry.loaded_until is not None
-        assert entry.due_at == entry.loaded_until + entry.fresh_within
-        assert entry.origin == "ETL_FRESH_WITHIN_HOURS"
+    monkeypatch.setenv("ETL_FRESH_WITHIN_HOURS", "numbers=6")
+    until = datetime.now(UTC) - HOUR
 
+    def run(number: int, state: JobState, error: str | None = None) -> None:
+        window = Window(start=until - HOUR if number > 1 else None, end=until)
+        metadata = make_metadata(f"numbers-{number}", all=window)
+        metadata = metadata.model_copy(update={"source": "numbers"})
+        [only] = plan(warehouse, metadata, [job(metadata, 0)])
+        end_job(warehouse, only, state, error)
+        advance(warehouse, metadata, finish(warehouse, metadata))
 
-@pytest.mark.parametrize(
-    ("given", "age", "state"),
-    [
-        ({}, HOUR / 2, "fresh"),
-        ({}, 4 * HOUR, "late"),
-        (
-            {"created_at": datetime.now(UTC) + 24 * HOUR},
-            400 * HOUR,
-            "fresh",
-        ),  # its first run is to come
-        ({"paused": True}, 4 * HOUR, "not judged"),
-        ({"mode": "backfill"}, 4 * HOUR, "not judged"),
-        ({"streams": ("others",)}, 4 * HOUR, "not judged"),
-        ({"timetable": None}, 4 * HOUR, "not judged"),
-    ],
-)
-async def test_without_a_bound_a_stream_is_judged_by_its_schedule(
-    platform: Platform, warehouse: Warehouse, given: dict[str, Any], age: timedelta, state: str
-) -> None:
-    schedule(warehouse, **given)
-    load(warehouse, age)
+    run(1, "completed")
     entry = await sole(platform)
-    assert (entry.state, entry.late) == (state, state == "late")
-    assert "schedule" in entry.origin
+    assert (entry.stream, entry.state, entry.loaded_until) == ("all", "fresh", until)
+    run(2, "failed", "the site is away")
+    entry = await sole(platform)
+    assert (entry.state, entry.loaded_until) == ("failed", until)
+    assert entry.cause.endswith("; its last run failed: the site is away")
+    run(3, "completed")
+    assert (await sole(platform)).state == "fresh"
 
 
 async def test_what_was_never_loaded_is_late_once_it_should_have_been(
@@ -219,15 +175,6 @@ async def test_a_connection_of_the_warehouse_says_so_too_and_is_refused_where_th
     await create_connection(platform, "acme", "numbers", {"ETL_FRESH_WITHIN_HOURS": "all=3"}, {})
     entry = await sole(platform)
     assert (entry.connection, entry.fresh_within) == ("acme", 3 * HOUR)
-
-
-async def test_a_wrong_bound_of_the_environment_is_named(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for wrong in ("6", "numbers=", "numbers=-1", "numbers=1, numbers=2", "numbers=inf"):
-        monkeypatch.setenv("ETL_FRESH_WITHIN_HOURS", wrong)
-        with pytest.raises(SettingsError, match=r"^ETL_FRESH_WITHIN_HOURS is wrong: "):
-            await freshness(platform)
 
 
 async def test_lateness_is_announced_once_and_so_is_recovery(
@@ -320,58 +267,3 @@ async def test_runs_that_a_schedule_missed_are_a_fault_until_it_is_loaded_again(
     schedule(warehouse, missed=5, skipped=1, next_run=datetime.now(UTC) - HOUR)
     found = await part()
     assert found.detail == "Temporal has not started the run of numbers that is due"
-
-
-def a_schedule(*calendars: ScheduleCalendarSpec, **spec: Any) -> Schedule:
-    action = ScheduleActionStartWorkflow("QueuerFlow", id="x", task_queue="q")
-    return Schedule(action=action, spec=ScheduleSpec(calendars=calendars, **spec))
-
-
-def weekly(days: tuple[int, int], *hours: int) -> ScheduleCalendarSpec:
-    return ScheduleCalendarSpec(
-        day_of_week=[ScheduleRange(*days)], hour=[ScheduleRange(hour) for hour in hours]
-    )
-
-
-def test_a_timetable_has_the_hours_of_the_week_in_its_zone() -> None:
-    found = Timetable.of(a_schedule(weekly((1, 5), 3, 15), time_zone_name="Europe/London"))
-    assert found is not None
-    friday = datetime(2024, 5, 3, 13, tzinfo=UTC)
-    assert found.nth_due(friday, 1) == datetime(2024, 5, 3, 14, tzinfo=UTC)
-    assert found.nth_due(friday, 2) == datetime(2024, 5, 6, 2, tzinfo=UTC)
-    assert found.nth_due(datetime(2024, 5, 3, 14, tzinfo=UTC), 1).hour == 14  # inclusive
-    sunday = Timetable.of(a_schedule(weekly((7, 7), 0)))
-    assert sunday is not None
-    assert sunday.nth_due(friday, 1) == datetime(2024, 5, 5, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("zone", "hour", "start", "due"),
-    [  # as a server's ListScheduleMatchingTimes has them
-        ("Europe/London", 1, "2024-03-30T12", ["04-01T00", "04-02T00"]),
-        ("Europe/London", 1, "2024-10-26T12", ["10-27T01", "10-28T01"]),
-        ("America/New_York", 2, "2024-03-09T12", ["03-11T06", "03-12T06"]),
-        ("America/New_York", 1, "2024-11-02T12", ["11-03T05", "11-03T06", "11-04T06"]),
-        ("Australia/Sydney", 2, "2024-04-06T01", ["04-06T16", "04-07T16"]),
-    ],
-)
-def test_changes_of_the_clocks_are_as_temporal_has_them(
-    zone: str, hour: int, start: str, due: list[str]
-) -> None:
-    found = Timetable.of(a_schedule(weekly((0, 6), hour), time_zone_name=zone))
-    assert found is not None
-    times = found.due(datetime.fromisoformat(f"{start}:00Z"))
-    assert [f"{next(times):%m-%dT%H}" for _ in due] == due
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        a_schedule(intervals=[ScheduleIntervalSpec(every=HOUR)]),
-        a_schedule(ScheduleCalendarSpec(minute=[ScheduleRange(30)])),
-        a_schedule(ScheduleCalendarSpec(day_of_month=[ScheduleRange(1)])),
-        a_schedule(),
-    ],
-)
-def test_other_times_are_no_timetable(other: Schedule) -> None:
-    assert Timetable.of(other) is None
