@@ -250,8 +250,8 @@ def unannounced_ends(
 ) -> list[UnannouncedEnd]:
     """Batches of the last day that ended in one of `states` and were not entered for each of these.
 
-    Whoever ran them: a process that died before it announced an end, and an engine that announces
-    none, are made up for.
+    Not those whose request wants nobody notified. Whoever ran them: a process that died before it
+    announced an end, and an engine that announces none, are made up for.
     """
     with warehouse.connection() as connection:
         rows: Sequence[Any] = connection.execute(
@@ -262,6 +262,7 @@ def unannounced_ends(
               ON b.ended_at >= greatest(d.since, clock_timestamp() - %(age)s::interval)
             WHERE d.destination = ANY (%(destinations)s) AND b.state = ANY (%(states)s)
               AND b.summary IS NOT NULL
+              AND coalesce((b.metadata->>'notify')::boolean, true)
               AND NOT EXISTS (
                 SELECT FROM etl_notifications AS n WHERE n.destination = d.destination
                   AND n.event_key = ANY (ARRAY[

@@ -44,8 +44,10 @@ def make_notifier(warehouse: Warehouse, *urls: str, **given: Any) -> Notifier:
     return Notifier(warehouse, settings)
 
 
-def ended(warehouse: Warehouse, batch: str = "shop-1", error: str | None = None) -> BatchSummary:
-    metadata = make_metadata(batch)
+def ended(
+    warehouse: Warehouse, batch: str = "shop-1", *, error: str | None = None, notify: bool = True
+) -> BatchSummary:
+    metadata = make_metadata(batch).model_copy(update={"notify": notify})
     begin(warehouse, metadata)
     return finish(warehouse, metadata, error=error)
 
@@ -196,6 +198,7 @@ def test_an_end_that_nobody_announced_is_found_and_none_from_before_there_was_a_
     notifier.register()
     ended(warehouse, "shop-1")
     ended(warehouse, "shop-2", error="no credentials")
+    ended(warehouse, "shop-silent", notify=False)
     for _ in range(2):
         notifier.deliver()
     assert [post.body["id"] for post in webhooks.posts] == ["finished:shop-1", "failed:shop-2"]
