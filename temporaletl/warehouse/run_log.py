@@ -64,11 +64,10 @@ class Writer:
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
         self._written: dict[str, int] = {}
-        self._pruned_on: object = None
+        self._pruned_in: datetime | None = None
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write lines in one transaction; raises as `Warehouse.connection`."""
-        full = []
         with self._warehouse.connection() as connection:
             for first in range(0, len(lines), _AT_ONCE):
                 columns = zip(*map(_storable, lines[first : first + _AT_ONCE]), strict=True)
@@ -83,22 +82,19 @@ class Writer:
                 )
             for line in lines:
                 self._written[line.batch_id] = self._written.get(line.batch_id, 0) + 1
-            full = [batch for batch, count in self._written.items() if count >= MOST_LINES // 4]
+            hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+            is_due = hour != self._pruned_in
+            if is_due:
+                connection.execute(_PRUNE, {"kept": _KEPT, "most": _PRUNED_AT_ONCE})
+            # Once an hour also those that say little, but for days.
+            least = 0 if is_due else MOST_LINES // 4
+            full = [batch for batch, count in self._written.items() if count >= least]
             for batch in full:
                 connection.execute(_CUT, {"batch": batch, "most": MOST_LINES})
+        # Only now, as lines that were not committed are written again.
+        self._pruned_in = hour
         for batch in full:
             del self._written[batch]
-        self._prune()
-
-    def _prune(self) -> None:
-        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        if self._pruned_on == hour:
-            return
-        with self._warehouse.connection() as connection:
-            connection.execute(_PRUNE, {"kept": _KEPT, "most": _PRUNED_AT_ONCE})
-        self._pruned_on = hour
-        # Runs that have ended are not written to any more.
-        self._written.clear()
 
 
 _CUT = """
