@@ -11,28 +11,17 @@ from temporaletl.control.operations.retries import NothingFailedError, retry_req
 from temporaletl.control.operations.runs import RunGoesOnError
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import BatchSummary
-from temporaletl.settings import TemporalSettings, WarehouseSettings
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import set_watermark
+from tests.integration.api.in_process import platform_of
 from tests.integration.flows import numbers
-from tests.integration.flows.services import Services, running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.flows.services import Services
+
+SERVICES = {"reject_threshold": 1, "attempts": 1}
 
 
 @pytest_asyncio.fixture
-async def services(
-    temporal_server: TemporalServer, warehouse: Warehouse
-) -> AsyncGenerator[Services]:
-    async with running(temporal_server.client, warehouse, reject_threshold=1, attempts=1) as both:
-        yield both
-
-
-@pytest_asyncio.fixture
-async def platform(postgres_url: str, warehouse: Warehouse) -> AsyncGenerator[Platform]:
-    settings = WarehouseSettings.model_validate(
-        {"database_url": postgres_url, "schema_name": warehouse.schema}
-    )
-    async with Platform(TemporalSettings.load(), settings) as made:
+async def platform(services: Services, postgres_url: str) -> AsyncGenerator[Platform]:
+    async with platform_of(services, postgres_url) as made:
         yield made
 
 
