@@ -65,7 +65,7 @@ def example_of(
         return example_of(schemas[schema["$ref"].rpartition("/")[2]], schemas, name, depth)
     for given in ("examples", "enum"):
         if schema.get(given):
-            return schema[given][0]
+            return _whole(schema[given][0], schema)
     for given in ("example", "const"):
         if given in schema:
             return schema[given]
@@ -76,6 +76,14 @@ def example_of(
         known = [one for one in kinds if one.get("type") != "null"]
         return example_of(known[0], schemas, name, depth) if known else None
     return _of_type(schema, schemas, name, depth + 1)
+
+
+def _whole(example: Any, schema: Mapping[str, Any]) -> Any:
+    """An example with its nulls: FastAPI takes them out of the documents that it makes."""
+    if not isinstance(example, dict):
+        return example
+    missing = [name for name in schema.get("required", ()) if name not in example]
+    return example | dict.fromkeys(missing)
 
 
 def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str, depth: int) -> Any:

@@ -14,6 +14,7 @@ from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import MOST
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.api.routes.sync import Started, start
+from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.backfills import RunPlan, plan_backfill
 from temporaletl.control.operations.runs import run_request
@@ -32,7 +33,7 @@ _DRY: dict[int | str, dict[str, Any]] = {
 class Span(BaseModel):
     """A past span of time: `start` inclusive, `end` exclusive."""
 
-    start: AwareDatetime
+    start: Timestamp
     connection: str = Field(DEFAULT, max_length=100)
     dry_run: bool = Field(default=False, description="list what would start, and start nothing")
 
@@ -55,7 +56,7 @@ class BackfillRequest(Span):
     )
 
     source: str = Field(max_length=100)
-    end: AwareDatetime | None = Field(None, description="none: up to now")
+    end: Timestamp | None = Field(None, description="none: up to now")
     streams: list[str] = Field(default=[], max_length=100, description="none: all of the source")
     params: dict[str, JsonValue] = Field(
         default={}, validation_alias=AliasChoices("params", "parameters")
@@ -84,7 +85,7 @@ class DueRequest(Span):
         },
     )
 
-    end: AwareDatetime
+    end: Timestamp
 
 
 class DueRuns(BaseModel):
