@@ -16,7 +16,12 @@ from tests.integration.trino_server import TrinoServer
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "scripts" / "bench"
 #: What each script prints at its end.
-LAST_WORDS = {"load": "changed / first", "plan": "MB more than", "pipeline": "identical reload"}
+LAST_WORDS = {
+    "api": "reads over 300 ms",
+    "load": "changed / first",
+    "plan": "MB more than",
+    "pipeline": "identical reload",
+}
 _TIMEOUT_SECONDS = 240
 
 pytestmark = pytest.mark.timeout(300)
@@ -55,6 +60,14 @@ def test_a_whole_run_is_measured() -> None:
     require_temporal()
     said = output_of("pipeline", "jira", "--size", "20", "--records-per-job", "10")
     assert "0 inserted, 0 updated" in said.partition("identical reload")[2]
+
+
+def test_the_api_is_measured() -> None:
+    require_temporal()
+    few = ("--requests", "20", "--streams", "3", "--runs", "20", "--pages", "400")
+    said = output_of("api", "--size", "20", "--rate", "20", "--seconds", "1", *few)
+    assert " 0 errors;" in said
+    assert "3 opened for" in said
 
 
 @pytest.mark.slow
