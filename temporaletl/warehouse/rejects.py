@@ -94,8 +94,12 @@ class RejectDetails(StoredReject):
     page: int | None
 
 
+#: To count more would take longer than anybody waits for a list.
+MOST_COUNTED = 100_000
+
+
 class Rejects(NamedTuple):
-    """The latest rejects, and how many there are."""
+    """The latest rejects, and how many there are; `MOST_COUNTED` stands for that many or more."""
 
     rejects: list[StoredReject]
     total: int
@@ -162,7 +166,11 @@ def read_rejects(
         found = [StoredReject.model_validate(row) for row in rows]
         total = only_row(
             connection.execute(
-                sql.SQL("SELECT count(*) FROM etl_rejects WHERE {}").format(_OF_STREAMS), values
+                sql.SQL(
+                    "SELECT count(*) FROM "
+                    "(SELECT FROM etl_rejects WHERE {} LIMIT %(most)s) AS counted"
+                ).format(_OF_STREAMS),
+                {**values, "most": MOST_COUNTED},
             )
         )
     return Rejects(found, int(total[0]))

@@ -28,7 +28,7 @@ class RejectsFound(BaseModel):
     """The rejects seen last, and how many there are."""
 
     items: list[StoredReject]
-    total: int
+    total: int = Field(description="100,000 stands for that many or more")
 
 
 class ReplayOptions(BaseModel):
