@@ -28,6 +28,9 @@ RUN_SEGMENT = "run_segment"
 END_JOB = "end_job"
 PAUSE_JOB = "pause_job"
 
+# Type of the failure of a run that another engine executes.
+SUPERSEDED = "SupersededRunError"
+
 
 def label(source: str, connection: str = DEFAULT) -> str:
     """How ids and messages name a source's connection: `jira`, and `jira@acme`.

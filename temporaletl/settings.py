@@ -26,6 +26,7 @@ from temporaletl.messages import RunPolicy
 from temporaletl.secrets import remember_secret
 
 __all__ = [
+    "EngineSettings",
     "Settings",
     "TemporalSettings",
     "WaitSettings",
@@ -128,6 +129,12 @@ class TemporalSettings(Settings):
     )
     heartbeat_timeout_seconds: PositiveFloat = Field(
         20, validation_alias="ETL_HEARTBEAT_TIMEOUT_SECONDS"
+    )
+
+    enabled: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("TEMPORAL_ENABLED", "ENABLE_TEMPORAL_FEATURES"),
+        description="whether there is a Temporal; without one, the local engine runs everything",
     )
 
     reconcile_seconds: PositiveFloat = Field(
@@ -253,6 +260,25 @@ class WarehouseSettings(Settings):
                 host=self.host, port=self.port, dbname=self.name, user=self.user, password=password
             )
         )
+
+
+class EngineSettings(Settings):
+    """The local engine, which runs batches without Temporal."""
+
+    jobs_at_once: int = Field(
+        4,
+        ge=1,
+        le=1_000,
+        validation_alias="ETL_ENGINE_JOBS_AT_ONCE",
+        description="jobs of a run that the local engine has in progress at once",
+    )
+    lease_seconds: float = Field(
+        20,
+        ge=1,
+        le=_DAY,
+        validation_alias="ETL_ENGINE_LEASE_SECONDS",
+        description="after which silence of its process a run is taken up by another",
+    )
 
 
 class WaitSettings(Settings):

@@ -2,35 +2,31 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from types import UnionType
 
 import structlog
 from pydantic import JsonValue
 
-from temporaletl.attempts import message_of
 from temporaletl.engine.job import JobRunner
 from temporaletl.engine.lease import kept_lease
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.listener import Audience, Listener
 from temporaletl.engine.request import make_request
 from temporaletl.engine.retries import Retries, StoppedError
+from temporaletl.engine.runner import BatchRunner, import_all_sources
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import ConfigurationError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
-    ETLInput,
-    FinishRequest,
     MetadataRequest,
     Mode,
 )
 from temporaletl.queuer import finishing, planning
-from temporaletl.strategies import import_sources
-from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.run_log import kept_run_log
@@ -113,14 +109,8 @@ async def run_batch(
         accept_view=accept_view,
         scheduled=scheduled,
     )
-    await asyncio.to_thread(_import_sources)
+    await asyncio.to_thread(import_all_sources)
     return await _Batch(warehouse, requested, limits, listener or Listener()).run(cancel)
-
-
-@cache
-def _import_sources() -> None:
-    import_sources("temporaletl.queuer.sources")
-    import_sources("temporaletl.worker.sources")
 
 
 class _Batch:
@@ -140,6 +130,10 @@ class _Batch:
         self._stopping = asyncio.Event()
         self._audience = Audience(listener, self._stopping)
         self._retries = Retries(limits.policy, limits.longest_wait, self._stopping)
+        self._runner = BatchRunner(warehouse, self._audience)
+        self._job_runner = JobRunner(
+            warehouse, limits.segment, self._retries, self._audience, requested.run_id
+        )
 
     async def run(self, cancel: asyncio.Event | None) -> BatchSummary:
         await in_thread(partial(migrate, self._warehouse))
@@ -178,6 +172,7 @@ class _Batch:
             policy=self._limits.policy,
             worker_queue=_HERE,
             lease=self._limits.policy.heartbeat_timeout,
+            engine="local",
         )
 
     async def _follow(self, cancel: asyncio.Event | None) -> None:
@@ -191,7 +186,10 @@ class _Batch:
         stopped = False
         try:
             if failure is None:
-                await self._run_jobs(metadata, await self._plan(metadata))
+                jobs = await self._runner.plan(metadata, self._retries)
+                await self._runner.run_jobs(
+                    metadata, jobs, self._job_runner, at_once=metadata.max_in_flight
+                )
         except StoppedError:
             stopped = True
         except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - raised below
@@ -199,8 +197,10 @@ class _Batch:
         failure = failure or self._audience.fault
         # Failed or cancelled from outside: close the books first, then say so.
         closing = asyncio.create_task(
-            self._finish(
+            self._runner.finish(
                 metadata,
+                self._requested.workflow_id,
+                self._retries,
                 cancelled=stopped
                 or self._stopping.is_set()
                 or isinstance(failure, asyncio.CancelledError),
@@ -237,86 +237,3 @@ class _Batch:
             exception=unexpected(unclosed),
         )
         return failure or unclosed
-
-    async def _plan(self, metadata: BatchMetadata) -> int:
-        jobs = await self._retries.until_stopped(
-            self._retries.run(
-                lambda: planning.expand(self._warehouse, metadata, report=lambda _jobs: None),
-                self._report_failure,
-            )
-        )
-        log.info("batch_planned", batch_id=metadata.batch_id, jobs=jobs)
-        self._audience.notify(self._audience.listener.planned, metadata, jobs)
-        return jobs
-
-    async def _run_jobs(self, metadata: BatchMetadata, jobs: int) -> None:
-        """Run the jobs of the ledger, so many at a time; memory does not grow with their number.
-
-        Raises:
-            StoppedError: the batch shall end; the jobs that ran have done so.
-        """
-        runner = JobRunner(
-            self._warehouse,
-            self._limits.segment,
-            self._retries,
-            self._audience,
-            self._requested.run_id,
-        )
-        slots = asyncio.Semaphore(metadata.max_in_flight)
-
-        async def run(job: ETLInput) -> None:
-            try:
-                await runner.run(job)
-            finally:
-                slots.release()
-
-        try:
-            async with (
-                asyncio.TaskGroup() as running,
-                contextlib.aclosing(self._open_jobs(metadata, jobs)) as found,
-            ):
-                async for job in found:
-                    await slots.acquire()
-                    if self._stopping.is_set():
-                        raise StoppedError
-                    running.create_task(run(job))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-
-    async def _open_jobs(self, metadata: BatchMetadata, end: int) -> AsyncGenerator[ETLInput]:
-        first = 0
-        while first < end:
-            jobs, first = await self._retries.run(
-                partial(
-                    asyncio.to_thread,
-                    partial(
-                        ledger.open_jobs,
-                        self._warehouse,
-                        metadata.batch_id,
-                        first=first,
-                        end=end,
-                    ),
-                ),
-                self._report_failure,
-            )
-            for job in jobs:
-                yield job
-
-    async def _finish(
-        self, metadata: BatchMetadata, *, cancelled: bool, error: Exception | None
-    ) -> BatchSummary:
-        request = FinishRequest(
-            metadata=metadata,
-            workflow_id=self._requested.workflow_id,
-            cancelled=cancelled,
-            error=None if error is None else message_of(error),
-        )
-        summary = await self._retries.ending().run(
-            lambda: in_thread(partial(finishing.finish, self._warehouse, request)),
-            self._report_failure,
-        )
-        log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)
-        return summary
-
-    def _report_failure(self, error: Exception, pause: timedelta) -> None:
-        self._audience.notify(self._audience.listener.attempt_failed, None, error, pause)

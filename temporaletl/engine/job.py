@@ -1,9 +1,11 @@
 """A job in the engine, segment by segment, to its end in the ledger: as ETLFlow."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Literal
 
 import structlog
 
@@ -17,6 +19,7 @@ from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
 from temporaletl.run_log import run_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.control import pause_job
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
 
@@ -41,11 +44,15 @@ class JobRunner:
     retries: Retries
     audience: Audience
     run_id: str
+    #: What the ledger shall say of a job that was stopped; None: nothing, another goes on with it.
+    when_stopped: Callable[[], Literal["cancelled", "paused"] | None] = lambda: "cancelled"
+    hold: ledger.Hold | None = None
 
     async def run(self, job: ETLInput) -> None:
-        """Run a job from its cursor until it is done, has failed, or the batch shall end.
+        """Run a job from its cursor until it is done, has failed, or was stopped.
 
-        In each case the ledger says so before this returns. Raises no error of the job itself.
+        In each case the ledger says so before this returns. Raises no error of the job itself; that
+        of `hold`, where the job is another's to end.
         """
         workflow_id = names.job_workflow_id(job.job_id)
         with structlog.contextvars.bound_contextvars(
@@ -55,7 +62,12 @@ class JobRunner:
             try:
                 progress = await self._run_segments(job, workflow_id)
             except StoppedError:
-                progress = await self._end(job, "cancelled")
+                state = self.when_stopped()
+                if state == "paused":
+                    await self._pause(job)
+                if state != "cancelled":
+                    return
+                progress = await self._end(job, state)
             except Exception as error:  # noqa: BLE001 - it costs this job, and no other
                 cause = error
                 progress = await self._end(job, "failed", message_of(error))
@@ -103,7 +115,15 @@ class JobRunner:
 
     async def _end(self, job: ETLInput, state: JobState, error: str | None = None) -> JobProgress:
         return await self.retries.ending().run(
-            lambda: in_thread(partial(ledger.end_job, self.warehouse, job, state, error)),
+            lambda: in_thread(
+                partial(ledger.end_job, self.warehouse, job, state, error, hold=self.hold)
+            ),
+            partial(self._report_failure, job),
+        )
+
+    async def _pause(self, job: ETLInput) -> None:
+        await self.retries.ending().run(
+            lambda: in_thread(partial(pause_job, self.warehouse, job, hold=self.hold)),
             partial(self._report_failure, job),
         )
 

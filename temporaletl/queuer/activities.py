@@ -29,6 +29,7 @@ from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
+from temporaletl.warehouse.runs import claim_for_temporal
 
 log = get_logger("temporaletl.queuer.activities")
 
@@ -61,6 +62,7 @@ class QueuerActivities:
 
     @activity.defn(name=names.GET_METADATA)
     async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
+        await asyncio.to_thread(claim_for_temporal, self._warehouse, request)
         return await asyncio.to_thread(
             planning.resolve_batch,
             self._warehouse,

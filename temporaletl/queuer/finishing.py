@@ -9,20 +9,34 @@ from temporaletl.warehouse import closing, state
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import lapsed_batches
 from temporaletl.warehouse.open_batches import OpenBatch
+from temporaletl.warehouse.ownership import Ownership
+from temporaletl.warehouse.runs import end_run
 
 log = get_logger("temporaletl.queuer.finishing")
 
 
-def finish(warehouse: Warehouse, request: FinishRequest) -> BatchSummary:
-    """Close a batch and move its watermarks. Safe to repeat: the first summary stands."""
+def finish(
+    warehouse: Warehouse, request: FinishRequest, *, ownership: Ownership | None = None
+) -> BatchSummary:
+    """Close a batch and move its watermarks. Safe to repeat: the first summary stands.
+
+    A batch that a process of the local engine drives is closed under its `ownership` alone; whoever
+    has that then ends the run.
+
+    Raises:
+        LeaseLostError: another process drives it.
+    """
     summary = closing.finish_batch(
         warehouse,
         request.metadata,
         workflow_id=request.workflow_id,
         cancelled=request.cancelled,
         error=request.error,
+        ownership=ownership,
     )
     state.advance(warehouse, request.metadata, summary)
+    if ownership is None:
+        end_run(warehouse, request.workflow_id, error=summary.error)
     return summary
 
 
@@ -36,6 +50,7 @@ def end_lost(warehouse: Warehouse, batch: OpenBatch, error: str) -> BatchSummary
         warehouse, batch.metadata, workflow_id=batch.workflow_id, cancelled=False, error=error
     )
     state.advance(warehouse, batch.metadata, summary)
+    end_run(warehouse, batch.workflow_id, error=summary.error)
     return summary if first else None
 
 

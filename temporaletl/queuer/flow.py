@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import (
     ActivityError,
+    ApplicationError,
     FailureError,
     is_cancelled_exception,
 )
@@ -15,7 +16,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
     from temporaletl.control_messages import Accepted, ControlUpdate
-    from temporaletl.failures import first_message, refusal, refuse_late, retry_policy
+    from temporaletl.failures import first_cause, first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
         BatchMetadata,
         BatchStatus,
@@ -147,16 +148,22 @@ class QueuerFlow:
     async def run(self, request: QueuerInput) -> BatchSummary:
         info = workflow.info()
         scheduled = info.typed_search_attributes.get(_SCHEDULED_START) or info.start_time
-        metadata = self._metadata = await self._call(
-            names.GET_METADATA,
-            MetadataRequest(
-                input=request,
-                nominal=scheduled,
-                workflow_id=info.workflow_id,
-                run_id=info.first_execution_run_id,
-            ),
-            BatchMetadata,
-        )
+        try:
+            metadata = self._metadata = await self._call(
+                names.GET_METADATA,
+                MetadataRequest(
+                    input=request,
+                    nominal=scheduled,
+                    workflow_id=info.workflow_id,
+                    run_id=info.first_execution_run_id,
+                ),
+                BatchMetadata,
+            )
+        except ActivityError as error:
+            cause = first_cause(error)
+            if isinstance(cause, ApplicationError) and cause.type == names.SUPERSEDED:
+                return _superseded(request, info.workflow_id, cause.message)
+            raise
         recording = asyncio.create_task(self._recorder.run(metadata))
         try:
             return await self._run(metadata)
@@ -289,3 +296,17 @@ class QueuerFlow:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
+
+
+def _superseded(request: QueuerInput, workflow_id: str, error: str) -> BatchSummary:
+    """The summary of a run that another engine executes: this one has loaded nothing."""
+    return BatchSummary(
+        batch_id="",
+        workflow_id=workflow_id,
+        source=request.source,
+        connection=request.connection,
+        mode=request.mode,
+        state="cancelled",
+        seconds=0,
+        error=error,
+    )

@@ -39,6 +39,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks, keep_missing
 from temporaletl.warehouse.open_batches import Namespace
+from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import last_cursors, streams_of_other_scope, trusted_watermarks
 
@@ -113,6 +114,7 @@ def resolve_batch(
     worker_queue: str,
     namespace: Namespace | None = None,
     lease: timedelta | None = None,
+    engine: Engine = "temporal",
 ) -> BatchMetadata:
     """Resolve a request to a batch: source, windows and filters. The same request, the same id.
 
@@ -130,6 +132,7 @@ def resolve_batch(
         run_id=requested.run_id,
         namespace=namespace,
         lease=lease,
+        engine=engine,
     )
     return metadata
 

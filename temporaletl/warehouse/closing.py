@@ -7,6 +7,7 @@ from temporaletl.messages import ENDED, BatchMetadata, BatchSummary, JobCounts
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.leases import LeasedBatch, is_lapsed
 from temporaletl.warehouse.ledger import without_secrets
+from temporaletl.warehouse.ownership import LeaseLostError, Ownership
 from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
 
 
@@ -17,13 +18,23 @@ def finish_batch(
     workflow_id: str,
     cancelled: bool,
     error: str | None,
+    ownership: Ownership | None = None,
 ) -> BatchSummary:
     """Close a batch and compute its summary from its jobs' rows.
 
     Jobs that have not ended become `cancelled`. Safe to repeat: the first summary stands.
+
+    Raises:
+        LeaseLostError: a process of the local engine drives the batch, and it is not this one's
+            `ownership`.
     """
     return close_batch(
-        warehouse, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
+        warehouse,
+        metadata,
+        workflow_id=workflow_id,
+        cancelled=cancelled,
+        error=error,
+        ownership=ownership,
     )[0]
 
 
@@ -34,9 +45,11 @@ def close_batch(
     workflow_id: str,
     cancelled: bool,
     error: str | None,
+    ownership: Ownership | None = None,
 ) -> tuple[BatchSummary, bool]:
     """As `finish_batch`; and whether it was this call that closed it."""
     with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
+        _refuse_strangers(connection, workflow_id, ownership)
         return _close(
             connection, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
         )
@@ -58,6 +71,25 @@ def close_lapsed(warehouse: Warehouse, batch: LeasedBatch) -> BatchSummary | Non
             error="lost: the process that ran it has given no sign of life since "
             f"{batch.lease_until.isoformat(timespec='seconds')}",
         )[0]
+
+
+def _refuse_strangers(
+    connection: Connection, workflow_id: str, ownership: Ownership | None
+) -> None:
+    if ownership is not None:
+        ownership.hold(connection)
+        return
+    driven = connection.execute(
+        """
+        SELECT FROM etl_runs
+        WHERE workflow_id = %s AND engine = 'local' AND ended_at IS NULL FOR NO KEY UPDATE
+        """,
+        [workflow_id],
+    ).fetchone()
+    if driven is not None:
+        raise LeaseLostError(
+            f"{workflow_id}: only the process of the local engine that drives it may end the run"
+        )
 
 
 def _close(

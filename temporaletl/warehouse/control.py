@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from temporaletl.messages import ETLInput
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.ledger import Hold
 
 #: A batch's state as its jobs have it: `etl_batches.state` follows them by a second or two, and a
 #: job can be resumed by itself. One that is not planned yet is not at rest: planning goes on.
@@ -87,13 +88,15 @@ def record_rest(warehouse: Warehouse, batch_id: str) -> bool:
     return row is None or bool(row[0])
 
 
-def pause_job(warehouse: Warehouse, job: ETLInput) -> None:
+def pause_job(warehouse: Warehouse, job: ETLInput, *, hold: Hold | None = None) -> None:
     """Record that a job that ran is at rest; its next segment marks it as running again.
 
     A job that never began, or has ended, stays as it is. A page that an attempt cut off from
-    Temporal still brings is not loaded any more.
+    Temporal still brings is not loaded any more. `hold` is called first, and may refuse it.
     """
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
+        if hold is not None:
+            hold(connection)
         connection.execute(
             """
             UPDATE etl_jobs SET state = 'paused'

@@ -7,9 +7,9 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -32,6 +32,7 @@ from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped, unescaped
 from temporaletl.warehouse.open_batches import Namespace
+from temporaletl.warehouse.slices import skip_if_taken
 
 
 class SupersededPlanError(RetryableError):
@@ -46,6 +47,9 @@ MAX_ANSWER_BYTES = 128 * 1024
 _LEASE = RunPolicy().heartbeat_timeout
 _OPEN: list[JobState] = ["planned", "running", "paused"]
 
+#: Locks what a write depends on, and raises where that no longer holds.
+type Hold = Callable[[Connection], None]
+
 #: The columns of which `progress_of` makes a `JobProgress`.
 _FLAT = tuple(name for name in JobProgress.model_fields if name != "rows")
 PROGRESS = ", ".join((*_FLAT, *RowCounts.model_fields))
@@ -59,6 +63,7 @@ def begin_batch(
     run_id: str,
     namespace: Namespace | None = None,
     lease: timedelta | None = None,
+    engine: Literal["temporal", "local"] = "temporal",
 ) -> None:
     """Enter a batch, and where its workflow runs; a second time it changes nothing.
 
@@ -75,10 +80,11 @@ def begin_batch(
                 INSERT INTO etl_batches
                     (batch_id, source, mode, connection, metadata, state, workflow_id, run_id,
                      temporal_address, temporal_namespace, temporal_namespace_id, lease_until,
-                     retries, original)
+                     retries, original, engine)
                 VALUES (%s, %s, %s, %s, %s, 'running', %s, %s, %s, %s, %s,
                         clock_timestamp() + %s::interval, %s,
-                        (SELECT coalesce(original, batch_id) FROM etl_batches WHERE batch_id = %s))
+                        (SELECT coalesce(original, batch_id) FROM etl_batches WHERE batch_id = %s),
+                        %s)
                 ON CONFLICT (batch_id) DO NOTHING
                 """,
                 [
@@ -95,7 +101,15 @@ def begin_batch(
                     lease,
                     metadata.retries,
                     metadata.retries,
+                    engine,
                 ],
+            )
+            connection.execute(
+                """
+                UPDATE etl_runs SET batch_id = %s
+                WHERE workflow_id = %s AND batch_id IS DISTINCT FROM %s
+                """,
+                [metadata.batch_id, workflow_id, metadata.batch_id],
             )
     except UniqueViolation:
         # The index `etl_batches_leased`; a batch's own id is no conflict.
@@ -259,12 +273,14 @@ def _as_text(job: ETLInput) -> str:
 def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:
     """Mark a job as running for this run; return its progress.
 
-    A job that has ended is not modified; its progress says so.
+    A job that has ended is not modified; its progress says so. One whose slice is just loaded by
+    another batch, in another engine, is skipped: of two in Temporal, its workflow id sees to that.
 
     Raises:
         ConfigurationError: the ledger does not know the job.
     """
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
+        skip_if_taken(connection, job)
         connection.execute(
             """
             UPDATE etl_jobs SET state = 'running', workflow_id = %s, run_id = %s, error = NULL,
@@ -277,10 +293,17 @@ def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: 
 
 
 def end_job(
-    warehouse: Warehouse, job: ETLInput, state: JobState, error: str | None = None
+    warehouse: Warehouse,
+    job: ETLInput,
+    state: JobState,
+    error: str | None = None,
+    *,
+    hold: Hold | None = None,
 ) -> JobProgress:
-    """Record the end of a job; the first end stands."""
+    """Record the end of a job; the first end stands. `hold` is called first, and may refuse it."""
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
+        if hold is not None:
+            hold(connection)
         connection.execute(
             """
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()

@@ -59,7 +59,7 @@ def open_batches(warehouse: Warehouse) -> list[OpenBatch]:
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_batches "  # noqa: S608 - constant
-            "WHERE ended_at IS NULL AND lease_until IS NULL ORDER BY created_at"
+            "WHERE ended_at IS NULL AND engine = 'temporal' ORDER BY created_at"
         ).fetchall()
     return [_batch(row) for row in rows]
 

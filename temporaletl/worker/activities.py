@@ -54,14 +54,7 @@ class WorkerActivities:
 
     def __init__(self, warehouse: Warehouse, settings: WorkerSettings) -> None:
         self._warehouse = warehouse
-        self._limits = SegmentLimits(
-            duration=timedelta(seconds=settings.segment_seconds),
-            rows_per_page=settings.rows_per_page,
-            reject_threshold=settings.reject_threshold,
-            conflict_threshold=settings.conflict_threshold,
-            reject_payload_bytes=settings.reject_payload_bytes,
-            scan_duration=timedelta(minutes=settings.deletion_scan_minutes),
-        )
+        self._limits = SegmentLimits.of(settings)
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:

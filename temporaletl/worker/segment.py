@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from temporaletl.budget import Requests, rate_limited
 from temporaletl.clock import use_clock, utc_now
@@ -22,6 +22,7 @@ from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.query import Query
 from temporaletl.rows import ScanItems
 from temporaletl.secrets import redacted
+from temporaletl.settings import WorkerSettings
 from temporaletl.strategies import Strategies, resolve
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.clock import read_clock
@@ -65,6 +66,18 @@ class SegmentLimits:
     reject_payload_bytes: int = PAYLOAD_BYTES  # kept of a rejected record
     scan_duration: timedelta = timedelta(minutes=10)  # of a deletion scan, in one run
     pages: int | None = None  # transactions of one segment; None: as many as its duration holds
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        """The limits that the settings of a worker, or of the local engine, give."""
+        return cls(
+            duration=timedelta(seconds=settings.segment_seconds),
+            rows_per_page=settings.rows_per_page,
+            reject_threshold=settings.reject_threshold,
+            conflict_threshold=settings.conflict_threshold,
+            reject_payload_bytes=settings.reject_payload_bytes,
+            scan_duration=timedelta(minutes=settings.deletion_scan_minutes),
+        )
 
 
 class Progress(Protocol):

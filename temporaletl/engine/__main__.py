@@ -1,0 +1,126 @@
+"""`python -m temporaletl.engine`: the local engine as a process, which gives way to all others."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+
+from temporaletl.connection_providers import load_connections
+from temporaletl.engine.driver import Driver, DriverOptions
+from temporaletl.engine.limits import EngineLimits
+from temporaletl.errors import ETLError
+from temporaletl.logs import configure_logs, get_logger
+from temporaletl.queuer.notification import notify
+from temporaletl.settings import (
+    EngineSettings,
+    NotificationSettings,
+    TemporalSettings,
+    WarehouseSettings,
+    WorkerSettings,
+)
+from temporaletl.terminal import fit_to_print
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
+from temporaletl.worker.segment import SegmentLimits
+
+log = get_logger("temporaletl.engine")
+
+_NICENESS = 10
+# Threads that a segment uses at once, and connections: its load, and what it asks beside.
+_THREADS_PER_JOB = 6
+_CONNECTIONS_PER_JOB = 2
+
+
+def options_of(*, only: str | None = None, idle: timedelta | None = None) -> DriverOptions:
+    """The driver's options that the settings give.
+
+    Raises:
+        ConfigurationError: a setting is wrong; names it.
+    """
+    settings = EngineSettings.load()
+    return DriverOptions(
+        limits=EngineLimits(
+            jobs_at_once=settings.jobs_at_once,
+            policy=TemporalSettings.load().policy(),
+            segment=SegmentLimits.of(WorkerSettings.load()),
+        ),
+        lease=timedelta(seconds=settings.lease_seconds),
+        only=only,
+        idle=idle,
+    )
+
+
+async def serve(options: DriverOptions, *, attached: bool) -> None:
+    """Drive runs until SIGTERM, SIGINT, or what the options say.
+
+    `attached`: also until standard input ends, which is the end of the process that started this.
+
+    Raises:
+        ETLError: as `Driver.run` and `migrate`, and for wrong settings.
+    """
+    load_connections()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if attached:
+        _at_end_of_input(partial(loop.call_soon_threadsafe, stop.set))
+    jobs = options.limits.jobs_at_once * options.runs_at_once
+    loop.set_default_executor(
+        ThreadPoolExecutor(jobs * _THREADS_PER_JOB, thread_name_prefix="engine")
+    )
+    notification = NotificationSettings.load()
+    with Warehouse(
+        WarehouseSettings.load(), max_connections=jobs * _CONNECTIONS_PER_JOB + 2
+    ) as warehouse:
+        await asyncio.to_thread(migrate, warehouse)
+        driver = Driver(warehouse, notify=partial(notify, notification), options=options)
+        log.info("engine_started", owner=driver.owner)
+        await driver.run(stop)
+        log.info("engine_stopped", owner=driver.owner)
+
+
+def _at_end_of_input(call: Callable[[], object]) -> None:
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1024):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            call()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def main() -> int:
+    """Run the engine; exit 2 on what a person must change first, 1 where it cannot begin."""
+    parser = argparse.ArgumentParser(prog="python -m temporaletl.engine", description=__doc__)
+    parser.add_argument("--only", metavar="WORKFLOW_ID", help="drive this run alone, to its end")
+    parser.add_argument("--idle", metavar="SECONDS", type=float, help="end when idle for so long")
+    parser.add_argument("--attached", action="store_true", help="end when standard input does")
+    parser.add_argument("--quiet", action="store_true", help="log errors alone")
+    arguments = parser.parse_args()
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+    if arguments.quiet:
+        configure_logs(level=logging.ERROR)
+    else:
+        configure_logs()
+    idle = None if arguments.idle is None else timedelta(seconds=arguments.idle)
+    try:
+        asyncio.run(serve(options_of(only=arguments.only, idle=idle), attached=arguments.attached))
+    except ETLError as error:
+        print(fit_to_print(f"engine: {error}"), file=sys.stderr)  # noqa: T201 - one line
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
