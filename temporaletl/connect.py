@@ -30,6 +30,7 @@ from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
     ETLError,
+    TemporalDisabledError,
     TemporalUnavailableError,
 )
 from temporaletl.failures import RedactedFailures
@@ -86,11 +87,13 @@ async def connect(
     """Connect to the platform's Temporal, or fail `within` that time: for commands.
 
     Raises:
+        TemporalDisabledError: there is none, by TEMPORAL_ENABLED.
         TemporalUnavailableError: nothing answers there.
         UnknownNamespaceError: the server lacks the namespace (a ConfigurationError).
         ConfigurationError: a variable, the address or a certificate is wrong.
         CredentialsError: the server refused the API key or certificate.
     """
+    _check_enabled(settings)
     target = endpoint(settings)
     try:
         return await open_client(target, within=within, interceptors=interceptors, runtime=runtime)
@@ -122,8 +125,10 @@ async def connect_patiently(
     waits the given seconds between two attempts.
 
     Raises:
-        UnknownNamespaceError, ConfigurationError, CredentialsError: as `connect`.
+        TemporalDisabledError, UnknownNamespaceError, ConfigurationError, CredentialsError: as
+            `connect`.
     """
+    _check_enabled(settings)
     target = endpoint(settings)
     delay = FIRST_DELAY
     answered: float | None = None
@@ -143,6 +148,14 @@ async def connect_patiently(
         log.warning("temporal_connection_failed", reason=reason, retry_in_seconds=seconds)
         await pause(seconds)
         delay = min(delay * 2, LONGEST_DELAY)
+
+
+def _check_enabled(settings: TemporalSettings) -> None:
+    if not settings.enabled:
+        raise TemporalDisabledError(
+            "Temporal is off here (TEMPORAL_ENABLED=false), and with it schedules and services: "
+            "cron and `etl run SOURCE --engine local --wait` load a source regularly"
+        )
 
 
 @cache

@@ -162,6 +162,10 @@ class ConflictError(PermanentError):
     """The request does not fit the present state: a run that has ended, for one."""
 
 
+class TemporalDisabledError(ConflictError):
+    """Something that only Temporal does was requested where it is off (TEMPORAL_ENABLED=false)."""
+
+
 class CredentialsError(PermanentError):
     """Credentials were refused, or lack a permission.
 

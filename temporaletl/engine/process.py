@@ -31,7 +31,7 @@ async def start_engine(*arguments: str) -> asyncio.subprocess.Process:
         sys.executable,
         *("-m", "temporaletl.engine", "--attached", *arguments),
         stdin=asyncio.subprocess.PIPE,
-        stdout=sys.stderr.fileno(),
+        stdout=asyncio.subprocess.DEVNULL,
         # A terminal's Ctrl-C is the parent's to answer.
         start_new_session=True,
     )

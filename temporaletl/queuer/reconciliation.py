@@ -87,18 +87,23 @@ async def standing_of(client: Client, workflow_id: str, run_id: str) -> Standing
     Raises:
         RPCError: the server does not answer, or does not have the namespace.
     """
-    latest = await _describe(client, workflow_id, None)
+    latest = await describe_workflow(client, workflow_id)
     if latest is None:
         return Standing(None)
     first = latest.raw_description.workflow_execution_info.first_run_id
     if run_id in (first, latest.run_id):
         return Standing(latest)
-    return Standing(await _describe(client, workflow_id, run_id))
+    return Standing(await describe_workflow(client, workflow_id, run_id))
 
 
-async def _describe(
-    client: Client, workflow_id: str, run_id: str | None
+async def describe_workflow(
+    client: Client, workflow_id: str, run_id: str | None = None
 ) -> WorkflowExecutionDescription | None:
+    """Describe a workflow's latest run, or one of them; None where the server knows none.
+
+    Raises:
+        RPCError: the server does not answer, or does not have the namespace.
+    """
     try:
         return await client.get_workflow_handle(workflow_id, run_id=run_id).describe(
             rpc_timeout=_PATIENCE

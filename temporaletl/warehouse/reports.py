@@ -18,6 +18,7 @@ from temporaletl.messages import (
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.control import STATE
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
+from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.tally import JobTally, Tally, failed_jobs, tally_jobs
 
 
@@ -43,6 +44,7 @@ class BatchReport(Message):
     records: int
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
+    engine: Engine = "temporal"
 
 
 class JobReport(Message):
@@ -95,7 +97,7 @@ _RETRIED_BY = """
 _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     retries, {_RETRIED_BY} AS retried_by,
-    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary
+    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary, engine
 """
 _JOB_COLUMNS = (
     *("job_id", "batch_id", "seq", "source", "connection", "workflow_id", "run_id"),

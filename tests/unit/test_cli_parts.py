@@ -13,7 +13,7 @@ from temporaletl.control.cli.output import count, show_span, show_window
 from temporaletl.control.cli.views.progress import Rate, rows_line
 from temporaletl.control.operations.following import (
     LostSightError,
-    Run,
+    TemporalRun,
     explain,
     is_misconfiguration,
 )
@@ -202,10 +202,10 @@ def refusal(message: str, status: RPCStatusCode = RPCStatusCode.UNAVAILABLE) -> 
     return RPCError(message, status, b"")
 
 
-def run_of(*results: Any, **options: Any) -> Run:
+def run_of(*results: Any, **options: Any) -> TemporalRun:
     request, settings = QueuerInput(source="shop"), TemporalSettings()
     handle = cast("Any", Handle(*results))
-    return Run(cast("Any", None), handle, request, settings, **options)
+    return TemporalRun(cast("Any", None), handle, request, settings, **options)
 
 
 COMPLETED = BatchSummary(batch_id="b", workflow_id=Handle.id, state="completed", seconds=1)
@@ -253,7 +253,7 @@ async def test_a_server_that_is_restarted_ends_nobodys_wait(status: RPCStatusCod
 async def test_a_server_that_comes_back_elsewhere_ends_a_wait_by_the_books() -> None:
     asked: list[str] = []
 
-    async def books(run: Run) -> BatchSummary | None:
+    async def books(run: TemporalRun) -> BatchSummary | None:
         asked.append(run.workflow_id)
         return COMPLETED if len(asked) > 1 else None
 

@@ -36,7 +36,9 @@ from temporaletl.control.api.routes import (
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.late_watch import keep_notifying
 from temporaletl.control.operations.platform import Platform
+from temporaletl.engine.process import EngineProcess
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.warehouse.ownership import waits_for_owner
 
 API = "/api/v1"
 _NOUNS = (
@@ -52,13 +54,15 @@ def create_app(
 ) -> FastAPI:
     """Create the application over a platform, which it closes when it ends.
 
-    While it runs, it keeps the late watch and sends notifications, as its settings say.
+    While it runs, it keeps the late watch and sends notifications, as its settings say, and keeps
+    a local engine, in a process of its own, while there is something for it to do.
     """
     notification = notification or NotificationSettings.load()
+    engine = platform.engine = EngineProcess(partial(_waits_for_engine, platform))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with platform:
+        async with platform, engine:
             notifying = asyncio.create_task(keep_notifying(platform, notification))
             try:
                 yield
@@ -112,6 +116,11 @@ def _methods_of(path: str) -> set[str]:
         and route.path_regex.match(path.removeprefix(prefix))
         for method in route.methods or ()
     }
+
+
+async def _waits_for_engine(platform: Platform) -> bool:
+    warehouse = await platform.current_warehouse()
+    return await asyncio.to_thread(waits_for_owner, warehouse) is not None
 
 
 async def _moved(request: Request, rest: str) -> RedirectResponse:

@@ -8,6 +8,11 @@ from temporaletl.control.operations.platform import is_polled
 from temporaletl.names import segment_queue
 from temporaletl.strategies import budgets
 
+#: Of a run of the local engine.
+UNATTENDED_LOCAL = (
+    "no process of the local engine drives it: `etl serve`, or `etl run SOURCE --engine local "
+    "--wait`, takes it up"
+)
 _MAIN = "no {name} polls task queue {queue}: `etl up` or `python -m {name}` starts one"
 #: Workers that are there poll the queues of the sources that they know.
 _OWN = (

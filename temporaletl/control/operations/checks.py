@@ -119,7 +119,10 @@ async def _check(
     if await attempt("warehouse", partial(_reach_warehouse, platform)):
         report_all(_weak(_password_of(platform.warehouse_settings)))
         report_all(await _check_ledger(platform, source, connection))
-    if await attempt("Temporal", partial(_reach_temporal, platform)):
+    if not platform.settings.enabled:
+        off = "is off (TEMPORAL_ENABLED=false): the local engine executes runs"
+        report_all([Check(name="Temporal", verdict="note", detail=off)])
+    elif await attempt("Temporal", partial(_reach_temporal, platform)):
         missing = await _missing_services(platform, source)
         report_all([Check(name="services", verdict="note", detail=one) for one in missing])
     return results

@@ -1,9 +1,8 @@
 """Pause, resume and cancel a run or a job."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
 
 from temporalio.client import (
     Client,
@@ -15,6 +14,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl import names
+from temporaletl.control.operations.control_answers import Action, Controlled, Kind
+from temporaletl.control.operations.local_control import control_local_run
 from temporaletl.control.operations.platform import (
     PATIENCE,
     Platform,
@@ -23,17 +24,13 @@ from temporaletl.control.operations.platform import (
 )
 from temporaletl.control_messages import Accepted, ControlUpdate
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
-from temporaletl.messages import (
-    OpenState,
-)
 from temporaletl.queuer.finishing import end_lost
 from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, namespace_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch
 
-type Action = Literal["pause", "resume", "cancel"]
-type Kind = Literal["run", "job"]
+__all__ = ["Action", "Controlled", "Kind", "control_run", "find_workflow"]
 
 _KINDS: dict[str, Kind] = {
     names.QUEUER_FLOW: "run",
@@ -48,35 +45,20 @@ _WITHOUT_UPDATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Controlled:
-    """A run or a job that was paused, resumed or cancelled, and what holds from then on.
-
-    `state` is None where its workflow did not answer: a service of an older version polls, or
-    none does. In the latter case the request is `stored`, to be heeded when a service polls
-    `queue`. `ended_batch`: it was a run whose workflow this Temporal does not know; its batch and
-    jobs are closed in the ledger instead.
-    """
-
-    kind: Kind
-    workflow_id: str
-    action: Action
-    state: OpenState | None = None
-    jobs_running: int | None = None  # to their next page; None where that is not known
-    changed: bool = True  # whether something else held before
-    stored: bool = False
-    queue: str | None = None
-    ended_batch: str | None = None
-
-
 async def control_run(
-    platform: Platform, name: str, action: Action, *, request_id: str | None = None
+    platform: Platform,
+    name: str,
+    action: Action,
+    *,
+    request_id: str | None = None,
+    by: str | None = None,
 ) -> Controlled:
     """Pause, resume or cancel a run or a job, named by its workflow, batch or job id.
 
     Returns once its workflow has accepted that, or the server has stored it. Running jobs stop at
-    their next page; what is loaded stays. Safe to repeat; with the same `request_id`, a repeat is
-    answered as the first request was, also after the end.
+    their next page; what is loaded stays. Safe to repeat; with the same `request_id`, a repeat to
+    Temporal is answered as the first request was, also after the end. A request to the local engine
+    holds also when none of its processes lives; `by` is who made it.
 
     Raises:
         NotFoundError: there is none of that name.
@@ -84,6 +66,8 @@ async def control_run(
             job.
         TemporalUnavailableError, CredentialsError: as `Platform.client`.
     """
+    if (local := await control_local_run(platform, name, action, by)) is not None:
+        return local
     client = await platform.client()
     found = await find_workflow(platform, name)
     if found is None:

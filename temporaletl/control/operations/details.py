@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
-from temporaletl.control.operations.attendance import unattended_worker
+from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
 from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
@@ -18,7 +18,9 @@ from temporaletl.control.operations.reports import (
     RunReport,
     completed,
     report_of_batch,
+    report_of_request,
     report_of_workflow,
+    with_cool_downs,
 )
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.status import hindrances, reachable
@@ -33,6 +35,7 @@ from temporaletl.warehouse.reports import (
     find_job,
     jobs_of_interest,
 )
+from temporaletl.warehouse.runs import RequestedRun, find_run
 
 _LISTED_JOBS = 20
 #: Running jobs whose workflows are searched for failures.
@@ -69,7 +72,11 @@ async def run_details(platform: Platform, name: str) -> Details:
         ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
-    found = await _details(platform, warehouse, client, name)
+    found = None
+    if warehouse is not None:
+        found = await asyncio.to_thread(_local_details, warehouse, name)
+    if found is None:
+        found = await _details(platform, warehouse, client, name)
     one = found.run or found.job
     if warehouse is not None and one is not None and one.ended_at is None and one.source:
         remarks += await asyncio.to_thread(hindrances, warehouse, one.source, one.connection)
@@ -113,6 +120,38 @@ async def _details(
     own = f"RootWorkflowId = '{report.workflow_id}'"
     troubles = await _unattended(client, own, report.source)
     return details.model_copy(update={"troubles": troubles})
+
+
+def _local_details(warehouse: Warehouse, name: str) -> Details | None:
+    """Details of a run or a job of the local engine, from the ledger alone; None of another."""
+    batch = find_batch(warehouse, name)
+    job = find_job(warehouse, name) if batch is None else None
+    of_job = find_batch(warehouse, job.batch_id) if job and job.batch_id else None
+    if of_job is not None and of_job.engine == "local":
+        return Details(job=job, troubles=_local_troubles(warehouse, of_job))
+    if batch is not None and batch.engine == "local":
+        jobs = jobs_of_interest(warehouse, batch.batch_id, limit=_LISTED_JOBS)
+        [report] = with_cool_downs(warehouse, [report_of_batch(batch, None)])
+        return Details(
+            run=report,
+            jobs=tuple(jobs),
+            troubles=_local_troubles(warehouse, batch),
+        )
+    run = find_run(warehouse, name) if batch is None and job is None else None
+    if run is None or run.engine != "local":
+        return None
+    return Details(run=report_of_request(run), troubles=_unattended_run(run))
+
+
+def _local_troubles(warehouse: Warehouse, batch: BatchReport) -> tuple[Trouble, ...]:
+    run = find_run(warehouse, batch.batch_id) if batch.ended_at is None else None
+    return () if run is None else _unattended_run(run)
+
+
+def _unattended_run(run: RequestedRun) -> tuple[Trouble, ...]:
+    if run.owned or run.ended_at is not None:
+        return ()
+    return (Trouble(workflow_id=run.workflow_id, error=UNATTENDED_LOCAL),)
 
 
 async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, ...]:

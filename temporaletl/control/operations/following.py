@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -33,6 +34,7 @@ from temporaletl.errors import ConfigurationError, CredentialsError, RetryableEr
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.queuer.reconciliation import is_unknown_workflow
 from temporaletl.settings import TemporalSettings
+from temporaletl.warehouse.runs import Engine
 
 _QUERY_PATIENCE = timedelta(seconds=2)
 #: How long a server may say nothing to somebody who waits: longer than it takes to be restarted.
@@ -75,63 +77,45 @@ class PendingFailure:
         return f"{self.error} ({self.activity}, attempt {self.attempt})"
 
 
-class Run:
-    """A followed QueuerFlow. `ending` is done when it has ended; `status` is its last answer.
+class Run(ABC):
+    """A followed run. `ending` is done when it has ended; `status` is what was last known.
 
-    `silent` says that Temporal does not answer, while it does not: `books` then say how the
-    run ended. Once nobody has said anything for `silence`, `ending` raises LostSightError.
+    `silent` says what does not answer about it, while that does not.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        handle: Handle,
-        request: QueuerInput,
-        settings: TemporalSettings,
-        *,
-        books: "Callable[[Run], Awaitable[BatchSummary | None]] | None" = None,
-        silence: timedelta = SILENCE,
-    ) -> None:
-        self.client = client
-        self.handle = handle
-        self.request = request
-        self.queue = settings.queuer_queue
-        self.worker_queue = settings.worker_queue
+    engine: ClassVar[Engine]
+    request: QueuerInput
+    ending: asyncio.Task[Ended]
+    began: float  # by the monotonic clock
+
+    def __init__(self) -> None:
         self.status: BatchStatus | None = None
         self.silent: str | None = None
-        self._books = books
-        self._silence = silence
-        self.began = time.monotonic()
-        self.ending: asyncio.Task[Ended] = asyncio.create_task(self._end())
 
     @property
-    def workflow_id(self) -> str:
-        return self.handle.id
+    @abstractmethod
+    def workflow_id(self) -> str: ...
 
     @property
-    def run_id(self) -> str:
-        return self.handle.first_execution_run_id or self.handle.result_run_id or ""
+    @abstractmethod
+    def run_id(self) -> str: ...
 
     @property
     def planned(self) -> bool:
         return self.status is not None and self.status.jobs is not None
 
+    @abstractmethod
     async def refresh(self) -> None:
-        """Query the status; without an answer it stays as it was."""
-        # Only a queuer answers, and the server would wait for one.
-        if self.status is not None or await self.is_attended():
-            answer = await query_status(self.handle, BatchStatus)
-            self.status = answer or self.status
-            self.silent = None if answer else self.silent
+        """Read the status; where that fails it stays as it was."""
 
+    @abstractmethod
     async def is_attended(self) -> bool:
-        """Whether a queuer takes this run's tasks."""
-        return await is_polled(self.client, self.queue)
+        """Whether somebody executes the run, or will."""
 
     async def until_planned(self, within: timedelta, unattended: Callable[[], None]) -> None:
         """Follow until the jobs are planned, the run has ended, or the time is over.
 
-        `unattended` is called, once, when no queuer takes its tasks; the time is then halved.
+        `unattended` is called, once, when nobody executes it; the time is then halved.
         """
         reported = False
         deadline = self.began + within.total_seconds()
@@ -148,6 +132,57 @@ class Run:
                 deadline -= within.total_seconds() / 2
                 unattended()
             await asyncio.wait({self.ending}, timeout=0.2)
+
+
+class TemporalRun(Run):
+    """A followed QueuerFlow.
+
+    While Temporal does not answer, `books` say how the run ended. Once nobody has said anything for
+    `silence`, `ending` raises LostSightError.
+    """
+
+    engine = "temporal"
+
+    def __init__(
+        self,
+        client: Client,
+        handle: Handle,
+        request: QueuerInput,
+        settings: TemporalSettings,
+        *,
+        books: "Callable[[TemporalRun], Awaitable[BatchSummary | None]] | None" = None,
+        silence: timedelta = SILENCE,
+    ) -> None:
+        super().__init__()
+        self.client = client
+        self.handle = handle
+        self.request = request
+        self.queue = settings.queuer_queue
+        self.worker_queue = settings.worker_queue
+        self._books = books
+        self._silence = silence
+        self.began = time.monotonic()
+        self.ending: asyncio.Task[Ended] = asyncio.create_task(self._end())
+
+    @property
+    def workflow_id(self) -> str:
+        return self.handle.id
+
+    @property
+    def run_id(self) -> str:
+        return self.handle.first_execution_run_id or self.handle.result_run_id or ""
+
+    async def refresh(self) -> None:
+        """Query the status; without an answer it stays as it was."""
+        # Only a queuer answers, and the server would wait for one.
+        if self.status is not None or await self.is_attended():
+            answer = await query_status(self.handle, BatchStatus)
+            self.status = answer or self.status
+            self.silent = None if answer else self.silent
+
+    async def is_attended(self) -> bool:
+        """Whether a queuer takes this run's tasks."""
+        return await is_polled(self.client, self.queue)
 
     async def _end(self) -> Ended:
         try:

@@ -21,9 +21,11 @@ from temporaletl.control.operations.seen_schedules import known_schedules
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message
 from temporaletl.names import label
+from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.freshness import read_loads
 from temporaletl.warehouse.migration import missing_migrations
 from temporaletl.warehouse.notifications import failing_destinations, known_destinations
+from temporaletl.warehouse.ownership import waits_for_owner
 from temporaletl.warehouse.schedules import SeenSchedule
 from temporaletl.warehouse.waiting import OldestWaiting, oldest_waiting
 
@@ -34,6 +36,8 @@ _LONG = timedelta(minutes=15)
 #: Temporal starts a run within seconds of its time.
 _OVERDUE = timedelta(minutes=2)
 _PATIENCE = timedelta(seconds=2)
+#: By then a run that was requested is taken up.
+_SOON = timedelta(seconds=30)
 
 Verdict = Literal["ok", "degraded", "down", "unknown"]
 _ORDER: tuple[Verdict, ...] = ("ok", "unknown", "degraded", "down")
@@ -57,7 +61,10 @@ class Health(Message):
 
 async def check_health(platform: Platform) -> Health:
     """Check every part, within `WITHIN`. Never raises."""
-    parts = await asyncio.gather(*(_look(platform, name) for name in _LOOKS))
+    # Without Temporal there are no services.
+    absent = () if platform.settings.enabled else ("queuer", "worker")
+    looked_at = [name for name in _LOOKS if name not in absent]
+    parts = await asyncio.gather(*(_look(platform, name) for name in looked_at))
     worst = max((part.verdict for part in parts), key=_ORDER.index)
     return Health(verdict=worst, parts=tuple(parts))
 
@@ -129,6 +136,8 @@ async def _migrations(platform: Platform) -> _Found:
 
 
 async def _temporal(platform: Platform) -> _Found:
+    if not platform.settings.enabled:
+        return "ok", "is off (TEMPORAL_ENABLED=false): the local engine executes runs", None
     client = await platform.client()
     if not await client.service_client.check_health(timeout=_PATIENCE):
         return "down", "it says that it is not serving", None
@@ -162,6 +171,17 @@ async def _has_open_runs(client: Client) -> bool:
         f"WorkflowType = '{names.QUEUER_FLOW}' AND {OPEN_WORKFLOWS}", rpc_timeout=_PATIENCE
     )
     return counted.count > 0
+
+
+async def _engine(platform: Platform) -> _Found:
+    warehouse = await platform.current_warehouse()
+    since = await _aside(lambda: waits_for_owner(warehouse))
+    if since is None:
+        return "ok", "no run waits for it", None
+    if await _aside(lambda: warehouse_now(warehouse)) - since < _SOON:
+        return "ok", "takes up a run", None
+    detail = "a run waits, and no process drives it: `etl serve` does, where its engine starts"
+    return "down", detail, since
 
 
 async def _waiting(platform: Platform) -> _Found:
@@ -230,6 +250,7 @@ _LOOKS: Mapping[str, Callable[[Platform], Awaitable[_Found]]] = {
     "temporal": _temporal,
     "queuer": _queuer,
     "worker": _worker,
+    "local engine": _engine,
     "oldest waiting job": _waiting,
     "schedules": _schedules,
     "notifications": _notifications,

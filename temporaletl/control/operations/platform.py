@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.connect import connect
+from temporaletl.connect import CONNECT_TIMEOUT, connect
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import (
     ConfigurationError,
@@ -32,11 +32,13 @@ from temporaletl.errors import (
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.migration import has_ledger, missing_migrations
+from temporaletl.warehouse.migration import has_ledger, migrate, missing_migrations
 from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
 
 #: How long one question to Temporal may take.
 PATIENCE = timedelta(seconds=5)
+#: Who starts a run waits no longer to learn whether Temporal is there.
+_ANSWERS_WITHIN = timedelta(seconds=2)
 #: A poll lasts a minute at most, and the server remembers pollers for longer.
 _POLLED_WITHIN = timedelta(seconds=70)
 
@@ -57,6 +59,13 @@ class OldLedgerError(ConfigurationError):
     """The warehouse's tables are those of an earlier version."""
 
 
+class LocalEngine(Protocol):
+    """A local engine that this program keeps."""
+
+    def wake(self) -> None:
+        """Say that a run has been requested."""
+
+
 class Platform:
     """Connections to one platform: Temporal and warehouse.
 
@@ -69,8 +78,13 @@ class Platform:
         warehouse: WarehouseSettings,
         *,
         warehouse_connections: int = 2,
+        engine: LocalEngine | None = None,
     ) -> None:
-        """`warehouse_connections` are opened at most."""
+        """`warehouse_connections` are opened at most.
+
+        With an `engine` at hand, it executes what is started while Temporal does not answer.
+        """
+        self.engine = engine
         self.settings = temporal
         self.warehouse_settings = warehouse
         self._connections = warehouse_connections
@@ -103,13 +117,34 @@ class Platform:
         """The connection to Temporal.
 
         Raises:
-            TemporalUnavailableError, ConfigurationError, CredentialsError: as
-                `temporaletl.connect.connect`.
+            TemporalDisabledError, TemporalUnavailableError, ConfigurationError, CredentialsError:
+                as `temporaletl.connect.connect`.
         """
+        return await self._connected(CONNECT_TIMEOUT)
+
+    async def _connected(self, within: timedelta) -> Client:
         async with self._connecting:
             if self._client is None:
-                self._client = await connect(self.settings)
+                self._client = await connect(self.settings, within=within)
             return self._client
+
+    async def answering_client(self) -> Client:
+        """The connection to Temporal, which has just answered.
+
+        Where a local engine is at hand, within two seconds.
+
+        Raises: as `client`.
+        """
+        within = CONNECT_TIMEOUT if self.engine is None else _ANSWERS_WITHIN
+        client = await self._connected(within)
+        fault = "it says that it is not serving"
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                if await client.service_client.check_health(timeout=within):
+                    return client
+        except (RPCError, TimeoutError) as error:
+            fault = str(error) or f"no answer within {within.total_seconds():g} s"
+        raise TemporalUnavailableError(f"Temporal does not answer: {fault}")
 
     async def warehouse(self) -> Warehouse:
         """The warehouse, with its ledger there.
@@ -141,6 +176,21 @@ class Platform:
                 )
             self._is_current = True
         return warehouse
+
+    async def prepared_warehouse(self) -> Warehouse:
+        """The warehouse, its tables created or brought up to date where that is needed.
+
+        Raises:
+            ConfigurationError, CredentialsError, WarehouseUnavailableError: as `Warehouse.check`.
+        """
+        if not self._is_current:
+            await asyncio.to_thread(self._migrate)
+        return await self.current_warehouse()
+
+    def _migrate(self) -> None:
+        with Warehouse(self.warehouse_settings, max_connections=1) as warehouse:
+            warehouse.check()
+            migrate(warehouse)
 
     async def warehouse_if_any(self) -> Warehouse | None:
         """The warehouse; None where none is configured, or it does not answer as it should."""

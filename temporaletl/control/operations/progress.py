@@ -11,8 +11,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporaletl import names
-from temporaletl.control.operations.attendance import unattended_worker
-from temporaletl.control.operations.following import Run, pending_failures
+from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
+from temporaletl.control.operations.following import Run, TemporalRun, pending_failures
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, RowCounts
@@ -60,7 +60,10 @@ async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:
         await run.refresh()
         snapshot = await _count(run, warehouse)
         if time.monotonic() >= look_for_trouble:
-            trouble = await _find_trouble(run, warehouse, snapshot)
+            if isinstance(run, TemporalRun):
+                trouble = await _find_trouble(run, warehouse, snapshot)
+            else:
+                trouble = await _find_local_trouble(run, warehouse)
             look_for_trouble = time.monotonic() + _TROUBLE_EVERY.total_seconds()
         yield Snapshot(
             snapshot.state,
@@ -82,7 +85,9 @@ async def _count(run: Run, warehouse: Warehouse | None) -> Snapshot:
             # Else it is still planned, or entered in another warehouse than the one known here.
             if jobs.planned == status.jobs:
                 return Snapshot(status.state, status.jobs, _done(jobs), jobs.failed, counted.rows)
-    return await count_workflows(run.client, run.workflow_id, status)
+    if isinstance(run, TemporalRun):
+        return await count_workflows(run.client, run.workflow_id, status)
+    return Snapshot(status.state, status.jobs)
 
 
 def _done(jobs: JobTally) -> int:
@@ -108,7 +113,9 @@ async def count_workflows(client: Client, workflow_id: str, status: BatchStatus)
     return Snapshot(status.state, status.jobs, min(done, status.jobs or 0), failed)
 
 
-async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapshot) -> str | None:
+async def _find_trouble(
+    run: TemporalRun, warehouse: Warehouse | None, snapshot: Snapshot
+) -> str | None:
     """The hindrance of a run; None where there seems to be none."""
     if run.status is None and not await run.is_attended():
         return f"no queuer polls task queue {run.queue}"
@@ -126,6 +133,12 @@ async def _find_trouble(run: Run, warehouse: Warehouse | None, snapshot: Snapsho
         async for job in run.client.list_workflows(query, limit=_JOBS_LOOKED_AT):
             if failures := await pending_failures(run.client, job.id):
                 return f"{job.id}: {failures[0]}"
+    return None if warehouse is None else await _cool_down(warehouse, run.request.source)
+
+
+async def _find_local_trouble(run: Run, warehouse: Warehouse | None) -> str | None:
+    if not await run.is_attended():
+        return UNATTENDED_LOCAL
     return None if warehouse is None else await _cool_down(warehouse, run.request.source)
 
 

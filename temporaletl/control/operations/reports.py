@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import explain, query_status
+from temporaletl.control.operations.local_runs import open_state
 from temporaletl.control.operations.platform import PATIENCE
 from temporaletl.messages import BatchStatus, JobFailure, Message, RowCounts, Window
 from temporaletl.names import parse_label
@@ -26,6 +27,7 @@ from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches
 from temporaletl.warehouse.reports import BatchReport
+from temporaletl.warehouse.runs import Engine, RequestedRun
 from temporaletl.warehouse.tally import JobTally
 
 #: Names of a workflow's ends, as a run's or a job's state.
@@ -62,6 +64,7 @@ class RunReport(Message):
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
     closed_until: datetime | None = None  # end of its source's cool-down (Retry-After)
+    engine: Engine = "temporal"
 
 
 def report_of_workflow(execution: WorkflowExecution) -> RunReport:
@@ -81,6 +84,8 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
     if ended_at is None and execution is not None and execution.status in ENDS:
         # It was ended without closing its books.
         state, ended_at = ENDS[execution.status], execution.close_time
+    if batch.engine == "local" and ended_at is None:
+        state = open_state(batch)
     known = batch.planned or batch.jobs.planned > 0
     return RunReport(
         workflow_id=batch.workflow_id,
@@ -101,6 +106,24 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         records=batch.records if known else None,
         error=batch.error,
         failures=batch.failures,
+        engine=batch.engine,
+    )
+
+
+def report_of_request(run: RequestedRun) -> RunReport:
+    """The report of a run of the local engine that has no batch: it waits, or could not begin."""
+    state = "cancelled" if run.wanted == "cancel" else "failed"
+    return RunReport(
+        workflow_id=run.workflow_id,
+        run_id=run.run_id,
+        source=run.source,
+        connection=run.connection,
+        mode=run.mode,
+        state="waiting" if run.ended_at is None else state,
+        started_at=run.requested_at,
+        ended_at=run.ended_at,
+        error=run.error,
+        engine="local",
     )
 
 
@@ -112,12 +135,14 @@ async def completed(
         reports = await asyncio.gather(*(_with_status(client, report) for report in reports))
         reports = await _with_losses(warehouse, client, reports)
     if warehouse is not None:
-        reports = await asyncio.to_thread(_with_cool_downs, warehouse, reports)
+        reports = await asyncio.to_thread(with_cool_downs, warehouse, reports)
     return reports
 
 
 async def _with_status(client: Client, report: RunReport) -> RunReport:
-    """Complete a report from the run's workflow."""
+    """Complete a report from the run's workflow; one of the local engine has none."""
+    if report.engine == "local":
+        return report
     handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
     known: dict[str, object] = {}
     try:
@@ -173,7 +198,7 @@ async def _with_loss(
     known: Mapping[str, OpenBatch], client: Client, here: Namespace, report: RunReport
 ) -> RunReport:
     batch = known.get(report.batch_id or "")
-    if batch is None or report.error is not None:
+    if batch is None or report.error is not None or report.engine == "local":
         return report
     standing = await standing_of(client, batch.workflow_id, batch.run_id)
     loss = await loss_of(client, here, batch, standing)
@@ -187,7 +212,7 @@ async def _with_loss(
     return report
 
 
-def _with_cool_downs(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
+def with_cool_downs(warehouse: Warehouse, reports: list[RunReport]) -> list[RunReport]:
     """Add to running runs the end of their source's cool-down."""
     until = {
         (blocked.source, blocked.connection): blocked.blocked_until

@@ -1,24 +1,53 @@
-"""Runs: requests are checked and started; summaries are read."""
+"""Runs: requests are checked, entered and handed to an engine; summaries are read."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from pydantic import JsonValue, ValidationError
+from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
-from temporaletl.control.operations.following import Handle, Run
-from temporaletl.control.operations.platform import Platform, translated_errors
+from temporaletl.control.operations.following import Handle, Run, TemporalRun
+from temporaletl.control.operations.local_runs import LocalRun
+from temporaletl.control.operations.platform import (
+    PATIENCE,
+    NoLedgerError,
+    OldLedgerError,
+    Platform,
+    translated_errors,
+)
 from temporaletl.control.operations.sources import check_services, find_source
 from temporaletl.control.operations.status import recent_runs
-from temporaletl.errors import ConfigurationError, ConflictError, ETLError
+from temporaletl.errors import (
+    ConfigurationError,
+    ConflictError,
+    ETLError,
+    TemporalUnavailableError,
+    WarehouseUnavailableError,
+)
+from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.queuer.planning import check_request, check_span
+from temporaletl.queuer.reconciliation import CLOSED, describe_workflow, namespace_of
 from temporaletl.validation import faults_of
-from temporaletl.warehouse.reports import summary_of
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.open_batches import open_batch
+from temporaletl.warehouse.reports import find_batch, summary_of
+from temporaletl.warehouse.runs import (
+    Engine,
+    RequestedRun,
+    claim_run,
+    end_run,
+    enter_run,
+    give_up,
+)
+
+log = get_logger("temporaletl.control.runs")
 
 
 def run_request(
@@ -62,71 +91,229 @@ def run_request(
         raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None
 
 
-async def start_run(platform: Platform, request: QueuerInput) -> Run:
-    """Start a QueuerFlow, checked as far as one can from here.
-
-    Every call starts another run; two of one source do not load the same job at once.
-
-    Raises:
-        ConfigurationError: the source, a stream, a mode or a parameter is wrong, or the span has
-            not come yet.
-        TemporalUnavailableError, CredentialsError: as `Platform.client`.
-    """
-    find_source(request.source)
-    check_services(request.source)
-    with provided(await platform.stored_connections(request.connection)):
-        check_request(request)
-    if request.mode == "backfill":
-        check_span(request, await platform.now())
-    client = await platform.client()
-    settings = platform.settings
-    with translated_errors():
-        handle: Handle = await client.start_workflow(
-            names.QUEUER_FLOW,
-            request,
-            id=names.run_workflow_id(
-                request.source, request.mode, datetime.now(UTC), request.connection
-            ),
-            task_queue=settings.queuer_queue,
-            result_type=BatchSummary,
-            static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
-        )
-    return Run(client, handle, request, settings, books=partial(known_summary, platform))
-
-
 class RunGoesOnError(ConflictError):
-    """A run of the same source and connection goes on; `workflow_id` is its workflow."""
+    """A run of the same source and connection goes on; `workflow_id` is its workflow.
 
-    def __init__(self, whose: str, workflow_id: str, state: str) -> None:
+    `abandoned`: it is one of the local engine that no process drives at the moment.
+    """
+
+    def __init__(
+        self, whose: str, workflow_id: str, state: str, *, abandoned: bool = False
+    ) -> None:
         super().__init__(
             f"a run of {whose} goes on already ({state}): {workflow_id}; wait for its end, cancel "
             "it, or force another one"
         )
         self.workflow_id = workflow_id
+        self.abandoned = abandoned
 
 
-#: One start at a time, in this process: the second of two at once sees the first one.
-_starting = asyncio.Lock()
+async def start_run(
+    platform: Platform, request: QueuerInput, *, engine: Engine | None = None, by: str | None = None
+) -> Run:
+    """Start a run, checked as far as one can from here; whatever goes on already.
+
+    Every call starts another run; two of one source do not load the same job at once. It is
+    executed by `engine`; without one given by Temporal, or where that is off by the local engine.
+    Where the platform has a local engine at hand, that executes it as well while Temporal does not
+    answer. `by` is who requested it.
+
+    Raises:
+        ConfigurationError: the source, a stream, a mode or a parameter is wrong, or the span has
+            not come yet.
+        TemporalDisabledError: Temporal is off, and shall execute it.
+        TemporalUnavailableError, CredentialsError: as `Platform.client`; nothing is started, also
+            where Temporal took the request and its answer was lost.
+    """
+    return await _Start(platform, request, engine, by).run(only=False)
+
+
+async def start_only_run(
+    platform: Platform, request: QueuerInput, *, engine: Engine | None = None, by: str | None = None
+) -> Run:
+    """Start a run as `start_run` does, unless one of the source and connection goes on.
+
+    Of two processes that start one at once, one succeeds, wherever this one has a warehouse.
+
+    Raises:
+        RunGoesOnError: one goes on, also where that cannot be known since Temporal does not answer.
+        ETLError: as `start_run`.
+    """
+    return await _Start(platform, request, engine, by).run(only=True)
+
+
+class _Start:
+    """The start of a run: checked, entered, and then handed to an engine."""
+
+    def __init__(
+        self, platform: Platform, request: QueuerInput, engine: Engine | None, by: str | None
+    ) -> None:
+        self._platform = platform
+        self._request = request
+        self._chosen = engine
+        self._by = by
+        self._engine: Engine = engine or ("temporal" if platform.settings.enabled else "local")
+        self._workflow_id = names.run_workflow_id(
+            request.source, request.mode, datetime.now(UTC), request.connection
+        )
+        self._run_id = uuid.uuid4().hex
+
+    async def run(self, *, only: bool) -> Run:
+        await self._check()
+        if self._engine == "local":
+            warehouse = await self._platform.prepared_warehouse()
+            await self._enter(warehouse, only=only)
+            return self._local(warehouse)
+        entered = await self._ledger()
+        if entered is not None:
+            await self._enter(entered, only=only)
+        elif only:
+            await _refuse_by_temporal(self._platform, self._request)
+        try:
+            return await self._start_in_temporal(entered)
+        except TemporalUnavailableError as error:
+            if entered is None:
+                raise
+            return await self._without_answer(entered, error)
+        except ETLError as error:
+            if entered is not None:
+                await asyncio.to_thread(give_up, entered, self._workflow_id, str(error))
+            raise
+
+    async def _check(self) -> None:
+        platform, request = self._platform, self._request
+        find_source(request.source)
+        check_services(request.source)
+        with provided(await platform.stored_connections(request.connection)):
+            check_request(request)
+        if request.mode == "backfill":
+            check_span(request, await platform.now())
+
+    async def _ledger(self) -> Warehouse | None:
+        """The warehouse, where the run can be entered; elsewhere its queuer does that."""
+        if not self._platform.has_warehouse:
+            return None
+        try:
+            return await self._platform.current_warehouse()
+        except (NoLedgerError, OldLedgerError, WarehouseUnavailableError):
+            return None
+
+    async def _enter(self, warehouse: Warehouse, *, only: bool) -> None:
+        going_on: RequestedRun | None = None
+        for _ in range(_LOOKS):
+            going_on = await asyncio.to_thread(
+                enter_run,
+                warehouse,
+                self._request,
+                workflow_id=self._workflow_id,
+                run_id=self._run_id,
+                engine="local" if self._engine == "local" else None,
+                by=self._by,
+                only=only,
+            )
+            if going_on is None:
+                return
+            if not await end_if_lost(self._platform, warehouse, going_on):
+                break
+        assert going_on is not None  # noqa: S101 - there were looks
+        batch = await asyncio.to_thread(find_batch, warehouse, going_on.workflow_id)
+        raise RunGoesOnError(
+            names.label(self._request.source, self._request.connection),
+            going_on.workflow_id,
+            batch.state if batch else "waiting",
+            abandoned=going_on.engine == "local" and not going_on.owned,
+        )
+
+    async def _start_in_temporal(self, entered: Warehouse | None) -> Run:
+        platform, request, settings = self._platform, self._request, self._platform.settings
+        client = await platform.answering_client()
+        with translated_errors():
+            handle: Handle = await client.start_workflow(
+                names.QUEUER_FLOW,
+                request,
+                id=self._workflow_id,
+                task_queue=settings.queuer_queue,
+                result_type=BatchSummary,
+                static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
+                rpc_timeout=PATIENCE,
+            )
+        if entered is not None:
+            # Its queuer claims it as well, where this process dies before.
+            await asyncio.to_thread(claim_run, entered, self._workflow_id, "temporal")
+        return TemporalRun(
+            client, handle, request, settings, books=partial(known_summary, platform)
+        )
+
+    async def _without_answer(self, entered: Warehouse, error: TemporalUnavailableError) -> Run:
+        """The run where Temporal did not answer, and may have taken it all the same."""
+        platform = self._platform
+        if self._chosen is None and platform.engine is not None:
+            log.warning("temporal_unavailable", workflow_id=self._workflow_id, reason=str(error))
+            if await asyncio.to_thread(claim_run, entered, self._workflow_id, "local"):
+                return self._local(entered)
+        elif await asyncio.to_thread(give_up, entered, self._workflow_id, str(error)):
+            raise TemporalUnavailableError(
+                f"{error}; nothing is started (with --engine local this machine loads it, without "
+                "Temporal)"
+            ) from None
+        # A queuer has it: the start was accepted, and only the answer lost.
+        client = await platform.client()
+        return TemporalRun(
+            client,
+            client.get_workflow_handle(self._workflow_id, result_type=BatchSummary),
+            self._request,
+            platform.settings,
+            books=partial(known_summary, platform),
+        )
+
+    def _local(self, warehouse: Warehouse) -> Run:
+        if self._platform.engine is not None:
+            self._platform.engine.wake()
+        return LocalRun(warehouse, self._request, self._workflow_id, self._run_id)
+
+
+#: So often an open run is found to have ended, and another one in its place.
+_LOOKS = 3
+#: A run that no engine has by then: whoever entered it has died.
+_STARTED_WITHIN = timedelta(seconds=30)
+
+
+async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRun) -> bool:
+    """Record that a run has ended whose workflow closed without its books; return whether it has.
+
+    False where it goes on, or where that cannot be known now.
+    """
+    if run.engine == "local" or run.age < _STARTED_WITHIN:
+        return False
+    try:
+        client = await platform.client()
+        found = await describe_workflow(client, run.workflow_id)
+        if found is None:
+            batch = await asyncio.to_thread(open_batch, warehouse, run.batch_id or "")
+            here = await namespace_of(client)
+            if batch is not None and not here.is_place_of(batch.namespace):
+                return False
+    except (ETLError, RPCError):
+        return False
+    if found is not None and found.status not in CLOSED:
+        return False
+    how = "Temporal does not know it" if found is None else "its workflow has ended"
+    error = f"lost: {how}, and it did not close its books"
+    await asyncio.to_thread(end_run, warehouse, run.workflow_id, error=error)
+    return True
+
+
+#: As many as go on at once.
 _OPEN_RUNS = 200
 
 
-async def start_only_run(platform: Platform, request: QueuerInput) -> Run:
-    """Start a run as `start_run` does, unless one of the source and connection goes on.
-
-    Of two processes that start one at once, both may succeed: their jobs do not run twice.
-
-    Raises:
-        RunGoesOnError: one goes on.
-        ETLError: as `start_run`, and as `recent_runs`.
-    """
-    async with _starting:
-        found = await recent_runs(platform, limit=_OPEN_RUNS)
-        for run in found.runs:
-            same = (run.source, run.connection) == (request.source, request.connection)
-            if same and run.ended_at is None and run.state != "lost":
-                whose = names.label(request.source, request.connection)
-                raise RunGoesOnError(whose, run.workflow_id, run.state)
-        return await start_run(platform, request)
+async def _refuse_by_temporal(platform: Platform, request: QueuerInput) -> None:
+    """Refuse a second run where no ledger can be seen from here: of two at once, both may start."""
+    for run in (await recent_runs(platform, limit=_OPEN_RUNS)).runs:
+        same = (run.source, run.connection) == (request.source, request.connection)
+        if same and run.ended_at is None and run.state != "lost":
+            whose = names.label(request.source, request.connection)
+            raise RunGoesOnError(whose, run.workflow_id, run.state)
 
 
 async def known_summary(platform: Platform, run: Run) -> BatchSummary | None:

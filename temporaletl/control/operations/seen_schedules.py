@@ -12,7 +12,7 @@ from temporaletl import names
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.schedules import describe_schedules, request_of
 from temporaletl.control.operations.timetable import Timetable
-from temporaletl.errors import ETLError
+from temporaletl.errors import ETLError, TemporalDisabledError
 from temporaletl.warehouse.schedules import SeenSchedule, record_schedules, seen_schedules
 
 _PREFIX = names.schedule_id("")
@@ -67,6 +67,8 @@ async def _refresh(platform: Platform) -> str | None:
             found = [await _seen(client, one) for one in described]
     except TimeoutError:
         return f"Temporal did not list them within {_PATIENCE.total_seconds():.0f} s"
+    except TemporalDisabledError:
+        return None
     except ETLError as error:
         return str(error)
     await asyncio.to_thread(record_schedules, warehouse, found)

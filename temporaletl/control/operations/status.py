@@ -12,14 +12,20 @@ from temporaletl.control.operations.reports import (
     RunReport,
     completed,
     report_of_batch,
+    report_of_request,
     report_of_workflow,
 )
 from temporaletl.control.operations.state import ahead_of_clock
-from temporaletl.errors import TemporalUnavailableError, WarehouseUnavailableError
+from temporaletl.errors import (
+    TemporalDisabledError,
+    TemporalUnavailableError,
+    WarehouseUnavailableError,
+)
 from temporaletl.queuer.reconciliation import standing_of
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, find_batch, recent_batches
+from temporaletl.warehouse.runs import local_runs_without_batch
 from temporaletl.warehouse.state import watermarks_ahead
 
 
@@ -80,6 +86,8 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
     client: Client | None = None
     try:
         client = await platform.client()
+    except TemporalDisabledError:
+        pass  # there is nothing more to be known
     except TemporalUnavailableError as error:
         if warehouse is None:
             raise
@@ -109,13 +117,20 @@ async def _recent_runs(
     if warehouse is not None:
         listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit)
         found = {batch.run_id: batch for batch in listed}
+    waiting = []
+    if warehouse is not None:
+        waiting = await asyncio.to_thread(local_runs_without_batch, warehouse, limit=limit)
     executions = await _executions(client, found, limit) if client is not None else {}
+    # The workflow of a run that the local engine executes was superseded.
+    local = {batch.workflow_id for batch in found.values() if batch.engine == "local"}
+    local |= {run.workflow_id for run in waiting}
     reports = [report_of_batch(batch, executions.get(run_id)) for run_id, batch in found.items()]
     reports += [
         report_of_workflow(execution)
         for run_id, execution in executions.items()
-        if run_id not in found
+        if run_id not in found and execution.id not in local
     ]
+    reports += [report_of_request(run) for run in waiting]
     reports = await completed(warehouse, client, reports)
     reports.sort(key=lambda r: (r.ended_at is not None, -r.started_at.timestamp()))
     return reports[:limit]
@@ -158,7 +173,7 @@ async def _executions(
         async for execution in client.list_workflows(query, limit=limit):
             executions[execution.run_id] = execution
         for run_id, batch in known.items():
-            if batch.ended_at is None:
+            if batch.ended_at is None and batch.engine == "temporal":
                 # The list lags behind; a description does not.
                 standing = await standing_of(client, batch.workflow_id, run_id)
                 if standing.execution is not None:

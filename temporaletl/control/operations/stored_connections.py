@@ -24,6 +24,7 @@ from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
     SettingsError,
+    TemporalDisabledError,
     TemporalUnavailableError,
 )
 from temporaletl.names import connection_option, label
@@ -216,6 +217,8 @@ async def _check_unscheduled(platform: Platform, seen: StoredConnection) -> None
                 if error.status == RPCStatusCode.NOT_FOUND:
                     return
                 raise
+    except TemporalDisabledError:
+        return  # without it, there are none
     except TemporalUnavailableError as error:
         raise ConflictError(
             f"whether {target} has a schedule cannot be known now: {error}; with force, it is "

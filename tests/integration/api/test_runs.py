@@ -38,7 +38,7 @@ async def test_a_run_is_started_and_its_rows_counted(api: Api) -> None:
     assert sum(page["inserted"] for page in pages) == 9
     [entry] = (await api("GET", "/api/v1/audit")).json()["items"]
     assert (entry["actor"], entry["action"], entry["target"]) == ("local", "sync.full", "numbers")
-    assert entry["details"] == {"workflow_id": run}
+    assert entry["details"] == {"workflow_id": run, "engine": "temporal"}
 
 
 async def test_a_second_start_is_refused_and_names_the_run_that_goes_on(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Runs of the local engine: driven, paused, cancelled, left, adopted, and never ended by a stranger."""
+"""Runs of the local engine: driven, paused, cancelled, left, adopted, ended by no stranger."""
 
 import asyncio
 from datetime import timedelta
@@ -303,9 +303,7 @@ def test_of_two_runs_entered_at_once_one_is_let_in(warehouse: Warehouse) -> None
         return runs.enter_run(warehouse, request, workflow_id=name, run_id="r", **more)
 
     async def both() -> list[runs.RequestedRun | None]:
-        return list(
-            await asyncio.gather(*(asyncio.to_thread(enter, f"run-{n}") for n in range(8)))
-        )
+        return list(await asyncio.gather(*(asyncio.to_thread(enter, f"run-{n}") for n in range(8))))
 
     ends = asyncio.run(both())
     assert ends.count(None) == 1

@@ -2,7 +2,7 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -18,6 +18,7 @@ from temporaletl.control.operations.control import Action, control_run
 from temporaletl.control.operations.runs import run_request, start_only_run, start_run
 from temporaletl.messages import Mode, OpenState, QueuerInput
 from temporaletl.names import label
+from temporaletl.warehouse.runs import Engine
 
 router = APIRouter(prefix="/sync", tags=["sync"], responses=RESPONSES)
 
@@ -48,7 +49,7 @@ class Started(BaseModel):
 
     workflow_id: str = Field(alias="workflowId", examples=["etl-jira-full-20261127T180000.000000Z"])
     run_id: str = Field(alias="runId")
-    engine: Literal["temporal"]
+    engine: Engine = Field(description="what executes it: Temporal's services, or the local engine")
 
 
 class ControlAccepted(BaseModel):
@@ -64,6 +65,7 @@ class ControlAccepted(BaseModel):
         description="no service polls: the request is stored, and heeded when one does"
     )
     queue: str | None = Field(None, description="the task queue that no service polls")
+    engine: Engine = "temporal"
 
 
 #: What is answered where no service polls; beside 200, with which the run itself answers.
@@ -136,7 +138,7 @@ async def start(
         ETLError: as `start_run`.
     """
     starting = start_run if force else start_only_run
-    run = await starting(context.platform, request)
+    run = await starting(context.platform, request, by=caller.name)
     run.ending.cancel()
     context.forget()
     await record_outcome(
@@ -145,9 +147,9 @@ async def start(
         action,
         label(request.source, request.connection),
         "done",
-        details={"workflow_id": run.workflow_id},
+        details={"workflow_id": run.workflow_id, "engine": run.engine},
     )
-    return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine="temporal")
+    return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine=run.engine)
 
 
 @router.post(
@@ -193,7 +195,7 @@ async def control(
     context: Context, caller: Caller, response: Response, workflow_id: str, action: Action
 ) -> ControlAccepted:
     """Pause, resume or cancel, with an audit row; 202 where no service polls."""
-    done = await control_run(context.platform, workflow_id, action)
+    done = await control_run(context.platform, workflow_id, action, by=caller.name)
     context.forget()
     await record_outcome(
         context.platform, caller.author(), f"sync.{action}", done.workflow_id, "done"
@@ -207,4 +209,5 @@ async def control(
         jobs_running=done.jobs_running,
         stored=done.stored,
         queue=done.queue,
+        engine=done.engine,
     )

@@ -46,6 +46,19 @@ def run(
             help="What the account sees now is all there is, though it saw more before.",
         ),
     ] = False,
+    engine: Annotated[
+        Literal["local", "temporal"] | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="temporal: the two services; local: a process of this machine, which needs "
+            "PostgreSQL alone.",
+            show_default="temporal, where that is not off",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Start although a run of the source and connection goes on."),
+    ] = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> int:
@@ -65,6 +78,8 @@ def run(
         params=params,
         max_in_flight=max_in_flight,
         accept_view=accept_view,
+        engine=engine,
+        force=force,
         wait=wait,
         as_json=as_json,
     )

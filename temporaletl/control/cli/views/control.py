@@ -36,6 +36,11 @@ def described(done: Controlled) -> str:
             f"ended {done.ended_batch}, whose workflow {done.workflow_id} is not known to this "
             f"Temporal: what is loaded stays, and the next run covers its window"
         )
+    if done.stored and done.engine == "local":
+        return (
+            f"stored: no process of the local engine drives {done.workflow_id}; it goes on when "
+            "one takes it up (`etl serve`, or the next `etl run … --engine local --wait`)"
+        )
     if done.stored:
         return (
             f"stored: no service polls task queue {done.queue}; {done.workflow_id} heeds "

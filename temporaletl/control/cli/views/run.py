@@ -26,11 +26,15 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import begin, open_platform
 from temporaletl.control.cli.views.progress import display
-from temporaletl.control.operations.following import Ended, Run, pending_failures
+from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
+from temporaletl.control.operations.audit import local_author
+from temporaletl.control.operations.following import Ended, Run, TemporalRun, pending_failures
+from temporaletl.control.operations.local_runs import AttachedEngine, drive_to_end
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.progress import follow
 from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.runs import (
+    RunGoesOnError,
     known_summary,
     run_request,
     start_only_run,
@@ -38,6 +42,7 @@ from temporaletl.control.operations.runs import (
 )
 from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
+from temporaletl.warehouse.runs import Engine
 
 _INTERRUPTED = 130
 #: How long a command stays to see whether the run can be planned at all.
@@ -55,6 +60,8 @@ def launch(
     params: dict[str, JsonValue],
     max_in_flight: int,
     accept_view: bool = False,
+    engine: Engine | None = None,
+    force: bool = False,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -77,7 +84,16 @@ def launch(
     )
 
     async def start(platform: Platform) -> Run:
-        return await start_run(platform, request)
+        begins = start_run if force else start_only_run
+        by = local_author().name
+        while True:
+            try:
+                return await begins(platform, request, engine=engine, by=by)
+            except RunGoesOnError as error:
+                if not (error.abandoned and wait):
+                    raise
+                note(f"first, {error.workflow_id} is taken up, which nobody drives any more")
+                await drive_to_end(platform, error.workflow_id)
 
     return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
@@ -91,7 +107,8 @@ def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
     begin()
 
     async def start(platform: Platform) -> Run:
-        return await start_only_run(platform, await retry_request(platform, run))
+        request = await retry_request(platform, run)
+        return await start_only_run(platform, request, by=local_author().name)
 
     return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
@@ -103,6 +120,7 @@ class _Launch:
         self, start: Callable[[Platform], Awaitable[Run]], *, wait: bool, as_json: bool
     ) -> None:
         self._start = start
+        self._is_local = False
         self._wait = wait
         self._as_json = as_json
         self._workflow_id: str | None = None
@@ -113,6 +131,11 @@ class _Launch:
         except KeyboardInterrupt:
             if self._workflow_id is None:
                 note("Interrupted before the run was started.")
+            elif self._is_local and self._wait:
+                note(
+                    f"Interrupted: {self._workflow_id} rests at its last page; `etl serve`, or the "
+                    "same command again, goes on with it, and `etl cancel` ends it"
+                )
             else:
                 note(
                     f"No longer waiting; the run goes on. How it goes: "
@@ -124,6 +147,7 @@ class _Launch:
         async with open_platform() as platform:
             started = await self._start(platform)
             self._workflow_id = started.workflow_id
+            self._is_local = started.engine == "local"
             try:
                 ended = await self._follow(platform, started)
             finally:
@@ -133,11 +157,17 @@ class _Launch:
 
     async def _follow(self, platform: Platform, started: Run) -> Ended | None:
         def unattended() -> None:
-            note(
-                f"no queuer polls task queue {started.queue} yet; the run waits for one "
-                f"(`etl up` or `python -m queuer` starts it)"
-            )
+            if isinstance(started, TemporalRun):
+                note(
+                    f"no queuer polls task queue {started.queue} yet; the run waits for one "
+                    f"(`etl up` or `python -m queuer` starts it)"
+                )
+            else:
+                note(f"{UNATTENDED_LOCAL} (without --wait, this command does not)")
 
+        if self._wait and started.engine == "local":
+            async with AttachedEngine(started.workflow_id) as engine:
+                return await self._follow_to_end(platform, started, engine)
         if self._wait:
             return await self._follow_to_end(platform, started)
         with (
@@ -148,11 +178,15 @@ class _Launch:
             await started.until_planned(_PLANNED_WITHIN, unattended)
         return started.ending.result() if started.ending.done() else None
 
-    async def _follow_to_end(self, platform: Platform, started: Run) -> Ended:
+    async def _follow_to_end(
+        self, platform: Platform, started: Run, engine: AttachedEngine | None = None
+    ) -> Ended:
         note(f"started {started.workflow_id}", style="dim")
         with display(f"{_what(started)} {started.request.mode}") as show:
             async for snapshot in follow(platform, started):
                 show(snapshot)
+                if engine is not None:
+                    engine.check()
         return started.ending.result()
 
     async def _finish(self, platform: Platform, started: Run, ended: Ended | None) -> int:
@@ -163,7 +197,7 @@ class _Launch:
         if summary.error is not None:
             summary = await known_summary(platform, started) or summary
         if self._as_json:
-            print_json(summary.model_dump(mode="json"))
+            print_json({**summary.model_dump(mode="json"), "engine": started.engine})
         if ended.misconfigured:
             note(f"etl: {summary.error}")
             return MISUSED
@@ -188,6 +222,7 @@ class _Launch:
                     "retries": started.request.retries,
                     "state": status.state if status else "waiting",
                     "jobs": {"planned": jobs},
+                    "engine": started.engine,
                 }
             )
         else:
@@ -196,11 +231,12 @@ class _Launch:
             print_fields(
                 [
                     ("workflow", started.workflow_id),
+                    ("engine", started.engine),
                     ("follow it", f"etl status {started.workflow_id}"),
                     ("end it", f"etl cancel {started.workflow_id}"),
                 ]
             )
-        if jobs is None:
+        if jobs is None and isinstance(started, TemporalRun):
             for failure in await pending_failures(started.client, started.workflow_id):
                 note(f"it is tried again: {failure}", style="yellow")
 
