@@ -1,4 +1,4 @@
-"""The API for authors of sources."""
+"""The API for authors of sources, and for programs that run them."""
 
 import warnings
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         deletion_scan,
         scan_inputs_method,
     )
+    from temporaletl.engine.library import run, run_async
     from temporaletl.errors import (
         ConfigurationError,
         CredentialsError,
@@ -84,6 +85,8 @@ __all__ = [
     "query_type",
     "rate_budget",
     "reread_method",
+    "run",
+    "run_async",
     "scan_inputs_method",
     "transform_inputs_method",
     "transform_method",
@@ -102,6 +105,7 @@ _MODULES = (
     "rows",
     "strategies",
     "transformation",
+    "engine.library",
 )
 
 

@@ -21,6 +21,7 @@ from temporalio.envconfig import ClientConfigProfile
 from temporalio.service import TLSConfig
 
 from temporaletl.credentials import for_metadata
+from temporaletl.environment import presently_given
 from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import TemporalSettings, check_encrypted
@@ -55,8 +56,15 @@ class Endpoint:
 
 
 def environment() -> dict[str, str]:
-    """The variables of the process and, behind them, those of `.env`; empty ones are unset."""
-    found = {**dotenv_values(".env"), **os.environ}
+    """The variables of the process and, behind them, those of `.env`; empty ones are unset.
+
+    Those that the context gives go before both.
+    """
+    found = {
+        **dotenv_values(".env"),
+        **os.environ,
+        **{k: v for k, v in presently_given().items() if v},
+    }
     return {name: value for name, value in found.items() if value}
 
 

@@ -1,16 +1,43 @@
 """The base class of settings: read from the environment and a `.env` file, with secrets kept in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from temporaletl.credentials import check_visible, for_header
 from temporaletl.errors import SettingsError
 from temporaletl.secrets import remember_secret
 from temporaletl.validation import faults_of
+
+_given: ContextVar[Mapping[str, str]] = ContextVar("given_variables", default={})  # noqa: B039
+
+
+@contextmanager
+def given_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Put variables before those of the environment and the `.env` file, in this context.
+
+    Tasks and threads that are started in it read them, too. An empty one is not given.
+    """
+    token = _given.set({**_given.get(), **variables})
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def presently_given() -> Mapping[str, str]:
+    """The variables that this context puts before those of the environment."""
+    return _given.get()
 
 
 class Settings(BaseSettings):
@@ -46,6 +73,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if given := _given.get():
+            assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - what pydantic makes
+            given = {name.lower(): value for name, value in given.items() if value}
+            env_settings.env_vars = {**env_settings.env_vars, **given}
         # Only code names a field: USER, HOST or PORT in an environment mean something else.
         for source in (env_settings, dotenv_settings):
             source.config = SettingsConfigDict(**{**source.config, "populate_by_name": False})

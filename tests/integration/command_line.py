@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class CommandLine:
     settings: dict[str, str] = field(default_factory=dict)
 
     def having(self, **settings: str) -> "CommandLine":
-        return CommandLine(self.services, self.folder, self.url, settings)
+        return replace(self, settings=settings)
 
     async def __call__(self, *arguments: str) -> Ended:
         process = await self.start(*arguments)
@@ -55,16 +55,20 @@ class CommandLine:
             stderr=asyncio.subprocess.PIPE,
         )
 
+    def _of_services(self) -> dict[str, str]:
+        return {
+            "TEMPORAL_ADDRESS": self.services.client.service_client.config.target_host,
+            "TEMPORAL_QUEUE": self.services.queue,
+            "TEMPORAL_ETL_QUEUE": f"{self.services.queue}-etl",
+            "WPE_DB_SCHEMA": self.services.warehouse.schema,
+        }
+
     def _environment(self) -> dict[str, str]:
-        address = self.services.client.service_client.config.target_host
         found = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "PYTHONPATH": os.pathsep.join([str(_PROJECT), str(self.folder)]),
-            "TEMPORAL_ADDRESS": address,
-            "TEMPORAL_QUEUE": self.services.queue,
-            "TEMPORAL_ETL_QUEUE": f"{self.services.queue}-etl",
+            **self._of_services(),
             "DATABASE_URL": self.url,
-            "WPE_DB_SCHEMA": self.services.warehouse.schema,
             "ETL_DATA_DIR": str(self.folder / "data"),
             "LC_ALL": "C.UTF-8",
         }
