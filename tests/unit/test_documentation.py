@@ -306,7 +306,7 @@ def test_the_source_of_the_readme_is_a_source() -> None:
 def test_the_engines_script_says_which_setting_is_missing_and_its_notebook_is_python(
     tmp_path: Path,
 ) -> None:
-    script, *cells = re.findall(r"```python\n(.*?)```", text_of("engine.md"), re.DOTALL)
+    _, script, *cells = re.findall(r"```python\n(.*?)```", text_of("engine.md"), re.DOTALL)
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -84,6 +84,7 @@ app.command(
         "etl run jira --connection acme  # another site, by its name in ETL_CONNECTIONS",
         "etl run jira --mode full --wait --json  # everything; one JSON document at the end",
         "etl run jira --from 2025-01-01 --to 2025-02-01  # January again",
+        "etl run jira --engine local --wait  # with PostgreSQL alone, without Temporal",
         "etl run temporal --stream workflows --param 'namespaces=[\"default\"]'",
     ),
 )(runs.run)
