@@ -34,7 +34,7 @@ ORDERS = [
 ]
 #: Aliases have no docstring of their own.
 ALIASES = {"FindDeleted", "Json", "LocalTime"}
-#: Their example is in the documentation, and needs servers: tests/integration/engine/test_library.py.
+#: Their example needs servers: see tests/integration/engine/test_library.py.
 NEED_SERVERS = {"run", "run_async"}
 
 

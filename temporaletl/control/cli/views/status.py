@@ -137,6 +137,7 @@ def _print_run(run: RunReport, found: Details) -> None:
             ("run id", run.run_id),
             ("retries", run.retries),
             ("retried by", ", ".join(run.retried_by)),
+            ("engine", run.engine),
             ("started", f"{show_time(run.started_at)} ({_ago(run.started_at)})"),
             ("ended", run.ended_at),
             ("took" if run.ended_at else "so far", _took(run.started_at, run.ended_at)),
