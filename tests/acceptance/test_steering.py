@@ -247,7 +247,7 @@ async def test_a_cancelled_run_tells_what_it_loaded(
 
 async def test_two_full_runs_at_once(platform: Platform, site: Site, jira: FakeServer) -> None:
     jira.latency_seconds = _SLOW_SECONDS / 3
-    words = ("run", "jira", "--mode", "full", "--wait", "--json")
+    words = ("run", "jira", "--mode", "full", "--force", "--wait", "--json")
     with ExitStack() as exits:
         both = [exits.enter_context(platform.etl_running(*words)) for _ in range(2)]
         answers = [command.communicate(timeout=90) for command in both]

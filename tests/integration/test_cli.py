@@ -98,8 +98,17 @@ async def test_what_a_person_must_correct_is_one_line_and_status_2(etl: CommandL
 
 async def test_without_wait_it_says_how_to_follow_what_it_started(etl: CommandLine) -> None:
     told, plain = await asyncio.gather(
-        etl("run", "numbers", "--param", "pages=200", "--param", "page_seconds=0.1", "--json"),
-        etl("run", "numbers", "--param", "pages=200", "--param", "page_seconds=0.2"),
+        etl(
+            "run",
+            "numbers",
+            "--force",
+            "--param",
+            "pages=200",
+            "--param",
+            "page_seconds=0.1",
+            "--json",
+        ),
+        etl("run", "numbers", "--force", "--param", "pages=200", "--param", "page_seconds=0.2"),
     )
     document = told.document
     assert (told.status, plain.status) == (0, 0)
@@ -266,8 +275,8 @@ async def test_a_source_whose_own_queue_no_worker_polls_is_named(etl: CommandLin
 async def test_nothing_to_load_is_said_plainly(etl: CommandLine) -> None:
     arguments = ("--from", "2024-01-01", "--to", "2024-02-01T00:00+01:00", "--wait")
     empty, none = await asyncio.gather(
-        etl("run", "numbers", "--param", "size=0", *arguments),
-        etl("run", "numbers", "--param", "jobs=0", "--wait"),
+        etl("run", "numbers", "--force", "--param", "size=0", *arguments),
+        etl("run", "numbers", "--force", "--param", "jobs=0", "--wait"),
     )
     assert (empty.status, none.status) == (0, 0)
     assert empty.out.splitlines()[-1] == (
