@@ -18,10 +18,10 @@ from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.errors import ETLError
 from temporaletl.logs import configure_logs, get_logger
-from temporaletl.queuer.notification import notify
+from temporaletl.notifications.delivery import Notifier
+from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import (
     EngineSettings,
-    NotificationSettings,
     TemporalSettings,
     WarehouseSettings,
     WorkerSettings,
@@ -82,7 +82,8 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
         WarehouseSettings.load(), max_connections=jobs * _CONNECTIONS_PER_JOB + 2
     ) as warehouse:
         await asyncio.to_thread(migrate, warehouse)
-        driver = Driver(warehouse, notify=partial(notify, notification), options=options)
+        notifier = Notifier(warehouse, notification)
+        driver = Driver(warehouse, notify=notifier.announce_end, options=options)
         log.info("engine_started", owner=driver.owner)
         await driver.run(stop)
         log.info("engine_stopped", owner=driver.owner)

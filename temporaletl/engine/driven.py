@@ -241,7 +241,8 @@ class DrivenRun:
             error=failure,
         )
         try:
-            await asyncio.to_thread(self._notify, summary)
+            if metadata.notify:
+                await asyncio.to_thread(self._notify, summary)
         except ETLError as error:
             # The batch is loaded and closed: a deaf webhook must not make it a failure.
             log.warning("nobody_notified", batch_id=summary.batch_id, reason=str(error))

@@ -53,7 +53,8 @@ class DriverOptions:
 class Driver:
     """Drives runs of the local engine until `stop` is set.
 
-    await Driver(warehouse, notify=partial(notify, NotificationSettings.load())).run(stop)
+    notifier = Notifier(warehouse, NotificationSettings.load())
+    await Driver(warehouse, notify=notifier.announce_end).run(stop)
     """
 
     def __init__(
