@@ -29,6 +29,7 @@ from temporaletl.settings import (
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.worker.segment import SegmentLimits
 
 log = get_logger("temporaletl.engine")
@@ -85,7 +86,8 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
         notifier = Notifier(warehouse, notification)
         driver = Driver(warehouse, notify=notifier.announce_end, options=options)
         log.info("engine_started", owner=driver.owner)
-        await driver.run(stop)
+        with kept_run_log(warehouse):
+            await driver.run(stop)
         log.info("engine_stopped", owner=driver.owner)
 
 

@@ -129,7 +129,8 @@ class DrivenRun:
             return
         metadata, self._jobs = found
         await in_thread(partial(ownership.show_control, self._warehouse, self.ownership))
-        await self._pursue(metadata)
+        with structlog.contextvars.bound_contextvars(batch_id=metadata.batch_id):
+            await self._pursue(metadata)
 
     async def _pursue(self, metadata: BatchMetadata) -> None:
         """Work, rest, or finish, as is wanted, until the run has ended or is gone."""

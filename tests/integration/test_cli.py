@@ -17,6 +17,9 @@ from tests.integration.tcp_relay import TcpRelay
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
+#: Beside another run.
+_FORCED = ("run", "numbers", "--force")
+
 
 @pytest_asyncio.fixture
 async def etl(
@@ -98,17 +101,8 @@ async def test_what_a_person_must_correct_is_one_line_and_status_2(etl: CommandL
 
 async def test_without_wait_it_says_how_to_follow_what_it_started(etl: CommandLine) -> None:
     told, plain = await asyncio.gather(
-        etl(
-            "run",
-            "numbers",
-            "--force",
-            "--param",
-            "pages=200",
-            "--param",
-            "page_seconds=0.1",
-            "--json",
-        ),
-        etl("run", "numbers", "--force", "--param", "pages=200", "--param", "page_seconds=0.2"),
+        etl(*_FORCED, "--param", "pages=200", "--param", "page_seconds=0.1", "--json"),
+        etl(*_FORCED, "--param", "pages=200", "--param", "page_seconds=0.2"),
     )
     document = told.document
     assert (told.status, plain.status) == (0, 0)
@@ -275,8 +269,8 @@ async def test_a_source_whose_own_queue_no_worker_polls_is_named(etl: CommandLin
 async def test_nothing_to_load_is_said_plainly(etl: CommandLine) -> None:
     arguments = ("--from", "2024-01-01", "--to", "2024-02-01T00:00+01:00", "--wait")
     empty, none = await asyncio.gather(
-        etl("run", "numbers", "--force", "--param", "size=0", *arguments),
-        etl("run", "numbers", "--force", "--param", "jobs=0", "--wait"),
+        etl(*_FORCED, "--param", "size=0", *arguments),
+        etl(*_FORCED, "--param", "jobs=0", "--wait"),
     )
     assert (empty.status, none.status) == (0, 0)
     assert empty.out.splitlines()[-1] == (
