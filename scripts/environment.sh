@@ -131,6 +131,20 @@ install_pgbouncer() {
     systemctl disable --now pgbouncer >/dev/null 2>&1 || true
 }
 
+# The browser that tests of the dashboard drive. Fails where it cannot be had: Debian's package takes
+# root and apt-get where it is not installed, and elsewhere a Chromium must be on PATH.
+prepare_chromium() {
+    chromium_is_here || { [[ $EUID -eq 0 ]] && alone install_chromium; }
+}
+
+chromium_is_here() { command -v chromium || command -v chromium-browser || command -v google-chrome; } \
+    >/dev/null
+
+install_chromium() {
+    chromium_is_here && return # another run was first
+    install_debian_package chromium
+}
+
 # The library by which slow tests give a process a wrong clock. Fails where it cannot be had.
 prepare_faketime() {
     command -v faketime >/dev/null || { [[ $EUID -eq 0 ]] && alone install_debian_package faketime; }

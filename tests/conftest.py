@@ -61,8 +61,10 @@ def pytest_collection_finish() -> None:
 
 
 def _group_of(item: pytest.Item) -> str:
-    """What runs in one process: tests of one class or module, and all that need Trino's server."""
+    """What runs in one process: tests of one class or module, of the dashboard, and of Trino."""
     needed = {item.nodeid.lower(), *getattr(item, "fixturenames", ())}
+    if "dashboard" in needed:
+        return "dashboard"
     if any("trino" in each for each in needed):
         return "trino"
     return item.nodeid.partition("[")[0].rpartition("::")[0]

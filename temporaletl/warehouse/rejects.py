@@ -174,3 +174,39 @@ def read_rejects(
             )
         )
     return Rejects(found, int(total[0]))
+
+
+_OF_FILTER = sql.SQL(
+    "(%(source)s::text IS NULL OR source = %(source)s) "
+    "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
+    "AND (%(stream)s::text IS NULL OR stream = %(stream)s)"
+)
+
+
+def rejects_after(
+    warehouse: Warehouse,
+    *,
+    limit: int,
+    after: int | None = None,
+    source: str | None = None,
+    connection_name: str | None = None,
+    stream: str | None = None,
+) -> list[StoredReject]:
+    """Rejects by their number, the newest first, behind the one numbered `after`."""
+    values = {
+        "limit": limit,
+        "after": after,
+        "source": source,
+        "connection": connection_name,
+        "stream": stream,
+    }
+    with warehouse.connection() as connection:
+        rows = connection.cursor(row_factory=dict_row).execute(
+            sql.SQL(
+                "SELECT {} FROM etl_rejects WHERE {} "
+                "AND (%(after)s::bigint IS NULL OR reject_id < %(after)s) "
+                "ORDER BY reject_id DESC LIMIT %(limit)s"
+            ).format(_COLUMNS, _OF_FILTER),
+            values,
+        )
+        return [StoredReject.model_validate(row) for row in rows]

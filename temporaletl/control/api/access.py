@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from temporaletl.control.api.context import InContext
+from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import (
     ForbiddenError,
     UnauthenticatedError,
@@ -60,9 +60,9 @@ async def _caller(
     context: InContext,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
-    _refuse_foreign(request)
+    refuse_foreign(request)
     if given is None:
-        return await _without_token(request, context)
+        return await caller_without_token(request, context)
     # Not longer: a token that is revoked must not be good for more than a moment.
     key = token_key(given.credentials)
     try:
@@ -76,7 +76,13 @@ async def _caller(
     return Caller(f"token:{token.name}", token.token_id, token.scope, request_id_of(request))
 
 
-async def _without_token(request: Request, context: InContext) -> Caller:
+async def caller_without_token(request: Request, context: Context) -> Caller:
+    """Whoever is on this machine, while the warehouse has no token.
+
+    Raises:
+        UnauthenticatedError: there is one, or the request comes from elsewhere.
+        ETLError: as `has_tokens`.
+    """
     exists = await context.tokens.latest("any", partial(has_tokens, context.platform))
     if exists.value:
         raise UnauthenticatedError(
@@ -101,7 +107,7 @@ def _is_local(request: Request) -> bool:
     return near and is_loopback(host)
 
 
-def _refuse_foreign(request: Request) -> None:
+def refuse_foreign(request: Request) -> None:
     """Refuse what a page of another site has a browser send.
 
     Raises:

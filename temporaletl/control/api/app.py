@@ -1,7 +1,7 @@
 """The application: routes, errors, limits, and its OpenAPI document."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
 
@@ -47,10 +47,16 @@ _NOUNS = (
 )
 
 
+#: Installs another front, as the dashboard, beside the API.
+type Front = Callable[[FastAPI], None]
+
+
 def create_app(
     platform: Platform,
     settings: ApiSettings | None = None,
     notification: NotificationSettings | None = None,
+    *,
+    fronts: Sequence[Front] = (),
 ) -> FastAPI:
     """Create the application over a platform, which it closes when it ends.
 
@@ -101,6 +107,8 @@ def create_app(
         methods=["GET", "POST", "PUT", "DELETE"],
         include_in_schema=False,
     )
+    for install in fronts:
+        install(app)
     return app
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import uvicorn
 from fastapi import FastAPI
 
-from temporaletl.control.api.app import create_app
+from temporaletl.control.api.app import Front, create_app
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.api.transport import MOST_HEAD, BoundedProtocol
@@ -27,7 +27,9 @@ _WAREHOUSE_CONNECTIONS = 8
 _GRACE = timedelta(seconds=2)
 
 
-def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
+def serve(
+    settings: ApiSettings, report: Callable[[str], None], *, fronts: Sequence[Front] = ()
+) -> None:
     """Serve until SIGTERM or SIGINT; `report` gets the address once it listens.
 
     The warehouse is brought up to date first.
@@ -47,7 +49,7 @@ def serve(settings: ApiSettings, report: Callable[[str], None]) -> None:
     )
     listening = listen(settings)
     host, port = listening.getsockname()[:2]
-    server = make_server(create_app(platform, settings, notification), settings)
+    server = make_server(create_app(platform, settings, notification, fronts=fronts), settings)
     report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server.run(sockets=[listening])
 

@@ -8,7 +8,14 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.sources import check_known
 from temporaletl.messages import QueuerInput
-from temporaletl.warehouse.rejects import RejectDetails, Rejects, find_reject, read_rejects
+from temporaletl.warehouse.rejects import (
+    RejectDetails,
+    Rejects,
+    StoredReject,
+    find_reject,
+    read_rejects,
+    rejects_after,
+)
 
 
 async def get_reject(platform: Platform, reject_id: int) -> RejectDetails:
@@ -59,3 +66,29 @@ async def list_rejects(
         # What is misspelt has no rejects either.
         await check_known(platform, source, connection)
     return found
+
+
+async def list_newest_rejects(
+    platform: Platform,
+    *,
+    limit: int,
+    after: int | None = None,
+    source: str | None = None,
+    connection: str | None = None,
+    stream: str | None = None,
+) -> list[StoredReject]:
+    """Rejects of all sources, or of one, connection and stream; the newest first, behind `after`.
+
+    Raises:
+        ETLError: as `Platform.warehouse`.
+    """
+    warehouse = await platform.warehouse()
+    return await asyncio.to_thread(
+        rejects_after,
+        warehouse,
+        limit=limit,
+        after=after,
+        source=source,
+        connection_name=connection,
+        stream=stream,
+    )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from psycopg import sql
 
-from temporaletl.control.api.app import create_app
+from temporaletl.control.api.app import Front, create_app
 from temporaletl.control.api.serving import listen, make_server
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.platform import Platform
@@ -89,12 +89,16 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    platform: Platform, services: Services | None = None, **settings: object
+    platform: Platform,
+    services: Services | None = None,
+    *,
+    fronts: Sequence[Front] = (),
+    **settings: object,
 ) -> AsyncGenerator[Served]:
     """Serve an application over a platform until the block ends; `settings` are the API's."""
     known = ApiSettings.model_validate({"port": 0, **settings})
     listening = listen(known)
-    app = create_app(platform, known)
+    app = create_app(platform, known, fronts=fronts)
     server = make_server(app, known)
     # The signals are the tests' own.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]

@@ -68,15 +68,20 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve the HTTP API until Ctrl-C."""
+    """Serve the dashboard and the HTTP API until Ctrl-C."""
     from temporaletl.control.api import serving
     from temporaletl.control.api.settings import ApiSettings
     from temporaletl.control.cli.output import say
     from temporaletl.control.cli.session import begin
+    from temporaletl.control.web import dashboard
 
     begin()
     given = {"host": host, "port": port}
     settings = ApiSettings.load().model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    serving.serve(settings, report=lambda address: say(f"The HTTP API listens at {address}"))
+    serving.serve(
+        settings,
+        report=lambda address: say(f"The dashboard and the HTTP API are at {address}"),
+        fronts=(dashboard.install,),
+    )

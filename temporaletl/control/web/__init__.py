@@ -1,0 +1,1 @@
+"""The dashboard: pages over operations, rendered here and readable without JavaScript."""

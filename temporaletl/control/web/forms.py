@@ -1,0 +1,38 @@
+"""Fields of forms: dates, and objects as JSON."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from pydantic import JsonValue
+
+from temporaletl.errors import ConfigurationError
+
+
+def parse_date(name: str, text: str) -> datetime | None:
+    """A date or a timestamp in UTC, as a browser's fields send them; None for an empty field.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{name}: {text!r} is no date, as 2026-11-27 is one") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def parse_object(name: str, text: str) -> dict[str, JsonValue]:
+    """A JSON object; an empty one for an empty field.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{name}: is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f'{name}: must be a JSON object, as {{"name": "value"}}')
+    return found

@@ -1,0 +1,1 @@
+"""The dashboard's pages, one module for each noun; each is a few lines over an operation."""

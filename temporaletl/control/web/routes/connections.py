@@ -1,0 +1,156 @@
+"""`/connections`: listed, shown with their streams and runs, and checked."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Path, Response
+
+from temporaletl.connections import DEFAULT
+from temporaletl.control.operations.checks import check_source
+from temporaletl.control.operations.connections import (
+    ConnectionReport,
+    Connections,
+    list_connections,
+    list_environment,
+)
+from temporaletl.control.operations.freshness import StreamFreshness
+from temporaletl.control.operations.history import RunFilter, list_runs
+from temporaletl.control.operations.schedules import ScheduleReport, list_schedules
+from temporaletl.control.operations.sources import find_source
+from temporaletl.control.web.findings import cause_of, connection_path, open_runs, run_path
+from temporaletl.control.web.routes.overview import see_freshness
+from temporaletl.control.web.visit import InVisit, Visit, pages
+from temporaletl.errors import ETLError, NotFoundError
+
+router = pages()
+
+_RUNS = 10
+
+SourceName = Annotated[str, Path(max_length=100)]
+ConnectionName = Annotated[str, Path(max_length=100)]
+
+#: From what is wrong to what is well.
+_WORST_FIRST = ("failed", "late", "never loaded", "not judged", "fresh")
+
+
+@router.get("/connections")
+async def get_connections(visit: InVisit) -> Response:
+    """List the connections: those of the environment, the file and the warehouse."""
+    listed, environment = await _listed(visit)
+    fresh = await see_freshness(visit)
+    streams: dict[tuple[str, str], list[StreamFreshness]] = {}
+    for entry in fresh.value.entries if fresh else ():
+        streams.setdefault((entry.source, entry.connection), []).append(entry)
+    known = [*listed.connections, *environment]
+    named = {(one.source, one.name) for one in known}
+    return visit.page(
+        "connections.html",
+        # Those of the environment that nobody has set up are there all the same: they come last.
+        connections=sorted(
+            known, key=lambda one: (one.origin == "environment", one.source or "", one.name)
+        ),
+        gone=sorted(key for key in streams if key not in named),
+        streams=streams,
+        worst=worst_of,
+        listed=listed,
+        fresh=fresh,
+        connection_path=connection_path,
+        polls=False,
+    )
+
+
+def worst_of(entries: list[StreamFreshness]) -> str | None:
+    """The worst state of streams; None where there are none."""
+    return min((one.state for one in entries), key=_WORST_FIRST.index, default=None)
+
+
+async def _listed(visit: Visit) -> tuple[Connections, list[ConnectionReport]]:
+    sights = visit.dashboard.sights
+    listed = await sights.see("connections", partial(list_connections, visit.context.platform))
+    environment = await sights.see("environment", list_environment)
+    return listed.value, environment.value
+
+
+@router.get("/connections/{source}/{connection}")
+async def get_connection(
+    visit: InVisit, source: SourceName, connection: ConnectionName
+) -> Response:
+    """Show a connection: its streams, its schedule, its last runs, and what can be done."""
+    return await _page(visit, source, connection)
+
+
+@router.post("/connections/{source}/{connection}/check")
+async def post_check(visit: InVisit, source: SourceName, connection: ConnectionName) -> Response:
+    """Try all that a run needs, one by one; nothing is written."""
+    visit.operator()
+    checks = await check_source(visit.context.platform, source, connection=connection)
+    return await _page(visit, source, connection, checks=checks)
+
+
+async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Response:
+    fresh = await see_freshness(visit)
+    entries = [
+        one
+        for one in (fresh.value.entries if fresh else ())
+        if (one.source, one.connection) == (source, connection)
+    ]
+    report = await _report_of(visit, source, connection)
+    if report is None and not entries:
+        raise NotFoundError(f"there is no connection {connection!r} of source {source!r}")
+    observed = await visit.recent_runs()
+    runs = await list_runs(
+        visit.context.platform,
+        open_runs(observed.value),
+        RunFilter(source=source, connection=connection),
+        limit=_RUNS,
+    )
+    schedule, unknown = await _schedule_of(visit, source, connection)
+    values: dict[str, Any] = {
+        "source": source,
+        "connection": connection,
+        "report": report,
+        "fresh": fresh,
+        "entries": entries,
+        "streams": await _streams_of(source),
+        "runs": runs,
+        "observed": observed,
+        "schedule": schedule,
+        "schedule_unknown": unknown,
+        "checks": None,
+        "cause_of": cause_of,
+        "run_path": run_path,
+        "here": connection_path(source, connection),
+        "polls": any(run.ended_at is None for run in runs),
+    }
+    return visit.page("connection.html", **(values | more))
+
+
+async def _report_of(visit: Visit, source: str, connection: str) -> ConnectionReport | None:
+    listed, environment = await _listed(visit)
+    known = environment if connection == DEFAULT else listed.connections
+    return next((one for one in known if (one.source, one.name) == (source, connection)), None)
+
+
+async def _streams_of(source: str) -> list[str]:
+    """The streams that can be chosen; none where only the source's settings know them."""
+    try:
+        return list(await asyncio.to_thread(lambda: find_source(source).streams))
+    except ETLError:
+        return []
+
+
+async def _schedule_of(
+    visit: Visit, source: str, connection: str
+) -> tuple[ScheduleReport | None, str | None]:
+    """The schedule; and why it is not known, where it is not."""
+    observe = partial(list_schedules, visit.context.platform)
+    try:
+        found = await visit.dashboard.sights.see("schedules", observe)
+    except (ETLError, TimeoutError) as error:
+        return None, str(error) or "Temporal does not answer"
+    whose = (source, connection)
+    for one in found.value.schedules:
+        if (one.source, one.connection) == whose:
+            return one, None
+    return None, None

@@ -1,0 +1,42 @@
+"""`/notifications`: destinations by their names, what was sent to them, and a test."""
+
+from fastapi import Response
+
+from temporaletl.control.operations.notifications import (
+    list_destinations,
+    list_notifications,
+    send_test,
+)
+from temporaletl.control.web.visit import InVisit, pages
+
+router = pages()
+
+_SHOWN = 50
+
+
+@router.get("/notifications")
+async def get_notifications(visit: InVisit) -> Response:
+    """List the destinations, and what was sent last."""
+    platform = visit.context.platform
+    return visit.page(
+        "notifications.html",
+        destinations=await list_destinations(platform),
+        sent=(await list_notifications(platform, limit=_SHOWN)).notifications,
+        polls=False,
+    )
+
+
+@router.post("/notifications/test")
+async def post_test(visit: InVisit) -> Response:
+    """Send a test to every destination of this process, or to one."""
+    caller, form = visit.operator(), await visit.form()
+    results = await send_test(
+        visit.context.platform,
+        visit.context.notification,
+        form.text("destination") or None,
+        author=caller.author(),
+    )
+    said = "; ".join(
+        f"{one.destination}: {'sent' if one.sent else one.error or 'not sent'}" for one in results
+    )
+    return visit.done("/notifications", said)

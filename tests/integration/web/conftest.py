@@ -1,0 +1,3 @@
+from tests.integration.web.stack import dashboard
+
+__all__ = ["dashboard"]

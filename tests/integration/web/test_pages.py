@@ -1,0 +1,121 @@
+"""Every page in both widths and themes: no findings of axe, nothing sideways, and a picture.
+
+The pictures are in the folder that ETL_SCREENSHOTS names, else among the test's temporary files.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Page, ViewportSize
+
+from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, create_schedule
+from temporaletl.control.operations.schedules import delete_schedule
+from temporaletl.control.web.rendering import POLICY
+from temporaletl.warehouse.audit import Author
+from tests.integration.web.stack import Stack
+
+_WIDE, _NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+
+PAGES = {
+    "overview": "/",
+    "runs": "/runs",
+    "runs-none": "/runs?source=nothing",
+    "run": "{run}",
+    "run-failed": "{failed}",
+    "job": "{job}",
+    "connections": "/connections",
+    "connection": "/connections/numbers/default",
+    "connection-new": "/connections/new",
+    "connection-new-jira": "/connections/new?source=jira",
+    "rejects": "/rejects?source=numbers",
+    "reject": "{reject}",
+    "schedules": "/schedules",
+    "people": "/people?source=numbers",
+    "notifications": "/notifications",
+    "audit": "/audit",
+    "tokens": "/tokens",
+    "log-in": "/log-in",
+    "not-found": "/nothing",
+    "events": "/events",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    page: Page
+    stack: Stack
+    paths: dict[str, str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    named = os.environ.get("ETL_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
+    services = dashboard.services
+    run = await services.run(jobs=3, pages=4, size=5, bad_every=7)
+    failed = await services.run(jobs=2, poisoned=1)
+    [(job,)] = services.rows(
+        "SELECT job_id FROM etl_jobs WHERE batch_id = %s AND seq = 0", run.batch_id
+    )
+    [(reject,)] = services.rows("SELECT max(reject_id) FROM etl_rejects")
+    services.rows_changed(
+        "UPDATE events SET event_time_utc = now() - make_interval(days => (random() * 12)::int), "
+        "event_type = (ARRAY['status_changed', 'issue_created', 'comment_created'])"
+        "[1 + (random() * 2)::int]"
+    )
+    dashboard.served.app.state.dashboard.figures.forget()
+    paths = {
+        "run": f"/runs/{quote(run.batch_id)}",
+        "failed": f"/runs/{quote(failed.batch_id)}",
+        "job": f"/runs/{quote(job)}",
+        "reject": f"/rejects/{reject}",
+    }
+    await create_schedule(
+        dashboard.platform,
+        "numbers",
+        ScheduleDefinition(days="1", hours="3"),
+        author=Author(name="x"),
+    )
+    try:
+        async with dashboard.page() as page:
+            yield Look(page, dashboard, paths, screenshots)
+    finally:
+        await delete_schedule(dashboard.platform, "numbers")
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_is_whole(look: Look, name: str) -> None:
+    page = look.page
+    await page.set_viewport_size(_WIDE)
+    await page.emulate_media(color_scheme="light")
+    answer = await page.goto(PAGES[name].format(**look.paths))
+    assert answer is not None
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    if name == "overview":
+        await page.wait_for_selector("#drawn svg")
+    for theme in ("light", "dark"):
+        await page.emulate_media(color_scheme=theme)
+        for width, size in (("wide", _WIDE), ("narrow", _NARROW)):
+            await page.set_viewport_size(size)
+            await page.screenshot(path=look.folder / f"{name}-{width}-{theme}.png", full_page=True)
+            overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert await page.evaluate(overflow) == 0, (width, theme)
+        if theme == "light":
+            await page.set_viewport_size(_WIDE)
+        found = (await Axe().run(page)).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    assert look.stack.complaints == []
