@@ -52,7 +52,7 @@ async def post_new(visit: InVisit) -> Response:
     made = await create_connection(
         visit.context.platform, name, source, settings, secrets, author=caller.author()
     )
-    visit.context.observations.forget()
+    visit.context.forget()
     return visit.done(connection_path(source, name), f"made {label(source, name)}{_notes(made)}")
 
 
@@ -86,7 +86,7 @@ async def post_edit(visit: InVisit, source: ConnectionName, name: ConnectionName
         expected_version=_version(form),
         author=caller.author(),
     )
-    visit.context.observations.forget()
+    visit.context.forget()
     return visit.done(
         connection_path(source, name), f"replaced {label(source, name)}{_notes(made)}"
     )
@@ -103,7 +103,7 @@ async def post_delete(visit: InVisit, source: ConnectionName, name: ConnectionNa
         expected_version=_version(form),
         author=caller.author(form.text("reason") or None),
     )
-    visit.context.observations.forget()
+    visit.context.forget()
     return visit.done("/connections", f"deleted {label(source, name)}; its rows stay")
 
 

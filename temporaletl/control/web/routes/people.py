@@ -46,7 +46,7 @@ async def post_fill(visit: InVisit) -> Response:
     caller, form = visit.operator(), await visit.form()
     source, connection = form.text("source"), form.text("connection") or DEFAULT
     found = await fill_identities(visit.context.platform, source, connection=connection)
-    visit.context.observations.forget()
+    visit.context.forget()
     whose = label(source, connection)
     await record_outcome(visit.context.platform, caller.author(), "identities.fill", whose, "done")
     return visit.done(

@@ -5,14 +5,12 @@ from typing import Annotated
 from fastapi import Path, Response
 
 from temporaletl.connections import DEFAULT
-from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.rejects import replay_request
 from temporaletl.control.operations.retries import retry_request
-from temporaletl.control.operations.runs import run_request, start_only_run
+from temporaletl.control.operations.runs import run_request
 from temporaletl.control.web.findings import path_of_run
-from temporaletl.control.web.visit import InVisit, Visit, pages
-from temporaletl.messages import QueuerInput
-from temporaletl.names import label
+from temporaletl.control.web.starting import start
+from temporaletl.control.web.visit import InVisit, pages
 
 router = pages()
 
@@ -22,7 +20,8 @@ async def post_retry(visit: InVisit, run: Annotated[str, Path(max_length=500)]) 
     """Start a run of what failed in another one, and of nothing else."""
     visit.operator()
     request = await retry_request(visit.context.platform, run)
-    return await _start(visit, request, "run.retry", f"retries what failed in {run}")
+    started = await start(visit, request, "run.retry")
+    return visit.done(path_of_run(started), f"retries what failed in {run}")
 
 
 @router.post("/rejects/replay")
@@ -37,7 +36,7 @@ async def post_replay(visit: InVisit) -> Response:
         streams=form.texts("stream"),
     )
     notice = "The rejects go through the present transform: those that become rows leave the list."
-    return await _start(visit, request, "rejects.replay", notice)
+    return visit.done(path_of_run(await start(visit, request, "rejects.replay")), notice)
 
 
 @router.post("/rejects/{reject_id}/replay")
@@ -48,19 +47,4 @@ async def post_replay_one(
     visit.operator()
     request = await replay_request(visit.context.platform, reject_id)
     notice = "The record goes through the present transform: as a row it leaves the list."
-    return await _start(visit, request, "rejects.replay", notice)
-
-
-async def _start(visit: Visit, request: QueuerInput, action: str, notice: str) -> Response:
-    run = await start_only_run(visit.context.platform, request)
-    run.ending.cancel()  # nobody waits here
-    visit.context.observations.forget()
-    await record_outcome(
-        visit.context.platform,
-        visit.caller.author(),
-        action,
-        label(request.source, request.connection),
-        "done",
-        details={"workflow_id": run.workflow_id},
-    )
-    return visit.done(path_of_run(run.workflow_id), notice)
+    return visit.done(path_of_run(await start(visit, request, "rejects.replay")), notice)

@@ -23,7 +23,7 @@ from temporaletl.control.operations.history import (
 )
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.reports import RunReport
-from temporaletl.control.operations.runs import run_request, start_only_run, start_run
+from temporaletl.control.operations.runs import run_request
 from temporaletl.control.web.charts import Chart, throughput_chart
 from temporaletl.control.web.findings import (
     cause_of,
@@ -33,10 +33,10 @@ from temporaletl.control.web.findings import (
     run_path,
 )
 from temporaletl.control.web.forms import parse_date, parse_object
-from temporaletl.control.web.visit import Form, InVisit, Visit, pages
+from temporaletl.control.web.starting import start
+from temporaletl.control.web.visit import InVisit, Visit, pages
 from temporaletl.errors import ConfigurationError, ETLError, NotFoundError
 from temporaletl.messages import Mode
-from temporaletl.names import label
 from temporaletl.warehouse.reports import JobReport, PageReport
 from temporaletl.warehouse.run_log import RunLogTail
 
@@ -110,34 +110,25 @@ def _with(given: dict[str, str], **more: str) -> str:
 @router.post("/runs")
 async def post_run(visit: InVisit) -> Response:
     """Start a run; lead to its page."""
-    caller, form = visit.operator(), await visit.form()
-    mode = next((one for one in MODES if one == form.text("mode")), None)
-    run = await _start(visit, form, mode)
-    run.ending.cancel()  # nobody waits here
-    visit.context.observations.forget()
-    await record_outcome(
-        visit.context.platform,
-        caller.author(form.text("reason") or None),
-        f"sync.{run.request.mode}",
-        label(run.request.source, run.request.connection),
-        "done",
-        details={"workflow_id": run.workflow_id},
-    )
-    return visit.done(path_of_run(run.workflow_id), f"started {run.workflow_id}")
-
-
-async def _start(visit: Visit, form: Form, mode: Mode | None):  # type: ignore[no-untyped-def]
+    visit.operator()
+    form = await visit.form()
     request = run_request(
         form.text("source"),
         connection=form.text("connection") or DEFAULT,
-        mode=mode,
+        mode=next((one for one in MODES if one == form.text("mode")), None),
         streams=form.texts("stream"),
         date_start=parse_date("from", form.text("from")),
         date_end=parse_date("to", form.text("to")),
         params=parse_object("params", form.text("params")),
     )
-    starting = start_run if form.is_checked("force") else start_only_run
-    return await starting(visit.context.platform, request)
+    started = await start(
+        visit,
+        request,
+        f"sync.{request.mode}",
+        force=form.is_checked("force"),
+        reason=form.text("reason") or None,
+    )
+    return visit.done(path_of_run(started), f"started {started}")
 
 
 @router.get("/runs/{run:path}")
@@ -241,8 +232,8 @@ async def _throughput(visit: Visit, details: Details) -> tuple[Chart | None, tim
 async def post_control(visit: InVisit, run: RunName, action: Action) -> Response:
     """Pause, resume or cancel a run or a job. Safe to repeat."""
     caller, form = visit.operator(), await visit.form()
-    done = await control_run(visit.context.platform, run, action)
-    visit.context.observations.forget()
+    done = await control_run(visit.context.platform, run, action, by=caller.name)
+    visit.context.forget()
     await record_outcome(
         visit.context.platform,
         caller.author(form.text("reason") or None),
@@ -272,9 +263,14 @@ def _sentence(done: Controlled) -> str:
     if done.ended_batch is not None:
         return f"{which} had no workflow any more: its batch and its jobs are closed."
     if done.stored:
+        missing = (
+            "No process drives it"
+            if done.queue is None
+            else f"No service polls task queue {done.queue}"
+        )
         return (
-            f"No service polls task queue {done.queue}: that {which.lower()} is to be "
-            f"{_PARTICIPLES[done.action]} is stored, and heeded when one does."
+            f"{missing}: that {which.lower()} is to be {_PARTICIPLES[done.action]} is stored, and "
+            "heeded when one does."
         )
     if done.state is None:
         return f"{which} was told; it did not say how it stands now."

@@ -69,7 +69,7 @@ async def post_create(
     made = await create_schedule(
         visit.context.platform, source, definition, connection=connection, author=author
     )
-    visit.context.observations.forget()
+    visit.context.forget()
     await record_outcome(visit.context.platform, author, "schedule.create", whose, "done")
     due = made.next_run
     first = "" if due is None else f": a run is due {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -95,7 +95,7 @@ async def post_schedule(
             await trigger_schedule(platform, source, connection=connection)
         case "delete":
             await delete_schedule(platform, source, connection=connection)
-    visit.context.observations.forget()
+    visit.context.forget()
     whose = label(source, connection)
     await record_outcome(
         platform,
