@@ -192,6 +192,24 @@ async def test_what_was_shown_less_than_there_is_has_loaded_nothing_for_certain(
     assert watermark(services) == first.windows["all"].end
 
 
+async def test_what_a_lost_run_left_open_has_failed_and_what_a_person_cancelled_has_not(
+    services: Services, platform: Platform
+) -> None:
+    cancelled = await services.run("full", jobs=2, size=3)
+    services.rows_changed(
+        "UPDATE etl_jobs SET state = 'cancelled' WHERE seq = 1; "
+        "UPDATE etl_batches SET state = 'cancelled'"
+    )
+    with pytest.raises(NothingFailedError, match="was cancelled, and no job of it failed"):
+        await retry_request(platform, cancelled.batch_id)
+    services.rows_changed(
+        "UPDATE etl_batches SET state = 'failed', "
+        """summary = jsonb_set(summary, '{error}', '"lost"')"""
+    )
+    done = await retry(services, platform, cancelled)
+    assert (done.state, done.jobs.planned, done.rows.unchanged) == ("completed", 1, 3)
+
+
 async def test_what_has_not_failed_is_not_retried(services: Services, platform: Platform) -> None:
     done = await services.run("full", jobs=1, size=1)
     with pytest.raises(NothingFailedError, match="has no failed job"):
