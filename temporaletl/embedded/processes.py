@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -71,14 +71,14 @@ class Watchdog:
     `keep` is a file that stays open in the watchdog: the lock that it inherits.
     """
 
-    def __init__(self, keep: IO[str]) -> None:
+    def __init__(self, keep: IO[str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "temporaletl.embedded.watchdog"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=(keep.fileno(),),
+            pass_fds=() if keep is None else (keep.fileno(),),
             text=True,
         )
 
@@ -108,7 +108,9 @@ class Watchdog:
 class Child:
     """Child process of the stack. `ending` is the signal to end it; after `patience` it is killed.
 
-    Runs as `owner` (user, group) where one is given, which only root may do.
+    Its output goes to a file in `logs`, to this process's standard error where that is None. Runs
+    as `owner` (user, group) where one is given, which only root may do; `niceness` lets others go
+    first.
     """
 
     def __init__(
@@ -116,15 +118,17 @@ class Child:
         name: str,
         command: Sequence[str | Path],
         *,
-        logs: Path,
+        logs: Path | None,
         watchdog: Watchdog,
         environment: Mapping[str, str] | None = None,
         owner: tuple[int, int] | None = None,
         ending: signal.Signals = signal.SIGTERM,
         patience: timedelta = timedelta(seconds=15),
+        niceness: int = 0,
     ) -> None:
         self.name = name
-        self.log = logs / f"{name}.log"
+        self.log = None if logs is None else logs / f"{name}.log"
+        self._niceness = niceness
         self._command = [str(word) for word in command]
         self._environment = environment
         self._owner = owner
@@ -136,15 +140,12 @@ class Child:
 
     def start(self) -> None:
         """Start it, or start it again; its output is added to the log."""
-        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG_BYTES:
-            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
-        with self.log.open("ab") as log:
-            self._log_began = log.tell()
+        with self._output() as output:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 # A terminal's Ctrl-C is the stack's to answer: it ends its children in order.
                 start_new_session=True,
@@ -152,7 +153,21 @@ class Child:
                 group=self._owner and self._owner[1],
                 extra_groups=[] if self._owner else None,
             )
+        if self._niceness:
+            with contextlib.suppress(OSError):  # it has ended already
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
         self._watchdog.started(self._process.pid, self._ending, self._patience)
+
+    @contextlib.contextmanager
+    def _output(self) -> Iterator[IO[bytes] | int]:
+        if self.log is None:
+            yield sys.stderr.fileno()
+            return
+        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG_BYTES:
+            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        with self.log.open("ab") as log:
+            self._log_began = log.tell()
+            yield log
 
     @property
     def pid(self) -> int:
@@ -168,8 +183,18 @@ class Child:
         """None while it runs, and before it was started."""
         return None if self._process is None else self._process.poll()
 
+    def output(self) -> str:
+        """What it logged since it was last started."""
+        if self.log is None:
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(self._log_began)
+            return log.read().decode(errors="replace")
+
     def last_words(self, count: int = 8) -> str:
         """The last lines it logged since it was last started, indented."""
+        if self.log is None:
+            return ""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(self._log_began)
             lines = deque(log, maxlen=count)
@@ -184,6 +209,8 @@ class Child:
             if status is not None and status < 0
             else f"ended with exit status {status}"
         )
+        if self.log is None:
+            return f"{self.name} {how}"
         words = self.last_words() or "    (nothing)"
         return f"{self.name} {how}. The last it logged, in {self.log}:\n{words}"
 

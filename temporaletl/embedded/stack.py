@@ -1,29 +1,32 @@
-"""The whole platform on one machine: PostgreSQL, Temporal, and both services as processes.
+"""The whole platform on one machine: PostgreSQL, Temporal, both services and the API as processes.
 
 Servers that the settings name (`WPE_DB_*` or `DATABASE_URL`, `TEMPORAL_ADDRESS`) are used instead
 of embedded ones. The data folder keeps the warehouse, Temporal's file and the logs.
 """
 
 import contextlib
+import http.client
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from temporaletl.embedded import temporal_server
 from temporaletl.embedded.postgres import EmbeddedPostgres, programs
 from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
 from temporaletl.embedded.running import default_data_folder, publish, take, withdraw
+from temporaletl.embedded.services import Service, both_services, end_all
 from temporaletl.embedded.temporal_command import Report, TemporalCommandError
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
 from temporaletl.endpoint import Endpoint, access, endpoint
@@ -40,12 +43,16 @@ from temporaletl.warehouse.connection import Warehouse
 
 _LOOK_AGAIN = timedelta(milliseconds=200)
 _SERVICE_READY_WITHIN = timedelta(seconds=60)
-#: How long the services may go on with what they do; segments begin again where they stood.
-_GRACE = timedelta(seconds=10)
-_FIRST_DELAY = timedelta(seconds=1)
-_LONGEST_DELAY = timedelta(seconds=30)
-#: A service that ran so long did not die of what it died of before.
-_STEADY_AFTER = timedelta(minutes=1)
+
+
+class Address(NamedTuple):
+    """A host, and a port of it."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +64,9 @@ class StackOptions:
     workers: int = 1
     temporal_port: int | None = None  # None: a free one
     ui: bool = False  # Temporal's own web page
+    api: Address | None = None  # of the HTTP API; its port is the first one to be tried
     #: Set for the services, and for the commands that find this stack.
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class _Service:
-    child: Child
-    queue: str
-    began: float = 0.0
-    delay: timedelta = _FIRST_DELAY
-    due: float | None = None  # when to start it again
 
 
 class Stack:
@@ -86,12 +85,14 @@ class Stack:
         #: What a client of this stack needs beyond what this process's environment has.
         self.environment: dict[str, str] = {}
         self.ui: str | None = None
+        #: Where the HTTP API listens.
+        self.api: Address | None = None
         self._report = report
         self._stop = Stop()
         self._closing = Stop()
         self._failure: str | None = None
         self._servers: list[Child] = []
-        self._services: list[_Service] = []
+        self._services: list[Service] = []
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
         self._exits = contextlib.ExitStack()
 
@@ -213,27 +214,35 @@ class Stack:
         self._report(f"PostgreSQL  ready, {postgres.url}")
 
     def _start_services(self, watchdog: Watchdog) -> None:
-        temporal = TemporalSettings.load()
-        environment = os.environ | self.environment
-        environment.setdefault("ETL_GRACEFUL_SHUTDOWN_SECONDS", f"{_GRACE.total_seconds():.0f}")
-        workers = self.options.workers
-        worker = ("temporaletl.worker", temporal.worker_queue)
-        modules = {"queuer": ("temporaletl.queuer", temporal.queuer_queue)} | {
-            "worker" if workers == 1 else f"worker-{number}": worker
-            for number in range(1, workers + 1)
-        }
-        for name, (module, queue) in modules.items():
-            child = Child(
-                name,
-                # -P: a folder `worker` where the user stands must not be taken for ours.
-                [sys.executable, "-P", "-m", module],
+        environment = {**os.environ, **self.environment}
+        self._services += both_services(
+            watchdog=watchdog,
+            environment=environment,
+            workers=self.options.workers,
+            logs=self.logs,
+        )
+        if self.options.api is not None:
+            self._services.append(self._api_service(self.options.api, watchdog, environment))
+        for service in self._services:
+            service.start()
+
+    def _api_service(
+        self, wanted: Address, watchdog: Watchdog, environment: Mapping[str, str]
+    ) -> Service:
+        command = ["-m", "temporaletl.control.cli", "serve", "--next-port"]
+        return Service(
+            Child(
+                "api",
+                [
+                    *(sys.executable, "-P", *command),
+                    *("--host", wanted.host, "--port", str(wanted.port)),
+                ],
                 logs=self.logs,
                 watchdog=watchdog,
-                environment=environment,
-                patience=_GRACE + timedelta(seconds=5),
+                # The services are those of the stack.
+                environment={**environment, "START_TEMPORAL_WORKER": "false"},
             )
-            self._services.append(_Service(child, queue, began=time.monotonic()))
-            child.start()
+        )
 
     def _wait_for_services(self, server: Endpoint) -> None:
         for service in self._services:
@@ -243,15 +252,23 @@ class Stack:
                 stop=self._stop,
                 every=_LOOK_AGAIN,
             )
-            self._report(f"{service.child.name:<11} ready")
+            self._report(f"{service.child.name:<11} ready" if service.queue else self._api_line())
 
-    def _serves(self, service: _Service, server: Endpoint) -> bool:
+    def _serves(self, service: Service, server: Endpoint) -> bool:
         for child in (*self._servers, *(service.child for service in self._services)):
             if not child.running:
                 raise child.death()
+        if service.queue is None:
+            self.api = _address_in(service.child.output())
+            return self.api is not None and _answers(self.api)
         return service.child.pid in temporal_server.run(
             temporal_server.polling(server, service.queue)
         )
+
+    def _api_line(self) -> str:
+        wanted = 0 if self.options.api is None else self.options.api.port
+        taken = self.api is not None and wanted not in (0, self.api.port)
+        return f"API         ready, http://{self.api}" + (f"; port {wanted} is in use" * taken)
 
     def _supervise(self) -> None:
         while not self._closing.wait(_LOOK_AGAIN):
@@ -261,33 +278,14 @@ class Stack:
                     self._stop.set()
                     return
             for service in self._services:
-                self._look_after(service)
-
-    def _look_after(self, service: _Service) -> None:
-        now = time.monotonic()
-        if service.due is not None:
-            if now >= service.due:
-                service.due, service.began = None, now
-                service.child.start()
-                self._report(f"{service.child.name} was started again")
-        elif service.child.exit_status is not None:
-            if now - service.began > _STEADY_AFTER.total_seconds():
-                service.delay = _FIRST_DELAY
-            seconds = service.delay.total_seconds()
-            self._report(f"{service.child.died()}\nIt is started again in {seconds:g} s.")
-            service.child.end()
-            service.due = now + seconds
-            service.delay = min(service.delay * 2, _LONGEST_DELAY)
+                service.look_after(self._report)
 
     def _end_supervisor(self) -> None:
         self._closing.set()
         self._supervisor.join()
 
     def _end_services(self) -> None:
-        for service in self._services:
-            service.child.ask_to_end()
-        for service in self._services:
-            service.child.end()
+        end_all(self._services)
 
     def _close_flags(self) -> None:
         self._stop.close()
@@ -346,6 +344,24 @@ def stopping_on_signals(stack: Stack) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _address_in(said: str) -> Address | None:
+    """The address that the API says it listens at; None while it has not."""
+    found = re.search(r"listens at http://\[?([^\s\]]+?)\]?:(\d+)$", said, re.MULTILINE)
+    return None if found is None else Address(found[1], int(found[2]))
+
+
+def _answers(address: Address) -> bool:
+    """Whether the API answers."""
+    asked = http.client.HTTPConnection(address.host, address.port, timeout=5)
+    try:
+        asked.request("GET", "/health/live")
+        return asked.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def _clear(folder: Path) -> None:

@@ -9,14 +9,19 @@ from typing import Annotated
 
 import typer
 
-from temporaletl import names
 from temporaletl.command import be_command
 from temporaletl.connect import connect
 from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.messages import QueuerInput
-from temporaletl.queuer.scheduling import Overlap, Put, make_schedule, put_schedule
+from temporaletl.queuer.scheduling import (
+    Overlap,
+    Put,
+    make_schedule,
+    put_schedule,
+    put_sentence,
+)
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
@@ -70,13 +75,8 @@ def schedule(
         return await put_schedule(client, source_kind_id, described, connection=connection)
 
     done = asyncio.run(put())
-    named = "" if connection == DEFAULT else f" --connection {connection}"
-    resume = f"etl schedule-resume {source_kind_id}{named}"
     typer.echo(
-        f"{'created' if done.created else 'updated'} "
-        f"{names.schedule_id(source_kind_id, connection)}: "
-        f"day {day_of_week}, hour {hour}, {timezone}"
-        + (f"; still paused until `{resume}`" if done.paused else "")
+        put_sentence(source_kind_id, day_of_week, hour, timezone, done, connection=connection)
     )
 
 

@@ -147,6 +147,17 @@ class Put(NamedTuple):
     paused: bool
 
 
+def put_sentence(
+    source: str, day: str, hour: str, timezone: str, put: Put, *, connection: str = DEFAULT
+) -> str:
+    """What became of a schedule, in a sentence."""
+    done = "created" if put.created else "updated"
+    resume = f"etl schedule-resume {source}{names.connection_option(connection)}"
+    paused = f"; still paused until `{resume}`" if put.paused else ""
+    schedule_id = names.schedule_id(source, connection)
+    return f"{done} {schedule_id}: day {day}, hour {hour}, {timezone}{paused}"
+
+
 async def put_schedule(
     client: Client, source: str, schedule: Schedule, *, connection: str = DEFAULT
 ) -> Put:

@@ -49,7 +49,7 @@ class CommandLine:
             sys.executable,
             *("-W", "error", "-m", "temporaletl.control.cli.main", *arguments),
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -63,7 +63,8 @@ class CommandLine:
             "WPE_DB_SCHEMA": self.services.warehouse.schema,
         }
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The settings that lead to the services."""
         found = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "PYTHONPATH": os.pathsep.join([str(_PROJECT), str(self.folder)]),

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
 
 from temporaletl.embedded.postgres import running_postgres
 from temporaletl.embedded.running import StackInUseError, read_running, take
-from temporaletl.embedded.stack import Stack, StackOptions, hints, up
+from temporaletl.embedded.stack import Address, Stack, StackOptions, hints, up
 from temporaletl.embedded.temporal_command import find_temporal
 
 ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
@@ -51,9 +52,19 @@ def is_listening(address: str) -> bool:
 
 def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -> None:
     told: queue.Queue[str] = queue.Queue()
-    with Stack(StackOptions(data=folder), report=told.put) as stack:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    options = StackOptions(data=folder, api=Address("127.0.0.1", port))
+    with taken, Stack(options, report=told.put) as stack:
         pids = stack.pids()
-        assert set(pids) == {"postgresql", "temporal", "queuer", "worker"}
+        assert set(pids) == {"postgresql", "temporal", "queuer", "worker", "api"}
+        assert stack.api is not None
+        ready = f"API         ready, http://{stack.api}; port {port} is in use"
+        assert ready in told.queue
+        assert (
+            requests.get(f"http://{stack.api}/health", timeout=WITHIN_SECONDS).json()["verdict"]
+            == "ok"
+        )
         assert read_running(folder) == stack.environment
         [look] = [line for line in hints(stack) if line.startswith("Look at the rows: ")]
         command = f"{look.partition(': ')[2]} -tAc 'SELECT count(*) FROM workplace.etl_batches'"
@@ -67,6 +78,7 @@ def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -
         assert stack.pids()["worker"] != pids["worker"]
     assert read_running(folder) is None
     assert not is_listening(stack.environment["TEMPORAL_ADDRESS"])
+    assert not is_listening(str(stack.api))
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(stack.environment["DATABASE_URL"])
 

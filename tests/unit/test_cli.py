@@ -116,6 +116,16 @@ def test_a_temporal_that_is_away_is_one_line_and_status_1(etl: Etl, arguments: s
     assert all("no warehouse is configured here" in each for each in before)
 
 
+@pytest.mark.parametrize("arguments", ["up", "serve", "new-source shop", "preview jira"])
+def test_what_is_of_this_machine_is_refused_where_the_api_is_used(
+    etl: Etl, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.setenv("ETL_API_URL", "http://127.0.0.1:1")
+    status, out, err = etl(*arguments.split())
+    assert (status, out) == (2, "")
+    assert err.startswith("etl: that is not done over the API: unset ETL_API_URL")
+
+
 def commands() -> list[list[str]]:
     group: Any = typer.main.get_command(app)
     found = []

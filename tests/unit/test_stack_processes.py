@@ -42,7 +42,7 @@ def make_child(code: str, folder: Path, watchdog: Watchdog, *, patience: float =
 
 
 def says_ready(child: Child) -> bool:
-    return b"ready" in child.log.read_bytes()
+    return child.log is not None and b"ready" in child.log.read_bytes()
 
 
 def is_gone(pid: int) -> bool:

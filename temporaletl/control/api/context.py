@@ -1,5 +1,6 @@
 """What requests work with: the platform, what they observe together, and the open streams."""
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from temporaletl.control.api.streams import Streams
 from temporaletl.control.operations.live import Live
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.platform import Platform
+from temporaletl.embedded.services import ServiceState
 from temporaletl.notifications.settings import NotificationSettings
 
 #: How long a token is taken for valid that was.
@@ -32,6 +34,8 @@ class Context:
         self.answers = Observations(fresh=_ANSWER_LIFE, stale=_ANSWER_LIFE, kept=_ANSWERS)
         self.live = Live(platform, self.observations)
         self.streams = Streams(platform, self.live, settings)
+        #: The states of the services that this process runs; none where it runs none.
+        self.services: Callable[[], Sequence[ServiceState]] = tuple
 
     def forget(self) -> None:
         """Let the next reads be new ones, after something was changed from here."""

@@ -6,7 +6,7 @@ from fastapi import Path
 from starlette.convertors import Convertor, register_url_convertor
 
 #: What stands behind a name, and so ends none.
-_BEHIND = ("cancel", "jobs", "log", "pages", "pause", "resume", "retry")
+_BEHIND = ("cancel", "jobs", "log", "pages", "pause", "result", "resume", "retry")
 
 
 class _NameConvertor(Convertor[str]):

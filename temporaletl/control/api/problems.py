@@ -11,23 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from temporaletl.control.api.streams import TooManyStreamsError
-from temporaletl.errors import (
-    ConfigurationError,
-    ConflictError,
-    CredentialsError,
-    ETLError,
-    NotFoundError,
-    RateLimitedError,
-    RetryableError,
-    SourceProtocolError,
-    SourceUnavailableError,
-    UnknownSourceError,
-)
+from temporaletl.control.error_codes import ERROR_CODES
+from temporaletl.errors import ETLError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.secrets import redacted
 from temporaletl.validation import without_prefix
-from temporaletl.warehouse.idempotency import ReusedKeyError
-from temporaletl.warehouse.source_connections import VersionConflictError
 
 log = get_logger("temporaletl.api")
 
@@ -71,22 +59,6 @@ class Problem(BaseModel):
     #: The run that goes on already, where that is what refuses another.
     workflow_id: str | None = None
 
-
-#: The first class that an error is of decides: status, code.
-_KINDS: tuple[tuple[type[ETLError], HTTPStatus, str], ...] = (
-    (TooManyStreamsError, HTTPStatus.SERVICE_UNAVAILABLE, "too-many-streams"),
-    (ReusedKeyError, HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused"),
-    (VersionConflictError, HTTPStatus.PRECONDITION_FAILED, "version-conflict"),
-    (NotFoundError, HTTPStatus.NOT_FOUND, "not-found"),
-    (UnknownSourceError, HTTPStatus.NOT_FOUND, "unknown-source"),
-    (ConflictError, HTTPStatus.CONFLICT, "conflict"),
-    (ConfigurationError, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid"),
-    (RateLimitedError, HTTPStatus.SERVICE_UNAVAILABLE, "source-rate-limited"),
-    (SourceUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE, "source-unavailable"),
-    (RetryableError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
-    (CredentialsError, HTTPStatus.BAD_GATEWAY, "refused"),
-    (SourceProtocolError, HTTPStatus.BAD_GATEWAY, "source-protocol"),
-)
 
 #: What any operation may answer with; the schema of all of it is one.
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -162,10 +134,11 @@ def status_of(error: ETLError) -> tuple[HTTPStatus, str]:
         return HTTPStatus.FORBIDDEN, "forbidden"
     if isinstance(error, PreconditionRequiredError):
         return HTTPStatus.PRECONDITION_REQUIRED, "precondition-required"
-    if isinstance(error, TooManyStreamsError) and error.of_token:
-        return HTTPStatus.TOO_MANY_REQUESTS, "too-many-streams"
+    if isinstance(error, TooManyStreamsError):
+        known = HTTPStatus.TOO_MANY_REQUESTS if error.of_token else HTTPStatus.SERVICE_UNAVAILABLE
+        return known, "too-many-streams"
     return next(
-        ((status, code) for kind, status, code in _KINDS if isinstance(error, kind)),
+        ((status, code) for kind, status, code in ERROR_CODES if isinstance(error, kind)),
         (HTTPStatus.INTERNAL_SERVER_ERROR, "failed"),
     )
 

@@ -1,9 +1,14 @@
 """The server of the HTTP API: listens until it is told to end."""
 
 import asyncio
+import contextlib
+import errno
+import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,6 +19,8 @@ from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.api.transport import MOST_HEAD, BoundedProtocol
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import has_tokens
+from temporaletl.embedded.processes import Watchdog
+from temporaletl.embedded.services import Service, Supervised, both_services
 from temporaletl.errors import ConfigurationError
 from temporaletl.notifications.destinations import check_destinations
 from temporaletl.notifications.settings import NotificationSettings
@@ -23,16 +30,27 @@ from temporaletl.warehouse.migration import migrate
 
 #: Connections to the warehouse: one for each request that reads at once.
 _WAREHOUSE_CONNECTIONS = 8
+#: By how much the services let the API, and others, go first.
+_NICENESS = 10
+#: Ports that are tried, from the one that is wanted on.
+_PORTS_TRIED = 100
+_LAST_PORT = 65_535
 #: How long an answer that is under way may take once the server is told to end.
 _GRACE = timedelta(seconds=2)
 
 
 def serve(
-    settings: ApiSettings, report: Callable[[str], None], *, fronts: Sequence[Front] = ()
+    settings: ApiSettings,
+    report: Callable[[str], None],
+    *,
+    fronts: Sequence[Front] = (),
+    next_port: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `report` gets the address once it listens.
+    """Serve until SIGTERM or SIGINT; `report` gets a line with the address once it listens.
 
-    The warehouse is brought up to date first.
+    The warehouse is brought up to date first. With START_TEMPORAL_WORKER, the services run beside
+    it: they are started again when they die, and end after it, with the page that they are at.
+    `next_port` takes the next free port where the one of the settings is in use.
 
     Raises:
         ConfigurationError: the address cannot be listened at; or it is one that others reach, and
@@ -47,11 +65,45 @@ def serve(
     platform = Platform(
         TemporalSettings.load(), warehouse, warehouse_connections=_WAREHOUSE_CONNECTIONS
     )
-    listening = listen(settings)
+    services = _services(report) if settings.start_services else None
+    listening = listen(settings, tries=_PORTS_TRIED if next_port else 1)
     host, port = listening.getsockname()[:2]
-    server = make_server(create_app(platform, settings, notification, fronts=fronts), settings)
-    report(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    server.run(sockets=[listening])
+    app = create_app(platform, settings, notification, fronts=fronts)
+    if services is not None:
+        app.state.context.services = services.states
+    server = make_server(app, settings)
+    report(f"The dashboard and the HTTP API are at http://{f'[{host}]' if ':' in host else host}:{port}")
+    if services is None:
+        server.run(sockets=[listening])
+        return
+    with _stopping(server), services:
+        server.run(sockets=[listening])
+        # It answers no more; nobody waits for a page to be loaded but this process.
+        report("Ending: the queuer and the worker finish the page that they are at ...")
+
+
+@contextlib.contextmanager
+def _stopping(server: uvicorn.Server) -> Iterator[None]:
+    """Have signals stop the server alone, which raises them again when it ends."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _services(report: Callable[[str], None]) -> Supervised:
+    """The queuer and a worker as child processes, which let the API go first."""
+
+    def processes(watchdog: Watchdog) -> Sequence[Service]:
+        return both_services(watchdog=watchdog, environment=os.environ, niceness=_NICENESS)
+
+    return Supervised(processes, report=report)
 
 
 class Server(uvicorn.Server):
@@ -105,19 +157,23 @@ async def _check_reach(settings: ApiSettings, warehouse: WarehouseSettings) -> N
         )
 
 
-def listen(settings: ApiSettings) -> socket.socket:
-    """Listen at the address of the settings.
+def listen(settings: ApiSettings, *, tries: int = 1) -> socket.socket:
+    """Listen at the address of the settings, or at the next free one of `tries` ports.
 
     Raises:
         ConfigurationError: it cannot be listened at.
     """
-    try:
-        return socket.create_server(
-            (settings.host, settings.port),
-            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-            backlog=512,
-        )
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen at {settings.host}, port {settings.port}: {error.strerror}"
-        ) from None
+    port, last = settings.port, min(settings.port + tries - 1, _LAST_PORT)
+    while True:
+        try:
+            return socket.create_server(
+                (settings.host, port),
+                family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+                backlog=512,
+            )
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port >= last:
+                raise ConfigurationError(
+                    f"cannot listen at {settings.host}, port {port}: {error.strerror}"
+                ) from None
+            port += 1

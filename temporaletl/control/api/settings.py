@@ -14,6 +14,11 @@ class ApiSettings(Settings):
         description="where the API listens; other than this machine only once a token exists",
     )
     port: int = Field(8080, ge=0, le=65_535, validation_alias="ETL_API_PORT")
+    start_services: bool = Field(
+        default=False,
+        validation_alias="START_TEMPORAL_WORKER",
+        description="whether `etl serve` also runs the queuer and a worker, as child processes",
+    )
     requests_per_minute: PositiveInt = Field(
         30_000,
         validation_alias="ETL_API_REQUESTS_PER_MINUTE",

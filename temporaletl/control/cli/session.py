@@ -1,15 +1,20 @@
-"""Session of a command: quiet logs, the stack of this machine, and a platform."""
+"""Session of a command: quiet logs, and the platform, from here or over its API."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import override
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Concatenate, override
 
+from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
 from temporaletl.embedded.running import use_running
 from temporaletl.logs import configure_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+
+if TYPE_CHECKING:
+    from temporaletl.control.client.api import Api
 
 
 class _Threads(ThreadPoolExecutor):
@@ -20,10 +25,57 @@ class _Threads(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def begin() -> None:
-    """Use a stack that runs on this machine, and keep logs off the terminal."""
+class Session:
+    """What a command calls operations through."""
+
+    def __init__(self, reached: "Platform | Api") -> None:
+        self._reached = reached
+
+    async def call[**P, T](
+        self,
+        operation: Callable[Concatenate[Platform, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Call an operation, here or over the API; raises as it does.
+
+        Raises:
+            NotOverApiError: the API has no such operation.
+        """
+        if isinstance(self._reached, Platform):
+            return await operation(self._reached, *args, **kwargs)
+        # It takes time to import, and most commands do without.
+        from temporaletl.control.client.calls import remote
+
+        return await remote(operation)(self._reached, *args, **kwargs)
+
+
+def begin() -> ClientSettings:
+    """Begin a command: keep logs off the terminal, and see whether it uses the API.
+
+    Where it does not, it uses a stack that runs on this machine.
+    """
     configure_logs(level=logging.ERROR)
-    use_running()
+    settings = ClientSettings.load()
+    if settings.url is None:
+        use_running()
+    return settings
+
+
+def begin_here() -> None:
+    """Begin a command that is no use over the API; raises as `refuse_api`."""
+    begin()
+    refuse_api()
+
+
+def refuse_api() -> None:
+    """Refuse to do here what whoever set ETL_API_URL may think is done over there.
+
+    Raises:
+        NotOverApiError: it is set.
+    """
+    if ClientSettings.load().url is not None:
+        raise NotOverApiError
 
 
 def open_platform() -> Platform:
@@ -31,13 +83,28 @@ def open_platform() -> Platform:
     return Platform(TemporalSettings.load(), WarehouseSettings.load())
 
 
-def with_platform[T](work: Callable[[Platform], Awaitable[T]]) -> T:
-    """Begin a command, and call an operation; raises as it does."""
-    begin()
+@asynccontextmanager
+async def open_session() -> AsyncGenerator[Session]:
+    """The session of a command; raises ConfigurationError for a bad setting."""
+    settings = begin()
+    asyncio.get_running_loop().set_default_executor(_Threads())
+    async with open_platform() if settings.url is None else _open_api(settings) as reached:
+        yield Session(reached)
 
-    async def opened() -> T:
-        asyncio.get_running_loop().set_default_executor(_Threads())
-        async with open_platform() as platform:
-            return await work(platform)
 
-    return asyncio.run(opened())
+def _open_api(settings: ClientSettings) -> "Api":
+    from temporaletl.control.client.api import Api
+
+    return Api(settings)
+
+
+def call[**P, T](
+    operation: Callable[Concatenate[Platform, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call the one operation of a command; raises as `Session.call`."""
+
+    async def called() -> T:
+        async with open_session() as session:
+            return await session.call(operation, *args, **kwargs)
+
+    return asyncio.run(called())

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field
 
 from temporaletl.accounts import AccountView, account_views
 from temporaletl.connection_entries import settings_of
@@ -57,7 +56,7 @@ class Check(Message):
     verdict: Verdict
     detail: str
     #: Whether a setting or a credential is wrong, rather than that something does not answer.
-    misconfigured: bool = Field(default=False, exclude=True)
+    misconfigured: bool = False
 
 
 class _Noted(str):

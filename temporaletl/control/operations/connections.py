@@ -244,10 +244,7 @@ async def check_connections(
     if name is not None:
         listed = [declared for declared in listed if declared.name == name]
         if not listed:
-            raise UnknownConnectionError(
-                f"there is no connection {name!r} (`etl connections list`)"
-                + ("; that of the environment is tried by `etl check SOURCE`" * (name == DEFAULT))
-            )
+            raise unknown_connection(name)
     results = []
     with provided(await platform.stored_connections()):
         for declared in listed:
@@ -263,6 +260,14 @@ async def check_connections(
             )
             report(results[-1])
     return results
+
+
+def unknown_connection(name: str) -> UnknownConnectionError:
+    """The error of whoever wants to check a connection that is not there."""
+    return UnknownConnectionError(
+        f"there is no connection {name!r} (`etl connections list`)"
+        + ("; that of the environment is tried by `etl check SOURCE`" * (name == DEFAULT))
+    )
 
 
 async def connections_of(platform: Platform, source: str) -> list[str]:

@@ -6,7 +6,7 @@ hangs is named, and its look goes on for whoever asks next.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from temporaletl import names
 from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.control.operations.seen_schedules import known_schedules
+from temporaletl.embedded.services import ServiceState
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message
 from temporaletl.names import label
@@ -64,7 +65,23 @@ async def check_health(platform: Platform) -> Health:
     # Without Temporal there are no services.
     absent = () if platform.settings.enabled else ("queuer", "worker")
     looked_at = [name for name in _LOOKS if name not in absent]
-    parts = await asyncio.gather(*(_look(platform, name) for name in looked_at))
+    return _health_of(await asyncio.gather(*(_look(platform, name) for name in looked_at)))
+
+
+def with_processes(found: Health, states: Iterable[ServiceState]) -> Health:
+    """Health with the processes of the services that this one runs."""
+    processes = [
+        Part(
+            name=f"{state.name} process",
+            verdict="ok" if state.running else "degraded",
+            detail=state.detail,
+        )
+        for state in states
+    ]
+    return _health_of([*found.parts, *processes])
+
+
+def _health_of(parts: Sequence[Part]) -> Health:
     worst = max((part.verdict for part in parts), key=_ORDER.index)
     return Health(verdict=worst, parts=tuple(parts))
 

@@ -3,22 +3,33 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Protocol
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
-from temporaletl.control.operations.following import Run, TemporalRun, pending_failures
+from temporaletl.control.operations.audit import local_author
+from temporaletl.control.operations.following import Ended, Run, TemporalRun, pending_failures
+from temporaletl.control.operations.local_runs import AttachedEngine, drive_to_end
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
+from temporaletl.control.operations.retries import retry_request
+from temporaletl.control.operations.runs import (
+    RunGoesOnError,
+    known_summary,
+    start_only_run,
+    start_run,
+)
 from temporaletl.errors import ETLError
-from temporaletl.messages import BatchStatus, RowCounts
+from temporaletl.messages import BatchStatus, QueuerInput, RowCounts
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally
+from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.tally import JobTally
 
 _LOOK_EVERY = timedelta(seconds=1)
@@ -46,6 +57,131 @@ class Snapshot:
         """Rows that went through the loader."""
         rows = self.rows
         return 0 if rows is None else rows.inserted + rows.updated + rows.unchanged
+
+
+class FollowedRun(Protocol):
+    """A run that somebody waits for, wherever it is followed from."""
+
+    request: QueuerInput
+    workflow_id: str
+    run_id: str
+    engine: Engine
+    queue: str | None  # where a queuer takes it up; None for the local engine
+    attached: bool  # whether it rests once it is followed no longer
+
+    @property
+    def status(self) -> BatchStatus | None:
+        """The status that the run reported last; None while it has not."""
+
+    async def until_planned(self, within: timedelta, unattended: Callable[[], None]) -> None:
+        """Follow until the jobs are planned, the run has ended, or the time is over.
+
+        `unattended` is called, once, when no queuer takes its tasks.
+        """
+
+    def snapshots(self) -> AsyncGenerator[Snapshot]:
+        """Yield the progress about every second until the run has ended.
+
+        Raises:
+            LostSightError: nobody has answered about it for long; it goes on all the same.
+        """
+
+    async def result(self) -> Ended | None:
+        """The result; None while it goes on. Raises: as `snapshots`."""
+
+    async def failures(self) -> list[str]:
+        """What failed and is tried again."""
+
+    async def close(self) -> None:
+        """Follow it no longer."""
+
+
+class _RunHere:
+    """A run that is followed by this process's own Temporal and warehouse.
+
+    Where it is `attached`, a process of this one's drives it while it is followed.
+    """
+
+    def __init__(self, platform: Platform, run: Run, *, attached: bool) -> None:
+        self._platform = platform
+        self._run = run
+        self.request = run.request
+        self.workflow_id = run.workflow_id
+        self.run_id = run.run_id
+        self.engine = run.engine
+        self.queue = run.queue if isinstance(run, TemporalRun) else None
+        self.attached = attached and run.engine == "local"
+
+    @property
+    def status(self) -> BatchStatus | None:
+        return self._run.status
+
+    async def until_planned(self, within: timedelta, unattended: Callable[[], None]) -> None:
+        await self._run.until_planned(within, unattended)
+
+    async def snapshots(self) -> AsyncGenerator[Snapshot]:
+        async with contextlib.AsyncExitStack() as exits:
+            engine: AttachedEngine | None = None
+            if self.attached:
+                engine = await exits.enter_async_context(AttachedEngine(self.workflow_id))
+            async for snapshot in follow(self._platform, self._run):
+                yield snapshot
+                if engine is not None:
+                    engine.check()
+
+    async def result(self) -> Ended | None:
+        if not self._run.ending.done():
+            return None
+        ended = self._run.ending.result()
+        if ended.summary.error is None:
+            return ended
+        known = await known_summary(self._platform, self._run)
+        return ended if known is None else replace(ended, summary=known)
+
+    async def failures(self) -> list[str]:
+        if not isinstance(self._run, TemporalRun):
+            return []
+        return [str(one) for one in await pending_failures(self._run.client, self.workflow_id)]
+
+    async def close(self) -> None:
+        self._run.ending.cancel()
+        await asyncio.gather(self._run.ending, return_exceptions=True)
+
+
+async def start_followed(
+    platform: Platform,
+    request: QueuerInput,
+    *,
+    engine: Engine | None = None,
+    force: bool = False,
+    attached: bool = False,
+    taken_up: Callable[[str], None] = lambda _: None,
+) -> FollowedRun:
+    """Start a run that somebody waits for; with `force`, also beside one that goes on.
+
+    `attached`: where the local engine executes it, that runs beside the one who waits. One that
+    goes on and that nobody drives is driven to its end first, and `taken_up` gets its workflow id.
+
+    Raises: as `start_run`, `start_only_run`.
+    """
+    begins, by = start_run if force else start_only_run, local_author().name
+    while True:
+        try:
+            run = await begins(platform, request, engine=engine, by=by)
+        except RunGoesOnError as error:
+            if not (error.abandoned and attached):
+                raise
+            taken_up(error.workflow_id)
+            await drive_to_end(platform, error.workflow_id)
+        else:
+            return _RunHere(platform, run, attached=attached)
+
+
+async def start_retry(platform: Platform, run: str, *, attached: bool = False) -> FollowedRun:
+    """Start a run of what failed in another one; raises as `retry_request`, `start_only_run`."""
+    request = await retry_request(platform, run)
+    started = await start_only_run(platform, request, by=local_author().name)
+    return _RunHere(platform, started, attached=attached)
 
 
 async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:
@@ -84,13 +220,14 @@ async def _count(run: Run, warehouse: Warehouse | None) -> Snapshot:
             jobs = counted.jobs
             # Else it is still planned, or entered in another warehouse than the one known here.
             if jobs.planned == status.jobs:
-                return Snapshot(status.state, status.jobs, _done(jobs), jobs.failed, counted.rows)
+                return Snapshot(status.state, status.jobs, done_of(jobs), jobs.failed, counted.rows)
     if isinstance(run, TemporalRun):
         return await count_workflows(run.client, run.workflow_id, status)
     return Snapshot(status.state, status.jobs)
 
 
-def _done(jobs: JobTally) -> int:
+def done_of(jobs: JobTally) -> int:
+    """Jobs that have ended, in whatever way."""
     return jobs.planned - jobs.running - jobs.paused - jobs.waiting
 
 

@@ -22,7 +22,7 @@ from temporaletl.control.operations.schedules import (
 from temporaletl.control.operations.sources import check_services, find_source
 from temporaletl.errors import ConflictError
 from temporaletl.messages import Message, QueuerInput
-from temporaletl.queuer.scheduling import Overlap, make_schedule
+from temporaletl.queuer.scheduling import Overlap, Put, make_schedule
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.source_connections import VersionConflictError
 
@@ -113,6 +113,18 @@ async def replace_schedule(
             f"the schedule of {whose} was changed by somebody else at the same time: read it again"
         )
     return report
+
+
+async def put_schedule(
+    platform: Platform, source: str, definition: ScheduleDefinition, *, connection: str = DEFAULT
+) -> Put:
+    """Create a connection's schedule, or replace it. Safe to repeat; raises as these."""
+    try:
+        await create_schedule(platform, source, definition, connection=connection)
+    except ConflictError:
+        made = await replace_schedule(platform, source, definition, connection=connection)
+        return Put(created=False, paused=made.paused)
+    return Put(created=True, paused=False)
 
 
 async def _update(client: Client, present: ScheduleDescription, wanted: Schedule) -> None:

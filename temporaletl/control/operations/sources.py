@@ -75,6 +75,8 @@ def check_services(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
+    """A stream of a source, and the tables that it is loaded into."""
+
     name: str
     tables: tuple[str, ...]
     place: str  # where its records are extracted
@@ -83,6 +85,8 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A registered source, with the versions of its rows."""
+
     name: str
     streams: tuple[Stream, ...]
     version: str
@@ -100,6 +104,12 @@ def registered() -> list[Source]:
     import_sources("temporaletl.worker.sources")
     extracted = {name.partition("-")[0] for name in extractors}
     return [_source(name) for name in sorted({*planners, *queries, *extracted})]
+
+
+async def list_sources(platform: Platform) -> list[Source]:
+    """All sources that this process knows; raises as `registered`."""
+    del platform  # the registry is of the process
+    return await asyncio.to_thread(registered)
 
 
 def strategies_of(source: str, stream: str) -> Strategies:

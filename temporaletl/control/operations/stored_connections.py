@@ -143,7 +143,7 @@ async def replace_connection(
     def replace() -> StoredConnection:
         with warehouse.connection() as connection:
             present = lock_stored(connection, key)
-            _check_version(present, expected_version)
+            check_version(present, expected_version)
             made = replace_stored(connection, present, settings, secrets)
             target = label(made.source, made.name)
             record(connection, by, "connection.replace", target, details=_facts(made))
@@ -181,7 +181,7 @@ async def delete_connection(
     def delete() -> DeletedConnection:
         with warehouse.connection() as connection:
             present = lock_stored(connection, key)
-            _check_version(present, expected_version)
+            check_version(present, expected_version)
             running = open_runs(connection, present.source, present.name)
             target = label(present.source, present.name)
             if running and not force:
@@ -197,7 +197,8 @@ async def delete_connection(
     return await asyncio.to_thread(delete)
 
 
-def _check_version(present: StoredConnection, expected: int | None) -> None:
+def check_version(present: StoredConnection, expected: int | None) -> None:
+    """Raise VersionConflictError where a connection is not the version that was seen."""
     if expected is not None and present.version != expected:
         raise VersionConflictError(
             f"connection {present.name!r} has version {present.version}, not {expected}: somebody "

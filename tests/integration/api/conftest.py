@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,24 @@ async def api(
     temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
 ) -> AsyncGenerator[Api]:
     publish_numbers(tmp_path)
-    async with running(
-        temporal_server.client, warehouse, attempts=50, segment_seconds=1
-    ) as services:
-        etl = CommandLine(services, tmp_path, postgres_url)
-        process = await etl.start("serve", "--port", "0")
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(_WITHIN_SECONDS):
-                line = (await process.stdout.readline()).decode()
-            yield Api(etl, line.split()[-1])
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            ended = await finished(process)
+    async with (
+        running(temporal_server.client, warehouse, attempts=50, segment_seconds=1) as services,
+        serve(CommandLine(services, tmp_path, postgres_url)) as served,
+    ):
+        yield served
+
+
+@asynccontextmanager
+async def serve(etl: CommandLine) -> AsyncGenerator[Api]:
+    """Run `etl serve` until the block ends; it must have nothing to complain of."""
+    process = await etl.start("serve", "--port", "0")
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            line = (await process.stdout.readline()).decode()
+        yield Api(etl, line.split()[-1])
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        ended = await finished(process)
     assert not ended.err, ended.err

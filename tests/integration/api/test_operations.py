@@ -27,7 +27,8 @@ READ, ACT, OPEN = Row("read"), Row("operate"), Row(None)
 #: A new operation needs a row here.
 ROWS = {
     **dict.fromkeys(("get_liveness", "get_readiness", "get_health", "get_temporal_health"), OPEN),
-    **dict.fromkeys(("list_runs", "get_run", "list_jobs", "list_pages", "get_run_log"), READ),
+    **dict.fromkeys(("list_runs", "get_run", "get_result", "get_run_log"), READ),
+    **dict.fromkeys(("list_jobs", "list_pages"), READ),
     **dict.fromkeys(("list_workflows", "get_workflow", "list_schedules", "get_schedule"), READ),
     **dict.fromkeys(("get_state", "get_reject", "list_sources", "list_audit"), READ),
     **dict.fromkeys(("list_source_connections", "get_source_connection"), READ),
@@ -44,7 +45,9 @@ ROWS = {
     **dict.fromkeys(("add_member", "remove_member", "list_tokens", "revoke_token"), ACT),
     **dict.fromkeys(("retry_run", "replay_reject", "trigger_schedule"), Row("operate", {})),
     **dict.fromkeys(("run_source_connection", "refresh_collection"), Row("operate", {})),
-    **dict.fromkeys(("sync_full", "sync_incremental"), Row("operate", {"source": NOBODY})),
+    **dict.fromkeys(
+        ("sync_full", "sync_incremental", "start_run"), Row("operate", {"source": NOBODY})
+    ),
     "replay_rejects": Row("operate", {"source": NOBODY}),
     "start_backfill": Row("operate", {"source": NOBODY, **SPAN}),
     "backfill_schedule": Row("operate", SPAN),
@@ -154,6 +157,7 @@ async def test_what_is_not_there_is_not_found(served: Served) -> None:
     check(await answers(served, named), 404)
     of_sources = (
         "sync_full",
+        "start_run",
         "replay_rejects",
         "start_backfill",
         "create_source_connection",

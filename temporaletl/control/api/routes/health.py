@@ -13,6 +13,7 @@ from temporaletl.control.operations.health import (
     check_health,
     check_temporal,
     check_warehouse,
+    with_processes,
 )
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -62,9 +63,10 @@ async def get_ready(context: InContext, response: Response) -> Part:
 async def get_health(context: InContext, response: Response) -> HealthReport:
     """Name each part and what is wrong with it, within three seconds; 503 where one is down."""
     observed = await context.observations.latest("health", partial(check_health, context.platform))
-    if observed.value.verdict == "down":
+    found = with_processes(observed.value, context.services())
+    if found.verdict == "down":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return HealthReport(**dict(observed.value), as_of=observed.as_of)
+    return HealthReport(**dict(found), as_of=observed.as_of)
 
 
 @router.get(

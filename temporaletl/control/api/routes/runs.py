@@ -22,7 +22,8 @@ from temporaletl.control.api.paging import (
 )
 from temporaletl.control.api.paths import RunName
 from temporaletl.control.api.problems import RESPONSES
-from temporaletl.control.api.routes.sync import Started, start
+from temporaletl.control.api.routes.sync import Started, SyncRequest, start
+from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.history import (
     RunFilter,
@@ -33,10 +34,13 @@ from temporaletl.control.operations.history import (
     read_run_log,
 )
 from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.results import run_result
 from temporaletl.control.operations.retries import retry_request
-from temporaletl.messages import Mode
+from temporaletl.control.operations.runs import run_request
+from temporaletl.messages import BatchSummary, Mode
 from temporaletl.warehouse.reports import JobReport, PageReport
 from temporaletl.warehouse.run_log import MOST_LINES, RunLogTail
+from temporaletl.warehouse.runs import Engine
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=RESPONSES)
 
@@ -62,6 +66,44 @@ class ObservedDetails(Details):
 
     as_of: AwareDatetime
     remarks: tuple[str, ...] = ()
+
+
+class RunRequest(SyncRequest):
+    """What to load, and how: as the options of `etl run`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": "jira",
+                    "mode": "backfill",
+                    "date_start": "2026-01-01T00:00:00Z",
+                    "date_end": "2026-02-01T00:00:00Z",
+                }
+            ]
+        },
+    )
+
+    mode: Mode | None = Field(None, description="none: backfill with dates, else incremental")
+    date_start: Timestamp | None = None
+    date_end: Timestamp | None = Field(None, description="exclusive")
+    notify: bool = Field(default=True, description="notify whom the settings name of its end")
+    engine: Engine | None = Field(
+        None, description="what executes it; none: Temporal's services, where Temporal is not off"
+    )
+    max_in_flight: int = Field(50, ge=1, le=1_000, description="jobs at once")
+    accept_view: bool = Field(
+        default=False,
+        description="what the account sees now is all there is, though it saw more before",
+    )
+
+
+class RunResult(BaseModel):
+    """The result of a run that has ended."""
+
+    summary: BatchSummary
+    misconfigured: bool = Field(description="a setting, an argument or credentials are wrong")
 
 
 @router.get("", summary="List runs", operation_id="list_runs", response_model=RunPage)
@@ -109,6 +151,39 @@ async def _list_runs(
 
 def _cursor_of(run: RunReport) -> str:
     return encode_cursor(run.started_at.isoformat(), run.batch_id or "")
+
+
+@router.post(
+    "",
+    summary="Start a run",
+    operation_id="start_run",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Started,
+)
+async def post_run(
+    request: Request,
+    context: InContext,
+    caller: Operator,
+    wanted: RunRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run of any mode, as `etl run` does."""
+    asked = run_request(**wanted.model_dump(exclude={"force", "engine"}))
+
+    async def starting() -> Started:
+        action, engine = f"sync.{asked.mode}", wanted.engine
+        return await start(context, caller, asked, action, force=wanted.force, engine=engine)
+
+    return await once(
+        context, caller, request, idempotency_key, starting, status=HTTPStatus.ACCEPTED
+    )
+
+
+@router.get("/{run:name}/result", summary="Show a run's result", operation_id="get_result")
+async def get_result(context: InContext, _: Reader, run: RunName) -> RunResult:
+    """Show the summary of a run that has ended; 409 while it goes on."""
+    ended = await run_result(context.platform, run)
+    return RunResult(summary=ended.summary, misconfigured=ended.misconfigured)
 
 
 @router.get(

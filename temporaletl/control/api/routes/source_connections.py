@@ -32,6 +32,7 @@ from temporaletl.control.api.routes.sync import Started, start
 from temporaletl.control.operations.checks import check_source
 from temporaletl.control.operations.connections import (
     ConnectionDetails,
+    check_connections,
     find_details,
     list_details,
 )
@@ -267,9 +268,20 @@ async def delete(
 
 
 @router.post("/{name}/check", summary="Check a connection", operation_id="check_source_connection")
-async def post_check(context: InContext, _: Operator, name: ConnectionName) -> Checks:
+async def post_check(
+    context: InContext,
+    _: Operator,
+    name: ConnectionName,
+    *,
+    settings_only: Annotated[
+        bool, Query(description="only its settings, and the account that the source reports")
+    ] = False,
+) -> Checks:
     """Try one by one what a run over it needs; nothing is loaded, and nothing is written."""
     found = await find_details(context.platform, name)
+    if settings_only:
+        [checked] = await check_connections(context.platform, found.name)
+        return Checks(good=checked.good, checks=list(checked.checks))
     checks = await check_source(context.platform, _source_of(found), connection=found.name)
     return Checks(good=all(check.verdict != "wrong" for check in checks), checks=checks)
 

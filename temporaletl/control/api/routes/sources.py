@@ -21,6 +21,7 @@ class StreamReport(BaseModel):
 
     name: str
     tables: list[str]
+    place: str = Field(description="where its records are extracted")
     fault: str | None = Field(None, description="what is missing for it to run")
 
 
@@ -30,6 +31,7 @@ class SourceReport(BaseModel):
     name: str = Field(examples=["jira"])
     version: str
     specific_version: str
+    place: str = Field(description="where its runs are planned")
     streams: list[StreamReport]
 
 

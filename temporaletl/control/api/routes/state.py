@@ -5,8 +5,8 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
@@ -33,8 +33,16 @@ class StreamState(BaseModel):
     state: str
     batch_id: str | None
     updated_at: datetime
+    scope: dict[str, JsonValue] | None = Field(description="the filters that it stands for")
     ahead: bool = Field(description="its watermark is ahead of the clock: a wrong clock moved it")
     blocked_until: datetime | None = Field(description="the end of the source's cool-down")
+
+
+class CoolDown(BaseModel):
+    """A connection that no request is sent over before a time."""
+
+    connection: str
+    blocked_until: datetime
 
 
 class States(BaseModel):
@@ -42,6 +50,7 @@ class States(BaseModel):
 
     source: str
     streams: list[StreamState]
+    blocked: list[CoolDown] = Field(description="connections that are rate-limited")
 
 
 class WatermarkChange(BaseModel):
@@ -68,9 +77,10 @@ class WatermarkMoved(BaseModel):
 
 
 class Unblocked(BaseModel):
-    """Whether there was a cool-down to end."""
+    """Whether there was a cool-down to end, and the runs that go on."""
 
     unblocked: bool
+    running: list[str] = Field(description="workflow ids; what waits already does so to its end")
 
 
 @router.get(
@@ -86,14 +96,17 @@ async def get_state(
     _: Reader,
     source: SourceName,
     connection: str | None = None,
+    stream: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006 - FastAPI's way
 ) -> Response:
     """Show watermark, last runs and cool-down of each stream."""
-    find = partial(_find_state, context, source, connection)
+    find = partial(_find_state, context, source, stream, connection)
     return await shared(context, request, response, find)
 
 
-async def _find_state(context: Context, source: str, connection: str | None) -> States:
-    found = await read_state(context.platform, source, connection=connection)
+async def _find_state(
+    context: Context, source: str, streams: list[str], connection: str | None
+) -> States:
+    found = await read_state(context.platform, source, streams, connection=connection)
     return States(
         source=source,
         streams=[
@@ -103,6 +116,10 @@ async def _find_state(context: Context, source: str, connection: str | None) -> 
                 blocked_until=one.blocked_until,
             )
             for one in found.streams
+        ],
+        blocked=[
+            CoolDown(connection=one.connection, blocked_until=one.blocked_until)
+            for one in found.blocked
         ],
     )
 
@@ -123,7 +140,7 @@ async def put_state(
     context.forget()
     return WatermarkMoved(
         streams=list(moved.streams),
-        running=[batch.workflow_id for batch in moved.running],
+        running=list(moved.running),
         unblocked=moved.unblocked,
     )
 
@@ -135,4 +152,6 @@ async def post_unblock(
     """Let runs send requests again before the end that the source gave. Safe to repeat."""
     lifted = await unblock(context.platform, source, connection=connection, author=caller.author())
     context.forget()
-    return Unblocked(unblocked=lifted is not None)
+    return Unblocked(
+        unblocked=lifted is not None, running=[] if lifted is None else list(lifted.running)
+    )

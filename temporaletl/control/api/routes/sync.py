@@ -1,5 +1,6 @@
 """`/sync`: runs started, paused, resumed and cancelled."""
 
+from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +15,8 @@ from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paths import WorkflowName
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.operations.audit import record_outcome
-from temporaletl.control.operations.control import Action, control_run
+from temporaletl.control.operations.control import Action, Kind, control_run
+from temporaletl.control.operations.following import TemporalRun
 from temporaletl.control.operations.runs import run_request, start_only_run, start_run
 from temporaletl.messages import Mode, OpenState, QueuerInput
 from temporaletl.names import label
@@ -50,6 +52,13 @@ class Started(BaseModel):
     workflow_id: str = Field(alias="workflowId", examples=["etl-jira-full-20261127T180000.000000Z"])
     run_id: str = Field(alias="runId")
     engine: Engine = Field(description="what executes it: Temporal's services, or the local engine")
+    queue: str | None = Field(
+        description="the task queue of the services that take it up; null for the local engine"
+    )
+    source: str
+    connection: str
+    mode: Mode
+    retries: str | None = Field(None, description="the batch whose failed jobs it runs again")
 
 
 class ControlAccepted(BaseModel):
@@ -57,6 +66,7 @@ class ControlAccepted(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    kind: Kind
     workflow_id: str = Field(alias="workflowId")
     action: Action
     state: OpenState | None = Field(description="null where its workflow did not answer")
@@ -66,6 +76,12 @@ class ControlAccepted(BaseModel):
     )
     queue: str | None = Field(None, description="the task queue that no service polls")
     engine: Engine = "temporal"
+    changed: bool = Field(default=True, description="false where that held already")
+    ended_batch: str | None = Field(
+        None,
+        alias="endedBatch",
+        description="the batch that was closed of a run whose workflow is lost",
+    )
 
 
 #: What is answered where no service polls; beside 200, with which the run itself answers.
@@ -130,6 +146,7 @@ async def start(
     action: str,
     *,
     force: bool = False,
+    engine: Engine | None = None,
 ) -> Started:
     """Start a run that nobody waits for here, and enter it in the audit.
 
@@ -138,7 +155,7 @@ async def start(
         ETLError: as `start_run`.
     """
     starting = start_run if force else start_only_run
-    run = await starting(context.platform, request, by=caller.name)
+    run = await starting(context.platform, request, engine=engine, by=caller.name)
     run.ending.cancel()
     context.forget()
     await record_outcome(
@@ -149,7 +166,16 @@ async def start(
         "done",
         details={"workflow_id": run.workflow_id, "engine": run.engine},
     )
-    return Started(workflow_id=run.workflow_id, run_id=run.run_id, engine=run.engine)
+    return Started(
+        workflow_id=run.workflow_id,
+        run_id=run.run_id,
+        engine=run.engine,
+        queue=run.queue if isinstance(run, TemporalRun) else None,
+        source=request.source,
+        connection=request.connection,
+        mode=request.mode,
+        retries=request.retries,
+    )
 
 
 @router.post(
@@ -202,12 +228,4 @@ async def control(
     )
     if done.stored:
         response.status_code = HTTPStatus.ACCEPTED
-    return ControlAccepted(
-        workflow_id=done.workflow_id,
-        action=action,
-        state=done.state,
-        jobs_running=done.jobs_running,
-        stored=done.stored,
-        queue=done.queue,
-        engine=done.engine,
-    )
+    return ControlAccepted.model_validate(asdict(done))

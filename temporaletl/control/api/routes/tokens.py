@@ -26,7 +26,7 @@ class TokenRequest(BaseModel):
 
     name: str = Field(max_length=100)
     scope: Scope
-    expires_in_days: int | None = Field(None, ge=1, le=36_500)
+    expires_in_days: float | None = Field(None, gt=0, le=36_500)
 
 
 class CreatedToken(BaseModel):

@@ -29,8 +29,10 @@ def new_source(
     from rich.text import Text
 
     from temporaletl.control.cli.output import note, say
+    from temporaletl.control.cli.session import refuse_api
     from temporaletl.control.scaffold import new_source as sources
 
+    refuse_api()
     written = sources.new_source(name, folder, wheel=wheel)
     note(f"source {name} in {written.folder}:")
     for path in written.paths:

@@ -47,23 +47,17 @@ def schedule(
     connection: Connection = "default",
 ) -> None:
     """Load a source regularly; run again, it changes the schedule."""
-    from temporaletl.control.cli.session import begin
-    from temporaletl.control.operations.sources import check_services, find_source
-    from temporaletl.queuer.schedule import schedule as put
-    from temporaletl.queuer.scheduling import Overlap as Kind
+    from temporaletl.control.cli.views import schedules as view
 
-    begin()
-    find_source(source)
-    check_services(source)
-    put(
+    view.put(
         source,
-        day,
-        hour,
+        connection,
+        days=day,
+        hours=hour,
         timezone=timezone,
-        overlap=Kind(overlap),
+        overlap=overlap,
         catchup_window_minutes=catchup_window_minutes,
         mode=mode,
-        connection=connection,
     )
 
 

@@ -35,17 +35,22 @@ def up(
         bool, typer.Option("--ui", metavar="", help="Serve Temporal's own web page, too.")
     ] = False,
 ) -> int:
-    """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal, both services."""
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal, both services, the API."""
+    from temporaletl.control.api.settings import ApiSettings
     from temporaletl.control.cli.output import note, say
+    from temporaletl.control.cli.session import refuse_api
     from temporaletl.embedded import stack
     from temporaletl.embedded.running import default_data_folder
 
+    refuse_api()
+    api = ApiSettings.load()
     options = stack.StackOptions(
         data=data or default_data_folder(),
         fresh=fresh,
         workers=workers,
         temporal_port=temporal_port,
         ui=ui,
+        api=stack.Address(api.host, api.port),
     )
     return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"))
 
@@ -67,21 +72,23 @@ def serve(
             show_default="ETL_API_PORT, or 8080",
         ),
     ] = None,
+    next_port: Annotated[
+        bool,
+        typer.Option(
+            "--next-port", metavar="", help="Where the port is in use, take the next free one."
+        ),
+    ] = False,
 ) -> None:
     """Serve the dashboard and the HTTP API until Ctrl-C."""
     from temporaletl.control.api import serving
     from temporaletl.control.api.settings import ApiSettings
     from temporaletl.control.cli.output import say
-    from temporaletl.control.cli.session import begin
+    from temporaletl.control.cli.session import begin_here
     from temporaletl.control.web import dashboard
 
-    begin()
+    begin_here()
     given = {"host": host, "port": port}
     settings = ApiSettings.load().model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    serving.serve(
-        settings,
-        report=lambda address: say(f"The dashboard and the HTTP API are at {address}"),
-        fronts=(dashboard.install,),
-    )
+    serving.serve(settings, report=say, fronts=(dashboard.install,), next_port=next_port)

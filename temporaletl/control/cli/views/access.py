@@ -13,7 +13,7 @@ from temporaletl.control.cli.output import (
     say,
     show_time,
 )
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.audit import list_audit
 from temporaletl.control.operations.tokens import create_token, list_tokens, revoke_token
 from temporaletl.errors import ConfigurationError
@@ -22,9 +22,7 @@ from temporaletl.warehouse.tokens import Scope, Token
 
 def create(name: str, scope: Scope, expires_in_days: float | None, *, as_json: bool) -> None:
     """Create a token and print its text: alone on standard output, for a program to read."""
-    made = with_platform(
-        lambda platform: create_token(platform, name, scope, expires_in=_span(expires_in_days))
-    )
+    made = call(create_token, name, scope, expires_in=_span(expires_in_days))
     token = made.token
     if as_json:
         print_json(token.model_dump(mode="json"), secrets={"token": made.text})
@@ -45,7 +43,7 @@ def _span(days: float | None) -> timedelta | None:
 
 def print_tokens(*, as_json: bool) -> None:
     """List all tokens."""
-    tokens = with_platform(list_tokens)
+    tokens = call(list_tokens)
     if as_json:
         print_json([token.model_dump(mode="json") for token in tokens])
         return
@@ -72,13 +70,13 @@ def _state(token: Token) -> str:
 
 def revoke(name: str) -> None:
     """Revoke a token."""
-    with_platform(lambda platform: revoke_token(platform, name))
+    call(revoke_token, name)
     say(f"revoked token {name}: requests with it are refused from now on")
 
 
 def print_audit(limit: int, *, as_json: bool) -> None:
     """List the latest entries of the audit."""
-    page = with_platform(lambda platform: list_audit(platform, limit=limit))
+    page = call(list_audit, limit=limit)
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in page.entries])
         return

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from temporaletl.command import MISUSED
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.cli.views.sources import EXIT_STATUS, say_check
 from temporaletl.control.operations.checks import status_of
 from temporaletl.control.operations.connections import (
@@ -26,7 +26,7 @@ from temporaletl.names import label
 
 def print_connections(*, as_json: bool) -> int:
     """List the connections; 2 where one is wrong."""
-    found = with_platform(list_connections)
+    found = call(list_connections)
     if as_json:
         print_json([connection.model_dump(mode="json") for connection in found.connections])
     elif not found.connections and found.file is None:
@@ -57,9 +57,10 @@ def print_checks(name: str | None, *, as_json: bool) -> int:
             for check in checked.checks:
                 say_check(check)
 
-    results = with_platform(lambda platform: check_connections(platform, name, report))
+    results = call(check_connections, name, report)
     if as_json:
-        print_json([result.model_dump() | {"ok": result.good} for result in results])
+        hidden = {"checks": {"__all__": {"misconfigured"}}}
+        print_json([result.model_dump(exclude=hidden) | {"ok": result.good} for result in results])
     elif not results:
         say("There are no connections beside `default`, which `etl check SOURCE` tries.")
     return EXIT_STATUS[status_of(check for result in results for check in result.checks)]
@@ -74,9 +75,7 @@ def create(
     as_json: bool,
 ) -> None:
     """Store a connection in the warehouse."""
-    made = with_platform(
-        lambda platform: create_connection(platform, name, source, settings, secrets)
-    )
+    made = call(create_connection, name, source, settings, secrets)
     _say_put("created", made, as_json=as_json)
 
 
@@ -89,11 +88,7 @@ def replace(
     as_json: bool,
 ) -> None:
     """Replace what a connection of the warehouse declares."""
-    made = with_platform(
-        lambda platform: replace_connection(
-            platform, name, settings, secrets, expected_version=version
-        )
-    )
+    made = call(replace_connection, name, settings, secrets, expected_version=version)
     _say_put("replaced", made, as_json=as_json)
 
 
@@ -109,7 +104,7 @@ def _say_put(done: str, made: PutConnection, *, as_json: bool) -> None:
 
 def delete(name: str, *, force: bool) -> None:
     """Delete a connection of the warehouse."""
-    gone = with_platform(lambda platform: delete_connection(platform, name, force=force))
+    gone = call(delete_connection, name, force=force)
     what = label(gone.connection.source, gone.connection.name)
     kept = "; its rows stay, its watermarks are deleted" if gone.streams else ""
     say(f"deleted connection {what}{kept}")

@@ -1,7 +1,7 @@
 """`etl pause`, `etl resume`, `etl cancel`: what was requested, and what holds from then on."""
 
 from temporaletl.control.cli.output import count, say
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.control import Action, Controlled, Kind, control_run
 
 _ON_THE_WAY: dict[tuple[Kind, Action], str] = {
@@ -26,7 +26,7 @@ _IDLE: dict[Kind, str] = {
 
 def send(name: str, action: Action) -> None:
     """Pause, resume or cancel a run or a job, and say what holds from then on."""
-    say(described(with_platform(lambda platform: control_run(platform, name, action))))
+    say(described(call(control_run, name, action)))
 
 
 def described(done: Controlled) -> str:

@@ -11,7 +11,7 @@ from temporaletl.control.cli.output import (
     print_table,
     say,
 )
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.identities import fill_identities, list_identities
 from temporaletl.names import label
 
@@ -20,9 +20,7 @@ _NAMED = 10
 
 def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> None:
     """Print a connection's people, the unknown ones first."""
-    people, total = with_platform(
-        lambda platform: list_identities(platform, source, connection=connection, limit=limit)
-    )
+    people, total = call(list_identities, source, connection=connection, limit=limit)
     if as_json:
         print_json([dataclasses.asdict(person) for person in people])
         return
@@ -42,9 +40,7 @@ def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> 
 
 def fill(source: str, connection: str, *, as_json: bool) -> None:
     """Fill employee ids into the connection's events of people who are known now."""
-    filled = with_platform(
-        lambda platform: fill_identities(platform, source, connection=connection)
-    )
+    filled = call(fill_identities, source, connection=connection)
     if as_json:
         print_json(dataclasses.asdict(filled))
         return

@@ -19,7 +19,7 @@ from temporaletl.control.cli.output import (
     print_table,
     show_time,
 )
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.preview import (
     PREVIEW_WITHIN,
     StreamPreview,
@@ -51,9 +51,7 @@ def print_preview(
         note(f"waiting: {trouble}", style="yellow")
 
     with waiting:
-        previews = with_platform(
-            lambda platform: preview(platform, request, limit=limit, within=within, notice=notice)
-        )
+        previews = call(preview, request, limit=limit, within=within, notice=notice)
     if as_json:
         print_json([as_document(row) for found in previews for row in found.rows])
     for found in previews:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.rejects import list_rejects
 from temporaletl.names import label
 
@@ -12,9 +12,7 @@ def print_rejects(
     source: str, streams: Sequence[str], connection: str, limit: int, *, as_json: bool
 ) -> None:
     """Print the latest rejects of a connection."""
-    found, total = with_platform(
-        lambda platform: list_rejects(platform, source, streams, connection=connection, limit=limit)
-    )
+    found, total = call(list_rejects, source, streams, connection=connection, limit=limit)
     if as_json:
         print_json([reject.model_dump(mode="json") for reject in found])
         return

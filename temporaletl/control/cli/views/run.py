@@ -24,22 +24,12 @@ from temporaletl.control.cli.output import (
     show_window,
     state_text,
 )
-from temporaletl.control.cli.session import begin, open_platform
+from temporaletl.control.cli.session import Session, open_session
 from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
-from temporaletl.control.operations.audit import local_author
-from temporaletl.control.operations.following import Ended, Run, TemporalRun, pending_failures
-from temporaletl.control.operations.local_runs import AttachedEngine, drive_to_end
-from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.progress import follow
-from temporaletl.control.operations.retries import retry_request
-from temporaletl.control.operations.runs import (
-    RunGoesOnError,
-    known_summary,
-    run_request,
-    start_only_run,
-    start_run,
-)
+from temporaletl.control.operations.following import Ended
+from temporaletl.control.operations.progress import FollowedRun, start_followed, start_retry
+from temporaletl.control.operations.runs import run_request
 from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
 from temporaletl.warehouse.runs import Engine
@@ -70,7 +60,6 @@ def launch(
     Raises:
         ETLError: it cannot be started.
     """
-    begin()
     request = run_request(
         source,
         connection=connection,
@@ -83,17 +72,13 @@ def launch(
         accept_view=accept_view,
     )
 
-    async def start(platform: Platform) -> Run:
-        begins = start_run if force else start_only_run
-        by = local_author().name
-        while True:
-            try:
-                return await begins(platform, request, engine=engine, by=by)
-            except RunGoesOnError as error:
-                if not (error.abandoned and wait):
-                    raise
-                note(f"first, {error.workflow_id} is taken up, which nobody drives any more")
-                await drive_to_end(platform, error.workflow_id)
+    def taken_up(workflow_id: str) -> None:
+        note(f"first, {workflow_id} is taken up, which nobody drives any more")
+
+    async def start(session: Session) -> FollowedRun:
+        return await session.call(
+            start_followed, request, engine=engine, force=force, attached=wait, taken_up=taken_up
+        )
 
     return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
@@ -104,11 +89,9 @@ def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
     Raises:
         ETLError: nothing in it failed, or it cannot be started.
     """
-    begin()
 
-    async def start(platform: Platform) -> Run:
-        request = await retry_request(platform, run)
-        return await start_only_run(platform, request, by=local_author().name)
+    async def start(session: Session) -> FollowedRun:
+        return await session.call(start_retry, run, attached=wait)
 
     return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
@@ -117,10 +100,10 @@ class _Launch:
     """Start of a run, which is followed as far as requested."""
 
     def __init__(
-        self, start: Callable[[Platform], Awaitable[Run]], *, wait: bool, as_json: bool
+        self, start: Callable[[Session], Awaitable[FollowedRun]], *, wait: bool, as_json: bool
     ) -> None:
         self._start = start
-        self._is_local = False
+        self._rests = False
         self._wait = wait
         self._as_json = as_json
         self._workflow_id: str | None = None
@@ -131,7 +114,7 @@ class _Launch:
         except KeyboardInterrupt:
             if self._workflow_id is None:
                 note("Interrupted before the run was started.")
-            elif self._is_local and self._wait:
+            elif self._rests:
                 note(
                     f"Interrupted: {self._workflow_id} rests at its last page; `etl serve`, or the "
                     "same command again, goes on with it, and `etl cancel` ends it"
@@ -144,20 +127,19 @@ class _Launch:
             return _INTERRUPTED
 
     async def _run(self) -> int:
-        async with open_platform() as platform:
-            started = await self._start(platform)
+        async with open_session() as session:
+            started = await self._start(session)
             self._workflow_id = started.workflow_id
-            self._is_local = started.engine == "local"
+            self._rests = started.attached
             try:
-                ended = await self._follow(platform, started)
+                await self._follow(started)
+                return await self._finish(started, await started.result())
             finally:
-                started.ending.cancel()
-                await asyncio.gather(started.ending, return_exceptions=True)
-            return await self._finish(platform, started, ended)
+                await started.close()
 
-    async def _follow(self, platform: Platform, started: Run) -> Ended | None:
+    async def _follow(self, started: FollowedRun) -> None:
         def unattended() -> None:
-            if isinstance(started, TemporalRun):
+            if started.queue is not None:
                 note(
                     f"no queuer polls task queue {started.queue} yet; the run waits for one "
                     f"(`etl up` or `python -m queuer` starts it)"
@@ -165,37 +147,28 @@ class _Launch:
             else:
                 note(f"{UNATTENDED_LOCAL} (without --wait, this command does not)")
 
-        if self._wait and started.engine == "local":
-            async with AttachedEngine(started.workflow_id) as engine:
-                return await self._follow_to_end(platform, started, engine)
         if self._wait:
-            return await self._follow_to_end(platform, started)
+            await self._follow_to_end(started)
+            return
         with (
             err().status(f"planning {_what(started)} ...")
             if err().is_terminal
             else contextlib.nullcontext()
         ):
             await started.until_planned(_PLANNED_WITHIN, unattended)
-        return started.ending.result() if started.ending.done() else None
 
-    async def _follow_to_end(
-        self, platform: Platform, started: Run, engine: AttachedEngine | None = None
-    ) -> Ended:
+    async def _follow_to_end(self, started: FollowedRun) -> None:
         note(f"started {started.workflow_id}", style="dim")
         with display(f"{_what(started)} {started.request.mode}") as show:
-            async for snapshot in follow(platform, started):
-                show(snapshot)
-                if engine is not None:
-                    engine.check()
-        return started.ending.result()
+            async with contextlib.aclosing(started.snapshots()) as snapshots:
+                async for snapshot in snapshots:
+                    show(snapshot)
 
-    async def _finish(self, platform: Platform, started: Run, ended: Ended | None) -> int:
+    async def _finish(self, started: FollowedRun, ended: Ended | None) -> int:
         if ended is None:
             await self._tell_started(started)
             return 0
         summary = ended.summary
-        if summary.error is not None:
-            summary = await known_summary(platform, started) or summary
         if self._as_json:
             print_json({**summary.model_dump(mode="json"), "engine": started.engine})
         if ended.misconfigured:
@@ -207,7 +180,7 @@ class _Launch:
             note(f"etl: {summary.error}")
         return 0 if summary.state == "completed" else FAILED
 
-    async def _tell_started(self, started: Run) -> None:
+    async def _tell_started(self, started: FollowedRun) -> None:
         status = started.status
         jobs = status.jobs if status else None
         if self._as_json:
@@ -236,12 +209,12 @@ class _Launch:
                     ("end it", f"etl cancel {started.workflow_id}"),
                 ]
             )
-        if jobs is None and isinstance(started, TemporalRun):
-            for failure in await pending_failures(started.client, started.workflow_id):
+        if jobs is None:
+            for failure in await started.failures():
                 note(f"it is tried again: {failure}", style="yellow")
 
 
-def _what(started: Run) -> str:
+def _what(started: FollowedRun) -> str:
     return label(started.request.source, started.request.connection)
 
 

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from temporaletl.control.cli.output import note, print_json, say, show_time
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.history import read_run_log
 
 _STYLES = {"info": "green", "warning": "yellow"}
@@ -11,7 +11,7 @@ _STYLES = {"info": "green", "warning": "yellow"}
 
 def print_log(run: str, limit: int, *, as_json: bool) -> None:
     """Print the last lines of a run's log, one event a line."""
-    found = with_platform(lambda platform: read_run_log(platform, run, limit=limit))
+    found = call(read_run_log, run, limit=limit)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return

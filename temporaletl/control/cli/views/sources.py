@@ -4,9 +4,9 @@ from rich.text import Text
 
 from temporaletl.command import FAILED, MISUSED
 from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
-from temporaletl.control.cli.session import begin, with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.checks import Check, check_source, status_of
-from temporaletl.control.operations.sources import registered
+from temporaletl.control.operations.sources import list_sources
 
 EXIT_STATUS = {"good": 0, "failed": FAILED, "misconfigured": MISUSED}
 _MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("note ", "yellow")}
@@ -14,8 +14,7 @@ _MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("no
 
 def print_sources(*, as_json: bool) -> None:
     """List what is registered."""
-    begin()
-    sources = registered()
+    sources = call(list_sources)
     if as_json:
         print_json(
             [
@@ -69,14 +68,13 @@ def print_check(source: str, connection: str, *, as_json: bool) -> int:
     def notice(trouble: str) -> None:
         note(f"waiting: {trouble}", style="yellow")
 
-    checks = with_platform(
-        lambda platform: check_source(
-            platform, source, report, connection=connection, notice=notice
-        )
-    )
+    checks = call(check_source, source, report, connection=connection, notice=notice)
     status = status_of(checks)
     if as_json:
-        results = [check.model_dump() | {"ok": check.verdict != "wrong"} for check in checks]
+        results = [
+            check.model_dump(exclude={"misconfigured"}) | {"ok": check.verdict != "wrong"}
+            for check in checks
+        ]
         print_json(
             {"source": source, "connection": connection, "ok": status == "good", "checks": results}
         )

@@ -7,20 +7,17 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from temporaletl.control.cli.output import note, print_fields, print_json, say, show_time
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations import state as operations
 from temporaletl.control.operations.state import StreamState, ahead_of_clock
 from temporaletl.names import label
-from temporaletl.warehouse.reports import BatchReport
 
 
 def print_states(
     source: str, streams: Sequence[str], connection: str | None, *, as_json: bool
 ) -> None:
     """Show the states of a source, also of one that is no longer registered."""
-    found = with_platform(
-        lambda platform: operations.read_state(platform, source, streams, connection=connection)
-    )
+    found = call(operations.read_state, source, streams, connection=connection)
     if as_json:
         print_json([_document(state) for state in found.streams])
         return
@@ -55,41 +52,35 @@ def _filters(scope: Mapping[str, JsonValue] | None) -> str | None:
 
 def unblock(source: str, connection: str) -> None:
     """End the cool-down of a connection; watermarks stay."""
-    lifted = with_platform(
-        lambda platform: operations.unblock(platform, source, connection=connection)
-    )
+    lifted = call(operations.unblock, source, connection=connection)
     if lifted is None:
         say(f"{label(source, connection)} is not rate-limited: there is no cool-down to end")
     else:
         _say_unblocked(label(source, connection), lifted.running)
 
 
-def _say_unblocked(what: str, waiting: Sequence[BatchReport]) -> None:
+def _say_unblocked(what: str, waiting: Sequence[str]) -> None:
     say(f"{what} is no longer rate-limited")
-    for batch in waiting:
+    for workflow_id in waiting:
         note(
-            f"a job of {batch.workflow_id} that waits already does so to its end: `etl pause "
-            f"{batch.workflow_id}`, then `etl resume {batch.workflow_id}` wakes it",
+            f"a job of {workflow_id} that waits already does so to its end: `etl pause "
+            f"{workflow_id}`, then `etl resume {workflow_id}` wakes it",
             style="yellow",
         )
 
 
 def put(source: str, streams: Sequence[str], connection: str, watermark: datetime | None) -> None:
     """Put the watermark of the streams, of all where none is named; None begins anew."""
-    moved = with_platform(
-        lambda platform: operations.move_watermark(
-            platform, source, streams, watermark, connection=connection
-        )
-    )
+    moved = call(operations.move_watermark, source, streams, watermark, connection=connection)
     what = label(source, connection)
     where = show_time(watermark) if watermark else "the beginning"
     for stream in moved.streams:
         say(f"{what} {stream}: the next incremental run begins at {where}")
     if moved.unblocked:
         _say_unblocked(what, moved.running)
-    for batch in moved.running:
+    for workflow_id in moved.running:
         note(
-            f"{batch.workflow_id} goes on and will move this forward when it completes",
+            f"{workflow_id} goes on and will move this forward when it completes",
             style="yellow",
         )
 

@@ -19,7 +19,7 @@ from temporaletl.control.cli.output import (
     show_window,
     state_text,
 )
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.details import Details, Trouble, run_details
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import recent_runs
@@ -33,7 +33,7 @@ _WIDE = 140
 
 def print_recent(limit: int, *, as_json: bool) -> None:
     """List the latest runs, those that go on first."""
-    found = with_platform(lambda platform: recent_runs(platform, limit=limit))
+    found = call(recent_runs, limit=limit)
     for remark in found.remarks:
         note(remark, "yellow")
     if as_json:
@@ -83,7 +83,7 @@ def _cells(report: RunReport) -> tuple[object, ...]:
 
 def print_one(name: str, *, as_json: bool) -> None:
     """Show all there is to know of a run or a job."""
-    found = with_platform(lambda platform: run_details(platform, name))
+    found = call(run_details, name)
     if as_json:
         print_json(found.model_dump(mode="json"))
     elif found.run is not None:

@@ -10,7 +10,7 @@ from temporaletl.control.cli.output import (
     print_table,
     say,
 )
-from temporaletl.control.cli.session import with_platform
+from temporaletl.control.cli.session import call
 from temporaletl.control.operations.freshness import ORDER, freshness
 from temporaletl.control.operations.health import check_health
 from temporaletl.control.operations.notifications import list_notifications
@@ -35,7 +35,7 @@ _STYLES = {
 
 def print_freshness(*, as_json: bool) -> int:
     """Print the freshness of every stream, the most urgent first; 1 where one is late."""
-    report = with_platform(freshness)
+    report = call(freshness)
     late = any(entry.late for entry in report.entries)
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -58,7 +58,7 @@ def print_freshness(*, as_json: bool) -> int:
 
 def print_health(*, as_json: bool) -> int:
     """Print the health of every part; 1 where one is down."""
-    health = with_platform(check_health)
+    health = call(check_health)
     down = health.verdict == "down"
     if as_json:
         print_json(health.model_dump(mode="json"))
@@ -72,7 +72,7 @@ def print_health(*, as_json: bool) -> int:
 
 def print_notifications(limit: int, state: DeliveryState | None, *, as_json: bool) -> None:
     """List the latest notifications."""
-    page = with_platform(lambda platform: list_notifications(platform, limit=limit, state=state))
+    page = call(list_notifications, limit=limit, state=state)
     if as_json:
         print_json([one.model_dump(mode="json") for one in page.notifications])
         return
@@ -96,9 +96,7 @@ def print_notifications(limit: int, state: DeliveryState | None, *, as_json: boo
 
 def send_test(destination: str | None, *, as_json: bool) -> int:
     """Send a test, and print what came of it; 1 where a destination did not take it."""
-    results = with_platform(
-        lambda platform: send(platform, NotificationSettings.load(), destination)
-    )
+    results = call(send, NotificationSettings.load(), destination)
     failed = not all(result.sent for result in results)
     if as_json:
         print_json([result.model_dump(mode="json") for result in results])

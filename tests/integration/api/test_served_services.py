@@ -1,0 +1,104 @@
+"""`etl serve` with START_TEMPORAL_WORKER: both services as its child processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import requests
+
+from temporaletl.warehouse.connection import Warehouse
+from tests.integration.api.conftest import Api
+from tests.integration.command_line import CommandLine, publish_numbers
+from tests.integration.flows.services import Services
+from tests.integration.temporal_server import TemporalServer
+from tests.waiting import until
+
+_WITHIN_SECONDS = 60
+
+
+def children_of(process: int) -> dict[str, int]:
+    """The services among the children of a process, by name."""
+    found = {}
+    threads = Path(f"/proc/{process}/task").glob("*/children")
+    for pid in [pid for children in threads for pid in children.read_text().split()]:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        for name in ("queuer", "worker"):
+            if f"temporaletl.{name}" in words:
+                found[name] = int(pid)
+    return found
+
+
+def is_alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+async def verdicts(api: Api) -> dict[str, str]:
+    with contextlib.suppress(requests.RequestException):
+        parts = (await api("GET", "/health")).json()["parts"]
+        return {part["name"]: part["verdict"] for part in parts}
+    return {}
+
+
+async def test_services_run_beside_the_api_are_started_again_and_end_with_it(
+    temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
+) -> None:
+    publish_numbers(tmp_path)
+    services = Services(temporal_server.client, warehouse, f"test-{uuid.uuid4().hex}")
+    etl = CommandLine(services, tmp_path, postgres_url).having(START_TEMPORAL_WORKER="true")
+    process = await etl.start("serve", "--port", "0")
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            api = Api(etl, (await process.stdout.readline()).decode().split()[-1])
+
+        async def serves() -> bool:
+            found = await verdicts(api)
+            return {found.get(f"{name}{of}") for name in ("queuer", "worker") for of in _OF} == {
+                "ok"
+            }
+
+        await until(serves, within_seconds=_WITHIN_SECONDS)
+        before = children_of(process.pid)
+        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in before.values()} == {10}
+
+        os.kill(before["worker"], signal.SIGKILL)
+        said = ""
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            while "worker was started again" not in said:
+                said += (await process.stdout.readline()).decode()
+        assert "worker was killed by SIGKILL" in said
+        assert children_of(process.pid)["worker"] != before["worker"]
+
+        wanted = {"source": "numbers", "params": {"pages": 100, "page_seconds": 2}}
+        started = (await api("POST", "/api/v1/sync/full", json=wanted)).json()["workflowId"]
+        committed = "SELECT coalesce(max(pages), 0)::int FROM etl_jobs"
+        await until(lambda: services.rows(committed)[0][0] > 0, within_seconds=_WITHIN_SECONDS)
+        after = children_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        await until(lambda: _is_silent(api), within_seconds=_WITHIN_SECONDS)
+        assert time.monotonic() - told_at < 5  # three, and what a busy machine takes
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert b"Ending: the queuer and the worker finish the page" in out
+        assert not any(map(is_alive, after.values()))
+        await services.client.get_workflow_handle(started).terminate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+_OF = ("", " process")
+
+
+async def _is_silent(api: Api) -> bool:
+    try:
+        await api("GET", "/health/live")
+    except requests.ConnectionError:
+        return True
+    return False
