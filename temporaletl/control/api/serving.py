@@ -72,7 +72,8 @@ def serve(
     if services is not None:
         app.state.context.services = services.states
     server = make_server(app, settings)
-    report(f"The dashboard and the HTTP API are at http://{f'[{host}]' if ':' in host else host}:{port}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    report(f"The dashboard and the HTTP API are at {address}")
     if services is None:
         server.run(sockets=[listening])
         return
