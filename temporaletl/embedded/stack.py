@@ -347,8 +347,8 @@ def stopping_on_signals(stack: Stack) -> Iterator[None]:
 
 
 def _address_in(said: str) -> Address | None:
-    """The address that the API says it listens at; None while it has not."""
-    found = re.search(r"listens at http://\[?([^\s\]]+?)\]?:(\d+)$", said, re.MULTILINE)
+    """The address that the API says it is at; None while it has not."""
+    found = re.search(r"are at http://\[?([^\s\]]+?)\]?:(\d+)$", said, re.MULTILINE)
     return None if found is None else Address(found[1], int(found[2]))
 
 
