@@ -14,6 +14,7 @@ from temporaletl.control.operations.runs import (
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message, Mode
 from temporaletl.warehouse.collections import Collection, Member
+from temporaletl.warehouse.runs import Engine
 
 #: `running`: one was under way already, and none was started.
 Outcome = Literal["started", "running", "refused"]
@@ -28,6 +29,7 @@ class MemberRefresh(Message):
     #: Of the run that was started, or that goes on.
     workflow_id: str | None = None
     run_id: str | None = None
+    engine: Engine | None = None  # of the run that was started
     reason: str | None = None
 
 
@@ -45,8 +47,11 @@ async def refresh_collection(
     mode: Mode = "incremental",
     notify: bool = True,
     force: bool = False,
+    by: str | None = None,
 ) -> Refresh:
     """Start a run of each member; with `force` also of those of which one goes on.
+
+    `by` is whose request it is.
 
     What is wrong with one is its result, and keeps no other from being started.
 
@@ -56,20 +61,27 @@ async def refresh_collection(
     """
     collection = await get_collection(platform, key)
     members = [
-        await _refresh(platform, member, mode=mode, notify=notify, force=force)
+        await _refresh(platform, member, mode=mode, notify=notify, force=force, by=by)
         for member in collection.members
     ]
     return Refresh(collection=collection, members=tuple(members))
 
 
 async def _refresh(
-    platform: Platform, member: Member, *, mode: Mode, notify: bool, force: bool
+    platform: Platform,
+    member: Member,
+    *,
+    mode: Mode,
+    notify: bool,
+    force: bool,
+    by: str | None,
 ) -> MemberRefresh:
     starting = start_run if force else start_only_run
     try:
         run = await starting(
             platform,
             run_request(member.source, connection=member.connection, mode=mode, notify=notify),
+            by=by,
         )
     except RunGoesOnError as error:
         return MemberRefresh(
@@ -82,5 +94,9 @@ async def _refresh(
         return MemberRefresh(**member.model_dump(), outcome="refused", reason=str(error))
     run.ending.cancel()  # nobody waits here
     return MemberRefresh(
-        **member.model_dump(), outcome="started", workflow_id=run.workflow_id, run_id=run.run_id
+        **member.model_dump(),
+        outcome="started",
+        workflow_id=run.workflow_id,
+        run_id=run.run_id,
+        engine=run.engine,
     )

@@ -42,6 +42,7 @@ from temporaletl.control.operations.refreshes import Outcome, refresh_collection
 from temporaletl.errors import NotFoundError
 from temporaletl.names import label, parse_label
 from temporaletl.warehouse.collections import Collection, Member
+from temporaletl.warehouse.runs import Engine
 
 router = APIRouter(prefix="/collections", tags=["collections"], responses=RESPONSES)
 
@@ -118,6 +119,7 @@ class RefreshedMember(BaseModel):
                     "outcome": "started",
                     "workflowId": "etl-jira@acme-incremental-20261127T180000.000000Z",
                     "runId": "0199c1f5-6a0e-7c55-8a43-5d3f3c1b9e10",
+                    "engine": "temporal",
                     "reason": None,
                 }
             ]
@@ -131,6 +133,7 @@ class RefreshedMember(BaseModel):
     )
     workflow_id: str | None = Field(alias="workflowId")
     run_id: str | None = Field(alias="runId")
+    engine: Engine | None
     reason: str | None
 
 
@@ -328,6 +331,7 @@ async def _refresh(
         mode=wanted.mode,
         notify=wanted.notify,
         force=wanted.force,
+        by=caller.name,
     )
     context.forget()
     members = [RefreshedMember(**dict(one)) for one in done.members]
