@@ -29,6 +29,7 @@ def describe(app: FastAPI, modules: Mapping[str, ModuleType]) -> dict[str, Any]:
     document["tags"] = [
         {"name": tag, "description": _summary_of(module)} for tag, module in modules.items()
     ]
+    _loosen_durations(document)
     for method, operation in operations(document):
         _prune(method, operation)
         _exemplify(operation, schemas)
@@ -41,6 +42,18 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
         for method in _METHODS:
             if method in path:
                 yield method, path[method]
+
+
+def _loosen_durations(part: Any) -> None:
+    """Call durations texts: ISO 8601 has fractions of seconds, JSON Schema's format has none."""
+    if isinstance(part, dict):
+        if part.get("format") == "duration":
+            del part["format"]
+            part.update(pattern="^-?P", examples=["PT1H"])
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            _loosen_durations(inner)
 
 
 def _summary_of(module: ModuleType) -> str:
