@@ -7,6 +7,8 @@ from tests.integration.api.conftest import Api
 
 async def test_without_a_token_this_machine_alone_is_answered(api: Api) -> None:
     assert (await api("GET", "/api/v1/runs")).status_code == 200
+    dashboard = await api("GET", "/")
+    assert (dashboard.status_code, "Overview" in dashboard.text) == (200, True)
     # A name of somebody else's that leads here.
     other = await api("GET", "/api/v1/runs", headers={"Host": "rebound.example"})
     assert other.status_code == 401
