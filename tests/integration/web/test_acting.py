@@ -167,6 +167,22 @@ async def test_a_second_start_is_refused_with_what_goes_on(dashboard: Stack) -> 
         await expect(page.locator("h2 .state")).to_have_text("cancelled")
 
 
+async def test_a_backfill_is_shown_before_it_is_started(dashboard: Stack) -> None:
+    async with dashboard.page() as page:
+        await page.goto("/connections/numbers/default")
+        await page.get_by_text("Span of a backfill").click()
+        await page.get_by_label("From").fill("2024-01-01T00:00:00")
+        await page.get_by_label("To (UTC").fill("2024-01-02T00:00:00")
+        await page.get_by_label("Parameters of the source").fill('{"jobs": 3}')
+        await page.get_by_role("button", name="Show what a backfill").click()
+        await expect(page.get_by_role("heading", name="3 jobs")).to_be_visible()
+        await expect(page.locator("main")).to_contain_text("2024-01-01 00:00:00 UTC up to")
+        await page.get_by_role("button", name="Start the backfill").click()
+        await page.wait_for_url(re.compile(r"/runs/etl-numbers-backfill-"))
+        await expect(page.locator("h2 .state")).to_have_text("completed")
+        await expect(page.locator("main")).to_contain_text("3 of 3 jobs")
+
+
 async def test_a_schedule_is_made_paused_resumed_and_deleted(dashboard: Stack) -> None:
     async with dashboard.page() as page:
         await page.goto("/connections/numbers/default")

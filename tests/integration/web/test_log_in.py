@@ -70,7 +70,8 @@ async def test_a_token_that_reads_sees_no_acts_and_cannot_act(dashboard: Stack) 
         *("/runs", "/runs/some-run/pause", "/connections/new", "/connections/numbers/x/edit"),
         *("/connections/numbers/x/delete", "/connections/numbers/default/check"),
         *("/rejects/replay", "/schedules/numbers/default/pause", "/people/fill", "/tokens"),
-        "/tokens/some/revoke",
+        *("/tokens/some/revoke", "/backfills", "/notifications/test", "/rejects/1/replay"),
+        *("/runs/some-run/retry", "/schedules/numbers/default/create"),
     ):
         answer = await dashboard.served("POST", path, headers=reader, data={"source": "numbers"})
         assert answer.status_code == 403, path

@@ -10,6 +10,7 @@ from fastapi import Path, Query, Response
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.paging import decode_cursor, encode_cursor
 from temporaletl.control.operations.audit import record_outcome
+from temporaletl.control.operations.backfills import plan_backfill
 from temporaletl.control.operations.control import Action, Controlled, control_run
 from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.figures import count_pages
@@ -34,9 +35,9 @@ from temporaletl.control.web.findings import (
 )
 from temporaletl.control.web.forms import parse_date, parse_object
 from temporaletl.control.web.starting import start
-from temporaletl.control.web.visit import InVisit, Visit, pages
+from temporaletl.control.web.visit import Form, InVisit, Visit, pages
 from temporaletl.errors import ConfigurationError, ETLError, NotFoundError
-from temporaletl.messages import Mode
+from temporaletl.messages import Mode, QueuerInput
 from temporaletl.warehouse.reports import JobReport, PageReport
 from temporaletl.warehouse.run_log import RunLogTail
 
@@ -112,15 +113,7 @@ async def post_run(visit: InVisit) -> Response:
     """Start a run; lead to its page."""
     visit.operator()
     form = await visit.form()
-    request = run_request(
-        form.text("source"),
-        connection=form.text("connection") or DEFAULT,
-        mode=next((one for one in MODES if one == form.text("mode")), None),
-        streams=form.texts("stream"),
-        date_start=parse_date("from", form.text("from")),
-        date_end=parse_date("to", form.text("to")),
-        params=parse_object("params", form.text("params")),
-    )
+    request = _requested(form)
     started = await start(
         visit,
         request,
@@ -129,6 +122,29 @@ async def post_run(visit: InVisit) -> Response:
         reason=form.text("reason") or None,
     )
     return visit.done(path_of_run(started), f"started {started}")
+
+
+@router.post("/backfills")
+async def post_plan(visit: InVisit) -> Response:
+    """Show what a backfill would do; nothing is written, and nothing is started."""
+    visit.operator()
+    form = await visit.form()
+    request = _requested(form, mode="backfill")
+    plan = await plan_backfill(visit.context.platform, request, limit=_JOBS)
+    return visit.page("plan.html", plan=plan, form=form, request=request, polls=False)
+
+
+def _requested(form: Form, mode: Mode | None = None) -> QueuerInput:
+    """The run that a form asks for."""
+    return run_request(
+        form.text("source"),
+        connection=form.text("connection") or DEFAULT,
+        mode=mode or next((one for one in MODES if one == form.text("mode")), None),
+        streams=form.texts("stream"),
+        date_start=parse_date("from", form.text("from")),
+        date_end=parse_date("to", form.text("to")),
+        params=parse_object("params", form.text("params")),
+    )
 
 
 @router.get("/runs/{run:path}")
