@@ -62,10 +62,10 @@ def serve(
     check_destinations(notification)
     _prepare(warehouse)
     asyncio.run(_check_reach(settings, warehouse))
-    platform = Platform(
-        TemporalSettings.load(), warehouse, warehouse_connections=_WAREHOUSE_CONNECTIONS
-    )
-    services = _services(report) if settings.start_services else None
+    temporal = TemporalSettings.load()
+    platform = Platform(temporal, warehouse, warehouse_connections=_WAREHOUSE_CONNECTIONS)
+    # Without Temporal, the local engine does what they do.
+    services = _services(report) if settings.start_services and temporal.enabled else None
     listening = listen(settings, tries=_PORTS_TRIED if next_port else 1)
     host, port = listening.getsockname()[:2]
     app = create_app(platform, settings, notification, fronts=fronts)

@@ -171,9 +171,12 @@ async def test_a_run_is_started_and_followed_over_the_api_as_on_the_machine(
     etl: Commands, arguments: str
 ) -> None:
     words = arguments.split()
-    over_api = told(await etl(*words), masked=_BOTH)
-    assert over_api == told(await etl(*words, here=True), masked=_BOTH)
-    await until(lambda: _all_ended(etl.services), within_seconds=60)
+    said = []
+    for here in (False, True):
+        said.append(told(await etl(*words, here=here), masked=_BOTH))
+        # A second run is refused while one goes on.
+        await until(lambda: _all_ended(etl.services), within_seconds=60)
+    assert said[0] == said[1]
 
 
 async def test_a_token_is_made_listed_and_revoked_over_the_api(etl: Commands) -> None:
@@ -250,3 +253,22 @@ async def test_a_connection_is_kept_over_the_api(etl: Commands) -> None:
     gone = await etl("connections", "delete", "north")
     assert gone.out == "deleted connection numbers@north\n"
     assert (await etl("connections", "delete", "north")).status == 1
+
+
+async def test_a_second_run_is_refused_over_the_api_unless_it_is_forced(etl: Commands) -> None:
+    words = ("run", "numbers", *_SLOW.split(), "--json")
+    first = (await etl(*words)).document["workflow_id"]
+    for here in (False, True):
+        refused = await etl(*words, here=here)
+        assert (refused.status, first in refused.err) == (1, True), refused
+    assert (await etl(*words, "--force")).status == 0
+    await until(lambda: _all_ended(etl.services), within_seconds=60)
+
+
+async def test_the_local_engine_of_the_api_executes_a_run(etl: Commands) -> None:
+    wanted = ("run", "numbers", "--mode", "full", *_LOADED.split(), "--engine", "local")
+    ended = await etl(*wanted, "--wait", "--json")
+    assert (ended.status, ended.document["state"]) == (0, "completed"), ended
+    assert (ended.document["engine"], ended.document["rows"]["rejected"]) == ("local", 3)
+    failed = await etl(*wanted, "--param", "nope=1", "--wait")
+    assert failed.status == (await etl(*wanted, "--param", "nope=1", "--wait", here=True)).status
