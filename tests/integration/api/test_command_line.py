@@ -128,7 +128,7 @@ async def _all_ended(services: Services) -> bool:
         *("status", "status --json", "status {run}", "status {run} --json", "status nope"),
         *("pause {run}", "resume nope", "cancel nope"),
         *("logs {run}", "logs {run} --json", "logs nope", "retry {run}", "retry nope"),
-        *("freshness", "health", "notify list", "notify list --json", "notify test"),
+        *("freshness", "notify list", "notify list --json", "notify test"),
         *("connections list", "connections list --json", "connections check"),
         *("connections check nope", "connections check default"),
         *("check numbers", "check numbers --json", "check nope"),
@@ -272,3 +272,8 @@ async def test_the_local_engine_of_the_api_executes_a_run(etl: Commands) -> None
     assert (ended.document["engine"], ended.document["rows"]["rejected"]) == ("local", 3)
     failed = await etl(*wanted, "--param", "nope=1", "--wait")
     assert failed.status == (await etl(*wanted, "--param", "nope=1", "--wait", here=True)).status
+
+
+async def test_health_names_the_same_parts_over_the_api(etl: Commands) -> None:
+    found = [(await etl("health", "--json", here=here)).document["parts"] for here in (True, False)]
+    assert [part["name"] for part in found[0]] == [part["name"] for part in found[1]]
