@@ -194,6 +194,11 @@ def contents(platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
+def contents_but_logs(platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
+    """The contents but for the logs of runs, which the services write a moment later."""
+    return {table: rows for table, rows in contents(platform).items() if table != "etl_run_log"}
+
+
 async def test_preview_writes_nothing(platform: Platform) -> None:
     client = await open_client(platform.temporal.endpoint)
 
@@ -201,14 +206,14 @@ async def test_preview_writes_nothing(platform: Platform) -> None:
         return {each.run_id async for each in client.list_workflows()}
 
     platform.load("jira", "--mode", "full")
-    rows, runs = contents(platform), await workflows()
+    rows, runs = contents_but_logs(platform), await workflows()
     for words in (
         ("--limit", "50"),
         ("--limit", "5", "--json"),
         ("--from", "2023-06-01", "--to", "2023-07-01"),
     ):
         assert platform.etl("preview", "jira", *words).returncode == 0
-    assert contents(platform) == rows
+    assert contents_but_logs(platform) == rows
     assert await workflows() == runs
 
 
