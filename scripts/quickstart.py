@@ -300,6 +300,7 @@ def suggestions(root: Path, folder: Path, look: str, *, keep: bool, stays: bool)
             f"  {etl} run jira --mode full --wait    # again: every row is unchanged",
             f"  {etl} preview jira --limit 5         # what a load would write",
             f"  {etl} status",
+            f"  {etl} serve                          # the dashboard and the HTTP API",
             f"  {look}",
         ]
     again = [

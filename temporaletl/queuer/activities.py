@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.control_messages import ControlRecord, ControlRequest
+from temporaletl.errors import PermanentError
 from temporaletl.logs import get_logger
 from temporaletl.messages import (
     BatchMetadata,
@@ -29,7 +30,7 @@ from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.runs import claim_for_temporal
+from temporaletl.warehouse.runs import claim_for_temporal, end_run
 
 log = get_logger("temporaletl.queuer.activities")
 
@@ -63,14 +64,22 @@ class QueuerActivities:
     @activity.defn(name=names.GET_METADATA)
     async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
         await asyncio.to_thread(claim_for_temporal, self._warehouse, request)
-        return await asyncio.to_thread(
-            planning.resolve_batch,
-            self._warehouse,
-            request,
-            policy=self._temporal.policy(),
-            worker_queue=self._temporal.worker_queue,
-            namespace=await _namespace(),
-        )
+        try:
+            return await asyncio.to_thread(
+                planning.resolve_batch,
+                self._warehouse,
+                request,
+                policy=self._temporal.policy(),
+                worker_queue=self._temporal.worker_queue,
+                namespace=await _namespace(),
+            )
+        except PermanentError as error:
+            # The run ends with it, and has no batch that could say so.
+            kind = type(error).__name__
+            await asyncio.to_thread(
+                end_run, self._warehouse, request.workflow_id, error=str(error), error_type=kind
+            )
+            raise
 
     @activity.defn(name=names.EXPAND_JOBS)
     async def expand_jobs(self, metadata: BatchMetadata) -> ExpandedBatch:

@@ -236,6 +236,49 @@ def local_runs_without_batch(warehouse: Warehouse, *, limit: int) -> list[Reques
         ).fetchall()
 
 
+def ended_without_batch(
+    warehouse: Warehouse,
+    *,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    source: str | None = None,
+    connection_name: str | None = None,
+    mode: str | None = None,
+    state: str | None = None,
+) -> list[RequestedRun]:
+    """Runs that ended before they were planned, the latest first.
+
+    Behind one, given by when it was requested and its workflow id. A run that no engine claimed was
+    never started.
+    """
+    values = {
+        "limit": limit,
+        "requested_at": after and after[0],
+        "workflow_id": after and after[1],
+        "source": source,
+        "connection": connection_name,
+        "mode": mode,
+        "state": state,
+    }
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
+    ):
+        return cursor.execute(
+            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+            "WHERE batch_id IS NULL AND ended_at IS NOT NULL AND engine IS NOT NULL "
+            "AND (%(requested_at)s::timestamptz IS NULL "
+            "OR (requested_at, workflow_id) < (%(requested_at)s, %(workflow_id)s)) "
+            "AND (%(source)s::text IS NULL OR source = %(source)s) "
+            "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
+            "AND (%(mode)s::text IS NULL OR request->>'mode' = %(mode)s) "
+            "AND (%(state)s::text IS NULL "
+            "OR CASE wanted WHEN 'cancel' THEN 'cancelled' ELSE 'failed' END = %(state)s) "
+            "ORDER BY requested_at DESC, workflow_id DESC LIMIT %(limit)s",
+            values,
+        ).fetchall()
+
+
 @dataclass(frozen=True, slots=True)
 class RunControl:
     """What was wanted of a run before, and how it stands after the request."""

@@ -137,6 +137,15 @@ def test_a_schedule_for_weekdays_does_not_wait_over_a_weekend_for_tuesdays_run()
     assert tuesday.state == "late"
 
 
+def test_a_load_between_two_times_of_a_schedule_does_not_stand_for_the_next_run() -> None:
+    nightly = Timetable(calendars=(Hours(days=frozenset(range(7)), hours=frozenset({3})),))
+    known = {"timetable": nightly.model_dump(mode="json")}
+    by_hand = judged(NOW - datetime(2024, 4, 30, 22, tzinfo=UTC), schedule=known)
+    assert by_hand.due_at == datetime(2024, 5, 1, 4, tzinfo=UTC)
+    by_the_run = judged(NOW - datetime(2024, 5, 1, 2, 50, tzinfo=UTC), schedule=known)
+    assert by_the_run.due_at == datetime(2024, 5, 2, 4, tzinfo=UTC)
+
+
 def test_hours_are_read_for_all_streams_and_for_single_ones() -> None:
     assert parse_fresh_within("6") == FreshWithin(6 * HOUR)
     assert parse_fresh_within("6, worklogs = 1.5") == FreshWithin(

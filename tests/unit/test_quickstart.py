@@ -46,3 +46,4 @@ def test_nothing_is_suggested_on_a_folder_that_goes(quickstart: Any, tmp_path: P
     assert str(folder) not in told
     assert "psql" not in told
     assert f"export ETL_DATA_DIR={kept}" in told_while_up
+    assert "etl serve" in told_while_up

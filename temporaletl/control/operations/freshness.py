@@ -30,6 +30,8 @@ from temporaletl.warehouse.schedules import SeenSchedule
 
 FreshnessState = Literal["fresh", "late", "failed", "never loaded", "not judged"]
 _MOVING_WATERMARKS = ("incremental", "full")
+#: How far behind its time a scheduled run may end its window, unless the allowance is longer.
+_LONGEST_LAG = timedelta(hours=1)
 #: The most urgent first.
 ORDER: tuple[FreshnessState, ...] = ("late", "never loaded", "failed", "fresh", "not judged")
 
@@ -230,9 +232,11 @@ def _bound_of(bounds: Bounds, loads: StreamLoads) -> _Bound:
     first = timetable.nth_due(schedule.created_at, 1) + bounds.allowance
     if until is None:
         return _Bound(origin, first)
-    # A run ends its window a source's lag before its time. So the first time behind a watermark is
-    # that of the run that moved it, and the next one is when another is due.
-    due_at = max(first, timetable.nth_due(until, 2) + bounds.allowance)
+    following = timetable.nth_due(until, 1)
+    # A run ends its window a source's lag before its time: it moved a watermark that is as close.
+    if following - until <= max(_LONGEST_LAG, bounds.allowance):
+        following = timetable.nth_due(until, 2)
+    due_at = max(first, following + bounds.allowance)
     return _Bound(origin, due_at, due_at - until)
 
 

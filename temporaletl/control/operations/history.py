@@ -2,10 +2,14 @@
 
 import asyncio
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.reports import RunReport, report_of_batch
+from temporaletl.control.operations.reports import (
+    RunReport,
+    report_of_batch,
+    report_of_request,
+)
 from temporaletl.control.operations.status import Runs
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message, Mode
@@ -20,6 +24,7 @@ from temporaletl.warehouse.reports import (
     pages_after,
 )
 from temporaletl.warehouse.run_log import RunLogTail, read_log
+from temporaletl.warehouse.runs import ended_without_batch
 
 
 class RunFilter(Message):
@@ -36,10 +41,14 @@ class RunFilter(Message):
 
 
 class RunKey(NamedTuple):
-    """A run's place in the history."""
+    """A run's place in the history; `name` is its batch, or its workflow where it has none."""
 
     started_at: datetime
-    batch_id: str
+    name: str
+
+    @classmethod
+    def of(cls, run: RunReport) -> Self:
+        return cls(run.started_at, run.batch_id or run.workflow_id)
 
 
 async def list_runs(
@@ -62,17 +71,40 @@ async def list_runs(
     if len(found) < limit:
         warehouse = await platform.warehouse()
         ended = await asyncio.to_thread(
-            ended_batches,
-            warehouse,
-            limit=limit - len(found),
-            after=after,
-            source=chosen.source,
-            connection_name=chosen.connection,
-            mode=chosen.mode,
-            state=chosen.state,
+            _ended, warehouse, chosen, limit=limit - len(found), after=after
         )
-        found += [report_of_batch(batch, None) for batch in ended]
+        # Where only its workflow is still to end, a run is among those that go on.
+        listed = {run.workflow_id for run in going_on if run.batch_id is None}
+        found += [run for run in ended if run.workflow_id not in listed]
     return found
+
+
+def _ended(
+    warehouse: Warehouse, chosen: RunFilter, *, limit: int, after: RunKey | None
+) -> list[RunReport]:
+    """The latest runs that ended, those that could not be planned among them."""
+    source, connection = chosen.source, chosen.connection
+    batches = ended_batches(
+        warehouse,
+        limit=limit,
+        after=after,
+        source=source,
+        connection_name=connection,
+        mode=chosen.mode,
+        state=chosen.state,
+    )
+    others = ended_without_batch(
+        warehouse,
+        limit=limit,
+        after=after,
+        source=source,
+        connection_name=connection,
+        mode=chosen.mode,
+        state=chosen.state,
+    )
+    reports = [report_of_batch(batch, None) for batch in batches]
+    reports += map(report_of_request, others)
+    return sorted(reports, key=RunKey.of, reverse=True)[:limit]
 
 
 async def list_jobs(

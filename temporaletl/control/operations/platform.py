@@ -239,7 +239,8 @@ class Platform:
         warehouse.close()
         raise NoLedgerError(
             f"the warehouse has no tables of the platform in schema {warehouse.schema!r} yet: "
-            f"the services make them when they start (`etl up`), or WPE_DB_SCHEMA is wrong"
+            f"`etl up`, `etl serve` and `etl run SOURCE --engine local --wait` make them; or "
+            f"WPE_DB_SCHEMA is wrong"
         )
 
     def _warehouse_time(self) -> datetime:

@@ -111,7 +111,7 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
 
 
 def report_of_request(run: RequestedRun) -> RunReport:
-    """The report of a run of the local engine that has no batch: it waits, or could not begin."""
+    """The report of a run that has no batch: it waits, or ended before it was planned."""
     state = "cancelled" if run.wanted == "cancel" else "failed"
     return RunReport(
         workflow_id=run.workflow_id,
@@ -123,7 +123,7 @@ def report_of_request(run: RequestedRun) -> RunReport:
         started_at=run.requested_at,
         ended_at=run.ended_at,
         error=run.error,
-        engine="local",
+        engine=run.engine or "local",
     )
 
 

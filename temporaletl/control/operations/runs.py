@@ -37,7 +37,7 @@ from temporaletl.queuer.reconciliation import CLOSED, describe_workflow, namespa
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch
-from temporaletl.warehouse.reports import find_batch, summary_of
+from temporaletl.warehouse.reports import BatchReport, find_batch, summary_of
 from temporaletl.warehouse.runs import (
     Engine,
     RequestedRun,
@@ -220,7 +220,7 @@ class _Start:
         raise RunGoesOnError(
             names.label(self._request.source, self._request.connection),
             going_on.workflow_id,
-            batch.state if batch else "waiting",
+            _present_state(batch),
             abandoned=going_on.engine == "local" and not going_on.owned,
         )
 
@@ -301,6 +301,13 @@ async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRu
     error = f"lost: {how}, and it did not close its books"
     await asyncio.to_thread(end_run, warehouse, run.workflow_id, error=error)
     return True
+
+
+def _present_state(batch: BatchReport | None) -> str:
+    """The state of a run that goes on; its workflow outlives its batch by a moment."""
+    if batch is None:
+        return "waiting"
+    return batch.state if batch.ended_at is None else "ending"
 
 
 #: As many as go on at once.

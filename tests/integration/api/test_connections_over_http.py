@@ -150,6 +150,28 @@ async def test_a_connection_is_checked_and_run_once_at_a_time(served: Served) ->
     assert gone.json()["streams"] == ["all"]
 
 
+async def test_a_run_that_cannot_be_planned_is_listed_with_its_reason(served: Served) -> None:
+    await make(served, "unset", secrets={"JIRA_API_TOKEN": {"env": "ACME_OTHER"}})
+    runs = []
+    for mode in ("full", "incremental"):
+        # Nothing of the first is open that would refuse the second.
+        started = await served("POST", f"{CONNECTIONS}/unset/run", json={"mode": mode})
+        assert started.status_code == 202, started.text
+        runs.append(started.json()["workflowId"])
+        await served.run(runs[-1])
+    path = "/api/v1/runs?connection=unset&limit=1"
+    newest = (await served("GET", path)).json()
+    older = (await served("GET", f"{path}&mode=full&state=failed")).json()
+    [run], [first] = newest["items"], older["items"]
+    assert [first["workflow_id"], run["workflow_id"]] == runs
+    assert (run["state"], run["engine"]) == ("failed", "temporal")
+    assert "ACME_OTHER is not set" in run["error"]
+    behind = (await served("GET", f"{path}&after={newest['next']}")).json()
+    assert [one["workflow_id"] for one in behind["items"]] == runs[:1]
+    assert (await served("GET", f"{path}&state=completed")).json()["items"] == []
+    await served("DELETE", f"{CONNECTIONS}/unset", headers={"If-Match": "*"})
+
+
 @pytest_asyncio.fixture
 async def both(served: Served) -> AsyncGenerator[requests.Response]:
     """A collection of the environment's numbers and of a connection that then goes."""
@@ -208,7 +230,7 @@ async def test_one_answer_lists_what_came_of_each_member(served: Served) -> None
         await served.run(run)
     await served("DELETE", f"{CONNECTIONS}/short", headers={"If-Match": "*"})
     # Its membership went with it; one that is gone from the file would be refused by name.
-    alone = (await served("POST", path, json={})).json()
+    alone = (await served("POST", path)).json()  # a body is optional
     assert (alone["started"], alone["refused"], alone["running"]) == (1, 0, 0)
     await served.run(alone["members"][0]["workflowId"])
 

@@ -312,11 +312,11 @@ async def post_refresh(
     context: InContext,
     caller: Operator,
     name: CollectionName,
-    wanted: RefreshRequest,
+    wanted: RefreshRequest | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run of each member; what is wrong with one is its result, and stops no other."""
-    refresh = partial(_refresh, context, caller, name, wanted)
+    refresh = partial(_refresh, context, caller, name, wanted or RefreshRequest())
     return await once(
         context, caller, request, idempotency_key, refresh, status=HTTPStatus.ACCEPTED
     )

@@ -150,7 +150,7 @@ async def _list_runs(
 
 
 def _cursor_of(run: RunReport) -> str:
-    return encode_cursor(run.started_at.isoformat(), run.batch_id or "")
+    return encode_cursor(run.started_at.isoformat(), RunKey.of(run).name)
 
 
 @router.post(

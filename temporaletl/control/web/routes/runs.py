@@ -87,7 +87,7 @@ async def get_runs(
     following = None
     if len(found) > _RUNS:
         last = items[-1]
-        following = encode_cursor(last.started_at.isoformat(), last.batch_id or "")
+        following = encode_cursor(last.started_at.isoformat(), RunKey.of(last).name)
     given = {"source": source, "connection": connection, "mode": mode, "state": state}
     return visit.page(
         "runs.html",
