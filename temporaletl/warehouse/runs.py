@@ -223,6 +223,19 @@ def find_run(warehouse: Warehouse, name: str) -> RequestedRun | None:
         ).fetchone()
 
 
+def open_requests(warehouse: Warehouse, source: str, connection_name: str) -> list[RequestedRun]:
+    """The runs of a connection that have not ended, the first first."""
+    with (
+        warehouse.connection() as connection,
+        connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
+    ):
+        return cursor.execute(
+            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+            "WHERE source = %s AND connection = %s AND ended_at IS NULL ORDER BY requested_at",
+            [source, connection_name],
+        ).fetchall()
+
+
 def local_runs_without_batch(warehouse: Warehouse, *, limit: int) -> list[RequestedRun]:
     """The latest runs of the local engine that have no batch: they wait, or could not be begun."""
     with (

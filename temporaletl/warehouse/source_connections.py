@@ -255,15 +255,20 @@ def delete_stored(connection: Connection, present: StoredConnection) -> list[str
 
 
 def open_runs(connection: Connection, source: str, name: str) -> list[str]:
-    """The workflow ids of a connection's batches that have not ended, the latest first."""
+    """The workflow ids of a connection's runs that have not ended, the latest first."""
     found = connection.execute(
         """
-        SELECT workflow_id FROM etl_batches
-        WHERE source = %s AND connection = %s AND ended_at IS NULL ORDER BY created_at DESC
+        SELECT workflow_id, created_at AS since FROM etl_batches
+        WHERE source = %(source)s AND connection = %(name)s AND ended_at IS NULL
+        UNION ALL
+        SELECT workflow_id, requested_at FROM etl_runs
+        WHERE source = %(source)s AND connection = %(name)s AND ended_at IS NULL
+          AND batch_id IS NULL
+        ORDER BY since DESC
         """,
-        [source, name],
+        {"source": source, "name": name},
     )
-    return [str(workflow_id) for (workflow_id,) in found]
+    return [str(workflow_id) for workflow_id, _ in found]
 
 
 def _storable(key: str | UUID) -> str | UUID:

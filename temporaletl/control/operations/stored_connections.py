@@ -19,6 +19,7 @@ from temporaletl.connection_providers import provided
 from temporaletl.connections import bound, declaration_of
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.control.operations.runs import end_if_lost
 from temporaletl.control.operations.sources import find_source
 from temporaletl.errors import (
     ConfigurationError,
@@ -32,6 +33,7 @@ from temporaletl.rows import storable_text
 from temporaletl.settings import variables_of
 from temporaletl.strategies import Planner
 from temporaletl.warehouse.audit import Author, record
+from temporaletl.warehouse.runs import open_requests
 from temporaletl.warehouse.source_connections import (
     PLACE,
     StoredConnection,
@@ -177,6 +179,9 @@ async def delete_connection(
     seen = await asyncio.to_thread(find_stored, warehouse, key)
     if not force:
         await _check_unscheduled(platform, seen)
+        for run in await asyncio.to_thread(open_requests, warehouse, seen.source, seen.name):
+            if run.batch_id is None:
+                await end_if_lost(platform, warehouse, run)
 
     def delete() -> DeletedConnection:
         with warehouse.connection() as connection:

@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 import requests
 
+from temporaletl.messages import QueuerInput
+from temporaletl.warehouse.runs import enter_run
 from tests.integration.api.in_process import Served
 
 CONNECTIONS = "/api/v1/source-connections"
@@ -148,6 +150,30 @@ async def test_a_connection_is_checked_and_run_once_at_a_time(served: Served) ->
     await served.run(going)
     gone = await served("DELETE", f"{CONNECTIONS}/counted", headers=etag)
     assert gone.json()["streams"] == ["all"]
+
+
+async def test_a_connection_is_not_deleted_while_a_run_of_it_is_still_to_be_planned(
+    served: Served,
+) -> None:
+    await make(served, "begun", source="numbers", settings={}, secrets={})
+    warehouse = served.both.warehouse
+    request = QueuerInput(source="numbers", connection="begun")
+    entered: dict[str, Any] = {
+        "workflow_id": "etl-numbers@begun-1",
+        "run_id": "1",
+        "engine": "temporal",
+    }
+    assert await asyncio.to_thread(enter_run, warehouse, request, **entered) is None
+    refused = await served("DELETE", f"{CONNECTIONS}/begun", headers={"If-Match": "*"})
+    assert (refused.status_code, "etl-numbers@begun-1" in refused.json()["detail"]) == (409, True)
+    # Half a minute later a run that Temporal does not know is lost, and keeps nobody from it.
+    with warehouse.connection() as connection:
+        connection.execute(
+            "UPDATE etl_runs SET requested_at = requested_at - interval '1 minute' "
+            "WHERE connection = 'begun'"
+        )
+    gone = await served("DELETE", f"{CONNECTIONS}/begun", headers={"If-Match": "*"})
+    assert gone.status_code == 200, gone.text
 
 
 async def test_a_run_that_cannot_be_planned_is_listed_with_its_reason(served: Served) -> None:
