@@ -23,6 +23,7 @@ from temporaletl.engine.threads import in_thread
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary
+from temporaletl.queuer.finishing import end_lapsed
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import adopt_run, read_ownership, renew_ownership
 from temporaletl.warehouse.runs import Wanted, find_run
@@ -92,11 +93,14 @@ class Driver:
             over.set()
 
     async def _look_until(self, stop: asyncio.Event) -> None:
-        idle_since = monotonic()
+        idle_since, closed = monotonic(), False
         while not stop.is_set():
             self._forget_ended()
             self._lose_unrenewed()
             try:
+                if not closed:
+                    await self._close_lapsed()
+                    closed = True
                 await self._adopt()
                 ended = not self._runs and await self._is_done()
             except WarehouseUnavailableError as error:
@@ -110,6 +114,11 @@ class Driver:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY.total_seconds()):
                     await stop.wait()
+
+    async def _close_lapsed(self) -> None:
+        """Close what programs that died have left open: no driver adopts that."""
+        for summary in await in_thread(partial(end_lapsed, self._warehouse)):
+            await in_thread(partial(self._notify, summary))
 
     async def _adopt(self) -> None:
         options = self._options

@@ -19,6 +19,7 @@ from temporaletl.queuer.finishing import end_lapsed, end_lost
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch, open_batches
+from tests.integration.engine.driving import driven, requested, until_ended
 from tests.integration.engine.running import FIRST, HEARTBEAT, Heard, keys, run, select
 from tests.integration.pooler import pooler
 from tests.waiting import until
@@ -90,6 +91,22 @@ async def test_a_killed_run_is_closed_by_the_next_which_loads_the_rest(
     assert dead[1].startswith("lost: the process that ran it has given no sign of life since 20")
     assert alive == ("completed", None)
     assert select(warehouse, "SELECT seq FROM etl_jobs WHERE ended_at IS NULL") == []
+
+
+async def test_a_killed_run_is_closed_and_announced_by_the_local_engine_too(
+    warehouse: Warehouse, postgres_url: str
+) -> None:
+    with _running(postgres_url, warehouse) as process:
+        await _until_pages(warehouse, 1)
+    assert process.poll() is not None
+    with warehouse.connection() as connection:
+        connection.execute("UPDATE etl_batches SET lease_until = now() - interval '1 second'")
+    ended: list[BatchSummary] = []
+    run_id = requested(warehouse, size=1)
+    async with driven(warehouse, ended=ended):
+        await until_ended(warehouse, run_id)
+    assert [one.state for one in ended] == ["failed", "completed"]
+    assert str(ended[0].error).startswith("lost: the process that ran it")
 
 
 async def test_a_run_that_was_frozen_loads_nothing_once_another_was_let_in(
