@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_sources
 from temporaletl.errors import ConfigurationError
 from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_fresh_within
-from temporaletl.secrets import remember_secret
+from temporaletl.secrets import holds_secret, remember_secret
 from temporaletl.settings import variables_of
 
 #: Where a connection is declared.
@@ -276,6 +276,8 @@ def _literal(what: str, value: Any, *, secret: bool) -> str:
             f"{what} is a secret, which must not stand here: write where it is, "
             '{ env = "VARIABLE" } or { file = "/run/secrets/name" }'
         )
+    if holds_secret(value):
+        raise ConfigurationError(f"{what}: a secret that this process knows must not stand here")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):

@@ -78,6 +78,9 @@ class _Known:
         forms = self._forms
         return any(form in text for form in forms)
 
+    def holds(self, text: str) -> bool:
+        return any(secret in text and weakness_of(secret) is None for secret in self._secrets)
+
     def forget(self) -> None:
         with self._guard:
             self._secrets = self._forms = frozenset()
@@ -171,6 +174,21 @@ def redacted(text: str) -> str:
         return text
     pattern = _known.pattern()
     return text if pattern is None else pattern.sub(REDACTED, text)
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether a secret stands in a text of a value, as JSON has them: where it must not be stored.
+
+    Not one that may be an ordinary word or number.
+    """
+    texts: list[str] = []
+
+    def collect(text: str) -> str:
+        texts.append(text)
+        return text
+
+    cleaned(value, collect)
+    return any(_known.holds(text) for text in texts)
 
 
 def cleaned(value: Any, clean: Callable[[str], str] = redacted) -> Any:

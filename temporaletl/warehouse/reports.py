@@ -45,6 +45,7 @@ class BatchReport(Message):
     error: str | None = None
     failures: tuple[JobFailure, ...] = ()
     engine: Engine = "temporal"
+    abandoned: bool = False  # the local engine's, and open, and no process drives it
 
 
 class JobReport(Message):
@@ -94,17 +95,31 @@ _RETRIED_BY = """
     ARRAY(SELECT r.batch_id FROM etl_batches AS r
           WHERE r.retries = etl_batches.batch_id ORDER BY r.created_at)
 """
+#: Whether a batch of the local engine has to go on, and no living process drives it.
+_ABANDONED = """
+    (etl_batches.engine = 'local' AND etl_batches.ended_at IS NULL AND NOT EXISTS (
+        SELECT FROM etl_runs AS r WHERE r.batch_id = etl_batches.batch_id
+          AND r.owner IS NOT NULL AND r.lease_until > clock_timestamp()))
+"""
 _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     retries, {_RETRIED_BY} AS retried_by,
-    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary, engine
+    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary, engine,
+    {_ABANDONED} AS abandoned
+"""
+#: A job's state; what ran when its last owner died waits for the next one.
+_JOB_STATE = f"""
+    CASE WHEN state = 'running' AND EXISTS (
+        SELECT FROM etl_batches WHERE etl_batches.batch_id = etl_jobs.batch_id AND {_ABANDONED}
+    ) THEN 'planned' ELSE state END
 """
 _JOB_COLUMNS = (
     *("job_id", "batch_id", "seq", "source", "connection", "workflow_id", "run_id"),
     *("started_at", "touched_at", "ended_at"),
 )
 _JOB = f"""
-    {", ".join(_JOB_COLUMNS)}, window_start, window_end, input->'params' AS params, {PROGRESS}
+    {", ".join(_JOB_COLUMNS)}, window_start, window_end, input->'params' AS params, {PROGRESS},
+    {_JOB_STATE} AS state
 """
 
 
@@ -229,7 +244,8 @@ def jobs_after(
         rows = cursor.execute(
             f"SELECT {_JOB} FROM etl_jobs WHERE batch_id = %(batch)s "  # noqa: S608 - constant
             "AND (%(after)s::integer IS NULL OR seq > %(after)s) "
-            "AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY seq LIMIT %(limit)s",
+            f"AND (%(state)s::text IS NULL OR {_JOB_STATE} = %(state)s) "
+            "ORDER BY seq LIMIT %(limit)s",
             {"batch": batch_id, "after": after, "state": state, "limit": limit},
         ).fetchall()
     return [_job(row) for row in rows]
@@ -285,6 +301,9 @@ def _batch(connection: Connection, row: dict[str, Any]) -> BatchReport:
         counted = tally_jobs(connection, row["batch_id"])
         jobs, rows = counted.jobs, counted.rows
         deleted, records = counted.deleted, counted.records
+        if row["abandoned"]:
+            waiting = jobs.waiting + jobs.running
+            jobs = jobs.model_copy(update={"running": 0, "waiting": waiting})
         error, failures = None, failed_jobs(connection, row["batch_id"]) if jobs.failed else ()
     return BatchReport(
         **{name: value for name, value in row.items() if name != "summary"},

@@ -236,7 +236,9 @@ def open_requests(warehouse: Warehouse, source: str, connection_name: str) -> li
         ).fetchall()
 
 
-def local_runs_without_batch(warehouse: Warehouse, *, limit: int) -> list[RequestedRun]:
+def local_runs_without_batch(
+    warehouse: Warehouse, *, limit: int, only_open: bool = False
+) -> list[RequestedRun]:
     """The latest runs of the local engine that have no batch: they wait, or could not be begun."""
     with (
         warehouse.connection() as connection,
@@ -244,8 +246,9 @@ def local_runs_without_batch(warehouse: Warehouse, *, limit: int) -> list[Reques
     ):
         return cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
-            "WHERE engine = 'local' AND batch_id IS NULL ORDER BY requested_at DESC LIMIT %s",
-            [limit],
+            "WHERE engine = 'local' AND batch_id IS NULL AND (ended_at IS NULL OR NOT %s) "
+            "ORDER BY requested_at DESC LIMIT %s",
+            [only_open, limit],
         ).fetchall()
 
 

@@ -3,56 +3,26 @@
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from temporaletl.connect import connect
 from temporaletl.settings import TemporalSettings
 from tests.acceptance.platform import Platform, platform_in
+from tests.echo import STEERING, echoing
 from tests.fakes.jira import generate, serve
 
 pytestmark = pytest.mark.timeout(300)
 
-_STEERING = "\x1b]0;owned\x07 \x9b2J \u202e"
 #: Controls that no command and no log may send, in a text or as the escapes of JSON.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-class _Echo(BaseHTTPRequestHandler):
-    """A service that refuses every request, and echoes it in the error."""
-
-    def do_GET(self) -> None:
-        sent = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-        # What is secret first: the words of a server are cut somewhere.
-        lines = [
-            f"{name}: {', '.join(reversed(value.split(', ')))}"
-            for name, value in reversed(self.headers.items())
-        ]
-        message = f"cannot take {sent[-250:]} {' '.join(lines)} {_STEERING}"
-        body = json.dumps({"errorMessages": [message], "error": message, "title": message}).encode()
-        self.send_response(400)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815 - the name is the library's
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with echoing() as url:
+        yield url
 
 
 def _settings(url: str) -> dict[str, str]:
@@ -145,7 +115,7 @@ async def _histories(platform: Platform) -> str:
 
 def test_what_a_record_holds_is_shown_and_not_obeyed(platform: Platform) -> None:
     site = generate(1, seed=1, personality="server")
-    site.edit.set_text(site.rows[0].id, "summary", f"[bold]{_STEERING}")
+    site.edit.set_text(site.rows[0].id, "summary", f"[bold]{STEERING}")
     with serve(site) as server:
         environment = {**platform.environment, "JIRA_URL": server.url}
         plain = platform.etl("preview", "jira", "--limit", "100", environment=environment)
@@ -155,4 +125,4 @@ def test_what_a_record_holds_is_shown_and_not_obeyed(platform: Platform) -> None
     assert plain.returncode == document.returncode == 0, plain.stderr + document.stderr
     assert not _OBEYED.search(plain.stdout + document.stdout)
     whole = json.dumps(json.loads(document.stdout), ensure_ascii=False)
-    assert json.dumps(f"[bold]{_STEERING}", ensure_ascii=False)[1:-1] in whole
+    assert json.dumps(f"[bold]{STEERING}", ensure_ascii=False)[1:-1] in whole

@@ -115,7 +115,11 @@ def problem(
         detail=redacted(detail),
         code=code,
         request_id=request_id_of(request),
-        faults=faults or [],
+        # The name of a field may be anything that was sent.
+        faults=[
+            Fault(location=redacted(one.location), message=redacted(one.message))
+            for one in faults or []
+        ],
         workflow_id=workflow_id,
     )
     return Response(

@@ -23,7 +23,7 @@ from temporaletl.control.operations.reports import (
     with_cool_downs,
 )
 from temporaletl.control.operations.sources import known_planners
-from temporaletl.control.operations.status import hindrances, reachable
+from temporaletl.control.operations.status import attendance, hindrances, reachable
 from temporaletl.errors import ETLError, NotFoundError
 from temporaletl.messages import JobProgress, Message
 from temporaletl.queuer.reconciliation import standing_of
@@ -113,7 +113,9 @@ async def _details(
         raise NotFoundError(
             f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
         )
-    [report] = await completed(warehouse, client, [report])
+    attended = await attendance(platform, client)
+    found = await completed(warehouse, client, [report], queried=attended.queuer is None)
+    [report] = attended.standing(found)[0]
     details = await _details_of_run(warehouse, client, report, execution)
     if details.troubles or client is None or report.ended_at is not None:
         return details

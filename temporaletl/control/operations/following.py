@@ -36,7 +36,8 @@ from temporaletl.queuer.reconciliation import is_unknown_workflow
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.runs import Engine
 
-_QUERY_PATIENCE = timedelta(seconds=2)
+#: Less than a page waits for: what the ledger knows is then said.
+_QUERY_PATIENCE = timedelta(seconds=1.5)
 #: How long a server may say nothing to somebody who waits: longer than it takes to be restarted.
 SILENCE = timedelta(minutes=5)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)

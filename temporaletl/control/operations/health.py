@@ -172,7 +172,8 @@ async def _worker(platform: Platform) -> _Found:
 async def _attendance(
     platform: Platform, service: Literal["queuer", "worker"], queue: str
 ) -> _Found:
-    client = await platform.client()
+    # Who polls is not known of a Temporal that does not answer.
+    client = await platform.answering_client()
     missing = await unattended(client, service, queue)
     if missing is None:
         return "ok", f"polls task queue {queue}", None

@@ -24,7 +24,7 @@ from temporaletl.warehouse.reports import (
     pages_after,
 )
 from temporaletl.warehouse.run_log import RunLogTail, read_log
-from temporaletl.warehouse.runs import ended_without_batch
+from temporaletl.warehouse.runs import ended_without_batch, find_run
 
 
 class RunFilter(Message):
@@ -70,13 +70,13 @@ async def list_runs(
     found = [run for run in going_on if chosen.takes(run)][:limit]
     if len(found) < limit:
         warehouse = await platform.warehouse()
-        ended = await asyncio.to_thread(
-            _ended, warehouse, chosen, limit=limit - len(found), after=after
-        )
-        # Where only its workflow is still to end, a run is among those that go on.
-        listed = {run.workflow_id for run in going_on if run.batch_id is None}
+        ended = await asyncio.to_thread(_ended, warehouse, chosen, limit=limit, after=after)
+        # One may have ended since the open ones were observed; of one without a batch, the workflow
+        # may be still to end.
+        listed = {run.workflow_id for run in found}
+        listed |= {run.workflow_id for run in going_on if run.batch_id is None}
         found += [run for run in ended if run.workflow_id not in listed]
-    return found
+    return found[:limit]
 
 
 def _ended(
@@ -155,6 +155,9 @@ async def read_run_log(platform: Platform, run: str, *, limit: int) -> RunLogTai
 async def run_report(platform: Platform, run: str) -> RunReport:
     """A run by its workflow or batch id, as the ledger has it. Raises: as `list_jobs`."""
     warehouse = await platform.warehouse()
+    entered = await asyncio.to_thread(find_run, warehouse, run)
+    if entered is not None and entered.batch_id is None and entered.ended_at is not None:
+        return report_of_request(entered)
     return report_of_batch(await asyncio.to_thread(_batch, warehouse, run), None)
 
 

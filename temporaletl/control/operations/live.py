@@ -26,6 +26,8 @@ log = get_logger("temporaletl.control.live")
 #: The key under which the runs that go on are observed, whoever asks.
 OPEN_RUNS = "open runs"
 INTERVAL = timedelta(seconds=1)
+#: Who follows is told by then that the state is not known.
+_PATIENCE = timedelta(seconds=5)
 _MOST_OPEN = 200
 _LISTED = 50
 
@@ -35,7 +37,7 @@ class LiveRuns(Message):
 
     as_of: AwareDatetime
     runs: tuple[RunReport, ...]
-    #: Hindrances of sources, and which of ledger and Temporal cannot be reached.
+    #: Hindrances of sources, which of ledger and Temporal cannot be reached, and missing services.
     remarks: tuple[str, ...] = ()
 
 
@@ -44,6 +46,8 @@ class LiveRun(Message):
 
     as_of: AwareDatetime
     run: RunReport
+    #: As those of all runs; of one that has ended there are none.
+    remarks: tuple[str, ...] = ()
 
 
 class LiveProblem(Message):
@@ -186,7 +190,8 @@ class Live:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                observed = await self.open_runs()
+                async with asyncio.timeout(_PATIENCE.total_seconds()):
+                    observed = await self.open_runs()
             except Exception as error:  # noqa: BLE001 - the next time may be better
                 for topic in list(self._topics.values()):
                     topic.publish(_problem(error))
@@ -196,7 +201,9 @@ class Live:
 
     async def _renew(self, topic: _Topic, observed: Observed[Runs]) -> None:
         try:
-            topic.publish(await self._look(topic.run, topic.update, observed))
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                update = await self._look(topic.run, topic.update, observed)
+            topic.publish(update)
         except Exception as error:  # noqa: BLE001 - those of others may be known
             topic.publish(_problem(error))
 
@@ -211,7 +218,8 @@ class Live:
             (one for one in observed.value.runs if run in (one.workflow_id, one.batch_id)), None
         )
         if going_on is not None:
-            return Update(LiveRun(as_of=observed.as_of, run=going_on))
+            remarks = tuple(observed.value.remarks)
+            return Update(LiveRun(as_of=observed.as_of, run=going_on, remarks=remarks))
         known = before and before.content
         if isinstance(known, LiveRun) and known.run.ended_at is not None:
             return Update(known)
@@ -220,7 +228,12 @@ class Live:
 
 
 def _problem(error: Exception) -> Update:
-    if not isinstance(error, ETLError):
+    detail = "an error in the platform itself"
+    if isinstance(error, TimeoutError):
+        seconds = _PATIENCE.total_seconds()
+        detail = f"warehouse or Temporal have not answered within {seconds:.0f} s: `etl health`"
+    elif isinstance(error, ETLError):
+        detail = str(error)
+    else:
         log.warning("state_not_observed", error=unexpected(error))
-    detail = str(error) if isinstance(error, ETLError) else "an error in the platform itself"
     return Update(LiveProblem(as_of=datetime.now(UTC), detail=redacted(detail)))

@@ -86,6 +86,8 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         state, ended_at = ENDS[execution.status], execution.close_time
     if batch.engine == "local" and ended_at is None:
         state = open_state(batch)
+        if batch.abandoned and state in ("planning", "running"):
+            state = "waiting"
     known = batch.planned or batch.jobs.planned > 0
     return RunReport(
         workflow_id=batch.workflow_id,
@@ -123,23 +125,32 @@ def report_of_request(run: RequestedRun) -> RunReport:
         started_at=run.requested_at,
         ended_at=run.ended_at,
         error=run.error,
-        engine=run.engine or "local",
+        engine=run.engine or "temporal",
     )
 
 
 async def completed(
-    warehouse: Warehouse | None, client: Client | None, reports: list[RunReport]
+    warehouse: Warehouse | None,
+    client: Client | None,
+    reports: list[RunReport],
+    *,
+    queried: bool = True,
 ) -> list[RunReport]:
-    """Complete reports: status from the workflows, lost runs, and cool-downs of their sources."""
+    """Complete reports: status from the workflows, lost runs, and cool-downs of their sources.
+
+    Where no queuer answers queries, they need not be `queried`.
+    """
     if client is not None:
-        reports = await asyncio.gather(*(_with_status(client, report) for report in reports))
+        reports = await asyncio.gather(
+            *(_with_status(client, report, queried=queried) for report in reports)
+        )
         reports = await _with_losses(warehouse, client, reports)
     if warehouse is not None:
         reports = await asyncio.to_thread(with_cool_downs, warehouse, reports)
     return reports
 
 
-async def _with_status(client: Client, report: RunReport) -> RunReport:
+async def _with_status(client: Client, report: RunReport, *, queried: bool) -> RunReport:
     """Complete a report from the run's workflow; one of the local engine has none."""
     if report.engine == "local":
         return report
@@ -152,7 +163,7 @@ async def _with_status(client: Client, report: RunReport) -> RunReport:
             source, connection = parse_label(label)
             known |= {"source": source, "connection": connection, "mode": mode}
         if report.ended_at is None and report.state not in _KNOWN_STATES:
-            known["state"] = await _state(client, report)
+            known["state"] = await _state(client, report, queried=queried)
         elif (
             report.ended_at is not None and report.batch_id is None and report.state != "completed"
         ):
@@ -162,9 +173,9 @@ async def _with_status(client: Client, report: RunReport) -> RunReport:
     return report.model_copy(update=known)
 
 
-async def _state(client: Client, report: RunReport) -> str:
+async def _state(client: Client, report: RunReport, *, queried: bool) -> str:
     handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
-    status = await query_status(handle, BatchStatus)
+    status = await query_status(handle, BatchStatus) if queried else None
     if status is None:
         return "waiting" if report.batch_id is None else "running"
     return status.state

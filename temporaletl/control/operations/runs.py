@@ -34,6 +34,7 @@ from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.queuer.planning import check_request, check_span
 from temporaletl.queuer.reconciliation import CLOSED, describe_workflow, namespace_of
+from temporaletl.secrets import holds_secret
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch
@@ -72,6 +73,11 @@ def run_request(
     Raises:
         ConfigurationError: an argument is wrong; names it.
     """
+    if holds_secret(params):
+        # They are kept in the ledger and in Temporal's history.
+        raise ConfigurationError(
+            "params: a secret that this process knows must not stand there: settings hold secrets"
+        )
     dated = date_start is not None or date_end is not None
     try:
         return QueuerInput(

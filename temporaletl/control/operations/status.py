@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from temporaletl import names
+from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, NoLedgerError, Platform
 from temporaletl.control.operations.reports import (
     RunReport,
@@ -25,7 +27,7 @@ from temporaletl.queuer.reconciliation import standing_of
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, find_batch, recent_batches
-from temporaletl.warehouse.runs import local_runs_without_batch
+from temporaletl.warehouse.runs import RequestedRun, local_runs_without_batch
 from temporaletl.warehouse.state import watermarks_ahead
 
 
@@ -33,7 +35,8 @@ from temporaletl.warehouse.state import watermarks_ahead
 class Runs:
     """Runs that go on, then those that ended, the latest first in both.
 
-    `remarks` name the hindrances of sources, and which of the two could not be reached.
+    `remarks` name the hindrances of sources, which of the two could not be reached, and which
+    service does not attend to them.
     """
 
     runs: list[RunReport]
@@ -47,7 +50,10 @@ async def recent_runs(platform: Platform, *, limit: int) -> Runs:
         ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
-    runs = await _recent_runs(warehouse, client, limit)
+    attended = await attendance(platform, client)
+    found = await _recent_runs(warehouse, client, limit, attended)
+    runs, missing = attended.standing(found)
+    remarks += missing
     if warehouse is not None:
         remarks += await asyncio.to_thread(hindrances, warehouse)
     return Runs(runs, remarks)
@@ -60,7 +66,10 @@ async def open_runs(platform: Platform, *, limit: int) -> Runs:
         ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
-    runs = await _open_runs(warehouse, client, limit)
+    attended = await attendance(platform, client)
+    found = await _open_runs(warehouse, client, limit, attended)
+    runs, missing = attended.standing(found)
+    remarks += missing
     if warehouse is not None:
         remarks += await asyncio.to_thread(hindrances, warehouse)
     return Runs(runs, remarks)
@@ -85,7 +94,8 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
         missing.append("no warehouse is configured here: only what Temporal knows is shown")
     client: Client | None = None
     try:
-        client = await platform.client()
+        # One that was connected before may have gone since.
+        client = await platform.answering_client()
     except TemporalDisabledError:
         pass  # there is nothing more to be known
     except TemporalUnavailableError as error:
@@ -93,6 +103,41 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
             raise
         missing.append(f"only what the ledger knows is shown: {error}")
     return warehouse, client, missing
+
+
+class Attendance(NamedTuple):
+    """Which service polls no task queue, and what to do; None of one that is there."""
+
+    queuer: str | None = None
+    worker: str | None = None
+
+    def standing(self, reports: list[RunReport]) -> tuple[list[RunReport], list[str]]:
+        """Runs as services attend to them, and which is missing where runs need it.
+
+        A run that Temporal has and no service takes on waits, whatever it did before.
+        """
+        standing: list[RunReport] = []
+        needed = False
+        for run in reports:
+            in_temporal = run.ended_at is None and run.engine == "temporal"
+            needed = needed or in_temporal
+            missing = self.queuer if run.jobs is None else self.worker
+            waits = in_temporal and missing and run.state in ("planning", "running")
+            standing.append(run.model_copy(update={"state": "waiting"}) if waits else run)
+        missing_services = [one for one in self if one]
+        return standing, missing_services if needed else []
+
+
+async def attendance(platform: Platform, client: Client | None) -> Attendance:
+    """Which services poll their task queues; both, where that cannot be known."""
+    if client is None:
+        return Attendance()
+    settings = platform.settings
+    queuer, worker = await asyncio.gather(
+        unattended(client, "queuer", settings.queuer_queue),
+        unattended(client, "worker", settings.worker_queue),
+    )
+    return Attendance(queuer, worker)
 
 
 def hindrances(
@@ -111,7 +156,7 @@ def hindrances(
 
 
 async def _recent_runs(
-    warehouse: Warehouse | None, client: Client | None, limit: int
+    warehouse: Warehouse | None, client: Client | None, limit: int, attended: Attendance
 ) -> list[RunReport]:
     found: dict[str, BatchReport] = {}
     if warehouse is not None:
@@ -131,18 +176,22 @@ async def _recent_runs(
         if run_id not in found and execution.id not in local
     ]
     reports += [report_of_request(run) for run in waiting]
-    reports = await completed(warehouse, client, reports)
+    reports = await completed(warehouse, client, reports, queried=attended.queuer is None)
     reports.sort(key=lambda r: (r.ended_at is not None, -r.started_at.timestamp()))
     return reports[:limit]
 
 
 async def _open_runs(
-    warehouse: Warehouse | None, client: Client | None, limit: int
+    warehouse: Warehouse | None, client: Client | None, limit: int, attended: Attendance
 ) -> list[RunReport]:
     found: dict[str, BatchReport] = {}
+    waiting: list[RequestedRun] = []
     if warehouse is not None:
         listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit, only_open=True)
         found = {batch.run_id: batch for batch in listed}
+        waiting = await asyncio.to_thread(
+            local_runs_without_batch, warehouse, limit=limit, only_open=True
+        )
     executions = (
         await _executions(client, found, limit, only=f"AND {OPEN_WORKFLOWS}")
         if client is not None
@@ -158,7 +207,11 @@ async def _open_runs(
         # One whose books are closed already is among those that ended.
         if batch is None or batch.run_id != run_id:
             reports.append(report_of_workflow(execution))
-    reports = await completed(warehouse, client, reports)
+    local = {run.workflow_id for run in waiting}
+    # The workflow of a run that the local engine executes is superseded.
+    reports = [report for report in reports if report.workflow_id not in local]
+    reports += [report_of_request(run) for run in waiting]
+    reports = await completed(warehouse, client, reports, queried=attended.queuer is None)
     reports.sort(key=lambda r: -r.started_at.timestamp())
     return reports[:limit]
 

@@ -16,6 +16,8 @@ from temporaletl.names import label
 type Weight = Literal["bad", "warn"]
 
 _LATE = ("late", "never loaded")
+#: Ends that only Temporal has: in the ledger such a run is open until a queuer closes its books.
+_UNCLOSED = ("terminated", "timed out")
 _BAD_ENDS = ("failed", "terminated", "timed out")
 
 
@@ -52,8 +54,9 @@ def find(
 
 
 def open_runs(found: Runs) -> Runs:
-    """Those of the runs that go on."""
-    return Runs([run for run in found.runs if run.ended_at is None], found.remarks)
+    """Those of the runs that go on, and those whose workflows closed without their books."""
+    going_on = [run for run in found.runs if run.ended_at is None or run.state in _UNCLOSED]
+    return Runs(going_on, found.remarks)
 
 
 def run_path(run: RunReport) -> str:

@@ -60,12 +60,12 @@ async def following(served: Served, query: str = "") -> AsyncGenerator[Stream]:
     reader, writer = await asyncio.open_connection(host, int(port))
     headers = {"Host": "localhost", **served.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"GET {EVENTS}?{query} HTTP/1.1\r\n{lines}\r\n".encode())
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200"), head + await reader.read(2_000)
-    assert b"text/event-stream" in head
-    assert b"x-request-id" in head
     try:
+        writer.write(f"GET {EVENTS}?{query} HTTP/1.1\r\n{lines}\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head + await reader.read(2_000)
+        assert b"text/event-stream" in head
+        assert b"x-request-id" in head
         yield Stream(reader)
     finally:
         writer.close()

@@ -1,7 +1,6 @@
 """Starts of runs: entered, refused beside another, and handed to the engine that is there."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -36,6 +35,7 @@ from tests.integration.engine.driving import (
 )
 from tests.integration.engine.running import select
 from tests.integration.flows.services import Services, running
+from tests.integration.temporal_door import Door
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
@@ -235,45 +235,10 @@ async def test_a_run_in_temporal_refuses_another_until_it_has_ended(
         assert (await until_ended(warehouse, run.workflow_id)).error is not None
 
 
-class _Door:
-    """A TCP proxy in front of Temporal, which can be closed and opened again."""
-
-    def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
-        self._open: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self.port = 0
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._open:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(self._host, self._port)
-        self._open |= {writer, inner_writer}
-        await asyncio.gather(
-            self._pass_on(reader, inner_writer), self._pass_on(inner_reader, writer)
-        )
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        writer.transport.abort()
-
-
 async def test_a_temporal_that_stops_is_stood_in_for_until_it_is_back(
     temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str
 ) -> None:
-    door, engine = _Door(temporal_server.address), Engine()
+    door, engine = Door(temporal_server.address), Engine()
     await door.open()
     async with (
         running(temporal_server.client, warehouse, segment_seconds=1) as services,

@@ -1,0 +1,39 @@
+"""A TCP proxy in front of the tests' Temporal, which refuses everybody while it is closed."""
+
+import asyncio
+import contextlib
+
+
+class Door:
+    """A TCP proxy in front of Temporal, which can be closed and opened again."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(self._host, self._port)
+        self._open |= {writer, inner_writer}
+        await asyncio.gather(
+            self._pass_on(reader, inner_writer), self._pass_on(inner_reader, writer)
+        )
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
