@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from time import monotonic
 from typing import Literal
 
 import structlog
@@ -49,8 +48,6 @@ class DrivenRun:
         notify: Callable[[BatchSummary], None],
     ) -> None:
         self.ownership = owned.ownership
-        #: When it was adopted, by this machine's monotonic clock.
-        self.began = monotonic()
         self._warehouse = warehouse
         self._owned = owned
         self._limits = limits
@@ -59,6 +56,8 @@ class DrivenRun:
         self._jobs: int | None = None  # until they are planned
         self._gone: Literal["lost", "left"] | None = None
         self._changed = asyncio.Event()
+        #: Ends what a cancellation does not: the entering of the batch.
+        self._going = asyncio.Event()
         #: Ends planning: a pause does not.
         self._halting = asyncio.Event()
         #: Ends the present segments at their next page; each phase of work has its own.
@@ -94,6 +93,7 @@ class DrivenRun:
 
     def _go(self, how: Literal["lost", "left"]) -> None:
         self._gone = self._gone or how
+        self._going.set()
         self._stopping.set()
         self._halting.set()
         self._changed.set()
@@ -118,17 +118,20 @@ class DrivenRun:
                 await in_thread(partial(ownership.release_run, self._warehouse, self.ownership))
 
     async def _drive(self) -> None:
-        try:
-            found = await self._enter()
-        except StoppedError:
-            if self._gone is None:
-                await self._end("cancelled before it was planned", None)
+        if self._wanted == "cancel" and self._owned.batch_id is None:
+            await self._end("cancelled before it was planned", None)
             return
+        try:
+            metadata, self._jobs = await self._enter()
+        except StoppedError:
+            return
+        except LeaseLostError:
+            raise
         except ETLError as error:
+            if self._owned.batch_id is not None:
+                raise  # an open batch is not left behind: the next attempt closes it
             await self._end(message_of(error), type(error).__name__)
             return
-        metadata, self._jobs = found
-        await in_thread(partial(ownership.show_control, self._warehouse, self.ownership))
         with structlog.contextvars.bound_contextvars(batch_id=metadata.batch_id):
             await self._pursue(metadata)
 
@@ -166,7 +169,8 @@ class DrivenRun:
         """The batch, resolved and entered where it was not; and its jobs, None until planned."""
         if self._owned.adoptions > MOST_ADOPTIONS and self._owned.batch_id is None:
             self._check_adoptions()
-        retries = self._retries(self._halting)
+        # A cancellation waits for it: the batch may be entered, and must be closed then.
+        retries = self._retries(self._going)
         requested, policy = self._owned.requested, self._limits.policy
 
         def enter() -> tuple[BatchMetadata, int | None]:
@@ -183,10 +187,9 @@ class DrivenRun:
             found = ownership.stored_metadata(self._warehouse, batch_id)
             if found is None:
                 raise PermanentError(f"batch {batch_id} is no longer in the ledger")
+            ownership.show_control(self._warehouse, self.ownership)
             return found
 
-        if self._wanted == "cancel" and self._owned.batch_id is None:
-            raise StoppedError
         return await retries.run(lambda: in_thread(enter), lambda _error, _pause: None)
 
     async def _work(self, metadata: BatchMetadata) -> None:

@@ -25,7 +25,12 @@ from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary
 from temporaletl.queuer.finishing import end_lapsed
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.ownership import adopt_run, read_ownership, renew_ownership
+from temporaletl.warehouse.ownership import (
+    RunEpoch,
+    adopt_run,
+    read_ownership,
+    renew_ownership,
+)
 from temporaletl.warehouse.runs import Wanted, find_run
 
 log = get_logger("temporaletl.engine")
@@ -69,7 +74,7 @@ class Driver:
         self._warehouse = warehouse
         self._notify = notify
         self._options = options or DriverOptions()
-        self._runs: dict[tuple[str, int], tuple[DrivenRun, asyncio.Task[None]]] = {}
+        self._runs: dict[RunEpoch, tuple[DrivenRun, asyncio.Task[None]]] = {}
         self._renewed_at = monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -159,11 +164,16 @@ class Driver:
             for run, _ in self._runs.values():
                 run.lose()
 
-    def _hear(self, wanted: dict[tuple[str, int], Wanted], began: float) -> None:
+    def _driven(self) -> frozenset[RunEpoch]:
+        """The runs whose leases are renewed: not those that were lost, or that have broken off."""
+        runs = list(self._runs.items())  # the loop changes them meanwhile
+        return frozenset(key for key, (run, task) in runs if not (run.is_lost or task.done()))
+
+    def _hear(self, driven: frozenset[RunEpoch], wanted: dict[RunEpoch, Wanted]) -> None:
         for key, (run, task) in self._runs.items():
             if key in wanted:
                 run.want(wanted[key])
-            elif not task.done() and run.began < began:
+            elif key in driven and not task.done():
                 run.lose()
 
     def _beat(self, over: threading.Event, loop: asyncio.AbstractEventLoop) -> None:
@@ -174,10 +184,10 @@ class Driver:
         due = monotonic() + every
         self._renewed_at = monotonic()
         while not over.wait(look_every):
-            began = monotonic()
+            began, driven = monotonic(), self._driven()
             try:
                 if began >= due or began - self._renewed_at > every:
-                    wanted = renew_ownership(self._warehouse, self.owner, lease)
+                    wanted = renew_ownership(self._warehouse, self.owner, lease, driven)
                     self._renewed_at, due = began, began + every
                 else:
                     wanted = read_ownership(self._warehouse, self.owner)
@@ -185,4 +195,4 @@ class Driver:
                 log.warning("leases_not_renewed", reason=str(error))
                 continue
             with contextlib.suppress(RuntimeError):  # the loop is closed: all has ended
-                loop.call_soon_threadsafe(self._hear, wanted, began)
+                loop.call_soon_threadsafe(self._hear, driven, wanted)

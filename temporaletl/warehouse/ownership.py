@@ -5,6 +5,7 @@ under the next epoch; from then on the former owner can neither end a job of the
 batch, whenever it wakes. Only the server's clock counts.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,9 @@ from temporaletl.errors import ConflictError
 from temporaletl.messages import BatchMetadata, MetadataRequest, QueuerInput
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.runs import Wanted, show_wanted
+
+#: A run by its workflow id, and the epoch under which a process has it.
+type RunEpoch = tuple[str, int]
 
 
 class LeaseLostError(ConflictError):
@@ -77,9 +81,9 @@ def adopt_run(
             UPDATE etl_runs AS r SET
                 owner = %(owner)s, epoch = r.epoch + 1,
                 lease_until = clock_timestamp() + %(lease)s,
-                -- Who has given the run up did not die.
+                -- Who has given the run up did not die; and a run that rests kills nobody.
                 adoptions = CASE WHEN found.pages > r.adopted_pages THEN 0 ELSE r.adoptions END
-                    + CASE WHEN r.owner IS NULL THEN 0 ELSE 1 END,
+                    + CASE WHEN r.owner IS NULL OR r.wanted = 'pause' THEN 0 ELSE 1 END,
                 adopted_pages = found.pages
             FROM (
                 SELECT workflow_id,
@@ -128,25 +132,28 @@ def waits_for_owner(warehouse: Warehouse) -> datetime | None:
 
 
 def renew_ownership(
-    warehouse: Warehouse, owner: str, lease: timedelta
-) -> dict[tuple[str, int], Wanted]:
-    """Renew all leases of an owner; return what is wanted of each run, by its id and epoch.
+    warehouse: Warehouse, owner: str, lease: timedelta, driven: Collection[RunEpoch]
+) -> dict[RunEpoch, Wanted]:
+    """Renew an owner's leases of the runs that it drives; return what is wanted of each.
 
-    A run that is missing in the answer is not its own any more.
+    A run that is missing in the answer is not its own any more. The lease of one that it has given
+    up for lost is not among them, and runs out.
     """
     with warehouse.connection() as connection:
         rows: Any = connection.execute(
             """
             UPDATE etl_runs SET lease_until = clock_timestamp() + %s
-            WHERE owner = %s AND ended_at IS NULL RETURNING workflow_id, epoch, wanted
+            WHERE owner = %s AND ended_at IS NULL
+              AND (workflow_id, epoch) IN (SELECT * FROM unnest(%s::text[], %s::integer[]))
+            RETURNING workflow_id, epoch, wanted
             """,
-            [lease, owner],
+            [lease, owner, [run for run, _ in driven], [epoch for _, epoch in driven]],
         ).fetchall()
     return {(workflow_id, epoch): wanted for workflow_id, epoch, wanted in rows}
 
 
-def read_ownership(warehouse: Warehouse, owner: str) -> dict[tuple[str, int], Wanted]:
-    """As `renew_ownership`, without renewing anything."""
+def read_ownership(warehouse: Warehouse, owner: str) -> dict[RunEpoch, Wanted]:
+    """What is wanted of each run that an owner has, without renewing anything."""
     with warehouse.connection() as connection:
         rows: Any = connection.execute(
             """

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.engine import EngineLimits, Listener, run_batch
 from temporaletl.messages import BatchSummary, ETLInput, JobProgress, RunPolicy
 from temporaletl.warehouse.connection import Warehouse
