@@ -233,7 +233,8 @@ async def expand(
     """Write a batch's jobs to the ledger as its source plans them; return their number.
 
     The source's people are recorded first, so that all jobs find the same. Memory does not grow
-    with the number of jobs. Safe to repeat: the ledger keeps one row for each (batch, seq).
+    with the number of jobs. Safe to repeat: the ledger keeps one row for each (batch, seq), and a
+    plan that is complete stands.
     `report` is called with the number of jobs written so far.
 
     Raises:
@@ -250,6 +251,8 @@ async def _expand(
 ) -> int:
     lease = metadata.policy.heartbeat_timeout
     writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id, lease=lease)
+    if writer.complete:
+        return writer.count
     block: list[ETLInput] = []
     async with contextlib.aclosing(_planned(warehouse, metadata)) as jobs:
         async for job in jobs:

@@ -141,8 +141,9 @@ class JobWriter:
     """Writer of a batch's jobs to the ledger, numbered from 0 in the order they come.
 
     A second writer begins anew, forgets what the first one planned, and shuts it out: the
-    batch never mixes jobs of two attempts, which may have met different backlogs. Holds one
-    block of jobs in memory, whatever their number.
+    batch never mixes jobs of two attempts, which may have met different backlogs. Once planning is
+    `complete` no writer changes the plan any more: the jobs may be running. Holds one block of jobs
+    in memory, whatever their number.
     """
 
     def __init__(self, warehouse: Warehouse, batch_id: str, *, lease: timedelta = _LEASE) -> None:
@@ -150,11 +151,19 @@ class JobWriter:
         self._batch_id = batch_id
         self._planner = uuid.uuid4().hex
         self.count = 0
+        self.complete = False
         with warehouse.connection(lease=lease) as connection:
-            connection.execute(
-                "UPDATE etl_batches SET planner = %s WHERE batch_id = %s AND ended_at IS NULL",
+            planned = connection.execute(
+                """
+                UPDATE etl_batches
+                SET planner = CASE WHEN jobs_planned IS NULL THEN %s ELSE planner END
+                WHERE batch_id = %s AND ended_at IS NULL RETURNING jobs_planned
+                """,
                 [self._planner, batch_id],
-            )
+            ).fetchone()
+            if planned is not None and planned[0] is not None:
+                self.count, self.complete = int(str(planned[0])), True
+                return
             connection.execute(
                 "DELETE FROM etl_jobs WHERE batch_id = %s AND state = 'planned'", [batch_id]
             )

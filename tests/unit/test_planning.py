@@ -315,6 +315,7 @@ class Writer:
 
     written: list[ETLInput]
     refused = -1
+    complete = False
 
     def __init__(self, _warehouse: object, _batch_id: str, *, lease: timedelta) -> None:  # noqa: ARG002
         Writer.written = []

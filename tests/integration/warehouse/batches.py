@@ -46,9 +46,10 @@ def plan(warehouse: Warehouse, metadata: BatchMetadata, jobs: Iterable[ETLInput]
     """Begin the batch, plan the jobs, and return them as the ledger numbered them."""
     begin(warehouse, metadata)
     writer = ledger.JobWriter(warehouse, metadata.batch_id)
-    writer.write(jobs)
-    count = writer.close()
-    return ledger.open_jobs(warehouse, metadata.batch_id, first=0, end=count)[0]
+    if not writer.complete:
+        writer.write(jobs)
+        writer.close()
+    return ledger.open_jobs(warehouse, metadata.batch_id, first=0, end=writer.count)[0]
 
 
 def finish(

@@ -93,6 +93,19 @@ def test_an_attempt_that_was_replaced_writes_no_more(warehouse: Warehouse) -> No
     assert second.close() == 0
 
 
+def test_a_plan_that_is_complete_is_left_as_it_is_by_an_attempt_that_begins_late(
+    warehouse: Warehouse,
+) -> None:
+    """One that was frozen before its first word must not take jobs from a batch that runs."""
+    metadata, (first, *_) = planned_jobs(warehouse, 3)
+    begin_job(warehouse, first, workflow_id="w", run_id="r")
+    late = JobWriter(warehouse, metadata.batch_id)
+    assert (late.complete, late.count) == (True, 3)
+    assert len(open_jobs(warehouse, metadata.batch_id, first=0, end=3)[0]) == 3
+    with pytest.raises(SupersededPlanError):
+        late.write([job(metadata, 9)])
+
+
 def test_nothing_is_planned_into_a_batch_that_has_ended(warehouse: Warehouse) -> None:
     """A planner that was cancelled may still write its last block."""
     metadata = make_metadata()
