@@ -1,6 +1,7 @@
 """Streams: server-sent events, bounded in number, and ended with their tokens."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ _CHECKED_EVERY = timedelta(seconds=1)
 #: Whose streams are of no token: those of this machine, while there is none.
 LOCAL = "local"
 _HEARTBEAT = b": nothing new\n\n"
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _REVOKED = "its token is valid no longer"
 
 
@@ -157,5 +159,6 @@ class EventStream(StreamingResponse):
 
 def event(kind: str, data: str) -> bytes:
     """An event as it is sent; data may have several lines."""
-    lines = "".join(f"data: {line}\n" for line in data.splitlines())
+    # Not `splitlines`: what else it takes for ends of lines may be within a text of JSON.
+    lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
     return f"event: {kind}\n{lines}\n".encode()
