@@ -57,17 +57,28 @@ class Service:
         now = time.monotonic()
         if self._due is not None:
             if now >= self._due:
-                self.start()
-                report(f"{self.child.name} was started again")
+                self._start_again(report)
         elif self.child.exit_status is not None:
             if now - self._began > _STEADY_AFTER.total_seconds():
                 self._delay = _FIRST_DELAY
-            seconds = self._delay.total_seconds()
-            self._death = self.child.died()
-            report(f"{self._death}\nIt is started again in {seconds:g} s.")
+            self._wait_after(self.child.died(), report)
             self.child.end()
-            self._due = now + seconds
-            self._delay = min(self._delay * 2, _LONGEST_DELAY)
+
+    def _start_again(self, report: Callable[[str], None]) -> None:
+        try:
+            self.start()
+        except OSError as error:  # no memory, no process: there may be later
+            reason = f"{self.child.name} could not be started again: {error.strerror}"
+            self._wait_after(reason, report)
+        else:
+            report(f"{self.child.name} was started again")
+
+    def _wait_after(self, death: str, report: Callable[[str], None]) -> None:
+        seconds = self._delay.total_seconds()
+        self._death = death
+        report(f"{death}\nIt is started again in {seconds:g} s.")
+        self._due = time.monotonic() + seconds
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
 
     @property
     def state(self) -> ServiceState:

@@ -81,13 +81,12 @@ class EngineProcess:
         pause = _FIRST_PAUSE
         while True:
             if await self._is_needed():
-                self._engine = await start_engine("--idle", f"{_IDLE.total_seconds():g}")
-                status = await self._engine.wait()
-                if status == 0:
+                reason = await self._until_ended()
+                if reason is None:
                     pause = _FIRST_PAUSE
                 else:
                     log.warning(
-                        "engine_died", exit_status=status, retry_in_seconds=pause.total_seconds()
+                        "engine_died", reason=reason, retry_in_seconds=pause.total_seconds()
                     )
                     await asyncio.sleep(pause.total_seconds())
                     pause = min(pause * 2, _LONGEST_PAUSE)
@@ -96,6 +95,15 @@ class EngineProcess:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
                     await self._woken.wait()
+
+    async def _until_ended(self) -> str | None:
+        """Start an engine and wait for its end; return what it died of, None where it did not."""
+        try:
+            self._engine = await start_engine("--idle", f"{_IDLE.total_seconds():g}")
+        except OSError as error:  # no memory, no process: there may be later
+            return f"it could not be started: {error.strerror}"
+        status = await self._engine.wait()
+        return None if status == 0 else f"exit status {status}"
 
     async def _is_needed(self) -> bool:
         try:
