@@ -130,7 +130,10 @@ async def test_a_problem_is_the_error_that_the_operation_raised(
         (Answer.problem(413, "too-large"), ConfigurationError, "said"),
         (Answer.problem(500, "internal"), ETLError, "said"),
         (Answer.problem(404, "not-found", "Not Found"), ApiProtocolError, "another version"),
+        (Answer.problem(599, "internal"), ETLError, "said"),
         (Answer(502, {}), ApiUnavailableError, "does not answer: HTTP 502"),
+        (Answer(522, {}), ApiUnavailableError, "does not answer: HTTP 522"),
+        (Answer(520), ApiUnavailableError, "does not answer: HTTP 520"),
         (Answer(200, {"items": 1}), ApiProtocolError, "does not fit (items)"),
         (Answer(200, None, {"Content-Type": "text/html"}), ApiProtocolError, "another version"),
         (Answer(404, {}), ApiProtocolError, "no API of this platform: HTTP 404"),
@@ -144,6 +147,13 @@ async def test_what_else_answers_is_told(
     assert type(error) is kind
     assert said in str(error)
     assert TOKEN not in str(error)
+
+
+@pytest.mark.parametrize("page", [{}, {"items": {}}, {"items": [1]}])
+async def test_a_list_that_is_none_is_told(script: Script, page: dict[str, Any]) -> None:
+    script.answers = [Answer(200, page)]
+    with pytest.raises(ApiProtocolError, match="another version"):
+        await script.call(lambda api: api.pages(StartedRun, "runs", limit=1))
 
 
 async def test_too_many_requests_are_told_with_the_delay(script: Script) -> None:

@@ -103,7 +103,7 @@ class Api:
         while True:
             wanted = {**(params or {}), "limit": min(limit - len(found), _PAGE), "after": after}
             page = await self.get(dict[str, Any], *path, params=wanted)
-            found += [self.read(item, one) for one in page["items"]]
+            found += [self.read(item, one) for one in self.read(list[Any], page.get("items"))]
             after = page.get("next")
             if after is None or len(found) >= limit:
                 return found, page

@@ -43,7 +43,15 @@ _OWN: dict[str, type[ETLError]] = {
 }
 _CLASSES: dict[str, type[ETLError]] = {code: kind for kind, _, code in ERROR_CODES} | _OWN
 #: What servers before the API answer while it is away.
-_AWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_AWAY = frozenset(
+    {
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        # Of no standard: networks of proxies answer these where they do not reach the server.
+        *range(520, 531),
+    }
+)
 
 
 def error_of(address: str, answer: requests.Response) -> ETLError:
@@ -64,9 +72,8 @@ def error_of(address: str, answer: requests.Response) -> ETLError:
             f"what answers at {address} is no API of this platform: HTTP {status}"
         )
     detail, code = str(problem["detail"]), str(problem["code"])
-    if detail == HTTPStatus(status).phrase and status in (
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.METHOD_NOT_ALLOWED,
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) and (
+        detail == HTTPStatus(status).phrase
     ):
         return ApiProtocolError(
             f"the API at {address} does not have this operation: it is of another version"
