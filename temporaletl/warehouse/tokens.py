@@ -130,8 +130,11 @@ def list_tokens(warehouse: Warehouse) -> list[Token]:
 
 
 def has_tokens(warehouse: Warehouse) -> bool:
-    """Whether there is a token that is valid."""
-    query = sql.SQL("SELECT EXISTS (SELECT FROM etl_tokens WHERE {})").format(VALID)
+    """Whether there is a token that was not revoked.
+
+    One that has expired counts: time alone must not open what it guarded.
+    """
+    query = "SELECT EXISTS (SELECT FROM etl_tokens WHERE revoked_at IS NULL)"
     with warehouse.connection() as connection:
         return bool(only_row(connection.execute(query))[0])
 

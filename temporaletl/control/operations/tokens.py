@@ -67,7 +67,7 @@ async def list_tokens(platform: Platform) -> list[Token]:
 
 
 async def has_tokens(platform: Platform) -> bool:
-    """Whether there is a valid token: without one, nobody can be recognized.
+    """Whether there is a token that was not revoked: without one, nobody can be recognized.
 
     Raises: as `Platform.current_warehouse`.
     """

@@ -174,11 +174,12 @@ def test_a_span_that_makes_no_sense_is_refused(warehouse: Warehouse, span: timed
         make(warehouse, expires_in=span)
 
 
-def test_only_a_valid_token_counts_as_one(warehouse: Warehouse) -> None:
+def test_a_token_counts_until_it_is_revoked_though_it_has_expired(warehouse: Warehouse) -> None:
     assert not has_tokens(warehouse)
     make(warehouse)
-    assert has_tokens(warehouse)
     change(warehouse, "UPDATE etl_tokens SET expires_at = now()")
+    assert has_tokens(warehouse)
+    change(warehouse, "UPDATE etl_tokens SET revoked_at = now()")
     assert not has_tokens(warehouse)
 
 
