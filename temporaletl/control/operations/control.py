@@ -1,6 +1,7 @@
 """Pause, resume and cancel a run or a job."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,6 +19,8 @@ from temporaletl.control.operations.control_answers import Action, Controlled, K
 from temporaletl.control.operations.local_control import control_local_run
 from temporaletl.control.operations.platform import (
     PATIENCE,
+    NoLedgerError,
+    OldLedgerError,
     Platform,
     is_polled,
     translated_errors,
@@ -64,6 +67,8 @@ async def control_run(
         NotFoundError: there is none of that name.
         ConflictError: it has ended or is about to, is being cancelled, or is neither a run nor a
             job.
+        WarehouseUnavailableError: Temporal has none of that name, and the ledger, which may have
+            one of the local engine, does not say.
         TemporalUnavailableError, CredentialsError: as `Platform.client`.
     """
     if (local := await control_local_run(platform, name, action, by)) is not None:
@@ -73,6 +78,7 @@ async def control_run(
     if found is None:
         if action == "cancel" and (ended := await _end_without_workflow(platform, client, name)):
             return ended
+        await _check_ledger(platform, name)
         raise NotFoundError(f"no run or job is called {name!r} (`etl status` lists the latest)")
     kind = _KINDS.get(found.workflow_type)
     if kind is None:
@@ -98,6 +104,13 @@ async def control_run(
             )
     await _signal(client, found, action)
     return done if polled else replace(done, stored=True, queue=found.task_queue)
+
+
+async def _check_ledger(platform: Platform, name: str) -> None:
+    """Check that the ledger can say which runs there are; raises WarehouseUnavailableError."""
+    if platform.has_warehouse:
+        with contextlib.suppress(NoLedgerError, OldLedgerError):
+            await asyncio.to_thread(find_batch, await platform.current_warehouse(), name)
 
 
 async def _update(

@@ -24,6 +24,8 @@ async def control_local_run(
 ) -> Controlled | None:
     """Control a run of the local engine; None where no run of it has that name.
 
+    None, too, while the warehouse does not say: Temporal's own runs are controlled without it.
+
     Raises:
         ConflictError: it has ended, is being cancelled, or it is a job: only its run is controlled.
     """
@@ -31,11 +33,11 @@ async def control_local_run(
         return None
     try:
         warehouse = await platform.current_warehouse()
+        found = await asyncio.to_thread(want, warehouse, name, _WANTED[action], by)
+        if found is None:
+            await asyncio.to_thread(_refuse_job, warehouse, name, action)
+            return None
     except (NoLedgerError, OldLedgerError, WarehouseUnavailableError):
-        return None
-    found = await asyncio.to_thread(want, warehouse, name, _WANTED[action], by)
-    if found is None:
-        await asyncio.to_thread(_refuse_job, warehouse, name, action)
         return None
     run = found.run
     if not found.accepted:
