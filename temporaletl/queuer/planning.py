@@ -233,9 +233,7 @@ async def expand(
     """Write a batch's jobs to the ledger as its source plans them; return their number.
 
     The source's people are recorded first, so that all jobs find the same. Memory does not grow
-    with the number of jobs. Safe to repeat: the ledger keeps one row for each (batch, seq), and a
-    plan that is complete stands.
-    `report` is called with the number of jobs written so far.
+    with the number of jobs. Safe to repeat: a complete plan stands. `report` gets their number.
 
     Raises:
         UnknownSourceError: the source is not registered.

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +12,7 @@ import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.ownership import OwnedRun, adopt_run
 from temporaletl.warehouse.runs import RequestedRun, enter_run, find_run
 from tests.integration.engine.running import LIMITS, select
 from tests.waiting import until
@@ -78,3 +79,30 @@ def batch_state(warehouse: Warehouse) -> tuple[Any, ...]:
     """State and engine of the only batch."""
     (row,) = select(warehouse, "SELECT state, engine FROM etl_batches")
     return tuple(row)
+
+
+#: Pages that come slowly, to their end within some seconds.
+SLOW: dict[str, Any] = {"jobs": 2, "pages": 40, "size": 2, "page_seconds": 0.02}
+
+
+def owned(warehouse: Warehouse, workflow_id: str, lease: timedelta = LEASE) -> OwnedRun:
+    found = adopt_run(warehouse, "somebody", lease, workflow_id=workflow_id)
+    assert found is not None
+    return found
+
+
+def lapse(warehouse: Warehouse) -> None:
+    """Let all leases run out."""
+    with warehouse.connection() as connection:
+        connection.execute("UPDATE etl_runs SET lease_until = now() - interval '1 second'")
+
+
+def rested(warehouse: Warehouse) -> Callable[[], bool]:
+    """Whether no page came since the last few looks."""
+    seen: list[int] = []
+
+    def rests() -> bool:
+        seen.append(pages(warehouse))
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    return rests

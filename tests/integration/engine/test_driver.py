@@ -1,58 +1,40 @@
 """Runs of the local engine: driven, paused, cancelled, left, adopted, ended by no stranger."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from temporaletl.attempts import UNEXPECTED_ATTEMPTS
-from temporaletl.engine import driver
 from temporaletl.engine.driven import MOST_ADOPTIONS
-from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import BatchMetadata, BatchSummary, ETLInput, FinishRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lost, finish
-from temporaletl.warehouse import ledger, ownership, runs
+from temporaletl.warehouse import ledger, runs
 from temporaletl.warehouse.closing import close_batch
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch
 from temporaletl.warehouse.ownership import (
     LeaseLostError,
-    OwnedRun,
-    adopt_run,
     read_ownership,
     release_run,
     stored_metadata,
     waits_for_owner,
 )
 from tests.integration.engine.driving import (
-    LEASE,
+    SLOW,
     batch_state,
     driven,
+    lapse,
+    owned,
     pages,
     requested,
+    rested,
     run_of,
     until_ended,
     until_pages,
 )
 from tests.integration.engine.running import keys, select, watermark
 from tests.waiting import until
-
-#: Pages that come slowly, to their end within some seconds.
-SLOW: dict[str, Any] = {"jobs": 2, "pages": 40, "size": 2, "page_seconds": 0.02}
-
-
-def owned(warehouse: Warehouse, workflow_id: str, lease: timedelta = LEASE) -> OwnedRun:
-    found = adopt_run(warehouse, "somebody", lease, workflow_id=workflow_id)
-    assert found is not None
-    return found
-
-
-def lapse(warehouse: Warehouse) -> None:
-    """Let all leases run out."""
-    with warehouse.connection() as connection:
-        connection.execute("UPDATE etl_runs SET lease_until = now() - interval '1 second'")
 
 
 def metadata_of(warehouse: Warehouse, run: str) -> BatchMetadata:
@@ -183,17 +165,6 @@ async def test_an_owner_that_lost_its_lease_writes_nothing_more(warehouse: Wareh
     async with driven(warehouse, ended=ended):
         await until_ended(warehouse, run)
     assert [one.rows.inserted for one in ended] == [160]
-
-
-def rested(warehouse: Warehouse) -> Callable[[], bool]:
-    """Whether no page came since the last few looks."""
-    seen: list[int] = []
-
-    def rests() -> bool:
-        seen.append(pages(warehouse))
-        return len(seen) > 20 and len(set(seen[-20:])) == 1
-
-    return rests
 
 
 async def test_a_stranger_can_neither_close_a_batch_nor_end_a_job(warehouse: Warehouse) -> None:
@@ -334,90 +305,3 @@ def test_of_two_engines_one_gets_a_run_for_good(warehouse: Warehouse) -> None:
     assert runs.give_up(warehouse, "two", "nobody took it")
     assert not runs.claim_run(warehouse, "two", "temporal")
     assert read_ownership(warehouse, "somebody") == {}
-
-
-async def test_a_run_given_up_in_an_outage_is_driven_on_once_it_is_over(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    away: set[str] = set()
-    renewed = 0
-
-    def unless_away(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*given: Any, **named: Any) -> Any:
-            nonlocal renewed
-            if name in away:
-                raise WarehouseUnavailableError("away")
-            renewed += name == "renew_ownership"
-            return work(*given, **named)
-
-        return called
-
-    for name in ("adopt_run", "renew_ownership", "read_ownership"):
-        monkeypatch.setattr(driver, name, unless_away(name, getattr(driver, name)))
-    run = requested(warehouse, **SLOW)
-    rests = rested(warehouse)
-    async with driven(warehouse):
-        await until_pages(warehouse, 3)
-        away |= {"adopt_run", "renew_ownership", "read_ownership"}
-        await until(rests)
-        before = renewed
-        # Whichever of the two is first when the warehouse is back.
-        away -= {"renew_ownership", "read_ownership"}
-        await until(lambda: renewed > before)
-        away.clear()
-        await until_ended(warehouse, run)
-    assert batch_state(warehouse)[0] == "completed"
-    assert select(warehouse, "SELECT sum(inserted), sum(unchanged) FROM etl_jobs") == [(160, 0)]
-
-
-async def test_a_run_that_breaks_off_is_taken_up_again_by_its_own_process(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures = 0
-    end_run = runs.end_run
-
-    def faulty(*given: Any, **named: Any) -> bool:
-        nonlocal failures
-        failures += 1
-        if failures <= UNEXPECTED_ATTEMPTS:
-            raise ValueError("nobody expects it")
-        return end_run(*given, **named)
-
-    monkeypatch.setattr(runs, "end_run", faulty)
-    run = requested(warehouse)
-    async with driven(warehouse):
-        assert (await until_ended(warehouse, run)).error is None
-    assert select(warehouse, "SELECT epoch FROM etl_runs") == [(2,)]
-
-
-async def test_a_run_cancelled_while_its_batch_is_entered_leaves_none_open(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures = 0
-
-    def lost_answer(*given: Any) -> None:
-        nonlocal failures
-        failures += 1
-        if failures == 1:
-            raise WarehouseUnavailableError("away")
-        return show_control(*given)
-
-    show_control = ownership.show_control
-    monkeypatch.setattr(ownership, "show_control", lost_answer)
-    run = requested(warehouse, **SLOW)
-    async with driven(warehouse):
-        await until(lambda: failures == 1)
-        runs.want(warehouse, run, "cancel", None)
-        await until_ended(warehouse, run)
-    assert batch_state(warehouse)[0] == "cancelled"
-
-
-async def test_a_paused_run_outlives_any_number_of_its_owners(warehouse: Warehouse) -> None:
-    run = requested(warehouse)
-    runs.want(warehouse, run, "pause", None)
-    for _ in range(MOST_ADOPTIONS + 1):
-        owned(warehouse, run)
-        lapse(warehouse)
-    runs.want(warehouse, run, "run", None)
-    async with driven(warehouse):
-        assert (await until_ended(warehouse, run)).error is None
