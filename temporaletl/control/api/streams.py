@@ -102,13 +102,15 @@ class Streams:
         """End streams whose tokens are no longer valid, until there are no streams."""
         while self._open:
             await asyncio.sleep(_CHECKED_EVERY.total_seconds())
+            checked = set(self._open.values())
             try:
-                valid = await self._valid(set(self._open.values()))
+                valid = await self._valid(checked)
             except ETLError:
                 # They were valid; the warehouse, which cannot be asked, cannot revoke them either.
                 continue
             for follower, token_id in self._open.items():
-                if token_id not in valid:
+                # Not of one that was opened meanwhile.
+                if token_id in checked and token_id not in valid:
                     follower.end(_REVOKED)
 
     async def _valid(self, token_ids: set[str]) -> Collection[str]:

@@ -174,6 +174,34 @@ async def test_streams_end_with_their_token(served: Served) -> None:
             pass
 
 
+async def test_a_stream_that_is_opened_while_tokens_are_checked_goes_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, go_on = asyncio.Event(), asyncio.Event()
+    valid, rounds = streams.Streams._valid, 0
+
+    async def slow(self: streams.Streams, token_ids: set[str]) -> Any:
+        nonlocal rounds
+        found = await valid(self, token_ids)
+        checking.set()
+        await go_on.wait()
+        rounds += 1
+        return found
+
+    monkeypatch.setattr(streams.Streams, "_valid", slow)
+    monkeypatch.setattr(streams, "_CHECKED_EVERY", timedelta(seconds=0.05))
+    other = await served.token_of("read")
+    async with following(served) as first:
+        await first.next()
+        await asyncio.wait_for(checking.wait(), 30)
+        async with following(other) as late:
+            await late.next()
+            go_on.set()
+            await until(lambda: rounds > 1)
+            opened = served.app.state.context.streams._open
+            assert [follower.ended for follower in opened] == [None, None]
+
+
 async def test_streams_are_bounded_by_token_and_process_and_end_with_the_server(
     served: Served, postgres_url: str
 ) -> None:
