@@ -186,6 +186,14 @@ async def test_a_run_that_is_followed_says_until_when_its_source_wants_no_reques
         assert command.stderr is not None
         message = next(line for line in command.stderr if "; waiting: " in line)
     jira.faults.clear()
+    # It goes on, and none of its source starts before it has ended.
+    [(workflow_id,)] = platform.rows(
+        "SELECT workflow_id FROM etl_runs ORDER BY requested_at DESC LIMIT 1"
+    )
+    assert platform.etl("cancel", workflow_id).returncode == 0
+    await until(
+        lambda: not platform.rows("SELECT FROM etl_runs WHERE ended_at IS NULL"), within_seconds=30
+    )
     platform.execute("DELETE FROM etl_budgets")
     # The worker keeps to this `Retry-After` for some seconds, whatever the warehouse says.
     platform.services["worker"].end()

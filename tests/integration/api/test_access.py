@@ -79,7 +79,7 @@ async def test_answers_are_neither_cached_nor_guessed_at(api: Api) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     missing = await api("PATCH", "/api/v1/runs")
     assert missing.status_code == 405
-    assert missing.headers["allow"] == "GET"
+    assert missing.headers["allow"] == "GET, POST"
     assert missing.headers["content-type"] == "application/problem+json"
     assert missing.json()["request_id"] == missing.headers["x-request-id"]
 
