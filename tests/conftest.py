@@ -43,8 +43,29 @@ def pytest_collection_modifyitems(
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=[*slow])
     yield
+    _restore_stories(items)
     # Begun last, they would keep one process busy while the others have nothing left.
     items.sort(key=lambda item: not any(name in item.nodeid.lower() for name in _LONG))
+
+
+#: Folders whose modules share one stack each, and read its ledger: they run in the order written.
+_STORIES = ("tests/integration/api/", "tests/integration/truth/", "tests/integration/web/")
+
+
+def _restore_stories(items: list[pytest.Item]) -> None:
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        if item.nodeid.startswith(_STORIES):
+            places.setdefault(item.nodeid.partition("::")[0], []).append(place)
+    for module in places.values():
+        told = sorted((items[place] for place in module), key=_written_at)
+        for place, item in zip(module, told, strict=True):
+            items[place] = item
+
+
+def _written_at(item: pytest.Item) -> tuple[int, tuple[int, ...]]:
+    specification = getattr(item, "callspec", None)
+    return item.location[1] or 0, tuple(specification.indices.values()) if specification else ()
 
 
 @pytest.hookimpl(tryfirst=True)

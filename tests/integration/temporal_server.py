@@ -1,6 +1,7 @@
 """A real Temporal dev server for the test session."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -11,13 +12,28 @@ import pytest
 import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
+
+from tests.waiting import until
 
 
 @dataclass(frozen=True)
 class TemporalServer:
     address: str  # host:port
     client: Client  # of namespace "default", for the session's event loop
+
+
+async def end_workflows(client: Client) -> None:
+    """Terminate what other tests left open, which lists of runs would show."""
+    async for one in client.list_workflows("ExecutionStatus = 'Running'"):
+        with contextlib.suppress(RPCError):  # it has ended meanwhile
+            await client.get_workflow_handle(one.id, run_id=one.run_id).terminate()
+
+    async def none_is_open() -> bool:
+        return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0
+
+    await until(none_is_open, within_seconds=30)
 
 
 def temporal_binary() -> Path | None:

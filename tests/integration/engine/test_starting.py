@@ -198,7 +198,7 @@ async def test_a_start_whose_answer_is_lost_runs_in_one_engine(
         assert other.engine == "temporal"
         assert (await other.ending).summary.rows.inserted == 2
         listed = (await recent_runs(platform, limit=9)).runs
-        assert [(run.workflow_id, run.engine, run.state) for run in listed] == [
+        assert [(run.workflow_id, run.engine, run.state) for run in listed][:2] == [
             (other.workflow_id, "temporal", "completed"),
             (local.workflow_id, "local", "completed"),
         ]

@@ -135,7 +135,11 @@ async def test_a_run_waits_for_its_services_and_says_for_which(
 ) -> None:
     run = await stack.start(**ENDLESS)
     await stack.saying(run, everywhere("waiting"))
-    assert "no queuer polls" in await text_of(stack.served, f"/runs/{run}")
+
+    async def is_told() -> bool:
+        return "no queuer polls" in await text_of(stack.served, f"/runs/{run}")
+
+    await until(is_told, within_seconds=30)
     async with stack.services("worker"), stack.services("queuer"):
         await stack.loading(run)
         await stack.saying(run, everywhere("running"))
