@@ -89,7 +89,7 @@ async def test_a_run_with_failed_jobs_names_them_and_ends_with_1(etl: CommandLin
 
 
 async def test_what_a_person_must_correct_is_one_line_and_status_2(etl: CommandLine) -> None:
-    arguments = ("run", "numbers", "--param", "jobs=-1")
+    arguments = (*_FORCED, "--param", "jobs=-1")
     plain, waited = await asyncio.gather(etl(*arguments), etl(*arguments, "--wait", "--json"))
     assert (plain.status, plain.out) == (2, "")
     assert plain.err == "etl: numbers: jobs must not be negative\n"
