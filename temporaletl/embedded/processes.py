@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
+from temporaletl.embedded.priority import lower_priority
 from temporaletl.errors import ConfigurationError
 
 _LOOK_AGAIN = timedelta(milliseconds=50)
@@ -109,8 +110,7 @@ class Child:
     """Child process of the stack. `ending` is the signal to end it; after `patience` it is killed.
 
     Its output goes to a file in `logs`, to this process's standard error where that is None. Runs
-    as `owner` (user, group) where one is given, which only root may do; `niceness` lets others go
-    first.
+    as `owner` (user, group) where one is given, which only root may do.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class Child:
         owner: tuple[int, int] | None = None,
         ending: signal.Signals = signal.SIGTERM,
         patience: timedelta = timedelta(seconds=15),
-        niceness: int = 0,
+        lets_others_first: bool = False,
     ) -> None:
         self.name = name
         self.log = None if logs is None else logs / f"{name}.log"
-        self._niceness = niceness
+        self._lets_others_first = lets_others_first
         self._command = [str(word) for word in command]
         self._environment = environment
         self._owner = owner
@@ -153,9 +153,8 @@ class Child:
                 group=self._owner and self._owner[1],
                 extra_groups=[] if self._owner else None,
             )
-        if self._niceness:
-            with contextlib.suppress(OSError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
+        if self._lets_others_first:
+            lower_priority(self._process.pid)
         self._watchdog.started(self._process.pid, self._ending, self._patience)
 
     @contextlib.contextmanager

@@ -104,11 +104,10 @@ def both_services(
     environment: Mapping[str, str],
     workers: int = 1,
     logs: Path | None = None,
-    niceness: int = 0,
 ) -> list[Service]:
-    """The queuer's process and the workers', not started; see `Child` for `logs` and `niceness`.
+    """The queuer's process and the workers', not started; see `Child` for `logs`.
 
-    Where ETL_GRACEFUL_SHUTDOWN_SECONDS is not set, they get `GRACE`.
+    They let others of this machine go first: its API answers while they load. Where ETL_GRACEFUL_SHUTDOWN_SECONDS is not set, they get `GRACE`.
     """
     temporal, settings = TemporalSettings.load(), WorkerSettings.load()
     chosen = "graceful_shutdown_seconds" in settings.model_fields_set
@@ -128,7 +127,7 @@ def both_services(
                 watchdog=watchdog,
                 environment=known,
                 patience=grace + _MORE_PATIENCE,
-                niceness=niceness,
+                lets_others_first=True,
             ),
             queue,
         )

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from temporaletl.connection_providers import load_connections
+from temporaletl.embedded.priority import lower_priority
 from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.errors import ETLError
@@ -34,7 +35,6 @@ from temporaletl.worker.segment import SegmentLimits
 
 log = get_logger("temporaletl.engine")
 
-_NICENESS = 10
 # Threads that a segment uses at once, and connections: its load, and what it asks beside.
 _THREADS_PER_JOB = 6
 _CONNECTIONS_PER_JOB = 2
@@ -110,8 +110,7 @@ def main() -> int:
     parser.add_argument("--attached", action="store_true", help="end when standard input does")
     parser.add_argument("--quiet", action="store_true", help="log errors alone")
     arguments = parser.parse_args()
-    with contextlib.suppress(OSError):
-        os.nice(_NICENESS)
+    lower_priority(os.getpid())
     if arguments.quiet:
         configure_logs(level=logging.ERROR)
     else:

@@ -30,8 +30,6 @@ from temporaletl.warehouse.migration import migrate
 
 #: Connections to the warehouse: one for each request that reads at once.
 _WAREHOUSE_CONNECTIONS = 8
-#: By how much the services let the API, and others, go first.
-_NICENESS = 10
 #: Ports that are tried, from the one that is wanted on.
 _PORTS_TRIED = 100
 _LAST_PORT = 65_535
@@ -99,10 +97,10 @@ def _stopping(server: uvicorn.Server) -> Iterator[None]:
 
 
 def _services(report: Callable[[str], None]) -> Supervised:
-    """The queuer and a worker as child processes, which let the API go first."""
+    """The queuer and a worker as child processes."""
 
     def processes(watchdog: Watchdog) -> Sequence[Service]:
-        return both_services(watchdog=watchdog, environment=os.environ, niceness=_NICENESS)
+        return both_services(watchdog=watchdog, environment=os.environ)
 
     return Supervised(processes, report=report)
 

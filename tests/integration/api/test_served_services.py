@@ -67,6 +67,8 @@ async def test_services_run_beside_the_api_are_started_again_and_end_with_it(
         await until(serves, within_seconds=_WITHIN_SECONDS)
         before = children_of(process.pid)
         assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in before.values()} == {10}
+        groups = [Path(f"/proc/{pid}/autogroup") for pid in before.values()]
+        assert all(group.read_text().endswith("nice 10\n") for group in groups if group.exists())
 
         old = before["worker"]
         os.kill(old, signal.SIGKILL)
