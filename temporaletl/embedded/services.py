@@ -107,7 +107,8 @@ def both_services(
 ) -> list[Service]:
     """The queuer's process and the workers', not started; see `Child` for `logs`.
 
-    They let others of this machine go first: its API answers while they load. Where ETL_GRACEFUL_SHUTDOWN_SECONDS is not set, they get `GRACE`.
+    They let others of this machine go first: its API answers while they load. Where
+    ETL_GRACEFUL_SHUTDOWN_SECONDS is not set, they get `GRACE`.
     """
     temporal, settings = TemporalSettings.load(), WorkerSettings.load()
     chosen = "graceful_shutdown_seconds" in settings.model_fields_set
