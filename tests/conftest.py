@@ -43,29 +43,8 @@ def pytest_collection_modifyitems(
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=[*slow])
     yield
-    _restore_written_order(items)
     # Begun last, they would keep one process busy while the others have nothing left.
     items.sort(key=lambda item: not any(name in item.nodeid.lower() for name in _LONG))
-
-
-#: Folders whose modules share one stack each, and read its ledger: they run in the order written.
-_IN_WRITTEN_ORDER = ("tests/integration/api/", "tests/integration/truth/", "tests/integration/web/")
-
-
-def _restore_written_order(items: list[pytest.Item]) -> None:
-    places: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
-        if item.nodeid.startswith(_IN_WRITTEN_ORDER):
-            places.setdefault(item.nodeid.partition("::")[0], []).append(place)
-    for module in places.values():
-        written = sorted((items[place] for place in module), key=_written_at)
-        for place, item in zip(module, written, strict=True):
-            items[place] = item
-
-
-def _written_at(item: pytest.Item) -> tuple[int, tuple[int, ...]]:
-    specification = getattr(item, "callspec", None)
-    return item.location[1] or 0, tuple(specification.indices.values()) if specification else ()
 
 
 @pytest.hookimpl(tryfirst=True)

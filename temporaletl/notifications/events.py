@@ -84,13 +84,13 @@ def neutral(text: str) -> str:
 
 
 def end_of(summary: BatchSummary, at: datetime, *, web_address: str | None = None) -> Event:
-    """The event of a batch's end; `web_address` is the dashboard's, for a link."""
+    """The event of a run's end; `web_address` is the dashboard's, for a link."""
     kind: Kind = "failed" if summary.state == "failed" else "finished"
     text = sentence(summary)
     if web_address is not None:
         text += f" {web_address}/runs/{quote(summary.workflow_id)}"
     return Event(
-        key=f"{kind}:{summary.batch_id}",
+        key=f"{kind}:{summary.batch_id or summary.workflow_id}",
         kind=kind,
         source=summary.source,
         connection=summary.connection,

@@ -63,7 +63,8 @@ class QueuerActivities:
 
     @activity.defn(name=names.GET_METADATA)
     async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
-        await asyncio.to_thread(claim_for_temporal, self._warehouse, request)
+        namespace = await _namespace()
+        await asyncio.to_thread(claim_for_temporal, self._warehouse, request, namespace)
         try:
             return await asyncio.to_thread(
                 planning.resolve_batch,
@@ -71,7 +72,7 @@ class QueuerActivities:
                 request,
                 policy=self._temporal.policy(),
                 worker_queue=self._temporal.worker_queue,
-                namespace=await _namespace(),
+                namespace=namespace,
             )
         except PermanentError as error:
             # The run ends with it, and has no batch that could say so.

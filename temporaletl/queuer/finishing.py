@@ -10,7 +10,6 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import lapsed_batches
 from temporaletl.warehouse.open_batches import OpenBatch
 from temporaletl.warehouse.ownership import Ownership
-from temporaletl.warehouse.runs import end_run
 
 log = get_logger("temporaletl.queuer.finishing")
 
@@ -35,8 +34,6 @@ def finish(
         ownership=ownership,
     )
     state.advance(warehouse, request.metadata, summary)
-    if ownership is None:
-        end_run(warehouse, request.workflow_id, error=summary.error)
     return summary
 
 
@@ -50,7 +47,6 @@ def end_lost(warehouse: Warehouse, batch: OpenBatch, error: str) -> BatchSummary
         warehouse, batch.metadata, workflow_id=batch.workflow_id, cancelled=False, error=error
     )
     state.advance(warehouse, batch.metadata, summary)
-    end_run(warehouse, batch.workflow_id, error=summary.error)
     return summary if first else None
 
 

@@ -1,32 +1,53 @@
-"""Reconciliation: closes batches whose workflow or process is lost and cannot close them.
+"""Reconciliation: ends runs in the ledger whose workflow or process is lost and cannot do it.
 
 A workflow is lost where Temporal has no memory of it, or was closed from outside: terminated or
-timed out. Safe to run in many queuers at once: the first one that closes a batch does
-it, and a batch that some queuer sees running is not taken for lost by another.
+timed out. Its batch is closed; a run that has no batch yet is ended by its entry, and one that has
+no entry either, as a schedule's before a queuer takes it up, is entered. Safe to run in many
+queuers at once: the first one that ends a run does it, and a batch that some queuer sees running is
+not taken for lost by another.
 """
 
 import asyncio
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporaletl import names
 from temporaletl.errors import ETLError
 from temporaletl.failures import first_message
 from temporaletl.logs import get_logger, unexpected
-from temporaletl.messages import BatchSummary
+from temporaletl.messages import BatchSummary, MetadataRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lapsed, end_lost
 from temporaletl.settings import TemporalSettings, is_loopback
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches, sight
+from temporaletl.warehouse.open_batches import (
+    Namespace,
+    OpenBatch,
+    open_batch,
+    open_batches,
+    sight,
+)
+from temporaletl.warehouse.runs import (
+    RequestedRun,
+    SupersededRunError,
+    claim_for_temporal,
+    end_run,
+    entered_runs,
+    find_run,
+    give_up,
+    runs_without_batch,
+)
 
 log = get_logger("temporaletl.queuer.reconciliation")
 
@@ -43,6 +64,10 @@ CLOSED = {
     WorkflowExecutionStatus.TIMED_OUT: "timed out",
     WorkflowExecutionStatus.CONTINUED_AS_NEW: "ended",
 }
+#: A run that no engine has by then: whoever entered it has died.
+_STARTED_WITHIN = timedelta(seconds=30)
+#: Runs that are looked at once: the latest.
+_MOST_RUNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +149,34 @@ def is_unknown_workflow(error: RPCError) -> bool:
     )
 
 
+def runs_of_queue(queue: str) -> str:
+    """The list filter for the runs of one platform: those of others are on other task queues."""
+    return f"WorkflowType = '{names.QUEUER_FLOW}' AND TaskQueue = '{queue}'"
+
+
+async def unbooked(
+    client: Client, warehouse: Warehouse | None, queue: str, *, limit: int
+) -> list[WorkflowExecution]:
+    """QueuerFlows of a task queue, the latest first, that are open or failed and in no ledger.
+
+    Also one that was reset after its run had ended.
+
+    Raises:
+        RPCError: the server does not answer.
+        ETLError: the warehouse does not answer.
+    """
+    query = f"{runs_of_queue(queue)} AND ExecutionStatus NOT IN ('Completed', 'ContinuedAsNew')"
+    found = [one async for one in client.list_workflows(query, limit=limit)]
+    if warehouse is None or not found:
+        return found
+    entered = await asyncio.to_thread(entered_runs, warehouse, [one.id for one in found])
+    return [one for one in found if entered.get(one.id, "") not in (None, one.run_id)]
+
+
 async def loss_of(
-    client: Client, here: Namespace, batch: OpenBatch, standing: Standing
+    client: Client, here: Namespace, run: OpenBatch | RequestedRun, standing: Standing
 ) -> str | None:
-    """Why an open batch can never end by itself; None where it may, or where that is not known.
+    """Why an open run can never end by itself; None where it may, or where that is not known.
 
     Raises:
         RPCError: the server does not answer.
@@ -135,12 +184,12 @@ async def loss_of(
     if standing.is_running:
         return None
     if standing.execution is None:
-        if not here.is_place_of(batch.namespace):
+        if not here.is_place_of(run.namespace):
             return None
-        return f"lost: {here} no longer knows the workflow {batch.workflow_id}"
+        return f"lost: {here} no longer knows the workflow {run.workflow_id}"
     status = standing.execution.status
     closed = CLOSED.get(status, "was closed") if status else "was closed"
-    loss = f"lost: the workflow {batch.workflow_id} {closed} before it could close its books"
+    loss = f"lost: the workflow {run.workflow_id} {closed} before it could close its books"
     reason = await _reason(client, standing.execution)
     return f"{loss}: {reason}" if reason else loss
 
@@ -159,23 +208,36 @@ async def _reason(client: Client, closed: WorkflowExecutionDescription) -> str |
 
 
 async def reconcile(
-    client: Client, warehouse: Warehouse, *, grace: timedelta
+    client: Client, warehouse: Warehouse, *, grace: timedelta, queue: str
 ) -> list[BatchSummary]:
-    """Check every open batch once; return the summaries of those that were closed.
+    """Check every run that goes on once; return the summaries of those that were ended.
 
     A workflow that the server does not know counts as lost when no queuer has found it running
-    for `grace`.
+    for `grace`. `queue` is the task queue of this platform's queuers.
 
     Raises:
         RPCError: the server does not answer, or does not have the namespace.
         ETLError: the warehouse does not answer.
     """
     ended = await asyncio.to_thread(end_lapsed, warehouse)
-    batches = await asyncio.to_thread(open_batches, warehouse)
-    if not batches:
-        return ended
     here = await namespace_of(client)
-    for batch in batches:
+    for execution in await unbooked(client, warehouse, queue, limit=_MOST_RUNS):
+        await _enter(client, warehouse, here, execution)
+    waiting = await asyncio.to_thread(runs_without_batch, warehouse, ended=False, limit=_MOST_RUNS)
+    for run in waiting:
+        try:
+            if run.engine == "local" or not await end_if_lost(
+                client, warehouse, here, run, grace=grace
+            ):
+                continue
+            found = await asyncio.to_thread(find_run, warehouse, run.workflow_id)
+        except (ETLError, RPCError) as error:
+            log.warning("run_not_reconciled", workflow_id=run.workflow_id, reason=str(error))
+            continue
+        if found is not None:
+            log.warning("run_lost", workflow_id=run.workflow_id, reason=found.error)
+            ended.append(found.summary)
+    for batch in await asyncio.to_thread(open_batches, warehouse):
         try:
             summary = await _look_after(client, warehouse, here, batch, grace)
         except (ETLError, RPCError) as error:
@@ -202,17 +264,76 @@ async def _look_after(
     return None if loss is None else await asyncio.to_thread(end_lost, warehouse, batch, loss)
 
 
+async def _enter(
+    client: Client, warehouse: Warehouse, here: Namespace, execution: WorkflowExecution
+) -> None:
+    """Enter a run that only Temporal knows, as its queuer would."""
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+    try:
+        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=_PATIENCE):
+            payloads = event.workflow_execution_started_event_attributes.input.payloads
+            [request] = await client.data_converter.decode(payloads, [QueuerInput])
+            requested = MetadataRequest(
+                input=request,
+                nominal=execution.start_time,
+                workflow_id=execution.id,
+                run_id=execution.run_id,
+            )
+            claim = partial(claim_for_temporal, since=execution.start_time)
+            await asyncio.to_thread(claim, warehouse, requested, here)
+            return
+    except SupersededRunError:
+        pass  # it was reset after another engine had ended it
+    except (ETLError, RPCError, ValueError, RuntimeError) as error:
+        # Such as an input that is none of a run: the others need not wait for it.
+        log.warning("run_not_entered", workflow_id=execution.id, reason=unexpected(error))
+
+
+async def end_if_lost(
+    client: Client,
+    warehouse: Warehouse,
+    here: Namespace,
+    run: RequestedRun,
+    *,
+    grace: timedelta = _STARTED_WITHIN,
+) -> bool:
+    """End an open run of Temporal's whose workflow is lost; return whether this call did.
+
+    One that no engine has, and Temporal does not know, was never started.
+
+    Raises:
+        RPCError: the server does not answer.
+        ETLError: the warehouse does not answer.
+    """
+    batch = await asyncio.to_thread(open_batch, warehouse, run.batch_id or "")
+    if batch is not None:
+        return await _look_after(client, warehouse, here, batch, grace) is not None
+    found = await describe_workflow(client, run.workflow_id)
+    if found is None and run.age < (_STARTED_WITHIN if run.engine is None else grace):
+        return False
+    if found is None and run.engine is None:
+        error = f"lost: whoever requested it ended before {here} had it"
+        return await asyncio.to_thread(give_up, warehouse, run.workflow_id, error)
+    loss = await loss_of(client, here, run, Standing(found))
+    if loss is None:
+        return False
+    cancelled = found is not None and found.status is WorkflowExecutionStatus.CANCELED
+    at = None if found is None else found.close_time
+    end = partial(end_run, error=loss, cancelled=cancelled, at=at)
+    return await asyncio.to_thread(end, warehouse, run.workflow_id)
+
+
 async def keep_reconciling(
     client: Client, warehouse: Warehouse, temporal: TemporalSettings
 ) -> None:
     """Reconcile from time to time, until cancelled; what fails is logged and tried again.
 
-    The ends of batches that it closes are announced as all others: see `Notifier.deliver`.
+    The ends of runs that it records are announced as all others: see `Notifier.deliver`.
     """
     every = timedelta(seconds=temporal.reconcile_seconds)
     while True:
         try:
-            await reconcile(client, warehouse, grace=_LOOKS * every)
+            await reconcile(client, warehouse, grace=_LOOKS * every, queue=temporal.queuer_queue)
         except (ETLError, RPCError) as error:
             log.warning("reconciliation_failed", reason=str(error))
         except Exception as error:  # noqa: BLE001 - the next time may be better

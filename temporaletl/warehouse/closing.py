@@ -134,6 +134,14 @@ def _close(
         """,
         [summary.state, Jsonb(summary.model_dump(mode="json")), metadata.batch_id],
     )
+    # One of the local engine is ended by whoever drives it.
+    connection.execute(
+        """
+        UPDATE etl_runs SET ended_at = now(), error = %s
+        WHERE batch_id = %s AND ended_at IS NULL AND engine IS DISTINCT FROM 'local'
+        """,
+        [summary.error, metadata.batch_id],
+    )
     return summary, True
 
 

@@ -39,11 +39,17 @@ class RequestRunningError(ConflictError):
 
 
 class RequestKey(NamedTuple):
-    """An idempotency key, which is of one token and one route alone."""
+    """An idempotency key, which is of one token and one route alone; its hash is what is stored."""
 
     token_id: str
     route: str
     key: str
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The columns that are its row's key."""
+        digest = hashlib.sha256(self.key.encode()).digest()
+        return {"token_id": self.token_id, "route": self.route, "key_sha256": digest}
 
 
 class Answer(NamedTuple):
@@ -71,7 +77,7 @@ def claim(warehouse: Warehouse, key: RequestKey, request: bytes) -> Answer | Non
         )
     digest = hashlib.sha256(request).digest()
     values: dict[str, Any] = {
-        **key._asdict(),
+        **key.stored,
         "digest": digest,
         "kept": KEPT,
         "abandoned": ABANDONED_AFTER,
@@ -98,15 +104,15 @@ def claim(warehouse: Warehouse, key: RequestKey, request: bytes) -> Answer | Non
 
 # Requests that prune at once take different rows, and wait for none.
 _PRUNE = """
-    DELETE FROM etl_idempotency_keys WHERE (token_id, route, key) IN (
-        SELECT token_id, route, key FROM etl_idempotency_keys
+    DELETE FROM etl_idempotency_keys WHERE (token_id, route, key_sha256) IN (
+        SELECT token_id, route, key_sha256 FROM etl_idempotency_keys
         WHERE created_at < clock_timestamp() - %(kept)s
         ORDER BY created_at LIMIT %(at_once)s FOR UPDATE SKIP LOCKED)
 """
 _CLAIM = """
-    INSERT INTO etl_idempotency_keys AS k (token_id, route, key, request_sha256)
-    VALUES (%(token_id)s, %(route)s, %(key)s, %(digest)s)
-    ON CONFLICT (token_id, route, key) DO UPDATE
+    INSERT INTO etl_idempotency_keys AS k (token_id, route, key_sha256, request_sha256)
+    VALUES (%(token_id)s, %(route)s, %(key_sha256)s, %(digest)s)
+    ON CONFLICT (token_id, route, key_sha256) DO UPDATE
     SET request_sha256 = excluded.request_sha256, status = NULL, body = NULL,
         created_at = excluded.created_at
     WHERE k.created_at < clock_timestamp() - %(kept)s
@@ -115,7 +121,7 @@ _CLAIM = """
 """
 _FIND = """
     SELECT request_sha256, status, body FROM etl_idempotency_keys
-    WHERE token_id = %(token_id)s AND route = %(route)s AND key = %(key)s
+    WHERE token_id = %(token_id)s AND route = %(route)s AND key_sha256 = %(key_sha256)s
 """
 
 
@@ -129,11 +135,11 @@ def store_answer(warehouse: Warehouse, key: RequestKey, answer: Answer) -> None:
         connection.execute(
             """
             UPDATE etl_idempotency_keys SET status = %(status)s, body = %(body)s
-            WHERE token_id = %(token_id)s AND route = %(route)s AND key = %(key)s
+            WHERE token_id = %(token_id)s AND route = %(route)s AND key_sha256 = %(key_sha256)s
               AND status IS NULL
             """,
             {
-                **key._asdict(),
+                **key.stored,
                 "status": answer.status,
                 "body": Jsonb(cleaned(answer.body, lambda text: storable_text(redacted(text)))),
             },
@@ -149,8 +155,8 @@ def release(warehouse: Warehouse, key: RequestKey) -> None:
         connection.execute(
             """
             DELETE FROM etl_idempotency_keys
-            WHERE token_id = %(token_id)s AND route = %(route)s AND key = %(key)s
+            WHERE token_id = %(token_id)s AND route = %(route)s AND key_sha256 = %(key_sha256)s
               AND status IS NULL
             """,
-            key._asdict(),
+            key.stored,
         )

@@ -73,7 +73,7 @@ class FailingDestination(NamedTuple):
 
 
 class UnannouncedEnd(NamedTuple):
-    """A batch's end that was entered for none of its destinations, or not for all."""
+    """A run's end that was entered for none of its destinations, or not for all."""
 
     summary: BatchSummary
     ended_at: datetime
@@ -248,26 +248,36 @@ def register_destinations(warehouse: Warehouse, destinations: Sequence[str]) -> 
 def unannounced_ends(
     warehouse: Warehouse, destinations: Sequence[str], states: Sequence[str]
 ) -> list[UnannouncedEnd]:
-    """Batches of the last day that ended in one of `states` and were not entered for each of these.
+    """Runs of the last day that ended in one of `states` and were not entered for each of these.
 
     Not those whose request wants nobody notified. Whoever ran them: a process that died before it
-    announced an end, and an engine that announces none, are made up for.
+    announced an end, and an engine that announces none, are made up for. One that ended before it
+    had a batch has announced nothing.
     """
     with warehouse.connection() as connection:
         rows: Sequence[Any] = connection.execute(
             """
-            SELECT b.summary, b.ended_at, d.destination
+            SELECT e.summary, e.ended_at, d.destination
             FROM etl_notification_destinations AS d
-            JOIN etl_batches AS b
-              ON b.ended_at >= greatest(d.since, clock_timestamp() - %(age)s::interval)
-            WHERE d.destination = ANY (%(destinations)s) AND b.state = ANY (%(states)s)
-              AND b.summary IS NOT NULL
-              AND coalesce((b.metadata->>'notify')::boolean, true)
+            JOIN (
+                SELECT batch_id AS name, summary, ended_at, metadata->>'notify' AS notify
+                FROM etl_batches WHERE ended_at >= clock_timestamp() - %(age)s::interval
+                UNION ALL
+                SELECT workflow_id, jsonb_build_object(
+                    'batch_id', '', 'workflow_id', workflow_id, 'source', source,
+                    'connection', connection, 'mode', request->>'mode', 'error', error,
+                    'state', CASE wanted WHEN 'cancel' THEN 'cancelled' ELSE 'failed' END,
+                    'seconds', round(extract(epoch FROM ended_at - requested_at), 3)
+                ), ended_at, request->>'notify'
+                FROM etl_runs WHERE batch_id IS NULL AND engine IS NOT NULL
+                  AND ended_at >= clock_timestamp() - %(age)s::interval
+            ) AS e ON e.ended_at >= d.since
+            WHERE d.destination = ANY (%(destinations)s) AND e.summary->>'state' = ANY (%(states)s)
+              AND coalesce(e.notify::boolean, true)
               AND NOT EXISTS (
                 SELECT FROM etl_notifications AS n WHERE n.destination = d.destination
-                  AND n.event_key = ANY (ARRAY[
-                    'failed:' || b.batch_id, 'finished:' || b.batch_id]))
-            ORDER BY b.ended_at LIMIT %(at_once)s
+                  AND n.event_key = ANY (ARRAY['failed:' || e.name, 'finished:' || e.name]))
+            ORDER BY e.ended_at LIMIT %(at_once)s
             """,
             {
                 "age": _GIVEN_UP_AFTER,

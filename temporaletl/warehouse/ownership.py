@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 from temporaletl.errors import ConflictError
 from temporaletl.messages import BatchMetadata, MetadataRequest, QueuerInput
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.runs import Wanted, show_wanted
+from temporaletl.warehouse.run_control import show_wanted
+from temporaletl.warehouse.runs import Wanted
 
 #: A run by its workflow id, and the epoch under which a process has it.
 type RunEpoch = tuple[str, int]

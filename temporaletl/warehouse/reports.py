@@ -123,45 +123,10 @@ _JOB = f"""
 """
 
 
-_CHOSEN = """
-    AND (%(source)s::text IS NULL OR source = %(source)s)
-    AND (%(connection)s::text IS NULL OR connection = %(connection)s)
-"""
-
-
-def recent_batches(
+def list_batches(
     warehouse: Warehouse,
     *,
-    limit: int,
-    source: str | None = None,
-    connection_name: str | None = None,
-    only_open: bool = False,
-) -> list[BatchReport]:
-    """The batches that run, then those that ended, the latest first in both.
-
-    Of all sources and connections where none is named.
-    """
-    values = {"limit": limit, "source": source, "connection": connection_name}
-    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"SELECT {_BATCH} FROM etl_batches WHERE ended_at IS NULL {_CHOSEN} "  # noqa: S608
-            "ORDER BY created_at DESC LIMIT %(limit)s",
-            values,
-        ).fetchall()
-        values["limit"] = limit - len(rows)
-        if not only_open and values["limit"]:
-            rows += cursor.execute(
-                f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
-                f"WHERE ended_at IS NOT NULL {_CHOSEN} "
-                "ORDER BY created_at DESC, batch_id DESC LIMIT %(limit)s",
-                values,
-            ).fetchall()
-        return [_batch(connection, row) for row in rows]
-
-
-def ended_batches(
-    warehouse: Warehouse,
-    *,
+    ended: bool,
     limit: int,
     after: tuple[datetime, str] | None = None,
     source: str | None = None,
@@ -169,7 +134,10 @@ def ended_batches(
     mode: str | None = None,
     state: str | None = None,
 ) -> list[BatchReport]:
-    """Batches that ended, the latest first; behind one, given by its `created_at` and id."""
+    """Batches that go on, or that `ended`, the latest first.
+
+    Behind one, given by its `created_at` and id.
+    """
     values = {
         "limit": limit,
         "created_at": after and after[0],
@@ -181,7 +149,8 @@ def ended_batches(
     }
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"SELECT {_BATCH} FROM etl_batches WHERE ended_at IS NOT NULL "  # noqa: S608 - constant
+            f"SELECT {_BATCH} FROM etl_batches "  # noqa: S608 - constant
+            f"WHERE ended_at IS {'NOT NULL' if ended else 'NULL'} "
             "AND (%(created_at)s::timestamptz IS NULL "
             "OR (created_at, batch_id) < (%(created_at)s, %(batch_id)s)) "
             "AND (%(source)s::text IS NULL OR source = %(source)s) "

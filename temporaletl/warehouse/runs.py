@@ -5,6 +5,7 @@ a start whose answer was lost cannot run in two engines. Every function runs in 
 transaction of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from temporaletl.errors import ConflictError
-from temporaletl.messages import MetadataRequest, QueuerInput
+from temporaletl.messages import BatchSummary, MetadataRequest, Mode, QueuerInput
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import without_secrets
+from temporaletl.warehouse.open_batches import Namespace
 
 #: What runs a batch: the two services over Temporal, or a process of this platform by itself.
 Engine = Literal["temporal", "local"]
@@ -37,7 +39,7 @@ class RequestedRun:
     workflow_id: str
     source: str
     connection: str
-    mode: str
+    mode: Mode
     run_id: str
     engine: Engine | None
     requested_at: datetime
@@ -48,12 +50,40 @@ class RequestedRun:
     error_type: str | None
     ended_at: datetime | None
     owned: bool
+    temporal_address: str | None
+    temporal_namespace: str | None
+    temporal_namespace_id: str | None
+
+    @property
+    def namespace(self) -> Namespace | None:
+        """Where its workflow is; None where that was not recorded."""
+        if self.temporal_address is None or self.temporal_namespace is None:
+            return None
+        return Namespace(self.temporal_address, self.temporal_namespace, self.temporal_namespace_id)
+
+    @property
+    def summary(self) -> BatchSummary:
+        """The summary of one that ended without a batch: it has loaded nothing."""
+        seconds = (
+            0.0 if self.ended_at is None else (self.ended_at - self.requested_at).total_seconds()
+        )
+        return BatchSummary(
+            batch_id=self.batch_id or "",
+            workflow_id=self.workflow_id,
+            source=self.source,
+            connection=self.connection,
+            mode=self.mode,
+            state="cancelled" if self.wanted == "cancel" else "failed",
+            seconds=round(seconds, 3),
+            error=self.error,
+        )
 
 
 _COLUMNS = """
     workflow_id, source, connection, request->>'mode' AS mode, run_id, engine, requested_at,
     clock_timestamp() - requested_at AS age, wanted, batch_id, error, error_type, ended_at,
-    owner IS NOT NULL AND coalesce(lease_until > clock_timestamp(), false) AS owned
+    owner IS NOT NULL AND coalesce(lease_until > clock_timestamp(), false) AS owned,
+    temporal_address, temporal_namespace, temporal_namespace_id
 """
 
 
@@ -98,13 +128,15 @@ def _insert(
     workflow_id: str,
     run_id: str,
     engine: Engine | None,
-    by: str | None,
+    by: str | None = None,
+    since: datetime | None = None,
 ) -> None:
     connection.execute(
         """
         INSERT INTO etl_runs
-            (workflow_id, source, connection, request, run_id, engine, requested_by)
-        VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (workflow_id) DO NOTHING
+            (workflow_id, source, connection, request, run_id, engine, requested_by, requested_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))
+        ON CONFLICT (workflow_id) DO NOTHING
         """,
         [
             workflow_id,
@@ -114,26 +146,42 @@ def _insert(
             run_id,
             engine,
             by,
+            since,
         ],
     )
 
 
-def claim_run(warehouse: Warehouse, workflow_id: str, engine: Engine) -> bool:
+def claim_run(
+    warehouse: Warehouse, workflow_id: str, engine: Engine, namespace: Namespace | None = None
+) -> bool:
     """Claim a run for an engine; return whether it has it. Safe to repeat.
 
-    A run that was given up before any engine had it is claimed by none any more.
+    A run that was given up before any engine had it is claimed by none any more. `namespace` is
+    where Temporal has it.
     """
     with warehouse.connection() as connection:
-        return _claim(connection, workflow_id, engine)
+        return _claim(connection, workflow_id, engine, namespace)
 
 
-def _claim(connection: Connection, workflow_id: str, engine: Engine) -> bool:
+def _claim(
+    connection: Connection, workflow_id: str, engine: Engine, namespace: Namespace | None
+) -> bool:
     connection.execute(
         """
-        UPDATE etl_runs SET engine = %s
-        WHERE workflow_id = %s AND engine IS NULL AND ended_at IS NULL
+        UPDATE etl_runs SET engine = %(engine)s,
+            temporal_address = coalesce(%(address)s, temporal_address),
+            temporal_namespace = coalesce(%(name)s, temporal_namespace),
+            temporal_namespace_id = coalesce(%(id)s, temporal_namespace_id)
+        WHERE workflow_id = %(workflow_id)s AND ended_at IS NULL
+          AND coalesce(engine, %(engine)s) = %(engine)s
         """,
-        [engine, workflow_id],
+        {
+            "workflow_id": workflow_id,
+            "engine": engine,
+            "address": namespace and namespace.address,
+            "name": namespace and namespace.name,
+            "id": namespace and namespace.id,
+        },
     )
     row = connection.execute(
         "SELECT engine FROM etl_runs WHERE workflow_id = %s", [workflow_id]
@@ -141,10 +189,16 @@ def _claim(connection: Connection, workflow_id: str, engine: Engine) -> bool:
     return row == (engine,)
 
 
-def claim_for_temporal(warehouse: Warehouse, requested: MetadataRequest) -> None:
-    """Claim a run whose workflow has begun, and enter it where a schedule started it.
+def claim_for_temporal(
+    warehouse: Warehouse,
+    requested: MetadataRequest,
+    namespace: Namespace | None = None,
+    *,
+    since: datetime | None = None,
+) -> None:
+    """Claim a run whose workflow is there, and enter it where a schedule started it.
 
-    Safe to repeat.
+    `since` is when it was started, where that is not now. Safe to repeat.
 
     Raises:
         SupersededRunError: it is the local engine's, or was given up.
@@ -156,9 +210,9 @@ def claim_for_temporal(warehouse: Warehouse, requested: MetadataRequest) -> None
             workflow_id=requested.workflow_id,
             run_id=requested.run_id,
             engine="temporal",
-            by=None,
+            since=since,
         )
-        if not _claim(connection, requested.workflow_id, "temporal"):
+        if not _claim(connection, requested.workflow_id, "temporal", namespace):
             raise SupersededRunError(
                 f"superseded: {requested.workflow_id} is executed by the local engine, or was "
                 "given up when nobody knew that it had been started here"
@@ -185,16 +239,20 @@ def end_run(
     error: str | None = None,
     error_type: str | None = None,
     owner: tuple[str, int] | None = None,
+    cancelled: bool = False,
+    at: datetime | None = None,
 ) -> bool:
     """Record that a run has ended; the first end stands. Return whether it was this one.
 
-    With an `owner` and its epoch, only while that process owns it.
+    With an `owner` and its epoch, only while that process owns it. `at` is when it ended, where
+    that is not now.
     """
     with warehouse.connection() as connection:
         ended = connection.execute(
             """
-            UPDATE etl_runs SET ended_at = clock_timestamp(), error = %(error)s,
-                error_type = %(error_type)s, owner = NULL, lease_until = NULL
+            UPDATE etl_runs SET ended_at = coalesce(%(at)s, clock_timestamp()), error = %(error)s,
+                error_type = %(error_type)s, owner = NULL, lease_until = NULL,
+                wanted = CASE WHEN %(cancelled)s THEN 'cancel' ELSE wanted END
             WHERE workflow_id = %(workflow_id)s AND ended_at IS NULL
               AND (%(owner)s::text IS NULL OR (owner = %(owner)s AND epoch = %(epoch)s))
             """,
@@ -204,6 +262,8 @@ def end_run(
                 "error_type": error_type,
                 "owner": owner and owner[0],
                 "epoch": owner and owner[1],
+                "cancelled": cancelled,
+                "at": at,
             },
         )
         return ended.rowcount == 1
@@ -223,6 +283,18 @@ def find_run(warehouse: Warehouse, name: str) -> RequestedRun | None:
         ).fetchone()
 
 
+def read_run(connection: Connection, workflow_id: str) -> RequestedRun | None:
+    """The run of that workflow id; nobody else changes it before the transaction ends."""
+    return (
+        connection.cursor(row_factory=class_row(RequestedRun))
+        .execute(
+            f"SELECT {_COLUMNS} FROM etl_runs WHERE workflow_id = %s FOR UPDATE",  # noqa: S608
+            [workflow_id],
+        )
+        .fetchone()
+    )
+
+
 def open_requests(warehouse: Warehouse, source: str, connection_name: str) -> list[RequestedRun]:
     """The runs of a connection that have not ended, the first first."""
     with (
@@ -236,25 +308,10 @@ def open_requests(warehouse: Warehouse, source: str, connection_name: str) -> li
         ).fetchall()
 
 
-def local_runs_without_batch(
-    warehouse: Warehouse, *, limit: int, only_open: bool = False
-) -> list[RequestedRun]:
-    """The latest runs of the local engine that have no batch: they wait, or could not be begun."""
-    with (
-        warehouse.connection() as connection,
-        connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
-    ):
-        return cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
-            "WHERE engine = 'local' AND batch_id IS NULL AND (ended_at IS NULL OR NOT %s) "
-            "ORDER BY requested_at DESC LIMIT %s",
-            [only_open, limit],
-        ).fetchall()
-
-
-def ended_without_batch(
+def runs_without_batch(
     warehouse: Warehouse,
     *,
+    ended: bool,
     limit: int,
     after: tuple[datetime, str] | None = None,
     source: str | None = None,
@@ -262,12 +319,13 @@ def ended_without_batch(
     mode: str | None = None,
     state: str | None = None,
 ) -> list[RequestedRun]:
-    """Runs that ended before they were planned, the latest first.
+    """Runs without a batch, the latest first: those that wait, or that `ended` before planning.
 
-    Behind one, given by when it was requested and its workflow id. A run that no engine claimed was
-    never started.
+    Behind one, given by when it was requested and its workflow id. A run that ended before any
+    engine had it was never started, and is not listed.
     """
     values = {
+        "ended": ended,
         "limit": limit,
         "requested_at": after and after[0],
         "workflow_id": after and after[1],
@@ -282,7 +340,8 @@ def ended_without_batch(
     ):
         return cursor.execute(
             f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
-            "WHERE batch_id IS NULL AND ended_at IS NOT NULL AND engine IS NOT NULL "
+            "WHERE batch_id IS NULL AND (ended_at IS NOT NULL) = %(ended)s "
+            "AND (ended_at IS NULL OR engine IS NOT NULL) "
             "AND (%(requested_at)s::timestamptz IS NULL "
             "OR (requested_at, workflow_id) < (%(requested_at)s, %(workflow_id)s)) "
             "AND (%(source)s::text IS NULL OR source = %(source)s) "
@@ -295,67 +354,14 @@ def ended_without_batch(
         ).fetchall()
 
 
-@dataclass(frozen=True, slots=True)
-class RunControl:
-    """What was wanted of a run before, and how it stands after the request."""
-
-    run: RequestedRun
-    before: Wanted
-    planned: bool
-    jobs_running: int
-    accepted: bool  # False: it has ended, or is being cancelled
-
-
-def want(warehouse: Warehouse, name: str, wanted: Wanted, by: str | None) -> RunControl | None:
-    """Record what the local engine shall do with a run; None where it has no run of that name.
-
-    Its batch says so at once, and whoever drives it follows; it holds when nobody does. A run that
-    has ended, or is being cancelled, is not changed. Safe to repeat.
-    """
-    found = find_run(warehouse, name)
-    if found is None or found.engine != "local":
-        return None
+def entered_runs(warehouse: Warehouse, workflow_ids: Sequence[str]) -> dict[str, str | None]:
+    """Which of these runs are entered, each with the run id of its batch, None without one."""
     with warehouse.connection() as connection:
-        cursor = connection.cursor(row_factory=class_row(RequestedRun))
-        run = cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
-            "WHERE workflow_id = %s FOR UPDATE",
-            [found.workflow_id],
-        ).fetchone()
-        if run is None:
-            return None
-        accepted = run.ended_at is None and (run.wanted != "cancel" or wanted == "cancel")
-        if accepted and run.wanted != wanted:
-            connection.execute(
-                """
-                UPDATE etl_runs SET wanted = %s, wanted_by = %s, wanted_at = clock_timestamp()
-                WHERE workflow_id = %s
-                """,
-                [wanted, by, run.workflow_id],
-            )
-            show_wanted(connection, run.workflow_id)
-        row: Any = connection.execute(
+        rows: Any = connection.execute(
             """
-            SELECT jobs_planned IS NOT NULL,
-                (SELECT count(*) FROM etl_jobs AS j
-                 WHERE j.batch_id = b.batch_id AND j.state = 'running')
-            FROM etl_batches AS b WHERE batch_id = %s
+            SELECT r.workflow_id, b.run_id FROM etl_runs AS r LEFT JOIN etl_batches AS b
+            USING (batch_id) WHERE r.workflow_id = ANY (%s)
             """,
-            [run.batch_id],
-        ).fetchone() or (False, 0)
-    return RunControl(run, run.wanted, planned=row[0], jobs_running=row[1], accepted=accepted)
-
-
-def show_wanted(connection: Connection, workflow_id: str) -> None:
-    """Have a run's batch say what is wanted of it: running, pausing or cancelling."""
-    connection.execute(
-        """
-        UPDATE etl_batches AS b SET state = CASE
-            WHEN r.wanted = 'run' THEN 'running'
-            WHEN r.wanted = 'cancel' THEN 'cancelling'
-            WHEN b.state = 'paused' THEN 'paused' ELSE 'pausing' END
-        FROM etl_runs AS r
-        WHERE r.workflow_id = %s AND b.batch_id = r.batch_id AND b.ended_at IS NULL
-        """,
-        [workflow_id],
-    )
+            [list(workflow_ids)],
+        ).fetchall()
+    return dict(rows)

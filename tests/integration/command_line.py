@@ -58,6 +58,7 @@ class CommandLine:
     def _of_services(self) -> dict[str, str]:
         return {
             "TEMPORAL_ADDRESS": self.services.client.service_client.config.target_host,
+            "TEMPORAL_NAMESPACE": self.services.client.namespace,
             "TEMPORAL_QUEUE": self.services.queue,
             "TEMPORAL_ETL_QUEUE": f"{self.services.queue}-etl",
             "WPE_DB_SCHEMA": self.services.warehouse.schema,

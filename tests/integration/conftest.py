@@ -2,7 +2,7 @@
 
 from tests.integration.jira_dataset import dataset
 from tests.integration.postgres_server import postgres_url, warehouse
-from tests.integration.temporal_server import temporal_server
+from tests.integration.temporal_server import shared_temporal, temporal_server
 from tests.integration.temporal_subjects import subjects
 from tests.integration.trino_reading import lake
 from tests.integration.trino_server import trino_server
@@ -11,6 +11,7 @@ __all__ = [
     "dataset",
     "lake",
     "postgres_url",
+    "shared_temporal",
     "subjects",
     "temporal_server",
     "trino_server",

@@ -1,15 +1,17 @@
-"""A real Temporal dev server for the test session."""
+"""A real Temporal dev server for the test session, and a namespace of it for each module."""
 
 import asyncio
-import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
@@ -21,19 +23,31 @@ from tests.waiting import until
 @dataclass(frozen=True)
 class TemporalServer:
     address: str  # host:port
-    client: Client  # of namespace "default", for the session's event loop
+    client: Client  # of one namespace, for the session's event loop
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that lead to the namespace."""
+        return {"address": self.address, "namespace": self.client.namespace}
 
-async def end_workflows(client: Client) -> None:
-    """Terminate what other tests left open, which lists of runs would show."""
-    async for one in client.list_workflows("ExecutionStatus = 'Running'"):
-        with contextlib.suppress(RPCError):  # it has ended meanwhile
-            await client.get_workflow_handle(one.id, run_id=one.run_id).terminate()
+    async def with_namespace(self) -> "TemporalServer":
+        """The server with a new namespace, in which nobody else runs anything."""
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        request = RegisterNamespaceRequest(namespace=name)
+        request.workflow_execution_retention_period.FromTimedelta(timedelta(days=1))
+        await self.client.workflow_service.register_namespace(request)
+        client = await Client.connect(
+            self.address, namespace=name, data_converter=self.client.data_converter
+        )
 
-    async def none_is_open() -> bool:
-        return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0
+        async def is_known() -> bool:
+            try:
+                return (await client.count_workflows("")).count == 0
+            except RPCError:  # the server's parts learn of it one after the other
+                return False
 
-    await until(none_is_open, within_seconds=30)
+        await until(is_known)
+        return TemporalServer(self.address, client)
 
 
 def temporal_binary() -> Path | None:
@@ -56,8 +70,8 @@ def require_temporal() -> Path:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def temporal_server() -> AsyncIterator[TemporalServer]:
-    """A server in memory on a free port, stopped when the session ends."""
+async def shared_temporal() -> AsyncIterator[TemporalServer]:
+    """A server in memory on a free port, stopped when the session ends; namespace "default"."""
     binary = require_temporal()
     async with asyncio.timeout(60):
         environment = await WorkflowEnvironment.start_local(
@@ -68,3 +82,9 @@ async def temporal_server() -> AsyncIterator[TemporalServer]:
     async with environment:
         client = environment.client
         yield TemporalServer(client.service_client.config.target_host, client)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def temporal_server(shared_temporal: TemporalServer) -> TemporalServer:
+    """The session's server, with a namespace of the module's own."""
+    return await shared_temporal.with_namespace()

@@ -12,7 +12,6 @@ import pytest_asyncio
 from temporalio import workflow
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
@@ -20,8 +19,6 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporaletl import ConfigurationError, Page, Window
-from temporaletl.connect import open_client
-from temporaletl.endpoint import Endpoint
 from temporaletl.messages import ETLInput
 from temporaletl.rows import TemporalWorkflow
 from temporaletl.worker.sources.temporal import extract, query, transform
@@ -101,17 +98,6 @@ async def until[T](ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         pytest.fail(f"{what}: not within {PATIENCE}; last refusal: {refused}")
 
 
-async def new_namespace(server: TemporalServer) -> Client:
-    name = f"source-{uuid.uuid4().hex[:8]}"
-    request = RegisterNamespaceRequest(namespace=name)
-    request.workflow_execution_retention_period.FromTimedelta(timedelta(days=1))
-    await server.client.workflow_service.register_namespace(request)
-    # The server's parts learn of a namespace one after the other.
-    return await until(
-        lambda: open_client(Endpoint(server.address, namespace=name)), "the namespace"
-    )
-
-
 async def start_subjects(client: Client, queue: str) -> None:
     attributes = TypedSearchAttributes(
         [
@@ -169,8 +155,8 @@ async def all_ended(client: Client) -> bool | None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def subjects(temporal_server: TemporalServer) -> AsyncIterator[Subjects]:
-    client = await new_namespace(temporal_server)
+async def subjects(shared_temporal: TemporalServer) -> AsyncIterator[Subjects]:
+    client = (await shared_temporal.with_namespace()).client
     kinds = IndexedValueType
     await client.operator_service.add_search_attributes(
         AddSearchAttributesRequest(

@@ -25,7 +25,6 @@ from tests.integration.temporal_server import TemporalServer
 from tests.integration.temporal_subjects import (
     Subjects,
     make_job,
-    new_namespace,
     rows_of,
     source,
     until,
@@ -41,7 +40,7 @@ async def only_one_listed(client: Client) -> bool | None:
 async def test_an_execution_that_is_deleted_from_temporal_does_not_stay_running(
     temporal_server: TemporalServer, warehouse: Warehouse
 ) -> None:
-    client = await new_namespace(temporal_server)
+    client = (await temporal_server.with_namespace()).client
     for name in ("gone", "stays"):
         await client.start_workflow("SubjectFlow", id=name, task_queue="nobody")
     await until(lambda: two_running(client), "two running executions")
@@ -132,7 +131,7 @@ async def test_two_namespaces_are_two_connections_and_their_rows_apart(
     """Another namespace, and the same one again under another name."""
     import_sources("temporaletl.queuer.sources")
     import_sources("temporaletl.worker.sources")
-    other = await new_namespace(temporal_server)
+    other = (await temporal_server.with_namespace()).client
     for number in range(3):
         id_ = f"run-{number}"
         await other.start_workflow("SubjectFlow", "run", id=id_, task_queue="nobody")

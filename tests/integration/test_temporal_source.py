@@ -25,7 +25,6 @@ from tests.integration.temporal_subjects import (
     SUBJECT_ATTRIBUTES,
     Subjects,
     make_job,
-    new_namespace,
     pages_of,
     rows_of,
     source,
@@ -134,7 +133,7 @@ async def test_a_memo_of_an_unknown_codec_is_loaded_as_bytes(
     temporal_server: TemporalServer,
 ) -> None:
     secret = RawValue(Payload(metadata={"encoding": b"binary/encrypted"}, data=b"\x01"))
-    client = await new_namespace(temporal_server)
+    client = (await temporal_server.with_namespace()).client
     for name, memo in (("plain", {"note": "words"}), ("secret", {"note": secret})):
         handle = await client.start_workflow("SubjectFlow", id=name, task_queue="nobody", memo=memo)
         await handle.terminate()

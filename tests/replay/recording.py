@@ -14,11 +14,11 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
 from tests.integration.postgres_server import postgres_url, warehouse
-from tests.integration.temporal_server import TemporalServer, temporal_server
+from tests.integration.temporal_server import TemporalServer, shared_temporal, temporal_server
 from tests.replay.histories import FOLDER, Recorded, write
 from tests.replay.scenarios import OUTAGE, SCENARIOS, Scenario, request
 
-__all__ = ["postgres_url", "temporal_server", "warehouse"]
+__all__ = ["postgres_url", "shared_temporal", "temporal_server", "warehouse"]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=lambda scenario: scenario.name)

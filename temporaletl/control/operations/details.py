@@ -107,12 +107,8 @@ async def _details(
         if client is not None:
             execution = await _execution_of(client, batch)
         report = report_of_batch(batch, execution)
-    elif execution is not None and execution.workflow_type == names.QUEUER_FLOW:
-        report = report_of_workflow(execution)
     else:
-        raise NotFoundError(
-            f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
-        )
+        report = await _without_batch(warehouse, execution, name)
     attended = await attendance(platform, client)
     found = await completed(warehouse, client, [report], queried=attended.queuer is None)
     [report] = attended.standing(found)[0]
@@ -122,6 +118,21 @@ async def _details(
     own = f"RootWorkflowId = '{report.workflow_id}'"
     troubles = await _unattended(client, own, report.source)
     return details.model_copy(update={"troubles": troubles})
+
+
+async def _without_batch(
+    warehouse: Warehouse | None, execution: WorkflowExecution | None, name: str
+) -> RunReport:
+    """The report of a run without a batch; raises NotFoundError."""
+    if warehouse is not None:
+        entered = await asyncio.to_thread(find_run, warehouse, name)
+        if entered is not None:
+            return report_of_request(entered, execution)
+    if execution is not None and execution.workflow_type == names.QUEUER_FLOW:
+        return report_of_workflow(execution)
+    raise NotFoundError(
+        f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
+    )
 
 
 def _local_details(warehouse: Warehouse, name: str) -> Details | None:

@@ -1,30 +1,36 @@
 """History of runs: those that go on and those that ended, page by page, with their jobs."""
 
 import asyncio
-from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Any
 
-from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.platform import Platform, translated_errors
 from temporaletl.control.operations.reports import (
+    RunKey,
     RunReport,
+    completed,
     report_of_batch,
     report_of_request,
+    report_of_workflow,
 )
-from temporaletl.control.operations.status import Runs
+from temporaletl.control.operations.status import Runs, open_runs, reachable_warehouse
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message, Mode
+from temporaletl.queuer.reconciliation import runs_of_queue
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import (
     BatchReport,
     JobReport,
     PageReport,
-    ended_batches,
     find_batch,
     jobs_after,
+    list_batches,
     pages_after,
 )
 from temporaletl.warehouse.run_log import RunLogTail, read_log
-from temporaletl.warehouse.runs import ended_without_batch, find_run
+from temporaletl.warehouse.runs import find_run, runs_without_batch
+
+#: Workflows that are looked through where there is no ledger.
+_MOST_CLOSED = 1_000
 
 
 class RunFilter(Message):
@@ -40,15 +46,14 @@ class RunFilter(Message):
         return all(getattr(run, name) == value for name, value in wanted.items())
 
 
-class RunKey(NamedTuple):
-    """A run's place in the history; `name` is its batch, or its workflow where it has none."""
+async def recent_runs(platform: Platform, *, limit: int) -> Runs:
+    """The runs that go on, then those that ended, the latest first in both; at most `limit`.
 
-    started_at: datetime
-    name: str
-
-    @classmethod
-    def of(cls, run: RunReport) -> Self:
-        return cls(run.started_at, run.batch_id or run.workflow_id)
+    Raises:
+        ETLError: neither the warehouse nor Temporal can be reached.
+    """
+    observed = await open_runs(platform, limit=limit)
+    return Runs(await list_runs(platform, observed, RunFilter(), limit=limit), observed.remarks)
 
 
 async def list_runs(
@@ -59,51 +64,65 @@ async def list_runs(
     limit: int,
     after: RunKey | None = None,
 ) -> list[RunReport]:
-    """Runs, at most `limit`: first those that are open, as observed, then those that ended.
+    """Runs, at most `limit`: those that go on, as observed, then those that ended.
 
-    The latest is first in both; behind `after`, only those that ended.
+    The latest is first in both. `after` is the key of the last one on the page before.
 
     Raises:
-        ETLError: as `Platform.warehouse`.
+        ETLError: neither the warehouse nor Temporal can be reached.
     """
-    going_on = [] if after else observed.runs
-    found = [run for run in going_on if chosen.takes(run)][:limit]
-    if len(found) < limit:
-        warehouse = await platform.warehouse()
-        ended = await asyncio.to_thread(_ended, warehouse, chosen, limit=limit, after=after)
-        # One may have ended since the open ones were observed; of one without a batch, the workflow
-        # may be still to end.
-        listed = {run.workflow_id for run in found}
-        listed |= {run.workflow_id for run in going_on if run.batch_id is None}
+    taken = [run for run in observed.runs if chosen.takes(run)]
+    found = [run for run in taken if after is None or RunKey.of(run) < after]
+    if sum(run.ended_at is None for run in found) < limit:
+        behind = after if after is not None and not after.goes_on else None
+        # One may have ended since the open ones were observed.
+        listed = {run.workflow_id for run in taken}
+        ended = await _ended(platform, chosen, limit=limit + len(listed), after=behind)
         found += [run for run in ended if run.workflow_id not in listed]
-    return found[:limit]
+    return sorted(found, key=RunKey.of, reverse=True)[:limit]
 
 
-def _ended(
-    warehouse: Warehouse, chosen: RunFilter, *, limit: int, after: RunKey | None
+async def _ended(
+    platform: Platform, chosen: RunFilter, *, limit: int, after: RunKey | None
 ) -> list[RunReport]:
     """The latest runs that ended, those that could not be planned among them."""
-    source, connection = chosen.source, chosen.connection
-    batches = ended_batches(
-        warehouse,
-        limit=limit,
-        after=after,
-        source=source,
-        connection_name=connection,
-        mode=chosen.mode,
-        state=chosen.state,
-    )
-    others = ended_without_batch(
-        warehouse,
-        limit=limit,
-        after=after,
-        source=source,
-        connection_name=connection,
-        mode=chosen.mode,
-        state=chosen.state,
-    )
-    reports = [report_of_batch(batch, None) for batch in batches]
-    reports += map(report_of_request, others)
+    warehouse, _ = await reachable_warehouse(platform)
+    if warehouse is None:
+        return await _ended_in_temporal(platform, chosen, limit=limit, after=after)
+    return await asyncio.to_thread(_ended_in_ledger, warehouse, chosen, limit=limit, after=after)
+
+
+async def _ended_in_temporal(
+    platform: Platform, chosen: RunFilter, *, limit: int, after: RunKey | None
+) -> list[RunReport]:
+    client = await platform.client()
+    before = "" if after is None else f" AND StartTime <= '{after.started_at.isoformat()}'"
+    query = f"{runs_of_queue(platform.settings.queuer_queue)} AND ExecutionStatus = 'Completed'"
+    with translated_errors():
+        found = [
+            report_of_workflow(one)
+            async for one in client.list_workflows(query + before, limit=_MOST_CLOSED)
+        ]
+    found = sorted(found, key=RunKey.of, reverse=True)
+    found = [run for run in found if after is None or RunKey.of(run) < after]
+    named = await completed(None, client, found[:limit])
+    return [run for run in named if chosen.takes(run)]
+
+
+def _ended_in_ledger(
+    warehouse: Warehouse, chosen: RunFilter, *, limit: int, after: RunKey | None
+) -> list[RunReport]:
+    wanted: dict[str, Any] = {
+        "ended": True,
+        "limit": limit,
+        "after": after and (after.started_at, after.name),
+        "source": chosen.source,
+        "connection_name": chosen.connection,
+        "mode": chosen.mode,
+        "state": chosen.state,
+    }
+    reports = [report_of_batch(batch, None) for batch in list_batches(warehouse, **wanted)]
+    reports += [report_of_request(run) for run in runs_without_batch(warehouse, **wanted)]
     return sorted(reports, key=RunKey.of, reverse=True)[:limit]
 
 

@@ -12,7 +12,8 @@ from temporaletl.queuer.finishing import finish
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import LeaseLostError, adopt_run, stored_metadata
 from temporaletl.warehouse.reports import find_batch, find_job
-from temporaletl.warehouse.runs import RunControl, Wanted, end_run, want
+from temporaletl.warehouse.run_control import RunControl, want
+from temporaletl.warehouse.runs import Wanted, end_run
 
 _WANTED: dict[Action, Wanted] = {"pause": "pause", "resume": "run", "cancel": "cancel"}
 #: Longer than it takes to close a batch.

@@ -15,10 +15,10 @@ from temporaletl.control.operations.following import (
 from temporaletl.control.operations.platform import Platform
 from temporaletl.engine.process import end_engine, start_engine
 from temporaletl.errors import ETLError, RetryableError, WarehouseUnavailableError
-from temporaletl.messages import BatchStatus, BatchSummary, OpenState, QueuerInput
+from temporaletl.messages import BatchStatus, OpenState, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, find_batch, summary_of
-from temporaletl.warehouse.runs import RequestedRun, find_run
+from temporaletl.warehouse.runs import find_run
 
 _LOOK_EVERY = timedelta(milliseconds=300)
 #: A run that was just requested is taken up within so long, where anybody does that.
@@ -109,7 +109,7 @@ class LocalRun(Run):
             return None
         summary = summary_of(self._warehouse, run.workflow_id, run.run_id)
         return Ended(
-            summary or _summary_without_batch(run, self.request),
+            summary or run.summary,
             misconfigured=is_misconfiguration(run.error_type or ""),
         )
 
@@ -121,20 +121,6 @@ def open_state(batch: BatchReport) -> OpenState:
             return batch.state
         case _:
             return "running" if batch.planned else "planning"
-
-
-def _summary_without_batch(run: RequestedRun, request: QueuerInput) -> BatchSummary:
-    seconds = 0.0 if run.ended_at is None else (run.ended_at - run.requested_at).total_seconds()
-    return BatchSummary(
-        batch_id=run.batch_id or "",
-        workflow_id=run.workflow_id,
-        source=request.source,
-        connection=request.connection,
-        mode=request.mode,
-        state="cancelled" if run.wanted == "cancel" else "failed",
-        seconds=round(seconds, 3),
-        error=run.error,
-    )
 
 
 class EngineDiedError(RetryableError):

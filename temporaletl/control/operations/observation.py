@@ -37,7 +37,7 @@ class _Entry:
 class Observations:
     """Answers by key, each observed by one task at a time. For one event loop.
 
-    runs = await observations.latest("runs", partial(recent_runs, platform, limit=50))
+    runs = await observations.latest("runs", partial(open_runs, platform, limit=50))
     """
 
     def __init__(

@@ -7,7 +7,9 @@ failed before it had a batch, and one that was terminated.
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, NamedTuple, Self
 
+from msgspec import Meta
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -27,7 +29,7 @@ from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches
 from temporaletl.warehouse.reports import BatchReport
-from temporaletl.warehouse.runs import Engine, RequestedRun
+from temporaletl.warehouse.runs import Engine, RequestedRun, runs_without_batch
 from temporaletl.warehouse.tally import JobTally
 
 #: Names of a workflow's ends, as a run's or a job's state.
@@ -65,6 +67,21 @@ class RunReport(Message):
     failures: tuple[JobFailure, ...] = ()
     closed_until: datetime | None = None  # end of its source's cool-down (Retry-After)
     engine: Engine = "temporal"
+
+
+class RunKey(NamedTuple):
+    """A run's place in the list of runs: those that go on are before the others, then by time.
+
+    `name` is its batch, or its workflow where it has none.
+    """
+
+    goes_on: bool
+    started_at: Annotated[datetime, Meta(tz=True)]
+    name: str
+
+    @classmethod
+    def of(cls, run: RunReport) -> Self:
+        return cls(run.ended_at is None, run.started_at, run.batch_id or run.workflow_id)
 
 
 def report_of_workflow(execution: WorkflowExecution) -> RunReport:
@@ -112,18 +129,22 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
     )
 
 
-def report_of_request(run: RequestedRun) -> RunReport:
+def report_of_request(run: RequestedRun, execution: WorkflowExecution | None = None) -> RunReport:
     """The report of a run that has no batch: it waits, or ended before it was planned."""
-    state = "cancelled" if run.wanted == "cancel" else "failed"
+    state, ended_at = "waiting", run.ended_at
+    if ended_at is not None:
+        state = run.summary.state
+    elif execution is not None and execution.status in ENDS:
+        state, ended_at = ENDS[execution.status], execution.close_time
     return RunReport(
         workflow_id=run.workflow_id,
-        run_id=run.run_id,
+        run_id=run.run_id if execution is None else execution.run_id,
         source=run.source,
         connection=run.connection,
         mode=run.mode,
-        state="waiting" if run.ended_at is None else state,
+        state=state,
         started_at=run.requested_at,
-        ended_at=run.ended_at,
+        ended_at=ended_at,
         error=run.error,
         engine=run.engine or "temporal",
     )
@@ -165,7 +186,10 @@ async def _with_status(client: Client, report: RunReport, *, queried: bool) -> R
         if report.ended_at is None and report.state not in _KNOWN_STATES:
             known["state"] = await _state(client, report, queried=queried)
         elif (
-            report.ended_at is not None and report.batch_id is None and report.state != "completed"
+            report.ended_at is not None
+            and report.batch_id is None
+            and report.error is None
+            and report.state != "completed"
         ):
             known["error"] = await _failure(client, report)
     except RPCError:
@@ -193,31 +217,40 @@ async def _failure(client: Client, report: RunReport) -> str | None:
 async def _with_losses(
     warehouse: Warehouse | None, client: Client, reports: list[RunReport]
 ) -> list[RunReport]:
-    """Mark runs that are running in the ledger, but whose workflows are lost."""
-    if warehouse is None or all(r.ended_at or not r.batch_id for r in reports):
+    """Mark runs that go on in the ledger, but whose workflows are lost."""
+    if warehouse is None or all(run.engine == "local" or run.error for run in reports):
         return reports
     try:
         here = await namespace_of(client)
         found = await asyncio.to_thread(open_batches, warehouse)
-        known = {batch.metadata.batch_id: batch for batch in found}
+        waiting = await asyncio.to_thread(
+            runs_without_batch, warehouse, ended=False, limit=len(reports)
+        )
+        known: dict[str, OpenBatch | RequestedRun] = {
+            **{batch.metadata.batch_id: batch for batch in found},
+            **{run.workflow_id: run for run in waiting if run.namespace is not None},
+        }
         return [await _with_loss(known, client, here, report) for report in reports]
     except RPCError:
         return reports
 
 
 async def _with_loss(
-    known: Mapping[str, OpenBatch], client: Client, here: Namespace, report: RunReport
+    known: Mapping[str, OpenBatch | RequestedRun],
+    client: Client,
+    here: Namespace,
+    report: RunReport,
 ) -> RunReport:
-    batch = known.get(report.batch_id or "")
-    if batch is None or report.error is not None or report.engine == "local":
+    run = known.get(report.batch_id or report.workflow_id)
+    if run is None or report.error is not None or report.engine == "local":
         return report
-    standing = await standing_of(client, batch.workflow_id, batch.run_id)
-    loss = await loss_of(client, here, batch, standing)
+    standing = await standing_of(client, report.workflow_id, report.run_id)
+    loss = await loss_of(client, here, run, standing)
     if loss is not None:
         state = report.state if report.ended_at else "lost"
         return report.model_copy(update={"error": loss, "state": state})
     if standing.execution is None:
-        where = batch.namespace or "a Temporal that was not recorded"
+        where = run.namespace or "a Temporal that was not recorded"
         elsewhere = f"runs, if it does, in {where}: {here} does not know it; `etl cancel` ends it"
         return report.model_copy(update={"error": elsewhere})
     return report

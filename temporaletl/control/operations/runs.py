@@ -1,9 +1,10 @@
 """Runs: requests are checked, entered and handed to an engine; summaries are read."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from pydantic import JsonValue, ValidationError
@@ -22,7 +23,7 @@ from temporaletl.control.operations.platform import (
     translated_errors,
 )
 from temporaletl.control.operations.sources import check_services, find_source
-from temporaletl.control.operations.status import recent_runs
+from temporaletl.control.operations.status import open_runs
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
@@ -32,18 +33,17 @@ from temporaletl.errors import (
 )
 from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
+from temporaletl.queuer import reconciliation
 from temporaletl.queuer.planning import check_request, check_span
-from temporaletl.queuer.reconciliation import CLOSED, describe_workflow, namespace_of
+from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.secrets import holds_secret
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.open_batches import open_batch
 from temporaletl.warehouse.reports import BatchReport, find_batch, summary_of
 from temporaletl.warehouse.runs import (
     Engine,
     RequestedRun,
     claim_run,
-    end_run,
     enter_run,
     give_up,
 )
@@ -245,7 +245,9 @@ class _Start:
             )
         if entered is not None:
             # Its queuer claims it as well, where this process dies before.
-            await asyncio.to_thread(claim_run, entered, self._workflow_id, "temporal")
+            with contextlib.suppress(RPCError):
+                here = await namespace_of(client)
+                await asyncio.to_thread(claim_run, entered, self._workflow_id, "temporal", here)
         return TemporalRun(
             client, handle, request, settings, books=partial(known_summary, platform)
         )
@@ -280,33 +282,21 @@ class _Start:
 
 #: So often an open run is found to have ended, and another one in its place.
 _LOOKS = 3
-#: A run that no engine has by then: whoever entered it has died.
-_STARTED_WITHIN = timedelta(seconds=30)
 
 
 async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRun) -> bool:
-    """Record that a run has ended whose workflow closed without its books; return whether it has.
+    """End a run whose workflow is lost, before a queuer does it; return whether this call did.
 
     False where it goes on, or where that cannot be known now.
     """
-    if run.engine == "local" or run.age < _STARTED_WITHIN:
+    if run.engine == "local":
         return False
     try:
         client = await platform.client()
-        found = await describe_workflow(client, run.workflow_id)
-        if found is None:
-            batch = await asyncio.to_thread(open_batch, warehouse, run.batch_id or "")
-            here = await namespace_of(client)
-            if batch is not None and not here.is_place_of(batch.namespace):
-                return False
+        here = await namespace_of(client)
+        return await reconciliation.end_if_lost(client, warehouse, here, run)
     except (ETLError, RPCError):
         return False
-    if found is not None and found.status not in CLOSED:
-        return False
-    how = "Temporal does not know it" if found is None else "its workflow has ended"
-    error = f"lost: {how}, and it did not close its books"
-    await asyncio.to_thread(end_run, warehouse, run.workflow_id, error=error)
-    return True
 
 
 def _present_state(batch: BatchReport | None) -> str:
@@ -322,7 +312,7 @@ _OPEN_RUNS = 200
 
 async def _refuse_by_temporal(platform: Platform, request: QueuerInput) -> None:
     """Refuse a second run where no ledger can be seen from here: of two at once, both may start."""
-    for run in (await recent_runs(platform, limit=_OPEN_RUNS)).runs:
+    for run in (await open_runs(platform, limit=_OPEN_RUNS)).runs:
         same = (run.source, run.connection) == (request.source, request.connection)
         if same and run.ended_at is None and run.state != "lost":
             whose = names.label(request.source, request.connection)

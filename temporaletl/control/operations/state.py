@@ -17,7 +17,7 @@ from temporaletl.names import connection_option, label
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.budget import BlockedSource, blocked_sources, end_cool_down
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.reports import recent_batches
+from temporaletl.warehouse.reports import list_batches
 from temporaletl.warehouse.state import SyncState, put_watermark, read_states, watermarks_ahead
 
 _LOOKED_AT = 50
@@ -234,5 +234,7 @@ def _read(
 
 
 def _running(warehouse: Warehouse, source: str, connection: str) -> tuple[str, ...]:
-    batches = recent_batches(warehouse, limit=_LOOKED_AT, source=source, connection_name=connection)
-    return tuple(batch.workflow_id for batch in batches if batch.ended_at is None)
+    batches = list_batches(
+        warehouse, ended=False, limit=_LOOKED_AT, source=source, connection_name=connection
+    )
+    return tuple(batch.workflow_id for batch in batches)

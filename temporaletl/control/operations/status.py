@@ -1,4 +1,4 @@
-"""Run status: the latest runs, from the ledger and Temporal or from either of them alone."""
+"""Run status: the runs that go on, from the ledger and Temporal or from either of them alone."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import NamedTuple
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
-from temporaletl import names
 from temporaletl.control.operations.attendance import unattended
-from temporaletl.control.operations.platform import OPEN_WORKFLOWS, NoLedgerError, Platform
+from temporaletl.control.operations.platform import NoLedgerError, Platform
 from temporaletl.control.operations.reports import (
+    RunKey,
     RunReport,
     completed,
     report_of_batch,
@@ -23,11 +23,11 @@ from temporaletl.errors import (
     TemporalUnavailableError,
     WarehouseUnavailableError,
 )
-from temporaletl.queuer.reconciliation import standing_of
+from temporaletl.queuer.reconciliation import describe_workflow, standing_of, unbooked
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.reports import BatchReport, find_batch, recent_batches
-from temporaletl.warehouse.runs import RequestedRun, local_runs_without_batch
+from temporaletl.warehouse.reports import BatchReport, list_batches
+from temporaletl.warehouse.runs import RequestedRun, runs_without_batch
 from temporaletl.warehouse.state import watermarks_ahead
 
 
@@ -43,36 +43,71 @@ class Runs:
     remarks: list[str]
 
 
-async def recent_runs(platform: Platform, *, limit: int) -> Runs:
-    """The latest runs.
-
-    Raises:
-        ETLError: neither the warehouse nor Temporal can be reached.
-    """
-    warehouse, client, remarks = await reachable(platform)
-    attended = await attendance(platform, client)
-    found = await _recent_runs(warehouse, client, limit, attended)
-    runs, missing = attended.standing(found)
-    remarks += missing
-    if warehouse is not None:
-        remarks += await asyncio.to_thread(hindrances, warehouse)
-    return Runs(runs, remarks)
-
-
 async def open_runs(platform: Platform, *, limit: int) -> Runs:
-    """The runs that have not ended, in the ledger or in Temporal, the latest first.
+    """The runs that go on, in the ledger or in Temporal, the latest first.
+
+    Behind them, those that ended in Temporal before their books were closed.
 
     Raises:
         ETLError: neither the warehouse nor Temporal can be reached.
     """
     warehouse, client, remarks = await reachable(platform)
     attended = await attendance(platform, client)
-    found = await _open_runs(warehouse, client, limit, attended)
-    runs, missing = attended.standing(found)
+    found: list[RunReport] = []
+    if warehouse is not None:
+        found += await _in_ledger(warehouse, client, limit)
+    if client is not None:
+        entered = {run.workflow_id for run in found}
+        found += [
+            report_of_workflow(execution)
+            for execution in await _beside_ledger(platform, warehouse, client, limit)
+            if execution.id not in entered
+        ]
+    found = await completed(warehouse, client, found, queried=attended.queuer is None)
+    runs, missing = attended.standing(sorted(found, key=RunKey.of, reverse=True)[:limit])
     remarks += missing
     if warehouse is not None:
         remarks += await asyncio.to_thread(hindrances, warehouse)
     return Runs(runs, remarks)
+
+
+async def _in_ledger(warehouse: Warehouse, client: Client | None, limit: int) -> list[RunReport]:
+    """The runs that go on in the ledger, with the ends that Temporal has of their workflows."""
+
+    def read() -> tuple[list[BatchReport], list[RequestedRun]]:
+        return (
+            list_batches(warehouse, ended=False, limit=limit),
+            runs_without_batch(warehouse, ended=False, limit=limit),
+        )
+
+    async def execution_of(run: BatchReport | RequestedRun) -> WorkflowExecution | None:
+        if client is None or run.engine == "local":
+            return None
+        try:
+            # The list of workflows lags behind; a description does not.
+            if isinstance(run, RequestedRun):
+                return await describe_workflow(client, run.workflow_id)
+            return (await standing_of(client, run.workflow_id, run.run_id)).execution
+        except RPCError:
+            return None
+
+    batches, requests = await asyncio.to_thread(read)
+    of_batches = await asyncio.gather(*map(execution_of, batches))
+    of_requests = await asyncio.gather(*map(execution_of, requests))
+    return [
+        *map(report_of_batch, batches, of_batches),
+        *map(report_of_request, requests, of_requests),
+    ]
+
+
+async def _beside_ledger(
+    platform: Platform, warehouse: Warehouse | None, client: Client, limit: int
+) -> list[WorkflowExecution]:
+    """Workflows of runs that are in no ledger; none where Temporal does not say."""
+    try:
+        return await unbooked(client, warehouse, platform.settings.queuer_queue, limit=limit)
+    except RPCError:
+        return []
 
 
 async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None, list[str]]:
@@ -81,28 +116,29 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
     Raises:
         ETLError: what is configured does not answer, and the other cannot do without it.
     """
-    warehouse: Warehouse | None = None
-    missing: list[str] = []
-    if platform.has_warehouse:
-        try:
-            warehouse = await platform.warehouse()
-        except NoLedgerError:
-            pass
-        except WarehouseUnavailableError as error:
-            missing.append(f"only what Temporal knows is shown: {error}")
-    else:
-        missing.append("no warehouse is configured here: only what Temporal knows is shown")
+    warehouse, missing = await reachable_warehouse(platform)
     client: Client | None = None
     try:
         # One that was connected before may have gone since.
         client = await platform.answering_client()
     except TemporalDisabledError:
-        pass  # there is nothing more to be known
+        if warehouse is None:
+            await platform.warehouse()  # it says why
     except TemporalUnavailableError as error:
         if warehouse is None:
             raise
         missing.append(f"only what the ledger knows is shown: {error}")
     return warehouse, client, missing
+
+
+async def reachable_warehouse(platform: Platform) -> tuple[Warehouse | None, list[str]]:
+    """The warehouse, None where it is missing; and why it is."""
+    if not platform.has_warehouse:
+        return None, ["no warehouse is configured here: only what Temporal knows is shown"]
+    try:
+        return await platform.warehouse(), []
+    except (NoLedgerError, WarehouseUnavailableError) as error:
+        return None, [f"only what Temporal knows is shown: {error}"]
 
 
 class Attendance(NamedTuple):
@@ -153,84 +189,3 @@ def hindrances(
         *(str(one) for one in blocked if connection in (None, one.connection)),
         *(ahead_of_clock(state) for state in ahead if connection in (None, state.connection)),
     ]
-
-
-async def _recent_runs(
-    warehouse: Warehouse | None, client: Client | None, limit: int, attended: Attendance
-) -> list[RunReport]:
-    found: dict[str, BatchReport] = {}
-    if warehouse is not None:
-        listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit)
-        found = {batch.run_id: batch for batch in listed}
-    waiting = []
-    if warehouse is not None:
-        waiting = await asyncio.to_thread(local_runs_without_batch, warehouse, limit=limit)
-    executions = await _executions(client, found, limit) if client is not None else {}
-    # The workflow of a run that the local engine executes was superseded.
-    local = {batch.workflow_id for batch in found.values() if batch.engine == "local"}
-    local |= {run.workflow_id for run in waiting}
-    reports = [report_of_batch(batch, executions.get(run_id)) for run_id, batch in found.items()]
-    reports += [
-        report_of_workflow(execution)
-        for run_id, execution in executions.items()
-        if run_id not in found and execution.id not in local
-    ]
-    reports += [report_of_request(run) for run in waiting]
-    reports = await completed(warehouse, client, reports, queried=attended.queuer is None)
-    reports.sort(key=lambda r: (r.ended_at is not None, -r.started_at.timestamp()))
-    return reports[:limit]
-
-
-async def _open_runs(
-    warehouse: Warehouse | None, client: Client | None, limit: int, attended: Attendance
-) -> list[RunReport]:
-    found: dict[str, BatchReport] = {}
-    waiting: list[RequestedRun] = []
-    if warehouse is not None:
-        listed = await asyncio.to_thread(recent_batches, warehouse, limit=limit, only_open=True)
-        found = {batch.run_id: batch for batch in listed}
-        waiting = await asyncio.to_thread(
-            local_runs_without_batch, warehouse, limit=limit, only_open=True
-        )
-    executions = (
-        await _executions(client, found, limit, only=f"AND {OPEN_WORKFLOWS}")
-        if client is not None
-        else {}
-    )
-    reports = [report_of_batch(batch, executions.get(run_id)) for run_id, batch in found.items()]
-    for run_id, execution in executions.items():
-        if run_id in found:
-            continue
-        batch: BatchReport | None = None
-        if warehouse is not None:
-            batch = await asyncio.to_thread(find_batch, warehouse, execution.id)
-        # One whose books are closed already is among those that ended.
-        if batch is None or batch.run_id != run_id:
-            reports.append(report_of_workflow(execution))
-    local = {run.workflow_id for run in waiting}
-    # The workflow of a run that the local engine executes is superseded.
-    reports = [report for report in reports if report.workflow_id not in local]
-    reports += [report_of_request(run) for run in waiting]
-    reports = await completed(warehouse, client, reports, queried=attended.queuer is None)
-    reports.sort(key=lambda r: -r.started_at.timestamp())
-    return reports[:limit]
-
-
-async def _executions(
-    client: Client, known: dict[str, BatchReport], limit: int, *, only: str = ""
-) -> dict[str, WorkflowExecution]:
-    """The latest QueuerFlows, and those of batches that the ledger takes for running."""
-    query = f"WorkflowType = '{names.QUEUER_FLOW}' {only}"
-    executions: dict[str, WorkflowExecution] = {}
-    try:
-        async for execution in client.list_workflows(query, limit=limit):
-            executions[execution.run_id] = execution
-        for run_id, batch in known.items():
-            if batch.ended_at is None and batch.engine == "temporal":
-                # The list lags behind; a description does not.
-                standing = await standing_of(client, batch.workflow_id, run_id)
-                if standing.execution is not None:
-                    executions[run_id] = standing.execution
-    except RPCError:
-        return executions
-    return executions

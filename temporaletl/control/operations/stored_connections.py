@@ -180,8 +180,7 @@ async def delete_connection(
     if not force:
         await _check_unscheduled(platform, seen)
         for run in await asyncio.to_thread(open_requests, warehouse, seen.source, seen.name):
-            if run.batch_id is None:
-                await end_if_lost(platform, warehouse, run)
+            await end_if_lost(platform, warehouse, run)
 
     def delete() -> DeletedConnection:
         with warehouse.connection() as connection:

@@ -9,15 +9,12 @@ from urllib.parse import quote
 from temporaletl.control.operations.freshness import FreshnessReport
 from temporaletl.control.operations.health import Health
 from temporaletl.control.operations.reports import RunReport
-from temporaletl.control.operations.status import Runs
 from temporaletl.control.web.filters import one_line
 from temporaletl.names import label
 
 type Weight = Literal["bad", "warn"]
 
 _LATE = ("late", "never loaded")
-#: Ends that only Temporal has: in the ledger such a run is open until a queuer closes its books.
-_UNCLOSED = ("terminated", "timed out")
 _BAD_ENDS = ("failed", "terminated", "timed out")
 
 
@@ -51,12 +48,6 @@ def find(
         *(one for whose, one in _of_streams(freshness) if whose is None or whose not in ends),
     ]
     return sorted(found, key=lambda one: one.weight != "bad")
-
-
-def open_runs(found: Runs) -> Runs:
-    """Those of the runs that go on, and those whose workflows closed without their books."""
-    going_on = [run for run in found.runs if run.ended_at is None or run.state in _UNCLOSED]
-    return Runs(going_on, found.remarks)
 
 
 def run_path(run: RunReport) -> str:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -18,8 +17,9 @@ from starlette.responses import RedirectResponse
 from temporaletl.control.api.access import Caller
 from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import ForbiddenError, request_id_of, status_of
+from temporaletl.control.operations.history import RunFilter, list_runs
 from temporaletl.control.operations.observation import Observations
-from temporaletl.control.operations.status import Runs, recent_runs
+from temporaletl.control.operations.status import Runs
 from temporaletl.control.web.access import COOKIE, LogInNeededError, Visitors, log_in_path
 from temporaletl.control.web.rendering import HEADERS, render
 from temporaletl.control.web.sights import Outages, Sight, Sights
@@ -97,8 +97,18 @@ class Visit:
         Raises:
             ETLError, TimeoutError: as `Sights.see`.
         """
-        observe = partial(recent_runs, self.context.platform, limit=_RECENT_RUNS)
+        platform, live = self.context.platform, self.context.live
+
+        async def observe() -> Runs:
+            observed = (await live.open_runs()).value
+            found = await list_runs(platform, observed, RunFilter(), limit=_RECENT_RUNS)
+            return Runs(found, observed.remarks)
+
         return await self.dashboard.sights.see("recent runs", observe)
+
+    async def open_runs(self) -> Sight[Runs]:
+        """The runs that go on, as they were seen last; raises as `recent_runs`."""
+        return await self.dashboard.sights.of("open runs", self.context.live.open_runs)
 
     def operator(self) -> Caller:
         """Who acts.

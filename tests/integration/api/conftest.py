@@ -16,7 +16,7 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.integration.api.in_process import served
 from tests.integration.command_line import CommandLine, finished, publish_numbers
 from tests.integration.flows.services import running
-from tests.integration.temporal_server import TemporalServer, end_workflows
+from tests.integration.temporal_server import TemporalServer
 
 __all__ = ["Api", "api", "served"]
 
@@ -77,9 +77,3 @@ async def serve(etl: CommandLine) -> AsyncGenerator[Api]:
         ended = await finished(process)
     # Its local engine logs there, as a service does.
     assert all(line.startswith("{") for line in ended.err.splitlines()), ended.err
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
-async def no_runs_of_others(temporal_server: TemporalServer) -> None:
-    """The server is shared by all modules: what they left open is not to be listed here."""
-    await end_workflows(temporal_server.client)

@@ -118,6 +118,7 @@ def platform_of(services: Services, url: str) -> Platform:
     temporal = TemporalSettings.model_validate(
         {
             "address": services.client.service_client.config.target_host,
+            "namespace": services.client.namespace,
             "queuer_queue": services.queue,
             "worker_queue": f"{services.queue}-etl",
         }

@@ -9,7 +9,7 @@ import pytest
 from temporaletl.engine.driven import MOST_ADOPTIONS
 from temporaletl.messages import BatchMetadata, BatchSummary, ETLInput, FinishRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lost, finish
-from temporaletl.warehouse import ledger, runs
+from temporaletl.warehouse import ledger, run_control, runs
 from temporaletl.warehouse.closing import close_batch
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch
@@ -71,7 +71,7 @@ async def test_a_run_rests_while_paused_and_goes_on(warehouse: Warehouse) -> Non
     run = requested(warehouse, **SLOW)
     async with driven(warehouse):
         await until_pages(warehouse, 3)
-        control = runs.want(warehouse, run, "pause", "a person")
+        control = run_control.want(warehouse, run, "pause", "a person")
         assert control is not None
         assert (control.before, control.accepted) == ("run", True)
         await until(lambda: batch_state(warehouse)[0] == "paused")
@@ -83,7 +83,7 @@ async def test_a_run_rests_while_paused_and_goes_on(warehouse: Warehouse) -> Non
         await until(lambda: run_of(warehouse, run).owned)
         await until(lambda: batch_state(warehouse)[0] == "paused")
         assert pages(warehouse) == loaded
-        runs.want(warehouse, run, "run", None)
+        run_control.want(warehouse, run, "run", None)
         await until_ended(warehouse, run)
     assert batch_state(warehouse)[0] == "completed"
     assert len(keys(warehouse)) == 160
@@ -96,15 +96,15 @@ async def test_a_run_is_cancelled_at_its_next_page_and_cannot_be_resumed(
     run = requested(warehouse, **SLOW)
     async with driven(warehouse):
         await until_pages(warehouse, 3)
-        runs.want(warehouse, run, "cancel", None)
+        run_control.want(warehouse, run, "cancel", None)
         assert batch_state(warehouse)[0] == "cancelling"
-        resumed = runs.want(warehouse, run, "run", None)
+        resumed = run_control.want(warehouse, run, "run", None)
         assert resumed is not None
         assert not resumed.accepted
         await until_ended(warehouse, run)
     assert batch_state(warehouse)[0] == "cancelled"
     assert len(keys(warehouse)) < 160
-    again = runs.want(warehouse, run, "pause", None)
+    again = run_control.want(warehouse, run, "pause", None)
     assert again is not None
     assert not again.accepted
 
@@ -113,7 +113,7 @@ async def test_a_run_cancelled_before_anybody_drives_it_is_never_planned(
     warehouse: Warehouse,
 ) -> None:
     run = requested(warehouse)
-    runs.want(warehouse, run, "cancel", None)
+    run_control.want(warehouse, run, "cancel", None)
     async with driven(warehouse):
         found = await until_ended(warehouse, run)
     assert found.error == "cancelled before it was planned"
@@ -229,7 +229,7 @@ async def test_owners_that_die_after_a_page_do_not_count(warehouse: Warehouse) -
 
 async def test_a_paused_run_does_not_keep_others_from_being_driven(warehouse: Warehouse) -> None:
     paused = requested(warehouse)
-    runs.want(warehouse, paused, "pause", None)
+    run_control.want(warehouse, paused, "pause", None)
     async with driven(warehouse, runs_at_once=1):
         await until(lambda: run_of(warehouse, paused).owned)
         await until_ended(warehouse, requested(warehouse, job=1))

@@ -9,7 +9,7 @@ from temporaletl.attempts import UNEXPECTED_ATTEMPTS
 from temporaletl.engine import driver
 from temporaletl.engine.driven import MOST_ADOPTIONS
 from temporaletl.errors import WarehouseUnavailableError
-from temporaletl.warehouse import ownership, runs
+from temporaletl.warehouse import ownership, run_control, runs
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.driving import (
     SLOW,
@@ -97,17 +97,17 @@ async def test_a_run_cancelled_while_its_batch_is_entered_leaves_none_open(
     run = requested(warehouse, **SLOW)
     async with driven(warehouse):
         await until(lambda: failures == 1)
-        runs.want(warehouse, run, "cancel", None)
+        run_control.want(warehouse, run, "cancel", None)
         await until_ended(warehouse, run)
     assert batch_state(warehouse)[0] == "cancelled"
 
 
 async def test_a_paused_run_outlives_any_number_of_its_owners(warehouse: Warehouse) -> None:
     run = requested(warehouse)
-    runs.want(warehouse, run, "pause", None)
+    run_control.want(warehouse, run, "pause", None)
     for _ in range(MOST_ADOPTIONS + 1):
         owned(warehouse, run)
         lapse(warehouse)
-    runs.want(warehouse, run, "run", None)
+    run_control.want(warehouse, run, "run", None)
     async with driven(warehouse):
         assert (await until_ended(warehouse, run)).error is None

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.control.operations import runs as starting
 from temporaletl.control.operations.control import control_run
 from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.health import check_health
+from temporaletl.control.operations.history import recent_runs
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import (
     RunGoesOnError,
@@ -21,7 +20,6 @@ from temporaletl.control.operations.runs import (
     start_run,
 )
 from temporaletl.control.operations.schedules import list_schedules
-from temporaletl.control.operations.status import recent_runs
 from temporaletl.errors import ConflictError, TemporalDisabledError, TemporalUnavailableError
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
@@ -156,7 +154,7 @@ async def _both(
             url,
             warehouse,
             engine=engine,
-            address=server.address,
+            **server.settings,
             queuer_queue=services.queue,
             worker_queue=f"{services.queue}-etl",
         ) as platform,
@@ -207,10 +205,7 @@ async def test_a_start_whose_answer_is_lost_runs_in_one_engine(
 
 
 async def test_a_run_in_temporal_refuses_another_until_it_has_ended(
-    temporal_server: TemporalServer,
-    warehouse: Warehouse,
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str
 ) -> None:
     async with _both(temporal_server, warehouse, postgres_url) as (services, platform):
         run = await start_only_run(platform, _request(pages=1_000, page_seconds=0.05))
@@ -228,8 +223,7 @@ async def test_a_run_in_temporal_refuses_another_until_it_has_ended(
         client = await platform.client()
         await client.get_workflow_handle(run.workflow_id).terminate()
         await asyncio.gather(run.ending, return_exceptions=True)
-        # Nobody has closed its books yet, but it has ended; at first it might just be starting.
-        monkeypatch.setattr(starting, "_STARTED_WITHIN", timedelta(0))
+        # Nobody has closed its books yet, but it has ended.
         second = await start_only_run(platform, _request(size=3))
         assert (await second.ending).summary.state == "completed"
         assert (await until_ended(warehouse, run.workflow_id)).error is not None
@@ -246,7 +240,7 @@ async def test_a_temporal_that_stops_is_stood_in_for_until_it_is_back(
             postgres_url,
             warehouse,
             engine=engine,
-            address=f"127.0.0.1:{door.port}",
+            **temporal_server.settings | {"address": f"127.0.0.1:{door.port}"},
             queuer_queue=services.queue,
             worker_queue=f"{services.queue}-etl",
         ) as platform,

@@ -99,8 +99,11 @@ async def services(
     async with AsyncExitStack() as both:
         first = await both.enter_async_context(running(temporal_server.client, warehouse))
         # Two workers of one process and one queue need a client each.
+        client = temporal_server.client
         other = await Client.connect(
-            temporal_server.address, data_converter=temporal_server.client.data_converter
+            temporal_server.address,
+            namespace=client.namespace,
+            data_converter=client.data_converter,
         )
         await both.enter_async_context(running(other, warehouse, queue=first.queue))
         yield first

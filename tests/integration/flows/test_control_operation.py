@@ -14,8 +14,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporaletl import names
 from temporaletl.control.cli.views.control import described
 from temporaletl.control.operations.control import Controlled, control_run
+from temporaletl.control.operations.history import recent_runs
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
-from temporaletl.control.operations.status import recent_runs
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings, WarehouseSettings
@@ -27,9 +27,9 @@ from tests.waiting import until
 _LONG: dict[str, Any] = {"jobs": 2, "pages": 10_000, "page_seconds": 0.05, "size": 1}
 
 
-def _platform(postgres_url: str, warehouse: Warehouse, address: str) -> Platform:
+def _platform(postgres_url: str, warehouse: Warehouse, **temporal: str) -> Platform:
     return Platform(
-        TemporalSettings.model_validate({"address": address}),
+        TemporalSettings.model_validate(temporal),
         WarehouseSettings.model_validate(
             {"database_url": postgres_url, "schema_name": warehouse.schema}
         ),
@@ -40,7 +40,7 @@ def _platform(postgres_url: str, warehouse: Warehouse, address: str) -> Platform
 async def platform(
     temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str
 ) -> AsyncGenerator[Platform]:
-    async with _platform(postgres_url, warehouse, temporal_server.address) as opened:
+    async with _platform(postgres_url, warehouse, **temporal_server.settings) as opened:
         yield opened
 
 
@@ -82,7 +82,7 @@ async def test_what_is_accepted_is_said_with_the_jobs_that_still_run(
         assert (again.state, again.jobs_running) == ("paused", 0)
         assert described(again).startswith(f"paused {batch.id}: no job runs")
         # The ledger alone says it, also where no Temporal answers.
-        async with _platform(postgres_url, warehouse, "127.0.0.1:1") as alone:
+        async with _platform(postgres_url, warehouse, address="127.0.0.1:1") as alone:
             assert await _state(alone, batch.id) == "paused"
 
         assert (await control_run(platform, batch.id, "resume")).state == "running"

@@ -38,7 +38,7 @@ async def start_slow(services: Services) -> WorkflowHandle[Any, BatchSummary]:
 
 
 async def look(services: Services, grace: timedelta = AN_HOUR) -> list[BatchSummary]:
-    return await reconcile(services.client, services.warehouse, grace=grace)
+    return await reconcile(services.client, services.warehouse, grace=grace, queue=services.queue)
 
 
 def watermarks(services: Services) -> list[tuple[Any, ...]]:
@@ -178,5 +178,5 @@ async def test_an_absent_namespace_says_nothing_of_its_workflows(services: Servi
         services.client.service_client.config.target_host, namespace="absent"
     )
     with pytest.raises(RPCError):
-        await reconcile(elsewhere, services.warehouse, grace=NO_GRACE)
+        await reconcile(elsewhere, services.warehouse, grace=NO_GRACE, queue=services.queue)
     assert services.rows("SELECT state FROM etl_batches") == [("running",)]

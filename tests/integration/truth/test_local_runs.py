@@ -10,7 +10,7 @@ from temporaletl.control.api import app
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
 from temporaletl.settings import TemporalSettings
-from temporaletl.warehouse import runs
+from temporaletl.warehouse import run_control, runs
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import adopt_run
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
@@ -90,18 +90,18 @@ async def test_a_pause_and_a_cancel_are_said_as_far_as_they_are(
         await until_pages(warehouse, before + 2)
     # Nobody follows it: it is on its way to its pause until somebody has stopped its jobs.
     assert adopt_run(warehouse, "slow", AN_HOUR, workflow_id=run) is not None
-    runs.want(warehouse, run, "pause", None)
+    run_control.want(warehouse, run, "pause", None)
     assert await said(served, run) == everywhere("pausing")
     with warehouse.connection() as connection:
         connection.execute("UPDATE etl_runs SET lease_until = NULL, owner = NULL")
     async with driven(warehouse, lease=AN_HOUR):
         await until(lambda: state_of(warehouse, run) == "paused")
         assert await said(served, run) == everywhere("paused")
-        runs.want(warehouse, run, "run", None)
+        run_control.want(warehouse, run, "run", None)
         await until(lambda: state_of(warehouse, run) == "running")
         assert await said(served, run) == everywhere("running")
     assert adopt_run(warehouse, "slow", AN_HOUR, workflow_id=run) is not None
-    runs.want(warehouse, run, "cancel", None)
+    run_control.want(warehouse, run, "cancel", None)
     assert await said(served, run) == everywhere("cancelling")
     with warehouse.connection() as connection:
         connection.execute("UPDATE etl_runs SET lease_until = NULL, owner = NULL")
@@ -126,7 +126,7 @@ async def test_a_run_that_could_not_begin_is_said_to_have_failed(
 ) -> None:
     served, warehouse = local
     never = requested(warehouse)
-    runs.want(warehouse, never, "cancel", None)
+    run_control.want(warehouse, never, "cancel", None)
     failing = requested(warehouse, jobs=-1)
     async with driven(warehouse):
         await until_ended(warehouse, never)

@@ -116,6 +116,7 @@ async def stack(temporal_server: TemporalServer, postgres_url: str) -> AsyncGene
     async with schema_of(postgres_url) as warehouse:
         settings = TemporalSettings.model_validate(
             {
+                **temporal_server.settings,
                 "address": f"127.0.0.1:{door.port}",
                 "queuer_queue": f"truth-{warehouse.schema}",
                 "worker_queue": f"truth-{warehouse.schema}-etl",

@@ -114,11 +114,12 @@ def find_browser() -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def dashboard(temporal_server: TemporalServer, postgres_url: str) -> AsyncGenerator[Stack]:
+async def dashboard(shared_temporal: TemporalServer, postgres_url: str) -> AsyncGenerator[Stack]:
     executable = find_browser()
+    own = await shared_temporal.with_namespace()
     async with (
         schema_of(postgres_url) as warehouse,
-        running(temporal_server.client, warehouse, attempts=50, segment_seconds=1) as services,
+        running(own.client, warehouse, attempts=50, segment_seconds=1) as services,
         serving(platform_of(services, postgres_url), services, fronts=(front.install,)) as served,
         async_playwright() as playwright,
         await playwright.chromium.launch(executable_path=executable, args=[*_ARGUMENTS]) as browser,

@@ -56,7 +56,7 @@ class Old:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def old(postgres_url: str, temporal_server: TemporalServer) -> AsyncIterator[Old]:
     """A dashboard over an old ledger."""
-    temporal = TemporalSettings.model_validate({"address": temporal_server.address})
+    temporal = TemporalSettings.model_validate(temporal_server.settings)
     async with schema_of(postgres_url) as warehouse:
         summary = BatchSummary(
             batch_id="x", workflow_id="x", state="completed", seconds=5

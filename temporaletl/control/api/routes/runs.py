@@ -1,6 +1,5 @@
 """`/runs`: the runs that go on and those that ended, their jobs and their pages."""
 
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
@@ -27,13 +26,12 @@ from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.history import (
     RunFilter,
-    RunKey,
     list_jobs,
     list_pages,
     list_runs,
     read_run_log,
 )
-from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.reports import RunKey, RunReport
 from temporaletl.control.operations.results import run_result
 from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.runs import run_request
@@ -134,14 +132,14 @@ async def _list_runs(
     limit: int,
     after: str | None,
 ) -> RunPage:
-    key = decode_cursor(after, tuple[datetime, str])
+    key = decode_cursor(after, RunKey)
     observed = await context.live.open_runs()
     found = await list_runs(
         context.platform,
         observed.value,
         chosen,
         limit=limit + 1,
-        after=RunKey(*key) if key else None,
+        after=key,
     )
     items, following = page(request, response, found, limit=limit, cursor_of=_cursor_of)
     return RunPage(
@@ -150,7 +148,8 @@ async def _list_runs(
 
 
 def _cursor_of(run: RunReport) -> str:
-    return encode_cursor(run.started_at.isoformat(), RunKey.of(run).name)
+    goes_on, started_at, name = RunKey.of(run)
+    return encode_cursor(goes_on, started_at.isoformat(), name)
 
 
 @router.post(

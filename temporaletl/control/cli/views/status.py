@@ -21,8 +21,8 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.details import Details, Trouble, run_details
+from temporaletl.control.operations.history import recent_runs
 from temporaletl.control.operations.reports import RunReport
-from temporaletl.control.operations.status import recent_runs
 from temporaletl.messages import RowCounts
 from temporaletl.names import label
 from temporaletl.warehouse.reports import JobReport
@@ -41,7 +41,8 @@ def print_recent(limit: int, *, as_json: bool) -> None:
         return
     reports = found.runs
     if not reports:
-        say("No runs yet: `etl run SOURCE` starts one.")
+        if not found.remarks:
+            say("No runs yet: `etl run SOURCE` starts one.")
         return
     print_table(_wide_table(reports) if out().width >= _WIDE else _narrow_table(reports))
     for report in reports:

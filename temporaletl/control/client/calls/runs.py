@@ -10,10 +10,10 @@ from temporaletl.control.client.following import RemoteRun, StartedRun
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.control import Action, Controlled, Kind, control_run
 from temporaletl.control.operations.details import Details, run_details
-from temporaletl.control.operations.history import read_run_log
+from temporaletl.control.operations.history import read_run_log, recent_runs
 from temporaletl.control.operations.progress import FollowedRun, start_followed, start_retry
 from temporaletl.control.operations.reports import RunReport
-from temporaletl.control.operations.status import Runs, recent_runs
+from temporaletl.control.operations.status import Runs
 from temporaletl.messages import OpenState, QueuerInput
 from temporaletl.warehouse.run_log import RunLogTail
 from temporaletl.warehouse.runs import Engine

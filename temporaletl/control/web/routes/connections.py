@@ -18,7 +18,7 @@ from temporaletl.control.operations.freshness import StreamFreshness
 from temporaletl.control.operations.history import RunFilter, list_runs
 from temporaletl.control.operations.schedules import ScheduleReport, list_schedules
 from temporaletl.control.operations.sources import find_source
-from temporaletl.control.web.findings import cause_of, connection_path, open_runs, run_path
+from temporaletl.control.web.findings import cause_of, connection_path, run_path
 from temporaletl.control.web.routes.overview import see_freshness
 from temporaletl.control.web.visit import InVisit, Visit, pages
 from temporaletl.errors import ETLError, NotFoundError
@@ -98,10 +98,10 @@ async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Resp
     report = await _report_of(visit, source, connection)
     if report is None and not entries:
         raise NotFoundError(f"there is no connection {connection!r} of source {source!r}")
-    observed = await visit.recent_runs()
+    observed = await visit.open_runs()
     runs = await list_runs(
         visit.context.platform,
-        open_runs(observed.value),
+        observed.value,
         RunFilter(source=source, connection=connection),
         limit=_RUNS,
     )

@@ -16,20 +16,18 @@ from temporaletl.control.operations.details import Details, run_details
 from temporaletl.control.operations.figures import count_pages
 from temporaletl.control.operations.history import (
     RunFilter,
-    RunKey,
     list_jobs,
     list_pages,
     list_runs,
     read_run_log,
 )
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.reports import RunKey, RunReport
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.web.charts import Chart, throughput_chart
 from temporaletl.control.web.findings import (
     cause_of,
     connection_path,
-    open_runs,
     path_of_run,
     run_path,
 )
@@ -66,7 +64,7 @@ async def get_runs(
     after: After = None,
 ) -> Response:
     """List the runs that go on, then those that ended, the latest first in both."""
-    observed = await visit.recent_runs()
+    observed = await visit.open_runs()
     if mode and mode not in MODES:
         raise ConfigurationError(f"mode: there is no {mode!r}; the modes are {', '.join(MODES)}")
     chosen = RunFilter(
@@ -75,19 +73,19 @@ async def get_runs(
         mode=next((one for one in MODES if one == mode), None),
         state=state or None,
     )
-    key = decode_cursor(after, tuple[datetime, str])
+    key = decode_cursor(after, RunKey)
     found = await list_runs(
         visit.context.platform,
-        open_runs(observed.value),
+        observed.value,
         chosen,
         limit=_RUNS + 1,
-        after=RunKey(*key) if key else None,
+        after=key,
     )
     items = found[:_RUNS]
     following = None
     if len(found) > _RUNS:
-        last = items[-1]
-        following = encode_cursor(last.started_at.isoformat(), RunKey.of(last).name)
+        goes_on, started_at, name = RunKey.of(items[-1])
+        following = encode_cursor(goes_on, started_at.isoformat(), name)
     given = {"source": source, "connection": connection, "mode": mode, "state": state}
     return visit.page(
         "runs.html",
