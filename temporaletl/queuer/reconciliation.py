@@ -184,7 +184,9 @@ async def loss_of(
     if standing.is_running:
         return None
     if standing.execution is None:
-        if not here.is_place_of(run.namespace):
+        # Where an entry's workflow is was not recorded by earlier versions.
+        unplaced = isinstance(run, RequestedRun) and run.namespace is None
+        if not unplaced and not here.is_place_of(run.namespace):
             return None
         return f"lost: {here} no longer knows the workflow {run.workflow_id}"
     status = standing.execution.status

@@ -32,6 +32,7 @@ from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, names
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch
+from temporaletl.warehouse.runs import end_run, find_run
 
 __all__ = ["Action", "Controlled", "Kind", "control_run", "find_workflow"]
 
@@ -189,7 +190,7 @@ async def _by_the_ledger(platform: Platform, workflow_id: str, accepted: Accepte
 
 
 async def _end_without_workflow(platform: Platform, client: Client, name: str) -> Controlled | None:
-    """Close the batch of a run whose workflow this Temporal does not know; None without one.
+    """End an open run whose workflow this Temporal does not know, and its batch; None without one.
 
     The run is named by who wants it ended. Should its workflow live elsewhere, its jobs end all
     the same: pages of a job that the ledger takes for ended are not loaded.
@@ -198,16 +199,22 @@ async def _end_without_workflow(platform: Platform, client: Client, name: str) -
         return None
     with translated_errors():
         here = await namespace_of(client)
-    return await asyncio.to_thread(_end_open_batch, await platform.warehouse(), here, name)
+    return await asyncio.to_thread(_end_open_run, await platform.warehouse(), here, name)
 
 
-def _end_open_batch(warehouse: Warehouse, here: Namespace, name: str) -> Controlled | None:
+def _end_open_run(warehouse: Warehouse, here: Namespace, name: str) -> Controlled | None:
     report = find_batch(warehouse, name)
     batch = open_batch(warehouse, report.batch_id) if report else None
-    if batch is None:
+    if batch is not None:
+        end_lost(warehouse, batch, f"lost: {here} does not know the workflow {batch.workflow_id}")
+        return Controlled("run", batch.workflow_id, "cancel", ended_batch=batch.metadata.batch_id)
+    run = find_run(warehouse, name)
+    if run is None or run.batch_id is not None or run.engine != "temporal":
         return None
-    end_lost(warehouse, batch, f"lost: {here} does not know the workflow {batch.workflow_id}")
-    return Controlled("run", batch.workflow_id, "cancel", ended_batch=batch.metadata.batch_id)
+    error = f"lost: {here} does not know the workflow {run.workflow_id}"
+    if not end_run(warehouse, run.workflow_id, error=error, cancelled=True):
+        return None
+    return Controlled("run", run.workflow_id, "cancel", ended_batch=run.workflow_id)
 
 
 async def find_workflow(platform: Platform, name: str) -> WorkflowExecutionDescription | None:

@@ -18,7 +18,7 @@ class Controlled:
     none does. In the latter case the request is `stored`, to be heeded when a service polls
     `queue`, or for a run of the local engine when a process takes it up. `ended_batch`: it was a
     run whose workflow this Temporal does not know; its batch and jobs are closed in the ledger
-    instead.
+    instead. One without a batch is named itself.
     """
 
     kind: Kind

@@ -228,7 +228,7 @@ async def _with_losses(
         )
         known: dict[str, OpenBatch | RequestedRun] = {
             **{batch.metadata.batch_id: batch for batch in found},
-            **{run.workflow_id: run for run in waiting if run.namespace is not None},
+            **{run.workflow_id: run for run in waiting if run.engine == "temporal"},
         }
         return [await _with_loss(known, client, here, report) for report in reports]
     except RPCError:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -49,13 +49,15 @@ FROM generate_series(1, %(runs)s) AS n
 
 @dataclass(frozen=True)
 class Old:
+    """A dashboard over an old ledger."""
+
     served: Served
-    relay: TcpRelay
+    schema: str
+    temporal: TemporalSettings
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def old(postgres_url: str, temporal_server: TemporalServer) -> AsyncIterator[Old]:
-    """A dashboard over an old ledger."""
     temporal = TemporalSettings.model_validate(temporal_server.settings)
     async with schema_of(postgres_url) as warehouse:
         summary = BatchSummary(
@@ -65,14 +67,15 @@ async def old(postgres_url: str, temporal_server: TemporalServer) -> AsyncIterat
         with warehouse.connection() as connection:
             for statement in (_LEDGER, _JOBS, _LOADED, _REJECTS):
                 connection.execute(statement, values)
-        with ExitStack() as relays:
-            relay = relays.enter_context(TcpRelay(postgres_url))
-            settings = warehouse_settings(relay.url, warehouse.schema)
-            platform = Platform(temporal, settings, warehouse_connections=8)
-            async with serving(platform, fronts=(front.install,)) as served:
-                yield Old(served, relay)
-                # Before the application ends, which waits for answers that are under way.
-                relays.close()
+        async with _dashboard(temporal, postgres_url, warehouse.schema) as served:
+            yield Old(served, warehouse.schema, temporal)
+
+
+@asynccontextmanager
+async def _dashboard(temporal: TemporalSettings, url: str, schema: str) -> AsyncIterator[Served]:
+    platform = Platform(temporal, warehouse_settings(url, schema), warehouse_connections=8)
+    async with serving(platform, fronts=(front.install,)) as served:
+        yield served
 
 
 @pytest.mark.parametrize(
@@ -103,18 +106,25 @@ async def test_each_run_is_on_one_page_of_the_list(old: Old) -> None:
     assert 'href="/runs/etl-50"' not in second
 
 
-async def test_a_warehouse_that_goes_away_leaves_what_was_seen_last(old: Old) -> None:
-    assert "not renewed since" not in (await old.served("GET", "/")).text
-    old.relay.freeze(admitting=False)
+async def test_a_warehouse_that_goes_away_leaves_what_was_seen_last(
+    old: Old, postgres_url: str
+) -> None:
+    with ExitStack() as relays:
+        relay = relays.enter_context(TcpRelay(postgres_url))
+        async with _dashboard(old.temporal, relay.url, old.schema) as served:
+            assert "not renewed since" not in (await served("GET", "/")).text
+            relay.freeze(admitting=False)
 
-    async def says_so() -> bool:
-        answer = await old.served("GET", "/")
-        assert answer.status_code == 200, answer.text
-        assert "numbers full" in answer.text
-        return "not renewed since <time" in answer.text
+            async def says_so() -> bool:
+                answer = await served("GET", "/")
+                assert answer.status_code == 200, answer.text
+                assert "numbers full" in answer.text
+                return "not renewed since <time" in answer.text
 
-    await until(says_so, within_seconds=60)
-    # Nobody acts on what cannot be recorded, and nobody sees buttons for it.
-    assert 'method="post"' not in (await old.served("GET", "/")).text
-    refused = await old.served("POST", "/runs", data={"source": "numbers"})
-    assert refused.status_code == 403
+            await until(says_so, within_seconds=60)
+            # Nobody acts on what cannot be recorded, and nobody sees buttons for it.
+            assert 'method="post"' not in (await served("GET", "/")).text
+            refused = await served("POST", "/runs", data={"source": "numbers"})
+            assert refused.status_code == 403
+            # Before the application ends, which waits for answers that are under way.
+            relays.close()
