@@ -17,7 +17,12 @@ _FIRST_LATER = "0009"
 
 def migrate_to_0008(warehouse: Warehouse, patch: pytest.MonkeyPatch) -> None:
     """Make the platform's own tables as they were."""
-    names = [name for name in migration._names() if name < _FIRST_LATER]
+    migrate_before(_FIRST_LATER, warehouse, patch)
+
+
+def migrate_before(first: str, warehouse: Warehouse, patch: pytest.MonkeyPatch) -> None:
+    """Make them as they were before the migration whose name begins so."""
+    names = [name for name in migration._names() if name < first]
     with patch.context() as patched:
         patched.setattr(migration, "_names", lambda: names)
         migrate(warehouse)

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 from temporalio.client import Client
 
-from temporaletl import names
 from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.control.operations.seen_schedules import known_schedules
@@ -22,6 +21,7 @@ from temporaletl.embedded.services import ServiceState
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message
 from temporaletl.names import label
+from temporaletl.queuer.reconciliation import runs_of_queue
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.freshness import read_loads
 from temporaletl.warehouse.migration import missing_migrations
@@ -178,15 +178,15 @@ async def _attendance(
     if missing is None:
         return "ok", f"polls task queue {queue}", None
     scheduled = [one for one in (await known_schedules(platform)).schedules if not one.paused]
-    if scheduled or await _has_open_runs(client):
+    if scheduled or await _has_open_runs(client, platform.settings.queuer_queue):
         return "down", missing, None
     # Nobody waits for it: stopped on purpose, or not needed yet.
     return "ok", f"none polls task queue {queue}; no run goes on, and none is scheduled", None
 
 
-async def _has_open_runs(client: Client) -> bool:
+async def _has_open_runs(client: Client, queue: str) -> bool:
     counted = await client.count_workflows(
-        f"WorkflowType = '{names.QUEUER_FLOW}' AND {OPEN_WORKFLOWS}", rpc_timeout=_PATIENCE
+        f"{runs_of_queue(queue)} AND {OPEN_WORKFLOWS}", rpc_timeout=_PATIENCE
     )
     return counted.count > 0
 

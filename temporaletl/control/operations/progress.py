@@ -227,8 +227,8 @@ async def _count(run: Run, warehouse: Warehouse | None) -> Snapshot:
 
 
 def done_of(jobs: JobTally) -> int:
-    """Jobs that have ended, in whatever way."""
-    return jobs.planned - jobs.running - jobs.paused - jobs.waiting
+    """Jobs that have ended by themselves: not those that a cancelled run left undone."""
+    return jobs.completed + jobs.failed + jobs.skipped
 
 
 async def count_workflows(client: Client, workflow_id: str, status: BatchStatus) -> Snapshot:
