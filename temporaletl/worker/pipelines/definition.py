@@ -1,0 +1,93 @@
+"""Definition of a pipeline: nodes and edges, as a canvas exports them or as YAML in git has them.
+
+The shape is React Flow's `toObject()`; keys that lay out the picture are kept and mean nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+MOST_NODES = 500
+MOST_EDGES = 2_000
+MOST_BYTES = 512 * 1024
+
+#: The handle of edges that are taken when their node fails.
+ERROR_HANDLE = "error"
+
+
+class _Part(BaseModel):
+    """A part of the picture: what means something by name, and keys of its layout."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    layout: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_layout(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: one for key, one in value.items() if key not in cls.layout}
+
+
+class Node(_Part):
+    """A step of a pipeline: its type says what it does, `data` with what."""
+
+    layout = frozenset(
+        {"position", "positionAbsolute", "width", "height", "measured", "initialWidth"}
+        | {"initialHeight", "selected", "selectable", "dragging", "draggable", "dragHandle"}
+        | {"deletable", "connectable", "focusable", "hidden", "resizing", "style", "className"}
+        | {"zIndex", "parentId", "extent", "expandParent", "origin", "sourcePosition", "handles"}
+        | {"targetPosition", "ariaLabel", "ariaRole", "ariaRoleDescription", "domAttributes"}
+    )
+
+    id: str = Field(min_length=1, max_length=100, pattern=r"^[\w.:-]+$")
+    type: str
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Edge(_Part):
+    """A way from one node to the next; `source_handle` names the outcome that takes it."""
+
+    layout = frozenset(
+        {"type", "animated", "hidden", "deletable", "selectable", "selected", "focusable"}
+        | {"reconnectable", "updatable", "zIndex", "style", "className", "label", "labelStyle"}
+        | {"labelShowBg", "labelBgStyle", "labelBgPadding", "labelBgBorderRadius", "markerStart"}
+        | {"markerEnd", "interactionWidth", "pathOptions", "ariaLabel", "ariaRole", "data"}
+        | {"ariaRoleDescription", "domAttributes", "sourceX", "sourceY", "targetX", "targetY"}
+    )
+
+    id: str = ""
+    source: str
+    target: str
+    source_handle: str | None = Field(None, alias="sourceHandle")
+    target_handle: str | None = Field(None, alias="targetHandle")
+
+
+class Definition(_Part):
+    """A pipeline's nodes and edges, its limits, and what its executions may be given.
+
+    Definition.model_validate({"nodes": [{"id": "wait", "type": "delay",
+                                          "data": {"seconds": 1}}], "edges": []})
+    """
+
+    layout = frozenset({"viewport"})
+
+    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    description: str = ""
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...] = ()
+    timeout_minutes: float = Field(30, gt=0, le=60 * 24 * 365)
+    #: Executions at once; the others are refused or wait, as `when_busy` says.
+    max_concurrent: int = Field(0, ge=0, description="executions at once; 0: any number")
+    when_busy: Literal["refuse", "wait"] = "refuse"
+
+    def content_hash(self) -> str:
+        """What two definitions share that do the same, however they are drawn: hex SHA-256."""
+        text = json.dumps(
+            self.model_dump(mode="json", by_alias=True), sort_keys=True, ensure_ascii=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Expressions of pipelines: one Python expression, checked when defined, evaluated in a sandbox."""

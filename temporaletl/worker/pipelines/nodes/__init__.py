@@ -1,0 +1,1 @@
+"""Types of nodes: what `data` of each may hold, in which fields expressions stand."""

@@ -1,0 +1,70 @@
+"""Nodes that read and write databases, and load: database, load, source."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from temporaletl.messages import Mode
+from temporaletl.worker.pipelines.nodes.fields import Expr, Filled, NodeData, TemplateField
+
+#: Names of tables and columns that definitions may use.
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,54}$")]
+ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "timestamp", "json"]
+
+
+class DatabaseData(NodeData):
+    """`database`: a statement on a named connection.
+
+    `query` reads with a statement of one's own and parameters; the others write `rows`.
+    """
+
+    connection: str
+    operation: Literal["query", "insert", "update", "upsert"]
+    query: str | None = None
+    params: Annotated[dict[str, JsonValue], TemplateField(secrets=True)] = Field(
+        default_factory=dict
+    )
+    table: Identifier | None = None
+    key: tuple[Identifier, ...] = ()
+    rows: Expr | None = None
+    max_rows: int = Field(10_000, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _of_operation(self) -> Self:
+        if self.operation == "query":
+            if not self.query or self.table or self.rows or self.key:
+                raise ValueError("query needs query, and has no table, key or rows")
+            if "{{" in self.query:
+                raise ValueError("a statement has no holes: pass values in params, by name")
+        elif self.query or not (self.table and self.rows):
+            raise ValueError(f"{self.operation} needs table and rows, and has no query")
+        elif self.operation != "insert" and not self.key:
+            raise ValueError(f"{self.operation} needs key: the columns that tell rows apart")
+        return self
+
+
+class LoadData(NodeData):
+    """`load`: rows of a table in the warehouse, exactly once: with pages, ledger and rejects."""
+
+    table: Identifier
+    key: tuple[Identifier, ...] = Field(min_length=1)
+    columns: dict[Identifier, ColumnType] = Field(min_length=1)
+    rows: Expr
+
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        missing = [name for name in self.key if name not in self.columns]
+        if missing:
+            raise ValueError(f"key names {', '.join(missing)}, which columns does not")
+        return self
+
+
+class SourceData(NodeData):
+    """`source`: a run of a registered source; its result is the run's summary."""
+
+    source: str
+    connection: str = "default"
+    mode: Mode = "incremental"
+    streams: tuple[str, ...] = ()
+    params: Filled = None
+    timeout_seconds: float = Field(86_400, gt=0, le=7 * 86_400)

@@ -1,0 +1,98 @@
+"""Nodes that send and await requests: api_call, webhook, wait_for_webhook, approval, ai_agent."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from temporaletl.worker.pipelines.nodes.fields import (
+    ExpressionField,
+    Filled,
+    FilledText,
+    NodeData,
+    SecretTexts,
+    TemplateField,
+)
+
+_DAY_SECONDS = 86_400
+
+
+class Paging(BaseModel):
+    """How the pages of an answer follow: `next_url` or `next_query` of the page before, until null.
+
+    The items of all pages are those of `items`, one list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: str
+    next_url: str | None = None
+    next_query: dict[str, str] | None = None
+    max_pages: int = Field(100, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.next_url is None) == (self.next_query is None):
+            raise ValueError("needs one of next_url and next_query")
+        return self
+
+
+class ApiCallData(NodeData):
+    """`api_call`: a request; its result has `status`, `headers` and `data`."""
+
+    url: FilledText
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    headers: SecretTexts = Field(default_factory=dict)
+    query: SecretTexts = Field(default_factory=dict)
+    body: Filled = None
+    response: Literal["json", "text"] = "json"
+    paging: Annotated[Paging | None, ExpressionField(("page",))] = None
+
+
+class WebhookData(NodeData):
+    """`webhook`: tells another service, signed with a secret; its result has `status`."""
+
+    url: FilledText
+    payload: Filled
+    headers: SecretTexts = Field(default_factory=dict)
+    signing_secret: str | None = Field(None, description="name of the secret that signs it")
+
+
+class WaitForWebhookData(NodeData):
+    """`wait_for_webhook`: waits for a request to the execution's address, whose body is its result.
+
+    Takes the edges `received` or `timeout`.
+    """
+
+    outcomes: ClassVar[tuple[str | None, ...]] = ("received", "timeout")
+
+    timeout_seconds: float = Field(_DAY_SECONDS, gt=0, le=365 * _DAY_SECONDS)
+
+
+class ApprovalData(NodeData):
+    """`approval`: waits until a person decides; takes `approved`, `rejected` or `timeout`."""
+
+    outcomes: ClassVar[tuple[str | None, ...]] = ("approved", "rejected", "timeout")
+
+    title: FilledText
+    details: Filled = None
+    timeout_seconds: float = Field(_DAY_SECONDS, gt=0, le=365 * _DAY_SECONDS)
+
+
+class AiAgentData(NodeData):
+    """`ai_agent`: asks a language model, bound to a schema, within a budget of tokens."""
+
+    agent_type: Literal["generate", "classify", "extract", "summarise", "judge"]
+    model: str | None = None
+    instructions: Annotated[str, TemplateField()] = ""
+    input: Filled = None
+    labels: tuple[str, ...] = ()
+    output_schema: dict[str, JsonValue] | None = None
+    max_tokens: int = Field(1_000, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _of_type(self) -> Self:
+        if (self.agent_type == "classify") != bool(self.labels):
+            raise ValueError("labels are what classify needs, and no other")
+        if (self.agent_type == "extract") != (self.output_schema is not None):
+            raise ValueError("output_schema is what extract needs, and no other")
+        return self
