@@ -6,9 +6,9 @@ The shape is React Flow's `toObject()`; keys that lay out the picture are kept a
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 MOST_NODES = 500
 MOST_EDGES = 2_000
@@ -16,6 +16,11 @@ MOST_BYTES = 512 * 1024
 
 #: The handle of edges that are taken when their node fails.
 ERROR_HANDLE = "error"
+
+
+def _as_handle(value: object) -> object:
+    """A handle as a text: YAML's `true` is the outcome of that name."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 class _Part(BaseModel):
@@ -63,7 +68,9 @@ class Edge(_Part):
     id: str = ""
     source: str
     target: str
-    source_handle: str | None = Field(None, alias="sourceHandle")
+    source_handle: Annotated[str | None, BeforeValidator(_as_handle)] = Field(
+        None, alias="sourceHandle"
+    )
     target_handle: str | None = Field(None, alias="targetHandle")
 
 
