@@ -121,7 +121,7 @@ class _YamlReader:
 
     def _scalar(self, node: yaml.ScalarNode) -> JsonValue:
         text: str = node.value
-        if node.style is not None:
+        if node.style:  # quoted, or a block
             return text
         if text in _WORDS:
             return _WORDS[text]
