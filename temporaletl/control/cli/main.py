@@ -11,6 +11,7 @@ from temporaletl.control.cli.commands import (
     access,
     authoring,
     connections,
+    pipelines,
     runs,
     schedules,
     sources,
@@ -23,6 +24,7 @@ from temporaletl.control.cli.commands.arguments import examples
 _RUNNING = "Load and watch"
 _LOOKING = "Look first"
 _REGULARLY = "Load regularly"
+_PIPELINES = "Pipelines"
 _KEEPING = "Look after what is loaded"
 _ACCESS = "Who may use the API, and who did what"
 _MACHINE = "This machine"
@@ -165,6 +167,12 @@ app.command(
     rich_help_panel=_REGULARLY,
     epilog=examples("etl schedule-backfill jira --from 2025-01-01 --to 2025-02-01"),
 )(schedules.schedule_backfill)
+app.add_typer(
+    pipelines.pipeline,
+    name="pipeline",
+    rich_help_panel=_PIPELINES,
+    help="Node graphs of your own: check and draw their definitions.",
+)
 app.add_typer(
     warehouse.state,
     name="state",

@@ -1,0 +1,73 @@
+"""View of pipelines: faults as `file:line: place: what is wrong`, graphs, the schema."""
+
+from pathlib import Path
+
+from temporaletl.command import MISUSED
+from temporaletl.control.cli.output import note, print_json, say
+from temporaletl.control.operations.pipelines import (
+    Validation,
+    draw_pipeline,
+    pipeline_schema,
+    validate_pipeline,
+)
+from temporaletl.errors import ConfigurationError
+
+
+def print_validation(file: Path, *, as_json: bool) -> int:
+    """Print the faults of a definition; return the status to exit with."""
+    found = _validated(file)
+    if as_json:
+        print_json(
+            {
+                "valid": found.pipeline is not None,
+                "content_hash": found.pipeline and found.pipeline.definition.content_hash(),
+                "faults": [
+                    {
+                        "path": fault.path,
+                        "node": fault.node,
+                        "line": found.line_of(fault),
+                        "column": fault.column,
+                        "message": fault.message,
+                        "warning": fault.warning,
+                    }
+                    for fault in found.faults
+                ],
+            }
+        )
+    else:
+        _print_faults(file, found)
+        if found.pipeline is not None:
+            nodes, edges = len(found.pipeline.steps), len(found.pipeline.graph.links)
+            say(f"{file}: valid, {nodes} nodes and {edges} edges")
+    return 0 if found.pipeline is not None else MISUSED
+
+
+def print_graph(file: Path) -> int:
+    """Print a definition's graph, or its faults; return the status to exit with."""
+    found = _validated(file)
+    if found.pipeline is None:
+        _print_faults(file, found)
+        return MISUSED
+    say(draw_pipeline(found.pipeline))
+    return 0
+
+
+def print_schema() -> None:
+    """Print the JSON Schema of definitions."""
+    print_json(pipeline_schema())
+
+
+def _validated(file: Path) -> Validation:
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from None
+    return validate_pipeline(text, as_json=file.suffix == ".json")
+
+
+def _print_faults(file: Path, found: Validation) -> None:
+    for fault in found.faults:
+        line = found.line_of(fault)
+        where = f"{file}:{line}" if line is not None else f"{file}"
+        kind = "warning: " if fault.warning else ""
+        note(f"{where}: {kind}{fault}")
