@@ -1,0 +1,1 @@
+"""Requests that pipelines send: to hosts that are allowed, at addresses that were judged."""

@@ -1,0 +1,260 @@
+"""Guarded HTTP client: the only one that nodes of pipelines send requests with.
+
+Each address that a host has is judged before anything connects, and a judged address is what is
+connected to, so that a name that is resolved anew changes nothing. Redirects are not followed;
+answers are bounded by their decoded size and by the whole time that they take.
+"""
+
+import asyncio
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore2
+import httpx2
+
+from temporaletl.errors import PermanentError, SourceUnavailableError
+from temporaletl.worker.pipelines.egress.addresses import Address, refusal
+from temporaletl.worker.pipelines.egress.settings import EgressSettings
+
+_MEGABYTE = 1_000_000
+#: An answer is inflated by so much at once, whatever it would expand to.
+_STEP = 64 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class RefusedRequestError(PermanentError):
+    """A request that may not be sent: its host, port or address is not allowed."""
+
+
+class OversizedAnswerError(PermanentError):
+    """An answer larger than PIPELINE_RESPONSE_MB allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRequest:
+    """A request; `headers` may hold secrets, which its representation does not show."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, read in full and decoded."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class GuardedClient:
+    """Sends requests to those whom the settings allow.
+
+    async with GuardedClient(EgressSettings.load()) as client:
+        answer = await client.send(OutgoingRequest("GET", url), within=timedelta(seconds=30))
+    """
+
+    def __init__(self, settings: EgressSettings) -> None:
+        self._settings = settings
+        self._client = guarded_client(settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def send(self, request: OutgoingRequest, *, within: timedelta) -> Answer:
+        """Send a request; returns the answer, whatever its status.
+
+        Raises:
+            RefusedRequestError: it may not be sent.
+            OversizedAnswerError: the answer is larger than it may be.
+            SourceUnavailableError: no whole answer came in time.
+        """
+        url = self._checked(request)
+        host = url.host
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                return await self._answer(request, url)
+        except TimeoutError:
+            msg = f"{host}: no whole answer within {within.total_seconds():g} s"
+            raise SourceUnavailableError(msg) from None
+        except httpx2.TransportError as error:
+            msg = f"{host}: {type(error).__name__}: {error}"
+            raise SourceUnavailableError(msg) from None
+
+    def _checked(self, request: OutgoingRequest) -> httpx2.URL:
+        """The address of a request, as the client itself reads it."""
+        try:
+            url = httpx2.URL(request.url).copy_merge_params(dict(request.query))
+        except httpx2.InvalidURL as error:
+            raise RefusedRequestError(f"not an address: {error}") from None
+        check_url(url, self._settings)
+        for name, value in request.headers.items():
+            if any(character in f"{name}{value}" for character in "\r\n\0"):
+                raise RefusedRequestError(f"the header {name!r} goes over its line")
+        return url
+
+    async def _answer(self, request: OutgoingRequest, url: httpx2.URL) -> Answer:
+        headers = {"Accept-Encoding": "gzip", **request.headers}
+        most = round(self._settings.response_megabytes * _MEGABYTE)
+        async with self._client.stream(
+            request.method, url, headers=headers, content=request.body
+        ) as response:
+            encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+            if encoding not in ("identity", "gzip", ""):
+                msg = f"{url.host}: its answer is encoded as {encoding}, which was not asked for"
+                raise SourceUnavailableError(msg)
+            decoded = _inflated if encoding == "gzip" else _as_it_is
+            body = bytearray()
+            async for part in decoded(response.aiter_raw()):
+                body += part
+                if len(body) > most:
+                    msg = f"{url.host}: its answer is larger than PIPELINE_RESPONSE_MB allows"
+                    raise OversizedAnswerError(msg)
+            return Answer(response.status_code, dict(response.headers), bytes(body))
+
+
+def guarded_client(settings: EgressSettings) -> httpx2.AsyncClient:
+    """A client of httpx whose connections are guarded, for libraries that take one."""
+    proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
+    transport = httpx2.AsyncHTTPTransport(verify=_trusted(), trust_env=False, proxy=proxy)
+    if proxy is None:
+        # Below redirects, pools and retries: nothing passes it by.
+        transport._pool._network_backend = _GuardedBackend(settings)  # noqa: SLF001
+    return httpx2.AsyncClient(
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,
+        event_hooks={"request": [_checking(settings)]},
+    )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities that are trusted; to read them takes a tenth of a second."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+def check_url(url: httpx2.URL, settings: EgressSettings) -> None:
+    """Check what can be checked of an address before its host is resolved.
+
+    Raises:
+        RefusedRequestError: it is not allowed.
+    """
+    port = url.port or _DEFAULT_PORTS.get(url.scheme)
+    if url.scheme not in _DEFAULT_PORTS or not url.host:
+        raise RefusedRequestError(f"{url.scheme or 'no scheme'}: requests go to http or https")
+    if url.userinfo:
+        raise RefusedRequestError(f"{url.host}: an address has no user; use a header")
+    if port not in settings.ports:
+        raise RefusedRequestError(f"{url.host}: port {port} is not in PIPELINE_ALLOWED_PORTS")
+    if not settings.allows(url.host):
+        raise RefusedRequestError(f"{url.host} is not in PIPELINE_ALLOWED_HOSTS")
+    try:
+        address = ip_address(url.host)
+    except ValueError:
+        return
+    _check_address(address, url.host, settings)
+
+
+def _checking(settings: EgressSettings) -> Callable[[httpx2.Request], Any]:
+    async def check(request: httpx2.Request) -> None:
+        check_url(request.url, settings)
+
+    return check
+
+
+def _check_address(address: Address, host: str, settings: EgressSettings) -> None:
+    why = refusal(address, settings.networks)
+    if why is not None:
+        raise RefusedRequestError(why if str(address) == host else f"{host}: {why}")
+
+
+class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Connects to addresses that were judged, never to names."""
+
+    def __init__(self, settings: EgressSettings) -> None:
+        self._settings = settings
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        addresses = await self._resolve(host, port)
+        for address in addresses:
+            _check_address(address, host, self._settings)
+        failed: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in addresses:
+            try:
+                return await self._inner.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+    async def connect_unix_socket(
+        self,
+        *_: object,
+        **__: object,
+    ) -> httpcore2.AsyncNetworkStream:
+        raise RefusedRequestError("requests of pipelines go to no socket of this machine")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+    @staticmethod
+    async def _resolve(host: str, port: int) -> list[Address]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        except (OSError, UnicodeError) as error:
+            raise httpcore2.ConnectError(f"{host} cannot be resolved: {error}") from None
+        # The scope of a link-local address is no part of it.
+        texts = dict.fromkeys(str(one[4][0]).partition("%")[0] for one in found)
+        return [ip_address(text) for text in texts]
+
+
+async def _as_it_is(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        yield part
+
+
+async def _inflated(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    inflate = zlib.decompressobj(_GZIP)
+    try:
+        async for part in parts:
+            rest = part
+            while rest:
+                yield inflate.decompress(rest, _STEP)
+                rest = inflate.unconsumed_tail
+    except zlib.error as error:
+        raise SourceUnavailableError(f"an answer that is no gzip: {error}") from None
+    if not inflate.eof:
+        raise SourceUnavailableError("a compressed answer that ends early")
