@@ -155,18 +155,18 @@ def runs_of_queue(queue: str) -> str:
 
 
 async def unbooked(
-    client: Client, warehouse: Warehouse | None, queue: str, *, limit: int
+    client: Client, warehouse: Warehouse | None, queue: str
 ) -> list[WorkflowExecution]:
     """QueuerFlows of a task queue, the latest first, that are open or failed and in no ledger.
 
-    Also one that was reset after its run had ended.
+    Of so many that Temporal has; also one that was reset after its run had ended.
 
     Raises:
         RPCError: the server does not answer.
         ETLError: the warehouse does not answer.
     """
     query = f"{runs_of_queue(queue)} AND ExecutionStatus NOT IN ('Completed', 'ContinuedAsNew')"
-    found = [one async for one in client.list_workflows(query, limit=limit)]
+    found = [one async for one in client.list_workflows(query, limit=_MOST_RUNS)]
     if warehouse is None or not found:
         return found
     entered = await asyncio.to_thread(entered_runs, warehouse, [one.id for one in found])
@@ -223,8 +223,12 @@ async def reconcile(
     """
     ended = await asyncio.to_thread(end_lapsed, warehouse)
     here = await namespace_of(client)
-    for execution in await unbooked(client, warehouse, queue, limit=_MOST_RUNS):
-        await _enter(client, warehouse, here, execution)
+    try:
+        for execution in await unbooked(client, warehouse, queue):
+            await _enter(client, warehouse, here, execution)
+    except RPCError as error:
+        # Lists have a rate limit of their own; those that are entered need none.
+        log.warning("runs_not_listed", reason=str(error))
     waiting = await asyncio.to_thread(runs_without_batch, warehouse, ended=False, limit=_MOST_RUNS)
     for run in waiting:
         try:

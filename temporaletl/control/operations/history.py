@@ -175,7 +175,7 @@ async def run_report(platform: Platform, run: str) -> RunReport:
     """A run by its workflow or batch id, as the ledger has it. Raises: as `list_jobs`."""
     warehouse = await platform.warehouse()
     entered = await asyncio.to_thread(find_run, warehouse, run)
-    if entered is not None and entered.batch_id is None and entered.ended_at is not None:
+    if entered is not None and entered.batch_id is None:
         return report_of_request(entered)
     return report_of_batch(await asyncio.to_thread(_batch, warehouse, run), None)
 

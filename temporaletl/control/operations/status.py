@@ -60,7 +60,7 @@ async def open_runs(platform: Platform, *, limit: int) -> Runs:
         entered = {run.workflow_id for run in found}
         found += [
             report_of_workflow(execution)
-            for execution in await _beside_ledger(platform, warehouse, client, limit)
+            for execution in await _beside_ledger(platform, warehouse, client)
             if execution.id not in entered
         ]
     found = await completed(warehouse, client, found, queried=attended.queuer is None)
@@ -101,11 +101,11 @@ async def _in_ledger(warehouse: Warehouse, client: Client | None, limit: int) ->
 
 
 async def _beside_ledger(
-    platform: Platform, warehouse: Warehouse | None, client: Client, limit: int
+    platform: Platform, warehouse: Warehouse | None, client: Client
 ) -> list[WorkflowExecution]:
     """Workflows of runs that are in no ledger; none where Temporal does not say."""
     try:
-        return await unbooked(client, warehouse, platform.settings.queuer_queue, limit=limit)
+        return await unbooked(client, warehouse, platform.settings.queuer_queue)
     except RPCError:
         return []
 

@@ -42,7 +42,10 @@ from temporaletl.warehouse.run_log import RunLogTail
 router = pages()
 
 MODES: tuple[Mode, ...] = ("incremental", "full", "backfill", "replay")
-STATES = ("running", "pausing", "paused", "cancelling", "lost", "completed", "failed", "cancelled")
+STATES = (
+    *("waiting", "running", "pausing", "paused", "cancelling"),
+    *("lost", "completed", "failed", "cancelled"),
+)
 _RUNS = 50
 _JOBS = 50
 _PAGES = 20
