@@ -15,8 +15,11 @@ _SILENT = timedelta(seconds=5)
 #: Between two heartbeats that are missed and the attempt that replaces a dead one there is time.
 _LEASE_MARGIN = 1.25
 
+#: SQLSTATEs of connections that broke, and of poolers.
+_CONNECTION = "08"
+
 #: `working` on a statement, or waiting for a lock; `done`: waiting for its client, or ended;
-#: `unreachable`: no connection could be made; `unknown`: the server did not say.
+#: `unreachable`: no answer came from there; `unknown`: the server did not say.
 State = Literal["working", "done", "unreachable", "unknown"]
 
 
@@ -38,10 +41,12 @@ class Backend:
 
 #: As a row that makes a `Backend`.
 BACKEND = "pg_backend_pid(), extract(epoch FROM pg_postmaster_start_time())::text"
+#: Of two servers that write, behind one address, the one that started later replaced the other.
 _STATE = """
-    SELECT state, wait_event, pg_blocking_pids(pid)
-    FROM (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS server) AS here
-    LEFT JOIN pg_stat_activity ON pid = %s WHERE server = %s
+    SELECT state, wait_event, pg_blocking_pids(pid), started::text = %(server)s,
+        started > %(server)s::numeric AND NOT pg_is_in_recovery()
+    FROM (SELECT extract(epoch FROM pg_postmaster_start_time()) AS started) AS here
+    LEFT JOIN pg_stat_activity ON pid = %(pid)s AND started::text = %(server)s
 """
 # Those at the head of the queue: who waits himself is not the cause.
 _BLOCKERS = """
@@ -74,20 +79,23 @@ def look_into(conninfo: str, backend: Backend | None, *, lease: timedelta | None
     try:
         with connection:
             return _look(connection, backend, lease)
-    except psycopg.Error:
-        return Finding("unknown")
+    except psycopg.Error as error:
+        # A pooler that waited in vain for the server says so with a class of its own.
+        lost = error.sqlstate is None or error.sqlstate.startswith(_CONNECTION)
+        return Finding("unreachable" if lost else "unknown")
 
 
 def _look(
     connection: psycopg.Connection[Any], backend: Backend | None, lease: timedelta | None
 ) -> Finding:
     if backend is None:
+        connection.execute("SELECT 1")  # a pooler lets us in before it has a server
         return Finding("unknown")
-    row = connection.execute(_STATE, [backend.pid, backend.server]).fetchone()
+    row: Any = connection.execute(_STATE, {"pid": backend.pid, "server": backend.server}).fetchone()
+    state, waits_for, blockers_of_it, same, replaced = row
     # Another server that shares the address, or one that keeps no books of what its sessions do.
-    if row is None or row[0] == "disabled":
+    if not replaced and (not same or state == "disabled"):
         return Finding("unknown")
-    state, waits_for, blockers_of_it = row
     if state != "active" or waits_for == "ClientRead":
         return Finding("done")
     if not blockers_of_it:

@@ -224,7 +224,8 @@ class Warehouse:
 
         Raises: as `connection`, at once.
         """
-        with translated(), psycopg.connect(self._conninfo.get_secret_value()) as connection:
+        with translated(), Session.connect(self._conninfo.get_secret_value()) as connection:
+            connection.limits = self.limits
             connection.execute("SELECT 1")
 
 

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import psycopg
 from psycopg import sql
@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.logs import get_logger
-from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, look_into
+from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, State, look_into
 
 log = get_logger("temporaletl.warehouse")
 
@@ -33,6 +33,9 @@ _FIRST_LOOK_SECONDS = 2.0
 _NEXT_LOOK_SECONDS = 5.0
 #: Not every server has these; on one that has not, the others must do.
 OPTIONAL = ("tcp_user_timeout", "client_connection_check_interval")
+#: Behind a pooler that has no connection to spare, a look waits as well: for so many times the
+#: network's limit it may, unless another one brings news meanwhile.
+_QUEUED = 4
 # Keepalives begin after two fifths of the time, and are then unanswered for the rest.
 _PROBES = 3
 
@@ -130,8 +133,9 @@ class Session(psycopg.Connection[tuple[object, ...]]):
 
     Once a statement has brought nothing for two seconds, another connection inspects what the
     server does for this one, and again every five seconds. What blocks it is logged, and is in
-    `obstacle`; where the server has nothing more to say, or cannot be reached, the connection is
-    closed. `lease` lets it end a session that is in its way: see `leased`.
+    `obstacle`; where the server has nothing more to say, or nothing was heard of it for longer than
+    the network's limit, the connection is closed. `lease` lets it end a session that is in its
+    way: see `leased`.
     """
 
     obstacle: str | None = None
@@ -142,6 +146,8 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     unlimited = False
     _look: Future[Finding] | None = None
     _lost = 0
+    #: When the server was last heard of, by this connection or by a look.
+    _heard = 0.0
 
     def start(self, message: bytes, *, unlimited: bool) -> None:
         """Begin a transaction; see `beginning`."""
@@ -177,20 +183,20 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         except StopIteration as end:
             result: R = end.value
             return result
-        last_answer = monotonic()
+        last_answer = self._heard = monotonic()
         next_look = last_answer + _FIRST_LOOK_SECONDS
         self._look, self._lost = None, 0
         while True:
             ready = yield wanted
             now = monotonic()
             if ready:
-                last_answer, next_look, self._lost = now, now + _FIRST_LOOK_SECONDS, 0
-            elif now >= next_look and self._look is None:
+                last_answer = self._heard = now
+                next_look, self._lost = now + _FIRST_LOOK_SECONDS, 0
+            elif self._look is not None:
+                self._check_look(self._look, timedelta(seconds=now - last_answer))
+            elif now >= next_look:
                 self._look = self._start_look()
                 next_look = now + _NEXT_LOOK_SECONDS
-            elif self._look is not None and self._look.done():
-                self._check_finding(self._look.result(), timedelta(seconds=now - last_answer))
-                self._look = None
             try:
                 wanted = generator.send(ready)
             except StopIteration as end:
@@ -223,24 +229,49 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         ).start()
         return answer
 
-    def _check_finding(self, found: Finding, silence: timedelta) -> None:
-        seconds = round(silence.total_seconds(), 1)
-        pid = self.backend and self.backend.pid
+    def _check_look(self, look: Future[Finding], silence: timedelta) -> None:
+        unheard = timedelta(seconds=monotonic() - self._heard)
+        if look.done():
+            self._look = None
+            self._check_finding(look.result(), silence, unheard)
+        elif not self.unlimited and unheard > self.limits.network * _QUEUED:
+            self._cut("unreachable", silence)
+
+    def _check_finding(self, found: Finding, silence: timedelta, unheard: timedelta) -> None:
         if found.obstacle is not None:
             self.obstacle = found.obstacle
-            log.warning("lock_awaited", waits_for=found.obstacle, backend=pid, seconds=seconds)
+            log.warning(
+                "lock_awaited",
+                waits_for=found.obstacle,
+                backend=self.backend and self.backend.pid,
+                seconds=_seconds(silence),
+            )
         # Once may be by chance: the answer was just about to come.
         self._lost = self._lost + 1 if found.state == "done" else 0
-        unreachable = found.state == "unreachable" and silence > self.limits.network
+        if found.state != "unreachable":
+            self._heard = monotonic()
+        unreachable = found.state == "unreachable" and unheard > self.limits.network
         overdue = not self.unlimited and silence > self.limits.statement + self.limits.network
         if self._lost > 1 or unreachable or overdue:
-            log.warning("session_lost", server=found.state, backend=pid, seconds=seconds)
-            self.pgconn.finish()
-            raise psycopg.OperationalError(
-                f"no answer for {seconds} s, though the server "
-                + {
-                    "done": "waits for us, or has ended the session",
-                    "unreachable": "cannot be reached either",
-                }.get(found.state, "should have given up")
-                + ": the connection was cut"
-            )
+            self._cut(found.state, silence)
+
+    def _cut(self, server: State, silence: timedelta) -> NoReturn:
+        log.warning(
+            "session_lost",
+            server=server,
+            backend=self.backend and self.backend.pid,
+            seconds=_seconds(silence),
+        )
+        self.pgconn.finish()
+        raise psycopg.OperationalError(
+            f"no answer for {_seconds(silence)} s, though the server "
+            + {
+                "done": "waits for us, or has ended the session",
+                "unreachable": "cannot be reached either",
+            }.get(server, "should have given up")
+            + ": the connection was cut"
+        )
+
+
+def _seconds(span: timedelta) -> float:
+    return round(span.total_seconds(), 1)

@@ -1,22 +1,29 @@
 """Behind a pooler every transaction may have another server process: nothing depends on one."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
+from time import monotonic
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from temporaletl import Event
+from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import RunPolicy
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
-from tests.integration.loading.jobs import Job, counts, fetch, make_event
+from temporaletl.worker.loading import Loader, PageLoad
+from temporaletl.worker.loading.copying import copy_rows
+from tests.integration.loading.jobs import NOON, Job, counts, fetch, make_event
 from tests.integration.pooler import pooler
+from tests.integration.tcp_relay import TcpRelay
 from tests.integration.warehouse.batches import finish, job, make_metadata, plan
 
 _PAGES = 12
@@ -98,6 +105,45 @@ def test_a_session_that_is_frozen_behind_a_pooler_is_ended_by_who_waits_for_it(
         assert ledger.end_job(direct, held, "completed").state == "completed"
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("moment", ["beginning", "reading", "copying"])
+def test_a_page_is_given_up_where_the_server_is_gone_behind_its_pooler(
+    warehouse: Warehouse, postgres_url: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pooler lets everybody in, and acknowledges all that is sent."""
+    job = Job(warehouse)
+    with (
+        TcpRelay(postgres_url) as relay,
+        pooler(relay.url, size=2) as url,
+        Warehouse(
+            WarehouseSettings.model_validate({"database_url": url, "schema_name": warehouse.schema})
+        ) as cut_off,
+    ):
+        cut_off.limits = replace(cut_off.limits, network=timedelta(seconds=0.5))
+        loader = Loader(cut_off, [Event], job.lineage)
+        loader.prepare()
+
+        def freezing[**P, R](work: Callable[P, R]) -> Callable[P, R]:
+            def frozen(*given: P.args, **named: P.kwargs) -> R:
+                relay.freeze(admitting=False)
+                return work(*given, **named)
+
+            return frozen
+
+        if moment == "beginning":
+            relay.freeze(admitting=False)
+        elif moment == "reading":
+            monkeypatch.setattr(loader, "_running_streams", freezing(loader._running_streams))
+        else:
+            monkeypatch.setattr("temporaletl.worker.loading.merge.copy_rows", freezing(copy_rows))
+        page = PageLoad(0, [make_event(n) for n in range(10)], [], 10, 0, None, 1, NOON)
+        began = monotonic()
+        with pytest.raises(WarehouseUnavailableError, match="no answer for"):
+            loader.load(page)
+        assert monotonic() - began < 10
+    assert fetch(warehouse, "SELECT count(*) FROM events") == [{"count": 0}]
+    assert counts(job.load(*(make_event(n) for n in range(10)))) == (10, 0, 0, 0)
 
 
 def test_nothing_is_left_in_the_sessions_that_a_pooler_keeps(

@@ -149,9 +149,13 @@ def test_a_session_of_the_platform_that_is_at_work_is_not_ended(
             pass
 
 
-@pytest.mark.parametrize("admitting", [True, False], ids=["a connection", "the network"])
+@pytest.mark.parametrize(
+    ("admitting", "replaced"),
+    [(True, False), (True, True), (False, False)],
+    ids=["a connection", "a server that was replaced", "the network"],
+)
 def test_a_connection_that_nothing_passes_any_more_is_given_up_and_its_job_goes_on(
-    warehouse: Warehouse, postgres_url: str, admitting: bool
+    warehouse: Warehouse, postgres_url: str, admitting: bool, replaced: bool
 ) -> None:
     job = short_leased(Job(warehouse))
     with (
@@ -162,6 +166,9 @@ def test_a_connection_that_nothing_passes_any_more_is_given_up_and_its_job_goes_
         connection.execute("SELECT FROM etl_jobs FOR UPDATE")
         relay.freeze(admitting=admitting)
         assert counts(job.load(make_event())) == (1, 0, 0, 0)
+        if replaced:
+            assert connection.backend is not None
+            connection.backend = replace(connection.backend, server="1")
         with pytest.raises(psycopg.OperationalError, match="no answer for"):
             connection.execute("SELECT 1")
         assert connection.closed
