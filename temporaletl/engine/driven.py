@@ -24,6 +24,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.control import record_rest
 from temporaletl.warehouse.ownership import LeaseLostError, OwnedRun
 from temporaletl.warehouse.runs import Wanted
+from temporaletl.warehouse.stored_batches import StoredBatch
 
 log = get_logger("temporaletl.engine")
 
@@ -100,9 +101,8 @@ class DrivenRun:
 
     async def run(self) -> None:
         """Drive the run. Raises no error of the run itself: its books name it."""
-        requested = self._owned.requested
         with structlog.contextvars.bound_contextvars(
-            workflow_id=requested.workflow_id, run_id=requested.run_id
+            workflow_id=self.ownership.workflow_id, run_id=self._owned.run_id
         ):
             log.info("run_adopted", epoch=self.ownership.epoch)
             try:
@@ -122,7 +122,7 @@ class DrivenRun:
             await self._end("cancelled before it was planned", None)
             return
         try:
-            metadata, self._jobs = await self._enter()
+            (metadata, fault), self._jobs = await self._enter()
         except StoppedError:
             return
         except LeaseLostError:
@@ -133,7 +133,10 @@ class DrivenRun:
             await self._end(message_of(error), type(error).__name__)
             return
         with structlog.contextvars.bound_contextvars(batch_id=metadata.batch_id):
-            await self._pursue(metadata)
+            if fault is not None:
+                await self._finish(metadata, fault)
+            else:
+                await self._pursue(metadata)
 
     async def _pursue(self, metadata: BatchMetadata) -> None:
         """Work, rest, or finish, as is wanted, until the run has ended or is gone."""
@@ -165,20 +168,20 @@ class DrivenRun:
                 "memory) say why"
             )
 
-    async def _enter(self) -> tuple[BatchMetadata, int | None]:
+    async def _enter(self) -> tuple[StoredBatch, int | None]:
         """The batch, resolved and entered where it was not; and its jobs, None until planned."""
         if self._owned.adoptions > MOST_ADOPTIONS and self._owned.batch_id is None:
             self._check_adoptions()
         # A cancellation waits for it: the batch may be entered, and must be closed then.
         retries = self._retries(self._going)
-        requested, policy = self._owned.requested, self._limits.policy
+        policy = self._limits.policy
 
-        def enter() -> tuple[BatchMetadata, int | None]:
+        def enter() -> tuple[StoredBatch, int | None]:
             batch_id = self._owned.batch_id
             if batch_id is None:
                 batch_id = planning.resolve_batch(
                     self._warehouse,
-                    requested,
+                    self._owned.requested(),
                     policy=policy,
                     worker_queue=_HERE,
                     engine="local",
@@ -206,7 +209,7 @@ class DrivenRun:
             self._limits.segment,
             retries,
             Audience(Listener(), self._stopping),
-            self._owned.requested.run_id,
+            self._owned.run_id,
             when_stopped=self._when_stopped,
             hold=self.ownership.hold,
         )
@@ -239,7 +242,7 @@ class DrivenRun:
     async def _finish(self, metadata: BatchMetadata, failure: Exception | None) -> None:
         summary = await self._runner.finish(
             metadata,
-            self._owned.requested.workflow_id,
+            self.ownership.workflow_id,
             self._retries(asyncio.Event()),
             cancelled=self._wanted == "cancel",
             error=failure,

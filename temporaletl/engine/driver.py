@@ -98,14 +98,15 @@ class Driver:
             over.set()
 
     async def _look_until(self, stop: asyncio.Event) -> None:
-        idle_since, closed = monotonic(), False
+        idle_since = monotonic()
+        close_at = idle_since
         while not stop.is_set():
             self._forget_ended()
             self._lose_unrenewed()
             try:
-                if not closed:
+                if monotonic() >= close_at:
                     await self._close_lapsed()
-                    closed = True
+                    close_at = monotonic() + self._options.lease.total_seconds()
                 await self._adopt()
                 ended = not self._runs and await self._is_done()
             except WarehouseUnavailableError as error:

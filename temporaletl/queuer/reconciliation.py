@@ -315,11 +315,10 @@ async def end_if_lost(
     if batch is not None:
         return await _look_after(client, warehouse, here, batch, grace) is not None
     found = await describe_workflow(client, run.workflow_id)
-    if found is None and run.age < (_STARTED_WITHIN if run.engine is None else grace):
-        return False
     if found is None and run.engine is None:
-        error = f"lost: whoever requested it ended before {here} had it"
-        return await asyncio.to_thread(give_up, warehouse, run.workflow_id, error)
+        return await end_if_never_started(warehouse, run)
+    if found is None and run.age < grace:
+        return False
     loss = await loss_of(client, here, run, Standing(found))
     if loss is None:
         return False
@@ -327,6 +326,14 @@ async def end_if_lost(
     at = None if found is None else found.close_time
     end = partial(end_run, error=loss, cancelled=cancelled, at=at)
     return await asyncio.to_thread(end, warehouse, run.workflow_id)
+
+
+async def end_if_never_started(warehouse: Warehouse, run: RequestedRun) -> bool:
+    """Give up a run that no engine has claimed in time; return whether this call did."""
+    if run.engine is not None or run.age < _STARTED_WITHIN:
+        return False
+    error = "never started: whoever requested it ended before an engine had it"
+    return await asyncio.to_thread(give_up, warehouse, run.workflow_id, error)
 
 
 async def keep_reconciling(

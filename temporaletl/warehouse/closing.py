@@ -5,7 +5,7 @@ from psycopg.types.json import Jsonb
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import ENDED, BatchMetadata, BatchSummary, JobCounts
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.leases import LeasedBatch, is_lapsed
+from temporaletl.warehouse.leases import LeasedBatch, is_lapsed, silent_since
 from temporaletl.warehouse.ledger import without_secrets
 from temporaletl.warehouse.ownership import LeaseLostError, Ownership
 from temporaletl.warehouse.tally import failed_jobs, job_notes, tally_jobs
@@ -68,8 +68,7 @@ def close_lapsed(warehouse: Warehouse, batch: LeasedBatch) -> BatchSummary | Non
             batch.metadata,
             workflow_id=batch.workflow_id,
             cancelled=False,
-            error="lost: the process that ran it has given no sign of life since "
-            f"{batch.lease_until.isoformat(timespec='seconds')}",
+            error=silent_since(batch.lease_until),
         )[0]
 
 

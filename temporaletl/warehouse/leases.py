@@ -7,13 +7,14 @@ and nobody need do it in time: whoever comes next does. The process that let it 
 batch closed, its jobs ended, and loads nothing more.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+
+from psycopg.rows import dict_row
 
 from temporaletl.messages import BatchMetadata
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.stored_batches import COLUMNS, stored_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class LeasedBatch:
     metadata: BatchMetadata
     workflow_id: str
     lease_until: datetime
+
+
+def silent_since(lease_until: datetime) -> str:
+    """What is said of a batch whose lease has run out."""
+    return (
+        "lost: the process that ran it has given no sign of life since "
+        f"{lease_until.isoformat(timespec='seconds')}"
+    )
 
 
 def renew_lease(warehouse: Warehouse, batch_id: str, lease: timedelta) -> bool:
@@ -40,16 +49,14 @@ def renew_lease(warehouse: Warehouse, batch_id: str, lease: timedelta) -> bool:
 
 def lapsed_batches(warehouse: Warehouse) -> list[LeasedBatch]:
     """The batches that have not ended though their lease has run out, the oldest first."""
-    with warehouse.connection() as connection:
-        rows: Sequence[Any] = connection.execute(
-            """
-            SELECT metadata, workflow_id, lease_until FROM etl_batches
-            WHERE ended_at IS NULL AND lease_until < clock_timestamp() ORDER BY created_at
-            """
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {COLUMNS}, workflow_id, lease_until FROM etl_batches "  # noqa: S608 - constant
+            "WHERE ended_at IS NULL AND lease_until < clock_timestamp() ORDER BY created_at"
         ).fetchall()
     return [
-        LeasedBatch(BatchMetadata.model_validate(metadata), workflow_id, until)
-        for metadata, workflow_id, until in rows
+        LeasedBatch(stored_batch(row).metadata, row["workflow_id"], row["lease_until"])
+        for row in rows
     ]
 
 

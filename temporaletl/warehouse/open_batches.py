@@ -8,6 +8,7 @@ from psycopg.rows import dict_row
 
 from temporaletl.messages import BatchMetadata
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.stored_batches import COLUMNS, stored_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class OpenBatch:
     unsighted: timedelta
 
 
-_COLUMNS = """
-    metadata, workflow_id, run_id, temporal_address, temporal_namespace, temporal_namespace_id,
+_COLUMNS = f"""
+    {COLUMNS}, workflow_id, run_id, temporal_address, temporal_namespace, temporal_namespace_id,
     clock_timestamp() - coalesce(sighted_at, created_at) AS unsighted
 """
 
@@ -78,7 +79,7 @@ def open_batch(warehouse: Warehouse, batch_id: str) -> OpenBatch | None:
 def _batch(row: dict[str, Any]) -> OpenBatch:
     address = row["temporal_address"]
     return OpenBatch(
-        metadata=BatchMetadata.model_validate(row["metadata"]),
+        metadata=stored_batch(row).metadata,
         workflow_id=row["workflow_id"],
         run_id=row["run_id"],
         namespace=None

@@ -11,12 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.rows import dict_row
+from pydantic import ValidationError
 
 from temporaletl.errors import ConflictError
-from temporaletl.messages import BatchMetadata, MetadataRequest, QueuerInput
+from temporaletl.messages import MetadataRequest, QueuerInput
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.run_control import show_wanted
 from temporaletl.warehouse.runs import Wanted
+from temporaletl.warehouse.stored_batches import (
+    COLUMNS,
+    StoredBatch,
+    stored_batch,
+    unreadable,
+)
 
 #: A run by its workflow id, and the epoch under which a process has it.
 type RunEpoch = tuple[str, int]
@@ -62,10 +69,30 @@ class OwnedRun:
     """
 
     ownership: Ownership
-    requested: MetadataRequest
+    run_id: str
+    requested_at: datetime
     wanted: Wanted
     batch_id: str | None
     adoptions: int
+    #: As it was entered, maybe by another version of the platform.
+    request: Any
+
+    def requested(self) -> MetadataRequest:
+        """The request, for planning.
+
+        Raises:
+            UnreadableRunError: this version of the platform cannot read it.
+        """
+        try:
+            request = QueuerInput.model_validate(self.request)
+        except ValidationError as error:
+            raise unreadable("the request", error) from None
+        return MetadataRequest(
+            input=request,
+            nominal=self.requested_at,
+            workflow_id=self.ownership.workflow_id,
+            run_id=self.run_id,
+        )
 
 
 def adopt_run(
@@ -106,12 +133,9 @@ def adopt_run(
             return None
         return OwnedRun(
             ownership=Ownership(row["workflow_id"], owner, row["epoch"]),
-            requested=MetadataRequest(
-                input=QueuerInput.model_validate(row["request"]),
-                nominal=row["requested_at"],
-                workflow_id=row["workflow_id"],
-                run_id=row["run_id"],
-            ),
+            run_id=row["run_id"],
+            requested_at=row["requested_at"],
+            request=row["request"],
             wanted=row["wanted"],
             batch_id=row["batch_id"],
             adoptions=row["adoptions"],
@@ -119,13 +143,19 @@ def adopt_run(
 
 
 def waits_for_owner(warehouse: Warehouse) -> datetime | None:
-    """Since when a run of the local engine has been requested that nobody drives; None: none is."""
+    """Since when there is something for the local engine to do that nobody does; None: nothing.
+
+    That is a run that was requested, or one of a program that died with it, which is to be closed.
+    """
     with warehouse.connection() as connection:
         row: Any = connection.execute(
             """
-            SELECT min(greatest(requested_at, lease_until)) FROM etl_runs
-            WHERE engine = 'local' AND ended_at IS NULL
-              AND (lease_until IS NULL OR lease_until < clock_timestamp())
+            SELECT least(
+                (SELECT min(greatest(requested_at, lease_until)) FROM etl_runs
+                 WHERE engine = 'local' AND ended_at IS NULL
+                   AND (lease_until IS NULL OR lease_until < clock_timestamp())),
+                (SELECT min(lease_until) FROM etl_batches
+                 WHERE ended_at IS NULL AND lease_until < clock_timestamp()))
             """
         ).fetchone()
     found: datetime | None = row[0]
@@ -197,10 +227,12 @@ def rest_jobs(warehouse: Warehouse, ownership: Ownership, batch_id: str) -> None
 
 def stored_metadata(
     warehouse: Warehouse, batch_id: str | None
-) -> tuple[BatchMetadata, int | None] | None:
+) -> tuple[StoredBatch, int | None] | None:
     """A batch as it was first resolved, and how many jobs it has, None until they are planned."""
-    with warehouse.connection() as connection:
-        row: Any = connection.execute(
-            "SELECT metadata, jobs_planned FROM etl_batches WHERE batch_id = %s", [batch_id]
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"SELECT {COLUMNS}, jobs_planned FROM etl_batches "  # noqa: S608 - constant
+            "WHERE batch_id = %s",
+            [batch_id],
         ).fetchone()
-    return None if row is None else (BatchMetadata.model_validate(row[0]), row[1])
+    return None if row is None else (stored_batch(row), row["jobs_planned"])

@@ -46,6 +46,7 @@ class BatchReport(Message):
     failures: tuple[JobFailure, ...] = ()
     engine: Engine = "temporal"
     abandoned: bool = False  # the local engine's, and open, and no process drives it
+    lost_since: datetime | None = None  # when a program's own run was last known to be alive
 
 
 class JobReport(Message):
@@ -97,15 +98,17 @@ _RETRIED_BY = """
 """
 #: Whether a batch of the local engine has to go on, and no living process drives it.
 _ABANDONED = """
-    (etl_batches.engine = 'local' AND etl_batches.ended_at IS NULL AND NOT EXISTS (
+    (etl_batches.engine = 'local' AND etl_batches.ended_at IS NULL
+     AND NOT coalesce(etl_batches.lease_until > clock_timestamp(), false) AND NOT EXISTS (
         SELECT FROM etl_runs AS r WHERE r.batch_id = etl_batches.batch_id
           AND r.owner IS NOT NULL AND r.lease_until > clock_timestamp()))
 """
 _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     retries, {_RETRIED_BY} AS retried_by,
-    metadata->'windows' AS windows, jobs_planned IS NOT NULL AS planned, summary, engine,
-    {_ABANDONED} AS abandoned
+    coalesce(metadata->'windows', '{{}}') AS windows, jobs_planned IS NOT NULL AS planned, summary,
+    engine,
+    {_ABANDONED} AS abandoned, CASE WHEN {_ABANDONED} THEN lease_until END AS lost_since
 """
 #: A job's state; what ran when its last owner died waits for the next one.
 _JOB_STATE = f"""

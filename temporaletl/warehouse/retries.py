@@ -20,6 +20,7 @@ from temporaletl.rows import storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.sessions import only_row
+from temporaletl.warehouse.stored_batches import COLUMNS, stored_batch
 
 _AT_ONCE = 500
 _FAILED = """
@@ -59,12 +60,10 @@ def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
         row = (
             connection.cursor(row_factory=dict_row)
             .execute(
-                """
-                SELECT batch_id, metadata, workflow_id, state, ended_at IS NOT NULL AS ended,
-                    jobs_planned IS NOT NULL AS planned
-                FROM etl_batches WHERE batch_id = %(name)s OR workflow_id = %(name)s
-                ORDER BY created_at DESC LIMIT 1
-                """,
+                f"SELECT {COLUMNS}, workflow_id, state, ended_at IS NOT NULL AS ended, "  # noqa: S608 - constant
+                "jobs_planned IS NOT NULL AS planned FROM etl_batches "
+                "WHERE batch_id = %(name)s OR workflow_id = %(name)s "
+                "ORDER BY created_at DESC LIMIT 1",
                 {"name": storable_text(name)},
             )
             .fetchone()
@@ -85,9 +84,12 @@ def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
                 of_batch,
             )
         )[0]
+    batch = stored_batch(row)
+    if batch.fault is not None:
+        raise batch.fault
     by_stream = {str(stream): int(count) for stream, count in failed}
     return FailedBatch(
-        metadata=BatchMetadata.model_validate(row["metadata"]),
+        metadata=batch.metadata,
         workflow_id=row["workflow_id"],
         state=row["state"],
         ended=row["ended"],

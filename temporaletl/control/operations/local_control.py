@@ -89,7 +89,9 @@ def _end_unowned(warehouse: Warehouse, workflow_id: str) -> None:
     found = stored_metadata(warehouse, owned.batch_id)
     try:
         if found is not None:
-            request = FinishRequest(metadata=found[0], workflow_id=workflow_id, cancelled=True)
+            request = FinishRequest(
+                metadata=found[0].metadata, workflow_id=workflow_id, cancelled=True
+            )
             error = finish(warehouse, request, ownership=owned.ownership).error
     except LeaseLostError:
         return

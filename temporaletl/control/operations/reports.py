@@ -27,6 +27,7 @@ from temporaletl.names import parse_label
 from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.leases import silent_since
 from temporaletl.warehouse.open_batches import Namespace, OpenBatch, open_batches
 from temporaletl.warehouse.reports import BatchReport
 from temporaletl.warehouse.runs import Engine, RequestedRun, runs_without_batch
@@ -97,13 +98,15 @@ def report_of_workflow(execution: WorkflowExecution) -> RunReport:
 
 def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> RunReport:
     """The report of a run from the ledger, with the end that Temporal has of its workflow."""
-    state, ended_at = batch.state, batch.ended_at
+    state, ended_at, error = batch.state, batch.ended_at, batch.error
     if ended_at is None and execution is not None and execution.status in ENDS:
         # It was ended without closing its books.
         state, ended_at = ENDS[execution.status], execution.close_time
     if batch.engine == "local" and ended_at is None:
         state = open_state(batch)
-        if batch.abandoned and state in ("planning", "running"):
+        if batch.lost_since is not None:
+            state, error = "lost", silent_since(batch.lost_since)
+        elif batch.abandoned and state in ("planning", "running"):
             state = "waiting"
     known = batch.planned or batch.jobs.planned > 0
     return RunReport(
@@ -123,7 +126,7 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         rows=batch.rows if known else None,
         deleted=batch.deleted if known else None,
         records=batch.records if known else None,
-        error=batch.error,
+        error=error,
         failures=batch.failures,
         engine=batch.engine,
     )

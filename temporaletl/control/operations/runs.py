@@ -45,6 +45,7 @@ from temporaletl.warehouse.runs import (
     RequestedRun,
     claim_run,
     enter_run,
+    find_run,
     give_up,
 )
 
@@ -264,6 +265,12 @@ class _Start:
                 f"{error}; nothing is started (with --engine local this machine loads it, without "
                 "Temporal)"
             ) from None
+        run = await asyncio.to_thread(find_run, entered, self._workflow_id)
+        if run is None or run.engine is None:
+            raise TemporalUnavailableError(
+                f"{error}; nothing is started: that took so long that another start of the source "
+                "came first"
+            ) from None
         # A queuer has it: the start was accepted, and only the answer lost.
         client = await platform.client()
         return TemporalRun(
@@ -283,11 +290,11 @@ class _Start:
 #: So often an open run is found to have ended, and another one in its place.
 _LOOKS = 3
 
-
 async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRun) -> bool:
     """End a run whose workflow is lost, before a queuer does it; return whether this call did.
 
-    False where it goes on, or where that cannot be known now.
+    Of one that no engine has claimed also where Temporal cannot be asked: a workflow that comes too
+    late finds the run given up. False where it goes on, or where that cannot be known now.
     """
     if run.engine == "local":
         return False
@@ -296,7 +303,7 @@ async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRu
         here = await namespace_of(client)
         return await reconciliation.end_if_lost(client, warehouse, here, run)
     except (ETLError, RPCError):
-        return False
+        return await reconciliation.end_if_never_started(warehouse, run)
 
 
 def _present_state(batch: BatchReport | None) -> str:

@@ -13,7 +13,7 @@ from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import OwnedRun, adopt_run
-from temporaletl.warehouse.runs import RequestedRun, enter_run, find_run
+from temporaletl.warehouse.runs import Engine, RequestedRun, enter_run, find_run
 from tests.integration.engine.running import LIMITS, select
 from tests.waiting import until
 
@@ -21,15 +21,15 @@ LEASE = timedelta(seconds=1)
 OPTIONS = DriverOptions(limits=LIMITS, lease=LEASE)
 
 
-def requested(warehouse: Warehouse, /, **params: Any) -> str:
-    """Enter a full run for the local engine; return its workflow id."""
+def requested(warehouse: Warehouse, /, engine: Engine | None = "local", **params: Any) -> str:
+    """Enter a full run for an engine, or before one has it; return its workflow id."""
     workflow_id = f"etl-numbers-{uuid.uuid4().hex}"
     entered = enter_run(
         warehouse,
         QueuerInput(source="numbers", mode="full", params=params),
         workflow_id=workflow_id,
         run_id=uuid.uuid4().hex,
-        engine="local",
+        engine=engine,
         only=False,
     )
     assert entered is None

@@ -40,7 +40,7 @@ from tests.waiting import until
 def metadata_of(warehouse: Warehouse, run: str) -> BatchMetadata:
     found = stored_metadata(warehouse, run_of(warehouse, run).batch_id)
     assert found is not None
-    return found[0]
+    return found[0].metadata
 
 
 async def test_a_requested_run_is_driven_to_its_end(warehouse: Warehouse) -> None:
@@ -200,6 +200,36 @@ async def test_a_stranger_can_neither_close_a_batch_nor_end_a_job(warehouse: War
         ownership=present.ownership,
     )
     assert batch_state(warehouse)[0] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        "UPDATE etl_runs SET request = request - 'source' || '{\"streams\": 7}'",
+        "UPDATE etl_batches SET metadata = metadata - 'worker_queue'",
+    ],
+    ids=["requested", "planned"],
+)
+async def test_a_run_that_this_version_cannot_read_fails_once_and_holds_up_no_other(
+    warehouse: Warehouse, poison: str
+) -> None:
+    ended: list[BatchSummary] = []
+    run = requested(warehouse, **SLOW)
+    if "etl_batches" in poison:
+        async with driven(warehouse):
+            await until_pages(warehouse, 1)
+    with warehouse.connection() as connection:
+        connection.execute(poison.encode())
+    other = requested(warehouse, size=1)
+    async with driven(warehouse, ended=ended):
+        found = await until_ended(warehouse, run)
+        assert (await until_ended(warehouse, other)).error is None
+    assert "cannot be read by this version of the platform (" in str(found.error)
+    assert found.error_type == "UnreadableRunError"
+    epochs = select(warehouse, "SELECT epoch FROM etl_runs WHERE workflow_id = %s", run)
+    assert epochs == [(2 if "etl_batches" in poison else 1,)]
+    assert select(warehouse, "SELECT FROM etl_batches WHERE ended_at IS NULL") == []
+    assert [one.state for one in ended][:-1] == (["failed"] if "etl_batches" in poison else [])
 
 
 async def test_a_run_whose_owners_all_die_without_a_page_is_given_up(warehouse: Warehouse) -> None:

@@ -27,6 +27,7 @@ from temporaletl.warehouse.runs import claim_run
 from tests.integration.engine.driving import (
     batch_state,
     driven,
+    requested,
     run_of,
     until_ended,
     until_pages,
@@ -142,6 +143,44 @@ async def test_without_one_nothing_is_started_and_the_error_says_what_would(
             await start_only_run(platform, _request())
         run = await start_only_run(platform, _request(), engine="local")
         assert (await control_run(platform, run.workflow_id, "cancel")).engine == "local"
+
+
+@pytest.mark.parametrize("enabled", [False, True], ids=["off", "away"])
+async def test_a_start_that_died_before_an_engine_had_it_lapses(
+    warehouse: Warehouse, postgres_url: str, enabled: bool
+) -> None:
+    died = [requested(warehouse, engine=None) for _ in range(2)]
+    async with platform_of(postgres_url, warehouse, enabled=enabled, engine=Engine()) as platform:
+        with pytest.raises(RunGoesOnError, match="waiting"):  # it might just be starting
+            await start_only_run(platform, _request())
+        with warehouse.connection() as connection:
+            connection.execute("UPDATE etl_runs SET requested_at = now() - interval '31 seconds'")
+        run = await start_only_run(platform, _request(size=3))
+        assert run.engine == "local"
+        for one in died:
+            assert str(run_of(warehouse, one).error).startswith("never started: ")
+            assert not claim_run(warehouse, one, "temporal")
+        async with driven(warehouse):
+            assert (await run.ending).summary.rows.inserted == 3
+
+
+async def test_a_start_that_was_given_up_meanwhile_says_so(
+    warehouse: Warehouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(platform: Platform) -> Any:
+        with platform_warehouse.connection() as connection:
+            connection.execute("UPDATE etl_runs SET requested_at = now() - interval '31 seconds'")
+        await start_only_run(platform, _request(), engine="local")
+        raise TemporalUnavailableError("it was slow")
+
+    platform_warehouse = warehouse
+    async with platform_of(postgres_url, warehouse, engine=Engine()) as platform:
+        monkeypatch.setattr(Platform, "answering_client", late)
+        with pytest.raises(
+            TemporalUnavailableError, match="another start of the source came first"
+        ):
+            await start_only_run(platform, _request())
+    assert select(warehouse, "SELECT count(*) FROM etl_runs WHERE ended_at IS NULL") == [(1,)]
 
 
 @asynccontextmanager

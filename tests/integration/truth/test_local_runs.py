@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -9,17 +10,19 @@ import pytest_asyncio
 from temporaletl.control.api import app
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
+from temporaletl.engine.request import make_request
+from temporaletl.queuer.planning import resolve_batch
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse import run_control, runs
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.ownership import adopt_run
+from temporaletl.warehouse.ownership import adopt_run, waits_for_owner
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 from tests.integration.engine.driving import driven, requested, until_ended, until_pages
-from tests.integration.engine.running import select
+from tests.integration.engine.running import LIMITS, select
 from tests.integration.truth.said import everywhere, said, text_of
 from tests.waiting import until
 
-SLOW = {"jobs": 2, "pages": 60, "size": 2, "page_seconds": 0.02}
+SLOW: dict[str, Any] = {"jobs": 2, "pages": 60, "size": 2, "page_seconds": 0.02}
 AN_HOUR = timedelta(hours=1)
 
 
@@ -119,6 +122,34 @@ def state_of(warehouse: Warehouse, run: str) -> str:
         run,
     )
     return str(state)
+
+
+async def test_a_programs_run_is_lost_once_its_process_gives_no_sign_of_life(
+    local: tuple[Served, Warehouse],
+) -> None:
+    served, warehouse = local
+    request = make_request("numbers", mode="full", streams=(), params={}, scheduled=None)
+    run = request.workflow_id
+    resolve_batch(
+        warehouse,
+        request,
+        policy=LIMITS.policy,
+        worker_queue="in process",
+        lease=AN_HOUR,
+        engine="local",
+    )
+    assert await said(served, run) == everywhere("planning")
+    assert not waits_for_owner(warehouse)
+    with warehouse.connection() as connection:
+        connection.execute("UPDATE etl_batches SET lease_until = now() - interval '1 minute'")
+    assert await said(served, run) == everywhere("lost")
+    for path in (f"/runs/{run}", f"/api/v1/runs/{run}", "/"):
+        assert "has given no sign of life since 20" in await text_of(served, path), path
+    # Nobody need start another run: the engine is there for it as well.
+    assert waits_for_owner(warehouse)
+    async with driven(warehouse):
+        await until(lambda: not waits_for_owner(warehouse))
+    assert await said(served, run) == everywhere("failed")
 
 
 async def test_a_run_that_could_not_begin_is_said_to_have_failed(
