@@ -29,6 +29,8 @@ from temporaletl.warehouse.tokens import InvalidTokenError, Scope
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE = frozenset({"same-origin", "none"})
+_PROXIED = frozenset({"forwarded", "via", "x-real-ip"})
+_FORWARDED = "x-forwarded-"
 _BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="token",
@@ -80,7 +82,7 @@ async def caller_without_token(request: Request, context: Context) -> Caller:
     """Whoever is on this machine, while the warehouse has no token.
 
     Raises:
-        UnauthenticatedError: there is one, or the request comes from elsewhere.
+        UnauthenticatedError: there is one, or the request comes from elsewhere or by a proxy.
         ETLError: as `has_tokens`.
     """
     exists = await context.tokens.latest("any", partial(has_tokens, context.platform))
@@ -88,11 +90,22 @@ async def caller_without_token(request: Request, context: Context) -> Caller:
         raise UnauthenticatedError(
             "a token is needed: `Authorization: Bearer etl_…`; `etl token create` makes one"
         )
+    if (header := proxy_header(request)) is not None:
+        raise UnauthenticatedError(
+            f"the request came through a proxy ({header}), which anybody may be behind: without a "
+            "token only this machine is answered; `etl token create NAME --scope operate` makes one"
+        )
     if not _is_local(request):
         raise UnauthenticatedError(
             "without a token, only this machine is answered: `etl token create` makes one"
         )
     return Caller(LOCAL, LOCAL, "operate", request_id_of(request))
+
+
+def proxy_header(request: Request) -> str | None:
+    """The header by which a proxy of this machine says that it asks for somebody else."""
+    known = (name for name in request.headers if name in _PROXIED or name.startswith(_FORWARDED))
+    return next(known, None)
 
 
 def _is_local(request: Request) -> bool:

@@ -9,7 +9,12 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
 
-from temporaletl.control.api.access import Caller, caller_without_token, refuse_foreign
+from temporaletl.control.api.access import (
+    Caller,
+    caller_without_token,
+    proxy_header,
+    refuse_foreign,
+)
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.problems import UnauthenticatedError, request_id_of
 from temporaletl.control.operations.tokens import token_of_login
@@ -50,7 +55,8 @@ class Visitors:
         value = request.cookies.get(COOKIE, "")
         digest = hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
         # Without a cookie, everybody else on this machine is the same; nobody elsewhere is.
-        key = digest if value else f"{request.client and request.client.host} {_host(request)}"
+        where = (proxy_header(request), request.client and request.client.host, _host(request))
+        key = digest if value else str(where)
         try:
             async with asyncio.timeout(self._patience.total_seconds()):
                 caller = await self._look(request, context, value, digest)

@@ -44,6 +44,15 @@ async def test_without_a_token_this_machine_alone_is_answered(without_tokens: Se
     other = await without_tokens("GET", "/api/v1/runs", headers={"Host": "rebound.example"})
     assert other.status_code == 401
     assert "etl token create" in other.json()["detail"]
+    # A proxy on this machine, which may ask for anybody.
+    for name in ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"):
+        for path in ("/api/v1/runs", "/"):
+            proxied = await api("GET", path, headers={name: "127.0.0.1"}, allow_redirects=False)
+            assert proxied.status_code != 200, (name, path)
+            assert path == "/" or "etl token create" in proxied.json()["detail"]
+    token = await api.token_of("read")
+    proxied = await token("GET", "/api/v1/runs", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert proxied.status_code == 200
 
 
 async def test_once_a_token_exists_nobody_is_answered_without_one(api: Served) -> None:
