@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, Literal, NamedTuple
 
 import structlog
+
+from temporaletl.errors import RetryableError
 
 Level = Literal["info", "warning"]
 
@@ -22,6 +25,7 @@ Level = Literal["info", "warning"]
 DROPPED = "log_lines_dropped"
 _EVERY = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
+_REPORTED_EVERY = timedelta(minutes=5)
 _CLOSED_WITHIN = timedelta(seconds=2)
 _BUFFERED = 5_000
 #: Of the context: a line names its run in columns of its own.
@@ -47,10 +51,20 @@ class _Buffer:
 
 
 class RunLog:
-    """Buffer of lines, and the thread that hands them to `write`, which may fail."""
+    """Buffer of lines, and the thread that hands them to `write`, which may fail.
 
-    def __init__(self, write: Callable[[Sequence[Line]], None]) -> None:
+    `refused` hears of that once, and every few minutes while it goes on: why, and how many lines
+    wait and were dropped. A line that is refused for good is dropped.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Line]], None],
+        refused: Callable[[Exception, int, int], None] = lambda _error, _waiting, _dropped: None,
+    ) -> None:
         self._write = write
+        self._refused = refused
+        self._reported_at: float | None = None
         self._buffer = _Buffer()
         self._lock = threading.Lock()
         self._filled = threading.Event()
@@ -98,14 +112,26 @@ class RunLog:
         try:
             if lines:
                 self._write(lines)
-        except Exception:  # noqa: BLE001 - a log must not end what it is about
-            self._put_back(taken)
+        except Exception as error:  # noqa: BLE001 - a log must not end what it is about
+            # What is refused for another reason would be refused again, with all behind it.
+            self._put_back(taken, retried=isinstance(error, RetryableError | OSError))
+            self._report(error)
             return False
+        self._reported_at = None
         return True
 
-    def _put_back(self, taken: _Buffer) -> None:
+    def _report(self, error: Exception) -> None:
+        """Say why lines are not taken: once, and from time to time while that goes on."""
+        now = monotonic()
+        if self._reported_at is None or now - self._reported_at > _REPORTED_EVERY.total_seconds():
+            self._reported_at = now
+            with self._lock:
+                waiting, dropped = len(self._buffer.lines), self._buffer.dropped.total()
+            self._refused(error, waiting, dropped)
+
+    def _put_back(self, taken: _Buffer, *, retried: bool) -> None:
         with self._lock:
-            room = max(0, _BUFFERED - len(self._buffer.lines))
+            room = max(0, _BUFFERED - len(self._buffer.lines)) if retried else 0
             kept, lost = taken.lines[:room], taken.lines[room:]
             self._buffer.lines = kept + self._buffer.lines
             self._buffer.dropped.update(taken.dropped)

@@ -13,12 +13,15 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
+from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import Message
 from temporaletl.rows import storable_text
 from temporaletl.run_log import DROPPED, Line, RunLog, kept_in
 from temporaletl.secrets import cleaned, redacted
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
+
+log = get_logger("temporaletl.warehouse.run_log")
 
 #: Lines of one run that are kept; the oldest go.
 MOST_LINES = 2_000
@@ -54,8 +57,18 @@ class RunLogTail(Message):
 @contextmanager
 def kept_run_log(warehouse: Warehouse) -> Iterator[None]:
     """Keep in the warehouse what is logged of runs in this context: see `temporaletl.run_log`."""
-    with kept_in(RunLog(Writer(warehouse).write)):
+    with kept_in(RunLog(Writer(warehouse).write, _report_refused)):
         yield
+
+
+def _report_refused(error: Exception, waiting: int, dropped: int) -> None:
+    log.warning(
+        "run_log_not_written",
+        reason=str(error),
+        lines_waiting=waiting,
+        lines_dropped=dropped,
+        exception=unexpected(error),
+    )
 
 
 class Writer:

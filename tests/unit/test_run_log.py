@@ -67,9 +67,40 @@ def test_what_is_not_taken_is_tried_again_and_what_is_too_much_is_counted(
 
 def test_a_warehouse_that_does_not_answer_costs_lines_and_fails_nothing() -> None:
     target = Target(failures=1_000)
-    with kept_in(RunLog(target.write)):
+    told: list[tuple[str, int, int]] = []
+    with kept_in(RunLog(target.write, lambda error, *counts: told.append((str(error), *counts)))):
         log.info("page_loaded", batch_id="b")
     assert target.lines == []
+    assert told == [("no warehouse", 1, 0)]
+
+
+def test_lines_that_are_refused_for_good_hold_up_no_others_and_are_told_of_once(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(run_log, "_EVERY", timedelta(milliseconds=5))
+    target, told = Target(), []
+    refusing = threading.Event()
+    refusing.set()
+
+    def write(lines: Sequence[Line]) -> None:
+        if refusing.is_set() and told:
+            refusing.clear()
+            raise ValueError("refused again")
+        if refusing.is_set():
+            raise ValueError("no such column")
+        target.write(lines)
+
+    with kept_in(RunLog(write, lambda error, *counts: told.append((str(error), *counts)))):
+        log.info("first", batch_id="b")
+        deadline = threading.Event()
+        while refusing.is_set() and not deadline.wait(0.005):
+            pass
+        log.info("second", batch_id="b")
+    assert {(line.event, line.fields.get("count")) for line in target.lines} == {
+        ("second", None),
+        (DROPPED, 1),
+    }
+    assert told == [("no such column", 0, 1)]
 
 
 def test_a_line_that_was_not_taken_comes_with_the_next_ones(monkeypatch: Any) -> None:
