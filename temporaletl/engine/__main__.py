@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 
 from temporaletl.connection_providers import load_connections
 from temporaletl.embedded.priority import lower_priority
@@ -35,6 +36,9 @@ from temporaletl.worker.segment import SegmentLimits
 
 log = get_logger("temporaletl.engine")
 
+#: How long a warehouse may say nothing once the engine shall end.
+_SILENCE = timedelta(seconds=1.5)
+_LOOK_SECONDS = 0.1
 # Threads that a segment uses at once, and connections: its load, and what it asks beside.
 _THREADS_PER_JOB = 6
 _CONNECTIONS_PER_JOB = 2
@@ -82,13 +86,39 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
     with Warehouse(
         WarehouseSettings.load(), max_connections=jobs * _CONNECTIONS_PER_JOB + 2
     ) as warehouse:
-        await asyncio.to_thread(migrate, warehouse)
         notifier = Notifier(warehouse, notification)
         driver = Driver(warehouse, notify=notifier.announce_end, options=options)
-        log.info("engine_started", owner=driver.owner)
-        with kept_run_log(warehouse):
-            await driver.run(stop)
-        log.info("engine_stopped", owner=driver.owner)
+        driving = asyncio.create_task(_drive(driver, warehouse, stop))
+        await _until_ended(driving, driver, warehouse, stop)
+
+
+async def _drive(driver: Driver, warehouse: Warehouse, stop: asyncio.Event) -> None:
+    await asyncio.to_thread(migrate, warehouse)
+    log.info("engine_started", owner=driver.owner)
+    with kept_run_log(warehouse):
+        await driver.run(stop)
+    log.info("engine_stopped", owner=driver.owner)
+
+
+async def _until_ended(
+    driving: asyncio.Task[None], driver: Driver, warehouse: Warehouse, stop: asyncio.Event
+) -> None:
+    """Wait until the driver has ended; once it shall, no longer than the warehouse answers.
+
+    Where it does not, the leases run out, and another process takes the runs up.
+    """
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({driving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    told_at = monotonic()
+    while not driving.done():
+        await asyncio.wait({driving}, timeout=_LOOK_SECONDS)
+        if monotonic() - max(told_at, driver.heard_at) > _SILENCE.total_seconds():
+            log.warning("engine_stopped", owner=driver.owner, reason="the warehouse is away")
+            warehouse.close()
+            await asyncio.wait({driving})
+            return
+    stopped.cancel()
+    driving.result()
 
 
 def _at_end_of_input(call: Callable[[], object]) -> None:
@@ -116,8 +146,10 @@ def main() -> int:
     else:
         configure_logs()
     idle = None if arguments.idle is None else timedelta(seconds=arguments.idle)
+    # Never closed: that would wait for threads that wait for the warehouse, see below.
+    runner = asyncio.Runner()
     try:
-        asyncio.run(serve(options_of(only=arguments.only, idle=idle), attached=arguments.attached))
+        runner.run(serve(options_of(only=arguments.only, idle=idle), attached=arguments.attached))
     except ETLError as error:
         print(fit_to_print(f"engine: {error}"), file=sys.stderr)  # noqa: T201 - one line
         return 2
@@ -125,4 +157,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # Nothing is left to do; and the interpreter takes its time to end, that of one whom all others
+    # go before, while somebody waits for this process.
+    os._exit(status)

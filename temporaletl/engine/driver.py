@@ -59,6 +59,8 @@ class DriverOptions:
 class Driver:
     """Drives runs of the local engine until `stop` is set.
 
+    `heard_at` is when the warehouse answered last, by the monotonic clock.
+
     notifier = Notifier(warehouse, NotificationSettings.load())
     await Driver(warehouse, notify=notifier.announce_end).run(stop)
     """
@@ -75,7 +77,7 @@ class Driver:
         self._notify = notify
         self._options = options or DriverOptions()
         self._runs: dict[RunEpoch, tuple[DrivenRun, asyncio.Task[None]]] = {}
-        self._renewed_at = monotonic()
+        self._renewed_at = self.heard_at = monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drive until stopped, idle, or done with the only run; then leave what is not ended.
@@ -195,5 +197,6 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - the next time may be better
                 log.warning("leases_not_renewed", reason=str(error))
                 continue
+            self.heard_at = monotonic()
             with contextlib.suppress(RuntimeError):  # the loop is closed: all has ended
                 loop.call_soon_threadsafe(self._hear, driven, wanted)

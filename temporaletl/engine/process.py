@@ -66,13 +66,20 @@ class EngineProcess:
         """Look at once: a run has just been requested."""
         self._woken.set()
 
+    def leave(self) -> None:
+        """Have the engine end, and start no other; for who does not wait for it yet."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._engine is not None and self._engine.stdin is not None:
+            self._engine.stdin.close()
+
     async def __aenter__(self) -> Self:
         self._keeping = asyncio.create_task(self._keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.leave()
         if self._keeping is not None:
-            self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         if self._engine is not None:
             await end_engine(self._engine)

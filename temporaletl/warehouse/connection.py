@@ -26,6 +26,9 @@ from temporaletl.warehouse.sessions import OPTIONAL, Session, SessionLimits, beg
 
 Connection = Session
 
+#: Its threads may be connecting to a server that does not answer; they keep no process alive.
+_CLOSED_WITHIN = timedelta(seconds=0.3)
+
 # Class 28: authorisation; 3D000, 3F000: no such database, schema; 42501: no privilege.
 _CREDENTIALS = ("28", "42501")
 _CONFIGURATION = ("3D000", "3F000")
@@ -142,7 +145,8 @@ class Warehouse:
         return self
 
     def close(self) -> None:
-        self._pool.close()
+        """Close the pool: nobody waits any more, also for a server that does not answer."""
+        self._pool.close(timeout=_CLOSED_WITHIN.total_seconds())
 
     def __enter__(self) -> Self:
         return self.open()

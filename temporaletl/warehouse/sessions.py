@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import PoolClosed
 
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.logs import get_logger
@@ -31,6 +32,8 @@ log = get_logger("temporaletl.warehouse")
 APPLICATION = "temporaletl"
 _FIRST_LOOK_SECONDS = 2.0
 _NEXT_LOOK_SECONDS = 5.0
+#: Once its pool is closed, a session that brings nothing for so long is waited for no longer.
+_CLOSED_AFTER_SECONDS = 0.5
 #: Not every server has these; on one that has not, the others must do.
 OPTIONAL = ("tcp_user_timeout", "client_connection_check_interval")
 #: Behind a pooler that has no connection to spare, a look waits as well: for so many times the
@@ -192,6 +195,9 @@ class Session(psycopg.Connection[tuple[object, ...]]):
             if ready:
                 last_answer = self._heard = now
                 next_look, self._lost = now + _FIRST_LOOK_SECONDS, 0
+            elif self._is_closing and now - last_answer > _CLOSED_AFTER_SECONDS:
+                self.pgconn.finish()
+                raise PoolClosed("the warehouse was closed while a statement was under way")
             elif self._look is not None:
                 self._check_look(self._look, timedelta(seconds=now - last_answer))
             elif now >= next_look:
@@ -228,6 +234,11 @@ class Session(psycopg.Connection[tuple[object, ...]]):
             target=copy_context().run, args=[look], name="warehouse-look", daemon=True
         ).start()
         return answer
+
+    @property
+    def _is_closing(self) -> bool:
+        pool = getattr(self, "_pool", None)  # one that was not lent has none
+        return pool is not None and bool(pool.closed)
 
     def _check_look(self, look: Future[Finding], silence: timedelta) -> None:
         unheard = timedelta(seconds=monotonic() - self._heard)

@@ -78,7 +78,8 @@ def test_lines_that_are_refused_for_good_hold_up_no_others_and_are_told_of_once(
     monkeypatch: Any,
 ) -> None:
     monkeypatch.setattr(run_log, "_EVERY", timedelta(milliseconds=5))
-    target, told = Target(), []
+    told: list[tuple[str, int, int]] = []
+    target = Target()
     refusing = threading.Event()
     refusing.set()
 

@@ -73,22 +73,23 @@ def serve(
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     report(f"The dashboard and the HTTP API are at {address}")
     if services is None:
-        server.run(sockets=[listening])
+        with _stopping(server, signal.SIGTERM):
+            server.run(sockets=[listening])
         return
-    with _stopping(server), services:
+    with _stopping(server, signal.SIGINT, signal.SIGTERM), services:
         server.run(sockets=[listening])
         # It answers no more; nobody waits for a page to be loaded but this process.
         report("Ending: the queuer and the worker finish the page that they are at ...")
 
 
 @contextlib.contextmanager
-def _stopping(server: uvicorn.Server) -> Iterator[None]:
+def _stopping(server: uvicorn.Server, *signals: signal.Signals) -> Iterator[None]:
     """Have signals stop the server alone, which raises them again when it ends."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
     finally:
@@ -114,6 +115,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._context.streams.close()
+        if self._context.platform.engine is not None:
+            self._context.platform.engine.leave()
         await super().shutdown(sockets)
 
 

@@ -65,6 +65,9 @@ class LocalEngine(Protocol):
     def wake(self) -> None:
         """Say that a run has been requested."""
 
+    def leave(self) -> None:
+        """Have it leave its runs to others, and end."""
+
 
 class Platform:
     """Connections to one platform: Temporal and warehouse.

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 import pytest
@@ -13,8 +14,15 @@ import requests
 
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.command_line import CommandLine, finished, publish_numbers
-from tests.integration.engine.driving import batch_state, pages, until_pages
+from tests.integration.engine.driving import (
+    batch_state,
+    driven,
+    pages,
+    until_ended,
+    until_pages,
+)
 from tests.integration.engine.running import keys, select
+from tests.integration.tcp_relay import TcpRelay
 from tests.waiting import until
 
 _NOBODY = "127.0.0.1:1"
@@ -98,6 +106,48 @@ async def _served(etl: CommandLine) -> AsyncGenerator[str]:
         process.send_signal(signal.SIGTERM)
         ended = await finished(process)
     assert "Traceback" not in ended.err, ended.err
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["", "while the warehouse is away"])
+async def test_a_server_that_is_told_to_end_does_so_soon_and_loses_no_run(
+    etl: CommandLine, warehouse: Warehouse, postgres_url: str, away: bool
+) -> None:
+    with TcpRelay(postgres_url) as relay:
+        process = await etl.having(**etl.settings, DATABASE_URL=relay.url).start(
+            "serve", "--port", "0"
+        )
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().split()[-1]
+        params = {"pages": 60, "size": 2, "page_seconds": 0.05}
+        wanted = {"source": "numbers", "params": params}
+        run = (await _request("POST", f"{address}/api/v1/sync/full", json=wanted))["workflowId"]
+        streams = [await _stream(address) for _ in range(50)]
+        await until_pages(warehouse, 3)
+        if away:
+            relay.freeze(admitting=False)
+        told_at = monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = await finished(process)
+        took = monotonic() - told_at
+    assert (ended.status, "Traceback" in ended.err) == (0, False), ended.err
+    # Its engine as well, whose standard error this is.
+    assert took < 6
+    for reader, writer in streams:
+        assert b"event: end" in await reader.read()
+        writer.close()
+    assert 0 < pages(warehouse) < 60
+    async with driven(warehouse):
+        assert (await until_ended(warehouse, run)).error is None
+    totals = select(warehouse, "SELECT sum(inserted), sum(unchanged) FROM etl_jobs")
+    assert totals == [(120, 0)]
+
+
+async def _stream(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    return reader, writer
 
 
 async def _request(method: str, url: str, **more: Any) -> Any:

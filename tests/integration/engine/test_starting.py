@@ -49,6 +49,9 @@ class Engine:
     def wake(self) -> None:
         self.woken += 1
 
+    def leave(self) -> None:
+        raise AssertionError
+
 
 @asynccontextmanager
 async def platform_of(
