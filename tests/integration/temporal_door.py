@@ -1,11 +1,15 @@
-"""A TCP proxy in front of the tests' Temporal, which refuses everybody while it is closed."""
+"""A TCP proxy in front of the tests' Temporal, which can refuse everybody, or answer nobody."""
 
 import asyncio
 import contextlib
 
 
 class Door:
-    """A TCP proxy in front of Temporal, which can be closed and opened again."""
+    """A TCP proxy in front of Temporal, which can be closed and opened again.
+
+    After `freeze` it takes everything, as a server does that was stopped, and passes it on
+    after `thaw`.
+    """
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")
@@ -13,6 +17,14 @@ class Door:
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def freeze(self) -> None:
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        self._flowing.set()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -20,6 +32,7 @@ class Door:
 
     async def close(self) -> None:
         assert self._server is not None
+        self._flowing.set()
         self._server.close()
         for writer in self._open:
             writer.transport.abort()
@@ -34,6 +47,7 @@ class Door:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
+                await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -1,13 +1,18 @@
 """Starts of runs: entered, refused beside another, and handed to the engine that is there."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporaletl.control.operations import platform as platforms
+from temporaletl.control.operations import runs as starting
 from temporaletl.control.operations.control import control_run
 from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.health import check_health
@@ -27,6 +32,7 @@ from temporaletl.warehouse.runs import claim_run
 from tests.integration.engine.driving import (
     batch_state,
     driven,
+    pages,
     requested,
     run_of,
     until_ended,
@@ -301,6 +307,66 @@ async def test_a_temporal_that_stops_is_stood_in_for_until_it_is_back(
             loaded.append((rows.inserted, rows.unchanged))
         await door.close()
     assert loaded == [(18, 0), (0, 18), (0, 18)]
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+@pytest.mark.parametrize("engine", [Engine(), None], ids=["engine", "no engine"])
+async def test_a_temporal_that_is_frozen_at_a_start_runs_it_nowhere_or_another_engine_once(
+    temporal_server: TemporalServer,
+    warehouse: Warehouse,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    engine: Engine | None,
+) -> None:
+    door = Door(temporal_server.address)
+    await door.open()
+    monkeypatch.setattr(starting, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(platforms, "CONNECT_TIMEOUT", timedelta(seconds=2))
+    async with (
+        running(temporal_server.client, warehouse, segment_seconds=1) as services,
+        platform_of(
+            postgres_url,
+            warehouse,
+            engine=engine,
+            address=f"127.0.0.1:{door.port}",
+            queuer_queue=services.queue,
+            worker_queue=f"{services.queue}-etl",
+        ) as platform,
+        driven(warehouse),
+    ):
+        client = await platform.client()
+        start = client.start_workflow
+
+        async def frozen(*arguments: Any, **more: Any) -> Any:
+            door.freeze()
+            return await start(*arguments, **more)
+
+        if moment == "before":
+            door.freeze()
+        else:
+            monkeypatch.setattr(client, "start_workflow", frozen)
+        began = monotonic()
+        if engine is None:
+            with pytest.raises(TemporalUnavailableError, match="nothing is started"):
+                await start_only_run(platform, _request(size=7))
+        else:
+            run = await start_only_run(platform, _request(size=7))
+            assert run.engine == "local"
+            assert (await run.ending).summary.rows.inserted == 7
+        assert monotonic() - began < 15
+        door.thaw()
+        await until(lambda: _answers(platform))
+        # What was under way reaches Temporal now, if it does: it is not run there as well.
+        [(workflow_id, ended)] = select(
+            warehouse, "SELECT workflow_id, ended_at IS NOT NULL FROM etl_runs"
+        )
+        assert ended
+        late = temporal_server.client.get_workflow_handle(workflow_id)
+        with contextlib.suppress(RPCError):  # it was never started
+            assert (await late.result())["error"].startswith("superseded: ")
+        assert pages(warehouse) == (1 if engine else 0)
+        await door.close()
 
 
 async def _answers(platform: Platform) -> bool:

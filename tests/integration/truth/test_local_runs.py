@@ -19,6 +19,7 @@ from temporaletl.warehouse.ownership import adopt_run, waits_for_owner
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 from tests.integration.engine.driving import driven, requested, until_ended, until_pages
 from tests.integration.engine.running import LIMITS, select
+from tests.integration.flows import numbers
 from tests.integration.truth.said import everywhere, said, text_of
 from tests.waiting import until
 
@@ -122,6 +123,37 @@ def state_of(warehouse: Warehouse, run: str) -> str:
         run,
     )
     return str(state)
+
+
+async def test_a_retry_and_a_refresh_are_the_local_engines_as_well(
+    local: tuple[Served, Warehouse],
+) -> None:
+    served, warehouse = local
+
+    async def started(path: str, **body: Any) -> dict[str, Any]:
+        answer = await served("POST", f"/api/v1/{path}", json=body)
+        assert answer.status_code in (201, 202), answer.text
+        return dict(answer.json())
+
+    numbers.broken.add(1)
+    wanted = {"source": "numbers", "params": {"jobs": 3}}
+    first = (await started("sync/full", **wanted))["workflowId"]
+    async with driven(warehouse):
+        assert (await served.run(first))["jobs"]["failed"] == 1
+        numbers.broken.clear()
+        again = await started(f"runs/{first}/retry")
+        assert again["engine"] == "local"
+        retried = await served.run(again["workflowId"])
+    assert (retried["state"], retried["jobs"]["planned"]) == ("completed", 1)
+    await started("collections", name="local", members=[{"source": "numbers"}])
+    waiting = (await started("sync/full", **wanted))["workflowId"]
+    [member] = (await started("collections/local/refresh_all"))["members"]
+    assert (member["outcome"], member["workflowId"]) == ("running", waiting)
+    assert (await served("POST", f"/api/v1/sync/{waiting}/cancel")).status_code == 200
+    [member] = (await started("collections/local/refresh_all", mode="full"))["members"]
+    assert member["outcome"] == "started"
+    async with driven(warehouse):
+        assert (await served.run(member["workflowId"]))["state"] == "completed"
 
 
 async def test_a_programs_run_is_lost_once_its_process_gives_no_sign_of_life(
