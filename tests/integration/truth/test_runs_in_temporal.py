@@ -66,6 +66,25 @@ class Stack:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["workflowId"])
 
+    async def missing(self, run: str) -> list[str]:
+        """The services that are down by health; the run, its page and the list must miss them."""
+        parts = (await self.served("GET", "/health")).json()["parts"]
+        down = [part["name"] for part in parts if part["verdict"] == "down"]
+        for path in (f"/runs/{run}", "/runs", f"/api/v1/runs/{run}", "/api/v1/runs"):
+            text = await text_of(self.served, path)
+            if [name for name in ("queuer", "worker") if f"no {name} polls" in text] != down:
+                return [f"{path} does not agree: {down}"]
+        return down
+
+    def jobs(self, run: str) -> int:
+        """The jobs that are planned."""
+        [(found,)] = select(
+            self.warehouse,
+            "SELECT coalesce(max(jobs_planned), 0) FROM etl_batches WHERE workflow_id = %s",
+            run,
+        )
+        return int(found)
+
     def rows(self, run: str) -> int:
         [(found,)] = select(
             self.warehouse,
@@ -144,9 +163,24 @@ async def test_a_run_waits_for_its_services_and_says_for_which(
         forgetting.setattr(platforms, "_POLLED_WITHIN", timedelta(0))
         await stack.saying(run, everywhere("waiting"))
         await until(is_told, within_seconds=30)
-    async with stack.services("worker"), stack.services("queuer"):
-        await stack.loading(run)
-        await stack.saying(run, everywhere("running"))
+    async with stack.services("queuer"):
+        await until(lambda: stack.jobs(run) > 0, within_seconds=_WITHIN_SECONDS)
+        await stack.saying(run, everywhere("waiting"))
+        assert await stack.missing(run) == ["worker"]
+        async with stack.services("worker"):
+            await stack.loading(run)
+            await stack.saying(run, everywhere("running"))
+    async with stack.services("worker"):
+        # It loads what is planned, but the run cannot end.
+        with monkeypatch.context() as patches:
+            patches.setattr(platforms, "_POLLED_WITHIN", timedelta(seconds=8))
+
+            async def is_missed() -> bool:
+                return await stack.missing(run) == ["queuer"]
+
+            await until(is_missed, within_seconds=_WITHIN_SECONDS)
+            assert await said(stack.served, run) == everywhere("running")
+    # Those that are gone are remembered for as long as a poll may last.
     monkeypatch.setattr(platforms, "_POLLED_WITHIN", timedelta(0))
     await stack.saying(run, everywhere("waiting"))
     for remarks in (await stack.remarks(run))[1:]:
