@@ -3,22 +3,26 @@
     log = get_logger("temporaletl.engine")
     log.warning("attempt_failed", attempt=1, error=str(error), exception=unexpected(error))
 
-The services configure structlog with `configure_logs`. A program that uses the engine as a
-library may have its own configuration, or none: so secrets are removed here, before structlog
-is handed anything, and it never gets an exception, whose locals it may print.
+The services configure structlog with `configure_logs`; commands log nothing (`quiet_logs`), and
+import it only where they run an engine. A program that uses the engine as a library may have its
+own configuration, or none: so secrets are removed here, before structlog is handed anything, and
+it never gets an exception, whose locals it may print.
 """
+
+from __future__ import annotations
 
 import logging
 import sys
 import traceback
-from typing import Any, TextIO
-
-import structlog
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from temporaletl.errors import PermanentError, RetryableError
 from temporaletl.run_log import note
 from temporaletl.secrets import cleaned, redacted
 from temporaletl.terminal import fit_to_print, print_faults_safely, printable_json
+
+if TYPE_CHECKING:
+    import structlog
 
 
 class Logger:
@@ -29,19 +33,33 @@ class Logger:
     error, and standard output is left alone. A value of None is left out.
     """
 
+    #: Of this process: nothing is written, see `quiet_logs`.
+    quiet: ClassVar[bool] = False
+
     def __init__(self, name: str) -> None:
         self._name = name
-        self._configured = structlog.get_logger(name)
+        self._configured: Any = None
 
     def info(self, event: str, **values: Any) -> None:
         note("info", self._name, event, values)
-        if structlog.is_configured():
-            self._configured.info(event, **_safe(values))
+        if not self.quiet and (log := self._of_program()):
+            log.info(event, **_safe(values))
 
     def warning(self, event: str, **values: Any) -> None:
         note("warning", self._name, event, values)
-        log = self._configured if structlog.is_configured() else _unconfigured(self._name)
-        log.warning(event, **_safe(values))
+        if not self.quiet:
+            log = self._of_program() or _unconfigured(self._name)
+            log.warning(event, **_safe(values))
+
+    def _of_program(self) -> Any:
+        """The logger that the program has configured; None where it has configured none."""
+        import structlog
+
+        if not structlog.is_configured():
+            return None
+        if self._configured is None:
+            self._configured = structlog.get_logger(self._name)
+        return self._configured
 
 
 def get_logger(name: str) -> Logger:
@@ -72,6 +90,8 @@ def _redacted(value: Any) -> Any:
 
 def _unconfigured(name: str) -> Any:
     """A logger to what is standard error now: notebooks replace it."""
+    import structlog
+
     return structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=[
@@ -86,6 +106,8 @@ def _unconfigured(name: str) -> Any:
 
 
 def _console(*, colors: bool = True) -> structlog.dev.ConsoleRenderer:
+    import structlog
+
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback
     )
@@ -118,6 +140,8 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
 
     Readable lines on a terminal, JSON elsewhere. Call once, at start-up.
     """
+    import structlog
+
     target = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -149,9 +173,22 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
+    Logger.quiet = False
+    logging.getLogger().handlers[:] = [handler]
+    _set_level(level)
+
+
+def quiet_logs() -> None:
+    """Keep logs off a command's terminal; what libraries log as errors are plain lines.
+
+    Call once, at start-up, instead of `configure_logs`.
+    """
+    Logger.quiet = True
+    _set_level(logging.ERROR)
+
+
+def _set_level(level: int) -> None:
+    logging.getLogger().setLevel(level)
     logging.captureWarnings(capture=True)
     print_faults_safely()
     # Each refused poll of a Temporal server that is down would be a line of its own.

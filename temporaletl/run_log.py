@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
-import structlog
-
 from temporaletl.errors import RetryableError
 
 Level = Literal["info", "warning"]
@@ -159,7 +157,10 @@ def note(level: Level, logger: str, event: str, values: Mapping[str, Any]) -> No
     log = _kept.get()
     if log is None:
         return
-    fields = {**structlog.contextvars.get_contextvars(), **values}
+    # It takes time to import, and most commands do without.
+    from structlog.contextvars import get_contextvars  # noqa: PLC0415
+
+    fields = {**get_contextvars(), **values}
     batch_id, job_id = (fields.pop(name, None) for name in _COLUMNS)
     if isinstance(batch_id, str):
         log.take(Line(batch_id, job_id, datetime.now(UTC), level, logger, event, fields))

@@ -14,7 +14,6 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, quote_plus
-from xml.sax.saxutils import escape
 
 #: What stands in a secret's place.
 REDACTED = "[redacted]"
@@ -125,8 +124,9 @@ def _written(text: str) -> Iterator[str]:
         for variant in variants:
             yield variant
             yield re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), variant)
-    yield escape(text)
-    yield escape(text, {'"': "&quot;", "'": "&#x27;"})
+    in_xml = text.replace("&", "&amp;").replace(">", "&gt;").replace("<", "&lt;")
+    yield in_xml
+    yield in_xml.replace('"', "&quot;").replace("'", "&#x27;")
     yield repr(text)[1:-1]
     yield repr(text.encode(errors="replace"))[2:-1]
     yield repr(text.encode("latin-1", "replace"))[2:-1]

@@ -30,7 +30,7 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     # The logs of this process are the tests'.
-    monkeypatch.setattr(session, "configure_logs", lambda **_: None)
+    monkeypatch.setattr(session, "quiet_logs", lambda: None)
 
     def run(*arguments: str) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr("sys.argv", ["etl", *arguments])

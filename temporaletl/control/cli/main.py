@@ -1,7 +1,6 @@
 """The `etl` command."""
 
 from collections.abc import Callable
-from importlib.metadata import version as installed_version
 from typing import Annotated, NoReturn
 
 import typer
@@ -48,6 +47,9 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
     if value:
+        # It takes as long to import as all the rest.
+        from importlib.metadata import version as installed_version  # noqa: PLC0415
+
         typer.echo(installed_version("temporaletl"))
         raise typer.Exit
 

@@ -1,7 +1,6 @@
 """Session of a command: quiet logs, and the platform, from here or over its API."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, override
 from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
 from temporaletl.embedded.running import use_running
-from temporaletl.logs import configure_logs
+from temporaletl.logs import quiet_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def begin() -> ClientSettings:
 
     Where it does not, it uses a stack that runs on this machine.
     """
-    configure_logs(level=logging.ERROR)
+    quiet_logs()
     settings = ClientSettings.load()
     if settings.url is None:
         use_running()

@@ -76,7 +76,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Ended:
     with (
         mock.patch.dict(os.environ, environment),
         # The logs of this process are the tests'.
-        mock.patch.object(session, "configure_logs"),
+        mock.patch.object(session, "quiet_logs"),
         mock.patch.object(sys, "argv", ["etl", *arguments]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

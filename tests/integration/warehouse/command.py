@@ -29,7 +29,7 @@ def etl(
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     # The logs of this process are the tests'.
-    monkeypatch.setattr(session, "configure_logs", lambda **_: None)
+    monkeypatch.setattr(session, "quiet_logs", lambda: None)
 
     def run(*arguments: str) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr("sys.argv", ["etl", *arguments])
