@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Unpack, overload
 
-import jira
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
@@ -93,6 +92,8 @@ class JiraSite:
     """
 
     def __init__(self, settings: JiraSettings) -> None:
+        import jira
+
         self.settings = settings
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="jira")
         timeouts = (settings.connect_timeout_seconds, settings.read_timeout_seconds)

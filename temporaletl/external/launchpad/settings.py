@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -25,8 +24,15 @@ from temporaletl.settings import check_encrypted
 from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
 from temporaletl.strategies import rate_budget
 
-#: What launchpadlib calls "edge" is long gone.
-_ROOTS = {name: url for name, url in service_roots.items() if name != "edge"}
+#: As launchpadlib names them, but for "edge", which is long gone.
+_ROOTS = {
+    "production": "https://api.launchpad.net/",
+    "qastaging": "https://api.qastaging.launchpad.net/",
+    "staging": "https://api.staging.launchpad.net/",
+    "dogfood": "https://api.dogfood.paddev.net/",
+    "dev": "https://api.launchpad.test/",
+    "test_dev": "http://api.launchpad.test:8085/",
+}
 _PERSON = re.compile(r"[a-z0-9][a-z0-9+.\-]*")
 _TARGET = re.compile(r"[a-z0-9][A-Za-z0-9+.\-]*(/[A-Za-z0-9+.\-]+)*")
 

@@ -5,27 +5,20 @@ searches there are. Paging and decoding are ours: its collections give no cursor
 and know no page size.
 """
 
+from __future__ import annotations
+
 import asyncio
-import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
-from launchpadlib.credentials import (  # type: ignore[import-untyped]
-    AccessToken,
-    AnonymousAccessToken,
-    Credentials,
-)
-from launchpadlib.launchpad import Launchpad  # type: ignore[import-untyped]
-from lazr.restfulclient._json import DatetimeJSONEncoder  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
-from wadllib.application import Resource  # type: ignore[import-untyped]
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
 from temporaletl.external.answers import decode_object, reading
@@ -35,29 +28,19 @@ from temporaletl.external.launchpad.transport import Signature, Transport, Unrea
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 
+if TYPE_CHECKING:
+    from temporaletl.external.launchpad.library import Library
+
 #: Versions of the API: questions can be searched for in the development version only.
 STABLE, DEVEL = "1.0", "devel"
 
 _TOKEN = "LP_CONSUMER_KEY, LP_ACCESS_TOKEN_KEY and LP_ACCESS_TOKEN_SECRET"  # noqa: S105
-_ANONYMOUS = "temporaletl"
 
 
 class _Linked(msgspec.Struct):
     """The link that every entry of Launchpad has."""
 
     self_link: str
-
-
-class _Library(Launchpad):  # type: ignore[misc]  # the library has no types
-    """launchpadlib's service root, over this module's transport."""
-
-    def __init__(self, transport: Transport, root: str, version: str, credentials: Any) -> None:
-        self._transport = transport
-        # Without a cache of its own it would make a folder for one.
-        super().__init__(credentials, None, None, root, cache={}, version=version)
-
-    def httpFactory(self, *_: Any) -> Transport:  # noqa: N802 - the name is the library's
-        return self._transport
 
 
 class LaunchpadSite:
@@ -67,9 +50,11 @@ class LaunchpadSite:
     """
 
     def __init__(self, settings: LaunchpadSettings) -> None:
+        from temporaletl.external.launchpad.library import credentials_of
+
         self.settings = settings
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="launchpad")
-        self._credentials = _credentials(settings)
+        self._credentials = credentials_of(settings)
         self._session = requests.Session()
         self._session.auth = Signature(self._credentials)
         for scheme in ("http://", "https://"):
@@ -89,14 +74,14 @@ class LaunchpadSite:
         self._transport = Transport(client, root=settings.service_root, credentials=self._named)
         # launchpadlib's objects are not thread-safe: one thread at a time composes a URL.
         self._guard = threading.Lock()
-        self._libraries: dict[str, _Library] = {}
+        self._libraries: dict[str, Library] = {}
 
     def close(self) -> None:
         """Let go of threads and connections; requests under way are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
-    def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+    def start[T](self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run a blocking function in one of the site's threads."""
         return start(self._threads, function, *args)
 
@@ -124,20 +109,7 @@ class LaunchpadSite:
         Raises: as `Transport.get`; UnreadableError where there is no such target.
         """
         with self._guard:
-            library = self._library(version)
-            # A person is taken for granted, a target looked at: it may be of many types.
-            resource = library.people(subject[1:]) if subject[0] == "~" else library.load(subject)
-            try:
-                method = resource.lp_get_named_operation(operation).wadl_method
-            except KeyError:
-                return None
-            # As launchpadlib encodes them: JSON, but for values out of a list of options.
-            plain = {param.name for param in method.request.query_params if param.options}
-            encoded = {
-                name: value if name in plain else json.dumps(value, cls=DatetimeJSONEncoder)
-                for name, value in query.items()
-            }
-            return str(method.build_request_url(**encoded))
+            return self._library(version).search_url(subject, operation, **query)
 
     def options(self, kind: str, field: str, version: str) -> list[str]:
         """Return the values that a field of a kind of entry can have, as Launchpad describes it.
@@ -145,18 +117,7 @@ class LaunchpadSite:
         Empty where it does not say. Blocks.
         """
         with self._guard:
-            library = self._library(version)
-            application, url = library._wadl, f"{library._root_uri}#{kind}"  # noqa: SLF001
-            described = application.representation_definitions.get(f"{kind}-full")
-            if described is None:
-                return []
-            entry = Resource(application, url, application.get_resource_type(url).tag)
-            return [
-                option.value
-                for param in described.params(entry)
-                if param.name == field
-                for option in param.options
-            ]
+            return self._library(version).options(kind, field)
 
     def check_access(self, *, stop: threading.Event | None = None) -> None:
         """Request what everybody may read, to distinguish a private object from a lost permission.
@@ -173,12 +134,14 @@ class LaunchpadSite:
                 "and that they may still be used"
             ) from None
 
-    def _library(self, version: str) -> _Library:
+    def _library(self, version: str) -> Library:
         """Return launchpadlib for a version; the guard is held."""
+        from temporaletl.external.launchpad.library import Library
+
         if version not in self._libraries:
             root = self.settings.service_root
             try:
-                library = _Library(self._transport, root, version, self._credentials)
+                library = Library(self._transport, root, version, self._credentials)
             except UnreadableError as error:
                 if error.may_be_credentials:
                     self.check_access()
@@ -193,14 +156,6 @@ class LaunchpadSite:
                 ) from None
             self._libraries[version] = library
         return self._libraries[version]
-
-
-def _credentials(settings: LaunchpadSettings) -> Credentials:
-    key, secret = settings.access_token_key, settings.access_token_secret
-    if settings.consumer_key is None or key is None or secret is None:
-        return Credentials(_ANONYMOUS, access_token=AnonymousAccessToken())
-    token = AccessToken(key.get_secret_value(), secret.get_secret_value())
-    return Credentials(settings.consumer_key, access_token=token)
 
 
 open_site = Shared(LaunchpadSite)

@@ -7,11 +7,10 @@ waits without end, and may be used by one thread only. `Transport` takes its pla
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree as ET
 
-import httplib2  # type: ignore[import-untyped]
 import msgspec
 import requests
 from requests import codes
@@ -20,6 +19,9 @@ from temporaletl.errors import CredentialsError, SourceProtocolError
 from temporaletl.external.answers import GarbledAnswerError, decode
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.http import HttpClient
+
+if TYPE_CHECKING:
+    import httplib2  # type: ignore[import-untyped]
 
 WADL = "application/vnd.sun.wadl+xml"
 JSON = "application/json"
@@ -95,7 +97,7 @@ class Transport:
         method: str = "GET",
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> tuple[httplib2.Response, bytes]:
+    ) -> "tuple[httplib2.Response, bytes]":
         """Answer as httplib2 does; launchpadlib calls it.
 
         Raises: as `get`, and SourceProtocolError for anything but reading.
@@ -109,7 +111,7 @@ class Transport:
             if uri not in self._descriptions:
                 self._descriptions[uri] = self.get(uri, _description, accept=WADL)
             description = self._descriptions[uri]
-        return httplib2.Response({"status": "200", "content-type": WADL}), description
+        return _response({"status": "200", "content-type": WADL}), description
 
     def get[T](
         self,
@@ -188,7 +190,7 @@ class _Entry(msgspec.Struct):
     resource_type_link: str
 
 
-def _entry(answer: requests.Response) -> tuple[httplib2.Response, bytes]:
+def _entry(answer: requests.Response) -> "tuple[httplib2.Response, bytes]":
     """Return an entry whose type launchpadlib can read, as httplib2 would.
 
     Its links only: all that is needed, and nothing that people write.
@@ -198,7 +200,13 @@ def _entry(answer: requests.Response) -> tuple[httplib2.Response, bytes]:
     links = {name: raw for name, raw in members.items() if name.endswith("_link")}
     headers = {name.lower(): value for name, value in answer.headers.items()}
     status = {"status": str(answer.status_code), "content-type": JSON}
-    return httplib2.Response({**headers, **status}), msgspec.json.encode(links)
+    return _response({**headers, **status}), msgspec.json.encode(links)
+
+
+def _response(headers: Mapping[str, str]) -> "httplib2.Response":
+    import httplib2
+
+    return httplib2.Response(headers)
 
 
 def _description(answer: requests.Response) -> bytes:

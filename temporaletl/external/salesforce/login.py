@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 from xml.parsers.expat import ExpatError, ParserCreate
 
 import msgspec
 import requests
 from requests import codes
-from simple_salesforce.exceptions import SalesforceAuthenticationFailed
-from simple_salesforce.login import SalesforceLogin
 
 from temporaletl.errors import (
     CredentialsError,
@@ -33,6 +31,9 @@ from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.refusals import UNREASONABLE, faults_in
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.secrets import redacted, remember_login, remember_secret
+
+if TYPE_CHECKING:
+    from simple_salesforce.exceptions import SalesforceAuthenticationFailed
 
 #: A refused login answers 400 or 401, by SOAP 500; the library reads why.
 _ANSWERED = frozenset({400, 401, 403, 500})
@@ -110,6 +111,8 @@ def log_in(settings: SalesforceSettings) -> Login:
             whole = partial(_whole, soap="/services/Soap/" in url)
             response = http.request(method, address, accept=_ANSWERED, read=whole, **more)
             if b"<passwordExpired>true<" in response.content:
+                from simple_salesforce.exceptions import SalesforceAuthenticationFailed
+
                 # Salesforce opens a session then in which nothing but a new password is taken.
                 raise SalesforceAuthenticationFailed(
                     "INVALID_OPERATION_WITH_EXPIRED_PASSWORD", "the password has expired"
@@ -166,6 +169,9 @@ def _is_xml(body: bytes) -> bool:
 
 
 def _by_library(settings: SalesforceSettings, wire: Wire) -> tuple[str, str]:
+    from simple_salesforce.exceptions import SalesforceAuthenticationFailed
+    from simple_salesforce.login import SalesforceLogin
+
     try:
         with warnings.catch_warnings():
             # It says on a channel of its own what it raises as well.
@@ -231,7 +237,7 @@ def _at(instance: str, url: str) -> str:
     return urlunsplit((there.scheme, there.netloc, parts.path, parts.query, ""))
 
 
-def _refused(settings: SalesforceSettings, error: SalesforceAuthenticationFailed) -> ETLError:
+def _refused(settings: SalesforceSettings, error: "SalesforceAuthenticationFailed") -> ETLError:
     code = str(error.code or "").rpartition(":")[2]
     words = redacted(" ".join((error.auth_message or "").split()))[:_MOST_WORDS]
     where = settings.instance_url or f"https://{settings.domain}.salesforce.com"

@@ -12,7 +12,6 @@ from typing import Any
 import requests
 from requests import codes
 from requests.adapters import HTTPAdapter
-from simple_salesforce.api import Salesforce
 
 from temporaletl.errors import CredentialsError, ETLError, RateLimitedError, SourceUnavailableError
 from temporaletl.external.cooldown import CoolDown
@@ -187,6 +186,8 @@ class SalesforceOrg:
             raise RateLimitedError(reason, delay=remaining)
 
     def _note_usage(self, response: requests.Response) -> None:
+        from simple_salesforce.api import Salesforce
+
         usage = Salesforce.parse_api_usage(response.headers.get("Sforce-Limit-Info", ""))
         shares = [(limit.used / limit.total, limit) for limit in usage.values() if limit.total]
         if not shares:

@@ -15,7 +15,6 @@ from typing import Literal
 
 import msgspec
 import requests
-from simple_salesforce.format import quote_soql_value
 
 from temporaletl.errors import RecordError, SourceProtocolError, SourceUnavailableError
 from temporaletl.external.answers import MisfitAnswerError, decode_record, reading
@@ -99,6 +98,8 @@ class Selection:
 
     def where(self, after: Keyset | None = None) -> str:
         """Return the condition with its keyword; empty where there is none."""
+        from simple_salesforce.format import quote_soql_value
+
         stamp = check_name(self.stamp)
         clauses = []
         if after is not None:

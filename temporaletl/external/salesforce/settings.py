@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from temporaletl.connections import connection_settings
@@ -77,6 +74,10 @@ def _instance_url(text: str) -> str:
 
 
 def _private_key(key: SecretStr) -> SecretStr:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     # Environments often carry a PEM text on one line, its line ends written as \n.
     text = key.get_secret_value().strip().strip('"').replace("\\n", "\n").strip()
     try:

@@ -8,10 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import google.auth.exceptions
-import google.auth.jwt
-import google.auth.transport.requests
-import google.oauth2.service_account
 import requests
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from requests.auth import AuthBase
@@ -225,6 +221,8 @@ class Bearer(AuthBase):
     """
 
     def __init__(self, settings: TrinoSettings) -> None:
+        from google.auth.transport.requests import Request
+
         self._names = settings.credentials
         self.account = settings.service_account()
         self._credentials = _credentials(settings, self.account)
@@ -232,9 +230,7 @@ class Bearer(AuthBase):
         session = requests.Session()
         # What is signed is for the one address that is configured.
         session.max_redirects = 0
-        self._ask: Callable[..., Any] = partial(
-            google.auth.transport.requests.Request(session), timeout=timeout
-        )
+        self._ask: Callable[..., Any] = partial(Request(session), timeout=timeout)
         self._guard = threading.Lock()
         self._early = timedelta(0)
 
@@ -265,10 +261,12 @@ class Bearer(AuthBase):
         return expiry.replace(tzinfo=UTC) - datetime.now(UTC)
 
     def _refresh(self) -> None:
+        from google.auth.exceptions import GoogleAuthError, TransportError
+
         try:
             self._credentials.refresh(self._ask)
-        except google.auth.exceptions.GoogleAuthError as error:
-            passing = isinstance(error, google.auth.exceptions.TransportError) or error.retryable
+        except GoogleAuthError as error:
+            passing = isinstance(error, TransportError) or error.retryable
             kind = SourceUnavailableError if passing else CredentialsError
             # Its own text may hold the answer's body.
             raise kind(
@@ -284,12 +282,15 @@ def _text(token: Any) -> str:
 
 
 def _credentials(settings: TrinoSettings, account: Mapping[str, str]) -> Any:
+    from google.auth import jwt
+    from google.auth.exceptions import GoogleAuthError
+    from google.oauth2 import service_account as service
+
     audience = settings.audience or f"https://{settings.host}"
-    service = google.oauth2.service_account
     try:
         match settings.token_kind:
             case "jwt":
-                return google.auth.jwt.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+                return jwt.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
                     account, audience=audience, token_lifetime=settings.token_seconds
                 )
             case "id":
@@ -300,7 +301,7 @@ def _credentials(settings: TrinoSettings, account: Mapping[str, str]) -> Any:
                 return service.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
                     account, scopes=_SCOPES
                 )
-    except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
+    except (ValueError, GoogleAuthError) as error:
         # Its text may hold a part of the key.
         raise ConfigurationError(
             f"trino: the service account's key cannot be used ({type(error).__name__}); check "

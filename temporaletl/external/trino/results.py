@@ -6,12 +6,10 @@ neither the other rows nor the query.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import requests
-import trino.client
-import trino.dbapi
 
 from temporaletl.external.answers import DECODE_FAULTS, in_words, reading, without_halves
 from temporaletl.external.elements import elements
@@ -72,23 +70,6 @@ def read_answer(response: requests.Response) -> requests.Response | Answer:
     if not response.ok or response.status_code == requests.codes.no_content:
         return response
     return Answer(response, _results(response))
-
-
-class Connection(trino.dbapi.Connection):
-    """The library's connection, for sessions whose answers `read_answer` has read."""
-
-    def _create_request(self) -> trino.client.TrinoRequest:
-        request = super()._create_request()  # type: ignore[no-untyped-call]
-        request.__class__ = _Request
-        return cast("trino.client.TrinoRequest", request)
-
-
-class _Request(trino.client.TrinoRequest):
-    def process(self, http_response: Any) -> trino.client.TrinoStatus:
-        status = super().process(http_response)
-        if isinstance(http_response, Answer):
-            status.rows = http_response.rows
-        return status
 
 
 def _decode_row(raw: msgspec.Raw) -> Sequence[Any]:

@@ -16,15 +16,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-import trino.client
-import trino.constants
-import trino.dbapi
 from requests.adapters import HTTPAdapter
-from trino import exceptions as refusals
 
 from temporaletl.budget import unlimited
 from temporaletl.errors import (
@@ -38,9 +34,14 @@ from temporaletl.external.http import HttpClient
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
-from temporaletl.external.trino.results import Connection, read_answer
+from temporaletl.external.trino.results import read_answer
 from temporaletl.external.trino.values import Column
 from temporaletl.secrets import redacted, remember_login
+
+if TYPE_CHECKING:
+    from trino.exceptions import TrinoQueryError
+
+    from temporaletl.external.trino.connection import Connection
 
 __all__ = ["Parameter", "Statement", "TrinoServer", "TrinoSettings", "close_servers", "open_trino"]
 
@@ -52,6 +53,8 @@ _LONGEST_QUERY = timedelta(days=1)
 #: Trino gets the limit, and may report first that it is reached; a proxy may never.
 _GRACE = 1.1
 _GONE = frozenset({404, 410})
+#: Asks for spooled results.
+_ENCODING = "X-Trino-Query-Data-Encoding"
 #: Errors that Trino blames on the user, though the next attempt may be spared them.
 _PASSING = frozenset({"ABANDONED_QUERY", "USER_CANCELED", "TRANSACTION_CONFLICT"})
 _QUERY_PATH = re.compile(r"/v1/statement/[^\s:]+")
@@ -112,7 +115,7 @@ class _Relay(requests.Session):
             )
         sent = {**self.headers, **(headers or {})}
         # Results as they are produced: spooled ones would come from hosts with rules of their own.
-        sent.pop(trino.constants.HEADER_ENCODING, None)
+        sent.pop(_ENCODING, None)
         try:
             answer = self._http.request(
                 method,
@@ -220,6 +223,8 @@ class Statement:
     @contextmanager
     def _classed(self) -> Iterator[None]:
         """Raise what goes wrong in the platform's errors."""
+        from trino import exceptions as refusals
+
         try:
             yield
         except ETLError:
@@ -238,7 +243,7 @@ class Statement:
                 f"({type(error).__name__})"
             ) from None
 
-    def _failure(self, error: refusals.TrinoQueryError) -> ETLError:
+    def _failure(self, error: "TrinoQueryError") -> ETLError:
         words = redacted(" ".join(_LOCATION.sub(self._located, error.message).split()))
         if len(words) > _MESSAGE_CHARACTERS:
             words = f"{words[:_MESSAGE_CHARACTERS]}…"
@@ -297,8 +302,10 @@ class TrinoServer:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
-    def connect(self, stop: threading.Event) -> trino.dbapi.Connection:
+    def connect(self, stop: threading.Event) -> "Connection":
         """Make the library's connection for one query; no request is sent yet."""
+        from temporaletl.external.trino.connection import Connection
+
         settings = self.settings
         host, port = settings.address
         limit = settings.query_minutes

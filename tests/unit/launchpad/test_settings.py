@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launchpadlib.uris import service_roots  # type: ignore[import-untyped]
 
 from temporaletl import ConfigurationError
 from temporaletl.external.launchpad.settings import LaunchpadSettings, budget
@@ -30,6 +31,12 @@ def test_without_any_setting_production_is_read_anonymously(load: Load) -> None:
     assert settings.anonymous
     assert settings.service_root == "https://api.launchpad.net/"
     assert settings.members == settings.targets == ()
+
+
+def test_the_services_have_the_names_that_launchpadlib_gives_them(load: Load) -> None:
+    names = service_roots.keys() - {"edge"}
+    loaded = {name: load(LP_SERVICE_ROOT=name).service_root for name in names}
+    assert loaded == {name: service_roots[name] for name in names}
 
 
 @pytest.mark.parametrize("missing", TOKEN)
