@@ -8,7 +8,6 @@ from datetime import timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import (
     AliasChoices,
     Field,
@@ -231,6 +230,9 @@ class WarehouseSettings(Settings):
         Raises:
             ConfigurationError: neither DATABASE_URL nor WPE_DB_HOST is set, or the URL is bad.
         """
+        # Settings are read where no warehouse is, too.
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+
         if self.database_url is not None:
             try:
                 parts = conninfo_to_dict(self.database_url.get_secret_value())

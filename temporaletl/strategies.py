@@ -356,23 +356,27 @@ def check_query(method: Any, source: str, query: type[Query]) -> None:
             )
 
 
-def import_sources(package: str) -> None:
+def import_sources(package: str, source: str | None = None) -> None:
     """Import every module below `package` and every entry point, so that they register.
 
-    Safe to repeat.
+    With a `source`, only the module and the entry points of its name, which may be none: nothing
+    says that a module registers what it is called after. Safe to repeat.
 
     Raises:
         StrategyImportError: a module fails to import; names the module and the cause.
         DuplicateStrategyError: two modules claim one name.
     """
-    _import_tree(package)
+    _import_tree(package, source)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        _import(entry.module)
+        if source in (None, entry.name):
+            _import(entry.module)
 
 
-def _import_tree(package: str) -> None:
+def _import_tree(package: str, only: str | None = None) -> None:
     # `pkgutil.walk_packages` would import packages itself and swallow their errors.
     for found in pkgutil.iter_modules(_import(package).__path__, prefix=f"{package}."):
+        if only is not None and found.name != f"{package}.{only}":
+            continue
         if found.ispkg:
             _import_tree(found.name)
         else:

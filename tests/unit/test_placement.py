@@ -25,7 +25,7 @@ from tests.registries import forget_sources
 @pytest.fixture(autouse=True)
 def _own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_sources(monkeypatch)
-    monkeypatch.setattr(sources, "import_sources", lambda _: None)
+    monkeypatch.setattr(sources, "import_sources", lambda *_: None)
 
 
 def within(module: str, function: Callable[..., Any]) -> Callable[..., Any]:

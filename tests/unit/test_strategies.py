@@ -103,6 +103,13 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_cause(
     assert f"source module shops.bad cannot be imported: {cause}" in str(refused.value)
 
 
+def test_one_source_is_imported_alone_by_the_name_of_its_module(package: Build) -> None:
+    name = package(shop__in____init__="", shop__in__deep=QUERY, other="1 / 0", shops="1 / 0")
+    import_sources(name, "shop")
+    import_sources(name, "none.of.them")
+    assert list(strategies.queries) == ["shop"]
+
+
 @pytest.mark.parametrize("text", ["import no_such_module", "1 / 0"])
 def test_a_package_that_cannot_be_imported_is_named_too(package: Build, text: str) -> None:
     """Also where it had registered something before it failed."""

@@ -54,7 +54,7 @@ async def plan_backfill(platform: Platform, request: QueuerInput, *, limit: int)
         SourceUnavailableError: its source did not describe its backlog within half a minute.
         ETLError: as the source's strategies raise.
     """
-    find_source(request.source)
+    find_source(request.source, request.connection)
     check_services(request.source)
     with provided(await platform.stored_connections(request.connection)):
         planner = check_request(request)

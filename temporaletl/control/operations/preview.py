@@ -60,7 +60,7 @@ async def preview(
         SourceUnavailableError: nothing was read in that time; says what failed last.
         ETLError: the request, a setting or a credential is wrong, or the source fails.
     """
-    find_source(request.source)
+    find_source(request.source, request.connection)
     with provided(await platform.stored_connections(request.connection)):
         planner = check_request(request)
         with bound(request.source, request.connection):
@@ -190,7 +190,7 @@ def unwritten_batch(
 
     The request's connection must be bound.
     """
-    planner = find_source(request.source)
+    planner = find_source(request.source, request.connection)
     now = datetime.now(UTC)
     return BatchMetadata(
         batch_id=f"preview-{request.source}-{now:%Y%m%dT%H%M%SZ}",

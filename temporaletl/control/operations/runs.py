@@ -189,7 +189,7 @@ class _Start:
 
     async def _check(self) -> None:
         platform, request = self._platform, self._request
-        find_source(request.source)
+        find_source(request.source, request.connection)
         check_services(request.source)
         with provided(await platform.stored_connections(request.connection)):
             check_request(request)

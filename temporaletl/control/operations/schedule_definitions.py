@@ -147,7 +147,7 @@ async def _update(client: Client, present: ScheduleDescription, wanted: Schedule
 async def _described(
     platform: Platform, source: str, definition: ScheduleDefinition, connection: str, note: str
 ) -> Schedule:
-    find_source(source)
+    find_source(source, connection)
     check_services(source)
     request = QueuerInput(
         source=source,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
@@ -28,22 +29,41 @@ def known_planners() -> Registry[Planner]:
     return planners
 
 
-def find_source(name: str) -> Planner:
+def find_source(name: str, connection: str | None = None) -> Planner:
     """The queuer's strategies of the source of that name.
+
+    Where only the `connection` named `default` is of interest, no other source is imported.
 
     Raises:
         UnknownSourceError: there is none; names those there are.
         StrategyImportError: the queuer would not find it, or it is in the wrong module.
     """
-    known = known_planners()
-    listed = ", ".join(known) or "none"
-    if name not in known:
+    # Who looks for a connection may find one of another source, whose settings then matter.
+    known = know_source(name) if connection == DEFAULT else name in known_planners()
+    if not known:
+        listed = ", ".join(planners) or "none"
         # What it says of a source that only the worker knows is more than that there is none.
         import_sources("temporaletl.worker.sources")
         check_halves(name)
         raise UnknownSourceError(f"there is no source {name!r}; the sources are {listed}")
     check_placement(name)
-    return known.get(name)
+    return planners.get(name)
+
+
+def know_source(name: str) -> bool:
+    """Import what the queuer knows of one source; whether there is such a source.
+
+    Raises:
+        StrategyImportError, DuplicateStrategyError: what is imported for it is at fault.
+    """
+    return _import_for(name, "temporaletl.queuer.sources", planners)
+
+
+def _import_for(source: str, package: str, registry: Registry[Any]) -> bool:
+    import_sources(package, source)
+    if source not in registry:
+        import_sources(package)
+    return source in registry
 
 
 async def check_known(platform: Platform, source: str, connection: str) -> None:
@@ -69,7 +89,7 @@ def check_services(name: str) -> None:
     Raises:
         StrategyImportError: one of them does not; names the module that is missing, or misplaced.
     """
-    import_sources("temporaletl.worker.sources")
+    _import_for(name, "temporaletl.worker.sources", queries)
     check_halves(name)
 
 

@@ -11,7 +11,7 @@ from temporaletl.connection_providers import UnknownConnectionError, find_connec
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.sources import check_known, find_source, known_planners
+from temporaletl.control.operations.sources import check_known, find_source, know_source
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.names import connection_option, label
 from temporaletl.warehouse.audit import Author, record
@@ -71,13 +71,13 @@ async def read_state(
         ConfigurationError: there is no such source or stream.
         ETLError: as `Platform.warehouse`.
     """
-    planners = known_planners()
+    is_known = know_source(source)
     warehouse = await platform.warehouse()
     states, ahead, blocked = await asyncio.to_thread(_read, warehouse, source)
     if connection is not None:
         states = [state for state in states if state.connection == connection]
         blocked = [one for one in blocked if one.connection == connection]
-    if not states or (streams and source in planners):
+    if not states or (streams and is_known):
         with provided(await platform.stored_connections(connection or DEFAULT)):
             known_streams(source, streams, connection or DEFAULT)
     blocked_until = {one.connection: one.blocked_until for one in blocked}
@@ -199,7 +199,7 @@ def known_streams(source: str, streams: Sequence[str], connection: str = DEFAULT
     Raises:
         ConfigurationError: there is no such source, connection or stream.
     """
-    planner = find_source(source)
+    planner = find_source(source, connection)
     find_connection(source, connection)
     with bound(source, connection):
         known = planner.streams
