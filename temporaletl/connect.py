@@ -25,7 +25,7 @@ from temporalio.runtime import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.endpoint import Endpoint, endpoint, environment
+from temporaletl.endpoint import CONNECT_TIMEOUT, Endpoint, endpoint, environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -39,7 +39,6 @@ from temporaletl.settings import TemporalSettings
 
 log = get_logger(__name__)
 
-CONNECT_TIMEOUT = timedelta(seconds=5)
 FIRST_DELAY = timedelta(seconds=1)
 LONGEST_DELAY = timedelta(seconds=30)
 #: A server that has just been set up answers before its namespace is registered.

@@ -10,21 +10,30 @@ of a certificate or key is PEM, also with its newlines escaped, or base64 of PEM
 No secret appears in an error or a log.
 """
 
+from __future__ import annotations
+
 import base64
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
-from temporalio.envconfig import ClientConfigProfile
-from temporalio.service import TLSConfig
 
+from temporaletl import sdk
 from temporaletl.credentials import for_metadata
 from temporaletl.environment import presently_given
 from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import TemporalSettings, check_encrypted
+
+if TYPE_CHECKING:
+    from temporalio.envconfig import ClientConfigProfile
+    from temporalio.service import TLSConfig
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
 
 _BOOLEANS = {"1": "true", "true": "true", "yes": "true", "on": "true"} | dict.fromkeys(
     ("0", "false", "no", "off"), "false"
@@ -100,7 +109,7 @@ def access(
             read[name] = _sendable(name.replace("TEMPORAL_", prefix, 1), value)
     remember_secret(read.get("TEMPORAL_TLS_CLIENT_KEY_DATA", ""))
     try:
-        return ClientConfigProfile.load(disable_file=disable_file, override_env_vars=read)
+        return sdk.ClientConfigProfile.load(disable_file=disable_file, override_env_vars=read)
     except Exception as error:  # noqa: BLE001 - the SDK's own class is not public
         # Only the first line: those behind it quote the configuration file, secrets and all.
         reason = str(error).partition("\n")[0].replace(" TEMPORAL_", f" {prefix}")

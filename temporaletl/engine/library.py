@@ -41,9 +41,9 @@ async def run_async(
 
     `warehouse` is its URL, by default that of DATABASE_URL or the WPE_DB settings. `settings` are
     variables by their names, which go before those of the environment and the `.env` file. Cancel,
-    retries, and everything else is as with `temporaletl.engine.batch.run_batch`.
+    retries, and everything else is as with `temporaletl.engine.run_batch`.
 
-    Raises: as `temporaletl.engine.batch.run_batch`; jobs that failed are in the summary.
+    Raises: as `temporaletl.engine.run_batch`; jobs that failed are in the summary.
     """
     given = dict(settings or {})
     if warehouse is not None:

@@ -7,25 +7,18 @@ queuers at once: the first one that ends a run does it, and a batch that some qu
 not taken for lost by another.
 """
 
+from __future__ import annotations
+
 import asyncio
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import (
-    Client,
-    WorkflowExecution,
-    WorkflowExecutionDescription,
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-)
-from temporalio.service import RPCError, RPCStatusCode
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.errors import ETLError
-from temporaletl.failures import first_message
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary, MetadataRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lapsed, end_lost
@@ -49,21 +42,39 @@ from temporaletl.warehouse.runs import (
     runs_without_batch,
 )
 
+if TYPE_CHECKING:
+    from temporalio.client import (
+        Client,
+        WorkflowExecution,
+        WorkflowExecutionDescription,
+        WorkflowExecutionStatus,
+    )
+    from temporalio.service import RPCError
+
 log = get_logger("temporaletl.queuer.reconciliation")
 
 _PATIENCE = timedelta(seconds=5)
 #: A workflow must be unknown for so many looks: another queuer may see it where we do not.
 _LOOKS = 3
 
-#: Whatever else a server says of a workflow, such as a newer one's PAUSED, it is open.
-CLOSED = {
-    WorkflowExecutionStatus.COMPLETED: "ended",
-    WorkflowExecutionStatus.FAILED: "failed",
-    WorkflowExecutionStatus.CANCELED: "was cancelled",
-    WorkflowExecutionStatus.TERMINATED: "was terminated",
-    WorkflowExecutionStatus.TIMED_OUT: "timed out",
-    WorkflowExecutionStatus.CONTINUED_AS_NEW: "ended",
-}
+
+@cache
+def closings() -> Mapping[WorkflowExecutionStatus, str]:
+    """What became of a workflow that is closed, in words.
+
+    Whatever else a server says of a workflow, such as a newer one's PAUSED, it is open.
+    """
+    status = sdk.WorkflowExecutionStatus
+    return {
+        status.COMPLETED: "ended",
+        status.FAILED: "failed",
+        status.CANCELED: "was cancelled",
+        status.TERMINATED: "was terminated",
+        status.TIMED_OUT: "timed out",
+        status.CONTINUED_AS_NEW: "ended",
+    }
+
+
 #: A run that no engine has by then: whoever entered it has died.
 _STARTED_WITHIN = timedelta(seconds=30)
 #: Runs that are looked at once: the latest.
@@ -78,7 +89,7 @@ class Standing:
 
     @property
     def is_running(self) -> bool:
-        return self.execution is not None and self.execution.status not in CLOSED
+        return self.execution is not None and self.execution.status not in closings()
 
 
 async def namespace_of(client: Client) -> Namespace:
@@ -93,12 +104,12 @@ async def namespace_of(client: Client) -> Namespace:
         address = f"{address} on {socket.gethostname()}"
     try:
         described = await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=name),
+            sdk.DescribeNamespaceRequest(namespace=name),
             metadata={"temporal-namespace": name},
             timeout=_PATIENCE,
         )
-    except RPCError as error:
-        if error.status != RPCStatusCode.PERMISSION_DENIED:
+    except sdk.RPCError as error:
+        if error.status != sdk.RPCStatusCode.PERMISSION_DENIED:
             raise
         return Namespace(address, name)
     return Namespace(address, name, described.namespace_info.id or None)
@@ -133,7 +144,7 @@ async def describe_workflow(
         return await client.get_workflow_handle(workflow_id, run_id=run_id).describe(
             rpc_timeout=_PATIENCE
         )
-    except RPCError as error:
+    except sdk.RPCError as error:
         if is_unknown_workflow(error):
             return None
         raise
@@ -144,7 +155,7 @@ def is_unknown_workflow(error: RPCError) -> bool:
 
     An absent namespace is "not found" too, and says nothing of the workflow.
     """
-    return error.status == RPCStatusCode.NOT_FOUND and (
+    return error.status == sdk.RPCStatusCode.NOT_FOUND and (
         b"NamespaceNotFound" not in error.raw_grpc_status
     )
 
@@ -190,7 +201,7 @@ async def loss_of(
             return None
         return f"lost: {here} no longer knows the workflow {run.workflow_id}"
     status = standing.execution.status
-    closed = CLOSED.get(status, "was closed") if status else "was closed"
+    closed = closings().get(status, "was closed") if status else "was closed"
     loss = f"lost: the workflow {run.workflow_id} {closed} before it could close its books"
     reason = await _reason(client, standing.execution)
     return f"{loss}: {reason}" if reason else loss
@@ -200,11 +211,14 @@ async def _reason(client: Client, closed: WorkflowExecutionDescription) -> str |
     handle = client.get_workflow_handle(closed.id, run_id=closed.run_id)
     try:
         await handle.result(follow_runs=False, rpc_timeout=_PATIENCE)
-    except WorkflowFailureError as failure:
+    except sdk.WorkflowFailureError as failure:
+        # It takes time to import, and most runs are not lost.
+        from temporaletl.failures import first_message
+
         return first_message(failure.cause)
-    except RPCError as error:
+    except sdk.RPCError as error:
         # Its history went between the two questions.
-        if error.status != RPCStatusCode.NOT_FOUND:
+        if error.status != sdk.RPCStatusCode.NOT_FOUND:
             raise
     return None
 
@@ -237,7 +251,7 @@ async def reconcile(
             ):
                 continue
             found = await asyncio.to_thread(find_run, warehouse, run.workflow_id)
-        except (ETLError, RPCError) as error:
+        except (ETLError, sdk.RPCError) as error:
             log.warning("run_not_reconciled", workflow_id=run.workflow_id, reason=str(error))
             continue
         if found is not None:
@@ -246,7 +260,7 @@ async def reconcile(
     for batch in await asyncio.to_thread(open_batches, warehouse):
         try:
             summary = await _look_after(client, warehouse, here, batch, grace)
-        except (ETLError, RPCError) as error:
+        except (ETLError, sdk.RPCError) as error:
             # Such as a lock on one of its jobs: the others need not wait for it.
             log.warning("batch_not_reconciled", batch_id=batch.metadata.batch_id, reason=str(error))
             continue
@@ -290,7 +304,7 @@ async def _enter(
             return
     except SupersededRunError:
         pass  # it was reset after another engine had ended it
-    except (ETLError, RPCError, ValueError, RuntimeError) as error:
+    except (ETLError, sdk.RPCError, ValueError, RuntimeError) as error:
         # Such as an input that is none of a run: the others need not wait for it.
         log.warning("run_not_entered", workflow_id=execution.id, reason=unexpected(error))
 
@@ -322,7 +336,7 @@ async def end_if_lost(
     loss = await loss_of(client, here, run, Standing(found))
     if loss is None:
         return False
-    cancelled = found is not None and found.status is WorkflowExecutionStatus.CANCELED
+    cancelled = found is not None and found.status is sdk.WorkflowExecutionStatus.CANCELED
     at = None if found is None else found.close_time
     end = partial(end_run, error=loss, cancelled=cancelled, at=at)
     return await asyncio.to_thread(end, warehouse, run.workflow_id)
@@ -347,7 +361,7 @@ async def keep_reconciling(
     while True:
         try:
             await reconcile(client, warehouse, grace=_LOOKS * every, queue=temporal.queuer_queue)
-        except (ETLError, RPCError) as error:
+        except (ETLError, sdk.RPCError) as error:
             log.warning("reconciliation_failed", reason=str(error))
         except Exception as error:  # noqa: BLE001 - the next time may be better
             log.warning("reconciliation_failed", reason=str(error), exception=unexpected(error))

@@ -65,7 +65,7 @@ def schedule(
             day_of_week=day_of_week,
             hour=hour,
             time_zone=timezone,
-            overlap=overlap.policy,
+            overlap=overlap,
             catchup_window=timedelta(minutes=catchup_window_minutes),
             task_queue=settings.queuer_queue,
         )

@@ -1,32 +1,31 @@
 """Schedules described and put: when a connection is synced, and what becomes of overlaps."""
 
+from __future__ import annotations
+
 import dataclasses
 import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleCalendarSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleRange,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import QueuerInput
 from temporaletl.queuer.planning import check_request
 from temporaletl.timezones import known_timezone
+
+if TYPE_CHECKING:
+    from temporalio.client import (
+        Client,
+        Schedule,
+        ScheduleCalendarSpec,
+        ScheduleOverlapPolicy,
+        ScheduleRange,
+        ScheduleUpdate,
+        ScheduleUpdateInput,
+    )
 
 _PART = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<step>\d+))?")
 #: Temporal accepts no shorter catch-up window.
@@ -46,7 +45,7 @@ class Overlap(StrEnum):
 
     @property
     def policy(self) -> ScheduleOverlapPolicy:
-        return ScheduleOverlapPolicy[self.name]
+        return sdk.ScheduleOverlapPolicy[self.name]
 
 
 def parse_ranges(text: str, *, what: str, least: int, most: int) -> list[ScheduleRange]:
@@ -56,7 +55,7 @@ def parse_ranges(text: str, *, what: str, least: int, most: int) -> list[Schedul
         ConfigurationError: not of that form, or outside least..most; says what was expected.
     """
     if text == "*":
-        return [ScheduleRange(least, most)]
+        return [sdk.ScheduleRange(least, most)]
     ranges = []
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
@@ -68,7 +67,7 @@ def parse_ranges(text: str, *, what: str, least: int, most: int) -> list[Schedul
                 f"{what} {text!r} is not a number from {least} to {most}, a range (1-5), "
                 f"a list (1,3) or *"
             )
-        ranges.append(ScheduleRange(first, last, step))
+        ranges.append(sdk.ScheduleRange(first, last, step))
     return ranges
 
 
@@ -79,9 +78,9 @@ def calendar(day_of_week: str, hour: str) -> ScheduleCalendarSpec:
         ConfigurationError: a bad day or hour.
     """
     days = parse_ranges(day_of_week, what="day of week", least=0, most=7)
-    return ScheduleCalendarSpec(
-        second=[ScheduleRange(0)],
-        minute=[ScheduleRange(0)],
+    return sdk.ScheduleCalendarSpec(
+        second=[sdk.ScheduleRange(0)],
+        minute=[sdk.ScheduleRange(0)],
         hour=parse_ranges(hour, what="hour", least=0, most=23),
         day_of_week=[part for day in days for part in _sunday_first(day)],
     )
@@ -91,7 +90,7 @@ def _sunday_first(days: ScheduleRange) -> list[ScheduleRange]:
     """Days of Temporal's week, 0 to 6, for cron's, whose 7 is Sunday once more."""
     if days.end < _OTHER_SUNDAY:
         return [days]
-    sunday = [ScheduleRange(0)] if (_OTHER_SUNDAY - days.start) % days.step == 0 else []
+    sunday = [sdk.ScheduleRange(0)] if (_OTHER_SUNDAY - days.start) % days.step == 0 else []
     if days.start == _OTHER_SUNDAY:
         return sunday
     return [*([] if days.start == 0 else sunday), dataclasses.replace(days, end=_OTHER_SUNDAY - 1)]
@@ -103,7 +102,7 @@ def make_schedule(
     day_of_week: str,
     hour: str,
     time_zone: str = "UTC",
-    overlap: ScheduleOverlapPolicy = ScheduleOverlapPolicy.SKIP,
+    overlap: Overlap = Overlap.SKIP,
     catchup_window: timedelta = timedelta(hours=1),
     task_queue: str = names.QUEUER_TASK_QUEUE,
 ) -> Schedule:
@@ -113,7 +112,7 @@ def make_schedule(
         ConfigurationError: a bad source, stream, day, hour, time zone or catch-up window.
     """
     check_request(request)
-    spec = ScheduleSpec(
+    spec = sdk.ScheduleSpec(
         calendars=[calendar(day_of_week, hour)], time_zone_name=_known_zone(time_zone)
     )
     if catchup_window < _SHORTEST_CATCHUP:
@@ -121,8 +120,8 @@ def make_schedule(
             f"catch-up window {catchup_window.total_seconds():g} s is shorter than "
             f"{_SHORTEST_CATCHUP.total_seconds():g} s"
         )
-    return Schedule(
-        action=ScheduleActionStartWorkflow(
+    return sdk.Schedule(
+        action=sdk.ScheduleActionStartWorkflow(
             names.QUEUER_FLOW,
             request,
             id=names.scheduled_workflow_id(request.source, request.connection),
@@ -130,7 +129,7 @@ def make_schedule(
             static_summary=f"{names.label(request.source, request.connection)} {request.mode}",
         ),
         spec=spec,
-        policy=SchedulePolicy(overlap=overlap, catchup_window=catchup_window),
+        policy=sdk.SchedulePolicy(overlap=overlap.policy, catchup_window=catchup_window),
     )
 
 
@@ -171,12 +170,12 @@ async def put_schedule(
         nonlocal paused
         state = present.description.schedule.state
         paused = state.paused
-        return ScheduleUpdate(schedule=dataclasses.replace(schedule, state=state))
+        return sdk.ScheduleUpdate(schedule=dataclasses.replace(schedule, state=state))
 
     schedule_id = names.schedule_id(source, connection)
     try:
         await client.create_schedule(schedule_id, schedule)
-    except ScheduleAlreadyRunningError:
+    except sdk.ScheduleAlreadyRunningError:
         await client.get_schedule_handle(schedule_id).update(updated)
         return Put(created=False, paused=paused)
     return Put(created=True, paused=False)

@@ -4,9 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from temporaletl.engine.batch import run_batch
-from temporaletl.engine.limits import EngineLimits
-from temporaletl.engine.listener import Listener
+from temporaletl.engine import EngineLimits, Listener, run_batch
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,

@@ -21,6 +21,7 @@ LAST_WORDS = {
     "load": "changed / first",
     "plan": "MB more than",
     "pipeline": "identical reload",
+    "start": "starts over their goal",
 }
 _TIMEOUT_SECONDS = 240
 
@@ -54,6 +55,10 @@ def test_the_load_stage_is_measured() -> None:
 
 def test_planning_is_measured() -> None:
     assert output_of("plan", "--jobs", "5", "10").count(" jobs/s") == 2
+
+
+def test_starting_is_measured() -> None:
+    assert "etl --help " in output_of("start", "--rounds", "1", "--only", "etl --help")
 
 
 def test_a_whole_run_is_measured() -> None:

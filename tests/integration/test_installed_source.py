@@ -15,7 +15,7 @@ from tests.integration.checkout import PROJECT, Folder
 #: A process that never saw the source's folder loads it in the services' own functions.
 _LOAD = """
 import asyncio, sys
-from temporaletl.engine.batch import run_batch
+from temporaletl.engine import run_batch
 from temporaletl.testing.contents import read_content
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.testing.fakes import FakeServer

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 import tests.examples.helpdesk  # noqa: F401 - registers the source
-from temporaletl.engine.batch import run_batch
-from temporaletl.engine.limits import EngineLimits
+from temporaletl.engine import EngineLimits, run_batch
 from temporaletl.external.rest import close_apis
 from temporaletl.messages import BatchSummary, RunPolicy
 from temporaletl.warehouse.connection import Warehouse

@@ -33,7 +33,7 @@ def no_warehouse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "configure_logs", lambda **_: None)
+    monkeypatch.setattr(session, "quiet_logs", lambda: None)
 
 
 def asked(**params: Any) -> QueuerInput:

@@ -11,7 +11,7 @@ from temporaletl import ConfigurationError, CredentialsError, connect
 from temporaletl.connect import UnknownNamespaceError, connect_patiently, data_converter
 from temporaletl.endpoint import Endpoint, access, endpoint
 from temporaletl.errors import TemporalUnavailableError
-from temporaletl.queuer.reconciliation import CLOSED
+from temporaletl.queuer.reconciliation import closings
 from temporaletl.settings import TemporalSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -218,6 +218,6 @@ def test_a_workflow_that_a_newer_server_calls_paused_is_open() -> None:
     """The SDK's own class refuses the number, and with it a whole page of a list."""
     status = WorkflowExecutionStatus(ServerStatus.WORKFLOW_EXECUTION_STATUS_PAUSED)
     assert status == WorkflowExecutionStatus.RUNNING
-    assert status not in CLOSED
+    assert status not in closings()
     with pytest.raises(ValueError, match="99"):
         WorkflowExecutionStatus(99)

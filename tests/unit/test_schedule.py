@@ -104,7 +104,7 @@ def test_policies_are_the_callers_choice() -> None:
         day_of_week="*",
         hour="*",
         time_zone="Europe/London",
-        overlap=ScheduleOverlapPolicy.BUFFER_ONE,
+        overlap=Overlap.BUFFER_ONE,
         catchup_window=timedelta(seconds=10),
         task_queue="mine",
     )

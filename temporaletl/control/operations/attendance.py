@@ -1,12 +1,15 @@
 """Task queues that no service polls: what a run waits for without an error."""
 
-from typing import Literal
+from __future__ import annotations
 
-from temporalio.client import Client
+from typing import TYPE_CHECKING, Literal
 
 from temporaletl.control.operations.platform import is_polled
 from temporaletl.names import segment_queue
 from temporaletl.strategies import budgets
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 #: Of a run of the local engine.
 UNATTENDED_LOCAL = (

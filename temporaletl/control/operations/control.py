@@ -1,20 +1,14 @@
 """Pause, resume and cancel a run or a job."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from temporalio.client import (
-    Client,
-    WorkflowExecutionDescription,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.control.operations.control_answers import Action, Controlled, Kind
 from temporaletl.control.operations.local_control import control_local_run
 from temporaletl.control.operations.platform import (
@@ -28,11 +22,14 @@ from temporaletl.control.operations.platform import (
 from temporaletl.control_messages import Accepted, ControlUpdate
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
 from temporaletl.queuer.finishing import end_lost
-from temporaletl.queuer.reconciliation import CLOSED, is_unknown_workflow, namespace_of
+from temporaletl.queuer.reconciliation import closings, is_unknown_workflow, namespace_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch
 from temporaletl.warehouse.runs import end_run, find_run
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowExecutionDescription
 
 __all__ = ["Action", "Controlled", "Kind", "control_run", "find_workflow"]
 
@@ -42,11 +39,7 @@ _KINDS: dict[str, Kind] = {
     names.ETL_FLOW: "job",
 }
 #: What a server answers that has no updates, does not allow them, or has too many of one workflow.
-_WITHOUT_UPDATES = (
-    RPCStatusCode.UNIMPLEMENTED,
-    RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-)
+_WITHOUT_UPDATES = ("UNIMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 
 
 async def control_run(
@@ -86,13 +79,13 @@ async def control_run(
         raise ConflictError(
             f"workflow {found.id} is a {found.workflow_type}, neither a run nor a job"
         )
-    if found.status in CLOSED and request_id is None:
+    if found.status in closings() and request_id is None:
         # Not how: to Temporal, a run that was cancelled or lost jobs has completed.
         raise ConflictError(f"{found.id} has ended: there is nothing to {action}")
     done = Controlled(kind, found.id, action)
     polled = not found.task_queue or await is_polled(client, found.task_queue)
     # Only a signal is kept by the server until a service polls.
-    if polled or found.status in CLOSED:
+    if polled or found.status in closings():
         polled, accepted = await _update(client, found, action, request_id)
         if accepted is not None:
             if kind == "run":
@@ -129,23 +122,26 @@ async def _update(
             result_type=Accepted,
             rpc_timeout=PATIENCE,
         )
-    except RPCError as error:
-        if error.status in _WITHOUT_UPDATES:
+    except sdk.RPCError as error:
+        if error.status.name in _WITHOUT_UPDATES:
             return True, None
         if is_unknown_workflow(error):
             raise ConflictError(ended) from None
         with translated_errors():
             raise
-    except WorkflowUpdateRPCTimeoutOrCancelledError:
+    except sdk.WorkflowUpdateRPCTimeoutOrCancelledError:
         if (task := asyncio.current_task()) is not None and task.cancelling():
             # It was we who were cancelled.
             raise asyncio.CancelledError from None
         return False, None
-    except WorkflowUpdateFailedError as failure:
+    except sdk.WorkflowUpdateFailedError as failure:
         cause = failure.cause
-        if isinstance(cause, ApplicationError) and cause.type == ConflictError.__name__:
+        if isinstance(cause, sdk.ApplicationError) and cause.type == ConflictError.__name__:
             raise ConflictError(f"{found.id}: {cause.message}") from None
-        if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
+        if (
+            isinstance(cause, sdk.ApplicationError)
+            and cause.type == "AcceptedUpdateCompletedWorkflow"
+        ):
             raise ConflictError(ended) from None
         # A service of an older version polls, which does not know the update; or the clock here is
         # behind the server's, so that the update was late from the start.
@@ -157,7 +153,7 @@ async def _signal(client: Client, found: WorkflowExecutionDescription, action: A
     latest: WorkflowExecutionDescription | None = found
     while (
         latest is not None
-        and latest.status not in CLOSED
+        and latest.status not in closings()
         and _first_run(latest) == _first_run(found)
     ):
         handle = client.get_workflow_handle(found.id, run_id=latest.run_id)
@@ -241,8 +237,8 @@ async def _describe(
             return await client.get_workflow_handle(workflow_id, run_id=run_id).describe(
                 rpc_timeout=PATIENCE
             )
-        except RPCError as error:
+        except sdk.RPCError as error:
             # The server calls an id it cannot hold an invalid argument.
-            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+            if error.status in (sdk.RPCStatusCode.NOT_FOUND, sdk.RPCStatusCode.INVALID_ARGUMENT):
                 return None
             raise

@@ -1,22 +1,23 @@
 """Details of a run or a job: its report, its jobs, and their hindrances."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import Field
-from temporalio.client import Client, WorkflowExecution
-from temporalio.service import RPCError
 
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
 from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
 from temporaletl.control.operations.reports import (
-    ENDS,
     RunReport,
     completed,
+    end_of,
     report_of_batch,
     report_of_request,
     report_of_workflow,
@@ -36,6 +37,9 @@ from temporaletl.warehouse.reports import (
     jobs_of_interest,
 )
 from temporaletl.warehouse.runs import RequestedRun, find_run
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowExecution
 
 _LISTED_JOBS = 20
 #: Running jobs whose workflows are searched for failures.
@@ -172,7 +176,7 @@ async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, .
     with contextlib.suppress(ETLError):
         know_source(source)  # it says whether it has a queue of its own
     query = f"{own} AND ExecutionStatus = 'Running' AND WorkflowType = '{names.ETL_FLOW}'"
-    with contextlib.suppress(RPCError):
+    with contextlib.suppress(sdk.RPCError):
         async for job in client.list_workflows(query, limit=1):
             if error := await unattended_worker(client, job.task_queue, source):
                 return (Trouble(workflow_id=job.id, error=error),)
@@ -182,7 +186,7 @@ async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, .
 async def _execution_of(client: Client, batch: BatchReport) -> WorkflowExecution | None:
     try:
         return (await standing_of(client, batch.workflow_id, batch.run_id)).execution
-    except RPCError:
+    except sdk.RPCError:
         return None
 
 
@@ -232,7 +236,7 @@ async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Tr
     )
     try:
         running = [job.id async for job in client.list_workflows(query, limit=_SEARCHED_JOBS)]
-    except RPCError:
+    except sdk.RPCError:
         return ()
     found = await asyncio.gather(*(_troubles(client, job) for job in running))
     return tuple(trouble for troubles in found for trouble in troubles)
@@ -254,7 +258,7 @@ async def _troubles(client: Client, workflow_id: str) -> tuple[Trouble, ...]:
 async def _job_without_ledger(client: Client, execution: WorkflowExecution) -> JobReport:
     """The report of a job from its workflow alone."""
     handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
-    ended = ENDS.get(execution.status) if execution.status else None
+    ended = end_of(execution)
     progress = await query_status(handle, JobProgress) or JobProgress(state="planned", stream="")
     return JobReport(
         job_id=execution.id.removeprefix(names.job_workflow_id("")),

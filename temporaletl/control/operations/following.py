@@ -1,40 +1,27 @@
 """Runs followed from outside: until they are planned, or have ended."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import (
-    Client,
-    WorkflowFailureError,
-    WorkflowHandle,
-    WorkflowQueryFailedError,
-    WorkflowQueryRejectedError,
-)
-from temporalio.exceptions import (
-    ApplicationError,
-    CancelledError,
-    FailureError,
-    TerminatedError,
-)
-from temporalio.exceptions import (
-    TimeoutError as TemporalTimeoutError,
-)
-from temporalio.service import RPCError, RPCStatusCode
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.control.operations.platform import is_polled
 from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.queuer.reconciliation import is_unknown_workflow
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.runs import Engine
+
+if TYPE_CHECKING:
+    from temporalio.api.workflow.v1 import PendingActivityInfo
+    from temporalio.client import Client, WorkflowHandle
+    from temporalio.service import RPCError
 
 #: Less than a page waits for: what the ledger knows is then said.
 _QUERY_PATIENCE = timedelta(seconds=1.5)
@@ -43,14 +30,14 @@ SILENCE = timedelta(minutes=5)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 #: What is refused now is refused in a minute, too.
 _FINAL = (
-    RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.UNAUTHENTICATED,
-    RPCStatusCode.INVALID_ARGUMENT,
-    RPCStatusCode.NOT_FOUND,
-    RPCStatusCode.UNIMPLEMENTED,
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "UNIMPLEMENTED",
 )
 
-Handle = WorkflowHandle[object, BatchSummary]
+type Handle = WorkflowHandle[object, BatchSummary]
 
 
 class LostSightError(RetryableError):
@@ -151,7 +138,7 @@ class TemporalRun(Run):
         request: QueuerInput,
         settings: TemporalSettings,
         *,
-        books: "Callable[[TemporalRun], Awaitable[BatchSummary | None]] | None" = None,
+        books: Callable[[TemporalRun], Awaitable[BatchSummary | None]] | None = None,
         silence: timedelta = SILENCE,
     ) -> None:
         super().__init__()
@@ -188,7 +175,7 @@ class TemporalRun(Run):
     async def _end(self) -> Ended:
         try:
             return Ended(await self._result())
-        except RPCError as lost:
+        except sdk.RPCError as lost:
             if is_unknown_workflow(lost):
                 # We started it: the server was restarted without what it knew.
                 return Ended(await self._lost())
@@ -196,12 +183,12 @@ class TemporalRun(Run):
                 f"Temporal no longer answers about {self.workflow_id} ({_message_of(lost)}); "
                 f"that does not end the run: `etl status {self.workflow_id}` once Temporal answers"
             ) from None
-        except WorkflowFailureError as failure:
+        except sdk.WorkflowFailureError as failure:
             error = failure.cause
         if self.status is None or self.status.batch_id is None:
             await self.refresh()
         message, kind = explain(error)
-        cancelled = isinstance(error, CancelledError)
+        cancelled = isinstance(error, sdk.CancelledError)
         summary = BatchSummary(
             batch_id=(self.status and self.status.batch_id) or "",
             workflow_id=self.workflow_id,
@@ -225,8 +212,8 @@ class TemporalRun(Run):
             requested_at = time.monotonic()
             try:
                 return await self.handle.result()
-            except RPCError as error:
-                if error.status in _FINAL:
+            except sdk.RPCError as error:
+                if error.status.name in _FINAL:
                     raise
                 now = time.monotonic()
                 # The SDK bears an outage for seconds only: a call this long was answered.
@@ -266,23 +253,28 @@ async def query_status[T](handle: WorkflowHandle[Any, Any], answer: type[T]) -> 
             status: T = await handle.query(
                 names.STATUS, result_type=answer, rpc_timeout=_QUERY_PATIENCE
             )
-    except (TimeoutError, RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
+    except (
+        TimeoutError,
+        sdk.RPCError,
+        sdk.WorkflowQueryFailedError,
+        sdk.WorkflowQueryRejectedError,
+    ):
         return None
     return status
 
 
 def explain(error: BaseException) -> tuple[str, str]:
     """Message and type of the root cause that ended a workflow."""
-    while isinstance(error, FailureError) and error.cause is not None:
+    while isinstance(error, sdk.FailureError) and error.cause is not None:
         error = error.cause
     match error:
-        case ApplicationError():
+        case sdk.ApplicationError():
             return error.message, error.type or ""
-        case CancelledError():
+        case sdk.CancelledError():
             return "cancelled from outside", ""
-        case TerminatedError():
+        case sdk.TerminatedError():
             return f"terminated from outside: {error.message}", ""
-        case TemporalTimeoutError():
+        case sdk.TimeoutError():
             return f"timed out: {error.message}", ""
         case _:
             return str(error), type(error).__name__
@@ -305,11 +297,11 @@ async def pending_failures(client: Client, workflow_id: str) -> list[PendingFail
         described = await client.get_workflow_handle(workflow_id).describe(
             rpc_timeout=_QUERY_PATIENCE
         )
-    except RPCError:
+    except sdk.RPCError:
         return []
     failures = []
     for pending in described.raw_description.pending_activities:
-        under_way = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        under_way = pending.state == sdk.PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
         trouble = await trouble_in(client, pending) if under_way else None
         if trouble is None and not pending.HasField("last_failure"):
             continue

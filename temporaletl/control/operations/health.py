@@ -4,15 +4,15 @@ Every part has its own look, all at once, and none is waited for longer than `WI
 hangs is named, and its look goes on for whoever asks next.
 """
 
+from __future__ import annotations
+
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
-
-from temporalio.client import Client
 
 from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
@@ -29,6 +29,9 @@ from temporaletl.warehouse.notifications import failing_destinations, known_dest
 from temporaletl.warehouse.ownership import waits_for_owner
 from temporaletl.warehouse.schedules import SeenSchedule
 from temporaletl.warehouse.waiting import OldestWaiting, oldest_waiting
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 #: How long a part is waited for.
 WITHIN = timedelta(seconds=2.5)

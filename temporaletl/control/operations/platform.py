@@ -6,21 +6,18 @@ A front opens one and hands it in; what an operation needs of it is connected on
         run = await start_run(platform, QueuerInput(source="jira"))
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
-
-from temporaletl.connect import CONNECT_TIMEOUT, connect
+from temporaletl import sdk
 from temporaletl.connections import DEFAULT
+from temporaletl.endpoint import CONNECT_TIMEOUT
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
@@ -34,6 +31,9 @@ from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import has_ledger, migrate, missing_migrations
 from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 #: How long one question to Temporal may take.
 PATIENCE = timedelta(seconds=5)
@@ -128,6 +128,9 @@ class Platform:
     async def _connected(self, within: timedelta) -> Client:
         async with self._connecting:
             if self._client is None:
+                # It takes time to import, and many operations do without.
+                from temporaletl.connect import connect
+
                 self._client = await connect(self.settings, within=within)
             return self._client
 
@@ -145,7 +148,7 @@ class Platform:
             async with asyncio.timeout(within.total_seconds()):
                 if await client.service_client.check_health(timeout=within):
                     return client
-        except (RPCError, TimeoutError) as error:
+        except (sdk.RPCError, TimeoutError) as error:
             fault = str(error) or f"no answer within {within.total_seconds():g} s"
         raise TemporalUnavailableError(f"Temporal does not answer: {fault}")
 
@@ -256,18 +259,18 @@ class Platform:
 #: Errors by status of gRPC.
 _UNAVAILABLE = frozenset(
     {
-        RPCStatusCode.UNAVAILABLE,
-        RPCStatusCode.DEADLINE_EXCEEDED,
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.CANCELLED,
-        RPCStatusCode.ABORTED,
-        RPCStatusCode.UNKNOWN,
-        RPCStatusCode.INTERNAL,
-        RPCStatusCode.DATA_LOSS,
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+        "CANCELLED",
+        "ABORTED",
+        "UNKNOWN",
+        "INTERNAL",
+        "DATA_LOSS",
     }
 )
-_REFUSED = frozenset({RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
-_CONFLICTS = frozenset({RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.FAILED_PRECONDITION})
+_REFUSED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
+_CONFLICTS = frozenset({"ALREADY_EXISTS", "FAILED_PRECONDITION"})
 
 
 @contextmanager
@@ -282,21 +285,21 @@ def translated_errors(*, absent: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND and absent is not None:
+    except sdk.RPCError as error:
+        if error.status == sdk.RPCStatusCode.NOT_FOUND and absent is not None:
             raise NotFoundError(absent) from None
         status = error.status.name.replace("_", " ").lower()
         message = f"Temporal answered {status}: {error.message}"
-        if error.status in _UNAVAILABLE:
+        if error.status.name in _UNAVAILABLE:
             raise TemporalUnavailableError(
                 f"{message}; it may be restarting: try again, and check that the server at "
                 "TEMPORAL_ADDRESS runs"
             ) from None
-        if error.status in _REFUSED:
+        if error.status.name in _REFUSED:
             raise CredentialsError(message) from None
-        if error.status in _CONFLICTS:
+        if error.status.name in _CONFLICTS:
             raise ConflictError(message) from None
-        if error.status == RPCStatusCode.NOT_FOUND:
+        if error.status == sdk.RPCStatusCode.NOT_FOUND:
             raise NotFoundError(message) from None
         raise ConfigurationError(message) from None
 
@@ -308,18 +311,18 @@ async def is_polled(client: Client, queue: str, *, for_segments: bool = False) -
     """
     try:
         answer = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
+            sdk.DescribeTaskQueueRequest(
                 namespace=client.namespace,
-                task_queue=TaskQueue(name=queue),
+                task_queue=sdk.TaskQueue(name=queue),
                 task_queue_type=(
-                    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+                    sdk.TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
                     if for_segments
-                    else TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+                    else sdk.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
                 ),
             ),
             timeout=PATIENCE,
         )
-    except RPCError:
+    except sdk.RPCError:
         return True
     now = datetime.now(UTC)
     return any(

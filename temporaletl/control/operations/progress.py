@@ -1,17 +1,16 @@
 """Progress of a run while it goes on: jobs, rows, and what keeps it from going on."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from temporalio.client import Client
-from temporalio.service import RPCError
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.following import Ended, Run, TemporalRun, pending_failures
@@ -31,6 +30,9 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally
 from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.tally import JobTally
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 _LOOK_EVERY = timedelta(seconds=1)
 _TROUBLE_AFTER = timedelta(seconds=3)
@@ -245,7 +247,7 @@ async def count_workflows(client: Client, workflow_id: str, status: BatchStatus)
                 if kind not in ("Running", "Paused", "ContinuedAsNew"):
                     done += group.count
                     failed += group.count if kind in ("Failed", "TimedOut") else 0
-        except RPCError:
+        except sdk.RPCError:
             done = failed = 0
     return Snapshot(status.state, status.jobs, min(done, status.jobs or 0), failed)
 
@@ -266,7 +268,7 @@ async def _find_trouble(
         f"RootWorkflowId = '{run.workflow_id}' AND WorkflowType = '{names.ETL_FLOW}' "
         f"AND {OPEN_WORKFLOWS}"
     )
-    with contextlib.suppress(RPCError):
+    with contextlib.suppress(sdk.RPCError):
         async for job in run.client.list_workflows(query, limit=_JOBS_LOOKED_AT):
             if failures := await pending_failures(run.client, job.id):
                 return f"{job.id}: {failures[0]}"

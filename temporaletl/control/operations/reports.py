@@ -4,20 +4,17 @@ The ledger knows jobs and rows. Only Temporal knows a run that no queuer has tak
 failed before it had a batch, and one that was terminated.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, NamedTuple, Self
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from msgspec import Meta
-from temporalio.client import (
-    Client,
-    WorkflowExecution,
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-)
-from temporalio.service import RPCError
 
+from temporaletl import sdk
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import explain, query_status
 from temporaletl.control.operations.local_runs import open_state
@@ -33,16 +30,29 @@ from temporaletl.warehouse.reports import BatchReport
 from temporaletl.warehouse.runs import Engine, RequestedRun, runs_without_batch
 from temporaletl.warehouse.tally import JobTally
 
-#: Names of a workflow's ends, as a run's or a job's state.
-ENDS = {
-    WorkflowExecutionStatus.COMPLETED: "completed",
-    WorkflowExecutionStatus.FAILED: "failed",
-    WorkflowExecutionStatus.CANCELED: "cancelled",
-    WorkflowExecutionStatus.TERMINATED: "terminated",
-    WorkflowExecutionStatus.TIMED_OUT: "timed out",
-}
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+
 #: States that the ledger has of a run that has not ended: its workflow need not be queried.
 _KNOWN_STATES = ("pausing", "paused", "cancelling")
+
+
+@cache
+def ends() -> Mapping[WorkflowExecutionStatus, str]:
+    """Names of a workflow's ends, as a run's or a job's state."""
+    status = sdk.WorkflowExecutionStatus
+    return {
+        status.COMPLETED: "completed",
+        status.FAILED: "failed",
+        status.CANCELED: "cancelled",
+        status.TERMINATED: "terminated",
+        status.TIMED_OUT: "timed out",
+    }
+
+
+def end_of(execution: WorkflowExecution) -> str | None:
+    """The name of a workflow's end; None while it is open."""
+    return None if execution.status is None else ends().get(execution.status)
 
 
 class RunReport(Message):
@@ -90,7 +100,7 @@ def report_of_workflow(execution: WorkflowExecution) -> RunReport:
     return RunReport(
         workflow_id=execution.id,
         run_id=execution.run_id,
-        state=ENDS.get(execution.status, "running") if execution.status else "running",
+        state=end_of(execution) or "running",
         started_at=execution.start_time,
         ended_at=execution.close_time,
     )
@@ -99,9 +109,9 @@ def report_of_workflow(execution: WorkflowExecution) -> RunReport:
 def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> RunReport:
     """The report of a run from the ledger, with the end that Temporal has of its workflow."""
     state, ended_at, error = batch.state, batch.ended_at, batch.error
-    if ended_at is None and execution is not None and execution.status in ENDS:
+    if ended_at is None and execution is not None and (end := end_of(execution)) is not None:
         # It was ended without closing its books.
-        state, ended_at = ENDS[execution.status], execution.close_time
+        state, ended_at = end, execution.close_time
     if batch.engine == "local" and ended_at is None:
         state = open_state(batch)
         if batch.lost_since is not None:
@@ -137,8 +147,8 @@ def report_of_request(run: RequestedRun, execution: WorkflowExecution | None = N
     state, ended_at = "waiting", run.ended_at
     if ended_at is not None:
         state = run.summary.state
-    elif execution is not None and execution.status in ENDS:
-        state, ended_at = ENDS[execution.status], execution.close_time
+    elif execution is not None and (end := end_of(execution)) is not None:
+        state, ended_at = end, execution.close_time
     return RunReport(
         workflow_id=run.workflow_id,
         run_id=run.run_id if execution is None else execution.run_id,
@@ -195,7 +205,7 @@ async def _with_status(client: Client, report: RunReport, *, queried: bool) -> R
             and report.state != "completed"
         ):
             known["error"] = await _failure(client, report)
-    except RPCError:
+    except sdk.RPCError:
         pass
     return report.model_copy(update=known)
 
@@ -212,7 +222,7 @@ async def _failure(client: Client, report: RunReport) -> str | None:
     handle = client.get_workflow_handle(report.workflow_id, run_id=report.run_id)
     try:
         await handle.result(rpc_timeout=PATIENCE)
-    except WorkflowFailureError as failure:
+    except sdk.WorkflowFailureError as failure:
         return explain(failure.cause)[0]
     return None
 
@@ -234,7 +244,7 @@ async def _with_losses(
             **{run.workflow_id: run for run in waiting if run.engine == "temporal"},
         }
         return [await _with_loss(known, client, here, report) for report in reports]
-    except RPCError:
+    except sdk.RPCError:
         return reports
 
 

@@ -4,9 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
-from temporalio.client import WorkflowFailureError
-from temporalio.service import RPCError
 
+from temporaletl import sdk
 from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.following import Ended, explain, is_misconfiguration
 from temporaletl.control.operations.platform import PATIENCE, Platform
@@ -57,9 +56,9 @@ async def _failure(platform: Platform, run: RunReport) -> BaseException | None:
         client = await platform.client()
         handle = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
         await handle.result(rpc_timeout=PATIENCE)
-    except WorkflowFailureError as failure:
+    except sdk.WorkflowFailureError as failure:
         return failure.cause
-    except (RPCError, ETLError):
+    except (sdk.RPCError, ETLError):
         return None
     return None
 

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pydantic import JsonValue, ValidationError
-from temporalio.service import RPCError
 
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.following import Handle, Run, TemporalRun
@@ -246,7 +245,7 @@ class _Start:
             )
         if entered is not None:
             # Its queuer claims it as well, where this process dies before.
-            with contextlib.suppress(RPCError):
+            with contextlib.suppress(sdk.RPCError):
                 here = await namespace_of(client)
                 await asyncio.to_thread(claim_run, entered, self._workflow_id, "temporal", here)
         return TemporalRun(
@@ -302,7 +301,7 @@ async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRu
         client = await platform.client()
         here = await namespace_of(client)
         return await reconciliation.end_if_lost(client, warehouse, here, run)
-    except (ETLError, RPCError):
+    except (ETLError, sdk.RPCError):
         return await reconciliation.end_if_never_started(warehouse, run)
 
 

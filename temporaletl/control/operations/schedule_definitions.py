@@ -1,14 +1,15 @@
 """Schedules created and replaced, each from a whole definition."""
 
+from __future__ import annotations
+
 import dataclasses
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from pydantic import Field
-from temporalio.api.workflowservice.v1 import UpdateScheduleRequest
-from temporalio.client import Client, Schedule, ScheduleAlreadyRunningError, ScheduleDescription
 
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.connection_providers import provided
 from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
@@ -25,6 +26,9 @@ from temporaletl.messages import Message, QueuerInput
 from temporaletl.queuer.scheduling import Overlap, Put, make_schedule
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.source_connections import VersionConflictError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, Schedule, ScheduleDescription
 
 #: What a report says of a definition, beside the note.
 _DEFINED = ("mode", "days", "hours", "timezone", "overlap", "catchup_window_minutes", "note")
@@ -64,7 +68,7 @@ async def create_schedule(
     with translated_errors():
         try:
             handle = await client.create_schedule(schedule_id, schedule, rpc_timeout=PATIENCE)
-        except ScheduleAlreadyRunningError:
+        except sdk.ScheduleAlreadyRunningError:
             raise ConflictError(
                 f"{names.label(source, connection)} has a schedule: replace it, or delete it first"
             ) from None
@@ -130,7 +134,7 @@ async def put_schedule(
 async def _update(client: Client, present: ScheduleDescription, wanted: Schedule) -> None:
     """Update a schedule, unless it is another than `present` by then."""
     await client.workflow_service.update_schedule(
-        UpdateScheduleRequest(
+        sdk.UpdateScheduleRequest(
             namespace=client.namespace,
             schedule_id=present.id,
             # The SDK's own update has no place for the token.
@@ -160,7 +164,7 @@ async def _described(
             day_of_week=definition.days,
             hour=definition.hours,
             time_zone=definition.timezone,
-            overlap=definition.overlap.policy,
+            overlap=definition.overlap,
             catchup_window=timedelta(minutes=definition.catchup_window_minutes),
             task_queue=platform.settings.queuer_queue,
         )

@@ -1,26 +1,15 @@
 """Schedules of the sources: listed, paused, resumed, triggered, deleted, run for a past span."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionExecutionStartWorkflow,
-    ScheduleActionStartWorkflow,
-    ScheduleBackfill,
-    ScheduleDescription,
-    ScheduleHandle,
-    ScheduleOverlapPolicy,
-    ScheduleRange,
-)
-from temporalio.service import RPCError, RPCStatusCode
-
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import provided, read_entries
 from temporaletl.connections import DEFAULT
@@ -32,6 +21,15 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.rows import storable_text
 from temporaletl.warehouse.audit import Author
+
+if TYPE_CHECKING:
+    from temporalio.client import (
+        Client,
+        Schedule,
+        ScheduleDescription,
+        ScheduleHandle,
+        ScheduleRange,
+    )
 
 _PREFIX = names.schedule_id("")
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
@@ -129,8 +127,8 @@ async def show_schedule(
 async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | None:
     try:
         return await client.get_schedule_handle(schedule_id).describe(rpc_timeout=PATIENCE)
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
+    except sdk.RPCError as error:
+        if error.status == sdk.RPCStatusCode.NOT_FOUND:
             return None
         raise
 
@@ -157,7 +155,7 @@ async def report_of(client: Client, found: ScheduleDescription) -> ScheduleRepor
         running=tuple(
             action.workflow_id
             for action in info.running_actions
-            if isinstance(action, ScheduleActionExecutionStartWorkflow)
+            if isinstance(action, sdk.ScheduleActionExecutionStartWorkflow)
         ),
         last_run=info.recent_actions[-1].scheduled_at if info.recent_actions else None,
         next_run=upcoming[0] if upcoming else None,
@@ -177,7 +175,7 @@ def version_of(found: ScheduleDescription) -> str:
 async def request_of(client: Client, schedule: Schedule) -> QueuerInput | None:
     """The request for the runs that a schedule starts; None where it starts something else."""
     action = schedule.action
-    if not isinstance(action, ScheduleActionStartWorkflow) or not action.args:
+    if not isinstance(action, sdk.ScheduleActionStartWorkflow) or not action.args:
         return None
     request = action.args[0]
     if not isinstance(request, QueuerInput):
@@ -284,10 +282,10 @@ async def backfill_schedule(
         handle = await _handle(platform, source, connection)
         # The server takes both ends as inclusive; runs are due at whole seconds.
         await handle.backfill(
-            ScheduleBackfill(
+            sdk.ScheduleBackfill(
                 start_at=start,
                 end_at=end - timedelta(seconds=1),
-                overlap=ScheduleOverlapPolicy.BUFFER_ALL,
+                overlap=sdk.ScheduleOverlapPolicy.BUFFER_ALL,
             ),
             rpc_timeout=PATIENCE,
         )

@@ -1,12 +1,12 @@
 """Schedules as Temporal lists them, kept in the warehouse for when it does not answer."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import timedelta
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
-
-from temporalio.client import Client, ScheduleDescription
 
 from temporaletl import names
 from temporaletl.control.operations.platform import Platform
@@ -14,6 +14,9 @@ from temporaletl.control.operations.schedules import describe_schedules, request
 from temporaletl.control.operations.timetable import Timetable
 from temporaletl.errors import ETLError, TemporalDisabledError
 from temporaletl.warehouse.schedules import SeenSchedule, record_schedules, seen_schedules
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, ScheduleDescription
 
 _PREFIX = names.schedule_id("")
 #: Temporal is asked again when its last list is older, and no sooner after it did not answer.

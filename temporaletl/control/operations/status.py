@@ -1,12 +1,12 @@
 """Run status: the runs that go on, from the ledger and Temporal or from either of them alone."""
 
+from __future__ import annotations
+
 import asyncio
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from temporalio.client import Client, WorkflowExecution
-from temporalio.service import RPCError
-
+from temporaletl import sdk
 from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import NoLedgerError, Platform
 from temporaletl.control.operations.reports import (
@@ -29,6 +29,9 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, list_batches
 from temporaletl.warehouse.runs import RequestedRun, runs_without_batch
 from temporaletl.warehouse.state import watermarks_ahead
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowExecution
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ async def _in_ledger(warehouse: Warehouse, client: Client | None, limit: int) ->
             if isinstance(run, RequestedRun):
                 return await describe_workflow(client, run.workflow_id)
             return (await standing_of(client, run.workflow_id, run.run_id)).execution
-        except RPCError:
+        except sdk.RPCError:
             return None
 
     batches, requests = await asyncio.to_thread(read)
@@ -106,7 +109,7 @@ async def _beside_ledger(
     """Workflows of runs that are in no ledger; none where Temporal does not say."""
     try:
         return await unbooked(client, warehouse, platform.settings.queuer_queue)
-    except RPCError:
+    except sdk.RPCError:
         return []
 
 

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import JsonValue
-from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl import names
+from temporaletl import names, sdk
 from temporaletl.connection_entries import Connection as Entry
 from temporaletl.connection_entries import Origin
 from temporaletl.connection_file import FileConnections
@@ -218,8 +217,8 @@ async def _check_unscheduled(platform: Platform, seen: StoredConnection) -> None
             handle = client.get_schedule_handle(names.schedule_id(seen.source, seen.name))
             try:
                 await handle.describe(rpc_timeout=PATIENCE)
-            except RPCError as error:
-                if error.status == RPCStatusCode.NOT_FOUND:
+            except sdk.RPCError as error:
+                if error.status == sdk.RPCStatusCode.NOT_FOUND:
                     return
                 raise
     except TemporalDisabledError:

@@ -1,19 +1,22 @@
 """Timetables: the hours of the week at which a schedule's runs are due."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
-from temporalio.client import Schedule, ScheduleCalendarSpec, ScheduleRange
-
+from temporaletl import sdk
 from temporaletl.messages import Message
+
+if TYPE_CHECKING:
+    from temporalio.client import Schedule, ScheduleCalendarSpec, ScheduleRange
 
 _WEEK = 7
 #: No run was due before.
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_ALWAYS = ScheduleCalendarSpec()
 
 
 class Hours(Message):
@@ -79,10 +82,11 @@ class Timetable(Message):
 
 
 def _is_weekly(calendar: ScheduleCalendarSpec) -> bool:
+    always = sdk.ScheduleCalendarSpec()
     return (
         members(calendar.minute) == members(calendar.second) == {0}
-        and members(calendar.day_of_month) == members(_ALWAYS.day_of_month)
-        and members(calendar.month) == members(_ALWAYS.month)
+        and members(calendar.day_of_month) == members(always.day_of_month)
+        and members(calendar.month) == members(always.month)
         and not calendar.year
     )
 

@@ -20,7 +20,7 @@ from temporaletl.control.operations.platform import (
     Platform,
     translated_errors,
 )
-from temporaletl.control.operations.reports import ENDS
+from temporaletl.control.operations.reports import end_of, ends
 from temporaletl.errors import ConfigurationError, NotFoundError
 from temporaletl.messages import Message
 from temporaletl.secrets import redacted
@@ -34,7 +34,7 @@ _TYPES: dict[str, WorkflowKind] = {
     names.ETL_FLOW: "job",
 }
 _DIGEST_BYTES = 8
-_STATES = {state: status.name for status, state in ENDS.items()}
+_STATES = {state: status.name for status, state in ends().items()}
 #: The names that the server's filter has, where they are other than the SDK's.
 _FILTERED = {"CANCELED": "Canceled", "TIMED_OUT": "TimedOut"}
 
@@ -211,7 +211,7 @@ def _report(platform: Platform, client: Client, found: WorkflowExecution) -> Wor
         kind=_TYPES[found.workflow_type],
         workflow_type=found.workflow_type,
         task_queue=found.task_queue,
-        state=ENDS.get(found.status, "running") if found.status else "running",
+        state=end_of(found) or "running",
         started_at=found.start_time,
         closed_at=found.close_time,
         history_events=found.history_length,

@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
-from temporaletl.engine.batch import run_batch
-from temporaletl.engine.limits import EngineLimits
-from temporaletl.engine.listener import Listener
+from temporaletl.engine import EngineLimits, Listener, run_batch
 from temporaletl.messages import BatchSummary, ETLInput, JobProgress, RunPolicy
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.state import read_states

@@ -1,0 +1,79 @@
+"""What processes import: commands what they use, services the libraries of what they read."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from temporaletl import sdk
+
+#: Libraries of single sources, and what they bring along.
+_VENDORS = {
+    "jira": ("jira",),
+    "launchpad": ("launchpadlib", "lazr", "wadllib", "httplib2"),
+    "salesforce": ("simple_salesforce", "zeep"),
+    "trino": ("trino", "google.auth"),
+}
+_OF_SOURCES = tuple(name for names in _VENDORS.values() for name in names)
+_HEAVY = (
+    *("temporalio", "pydantic", "psycopg", "requests", "structlog", "rich.live"),
+    *("asyncio", "ssl", "importlib.metadata", "temporaletl.control.operations"),
+)
+_HELP = """
+import temporaletl.control.cli.main
+"""
+_VIEWS = """
+import importlib, pkgutil
+from temporaletl.control.cli import views
+for found in pkgutil.iter_modules(views.__path__, f"{views.__name__}."):
+    importlib.import_module(found.name)
+import temporaletl.control.client.calls
+"""
+_WORKER = """
+import temporaletl.queuer.__main__, temporaletl.worker.__main__
+from temporaletl.strategies import import_sources
+import_sources("temporaletl.queuer.sources")
+import_sources("temporaletl.worker.sources")
+"""
+_JIRA = f"""
+{_WORKER}
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import JiraSite
+JiraSite(JiraSettings(url="https://jira.example.com", personal_token="x" * 20)).close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "without"),
+    [
+        (_HELP, _HEAVY),
+        (_VIEWS, ("temporalio", "structlog", "fastapi", "apprise", *_OF_SOURCES)),
+        (_JIRA, ("fastapi", "typer", *(name for name in _OF_SOURCES if name != "jira"))),
+    ],
+    ids=["help", "commands", "services that read Jira"],
+)
+def test_nothing_is_imported_that_is_not_used(code: str, without: tuple[str, ...]) -> None:
+    ask = f"import json, sys; print(json.dumps([n for n in {without!r} if n in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join((code, ask))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_what_is_looked_for_has_these_names() -> None:
+    """A misspelt one would never be found."""
+    for name in (*_HEAVY, *_OF_SOURCES, "fastapi", "apprise", "typer"):
+        assert find_spec(name) is not None, name
+
+
+def test_every_name_of_the_sdk_is_there() -> None:
+    assert all(getattr(sdk, name) is not None for name in sdk.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Worker'"):
+        _ = sdk.Worker  # type: ignore[attr-defined]
