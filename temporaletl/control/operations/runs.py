@@ -289,6 +289,7 @@ class _Start:
 #: So often an open run is found to have ended, and another one in its place.
 _LOOKS = 3
 
+
 async def end_if_lost(platform: Platform, warehouse: Warehouse, run: RequestedRun) -> bool:
     """End a run whose workflow is lost, before a queuer does it; return whether this call did.
 
