@@ -240,7 +240,7 @@ async def reconcile(
     try:
         for execution in await unbooked(client, warehouse, queue):
             await _enter(client, warehouse, here, execution)
-    except RPCError as error:
+    except sdk.RPCError as error:
         # Lists have a rate limit of their own; those that are entered need none.
         log.warning("runs_not_listed", reason=str(error))
     waiting = await asyncio.to_thread(runs_without_batch, warehouse, ended=False, limit=_MOST_RUNS)
