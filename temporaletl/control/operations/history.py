@@ -31,6 +31,7 @@ from temporaletl.warehouse.runs import find_run, runs_without_batch
 
 #: Workflows that are looked through where there is no ledger.
 _MOST_CLOSED = 1_000
+_MOST_OPEN = 200
 
 
 class RunFilter(Message):
@@ -46,14 +47,15 @@ class RunFilter(Message):
         return all(getattr(run, name) == value for name, value in wanted.items())
 
 
-async def recent_runs(platform: Platform, *, limit: int) -> Runs:
+async def recent_runs(platform: Platform, *, limit: int, chosen: RunFilter | None = None) -> Runs:
     """The runs that go on, then those that ended, the latest first in both; at most `limit`.
 
     Raises:
         ETLError: neither the warehouse nor Temporal can be reached.
     """
-    observed = await open_runs(platform, limit=limit)
-    return Runs(await list_runs(platform, observed, RunFilter(), limit=limit), observed.remarks)
+    observed = await open_runs(platform, limit=max(limit, _MOST_OPEN))
+    found = await list_runs(platform, observed, chosen or RunFilter(), limit=limit)
+    return Runs(found, observed.remarks)
 
 
 async def list_runs(

@@ -3,63 +3,32 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import pytest_asyncio
 import requests
 
-from temporaletl.warehouse.connection import Warehouse
 from tests.integration.api.in_process import served
-from tests.integration.command_line import CommandLine, finished, publish_numbers
-from tests.integration.flows.services import running
-from tests.integration.temporal_server import TemporalServer
+from tests.integration.command_line import CommandLine, finished
 
-__all__ = ["Api", "api", "served"]
+__all__ = ["Api", "serve", "served"]
 
 _WITHIN_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Api:
-    """A client of the API: of whoever is on this machine, or of a token."""
+    """A client of the API: of whoever is on this machine."""
 
     etl: CommandLine
     address: str
-    token: str | None = None
 
-    async def token_of(self, scope: str, name: str = "") -> "Api":
-        """The client of a new token."""
-        made = await self.etl("token", "create", name or scope, "--scope", scope, "--json")
-        return replace(self, token=made.document["token"])
-
-    async def __call__(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
-    ) -> requests.Response:
-        own = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+    async def __call__(self, method: str, path: str, **more: Any) -> requests.Response:
         return await asyncio.to_thread(
-            requests.request,
-            method,
-            f"{self.address}{path}",
-            headers={**own, **(headers or {})},
-            timeout=_WITHIN_SECONDS,
-            **more,
+            requests.request, method, f"{self.address}{path}", timeout=_WITHIN_SECONDS, **more
         )
-
-
-@pytest_asyncio.fixture
-async def api(
-    temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
-) -> AsyncGenerator[Api]:
-    publish_numbers(tmp_path)
-    async with (
-        running(temporal_server.client, warehouse, attempts=50, segment_seconds=1) as services,
-        serve(CommandLine(services, tmp_path, postgres_url)) as served,
-    ):
-        yield served
 
 
 @asynccontextmanager

@@ -116,8 +116,6 @@ async def etl(
                 known.tokens[scope] = made.out.strip()
             remote["ETL_API_TOKEN"] = known.tokens["operate"]
             yield replace(known, remote=remote)
-        # Others of this Temporal list what goes on there.
-        await until(lambda: _all_ended(services), within_seconds=60)
 
 
 async def _all_ended(services: Services) -> bool:
@@ -157,15 +155,20 @@ async def test_a_command_says_over_the_api_what_it_says_on_the_machine(
     assert told(await etl(*words)) == told(await etl(*words, here=True))
 
 
-async def test_runs_are_listed_over_the_api_as_on_the_machine(etl: Commands) -> None:
-    # Temporal knows runs of other tests, too.
-    known = {batch for (batch,) in etl.services.rows("SELECT batch_id FROM etl_batches")}
-    listed = [
-        [run for run in (await etl(*_STATUS, here=here)).document if run["batch_id"] in known]
-        for here in (False, True)
+async def test_runs_are_listed_and_filtered_over_the_api_as_on_the_machine(etl: Commands) -> None:
+    await until(lambda: _all_ended(etl.services), within_seconds=60)
+    chosen = ("--source", "numbers", "--connection", "default", "--state", "failed")
+    for words in (_STATUS, (*_STATUS, *chosen)):
+        listed, here = [(await etl(*words, here=here)).document for here in (False, True)]
+        assert listed == here
+    batches = [run["batch_id"] for run in listed]
+    assert batches == [
+        batch
+        for (batch,) in etl.services.rows(
+            "SELECT batch_id FROM etl_batches WHERE state = 'failed' ORDER BY created_at DESC"
+        )
     ]
-    assert listed[0] == listed[1]
-    assert listed[0]
+    assert etl.failed in batches
 
 
 @pytest.mark.parametrize(

@@ -108,13 +108,24 @@ def status(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="How many runs to list.")
     ] = 20,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="SOURCE", help="Only runs of this source.")
+    ] = None,
+    connection: Annotated[
+        str | None,
+        typer.Option("--connection", metavar="NAME", help="Only runs of this connection."),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="STATE", help="Only runs in this state, such as failed."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what runs and what ran: jobs, rows, errors."""
     from temporaletl.control.cli.views import status as view
 
     if name is None:
-        view.print_recent(limit, as_json=as_json)
+        view.print_recent(limit, source=source, connection=connection, state=state, as_json=as_json)
     else:
         view.print_one(name, as_json=as_json)
 

@@ -21,7 +21,7 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.details import Details, Trouble, run_details
-from temporaletl.control.operations.history import recent_runs
+from temporaletl.control.operations.history import RunFilter, recent_runs
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.messages import RowCounts
 from temporaletl.names import label
@@ -31,9 +31,12 @@ from temporaletl.warehouse.reports import JobReport
 _WIDE = 140
 
 
-def print_recent(limit: int, *, as_json: bool) -> None:
-    """List the latest runs, those that go on first."""
-    found = call(recent_runs, limit=limit)
+def print_recent(
+    limit: int, *, source: str | None, connection: str | None, state: str | None, as_json: bool
+) -> None:
+    """List the latest runs, those that go on first; those of a source, connection or state."""
+    chosen = RunFilter(source=source, connection=connection, state=state)
+    found = call(recent_runs, limit=limit, chosen=chosen)
     for remark in found.remarks:
         note(remark, "yellow")
     if as_json:
@@ -41,7 +44,9 @@ def print_recent(limit: int, *, as_json: bool) -> None:
         return
     reports = found.runs
     if not reports:
-        if not found.remarks:
+        if chosen != RunFilter():
+            say("No such runs.")
+        elif not found.remarks:
             say("No runs yet: `etl run SOURCE` starts one.")
         return
     print_table(_wide_table(reports) if out().width >= _WIDE else _narrow_table(reports))

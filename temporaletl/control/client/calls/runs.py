@@ -10,7 +10,7 @@ from temporaletl.control.client.following import RemoteRun, StartedRun
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.control import Action, Controlled, Kind, control_run
 from temporaletl.control.operations.details import Details, run_details
-from temporaletl.control.operations.history import read_run_log, recent_runs
+from temporaletl.control.operations.history import RunFilter, read_run_log, recent_runs
 from temporaletl.control.operations.progress import FollowedRun, start_followed, start_retry
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs
@@ -62,8 +62,9 @@ async def _read_run_log(api: Api, run: str, *, limit: int) -> RunLogTail:
 
 
 @over_api(recent_runs)
-async def _recent_runs(api: Api, *, limit: int) -> Runs:
-    runs, page = await api.pages(RunReport, "runs", limit=limit)
+async def _recent_runs(api: Api, *, limit: int, chosen: RunFilter | None = None) -> Runs:
+    wanted = {} if chosen is None else chosen.model_dump(exclude_none=True)
+    runs, page = await api.pages(RunReport, "runs", limit=limit, params=wanted)
     return Runs(runs, api.read(list[str], page["remarks"]))
 
 
