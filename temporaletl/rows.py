@@ -35,6 +35,21 @@ Json = Annotated[Any, "jsonb"]
 LocalTime = Annotated[datetime, "timestamp"]
 
 
+class Index(msgspec.Struct, frozen=True):
+    """Index of a row class's table, beside its key: `brin` suits columns that grow with the table.
+
+    `name` is what the setting WPE_DB_OMIT_INDEXES switches it off by. With `present` it holds only
+    the rows whose first column is not null.
+
+        orders_by_clerk = Index("clerk", ("clerk", "placed_at"), present=True)
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    method: Literal["btree", "brin"] = "btree"
+    present: bool = False
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of the row classes; instances are immutable and built a million at a time.
 
@@ -56,6 +71,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: ClassVar[tuple[str, ...]]
     #: Other names, in this table, for columns of the lineage.
     lineage: ClassVar[Mapping[str, str]] = {}
+    #: Indexes beside the key, and that on `updated_at` which every table has.
+    indexes: ClassVar[tuple[Index, ...]] = ()
 
 
 class Event(Row, frozen=True, kw_only=True, gc=False):
@@ -81,6 +98,11 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
 
     table: ClassVar[str] = "events"
     key: ClassVar[tuple[str, ...]] = ("source_kind_id", "event_id")
+    indexes: ClassVar[tuple[Index, ...]] = (
+        Index("item", ("parent_item_id", "event_time_utc"), present=True),
+        Index("person", ("employee_id", "event_time_utc"), present=True),
+        Index("time", ("event_time_utc",)),
+    )
 
     event_id: str
     event_type: str

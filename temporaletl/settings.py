@@ -218,6 +218,16 @@ class WarehouseSettings(Settings):
         validation_alias="WPE_DB_NETWORK_TIMEOUT_SECONDS",
         description="after which a connection that is not acknowledged counts as broken",
     )
+    omit_indexes: str = Field(
+        "",
+        validation_alias="WPE_DB_OMIT_INDEXES",
+        description="indexes that tables shall not have, by name, separated by commas; `all`: none",
+    )
+
+    @property
+    def omitted_indexes(self) -> frozenset[str]:
+        """Names of the indexes that are switched off."""
+        return frozenset(name for part in self.omit_indexes.split(",") if (name := part.strip()))
 
     @property
     def is_configured(self) -> bool:

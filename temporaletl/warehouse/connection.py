@@ -108,6 +108,7 @@ class Warehouse:
     def __init__(self, settings: WarehouseSettings, *, max_connections: int = 8) -> None:
         self.schema = settings.schema_name
         self.limits = limits_of(settings)
+        self.omitted_indexes = settings.omitted_indexes
         given = conninfo_to_dict(settings.conninfo().get_secret_value())
         ours = self.limits.of_client()
         # What a URL says of keepalives stands; the name is how our sessions know each other.
@@ -190,6 +191,20 @@ class Warehouse:
                 raise WarehouseUnavailableError(f"{message}{whose}") from error
             finally:
                 self._pool.putconn(session)
+
+    @contextmanager
+    def apart(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Open a session outside of transactions, and without a search path.
+
+        For statements that allow no transaction, such as CREATE INDEX CONCURRENTLY.
+
+        Raises: as `connection`, at once.
+        """
+        with (
+            translated(),
+            psycopg.connect(self._conninfo.get_secret_value(), autocommit=True) as session,
+        ):
+            yield session
 
     def _begin(self, timeout: timedelta, *, snapshot: bool, unlimited: bool) -> Session:
         deadline = monotonic() + timeout.total_seconds()

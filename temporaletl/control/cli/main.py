@@ -15,6 +15,7 @@ from temporaletl.control.cli.commands import (
     schedules,
     sources,
     stack,
+    tables,
     warehouse,
     watch,
 )
@@ -192,6 +193,9 @@ app.add_typer(
     name="identities",
     rich_help_panel=_KEEPING,
     help="Which employees the people of a source are.",
+)
+app.command(rich_help_panel=_KEEPING, epilog=examples("etl migrate", "etl migrate --json"))(
+    tables.migrate
 )
 app.add_typer(
     access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.rows import Event, Json, LocalTime, Row, storable_text
+from temporaletl.rows import Event, Index, Json, LocalTime, Row, storable_text
 from temporaletl.worker.loading import encode
 
 #: Which connection of its source a row came from.
@@ -94,6 +94,11 @@ class Layout:
     def packed(self) -> tuple[str, ...]:
         """Columns that the parts fill, in their order."""
         return tuple(column for part in self.parts for column in part.columns)
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        """Indexes of the table beside its key."""
+        return (*self.row.indexes, Index("updated", (self.ours["updated_at"],), "brin"))
 
     @property
     def connection(self) -> str:
@@ -198,6 +203,7 @@ def layout_of(row: type[Row]) -> Layout:
     columns.insert(1 if event else 0, own.pop(CONNECTION))
     columns += own.values()
     _check_names(row, [table, *(column.name for column in columns)])
+    _check_indexes(row, {column.name for column in columns})
     key = (*([PARTITION_KEY] if event else []), ours[CONNECTION], *own_key)
     return Layout(row, table, event, tuple(columns), key, own_key, tuple(parts.values()), ours)
 
@@ -231,6 +237,18 @@ def _check_names(row: type[Row], names: Sequence[str]) -> None:
         check_name(name, f"{row.__name__}: {name!r}")
     if len(set(names[1:])) < len(names[1:]):
         raise ConfigurationError(f"{row.__name__} declares a column that the platform adds itself")
+
+
+def _check_indexes(row: type[Row], columns: set[str]) -> None:
+    for index in row.indexes:
+        check_name(index.name, f"{row.__name__}: index {index.name!r}")
+        if unknown := set(index.columns) - columns:
+            raise ConfigurationError(
+                f"{row.__name__}: index {index.name!r} names no column: {', '.join(unknown)}"
+            )
+    names = [index.name for index in row.indexes]
+    if len({*names, "updated"}) <= len(names):
+        raise ConfigurationError(f"{row.__name__} declares two indexes of one name")
 
 
 def check_name(name: str, what: str) -> None:

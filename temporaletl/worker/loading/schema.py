@@ -1,8 +1,10 @@
 """Schema evolution: tables and columns that row classes declare; nothing is dropped or narrowed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 from psycopg import errors, sql
 
 from temporaletl.connections import DEFAULT
@@ -18,6 +20,7 @@ from temporaletl.worker.loading.catalog import (
     target_name,
 )
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Column, Layout, check_name
+from temporaletl.worker.loading.indexes import create_indexes
 
 log = get_logger("temporaletl.worker.loading")
 
@@ -67,7 +70,7 @@ def prepare(
                 "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, warehouse.schema]
             )
             for layout in layouts:
-                _complete(connection, destination, layout)
+                _complete(connection, destination, layout, warehouse.omitted_indexes)
             targets = [_ready(connection, destination, one) for one in layouts]
     return [target for target in targets if target is not None]
 
@@ -83,16 +86,18 @@ def _ready(connection: Connection, destination: Destination, layout: Layout) -> 
     return Target(layout, destination.schema, state.target, state.empty)
 
 
-def _complete(connection: Connection, destination: Destination, layout: Layout) -> None:
+def _complete(
+    connection: Connection, destination: Destination, layout: Layout, omitted: Collection[str]
+) -> None:
     schema, source = destination.schema, destination.source
     state = inspect_table(connection, destination, layout)
     check_table(state, layout)
     root = sql.Identifier(schema, layout.table)
     if not state.root:
-        _define(connection, schema, f"create table {layout.table}", _create(layout, root))
+        define(connection, schema, f"create table {layout.table}", _create(layout, root))
     for column in layout.columns if state.root else ():
         if column.name not in state.columns:
-            _define(
+            define(
                 connection,
                 schema,
                 f"add column {column.name} {column.type} to table {layout.table}",
@@ -111,7 +116,10 @@ def _complete(connection: Connection, destination: Destination, layout: Layout) 
                 root, partition, sql.Literal(source)
             ),
         ):
-            _define(connection, schema, f"create partition {name}", statement)
+            define(connection, schema, f"create partition {name}", statement)
+    if state.target is None:
+        # Empty as it is. A table with rows gets those that it lacks by `etl migrate`.
+        create_indexes(connection, schema, target_name(layout, source), layout, omitted)
 
 
 def _extend_key(
@@ -139,13 +147,13 @@ def _extend_key(
             )
     if not state.keyed:
         make = _primary_key if primary else _index
-        _define(connection, destination.schema, f"index table {layout.table}", make(layout, root))
+        define(connection, destination.schema, f"index table {layout.table}", make(layout, root))
 
 
 def _dropped(connection: Connection, schema: str, key: UniqueKey) -> bool:
     try:
         with connection.transaction():
-            _define(connection, schema, f"alter table {key.table}", _drop(schema, key))
+            define(connection, schema, f"alter table {key.table}", _drop(schema, key))
     except errors.DependentObjectsStillExist as error:
         log.warning("key_kept", table=key.table, key=str(key), reason=error.diag.message_detail)
         return False
@@ -202,7 +210,9 @@ def _index(layout: Layout, root: sql.Composable) -> sql.Composed:
     )
 
 
-def _define(connection: Connection, schema: str, what: str, statement: sql.Composed) -> None:
+def define(
+    connection: psycopg.Connection[Any], schema: str, what: str, statement: sql.Composed
+) -> None:
     try:
         connection.execute(statement)
     except errors.InsufficientPrivilege as error:
