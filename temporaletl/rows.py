@@ -78,6 +78,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Event(Row, frozen=True, kw_only=True, gc=False):
     """Something that happened to an item, and the person's part in it.
 
+    `person` is the source's own id of the person; `employee_id` is the employee, once known.
     `event_id` derives from the source's own ids, is stable, and is unique within the source.
     `timezone` is the IANA name of the zone in which the person saw it happen; the loader
     derives from it `event_time` (the local wall clock) and `week` (the Monday of its week),
@@ -90,6 +91,7 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
             event_time_utc=datetime(2024, 5, 1, 12, tzinfo=UTC),
             parent_item_id="A-7",
             relation_type="clerk",
+            person="clerk-7",
             employee_id="E7",
             timezone="Europe/Berlin",
             metrics={"total": 12.5},
@@ -100,7 +102,8 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
     key: ClassVar[tuple[str, ...]] = ("source_kind_id", "event_id")
     indexes: ClassVar[tuple[Index, ...]] = (
         Index("item", ("parent_item_id", "event_time_utc"), present=True),
-        Index("person", ("employee_id", "event_time_utc"), present=True),
+        Index("person", ("person", "event_time_utc"), present=True),
+        Index("employee", ("employee_id", "event_time_utc"), present=True),
         Index("time", ("event_time_utc",)),
     )
 
@@ -109,6 +112,7 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
     event_time_utc: datetime
     parent_item_id: str | None = None
     relation_type: str | None = None
+    person: str | None = None
     employee_id: str | None = None
     timezone: str = "UTC"
     event_properties: Json = msgspec.field(default_factory=dict)

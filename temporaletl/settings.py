@@ -224,6 +224,12 @@ class WarehouseSettings(Settings):
         description="indexes that tables shall not have, by name, separated by commas; `all`: none",
     )
 
+    soft_delete: bool = Field(
+        default=False,
+        validation_alias="WPE_DB_SOFT_DELETE",
+        description="whether events that the source deleted stay, with their deleted_at",
+    )
+
     @property
     def omitted_indexes(self) -> frozenset[str]:
         """Names of the indexes that are switched off."""

@@ -304,6 +304,7 @@ def transform_method[F: TransformMethod[Any]](
                 event_id=f"order:{order['id']}:placed",
                 event_type="order_placed",
                 event_time_utc=datetime.fromisoformat(order["placed_at"]),
+                person=order.get("clerk"),
                 employee_id=context.employee(order.get("clerk")),
             )
     """

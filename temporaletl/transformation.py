@@ -27,17 +27,19 @@ class TransformContext[Q: Query]:
     #: The platform's employee ids by `person_key` of the source's own ids of people.
     identities: Mapping[str, str] = field(default_factory=dict)
 
-    def employee(self, person: str | None) -> str | None:
-        """Resolve a person by the source's id or an e-mail address.
+    def employee(self, *people: str | None) -> str | None:
+        """Resolve a person by the first known of the source's ids and e-mail addresses.
 
-        One who is unknown keeps the source's id.
+        None for one who is unknown: the event names the person by its `person`.
         """
-        if person is None:
+        known = self.identities
+        if not known:
             return None
-        key = person_key(person)
-        # As a person is stored: whose id holds a NUL is known by another.
-        found = self.identities.get(key) or self.identities.get(storable_text(key))
-        return found or person
+        for key in (person_key(person) for person in people if person):
+            # As a person is stored: whose id holds a NUL is known by another.
+            if found := known.get(key) or known.get(storable_text(key)):
+                return found
+        return None
 
 
 class TransformMethod[Q: Query](Protocol):

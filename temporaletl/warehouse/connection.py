@@ -109,6 +109,7 @@ class Warehouse:
         self.schema = settings.schema_name
         self.limits = limits_of(settings)
         self.omitted_indexes = settings.omitted_indexes
+        self.soft_delete = settings.soft_delete
         given = conninfo_to_dict(settings.conninfo().get_secret_value())
         ours = self.limits.of_client()
         # What a URL says of keepalives stands; the name is how our sessions know each other.

@@ -42,7 +42,7 @@ def events_by_day(warehouse: Warehouse, *, days: int) -> list[EventCount] | None
         FROM events
         WHERE event_time_utc >= (date_trunc('day', now() AT TIME ZONE 'UTC')
             - make_interval(days => %(days)s - 1)) AT TIME ZONE 'UTC'
-          AND event_time_utc < now() + interval '1 day'
+          AND event_time_utc < now() + interval '1 day' AND deleted_at IS NULL
         GROUP BY 1, 2 ORDER BY 1, 2
     """
     with warehouse.connection() as connection:

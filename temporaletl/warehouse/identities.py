@@ -173,50 +173,41 @@ def list_people(
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """Result of filling employee ids into events: numbers, and people with ambiguous ids."""
+    """Result of filling employee ids into events: how many people's events, and how many events."""
 
     people: int
     events: int
-    #: Ids of people that are employee ids of others as well: their events are not modified.
-    ambiguous: tuple[str, ...]
+
+
+_FILL = """
+    WITH filled AS (
+        UPDATE events AS t
+        SET employee_id = i.employee_id, row_hash = NULL, updated_at = now()
+        FROM unnest(%(people)s::text[], %(employees)s::text[]) AS i (person, employee_id)
+        WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
+          AND i.person = CASE WHEN strpos(t.person, '@') > 0 THEN lower(t.person) ELSE t.person END
+          AND t.employee_id IS NULL
+        RETURNING i.person
+    )
+    SELECT count(DISTINCT person), count(*) FROM filled
+"""
 
 
 def fill_events(warehouse: Warehouse, source: str, connection_name: str) -> Filled:
     """Fill employee ids into events of a connection's people who became known later.
 
-    Events whose person was unknown carry the source's id of the person; these are filled, in one
-    transaction. Their `row_hash` becomes NULL, so that the next load compares them anew. Safe to
-    repeat.
+    In one transaction. The `row_hash` of these events becomes NULL, so that the next load compares
+    them anew. Safe to repeat.
     """
     with warehouse.connection() as connection:
         if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
-            return Filled(0, 0, ())
-        found_people = _known(connection, source, connection_name)
-        known = {p: e for p, e in found_people.items() if p != e}
-        employees = set(known.values())
-        sure = {p: e for p, e in known.items() if p not in employees}
-        found = only_row(
-            connection.execute(
-                """
-            WITH filled AS (
-                UPDATE events AS t
-                SET employee_id = i.employee_id, row_hash = NULL, updated_at = now()
-                FROM unnest(%(people)s::text[], %(employees)s::text[]) AS i (person, employee_id)
-                WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
-                  AND i.person =
-                    CASE WHEN strpos(t.employee_id, '@') > 0 THEN lower(t.employee_id)
-                         ELSE t.employee_id END
-                RETURNING i.person
-            )
-            SELECT count(DISTINCT person), count(*) FROM filled
-            """,
-                {
-                    "source": source,
-                    "connection": connection_name,
-                    "people": list(sure),
-                    "employees": list(sure.values()),
-                },
-            )
-        )
-    ambiguous = tuple(sorted(known.keys() - sure.keys()))
-    return Filled(int(str(found[0])), int(str(found[1])), ambiguous)
+            return Filled(0, 0)
+        known = _known(connection, source, connection_name)
+        values = {
+            "source": source,
+            "connection": connection_name,
+            "people": list(known),
+            "employees": list(known.values()),
+        }
+        found = only_row(connection.execute(_FILL, values))
+    return Filled(int(str(found[0])), int(str(found[1])))

@@ -123,7 +123,7 @@ def test_comments_keep_their_ids_and_their_authors(platform: Platform, recording
             person = comment.get("author") or {}
             authors[comment["id"]] = person.get("accountId") or person.get("name")
     found = platform.rows(
-        "SELECT event_id, employee_id FROM events WHERE event_type = 'comment_created'"
+        "SELECT event_id, person FROM events WHERE event_type = 'comment_created'"
     )
     assert len(found) == len(authors)
     for event_id, employee in found:

@@ -13,7 +13,7 @@ from tests.fakes.jira import Site, expected_counts
 pytestmark = pytest.mark.timeout(300)
 
 _DATA = (
-    "source_kind_id, event_id, parent_item_id, event_type, relation_type, employee_id, "
+    "source_kind_id, event_id, parent_item_id, event_type, relation_type, person, employee_id, "
     "event_time_utc, week, timezone, event_time, event_properties, relation_properties, metrics, "
     "version, specific_version, row_hash"
 )

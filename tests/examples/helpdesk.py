@@ -104,5 +104,6 @@ def comment_events(
         event_time_utc=comment.written_at.astimezone(UTC),
         parent_item_id=str(comment.ticket_id),
         relation_type="author",
+        person=comment.author,
         employee_id=context.employee(comment.author),
     )

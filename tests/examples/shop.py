@@ -53,6 +53,7 @@ def events(order: Order, context: etl.TransformContext[ShopQuery]) -> Iterator[e
                 event_time_utc=at.astimezone(UTC),
                 parent_item_id=order.number,
                 relation_type="clerk",
+                person=order.clerk,
                 employee_id=context.employee(order.clerk),
                 metrics={"total": order.total},
             )

@@ -153,7 +153,7 @@ async def test_people_hidden_from_us_leave_events_without_a_person(
     archive.edit.redact(hidden)
     after = await read(await jobs_of(stream))
     assert after.types == before.types
-    people = {event.employee_id for event in after.events.values()}
+    people = {event.person for event in after.events.values()}
     assert hidden not in people
     assert None in people
 
@@ -164,7 +164,7 @@ async def test_a_person_who_may_not_be_looked_at_keeps_the_name(served: Serve) -
     served(archive, LP_MEMBERS=" ".join(list(archive.people)[1:]))
     archive.edit.withhold(f"~{hidden}", 404)
     found = await read(await jobs_of("bugs"))
-    theirs = [event for event in found.events.values() if event.employee_id == hidden]
+    theirs = [event for event in found.events.values() if event.person == hidden]
     assert theirs
     assert {event.timezone for event in theirs} == {"UTC"}
 
@@ -285,6 +285,6 @@ async def test_time_zones_and_names_of_people_come_along(served: Serve) -> None:
     found = await read(await jobs_of("bugs"))
     created = found.events[f"bug:{bug.number}:created"]
     assert created.timezone == "Asia/Tokyo"
-    assert created.employee_id == who
+    assert created.person == who
     assert created.relation_type == "owner"
     assert created.relation_properties == {"name": who, "display_name": "Ann from Tokyo"}

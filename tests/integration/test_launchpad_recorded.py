@@ -59,7 +59,7 @@ async def test_joined_tasks_are_found_whole(served: Serve, recorded: Path, by: s
         f"bug:{task['bug_data']['id']}:created": task["bug_data"]["owner_link"].rpartition("~")[2]
         for task in tasks
     }
-    assert {id_: found.events[id_].employee_id for id_ in owners} == owners
+    assert {id_: found.events[id_].person for id_ in owners} == owners
 
 
 async def test_single_answers_are_found_whole(served: Serve, recorded: Path) -> None:

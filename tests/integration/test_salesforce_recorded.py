@@ -49,7 +49,7 @@ async def test_recorded_tables_are_found_whole(
     tasks = {row["id"]: row for row in rows_of(folder, "task")}
     for id_, row in tasks.items():
         event = found.events[f"{id_}:created"]
-        assert event.employee_id == row["created_by_id"]
+        assert event.person == row["created_by_id"]
         assert event.event_properties["subject"] == row["subject"]
         assert event.event_time_utc == datetime.fromisoformat(row["created_date"]).replace(
             tzinfo=UTC

@@ -172,7 +172,10 @@ async def test_people_and_their_zones_are_on_the_events(served: Serve) -> None:
         records = [record async for page in pages for record in page.records]
     record = next(record for record in records if record.row.id == case["Id"])
     created = transformed(job, record, **known)[0]
-    assert created.employee_id == f"E-{case['CreatedById']}"
+    assert (created.person, created.employee_id) == (
+        case["CreatedById"],
+        f"E-{case['CreatedById']}",
+    )
     assert created.timezone == users[case["CreatedById"]]["TimeZoneSidKey"]
     assert created.parent_item_id == case["CaseNumber"]
     assert created.relation_properties == {"owner": f"E-{case['OwnerId']}"}
@@ -183,7 +186,7 @@ async def test_events_without_people_are_still_events(served: Serve) -> None:
     served(org, "null-people:0.5")
     found = await read(jobs_of())
     assert holds(found, org)
-    assert None in {event.employee_id for event in found.events.values()}
+    assert None in {event.person for event in found.events.values()}
 
 
 async def test_a_row_that_cannot_be_read_is_kept_and_can_be_replayed(served: Serve) -> None:

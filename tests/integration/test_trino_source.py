@@ -35,7 +35,7 @@ async def test_a_full_load_reads_every_row_as_an_event(lake: Lake) -> None:
         event_time_utc=DAY + timedelta(minutes=4),
         parent_item_id="N-4",
         relation_type="clerk",
-        employee_id="c1",
+        person="c1",
         metrics={"amount": 1.5},
     )
 

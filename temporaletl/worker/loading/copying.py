@@ -12,13 +12,14 @@ from temporaletl.connections import DEFAULT
 from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import (
     CONNECTION,
+    DELETED,
     HASH,
     LINEAGE,
     PARTITION_KEY,
     STAMPS,
     Layout,
 )
-from temporaletl.worker.loading.encode import text, timestamptz
+from temporaletl.worker.loading.encode import NULL, text, timestamptz
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -47,6 +48,8 @@ def columns_of(layout: Layout) -> list[str]:
     """The columns in the order of COPY: those with one value in all rows, then the others."""
     constants = [PARTITION_KEY] if layout.partitioned else []
     constants += [layout.ours[name] for name in (CONNECTION, *STAMPS, *LINEAGE)]
+    # What is loaded is there again.
+    constants += [layout.ours[DELETED]] if layout.partitioned else []
     return [*constants, layout.ours[HASH], *layout.packed]
 
 
@@ -57,7 +60,9 @@ def head_of(layout: Layout, stamp: Stamp) -> bytes:
     texts += [stamp.connection, stamp.version, stamp.specific_version]
     texts += [stamp.job_id, stamp.workflow_id, stamp.run_id]
     count = len(columns_of(layout)).to_bytes(2)
-    return b"".join([count, *map(text, texts), extracted_at, now, now, (8).to_bytes(4)])
+    deleted = NULL if layout.partitioned else b""
+    times = (extracted_at, now, now, deleted)
+    return b"".join([count, *map(text, texts), *times, (8).to_bytes(4)])
 
 
 def seed_of(layout: Layout, source: str, version: str, specific_version: str) -> bytes:

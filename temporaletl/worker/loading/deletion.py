@@ -1,13 +1,13 @@
 """Deletion of missing events: those that a complete set covers and its page lacks."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from psycopg import sql
 
 from temporaletl.rows import CompleteSet, Event, Row, storable_text
 from temporaletl.warehouse.connection import Connection
-from temporaletl.worker.loading.columns import PARTITION_KEY
+from temporaletl.worker.loading.columns import HASH, PARTITION_KEY
+from temporaletl.worker.loading.copying import Stamp
 from temporaletl.worker.loading.scans import past
 from temporaletl.worker.loading.schema import Target
 
@@ -19,18 +19,33 @@ _FIND = """
     LATERAL (
         SELECT t.event_id FROM {target} AS t
         WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
-          AND t.event_id >= w.prefix AND t.event_id < w.past
+          AND t.event_id >= w.prefix AND t.event_id < w.past AND t.deleted_at IS NULL
         OFFSET 0
     ) AS found
     WHERE NOT found.event_id = ANY (%(kept)s::text[])
 """
 # A time that has not come says nothing.
-_DELETE = """
-    DELETE FROM {target} AS t
-    WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
-      AND t.event_id = ANY (%(missing)s::text[])
+_MISSING = """
+    t.{partition} = %(source)s AND t.{connection} = %(connection)s
+      AND t.event_id = ANY (%(missing)s::text[]) AND t.deleted_at IS NULL
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
+"""
+_DELETE = "DELETE FROM {target} AS t WHERE {missing}"
+# Without a hash it is changed for whoever loads it again. What was extracted before is older.
+_SOFT_DELETE = """
+    UPDATE {target} AS t SET deleted_at = now(), {updated_at} = now(), {hash} = NULL,
+        {extracted_at} = %(extracted_at)s, {job_id} = %(job_id)s, {workflow_id} = %(workflow_id)s,
+        {run_id} = %(run_id)s
+    WHERE {missing}
+"""
+_TRACED = """
+    WITH gone AS ({deletion} RETURNING t.event_id)
+    INSERT INTO etl_deletions
+        (source, connection, table_name, key, batch_id, job_id, workflow_id, run_id)
+    SELECT %(source)s, %(connection)s, %(table)s, event_id, %(batch_id)s, %(job_id)s,
+        %(workflow_id)s, %(run_id)s
+    FROM gone
 """
 
 
@@ -39,31 +54,34 @@ def delete_missing(
     target: Target,
     complete_sets: Sequence[CompleteSet],
     rows: Sequence[Row],
+    stamp: Stamp,
     *,
-    source: str,
-    connection_name: str,
-    extracted_at: datetime,
+    batch_id: str,
+    soft: bool,
 ) -> int:
     """Delete the stored events of complete sets that the page lacks; return their number.
 
-    What is newer than the page stays. Runs in the caller's transaction; safe to repeat.
+    Each is entered in `etl_deletions`; where deletions are `soft`, the rows stay with their
+    `deleted_at`. What is newer than the page stays. Runs in the caller's transaction; safe to
+    repeat.
     """
     if not complete_sets:
         return 0
     ranges = sorted(
         {(storable_text(one.prefix), storable_text(_end(one))) for one in complete_sets}
     )
+    layout = target.layout
     # The statement takes parameters: a percent sign in a name must be doubled.
     names = (name.replace("%", "%%") for name in (target.schema, target.name))
-    parts = {
+    parts: dict[str, sql.Composable] = {
         "target": sql.Identifier(*names),
         "partition": sql.Identifier(PARTITION_KEY),
-        "connection": sql.Identifier(target.layout.connection),
-        "extracted_at": sql.Identifier(target.layout.ours["extracted_at"]),
+        **{name: sql.Identifier(own.replace("%", "%%")) for name, own in layout.ours.items()},
+        "hash": sql.Identifier(layout.ours[HASH]),
     }
     values = {
-        "source": source,
-        "connection": connection_name,
+        "source": stamp.source,
+        "connection": stamp.connection,
         "prefixes": [prefix for prefix, _ in ranges],
         "ends": [end for _, end in ranges],
         "kept": [storable_text(row.event_id) for row in _events(rows)],
@@ -72,13 +90,20 @@ def delete_missing(
     missing = [str(event_id) for (event_id,) in found]
     if not missing:
         return 0
+    which = sql.SQL(_MISSING).format(**parts)
+    deletion = sql.SQL(_SOFT_DELETE if soft else _DELETE).format(**parts, missing=which)
     deleted = connection.execute(
-        sql.SQL(_DELETE).format(**parts),
+        sql.SQL(_TRACED).format(deletion=deletion),
         {
-            "source": source,
-            "connection": connection_name,
+            "source": stamp.source,
+            "connection": stamp.connection,
+            "table": layout.table,
             "missing": missing,
-            "extracted_at": extracted_at,
+            "extracted_at": stamp.extracted_at,
+            "batch_id": batch_id,
+            "job_id": stamp.job_id,
+            "workflow_id": stamp.workflow_id,
+            "run_id": stamp.run_id,
         },
         prepare=False,
     )

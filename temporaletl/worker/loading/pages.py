@@ -269,7 +269,7 @@ class Loader:
             ]
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
-            deleted = 0 if keeps_missing else self._delete_missing(connection, page)
+            deleted = 0 if keeps_missing else self._delete_missing(connection, page, stamp)
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
             return self._record(connection, page, outcomes, conflicts, deleted)
@@ -298,20 +298,19 @@ class Loader:
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
         return now, wrote_since, bool(keeps_missing)  # type: ignore[return-value] # likewise
 
-    def _delete_missing(self, connection: Connection, page: PageLoad) -> int:
+    def _delete_missing(self, connection: Connection, page: PageLoad, stamp: Stamp) -> int:
         # A backfill sees a part of what there is.
         if self._lineage.job.mode == "backfill":
             return 0
-        job = self._lineage.job
         return sum(
             delete_missing(
                 connection,
                 merge.target,
                 page.complete_sets,
                 page.rows,
-                source=job.source,
-                connection_name=job.connection,
-                extracted_at=page.extracted_at,
+                stamp,
+                batch_id=self._lineage.job.batch_id,
+                soft=self._warehouse.soft_delete,
             )
             for merge in self._merges
             if merge.target.layout.partitioned

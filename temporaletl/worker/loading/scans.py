@@ -31,12 +31,13 @@ _STORED_ITEMS = """
     WITH RECURSIVE items (item) AS (
         (SELECT split_part(substr(event_id, %(behind)s), ':', 1) FROM events
          WHERE source_kind_id = %(source)s AND connection = %(connection)s
-           AND event_id >= %(prefix)s AND event_id < %(past)s
+           AND event_id >= %(prefix)s AND event_id < %(past)s AND deleted_at IS NULL
          ORDER BY event_id LIMIT 1)
         UNION ALL
         SELECT (SELECT split_part(substr(t.event_id, %(behind)s), ':', 1) FROM events AS t
                 WHERE t.source_kind_id = %(source)s AND t.connection = %(connection)s
                   AND t.event_id >= %(prefix)s || items.item || ';' AND t.event_id < %(past)s
+                  AND t.deleted_at IS NULL
                 ORDER BY t.event_id LIMIT 1)
         FROM items WHERE items.item IS NOT NULL
     ), stored (item) AS (
@@ -54,7 +55,7 @@ _STORED_IDS = """
     WITH stored (item) AS (
         SELECT substr(event_id, %(behind)s) FROM events
         WHERE source_kind_id = %(source)s AND connection = %(connection)s
-          AND event_id >= %(prefix)s AND event_id < %(past)s
+          AND event_id >= %(prefix)s AND event_id < %(past)s AND deleted_at IS NULL
           AND NOT (extracted_at >= %(since)s AND extracted_at <= clock_timestamp())
     )
 """
@@ -158,7 +159,7 @@ class JobScan:
                 """
                 SELECT EXISTS (SELECT FROM events WHERE source_kind_id = %(source)s
                     AND connection = %(connection)s
-                    AND event_id >= %(prefix)s AND event_id < %(past)s)
+                    AND event_id >= %(prefix)s AND event_id < %(past)s AND deleted_at IS NULL)
                 """,
                 {**self._stream, "prefix": items.prefix, "past": past(items.prefix)},
             )

@@ -232,5 +232,9 @@ def define(
             f"cannot {what} in schema {schema}: {error.diag.message_primary} "
             f"({error.diag.message_detail or 'no detail'})"
         ) from error
+    except errors.ProgramLimitExceeded as error:
+        raise ConfigurationError(
+            f"cannot {what}: {error.diag.message_primary}; WPE_DB_OMIT_INDEXES leaves an index out"
+        ) from error
     except errors.UndefinedObject as error:
         raise ConfigurationError(f"cannot {what}: {error.diag.message_primary}") from error

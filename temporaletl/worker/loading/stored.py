@@ -45,7 +45,8 @@ class JobEvents:
                 return None
             found = connection.execute(
                 "SELECT event_properties FROM events "
-                "WHERE source_kind_id = %s AND connection = %s AND event_id = %s",
+                "WHERE source_kind_id = %s AND connection = %s AND event_id = %s "
+                "AND deleted_at IS NULL",
                 (self._source, self._connection, storable_text(event_id)),
             ).fetchone()
         return None if found is None else cast("Mapping[str, Json]", found[0] or {})

@@ -183,14 +183,14 @@ def transform(
         raise RecordError(f"{record.value} is cursed")
     if query.bad_every and record.value % query.bad_every == 0:
         raise RecordError(f"{record.value} is a bad number")
+    person = query.people[record.value % len(query.people)] if query.people else None
     yield Event(
         event_id=record.key,
         event_type="number_counted",
         event_time_utc=EPOCH + timedelta(seconds=record.value),
         parent_item_id=str(record.job),
-        employee_id=context.employee(
-            query.people[record.value % len(query.people)] if query.people else None
-        ),
+        person=person,
+        employee_id=context.employee(person),
     )
     if query.complete:
         yield CompleteSet(f"{record.job}:")

@@ -7,8 +7,12 @@ import pytest
 from temporaletl.rows import Identity
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import fill_events, record_people
+from temporaletl.warehouse.migration import migrate
 from tests.integration.flows import numbers
 from tests.integration.flows.services import Services
+from tests.integration.loading.jobs import Job, execute, fetch, make_event
+
+SPLIT = "0024_people_of_events.sql"
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,9 @@ def employ(warehouse: Warehouse, **employees: str) -> None:
 
 
 def people(services: Services) -> dict[str, int]:
-    return dict(services.rows("SELECT coalesce(employee_id, '-'), count(*) FROM events GROUP BY 1"))
+    return dict(
+        services.rows("SELECT coalesce(employee_id, person), count(*) FROM events GROUP BY 1")
+    )
 
 
 async def test_people_are_resolved_by_what_the_source_and_salesforce_know(
@@ -59,7 +65,7 @@ async def test_a_person_who_becomes_known_later_is_filled_into_older_events(
 
     filled = fill_events(services.warehouse, "numbers", "default")
 
-    assert (filled.people, filled.events, filled.ambiguous) == (2, 6, ())
+    assert (filled.people, filled.events) == (2, 6)
     assert people(services) == {"E1": 3, "u-2": 3, "E2": 3}
     assert fill_events(services.warehouse, "numbers", "default").events == 0
 
@@ -71,7 +77,7 @@ async def test_filled_events_are_what_the_next_load_would_have_made_of_them(
     await services.run(size=4, people=["u-1"])
     employ(services.warehouse, jane="E1")
     fill_events(services.warehouse, "numbers", "default")
-    columns = "event_id, employee_id, event_properties, relation_properties"
+    columns = "event_id, person, employee_id, event_properties, relation_properties"
     filled = services.rows(f"SELECT {columns} FROM events ORDER BY 1")
 
     await services.run(size=4, people=["u-1"])
@@ -81,7 +87,7 @@ async def test_filled_events_are_what_the_next_load_would_have_made_of_them(
     assert (repeat.rows.updated, repeat.rows.unchanged) == (0, 4)
 
 
-async def test_a_person_whose_id_is_another_ones_employee_id_is_left_alone_and_named(
+async def test_a_person_whose_id_is_another_ones_employee_id_is_not_mistaken_for_that_one(
     services: Services,
 ) -> None:
     employ(services.warehouse, jane="7")
@@ -93,10 +99,37 @@ async def test_a_person_whose_id_is_another_ones_employee_id_is_left_alone_and_n
         [Identity(source_kind_id="numbers", person="7", employee_id="8")],
     )
 
-    filled = fill_events(services.warehouse, "numbers", "default")
+    assert fill_events(services.warehouse, "numbers", "default").events == 1
 
-    assert (filled.events, filled.ambiguous) == (0, ("7",))
-    assert people(services) == {"7": 2}
+    columns = "SELECT person, employee_id FROM events ORDER BY 1"
+    assert services.rows(columns) == [("7", "8"), ("u-1", "7")]
+
+
+def test_what_one_column_held_is_parted_into_person_and_employee(warehouse: Warehouse) -> None:
+    employ(warehouse, jane="E1", ann="E2", eve="E3")
+    record_people(
+        warehouse,
+        "default",
+        [
+            Identity(source_kind_id="jira", person=person, email=f"{name}@example.com")
+            for person, name in (("p1", "jane"), ("p2", "ann"), ("p2-old", "ann"))
+        ],
+    )
+    values = ["E1", "E2", "E3", "nobody", None]
+    Job(warehouse).load(*(make_event(n, employee_id=v) for n, v in enumerate(values)))
+    execute(warehouse, "ALTER TABLE events DROP COLUMN person")
+    execute(warehouse, "DELETE FROM etl_migrations WHERE name = %s", SPLIT)
+
+    assert migrate(warehouse) == [SPLIT]
+
+    columns = "SELECT person, employee_id, row_hash IS NULL AS anew FROM events ORDER BY event_id"
+    assert [tuple(row.values()) for row in fetch(warehouse, columns)] == [
+        ("p1", "E1", True),
+        (None, "E2", False),  # one of two
+        (None, "E3", False),  # whom this source does not know
+        ("nobody", None, True),
+        (None, None, False),
+    ]
 
 
 async def test_what_one_source_says_of_a_person_does_not_undo_what_another_said(

@@ -86,7 +86,7 @@ async def test_what_was_loaded_since_is_not_overwritten_by_an_older_record(
     replay = await services.run("replay")
 
     assert (replay.rows.inserted, replay.rows.updated, replay.rows.unchanged) == (0, 0, 2)
-    assert services.rows("SELECT DISTINCT employee_id FROM events") == [("jane",)]
+    assert services.rows("SELECT DISTINCT person FROM events") == [("jane",)]
     assert services.rows("SELECT count(*) FROM etl_rejects") == [(0,)]
 
 

@@ -159,7 +159,7 @@ def test_an_authors_table_of_before_gets_the_connection_into_its_key(warehouse: 
     found = fetch(
         warehouse,
         "SELECT indexdef FROM pg_indexes WHERE tablename = 'sales'"
-        " AND schemaname = current_schema()",
+        " AND indexdef LIKE '%%UNIQUE%%' AND schemaname = current_schema()",
     )
     [index] = [row["indexdef"] for row in found]
     assert "(connection, sale_id) INCLUDE (row_hash)" in index

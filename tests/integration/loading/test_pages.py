@@ -46,10 +46,10 @@ def test_a_page_brings_rows_ledger_and_cursor(warehouse: Warehouse) -> None:
     assert list(row) == [
         *("source_kind_id", "connection", "event_id", "parent_item_id", "event_type"),
         "relation_type",
-        *("employee_id", "event_time_utc", "week", "timezone", "event_time"),
+        *("person", "employee_id", "event_time_utc", "week", "timezone", "event_time"),
         *("event_properties", "relation_properties", "metrics", "version", "specific_version"),
         *("job_id", "workflow_id", "run_id", "extracted_at", "loaded_at", "updated_at"),
-        "row_hash",
+        *("row_hash", "deleted_at"),
     ]
     assert (row["source_kind_id"], row["connection"]) == ("jira", "default")
     assert row["event_time_utc"] == NOON + timedelta(seconds=1)
@@ -309,11 +309,11 @@ def test_thousands_of_rows_in_any_order_arrive_once(warehouse: Warehouse) -> Non
 def test_the_driver_is_not_asked_for_more_than_it_can_hold(warehouse: Warehouse) -> None:
     job = Job(warehouse)
     long = "x" * 3_000_000
-    progress = job.load(make_event(1, event_properties={"long": long}, employee_id=long))
+    progress = job.load(make_event(1, event_properties={"long": long}, event_type=long))
     assert counts(progress) == (1, 0, 0, 0)
     found = fetch(
         warehouse,
-        "SELECT length(employee_id) AS text, length(event_properties->>'long') AS json FROM events",
+        "SELECT length(event_type) AS text, length(event_properties->>'long') AS json FROM events",
     )
     assert found == [{"text": 3_000_000, "json": 3_000_000}]
 

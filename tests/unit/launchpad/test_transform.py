@@ -89,7 +89,7 @@ def test_the_description_is_no_comment_wherever_it_stands() -> None:
     ids = {event.event_id for event in made if isinstance(event, Event)}
     assert ids == {"bug:7:created", "bug:7:comment:1", "bug:7:comment:2"}
     comment = by_type(made)["bug_commented"]
-    assert (comment.employee_id, comment.relation_type) == ("bob", "author")
+    assert (comment.person, comment.relation_type) == ("bob", "author")
     assert comment.timezone == "UTC"
 
 
@@ -112,7 +112,7 @@ def test_each_change_has_its_type(what: str, kind: str, target: str | None, fiel
     assert event.event_properties["target"] == target
     assert event.event_properties["field"] == (field or "importance")
     assert (event.event_properties["from"], event.event_properties["to"]) == ("a", "b")
-    assert (event.employee_id, event.relation_type) == ("bob", "author")
+    assert (event.person, event.relation_type) == ("bob", "author")
 
 
 def test_changes_are_told_apart_by_all_that_they_say_and_not_by_their_place() -> None:
@@ -141,7 +141,7 @@ def test_a_change_is_the_same_whatever_time_zone_it_is_written_in() -> None:
 def test_a_hidden_person_leaves_an_event_without_one() -> None:
     entries = [change("tags", newvalue="a") | {"person_link": REDACTED}]
     event = by_type(bugs.transform(bug(activity=entries), CONTEXT))["field_changed"]
-    assert event.employee_id is None
+    assert event.person is None
     assert event.relation_properties == {"redacted": True}
 
 
@@ -229,7 +229,7 @@ def test_a_review_asked_of_nobody_is_known_by_its_date() -> None:
 def test_a_decision_without_a_vote_is_a_review_and_one_with_a_vote_is_not_two() -> None:
     decided = {"reviewer_link": BOB, "date_reviewed": LATER}
     made = proposals.transform(proposal(proposal=decided), CONTEXT)
-    assert by_type(made)["merge_proposal_reviewed"].employee_id == "bob"
+    assert by_type(made)["merge_proposal_reviewed"].person == "bob"
     voted = proposal(proposal=decided, comments=[comment(1, BOB, AT, "Approve")])
     types = [e.event_type for e in proposals.transform(voted, CONTEXT) if isinstance(e, Event)]
     assert types.count("merge_proposal_reviewed") == 1
@@ -291,7 +291,7 @@ def answer(index: int, action: str, person: str = BOB, **more: Any) -> dict[str,
 def test_messages_are_what_they_do(action: str, status: str | None, kind: str) -> None:
     record = question(messages=[answer(1, action, new_status=status)])
     event = by_type(questions.transform(record, CONTEXT))[kind]
-    assert (event.event_id, event.employee_id) == ("question:5:message:1", "bob")
+    assert (event.event_id, event.person) == ("question:5:message:1", "bob")
 
 
 def test_a_solution_that_no_message_tells_of_is_known_by_its_date() -> None:

@@ -47,9 +47,9 @@ def test_a_case_is_created_by_its_creator_and_known_by_its_number() -> None:
 
 
 def test_an_unknown_person_keeps_the_id_and_nobody_is_nobody() -> None:
-    assert events("Case", **case(CreatedById="U7"))[0].employee_id == "U7"
+    assert events("Case", **case(CreatedById="U7"))[0].person == "U7"
     (event,) = events("Case", **case(CreatedById=None, OwnerId=None))
-    assert event.employee_id is None
+    assert event.person is None
     assert event.relation_properties == {}
 
 
@@ -68,10 +68,10 @@ def test_a_deletion_is_an_event_of_its_own(name: str, noun: str) -> None:
     rows = events(name, **case(**deleted, LastModifiedDate=later))
     assert [event.event_type for event in rows] == [f"{noun}_created", f"{noun}_deleted"]
     assert rows[1].event_time_utc == datetime(2024, 6, 1, 10, tzinfo=UTC)
-    assert (rows[1].relation_type, rows[1].employee_id) == ("deleter", "U9")
+    assert (rows[1].relation_type, rows[1].person) == ("deleter", "U9")
     # Somebody who changed it before is not who deleted it.
     rows = events(name, **case(**deleted, LastModifiedDate=AT))
-    assert (rows[1].relation_type, rows[1].employee_id) == (None, None)
+    assert (rows[1].relation_type, rows[1].person) == (None, None)
     assert len({event.event_id for event in rows}) == 2
 
 

@@ -41,8 +41,6 @@ class Filled(BaseModel):
 
     people: int
     events: int
-    #: Ids that are employee ids of others as well: their events are left as they are.
-    ambiguous: list[str]
 
 
 @router.get("", summary="List people", operation_id="list_identities")

@@ -15,8 +15,6 @@ from temporaletl.control.cli.session import call
 from temporaletl.control.operations.identities import fill_identities, list_identities
 from temporaletl.names import label
 
-_NAMED = 10
-
 
 def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> None:
     """Print a connection's people, the unknown ones first."""
@@ -48,10 +46,3 @@ def fill(source: str, connection: str, *, as_json: bool) -> None:
         f"{label(source, connection)}: {count(filled.events, 'event')} of "
         f"{count(filled.people, 'person', 'people')} filled in"
     )
-    if filled.ambiguous:
-        named = ", ".join(filled.ambiguous[:_NAMED])
-        more = f" and {len(filled.ambiguous) - _NAMED:,} more" * (len(filled.ambiguous) > _NAMED)
-        note(
-            f"not modified, as these ids of people are employee ids of others: {named}{more}",
-            style="yellow",
-        )

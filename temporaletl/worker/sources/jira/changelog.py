@@ -7,7 +7,7 @@ import xxhash
 
 from temporaletl import Event, Json, TransformContext
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
-from temporaletl.worker.sources.jira.people import described, employee_of, timezone_of
+from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.timestamps import utc
 
@@ -38,7 +38,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
             continue
         author = history.author
         timestamp = utc(history.created)
-        employee = employee_of(author, context)
+        person, employee = id_of(author), employee_of(author, context)
         timezone = timezone_of(author)
         prefix = f"{issue_id}:changelog:{history.id}:"
         for item, key in zip(items, item_keys(items), strict=True):
@@ -48,6 +48,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
                 event_time_utc=timestamp,
                 parent_item_id=record.key,
                 relation_type="author",
+                person=person,
                 employee_id=employee,
                 timezone=timezone,
                 event_properties={

@@ -82,6 +82,7 @@ def _by(
     return {
         "parent_item_id": record.key,
         "relation_type": "author",
+        "person": id_of(person),
         "employee_id": employee_of(person, context),
         "timezone": timezone_of(person),
         "relation_properties": described(person),

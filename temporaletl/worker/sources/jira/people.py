@@ -3,7 +3,6 @@
 from typing import Any
 
 from temporaletl import TransformContext
-from temporaletl.rows import person_key
 from temporaletl.timezones import known_timezone
 from temporaletl.worker.sources.jira.issue import Person
 from temporaletl.worker.sources.jira.query import JiraQuery
@@ -17,15 +16,10 @@ def id_of(person: Person | None) -> str | None:
 
 
 def employee_of(person: Person | None, context: TransformContext[JiraQuery]) -> str | None:
-    """Resolve a person by whichever of the ids is known; one who is unknown keeps the first."""
+    """Resolve a person by whichever of the ids is known."""
     if person is None:
         return None
-    known = context.identities
-    if known:
-        for id_ in (person.account_id, person.name, person.key, person.email_address):
-            if id_ and (employee := known.get(person_key(id_))) is not None:
-                return employee
-    return context.employee(id_of(person))
+    return context.employee(person.account_id, person.name, person.key, person.email_address)
 
 
 def timezone_of(person: Person | None) -> str:

@@ -1,6 +1,6 @@
 """The query of a job of source `jira`: a range of issues."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, PositiveInt
 
@@ -15,6 +15,9 @@ class JiraQuery(Query):
 
     `issues_per_job` was for the planning.
     """
+
+    #: 2: `person` beside `employee_id`, which is null while the person is unknown.
+    VERSION: ClassVar[str] = "2"
 
     order: Order = "created"
     from_ms: int | None = None  # inclusive, of the order's time

@@ -51,6 +51,7 @@ def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event
         event_time_utc=utc(fields.created),
         parent_item_id=record.key,
         relation_type="creator",
+        person=id_of(creator),
         employee_id=employee_of(creator, context),
         timezone=timezone_of(creator),
         event_properties={

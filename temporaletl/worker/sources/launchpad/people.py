@@ -30,6 +30,7 @@ def part_of(
             properties["is_team"] = True
     return {
         "relation_type": relation,
+        "person": name,
         "employee_id": context.employee(name),
         "timezone": known_timezone(person.time_zone if person else None) or "UTC",
         "relation_properties": properties,

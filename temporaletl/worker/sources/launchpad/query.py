@@ -1,5 +1,7 @@
 """The query of a job of source `launchpad`: members and targets."""
 
+from typing import ClassVar
+
 from pydantic import NonNegativeInt, PositiveInt
 
 from temporaletl import Query, query_type
@@ -18,6 +20,9 @@ class LaunchpadQuery(Query):
     closed so many days before its window; None leaves out none. `members_per_job` was for the
     planning.
     """
+
+    #: 2: `person` beside `employee_id`, which is null while the person is unknown.
+    VERSION: ClassVar[str] = "2"
 
     members: People = ()
     targets: Targets = ()

@@ -1,6 +1,6 @@
 """The query of a job of source `salesforce`: rows of one object."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
@@ -16,6 +16,9 @@ class SalesforceQuery(Query):
     are wanted. A schedule may set `page_size` (None: SF_PAGE_SIZE) and `bulk_above_rows` (None:
     SF_BULK_ABOVE_ROWS).
     """
+
+    #: 2: `person` beside `employee_id`, which is null while the person is unknown.
+    VERSION: ClassVar[str] = "2"
 
     object: Annotated[str, AfterValidator(check_name)]
     stamp: Literal["SystemModstamp", "CreatedDate"] = "SystemModstamp"

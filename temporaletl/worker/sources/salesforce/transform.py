@@ -148,13 +148,14 @@ def _item(
     metrics: Mapping[str, Json],
 ) -> list[Event]:
     """Return the row's creation, and its deletion where it is deleted."""
-    owner = _known(owner=context.employee(row.owner_id))
+    owner = _known(owner=context.employee(row.owner_id) or row.owner_id)
     created = Event(
         event_id=f"{row.id}:created",
         event_type=f"{noun}_created",
         event_time_utc=_time(row, "created_date"),
         parent_item_id=row.key,
         relation_type="creator",
+        person=row.created_by_id,
         employee_id=context.employee(row.created_by_id),
         timezone=_zone(row.created_by),
         event_properties={"id": row.id, **properties, "owner_id": row.owner_id},
@@ -176,6 +177,7 @@ def _item(
             event_time_utc=deleted,
             parent_item_id=row.key,
             relation_type="deleter" if by_last else None,
+            person=row.last_modified_by_id if by_last else None,
             employee_id=context.employee(row.last_modified_by_id) if by_last else None,
             timezone=_zone(row.last_modified_by if by_last else None),
             event_properties={"id": row.id},
@@ -192,6 +194,7 @@ def _comments(row: CaseComment, context: TransformContext[SalesforceQuery]) -> l
             event_time_utc=_time(row, "created_date"),
             parent_item_id=(row.parent and row.parent.case_number) or row.parent_id,
             relation_type="author",
+            person=row.created_by_id,
             employee_id=context.employee(row.created_by_id),
             timezone=_zone(row.created_by),
             event_properties={
@@ -230,6 +233,7 @@ def _changes(
             event_time_utc=_time(row, "created_date"),
             parent_item_id=parent,
             relation_type="author",
+            person=row.created_by_id,
             employee_id=context.employee(row.created_by_id),
             timezone=_zone(row.created_by),
             event_properties={
@@ -252,6 +256,7 @@ def _snapshots(row: OpportunityHistory, context: TransformContext[SalesforceQuer
             event_time_utc=_time(row, "created_date"),
             parent_item_id=row.opportunity_id,
             relation_type="author",
+            person=row.created_by_id,
             employee_id=context.employee(row.created_by_id),
             timezone=_zone(row.created_by),
             event_properties={

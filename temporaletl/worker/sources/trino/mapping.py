@@ -109,6 +109,7 @@ class ColumnMapping:
             event_time_utc=self._time(row),
             parent_item_id=None if self._item is None else _text(row, self._item),
             relation_type=self._resolve(row, self._relation),
+            person=person,
             employee_id=context.employee(person),
             timezone=self._timezone(row),
             event_properties={name: row[name] for name in self._properties},
