@@ -71,6 +71,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: ClassVar[tuple[str, ...]]
     #: Other names, in this table, for columns of the lineage.
     lineage: ClassVar[Mapping[str, str]] = {}
+    #: Comment of the table in the warehouse, and those of its columns by their names.
+    comment: ClassVar[str] = ""
+    comments: ClassVar[Mapping[str, str]] = {}
     #: Indexes beside the key, and that on `updated_at` which every table has.
     indexes: ClassVar[tuple[Index, ...]] = ()
 
@@ -106,6 +109,34 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
         Index("employee", ("employee_id", "event_time_utc"), present=True),
         Index("time", ("event_time_utc",)),
     )
+    comment: ClassVar[str] = (
+        "What happened, to what, by whom. List-partitioned by source: the partitions are "
+        "jira_events, launchpad_events, salesforce_events, trino_events, and one for each "
+        "further source."
+    )
+    comments: ClassVar[Mapping[str, str]] = {
+        "source_kind_id": "the source",
+        "event_id": (
+            "the event, unique within its source and connection; derived from the source's own ids"
+        ),
+        "parent_item_id": (
+            "the item it happened to, by the name people use (PROJ-12, a bug's number)"
+        ),
+        "event_type": "<noun>_<past verb>, such as status_changed",
+        "relation_type": "the person's part in it, such as author",
+        "person": "the person, by the source's own id; null where the event has none",
+        "employee_id": "the employee that the person is; null while that is unknown",
+        "event_time_utc": "when it happened, in UTC",
+        "week": "Monday of the week in which it happened, in local time",
+        "timezone": "IANA time zone in which the person saw it happen",
+        "event_time": "when it happened, in that zone",
+        "event_properties": (
+            "further facts about the event; of issue_created and other …_created, the item as "
+            "it was last loaded: its status is today's, not the first"
+        ),
+        "relation_properties": "further facts about the person's part",
+        "metrics": "numbers",
+    }
 
     event_id: str
     event_type: str
@@ -130,6 +161,26 @@ class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
 
     table: ClassVar[str] = "temporal_workflows"
     key: ClassVar[tuple[str, ...]] = ("namespace", "workflow_id", "run_id")
+    comment: ClassVar[str] = "One row for each workflow execution that the source temporal lists."
+    comments: ClassVar[Mapping[str, str]] = {
+        "namespace": "namespace",
+        "workflow_id": "workflow id",
+        "run_id": "run id",
+        "workflow_type": "workflow type",
+        "task_queue": "task queue",
+        "start_time": "start",
+        "close_time": "end; null while it runs",
+        "start_time_unix": "start, in seconds since 1970 UTC",
+        "close_time_unix": "end, likewise",
+        "status": (
+            "RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT; "
+            "DELETED for one that was running and no longer exists"
+        ),
+        "history_length": "number of events in its history",
+        "search_attributes": "search attributes",
+        "memo": "memo",
+        "raw": "the execution as Temporal lists it",
+    }
 
     namespace: str
     workflow_id: str
@@ -158,6 +209,15 @@ class Identity(Row, frozen=True, kw_only=True, gc=False):
 
     table: ClassVar[str] = "etl_identities"
     key: ClassVar[tuple[str, ...]] = ("source_kind_id", "person")
+    comment: ClassVar[str] = "People of each source, and the employees they are."
+    comments: ClassVar[Mapping[str, str]] = {
+        "source_kind_id": "the source",
+        "person": "the id that the source's records carry",
+        "employee_id": "the employee, where known",
+        "email": "e-mail address",
+        "name": "name",
+        "timezone": "IANA time zone",
+    }
 
     source_kind_id: str
     person: str

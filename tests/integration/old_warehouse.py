@@ -82,13 +82,20 @@ def take_connections_out(warehouse: Warehouse, rows: Iterable[type[Row]]) -> Non
             # Its key goes with the column.
             connection.execute(
                 sql.SQL(
-                    "ALTER TABLE {table} DROP COLUMN {connection}, "
+                    "ALTER TABLE {table} DROP COLUMN {connection} CASCADE, {free}, "
                     "ADD PRIMARY KEY ({key}) INCLUDE ({hash})"
                 ).format(
                     table=sql.Identifier(layout.table),
                     connection=sql.Identifier(layout.connection),
                     key=sql.SQL(", ").join(map(sql.Identifier, old_key(row))),
                     hash=sql.Identifier(layout.ours[HASH]),
+                    free=sql.SQL(", ").join(
+                        sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name))
+                        for name in layout.required
+                        if name not in layout.key
+                        # Of those of people a migration says so.
+                        and not (row is Identity and name in ("loaded_at", "updated_at"))
+                    ),
                 )
             )
         connection.execute(

@@ -1,5 +1,8 @@
 """The reference of tables and the warehouse that services make name the same columns."""
 
+import re
+
+import msgspec
 import pytest
 
 from temporaletl import strategies
@@ -8,6 +11,7 @@ from temporaletl.queuer import sources as queuer_sources
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.views import views
 from temporaletl.worker import sources as worker_sources
 from temporaletl.worker.loading import schema
 from temporaletl.worker.loading.columns import layout_of
@@ -37,6 +41,28 @@ def rows_of_sources() -> set[type[Row]]:
         for row in strategies.transformers.get(name).rows
         if row.__module__.startswith("temporaletl.")
     }
+
+
+def comments(warehouse: Warehouse, kinds: str) -> dict[str, dict[str, str]]:
+    """The comments in the warehouse: by table or view, of itself and of its columns."""
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            "SELECT c.relname, coalesce(a.attname, ''), coalesce(d.description, '') "
+            "FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0 "
+            "AND NOT a.attisdropped LEFT JOIN pg_description d ON d.objoid = c.oid "
+            "AND d.classoid = 'pg_class'::regclass AND d.objsubid = coalesce(a.attnum, 0) "
+            "WHERE c.relnamespace = current_schema()::regnamespace AND strpos(%s, c.relkind) > 0",
+            [kinds],
+        ).fetchall()
+    told: dict[str, dict[str, str]] = {}
+    for name, column, text in found:
+        told.setdefault(str(name), {})[str(column)] = str(text)
+    return told
+
+
+def plain(cell: str) -> str:
+    """A cell's text without its marks."""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell).replace("`", "")
 
 
 def actual(warehouse: Warehouse) -> dict[str, dict[str, str]]:
@@ -83,3 +109,37 @@ def test_every_table_and_column_is_documented_and_no_other(
 
 def test_tables_of_events_are_partitioned_by_source(made: dict[str, dict[str, str]]) -> None:
     assert "source_kind_id" in made[Event.table]
+
+
+def test_what_the_reference_says_of_a_sources_columns_is_their_comment(
+    warehouse: Warehouse, made: dict[str, dict[str, str]]
+) -> None:
+    told = comments(warehouse, "rp")
+    said = {
+        heading: {code_in(row[0])[0]: plain(row[-1]) for row in rows}
+        for heading, text in sections(text_of("reference/tables.md"))
+        for head, rows in tables(text)
+        if head[:2] == ["column", "type"]
+    }
+    for row in rows_of_sources():
+        columns = [field.name for field in msgspec.structs.fields(row)]
+        for table in {row.table, *(name for name in told if name.endswith(f"_{row.table}"))}:
+            assert {c: told[table][c] for c in columns} == {c: said[row.table][c] for c in columns}
+            assert all(told[table].values()), table
+    assert made["etl_batches"].keys() == {
+        name for name, text in told["etl_batches"].items() if text
+    }
+
+
+def test_every_view_is_documented_as_its_comments_say(warehouse: Warehouse) -> None:
+    layouts = [layout_of(Event)]
+    for source in ("jira", "launchpad", "salesforce"):
+        schema.prepare(warehouse, layouts, source, DEFAULT)
+    said = {
+        heading: {code_in(row[0])[0]: row[-1] for row in rows}
+        for heading, text in sections(text_of("reference/tables.md"))
+        for head, rows in tables(text)
+        if head == ["column", "meaning"]
+    }
+    assert comments(warehouse, "v") == said
+    assert said.keys() == {view.name for view in views()}

@@ -19,12 +19,13 @@ _ACCEPTED = {
 
 
 @dataclass(frozen=True, slots=True)
-class _StoredColumn:
+class StoredColumn:
     name: str
     type: str
     not_null: bool
     filled_by_itself: bool
     generated: bool
+    comment: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class TableState:
 
     root: bool
     target: str | None
-    columns: dict[str, _StoredColumn]
+    columns: dict[str, StoredColumn]
     keyed: bool
     empty: bool
     #: Unique keys that hold rows of two connections for the same.
     narrow: tuple[UniqueKey, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ _PARTITION = """
 """
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), attnotnull,
-           atthasdef OR attidentity <> '', attgenerated <> ''
+           atthasdef OR attidentity <> '', attgenerated <> '', col_description(attrelid, attnum)
     FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
 """
 # Those of a table, and of its partition; the partition's own alone are not `inherited`.
@@ -135,7 +137,7 @@ def inspect_table(connection: Connection, destination: Destination, layout: Layo
     else:
         target = layout.table
     rows: list[tuple[Any, ...]] = list(connection.execute(_COLUMNS, [oid]))
-    columns = {r[0]: _StoredColumn(*r) for r in rows}
+    columns = {r[0]: StoredColumn(*r) for r in rows}
     keyed, narrow = False, []
     # Within a partition all rows have the same source.
     within = layout.partitioned and target is not None
@@ -150,8 +152,15 @@ def inspect_table(connection: Connection, destination: Destination, layout: Layo
     empty = target is None or (
         layout.connection in columns and not _holds_rows(connection, destination, layout, target)
     )
+    ((comment,),) = _rows(connection, "SELECT obj_description(%s, 'pg_class')", oid)
     return TableState(
-        root=True, target=target, columns=columns, keyed=keyed, empty=empty, narrow=tuple(narrow)
+        root=True,
+        target=target,
+        columns=columns,
+        keyed=keyed,
+        empty=empty,
+        narrow=tuple(narrow),
+        comment=comment,
     )
 
 

@@ -23,6 +23,25 @@ DELETED = "deleted_at"
 STAMPS = ("version", "specific_version")
 HASH = "row_hash"
 _OURS = (CONNECTION, *STAMPS, *LINEAGE, HASH)
+_OUR_COMMENTS = {
+    CONNECTION: "the connection it was loaded from; part of every key",
+    "version": "version of the source's rows: changes in a way that readers must know",
+    "specific_version": "exact version of the transform",
+    "job_id": "the job that wrote the row",
+    "workflow_id": "its workflow",
+    "run_id": "the workflow's run",
+    "extracted_at": "when it was extracted, by the warehouse's clock",
+    "loaded_at": "when it was first loaded",
+    "updated_at": "when it was last changed",
+    HASH: (
+        "hash of content and versions: rows with the same hash are not written again; null: "
+        "written anew by the next load"
+    ),
+    DELETED: (
+        "when the source was found to have deleted it; null unless WPE_DB_SOFT_DELETE is set: "
+        "otherwise the row goes"
+    ),
+}
 _OUR_TYPES = {
     **dict.fromkeys((CONNECTION, *STAMPS, "job_id", "workflow_id", "run_id"), "text"),
     **dict.fromkeys(("extracted_at", "loaded_at", "updated_at", DELETED), "timestamptz"),
@@ -52,12 +71,18 @@ _EVENT_COLUMNS = (
 _LONGEST_NAME = 63
 
 
+_NULLABLE = {HASH, DELETED}
+_DERIVED = ("week", "event_time")
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     name: str
     type: str
     #: As the row class declares it, for messages.
     declared: str
+    null: bool = True
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +122,11 @@ class Layout:
     def packed(self) -> tuple[str, ...]:
         """Columns that the parts fill, in their order."""
         return tuple(column for part in self.parts for column in part.columns)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that are never null."""
+        return tuple(c.name for c in self.columns if not c.null or c.name in self.key)
 
     @property
     def indexes(self) -> tuple[Index, ...]:
@@ -185,9 +215,12 @@ def layout_of(row: type[Row]) -> Layout:
     for name in (*own_key, *(name for name in fields if name not in own_key)):
         parts[name], types[name] = _part(row, name, fields[name], key=name in own_key)
     declared = {name: _words(annotation) for name, annotation in fields.items()}
-    columns = [Column(name, types[name], declared[name]) for name in parts]
+    columns = [
+        Column(name, types[name], declared[name], _resolve(fields[name])[1], _comment(row, name))
+        for name in parts
+    ]
     if event:
-        columns = _event_columns(columns, declared)
+        columns = _event_columns(row, columns)
         parts["event_time_utc"] = Part(
             ("event_time_utc", "timezone"),
             ("event_time_utc", "week", "event_time"),
@@ -203,7 +236,16 @@ def layout_of(row: type[Row]) -> Layout:
             raise ConfigurationError(
                 f"{row.__name__}: column {name} of events is the platform's own, under that name"
             )
-    own = {name: Column(ours[name], _OUR_TYPES[name], "the platform's own") for name in names}
+    own = {
+        name: Column(
+            ours[name],
+            _OUR_TYPES[name],
+            "the platform's own",
+            name in _NULLABLE,
+            _OUR_COMMENTS[name],
+        )
+        for name in names
+    }
     # What the key begins with stands in front.
     columns.insert(1 if event else 0, own.pop(CONNECTION))
     columns += own.values()
@@ -220,14 +262,22 @@ def _declared(row: type[Row]) -> tuple[str, tuple[str, ...]]:
     return table, key
 
 
-def _event_columns(columns: Sequence[Column], declared: dict[str, str]) -> list[Column]:
-    first = [Column(PARTITION_KEY, "text", "the platform's own")]
-    first += [
-        Column(name, kind, declared.get(name, "derived from event_time_utc"))
-        for name, kind in _EVENT_COLUMNS
+def _event_columns(row: type[Row], columns: Sequence[Column]) -> list[Column]:
+    declared = {column.name: column for column in columns}
+    derived = {
+        PARTITION_KEY: "the platform's own",
+        **dict.fromkeys(_DERIVED, "derived from event_time_utc"),
+    }
+    first = [
+        declared.get(name)
+        or Column(name, kind, derived[name], null=False, comment=_comment(row, name))
+        for name, kind in ((PARTITION_KEY, "text"), *_EVENT_COLUMNS)
     ]
-    known = {column.name for column in first}
-    return [*first, *(column for column in columns if column.name not in known)]
+    return [*first, *(column for column in columns if column not in first)]
+
+
+def _comment(row: type[Row], column: str) -> str:
+    return storable_text(row.comments.get(column, ""))
 
 
 def _words(annotation: Any) -> str:

@@ -11,6 +11,8 @@ from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConflictError
 from temporaletl.rows import Row
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.sessions import only_row
+from temporaletl.warehouse.views import create_views, stale_views
 from temporaletl.worker.loading import schema
 from temporaletl.worker.loading.catalog import (
     Destination,
@@ -20,10 +22,12 @@ from temporaletl.worker.loading.catalog import (
     target_name,
 )
 from temporaletl.worker.loading.columns import Layout, layout_of
+from temporaletl.worker.loading.comments import comment_statements
 from temporaletl.worker.loading.indexes import index_changes
 
 # Any number will do, as long as all processes that change indexes take the same.
 _LOCK = 7_233_303
+_CHECK = "etl_not_null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,19 @@ def pending_changes(warehouse: Warehouse, source: str, rows: Collection[type[Row
     Raises:
         SchemaConflictError: a table cannot hold what its class declares.
     """
-    return [change for row in rows for change in _compare(warehouse, source, layout_of(row))[1]]
+    changes: list[Change] = []
+    has_events = False
+    for layout in map(layout_of, rows):
+        exists, found = _compare(warehouse, source, layout)
+        has_events |= exists and layout.partitioned
+        changes += found
+    return changes + (_stale_views(warehouse, source) if has_events else [])
+
+
+def _stale_views(warehouse: Warehouse, source: str) -> list[Change]:
+    with warehouse.connection() as connection:
+        stale = stale_views(connection, {source})
+    return [Change(view.name, f"create view {view.name}", "migrate") for view in stale]
 
 
 def migrate_tables(
@@ -67,19 +83,26 @@ def migrate_tables(
     """
     with warehouse.apart() as session:
         # Waiting would hold back the very statement that is waited for.
-        if session.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() != (True,):
+        lock = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
+        if session.execute(lock, [_LOCK, warehouse.schema]).fetchone() != (True,):
             raise ConflictError("another process changes the warehouse's tables: let it end first")
         for source, rows in sources.items():
+            has_events = False
             for layout in map(layout_of, rows):
                 exists, changes = _compare(warehouse, source, layout)
                 if not exists:
                     continue  # the source's first run makes it whole
+                has_events |= layout.partitioned
                 for change in changes:
                     yield change
                     for statement in change.statements:
                         schema.define(session, warehouse.schema, change.words, statement)
                 if any(change.by == "run" for change in changes):
                     schema.prepare(warehouse, [layout], source, DEFAULT)
+            if has_events:
+                yield from _stale_views(warehouse, source)
+                with warehouse.connection() as connection:
+                    create_views(connection, {source})
 
 
 def _compare(warehouse: Warehouse, source: str, layout: Layout) -> tuple[bool, list[Change]]:
@@ -90,7 +113,7 @@ def _compare(warehouse: Warehouse, source: str, layout: Layout) -> tuple[bool, l
         check_table(state, layout)
         changes = list(_next_run(state, layout, source))
         if state.target is not None:
-            changes += _migration(connection, warehouse, state.target, layout)
+            changes += _migration(connection, warehouse, state, layout)
         return state.target is not None, changes
 
 
@@ -109,9 +132,65 @@ def _next_run(state: TableState, layout: Layout, source: str) -> Iterator[Change
 
 
 def _migration(
-    connection: Connection, warehouse: Warehouse, table: str, layout: Layout
+    connection: Connection, warehouse: Warehouse, state: TableState, layout: Layout
 ) -> Iterator[Change]:
-    for change in index_changes(
-        connection, warehouse.schema, table, layout, warehouse.omitted_indexes
-    ):
+    name, table = warehouse.schema, state.target or layout.table
+    if comments := tuple(comment_statements(name, table, layout, present=state)):
+        # Of the table as a whole, and of the source's part of it.
+        of_whole = comment_statements(name, layout.table, layout) if layout.partitioned else ()
+        yield Change(
+            table, f"{len(comments)} comments on {table}", "migrate", (*of_whole, *comments)
+        )
+    if columns := _never_null(connection, name, table, state, layout):
+        words = f"NOT NULL of {', '.join(columns)}"
+        yield Change(table, words, "migrate", _require(name, table, columns))
+    for column in layout.columns:
+        stored = state.columns.get(column.name)
+        if stored and stored.not_null and column.name not in layout.required:
+            drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+                sql.Identifier(name, layout.table), sql.Identifier(column.name)
+            )
+            yield Change(table, f"no NOT NULL of {column.name}", "migrate", (drop,))
+    for change in index_changes(connection, name, table, layout, warehouse.omitted_indexes):
         yield Change(table, change.words, "migrate", change.statements)
+
+
+def _never_null(
+    connection: Connection, name: str, table: str, state: TableState, layout: Layout
+) -> list[str]:
+    """The required columns that may be null, and are not in any row."""
+    free = [
+        column
+        for column in layout.required
+        if column in state.columns and not state.columns[column].not_null
+    ]
+    if not free:
+        return []
+    holds = sql.SQL("SELECT {} FROM {}").format(
+        sql.SQL(", ").join(
+            sql.SQL("count(*) = count({})").format(sql.Identifier(column)) for column in free
+        ),
+        sql.Identifier(name, table),
+    )
+    row = only_row(connection.execute(holds))
+    return [column for column, always in zip(free, row, strict=True) if always]
+
+
+def _require(name: str, table: str, columns: list[str]) -> tuple[sql.Composed, ...]:
+    """The statements by which columns may not be null any more; rows are checked beside others."""
+    alter = sql.SQL("ALTER TABLE {} ").format(sql.Identifier(name, table))
+    drop = sql.SQL("DROP CONSTRAINT IF EXISTS {}").format(sql.Identifier(_CHECK))
+    check = sql.SQL(" AND ").join(
+        sql.SQL("{} IS NOT NULL").format(sql.Identifier(column)) for column in columns
+    )
+    return (
+        # Who waits for longer keeps all others from the table.
+        sql.SQL("SET lock_timeout TO '60s'").format(),
+        alter + drop,
+        alter
+        + sql.SQL("ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(sql.Identifier(_CHECK), check),
+        alter + sql.SQL("VALIDATE CONSTRAINT {}").format(sql.Identifier(_CHECK)),
+        schema.set_not_null(name, table, columns),
+        alter + drop,
+        sql.SQL("RESET lock_timeout").format(),
+    )

@@ -11,6 +11,7 @@ from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, SchemaConflictError, WarehouseCredentialsError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.views import create_views
 from temporaletl.worker.loading.catalog import (
     Destination,
     TableState,
@@ -20,6 +21,7 @@ from temporaletl.worker.loading.catalog import (
     target_name,
 )
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Column, Layout, check_name
+from temporaletl.worker.loading.comments import comment_statements
 from temporaletl.worker.loading.indexes import create_indexes
 
 log = get_logger("temporaletl.worker.loading")
@@ -71,6 +73,7 @@ def prepare(
             )
             for layout in layouts:
                 _complete(connection, destination, layout, warehouse.omitted_indexes)
+            create_views(connection, {source})
             targets = [_ready(connection, destination, one) for one in layouts]
     return [target for target in targets if target is not None]
 
@@ -95,6 +98,7 @@ def _complete(
     root = sql.Identifier(schema, layout.table)
     if not state.root:
         define(connection, schema, f"create table {layout.table}", _create(layout, root))
+        _comment(connection, schema, layout.table, layout)
     for column in layout.columns if state.root else ():
         if column.name not in state.columns:
             define(
@@ -103,6 +107,9 @@ def _complete(
                 f"add column {column.name} {column.type} to table {layout.table}",
                 sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(root, _column(column, layout)),
             )
+    if state.root and not {column.name for column in layout.columns} <= state.columns.keys():
+        for table in {layout.table, state.target or layout.table}:
+            _comment(connection, schema, table, layout)
     if state.root and (not state.keyed or destination.named):
         _extend_key(connection, destination, layout, state)
     if layout.partitioned and state.target is None:
@@ -112,14 +119,31 @@ def _complete(
         # other partitions.
         for statement in (
             sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(partition, root),
+            set_not_null(schema, name, layout.required),
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})").format(
                 root, partition, sql.Literal(source)
             ),
         ):
             define(connection, schema, f"create partition {name}", statement)
+        _comment(connection, schema, name, layout)
     if state.target is None:
         # Empty as it is. A table with rows gets those that it lacks by `etl migrate`.
         create_indexes(connection, schema, target_name(layout, source), layout, omitted)
+
+
+def _comment(connection: Connection, schema: str, table: str, layout: Layout) -> None:
+    statements = sql.SQL("; ").join(comment_statements(schema, table, layout))
+    define(connection, schema, f"comment on table {table}", statements)
+
+
+def set_not_null(schema: str, table: str, columns: Sequence[str]) -> sql.Composed:
+    """The statement by which columns of a table may not be null."""
+    return sql.SQL("ALTER TABLE {} {}").format(
+        sql.Identifier(schema, table),
+        sql.SQL(", ").join(
+            sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in columns
+        ),
+    )
 
 
 def _extend_key(
@@ -168,11 +192,14 @@ def _drop(schema: str, key: UniqueKey) -> sql.Composed:
     )
 
 
-def _column(column: Column, layout: Layout) -> sql.Composable:
+def _column(column: Column, layout: Layout, *, new: bool = False) -> sql.Composable:
     # "C" compares bytes: much faster than a language's order, and the same on every system.
     collation = ' COLLATE "C"' if column.name in layout.key and column.type == "text" else ""
     # Rows of before there were connections came from the environment's.
     default = f" NOT NULL DEFAULT '{DEFAULT}'" if column.name == layout.connection else ""
+    # Rows that are there have nothing in a column that is added.
+    if new and not default and column.name in layout.required:
+        default = " NOT NULL"
     return sql.SQL("{} {}{}{}").format(
         sql.Identifier(column.name),
         sql.SQL(column.type),
@@ -184,7 +211,7 @@ def _column(column: Column, layout: Layout) -> sql.Composable:
 def _create(layout: Layout, root: sql.Composable) -> sql.Composed:
     return sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}) INCLUDE ({})){}").format(
         root,
-        sql.SQL(", ").join(_column(column, layout) for column in layout.columns),
+        sql.SQL(", ").join(_column(column, layout, new=True) for column in layout.columns),
         sql.SQL(", ").join(map(sql.Identifier, layout.key)),
         sql.Identifier(layout.ours[HASH]),
         sql.SQL(" PARTITION BY LIST ({})").format(sql.Identifier(PARTITION_KEY))

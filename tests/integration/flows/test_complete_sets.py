@@ -63,7 +63,10 @@ async def test_deleted_rows_are_entered_with_the_run_that_deleted_them(services:
 
 def test_a_soft_deleted_event_stays_until_it_is_loaded_again(warehouse: Warehouse) -> None:
     def states() -> list[tuple[Any, ...]]:
-        columns = "SELECT event_id, deleted_at IS NULL, row_hash IS NULL FROM events ORDER BY 1"
+        columns = (
+            "SELECT event_id, deleted_at IS NULL AS there, row_hash IS NULL AS anew "
+            "FROM events ORDER BY 1"
+        )
         return [tuple(row.values()) for row in fetch(warehouse, columns)]
 
     def load(*numbers: int, at: datetime | None = None) -> JobProgress:

@@ -117,7 +117,7 @@ def test_what_one_column_held_is_parted_into_person_and_employee(warehouse: Ware
     )
     values = ["E1", "E2", "E3", "nobody", None]
     Job(warehouse).load(*(make_event(n, employee_id=v) for n, v in enumerate(values)))
-    execute(warehouse, "ALTER TABLE events DROP COLUMN person")
+    execute(warehouse, "ALTER TABLE events DROP COLUMN person CASCADE")
     execute(warehouse, "DELETE FROM etl_migrations WHERE name = %s", SPLIT)
 
     assert migrate(warehouse) == [SPLIT]

@@ -22,6 +22,29 @@ class StCustomer(Row, frozen=True, kw_only=True, gc=False):
     table: ClassVar[str] = "st_customers"
     key: ClassVar[tuple[str, ...]] = ("st_id",)
     lineage: ClassVar[Mapping[str, str]] = _FETCHED_AT
+    comment: ClassVar[str] = "Customers; one that was merged into another is inactive and names it."
+    comments: ClassVar[Mapping[str, str]] = {
+        "st_id": "ServiceTitan's id",
+        "active": "whether it is active",
+        "name": "name",
+        "type": "type",
+        "street": "street",
+        "unit": "unit",
+        "city": "city",
+        "state": "state",
+        "zip": "postal code",
+        "country": "country",
+        "balance": "balance",
+        "credit_limit": "credit limit",
+        "tax_exempt": "exempt from tax",
+        "do_not_mail": "wants no mail",
+        "do_not_service": "is not to be serviced",
+        "merged_to_id": "the customer it was merged into",
+        "created_by_id": "who created it, by id",
+        "created_on": "creation",
+        "modified_on": "last modification",
+        "full_data": "the record as ServiceTitan sent it",
+    }
 
     st_id: int
     active: bool | None = None
@@ -51,6 +74,37 @@ class StJob(Row, frozen=True, kw_only=True, gc=False):
     table: ClassVar[str] = "st_jobs"
     key: ClassVar[tuple[str, ...]] = ("st_id",)
     lineage: ClassVar[Mapping[str, str]] = _FETCHED_AT
+    comment: ClassVar[str] = "Jobs at customers' locations."
+    comments: ClassVar[Mapping[str, str]] = {
+        "st_id": "ServiceTitan's id",
+        "active": "whether it is active",
+        "job_number": "the job's number",
+        "status": "status",
+        "priority": "priority",
+        "summary": "summary",
+        "customer_id": "customer",
+        "location_id": "location",
+        "project_id": "project",
+        "business_unit_id": "business unit",
+        "job_type_id": "job type",
+        "campaign_id": "campaign",
+        "invoice_id": "invoice",
+        "booking_id": "booking",
+        "lead_call_id": "call that led to it",
+        "sold_by_id": "who sold it, by id",
+        "recall_for_id": "the job that it is a recall for",
+        "warranty_id": "the job whose warranty it falls under",
+        "appointment_count": "number of appointments",
+        "first_appointment_id": "first appointment",
+        "last_appointment_id": "last appointment",
+        "no_charge": "free of charge",
+        "total": "total",
+        "created_by_id": "who created it, by id",
+        "created_on": "creation",
+        "modified_on": "last modification",
+        "completed_on": "completion",
+        "full_data": "the record as ServiceTitan sent it",
+    }
 
     st_id: int
     active: bool | None = None
@@ -88,6 +142,41 @@ class StInvoice(Row, frozen=True, kw_only=True, gc=False):
     table: ClassVar[str] = "st_invoices"
     key: ClassVar[tuple[str, ...]] = ("st_id",)
     lineage: ClassVar[Mapping[str, str]] = _FETCHED_AT
+    comment: ClassVar[str] = "Invoices; their items are in full_data."
+    comments: ClassVar[Mapping[str, str]] = {
+        "st_id": "ServiceTitan's id",
+        "active": "whether it is active",
+        "reference_number": "reference number",
+        "invoice_type": "type of invoice",
+        "sync_status": "status of its synchronization",
+        "review_status": "status of its review",
+        "summary": "summary",
+        "customer_id": "customer",
+        "customer_name": "the customer's name",
+        "location_id": "location",
+        "business_unit_id": "business unit",
+        "business_unit_name": "its name",
+        "job_id": "job",
+        "job_number": "the job's number",
+        "job_type": "type of the job",
+        "project_id": "project",
+        "batch_id": "ServiceTitan's batch",
+        "adjustment_to_id": "the invoice that it adjusts",
+        "term_name": "payment term",
+        "sub_total": "total before tax",
+        "sales_tax": "sales tax",
+        "tax_rate": "tax rate",
+        "discount_total": "discounts",
+        "total": "total",
+        "balance": "balance",
+        "invoice_date": "date",
+        "due_date": "due date",
+        "paid_on": "payment",
+        "created_by": "who created it",
+        "created_on": "creation",
+        "modified_on": "last modification",
+        "full_data": "the record as ServiceTitan sent it",
+    }
 
     st_id: int
     active: bool | None = None
@@ -129,6 +218,29 @@ class StEstimate(Row, frozen=True, kw_only=True, gc=False):
     table: ClassVar[str] = "st_estimates"
     key: ClassVar[tuple[str, ...]] = ("st_id",)
     lineage: ClassVar[Mapping[str, str]] = _FETCHED_AT
+    comment: ClassVar[str] = "Estimates; their items are in full_data."
+    comments: ClassVar[Mapping[str, str]] = {
+        "st_id": "ServiceTitan's id",
+        "active": "whether it is active",
+        "name": "name",
+        "status": "status",
+        "review_status": "status of its review",
+        "summary": "summary",
+        "job_id": "job",
+        "job_number": "the job's number",
+        "project_id": "project",
+        "customer_id": "customer",
+        "location_id": "location",
+        "business_unit_id": "business unit",
+        "business_unit_name": "its name",
+        "subtotal": "total before tax",
+        "tax": "tax",
+        "sold_by_id": "who sold it, by id",
+        "sold_on": "when it was sold",
+        "created_on": "creation",
+        "modified_on": "last modification",
+        "full_data": "the record as ServiceTitan sent it",
+    }
 
     st_id: int
     active: bool | None = None
