@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from temporaletl.errors import ConfigurationError
+from temporaletl.field_rules import NO_RULES, FieldRules
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
 from temporaletl.rows import CompleteSet, Event, Reject, Row, person_key, storable_text
@@ -26,6 +27,8 @@ class TransformContext[Q: Query]:
     query: Q
     #: The platform's employee ids by `person_key` of the source's own ids of people.
     identities: Mapping[str, str] = field(default_factory=dict)
+    #: What is left out of rows, redacted or hashed, once they are transformed.
+    field_rules: FieldRules = NO_RULES
 
     def employee(self, *people: str | None) -> str | None:
         """Resolve a person by the first known of the source's ids and e-mail addresses.

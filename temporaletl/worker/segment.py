@@ -17,6 +17,7 @@ from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import RetryableError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
+from temporaletl.field_settings import load_field_rules
 from temporaletl.logs import get_logger
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
 from temporaletl.query import Query
@@ -173,7 +174,8 @@ async def _run_bound(
     people = await asyncio.to_thread(
         people_of_batch, warehouse, job.source, job.connection, job.batch_id
     )
-    context = TransformContext(job=job, query=query, identities=people)
+    rules = load_field_rules(job.source, strategies.rows)
+    context = TransformContext(job=job, query=query, identities=people, field_rules=rules)
     clock = await asyncio.to_thread(read_clock, warehouse)
     stored = JobEvents(warehouse, job.source, job.connection)
     try:
@@ -357,8 +359,7 @@ class _Segment:
             page = extracted.page
             if extracted is not pages[0]:
                 output.begin_page()
-            output.rejects.extend(page.rejects)
-            output.rejected_records += len(page.rejects)
+            output.add_extracted(page.rejects, self._context)
             records += len(page.rejects)
             for record in page.records:
                 records += not isinstance(record, ScanItems)

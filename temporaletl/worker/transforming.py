@@ -1,10 +1,14 @@
 """Transformation of records into rows, rejects and complete sets."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from temporaletl.errors import PermanentError, RecordError, RetryableError
+from temporaletl.field_rules import FieldRules
 from temporaletl.rows import CompleteSet, Event, Reject, Row, ScanItems
 from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
@@ -34,6 +38,22 @@ class Transformed:
         """Begin a later page: its complete sets cover rows of earlier pages, too."""
         self.page_starts.append(len(self.rows))
         self._earlier = None
+
+    def add_extracted(self, rejects: Sequence[Reject], context: TransformContext[Any]) -> None:
+        """Add the rejects of an extracted page."""
+        self.rejects += [_ruled(context.field_rules, reject) for reject in rejects]
+        self.rejected_records += len(rejects)
+
+    def add(self, output: Output) -> None:
+        """Add one output of a record."""
+        if isinstance(output, Reject):
+            self.rejects.append(output)
+        elif isinstance(output, CompleteSet):
+            self.add_complete_set(output)
+        elif isinstance(output, ScanItems):
+            self.scanned.append(output)
+        else:
+            self.rows.append(output)
 
     def add_complete_set(self, events: CompleteSet) -> None:
         """Add a complete set; rows of earlier pages that it covers are dropped."""
@@ -82,16 +102,18 @@ def transform_record(
         _add_reprocessed(record, outputs, reason, result)
     elif reason is not None:
         outputs = [reject_of(record, reason)]
+    if rules := context.field_rules:
+        outputs = [_ruled(rules, output) for output in outputs]
     result.rejected_records += reason is not None or any(isinstance(o, Reject) for o in outputs)
-    for row in outputs:
-        if isinstance(row, Reject):
-            result.rejects.append(row)
-        elif isinstance(row, CompleteSet):
-            result.add_complete_set(row)
-        elif isinstance(row, ScanItems):
-            result.scanned.append(row)
-        else:
-            result.rows.append(row)
+    for output in outputs:
+        result.add(output)
+
+
+def _ruled[T: Output](rules: FieldRules, output: T) -> T:
+    """What may be stored of an output: of a reject, not the record that it was."""
+    if rules and isinstance(output, Row):
+        return rules.apply(output)
+    return replace(output, payload=None) if rules and isinstance(output, Reject) else output
 
 
 def _add_reprocessed(

@@ -15,6 +15,7 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.errors import NotReadyError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
+from temporaletl.field_settings import load_field_rules
 from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
 from temporaletl.query import Query
 from temporaletl.queuer.planning import check_request, jobs_of, window_of
@@ -139,11 +140,12 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
     if job.scan:
         return False
     query = strategies.query.from_dict(job.params)
-    context = TransformContext(job=job, query=query)
+    rules = load_field_rules(job.source, strategies.rows)
+    context = TransformContext(job=job, query=query, field_rules=rules)
     output = Transformed(rows=found.rows, rejects=found.rejects)
     async with contextlib.aclosing(_pages(strategies, job, query)) as pages:
         async for page in pages:
-            found.rejects.extend(page.rejects)
+            output.add_extracted(page.rejects, context)
             found.records += len(page.rejects)
             for record in page.records:
                 found.records += 1

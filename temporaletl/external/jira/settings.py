@@ -18,7 +18,7 @@ from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.settings import check_encrypted, site_address
-from temporaletl.source_settings import HttpSettings, RateSettings, variables
+from temporaletl.source_settings import HttpSettings, RateSettings, SourceSettings, variables
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"
@@ -26,6 +26,15 @@ Backend = Literal["api", "trino"]
 
 #: Parts of a table's name in Trino: catalog, schema and table, of which the first may be absent.
 _TABLE_PARTS = (2, 3)
+#: Properties of an issue that are always loaded.
+ISSUE_PROPERTIES = frozenset(
+    {
+        *("summary", "description", "type", "status", "priority", "resolution", "project"),
+        *("parent", "labels", "components", "fix_versions", "reporter", "assignee"),
+    }
+)
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PROPERTY = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def check_jql(text: str) -> str:
@@ -51,11 +60,43 @@ def _users_table(text: str) -> str:
     return "none" if text.strip().lower() == "none" else _table(text)
 
 
+def _fields_of(text: str) -> dict[str, str]:
+    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    return {field.strip(): (name or field).strip() for field, _, name in pairs}
+
+
+def _check_fields(text: str) -> str:
+    chosen = _fields_of(text)
+    for field, name in chosen.items():
+        if not _FIELD.fullmatch(field) or not _PROPERTY.fullmatch(name):
+            raise ValueError(f"{field}={name} is not a field's id, =, and the name of a property")
+        if name in ISSUE_PROPERTIES:
+            raise ValueError(f"the property {name} of an issue is taken: give {field} another name")
+    if len({*chosen.values()}) < len(chosen):
+        raise ValueError("two fields become one property")
+    return text
+
+
 class JiraRate(RateSettings, alias_generator=variables("JIRA")):
     """Rate settings of Jira; read also where no Jira is configured."""
 
 
-class JiraSettings(HttpSettings, alias_generator=variables("JIRA")):
+class JiraFields(SourceSettings, alias_generator=variables("JIRA")):
+    """Further fields of issues; read also where no Jira is configured."""
+
+    fields: Annotated[str, AfterValidator(_check_fields)] = Field(
+        "",
+        description="further fields of issues, and the properties they become: customfield_10016="
+        "story_points, …",
+    )
+
+    @property
+    def chosen_fields(self) -> dict[str, str]:
+        """The properties that further fields become, by the fields' ids."""
+        return _fields_of(self.fields)
+
+
+class JiraSettings(JiraFields, HttpSettings, alias_generator=variables("JIRA")):
     """Settings of source `jira`: the site, its credentials, and where issues are read from."""
 
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(

@@ -1,9 +1,11 @@
 """Schema evolution of tables with rows: what a run, and what `etl migrate`, would still change."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import psycopg
 from psycopg import sql
 
 from temporaletl import strategies
@@ -81,28 +83,46 @@ def migrate_tables(
         ConflictError: another process does the same.
         CredentialsError: the user does not own a table; says what to grant.
     """
-    with warehouse.apart() as session:
-        # Waiting would hold back the very statement that is waited for.
-        lock = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
-        if session.execute(lock, [_LOCK, warehouse.schema]).fetchone() != (True,):
-            raise ConflictError("another process changes the warehouse's tables: let it end first")
+    with warehouse.apart() as session, _alone(session, warehouse.schema):
         for source, rows in sources.items():
-            has_events = False
-            for layout in map(layout_of, rows):
-                exists, changes = _compare(warehouse, source, layout)
-                if not exists:
-                    continue  # the source's first run makes it whole
-                has_events |= layout.partitioned
-                for change in changes:
-                    yield change
-                    for statement in change.statements:
-                        schema.define(session, warehouse.schema, change.words, statement)
-                if any(change.by == "run" for change in changes):
-                    schema.prepare(warehouse, [layout], source, DEFAULT)
-            if has_events:
-                yield from _stale_views(warehouse, source)
-                with warehouse.connection() as connection:
-                    create_views(connection, {source})
+            yield from _migrate_source(session, warehouse, source, rows)
+
+
+@contextmanager
+def _alone(session: psycopg.Connection[Any], name: str) -> Iterator[None]:
+    held = [_LOCK, name]
+    # Waiting would hold back the very statement that is waited for.
+    taken = session.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", held).fetchone()
+    if taken != (True,):
+        raise ConflictError("another process changes the warehouse's tables: let it end first")
+    try:
+        yield
+    finally:
+        session.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", held)
+
+
+def _migrate_source(
+    session: psycopg.Connection[Any],
+    warehouse: Warehouse,
+    source: str,
+    rows: Collection[type[Row]],
+) -> Iterator[Change]:
+    has_events = False
+    for layout in map(layout_of, rows):
+        exists, changes = _compare(warehouse, source, layout)
+        if not exists:
+            continue  # the source's first run makes it whole
+        has_events |= layout.partitioned
+        for change in changes:
+            yield change
+            for statement in change.statements:
+                schema.define(session, warehouse.schema, change.words, statement)
+        if any(change.by == "run" for change in changes):
+            schema.prepare(warehouse, [layout], source, DEFAULT)
+    if has_events:
+        yield from _stale_views(warehouse, source)
+        with warehouse.connection() as connection:
+            create_views(connection, {source})
 
 
 def _compare(warehouse: Warehouse, source: str, layout: Layout) -> tuple[bool, list[Change]]:

@@ -105,6 +105,17 @@ async def test_a_person_whose_id_is_another_ones_employee_id_is_not_mistaken_for
     assert services.rows(columns) == [("7", "8"), ("u-1", "7")]
 
 
+async def test_people_are_hashed_before_they_are_stored_and_still_resolved(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_FIELD_RULES", "numbers.person=hash")
+    monkeypatch.setenv("ETL_HASH_KEY", "a key of some length")
+    employ(services.warehouse, joe="E2")
+    await services.run(size=2, people=["u-1", "Joe@example.com"])
+    found = services.rows("SELECT left(person, 5), employee_id FROM events ORDER BY event_id")
+    assert found == [("hash:", None), ("hash:", "E2")]
+
+
 def test_what_one_column_held_is_parted_into_person_and_employee(warehouse: Warehouse) -> None:
     employ(warehouse, jane="E1", ann="E2", eve="E3")
     record_people(

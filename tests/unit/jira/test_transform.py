@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from temporaletl import CompleteSet, ETLInput, Event, RecordError, TransformContext
+from temporaletl.errors import ConfigurationError
+from temporaletl.external.jira.settings import JiraFields
 from temporaletl.strategies import transformers
 from temporaletl.worker.sources.jira.changelog import item_keys, type_of
-from temporaletl.worker.sources.jira.issue import IssueRecord, Item
+from temporaletl.worker.sources.jira.issue import IssueRecord, Item, searched_fields
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.timestamps import utc
 from temporaletl.worker.sources.jira.transform import transform
@@ -300,3 +302,37 @@ def test_a_reject_without_its_whole_lists_is_not_taken_for_the_issue(absent: boo
         issue["changelog"]["total"] = 2
     with pytest.raises(RecordError, match="histories were not all read"):
         transform(issue, context())
+
+
+def test_chosen_fields_become_properties_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "JIRA_FIELDS", "cf_1=story_points, duedate=due_date,cf_2 = sprint, cf_3, gone=gone"
+    )
+    issue = whole(
+        cf_1=3.0,
+        duedate="2024-06-01",
+        cf_2=[{"id": 4, "name": "Sprint 4"}],
+        cf_3={"id": "9", "value": "Large"},
+    )
+    made = TransformContext(
+        job=context().job.model_copy(update={"batch_id": "f"}), query=JiraQuery()
+    )
+    (event, *_) = transform(issue, made)
+    assert isinstance(event, Event)
+    properties: Any = event.event_properties
+    assert {name: properties[name] for name in ("story_points", "due_date", "sprint")} == {
+        "story_points": 3.0,
+        "due_date": "2024-06-01",
+        "sprint": ["Sprint 4"],
+    }
+    assert (properties["cf_3"], properties["gone"]) == ("Large", None)
+    assert {"cf_1", "duedate"} <= set(searched_fields(JiraFields.load()))
+
+
+@pytest.mark.parametrize("fields", ["cf_1=status", "cf_1=a,cf_2=a", "cf 1=a", "cf_1=A b"])
+def test_a_field_cannot_become_a_property_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, fields: str
+) -> None:
+    monkeypatch.setenv("JIRA_FIELDS", fields)
+    with pytest.raises(ConfigurationError, match="JIRA_FIELDS"):
+        JiraFields.load()

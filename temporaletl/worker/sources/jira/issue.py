@@ -1,12 +1,13 @@
 """Types of Jira's issue JSON, with defaults for everything that may be absent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from temporaletl import Json
 from temporaletl.external.answers import DECODE_FAULTS, decode_record
+from temporaletl.external.jira.settings import JiraFields
 from temporaletl.worker.sources.jira.timestamps import Timestamp
 
 Id = str | int
@@ -121,8 +122,28 @@ class Issue(Part, frozen=True):
     changelog: Changelog | None = None
 
 
-#: The fields that a search requests of each issue: those above.
+#: The fields that a search requests of every issue: those above.
 SEARCHED_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Fields))
+
+
+def searched_fields(settings: JiraFields) -> tuple[str, ...]:
+    """The fields that a search requests of each issue, those that settings choose included."""
+    return tuple(dict.fromkeys((*SEARCHED_FIELDS, *settings.chosen_fields)))
+
+
+class _AllFields(msgspec.Struct):
+    fields: dict[str, Json]
+
+
+def _simple(value: Json) -> Json:
+    """A field's value: of an option, a version, a sprint or a person, its text."""
+    if isinstance(value, list):
+        return [_simple(one) for one in value]
+    if isinstance(value, dict):
+        for key in ("value", "accountId", "name", "key"):
+            if value.get(key) is not None:
+                return value[key]
+    return value
 
 
 def is_complete(entries: Sequence[Any] | None, total: int | None) -> bool:
@@ -170,6 +191,11 @@ class IssueRecord:
     @property
     def id(self) -> str:
         return str(self.issue.id)
+
+    def chosen(self, fields: Mapping[str, str]) -> dict[str, Json]:
+        """Return the properties that further fields become; None of one that the issue lacks."""
+        found = decode_record(_AllFields, self.fetched).fields
+        return {name: _simple(found.get(field)) for field, name in fields.items()}
 
     def total(self, name: str) -> int | None:
         """Return the total of a list's entries in Jira, as the issue reports it."""

@@ -1,9 +1,11 @@
 """The transform of issues into events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from temporaletl import CompleteSet, Event, RecordError, TransformContext, transform_method
+from temporaletl import CompleteSet, Event, Json, RecordError, TransformContext, transform_method
+from temporaletl.external.jira.settings import JiraFields
 from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.changelog import changes
 from temporaletl.worker.sources.jira.comments_and_worklogs import comments, worklogs
@@ -68,10 +70,23 @@ def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event
             "fix_versions": _names(fields.fix_versions),
             "reporter": id_of(fields.reporter),
             "assignee": id_of(fields.assignee),
+            **_further(record, context),
         },
         relation_properties=described(creator),
         metrics={} if estimate is None else {"original_estimate_seconds": estimate},
     )
+
+
+@lru_cache(maxsize=16)
+def _chosen_fields(connection: str, batch_id: str) -> Mapping[str, str]:
+    """The chosen fields of a batch's connection, which is bound; read once for each batch."""
+    del connection, batch_id  # the key alone
+    return JiraFields.load().chosen_fields
+
+
+def _further(record: IssueRecord, context: TransformContext[JiraQuery]) -> Mapping[str, Json]:
+    chosen = _chosen_fields(context.job.connection, context.job.batch_id)
+    return record.chosen(chosen) if chosen else {}
 
 
 def _name(named: Named | None) -> str | None:

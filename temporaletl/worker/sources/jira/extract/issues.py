@@ -11,6 +11,7 @@ from temporaletl.worker.sources.jira.extract import dataset
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import complete
 from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.jira.issue import searched_fields
 from temporaletl.worker.sources.jira.query import JiraQuery
 
 
@@ -44,6 +45,7 @@ async def _issues(client: JiraClient, request: PageRequest[JiraQuery]) -> AsyncG
         query.issues(settings.jql),
         query.page_size or settings.page_size,
         request.cursor,
+        fields=searched_fields(settings),
     )
     ahead = client.site.start(pagination.next)
     try:

@@ -13,7 +13,7 @@ from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPT
 from temporaletl.worker.sources.jira.extract.completion import complete
 from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
 from temporaletl.worker.sources.jira.extract.search_results import Row, row_of
-from temporaletl.worker.sources.jira.issue import SEARCHED_FIELDS
+from temporaletl.worker.sources.jira.issue import searched_fields
 from temporaletl.worker.sources.jira.query import JiraQuery
 
 
@@ -66,13 +66,16 @@ def _range_of_timestamp(unread: Unread, issues: IssueRange) -> IssueRange | None
 
 
 def _issue(client: JiraClient, name: str) -> Sequence[Row]:
-    params = {"fields": ",".join(SEARCHED_FIELDS), "expand": "changelog"}
+    fields = searched_fields(client.site.settings)
+    params = {"fields": ",".join(fields), "expand": "changelog"}
     raw = client.read(msgspec.Raw, f"issue/{name}", attempts=FEW_ATTEMPTS, **params)
     return [] if raw is None else [row_of(raw, by_created=True)]
 
 
 def _issues(client: JiraClient, issues: IssueRange) -> Sequence[Row]:
-    pagination = KeysetPagination(client, issues, client.site.settings.page_size)
+    settings = client.site.settings
+    fields = searched_fields(settings)
+    pagination = KeysetPagination(client, issues, settings.page_size, fields=fields)
     rows: list[Row] = []
     while (found := pagination.next()) is not None:
         rows += [Row(record.id, None, 0, record) for record in found.records]
