@@ -194,9 +194,22 @@ app.add_typer(
     rich_help_panel=_KEEPING,
     help="Which employees the people of a source are.",
 )
+app.command(
+    rich_help_panel=_KEEPING,
+    epilog=examples(
+        "etl schema jira", "etl schema --diff  # what the next run and `etl migrate` would change"
+    ),
+)(tables.schema)
 app.command(rich_help_panel=_KEEPING, epilog=examples("etl migrate", "etl migrate --json"))(
     tables.migrate
 )
+app.command(
+    rich_help_panel=_KEEPING,
+    epilog=examples(
+        "etl verify jira  # every row, by stream and month",
+        "etl verify jira --from 2025-01-01 --to 2025-02-01 --json | jq .differences",
+    ),
+)(tables.verify)
 app.add_typer(
     access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."
 )

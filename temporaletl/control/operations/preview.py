@@ -143,7 +143,7 @@ async def _fill(found: StreamPreview, job: ETLInput, strategies: Strategies, lim
     rules = load_field_rules(job.source, strategies.rows)
     context = TransformContext(job=job, query=query, field_rules=rules)
     output = Transformed(rows=found.rows, rejects=found.rejects)
-    async with contextlib.aclosing(_pages(strategies, job, query)) as pages:
+    async with contextlib.aclosing(pages_of(strategies, job, query)) as pages:
         async for page in pages:
             output.add_extracted(page.rejects, context)
             found.records += len(page.rejects)
@@ -169,7 +169,7 @@ def _loadable(rows: Sequence[Row], job: ETLInput, strategies: Strategies) -> lis
     return [row for row in rows if is_wanted(job, row)]
 
 
-async def _pages(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGenerator[Page]:
+async def pages_of(strategies: Strategies, job: ETLInput, query: Query) -> AsyncGenerator[Page]:
     """Yield a job's pages; what is not ready yet is waited for, as Temporal would wait for it."""
     cursor: JsonValue = None
     while True:

@@ -302,6 +302,16 @@ def write_findings(connection: Connection, job: ETLInput, found: Sequence[ScanIt
             )
 
 
+def kept_items(warehouse: Warehouse, source: str, connection: str) -> set[str]:
+    """The items of a connection that a narrower scope no longer covers."""
+    with warehouse.connection() as session:
+        found = session.execute(
+            "SELECT item FROM etl_kept_items WHERE source = %s AND connection = %s",
+            [source, connection],
+        )
+        return {str(item) for (item,) in found}
+
+
 def past(prefix: str) -> str:
     """The first text behind all that begin with the prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else _LAST

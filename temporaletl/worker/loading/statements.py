@@ -19,7 +19,8 @@ class Statements:
     """
 
     copy: sql.Composed
-    #: Changed rows go through a temporary table, made once in each transaction.
+    #: Changed rows go through this temporary table, made once in each transaction.
+    changed: sql.Identifier
     create_changed: sql.Composed
     copy_changed: sql.Composed
     update: sql.Composed
@@ -115,6 +116,7 @@ def statements_for(target: Target) -> Statements:
     name_parts = (part.replace("%", "%%") for part in (target.schema, target.name))
     with_parameters = {**parts, "target": sql.Identifier(*name_parts)}
     return Statements(
+        changed=changed,
         copy=copy.format(target.identifier, listed),
         create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
         copy_changed=copy.format(changed, listed),

@@ -1,6 +1,39 @@
-"""`etl migrate`."""
+"""`etl schema`, `etl migrate` and `etl verify`: the tables of the warehouse, and their rows."""
 
-from temporaletl.control.cli.commands.arguments import AsJson
+from typing import Annotated
+
+import typer
+
+from temporaletl.control.cli.commands.arguments import (
+    AsJson,
+    Connection,
+    Params,
+    Since,
+    Source,
+    Streams,
+    Until,
+    read_params,
+    read_timestamp,
+)
+
+
+def schema(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE", help="Only this source's tables.", show_default="all sources"
+        ),
+    ] = None,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", metavar="", help="Only what is still to be changed, and by what."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the tables as this version makes them, or what is still to be changed."""
+    from temporaletl.control.cli.views import tables as view
+
+    (view.print_changes if diff else view.print_tables)(source, as_json=as_json)
 
 
 def migrate(as_json: AsJson = False) -> None:
@@ -8,3 +41,35 @@ def migrate(as_json: AsJson = False) -> None:
     from temporaletl.control.cli.views import tables as view
 
     view.migrate(as_json=as_json)
+
+
+def verify(
+    source: Source,
+    stream: Streams = None,
+    connection: Connection = "default",
+    start: Since = None,
+    end: Until = None,
+    param: Params = None,
+    as_json: AsJson = False,
+) -> int:
+    """Read a source anew and compare each row with the warehouse; nothing is written.
+
+    The status is 1 where a difference is not explained.
+    """
+    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
+    params = read_params(param)
+
+    from temporaletl.control.cli.views.verification import print_verification
+    from temporaletl.control.operations.runs import run_request
+
+    dated = date_start is not None or date_end is not None
+    request = run_request(
+        source,
+        connection=connection,
+        mode=None if dated else "full",
+        streams=stream or (),
+        date_start=date_start,
+        date_end=date_end,
+        params=params,
+    )
+    return print_verification(request, as_json=as_json)
