@@ -10,7 +10,6 @@ from psycopg import sql
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.verification import Verification, verify_source
-from temporaletl.rows import Identity
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.testing.harness import Harness, make_harness
 from temporaletl.testing.source_fixture import SourceFixture
@@ -50,7 +49,7 @@ def harness(
 
 
 def tables(source: str) -> list[tuple[str, Layout]]:
-    layouts = (layout_of(row) for row in rows_of(source) if row is not Identity)
+    layouts = map(layout_of, rows_of(source))
     return [(target_name(layout, source), layout) for layout in layouts]
 
 

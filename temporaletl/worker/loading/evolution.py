@@ -11,7 +11,7 @@ from psycopg import sql
 from temporaletl import strategies
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConflictError
-from temporaletl.rows import Row
+from temporaletl.rows import Identity, Row
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 from temporaletl.warehouse.views import create_views, stale_views
@@ -43,12 +43,15 @@ class Change:
 
 
 def rows_of(source: str) -> tuple[type[Row], ...]:
-    """The row classes that a source's streams are declared to yield, each once."""
+    """The row classes that a source's streams are declared to yield, each once.
+
+    People are not among them: their table is the platform's own.
+    """
     found: dict[type[Row], None] = {}
     for name in strategies.transformers:
         if name == source or name.startswith(f"{source}-"):
             found |= dict.fromkeys(strategies.transformers.get(name).rows)
-    return tuple(found)
+    return tuple(row for row in found if row is not Identity)
 
 
 def pending_changes(warehouse: Warehouse, source: str, rows: Collection[type[Row]]) -> list[Change]:
