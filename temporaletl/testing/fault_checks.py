@@ -112,10 +112,10 @@ class FaultChecks:
         _require_fault(harness, absent)
         warehouse, requests = loaded_warehouse(harness)
         endpoints = require(harness.fixture.endpoints)
-        before = take_snapshot(harness, warehouse)
+        before = after = take_snapshot(harness, warehouse)
         for endpoint in sorted(endpoints):
             for request, scheduled in requests:
-                watermarks = take_snapshot(harness, warehouse).watermarks
+                watermarks = after.watermarks
                 require(lambda at=endpoint: harness.fixture.inject_fault_at(at, f"{absent}:1"))  # type: ignore[misc]
                 error = harness.failure(warehouse, request, scheduled=scheduled)
                 harness.fixture.clear_faults()

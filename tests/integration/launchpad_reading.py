@@ -22,7 +22,7 @@ from temporaletl.worker.sources.launchpad.extract import deletions as extract_de
 from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
 from temporaletl.worker.sources.launchpad.extract import questions as extract_questions
 from tests.fakes.launchpad import Archive, serve
-from tests.fakes.launchpad.service import OWN_FAULTS
+from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
 from tests.integration.job_reading import Serve, plan_of, serving
 
 #: The modules register the strategies under test.
@@ -59,6 +59,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
             "LP_FIND_DELETED": "never",
         }
 
+    monkeypatch.setattr(LaunchpadService, "brief", True)
     with serving(monkeypatch, tmp_path, serve, OWN_FAULTS, variables) as start:
         yield start
         close_sites()

@@ -8,7 +8,7 @@ from temporaletl import Window
 from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.launchpad import Archive, expected_counts, generate
-from tests.fakes.launchpad.service import OWN_FAULTS
+from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
 from tests.integration.job_reading import (
     NOW,
     Read,
@@ -45,7 +45,13 @@ async def test_a_full_read_of_people_finds_everything(served: Serve, stream: str
     assert not found.rejects
 
 
+@pytest.fixture
+def _whole_description(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setattr(LaunchpadService, "brief", False)
+
+
 @EACH
+@pytest.mark.usefixtures("_whole_description")
 async def test_a_read_of_some_people_finds_what_concerns_them(served: Serve, stream: str) -> None:
     archive = generate(30, seed=2, people=8)
     served(archive)
@@ -54,6 +60,7 @@ async def test_a_read_of_some_people_finds_what_concerns_them(served: Serve, str
     assert found.types == expected_counts(archive, some)[stream]
 
 
+@pytest.mark.usefixtures("_whole_description")
 async def test_targets_are_read_whole_without_any_members(served: Serve) -> None:
     archive = generate(30, seed=3)
     served(archive, LP_MEMBERS="", LP_TARGETS="alpha, beta-tool, ubuntu")

@@ -19,6 +19,7 @@ _KEY, _SECRET = "a-token-key-nobody-shall-see", "a-token-secret-nobody-shall-see
 
 
 class _Service(LaunchpadService):
+    brief = True
     #: Hides everything private from the account.
     blind = False
 
@@ -36,7 +37,7 @@ class LaunchpadFixture(FakeSourceFixture):
     faults = (*TRANSPORT, *ANSWERS, "500", "short-page", "empty-page", "total-too-large")
 
     def make_server(self) -> FakeServer:
-        self.archive = generate(16, proposals=10, questions=10, people=8, seed=1)
+        self.archive = generate(10, proposals=6, questions=6, people=4, seed=1)
         faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
         accepted = [f"a-consumer:{_KEY}:{_SECRET}"]
         for bug in list(self.archive.bugs.values())[4:6]:

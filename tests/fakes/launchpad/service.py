@@ -50,6 +50,8 @@ class LaunchpadService:
     """
 
     own_faults = OWN_FAULTS
+    #: Whether it describes no more of itself than what is read here, for which clients take less.
+    brief = False
 
     def __init__(
         self,
@@ -123,7 +125,8 @@ class LaunchpadService:
         if (status := self.archive.withheld.get(path)) is not None:
             raise RefusedError(status, f"(<{path}>, 'title', 'launchpad.View')")
         if not path and _WADL in request.headers.get("accept", ""):
-            return Response(200, describe(version, self.base_url), _WADL)
+            described = describe(version, self.base_url, brief=self.brief)
+            return Response(200, described, _WADL)
         with self.archive.lock:
             found = self._find(request, version, path, sees_private=sees_private)
         if request.first("ws.show") == "total_size":
