@@ -31,7 +31,7 @@ class _JiraFixture(FakeSourceFixture):
     _hidden: str | None = None
 
     def make_server(self) -> FakeServer:
-        self.site = generate(50, seed=1, personality=self.personality, limits=_SMALL)
+        self.site = generate(32, seed=1, personality=self.personality, limits=_SMALL)
         service = JiraService(self.site, accepted=[self.accepted])
         faults = Faults(known={**TRANSPORT, **OWN_FAULTS}, retry_after=timedelta(0))
         return FakeServer(service, faults=faults)
