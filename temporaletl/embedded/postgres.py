@@ -29,21 +29,29 @@ DATABASE = "warehouse"
 _USER = "postgres"
 #: The shortest `sun_path` is that of macOS, with 104 bytes, one of them for the end.
 _LONGEST_SOCKET_BYTES = 103
+_NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 _CREATE_WITHIN = timedelta(minutes=2)
 #: After a crash it first replays its log.
 _READY_WITHIN = timedelta(minutes=2)
 
 
 class EmbeddedPostgres:
-    """PostgreSQL cluster in `folder`, created if missing, with the warehouse's database."""
+    """PostgreSQL cluster in `folder`, created if missing, with the warehouse's database.
 
-    def __init__(self, folder: Path, *, logs: Path, watchdog: Watchdog) -> None:
+    What is committed in one that is not `durable` outlives its processes, not the machine; no
+    write waits for the disk.
+    """
+
+    def __init__(
+        self, folder: Path, *, logs: Path, watchdog: Watchdog, durable: bool = True
+    ) -> None:
         self._folder = folder.resolve()
         self._logs = logs
         self._watchdog = watchdog
         self._programs = programs()
         self._owner = _owner(self._folder)
         self._socket = self._folder
+        self._settings = () if durable else _NOT_DURABLE
         self.child: Child | None = None  # None until started
 
     def start(self, stop: Stop) -> Child:
@@ -63,6 +71,7 @@ class EmbeddedPostgres:
             [
                 *(self._programs / "postgres", "-D", self._folder, "-k", self._socket),
                 *("-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"),
+                *self._settings,
             ],
             logs=self._logs,
             watchdog=self._watchdog,
@@ -145,7 +154,7 @@ class EmbeddedPostgres:
 
 
 @contextlib.contextmanager
-def running_postgres(folder: Path) -> Iterator[str]:
+def running_postgres(folder: Path, *, durable: bool = True) -> Iterator[str]:
     """Run a server without a stack: its data and log in `folder`, its URL as the value.
 
     Ends with the context, or with this process, however that ends. Raises as `Child.wait_until`.
@@ -154,7 +163,9 @@ def running_postgres(folder: Path) -> Iterator[str]:
         watchdog, stop = Watchdog(lock), Stop()
         exits.callback(stop.close)
         exits.callback(watchdog.close)
-        postgres = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
+        postgres = EmbeddedPostgres(
+            folder / "postgresql", logs=folder, watchdog=watchdog, durable=durable
+        )
         exits.callback(postgres.end)
         postgres.start(stop)
         yield postgres.url

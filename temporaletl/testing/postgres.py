@@ -51,7 +51,7 @@ def _start(config: pytest.Config) -> str:
     config.add_cleanup(exits.close)
     # Not below `tmp_path`, whose permissions PostgreSQL's own user could not pass when run as root.
     folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="etl-suite-"))
-    return exits.enter_context(running_postgres(Path(folder)))
+    return exits.enter_context(running_postgres(Path(folder), durable=False))
 
 
 #: A session for each server, which creates the schemas of this process and drops them.

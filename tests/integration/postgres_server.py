@@ -22,7 +22,7 @@ def postgres_url() -> Iterator[str]:
     # Not below `tmp_path`, whose permissions PostgreSQL's own user could not pass when run as root.
     with (
         tempfile.TemporaryDirectory(prefix="etl-pg-") as folder,
-        running_postgres(Path(folder)) as url,
+        running_postgres(Path(folder), durable=False) as url,
     ):
         yield url
 

@@ -130,6 +130,7 @@ def test_the_warehouse_is_found_again(folder: Path) -> None:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     with running_postgres(folder) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+        assert connection.execute("SHOW fsync").fetchone() == ("on",), "a stack's data is kept"
 
 
 def test_a_long_folder_name_is_no_hindrance(folder: Path) -> None:
