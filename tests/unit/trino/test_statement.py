@@ -4,7 +4,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,6 +209,9 @@ def test_a_query_that_leads_on_without_end_is_cancelled(
         monkeypatch.setattr(module, "_LONGEST_QUERY", timedelta(milliseconds=100))
     else:
         monkeypatch.setenv("TRINO_QUERY_MINUTES", minutes)
+    # Each request is sent 10 ms after the one before, however long it takes here.
+    clock = SimpleNamespace(monotonic=count(step=0.01).__next__)
+    monkeypatch.setattr(module, "time", clock)
     with pytest.raises(SourceUnavailableError, match="and is cancelled; TRINO_QUERY_MINUTES"):
         open_trino(TrinoSettings.load()).ask("SELECT 1", name="x")
     assert [each.method for each in endless.requests[-2:]] == ["GET", "DELETE"]
