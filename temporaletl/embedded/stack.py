@@ -9,11 +9,10 @@ import http.client
 import os
 import re
 import shlex
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -23,9 +22,10 @@ from types import FrameType, TracebackType
 from typing import NamedTuple, Self
 
 from temporaletl.embedded import temporal_server
-from temporaletl.embedded.postgres import EmbeddedPostgres, programs
+from temporaletl.embedded.ports import HOST, instead_of
+from temporaletl.embedded.postgres import POSTGRES_FOLDER, EmbeddedPostgres
 from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
-from temporaletl.embedded.running import default_data_folder, publish, take, withdraw
+from temporaletl.embedded.running import clear, default_data_folder, publish, take, withdraw
 from temporaletl.embedded.services import Service, both_services, end_all
 from temporaletl.embedded.temporal_command import Report, TemporalCommandError
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
@@ -62,9 +62,11 @@ class StackOptions:
     data: Path = field(default_factory=default_data_folder)
     fresh: bool = False  # remove first what an earlier stack left in the folder
     workers: int = 1
-    temporal_port: int | None = None  # None: a free one
-    ui: bool = False  # Temporal's own web page
-    api: Address | None = None  # of the HTTP API; its port is the first one to be tried
+    #: The first ports to be tried; 0: any free one. `ui_port` is of Temporal's own web page.
+    temporal_port: int = 0
+    ui_port: int | None = None
+    postgres_port: int = 0
+    api: Address | None = None
     #: Set for the services, and for the commands that find this stack.
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,7 +86,8 @@ class Stack:
         self.logs = self.data / "logs"
         #: What a client of this stack needs beyond what this process's environment has.
         self.environment: dict[str, str] = {}
-        self.ui: str | None = None
+        #: URL of an embedded warehouse for other programs, with its password.
+        self.loopback_url: str | None = None
         #: Where the HTTP API listens.
         self.api: Address | None = None
         self._report = report
@@ -100,7 +103,7 @@ class Stack:
         """Start every part and wait until it is ready.
 
         Raises:
-            ETLError: the folder or the port is in use, a setting is wrong, or a server that the
+            ETLError: the folder is in use, a setting is wrong, or a server that the
                 settings name does not answer; nothing was started.
             StackError: a part did not start; what had been started was ended.
             StoppedError: `stop` was called meanwhile, likewise.
@@ -136,18 +139,21 @@ class Stack:
 
     def pids(self) -> dict[str, int]:
         """The processes of the stack that run now, by name."""
-        children = [*self._servers, *(service.child for service in self._services)]
-        return {child.name: child.pid for child in children if child.running}
+        return {child.name: child.pid for child in self._children() if child.running}
+
+    def _children(self) -> list[Child]:
+        return [*self._servers, *(service.child for service in self._services)]
 
     def _start(self, exits: contextlib.ExitStack) -> None:
         exits.callback(self._close_flags)
         lock = exits.enter_context(take(self.data))
+        self._stop.listen(self.data / "stop")
         # The services would find out only when the servers are up.
         WorkerSettings.load()
         check_destinations(NotificationSettings.load())
         if self.options.fresh:
-            _clear(self.data)
-        self.logs.mkdir(exist_ok=True)
+            clear(self.data)
+        self.logs.mkdir(mode=0o700, exist_ok=True)
         watchdog = Watchdog(lock)
         exits.callback(watchdog.close)
         # Temporal ends after the services and before PostgreSQL; both come up side by side, and
@@ -165,20 +171,24 @@ class Stack:
         self._start_services(watchdog)
         if temporal is not None:
             temporal.wait(self._stop)
-            page = f", {self.ui}" if self.ui else ""
-            self._report(f"Temporal    ready, {temporal.endpoint.address}{page}")
+            self._report(self._temporal_line(temporal))
         self._wait_for_services(
             temporal.endpoint if temporal else endpoint(TemporalSettings.load())
         )
         exits.callback(self._end_supervisor)
         self._supervisor.start()
         exits.callback(withdraw, self.data)
-        publish(self.data, self.environment)
+        publish(self.data, self.environment, self.loopback_url)
 
     def _postgres(self, watchdog: Watchdog) -> EmbeddedPostgres | None:
         settings = WarehouseSettings.load()
         if settings.database_url is None and settings.host is None:
-            return EmbeddedPostgres(self.data / "postgresql", logs=self.logs, watchdog=watchdog)
+            return EmbeddedPostgres(
+                self.data / POSTGRES_FOLDER,
+                logs=self.logs,
+                watchdog=watchdog,
+                port=self.options.postgres_port,
+            )
         Warehouse(settings).check()
         self._report("PostgreSQL  the one that the settings name")
         return None
@@ -199,19 +209,29 @@ class Stack:
             watchdog=watchdog,
             namespace=settings.namespace,
             port=self.options.temporal_port,
-            ui=self.options.ui,
+            ui_port=self.options.ui_port,
         )
 
     def _start_temporal(self, temporal: EmbeddedTemporal) -> None:
         self._servers.append(temporal.start(self._report))
         self.environment["TEMPORAL_ADDRESS"] = temporal.endpoint.address
+
+    def _temporal_line(self, temporal: EmbeddedTemporal) -> str:
+        options, port = self.options, int(temporal.endpoint.address.rpartition(":")[2])
+        line = f"Temporal    ready, {temporal.endpoint.address}"
+        line += instead_of(options.temporal_port, port)
         if temporal.ui_port is not None:
-            self.ui = f"http://{temporal_server.HOST}:{temporal.ui_port}"
+            line += f"; http://{HOST}:{temporal.ui_port}"
+            line += instead_of(options.ui_port or 0, temporal.ui_port)
+        return line
 
     def _start_postgres(self, postgres: EmbeddedPostgres) -> None:
         self._servers.append(postgres.start(self._stop))
         self.environment["DATABASE_URL"] = postgres.url
-        self._report(f"PostgreSQL  ready, {postgres.url}")
+        self.loopback_url = postgres.loopback_url
+        port = postgres.port or 0
+        other = instead_of(self.options.postgres_port, port)
+        self._report(f"PostgreSQL  ready, {HOST}:{port}{other}")
 
     def _start_services(self, watchdog: Watchdog) -> None:
         environment = {**os.environ, **self.environment}
@@ -255,7 +275,7 @@ class Stack:
             self._report(f"{service.child.name:<11} ready" if service.queue else self._api_line())
 
     def _serves(self, service: Service, server: Endpoint) -> bool:
-        for child in (*self._servers, *(service.child for service in self._services)):
+        for child in self._children():
             if not child.running:
                 raise child.death()
         if service.queue is None:
@@ -267,11 +287,13 @@ class Stack:
 
     def _api_line(self) -> str:
         wanted = 0 if self.options.api is None else self.options.api.port
-        taken = self.api is not None and wanted not in (0, self.api.port)
-        return f"API         ready, http://{self.api}" + (f"; port {wanted} is in use" * taken)
+        taken = "" if self.api is None else instead_of(wanted, self.api.port)
+        return f"API         ready, http://{self.api}{taken}"
 
     def _supervise(self) -> None:
         while not self._closing.wait(_LOOK_AGAIN):
+            for child in self._children():
+                child.rotate_log()
             for server in self._servers:
                 if server.exit_status is not None:
                     self._failure = server.died()
@@ -292,10 +314,17 @@ class Stack:
         self._closing.close()
 
 
-def up(options: StackOptions, *, report: Report = print, complain: Report | None = None) -> int:
+def up(
+    options: StackOptions,
+    *,
+    report: Report = print,
+    complain: Report | None = None,
+    more: Callable[[], Iterable[str]] = tuple,
+) -> int:
     """`etl up`: run a stack until Ctrl-C or SIGTERM, and end it in order.
 
-    `complain` gets the errors; without it, `report` does.
+    `complain` gets the errors; without it, `report` does. `more` gives lines that are reported
+    once everything is ready.
 
     Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration.
     """
@@ -303,7 +332,7 @@ def up(options: StackOptions, *, report: Report = print, complain: Report | None
         stack = Stack(options, report=report)
         with stopping_on_signals(stack):
             with stack:
-                for line in hints(stack):
+                for line in (*more(), *hints(stack)):
                     report(line)
                 stack.wait()
                 report("Ending ...")
@@ -323,12 +352,11 @@ def up(options: StackOptions, *, report: Report = print, complain: Report | None
 def hints(stack: Stack) -> Iterator[str]:
     """The addresses and next commands that are printed once a stack has started."""
     yield f"Logs in {stack.logs}"
-    if (url := stack.environment.get("DATABASE_URL")) is not None:
-        psql = "psql" if shutil.which("psql") else shlex.quote(str(programs() / "psql"))
-        yield f"Look at the rows: {psql} {shlex.quote(url)}"
+    if stack.loopback_url is not None:
+        yield "The rows: `etl psql`; for other programs, `etl psql --url` prints where they are."
     if stack.data != default_data_folder().expanduser().resolve():
-        yield f"In another terminal first: export ETL_DATA_DIR='{stack.data}'"
-    yield "Ready: `etl run SOURCE` in another terminal; Ctrl-C ends it all."
+        yield f"In another terminal first: export ETL_DATA_DIR={shlex.quote(str(stack.data))}"
+    yield "Ready: `etl run SOURCE` in another terminal; Ctrl-C, or `etl down` there, ends it all."
 
 
 @contextlib.contextmanager
@@ -362,13 +390,3 @@ def _answers(address: Address) -> bool:
         return False
     finally:
         asked.close()
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier stack left, and nothing else: the folder may be a person's own."""
-    for pattern in ("postgresql", "postgresql.new", "temporal.db*", "logs", "stack.json*"):
-        for path in folder.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

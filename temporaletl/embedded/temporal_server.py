@@ -15,12 +15,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporaletl import connect
+from temporaletl.embedded.ports import HOST, free_port
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_command import Report, ensure_temporal
 from temporaletl.endpoint import Endpoint
 from temporaletl.errors import ConfigurationError, TemporalUnavailableError
 
-HOST = "127.0.0.1"
 _READY_WITHIN = timedelta(seconds=60)
 _ANSWER_WITHIN = timedelta(seconds=5)
 #: Without these, a server with a file is 2.5 times slower.
@@ -34,12 +34,11 @@ _MATCHING = (
 )
 
 
-class PortInUseError(ConfigurationError):
-    """Another process listens where Temporal should."""
-
-
 class EmbeddedTemporal:
-    """Development server with its state in `file`."""
+    """Development server with its state in `file`.
+
+    Of `port`, and of `ui_port`, its web page's, the first free one from there is taken; 0: any.
+    """
 
     def __init__(
         self,
@@ -48,16 +47,11 @@ class EmbeddedTemporal:
         logs: Path,
         watchdog: Watchdog,
         namespace: str,
-        port: int | None = None,
-        ui: bool = False,
+        port: int = 0,
+        ui_port: int | None = None,
     ) -> None:
-        if port is not None and not _is_free(port):
-            raise PortInUseError(
-                f"port {port} is in use: stop what listens there, or choose another "
-                f"(`etl up --temporal-port`; without it, a free one is found)"
-            )
-        self.endpoint = Endpoint(f"{HOST}:{port or free_port()}", namespace)
-        self.ui_port = free_port() if ui else None
+        self.endpoint = Endpoint(f"{HOST}:{free_port(port)}", namespace)
+        self.ui_port = None if ui_port is None else free_port(ui_port)
         self._file = file
         self._logs = logs
         self._watchdog = watchdog
@@ -103,23 +97,6 @@ class EmbeddedTemporal:
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
             return True
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As the server does; else a port whose last connections have just ended counts as used.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def run[T](work: Coroutine[None, None, T]) -> T:

@@ -2,18 +2,16 @@
 
 import atexit
 import contextlib
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from temporaletl.embedded.postgres import running_postgres
+from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse, translated
 from temporaletl.warehouse.migration import create_schema
@@ -49,9 +47,8 @@ def _configured() -> str | None:
 def _start(config: pytest.Config) -> str:
     exits = ExitStack()
     config.add_cleanup(exits.close)
-    # Not below `tmp_path`, whose permissions PostgreSQL's own user could not pass when run as root.
-    folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="etl-suite-"))
-    return exits.enter_context(running_postgres(Path(folder), durable=False))
+    folder = exits.enter_context(temporary_folder("etl-suite-"))
+    return exits.enter_context(running_postgres(folder, durable=False))
 
 
 #: A session for each server, which creates the schemas of this process and drops them.

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from temporaletl import names
-from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.postgres import EmbeddedPostgres, temporary_folder
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, polling
 from temporaletl.messages import BatchSummary
@@ -175,7 +175,8 @@ def platform_in(
         exits.callback(watchdog.close)
         stop = Stop()
         exits.callback(stop.close)
-        postgres = EmbeddedPostgres(folder / "postgresql", logs=logs, watchdog=watchdog)
+        data = exits.enter_context(temporary_folder("etl-platform-"))
+        postgres = EmbeddedPostgres(data / "postgresql", logs=logs, watchdog=watchdog)
         temporal = EmbeddedTemporal(
             folder / "temporal.db", logs=logs, watchdog=watchdog, namespace="default"
         )

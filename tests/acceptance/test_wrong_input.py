@@ -1,7 +1,6 @@
 """Wrong input of every kind: one clear line on standard error, and exit status 2."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -115,18 +114,6 @@ def test_no_temporal_for_the_schedule_script(bare: dict[str, str]) -> None:
         folder=_ROOT / "queuer",
     )
     assert_refused(done, _NOBODY, status=1)
-
-
-def test_a_port_in_use(bare: dict[str, str], tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        data = tmp_path / "data"
-        done = run(
-            *(ETL, "up", "--data", data, "--temporal-port", port),
-            environment=bare,
-            folder=tmp_path,
-        )
-    assert_refused(done, f"port {port} is in use", "--temporal-port")
 
 
 @pytest.mark.parametrize("service", ["queuer", "worker"])

@@ -1,12 +1,10 @@
 """A real PostgreSQL for the test session, and a schema of its own for each test."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from temporaletl.embedded.postgres import running_postgres
+from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.settings import WarehouseSettings
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.warehouse.connection import Warehouse
@@ -19,10 +17,9 @@ def postgres_url() -> Iterator[str]:
     if settings.database_url is not None or settings.host is not None:
         yield settings.conninfo().get_secret_value()
         return
-    # Not below `tmp_path`, whose permissions PostgreSQL's own user could not pass when run as root.
     with (
-        tempfile.TemporaryDirectory(prefix="etl-pg-") as folder,
-        running_postgres(Path(folder), durable=False) as url,
+        temporary_folder("etl-pg-") as folder,
+        running_postgres(folder, durable=False) as url,
     ):
         yield url
 

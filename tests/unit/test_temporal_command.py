@@ -1,4 +1,5 @@
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(requests, "head", unreachable)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "scripts"))
 
 
 def make_command(path: Path, code: str) -> Path:
@@ -32,6 +34,8 @@ def make_command(path: Path, code: str) -> Path:
 def test_the_command_on_the_path_comes_first(tmp_path: Path) -> None:
     cached = make_command(tmp_path / "cache/temporaletl/bin/temporal", "exit 0")
     assert find_temporal() == cached
+    installed = make_command(tmp_path / "scripts/temporal", "exit 0")
+    assert find_temporal() == installed
     on_path = make_command(tmp_path / "path/temporal", "exit 0")
     assert find_temporal() == on_path
 
@@ -44,7 +48,9 @@ def test_a_command_that_does_not_work_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_where_nothing_helps_the_error_says_what_to_do() -> None:
-    with pytest.raises(TemporalCommandError, match=r"cannot be reached.*no Go.*TEMPORAL_ADDRESS"):
+    with pytest.raises(
+        TemporalCommandError, match=r"cannot be reached.*no Go.*embedded.*TEMPORAL_ADDRESS"
+    ):
         ensure_temporal()
 
 
@@ -71,14 +77,20 @@ def test_go_builds_it_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_build_that_fails_leaves_nothing_to_be_taken_for_whole(tmp_path: Path) -> None:
+def test_a_build_that_fails_leaves_nothing_but_what_the_next_one_goes_on_with(
+    tmp_path: Path,
+) -> None:
     make_command(
         tmp_path / "path/go",
-        '[ "$1" = install ] || exit 0; : >"$GOBIN/temporal"; echo no disk >&2; exit 1',
+        '[ "$1" = install ] || exit 0; printf "#!/bin/sh\nexit 0\n" >"$GOBIN/temporal"\n'
+        '/bin/chmod +x "$GOBIN/temporal"; [ -e "$GOCACHE/half" ] && exit 0\n'
+        '/bin/mkdir -p "$GOCACHE"; : >"$GOCACHE/half"; echo no disk >&2; exit 1',
     )
     with pytest.raises(TemporalCommandError, match="no disk"):
         ensure_temporal()
     assert not any((tmp_path / "cache/temporaletl/bin").iterdir())
+    assert ensure_temporal() == tmp_path / "cache/temporaletl/bin/temporal"
+    assert not list((tmp_path / "cache/temporaletl").glob("go*"))
 
 
 def test_the_command_line_prints_the_path_alone(

@@ -77,6 +77,10 @@ app.command(
 )(stack.up)
 app.command(
     rich_help_panel=_MACHINE,
+    epilog=examples("etl down", "etl down --data ./etl-data"),
+)(stack.down)
+app.command(
+    rich_help_panel=_MACHINE,
     epilog=examples(
         "etl serve  # the HTTP API, on this machine alone",
         "etl serve --host 0.0.0.0 --port 8080  # for others, once `etl token create` made a token",
@@ -170,6 +174,16 @@ app.command(
     rich_help_panel=_REGULARLY,
     epilog=examples("etl schedule-backfill jira --from 2025-01-01 --to 2025-02-01"),
 )(schedules.schedule_backfill)
+app.command(
+    rich_help_panel=_KEEPING,
+    # What is psql's is not looked into.
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=examples(
+        "etl psql",
+        "etl psql -c 'SELECT event_type, count(*) FROM workplace.events GROUP BY 1'",
+        "etl psql --url  # for DBeaver, Metabase and others on this machine",
+    ),
+)(warehouse.psql)
 app.add_typer(
     pipelines.pipeline,
     name="pipeline",

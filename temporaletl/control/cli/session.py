@@ -1,14 +1,15 @@
 """Session of a command: quiet logs, and the platform, from here or over its API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Concatenate, override
 
 from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
-from temporaletl.embedded.running import use_running
+from temporaletl.embedded.running import default_data_folder, use_running
 from temporaletl.logs import quiet_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 
@@ -75,6 +76,28 @@ def refuse_api() -> None:
     """
     if ClientSettings.load().url is not None:
         raise NotOverApiError
+
+
+@contextmanager
+def local_warehouse() -> Iterator[bool]:
+    """Run the embedded PostgreSQL for this command, where no other is configured or runs.
+
+    The value says whether it does; a running `etl up` is used, and what the settings name.
+
+    Raises: as `running_postgres`.
+    """
+    if begin().url is not None or WarehouseSettings.load().is_configured:
+        yield False
+        return
+    # It takes time to import, and most commands do without.
+    from temporaletl.embedded.postgres import running_postgres
+
+    with running_postgres(default_data_folder()) as url:
+        os.environ.update(DATABASE_URL=url)
+        try:
+            yield True
+        finally:
+            os.environ.pop("DATABASE_URL")
 
 
 def open_platform() -> Platform:

@@ -16,13 +16,14 @@ from temporaletl.connections import DEFAULT, bound, declaration_of
 from temporaletl.control.operations.attendance import unattended_queuer, unattended_worker
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
-from temporaletl.control.operations.sources import find_source, strategies_of
+from temporaletl.control.operations.sources import find_source, known_planners, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
 from temporaletl.endpoint import environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
     ETLError,
+    SettingsError,
     WarehouseCredentialsError,
 )
 from temporaletl.extraction import PageRequest
@@ -156,6 +157,31 @@ def status_of(checks: Iterable[Check]) -> Literal["good", "failed", "misconfigur
     if any(check.misconfigured for check in wrong):
         return "misconfigured"
     return "failed" if wrong else "good"
+
+
+def settings_faults() -> dict[str, str | None]:
+    """What the settings of each source in the environment lack, in one line; None: nothing.
+
+    Nothing is connected to.
+
+    Raises:
+        StrategyImportError, DuplicateStrategyError: a source cannot be imported.
+    """
+    known = known_planners()
+    return {source: _fault_of(source, known.get(source)) for source in known}
+
+
+def _fault_of(source: str, planner: Planner) -> str | None:
+    try:
+        with bound(source, DEFAULT):
+            _load_settings(source, planner)
+    except SettingsError as error:
+        if error.variables and all(not environment().get(name) for name in error.variables):
+            return f"{', '.join(sorted(error.variables))} not set"
+        return str(error)
+    except ETLError as error:
+        return str(error)
+    return None
 
 
 async def check_settings(source: str, connection: str) -> list[Check]:

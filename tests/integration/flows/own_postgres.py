@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from temporaletl.embedded.postgres import EmbeddedPostgres
+from temporaletl.embedded.postgres import EmbeddedPostgres, temporary_folder
 from temporaletl.embedded.processes import Stop, Watchdog
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
@@ -52,7 +52,7 @@ def own_postgres(folder: Path | None = None) -> Iterator[OwnPostgres]:
     """Start it, with the warehouse's tables made."""
     with ExitStack() as exits:
         if folder is None:
-            folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="etl-own-")))
+            folder = exits.enter_context(temporary_folder("etl-own-"))
         lock = exits.enter_context((folder / "lock").open("a"))
         watchdog, stop = Watchdog(lock), Stop()
         exits.callback(stop.close)

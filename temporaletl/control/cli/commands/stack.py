@@ -1,41 +1,72 @@
-"""`etl up`, `etl serve`."""
+"""`etl up`, `etl down`, `etl serve`."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+#: The services may take their grace, one after the other's servers.
+_DOWN_WITHIN = timedelta(minutes=2)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        file_okay=False,
+        help="Where the warehouse, Temporal's file and the logs are kept.",
+        show_default="ETL_DATA_DIR, or ~/.local/share/temporaletl, root's /var/lib/temporaletl",
+    ),
+]
+
 
 def up(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            file_okay=False,
-            help="Where the warehouse, Temporal's file and the logs are kept.",
-            show_default="ETL_DATA_DIR, or ~/.local/share/temporaletl",
-        ),
-    ] = None,
+    data: Data = None,
     fresh: Annotated[
         bool,
         typer.Option(
             "--fresh", metavar="", help="Begin anew: everything in the folder is deleted."
         ),
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", metavar="", help="Do not ask before --fresh deletes.")
+    ] = False,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Worker processes; one per core is plenty.")
     ] = 1,
     temporal_port: Annotated[
-        int | None,
+        int,
         typer.Option(
-            metavar="PORT", min=1, max=65535, help="Temporal's port.", show_default="a free one"
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Temporal's port, or the next free one; 0: any.",
         ),
-    ] = None,
+    ] = 7233,
+    postgres_port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="PostgreSQL's port, or the next free one; 0: any.",
+        ),
+    ] = 5432,
     ui: Annotated[
-        bool, typer.Option("--ui", metavar="", help="Serve Temporal's own web page, too.")
+        bool,
+        typer.Option(
+            "--ui",
+            metavar="",
+            help="Serve Temporal's own web page, too: at port 8233, or the next free one.",
+        ),
     ] = False,
 ) -> int:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal, both services, the API."""
+    if fresh and not yes:
+        _ask_before_clearing(data)
+
     from temporaletl.control.api.settings import ApiSettings
     from temporaletl.control.cli.output import note, say
     from temporaletl.control.cli.session import refuse_api
@@ -44,15 +75,64 @@ def up(
 
     refuse_api()
     api = ApiSettings.load()
+    ui_port = 0 if temporal_port == 0 else 8233
     options = stack.StackOptions(
         data=data or default_data_folder(),
         fresh=fresh,
         workers=workers,
         temporal_port=temporal_port,
-        ui=ui,
+        postgres_port=postgres_port,
+        ui_port=ui_port if ui else None,
         api=stack.Address(api.host, api.port),
     )
-    return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"))
+    return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"), more=_sources)
+
+
+def _ask_before_clearing(data: Path | None) -> None:
+    import sys
+
+    from temporaletl.embedded.running import default_data_folder, left_behind
+    from temporaletl.errors import ConfigurationError
+
+    folder = (data or default_data_folder()).expanduser()
+    if not left_behind(folder):
+        return
+    what = f"the warehouse, Temporal's state and the logs in {folder}"
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"--fresh deletes {what}: add --yes if that is meant")
+    typer.confirm(f"Delete {what}?", abort=True, err=True)
+
+
+def _sources() -> Iterator[str]:
+    """Which sources a run can be started of, and what the others lack."""
+    from temporaletl.control.operations.checks import settings_faults
+    from temporaletl.errors import ETLError
+
+    try:
+        faults = settings_faults()
+    except ETLError as error:  # a source cannot be imported
+        yield f"Sources     {error}"
+        return
+    ready = ", ".join(source for source, fault in faults.items() if fault is None) or "none"
+    yield f"Sources     ready: {ready}"
+    for source, fault in faults.items():
+        if fault is not None:
+            yield f"            {source}: {fault}"
+
+
+def down(data: Data = None) -> int:
+    """End what `etl up` runs, from another terminal, and wait until it has ended."""
+    from temporaletl.control.cli.output import note, say
+    from temporaletl.control.cli.session import refuse_api
+    from temporaletl.embedded.running import default_data_folder, end_running
+
+    refuse_api()
+    folder = (data or default_data_folder()).expanduser()
+    if not end_running(folder, _DOWN_WITHIN):
+        note(f"etl: nothing runs on {folder}")
+        return 1
+    say("Ended.")
+    return 0
 
 
 def serve(

@@ -1,4 +1,4 @@
-"""`etl state`, `etl rejects`, `etl identities`: what the warehouse keeps beside the rows."""
+"""`etl psql`, `etl state`, `etl rejects`, `etl identities`: the warehouse, seen directly."""
 
 from typing import Annotated
 
@@ -17,6 +17,24 @@ from temporaletl.control.cli.commands.arguments import (
 state = typer.Typer(no_args_is_help=True)
 rejects = typer.Typer(no_args_is_help=True)
 identities = typer.Typer(no_args_is_help=True)
+
+
+def psql(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGUMENTS", help="What psql gets, such as a -c of its own."),
+    ] = None,
+    url: Annotated[
+        bool,
+        typer.Option(
+            "--url", metavar="", help="Print where the warehouse is instead, password included."
+        ),
+    ] = False,
+) -> int:
+    """Open psql on the warehouse."""
+    from temporaletl.control.cli.views import psql as view
+
+    return view.print_url() if url else view.open_psql(arguments or ())
 
 
 @state.command(epilog=examples("etl state show jira", "etl state show jira --json"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from temporaletl.control.cli.output import (
     show_window,
     state_text,
 )
-from temporaletl.control.cli.session import Session, open_session
+from temporaletl.control.cli.session import Session, local_warehouse, open_session
 from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
 from temporaletl.control.operations.following import Ended
@@ -32,6 +32,7 @@ from temporaletl.control.operations.progress import FollowedRun, start_followed,
 from temporaletl.control.operations.runs import run_request
 from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
+from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.runs import Engine
 
 _INTERRUPTED = 130
@@ -75,12 +76,34 @@ def launch(
     def taken_up(workflow_id: str) -> None:
         note(f"first, {workflow_id} is taken up, which nobody drives any more")
 
-    async def start(session: Session) -> FollowedRun:
-        return await session.call(
-            start_followed, request, engine=engine, force=force, attached=wait, taken_up=taken_up
-        )
+    with _warehouse_for(engine) as own:
+        # Without the warehouse, nothing would take the run up.
+        stays = wait or own
 
-    return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
+        async def start(session: Session) -> FollowedRun:
+            return await session.call(
+                start_followed,
+                request,
+                engine=engine,
+                force=force,
+                attached=stays,
+                taken_up=taken_up,
+            )
+
+        return _Launch(start, wait=stays, as_json=as_json).to_exit_status()
+
+
+@contextlib.contextmanager
+def _warehouse_for(engine: Engine | None) -> Iterator[bool]:
+    """The local engine needs nothing that runs: the warehouse is started where none is."""
+    local = engine == "local" or (engine is None and not TemporalSettings.load().enabled)
+    if not local:
+        yield False
+        return
+    with local_warehouse() as own:
+        if own:
+            note("PostgreSQL runs for this command alone; `etl psql` then shows the rows")
+        yield own
 
 
 def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
