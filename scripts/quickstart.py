@@ -9,32 +9,33 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from temporaletl import names
 from temporaletl.connect import connect
-from temporaletl.embedded.postgres import programs
 from temporaletl.embedded.processes import StackError, StoppedError
-from temporaletl.embedded.running import StackInUseError, take
-from temporaletl.embedded.stack import Stack, StackOptions, stopping_on_signals
-from temporaletl.embedded.temporal_command import TemporalCommandError, cache_folder
+from temporaletl.embedded.running import (
+    StackInUseError,
+    default_data_folder,
+    folder_mode,
+    take,
+)
+from temporaletl.embedded.stack import Address, Stack, StackOptions, stopping_on_signals
+from temporaletl.embedded.temporal_command import TemporalCommandError
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+from tests.fakes.jira.demo import demo_site
 from tests.fakes.jira.expected_counts import expected_counts
-from tests.fakes.jira.generate import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import FakeServer
 
@@ -44,8 +45,55 @@ _LOOK_AGAIN = timedelta(milliseconds=250)
 _TELL_AGAIN = timedelta(seconds=5)
 #: Of fewer rows, a rate would only tell how long Temporal takes for a few steps.
 _WORTH_A_RATE = 1_000
-#: Columns of a terminal that takes every column of the sample.
-_WIDE = 120
+#: Columns of the longest bar: a line of a picture fits 80.
+_BAR = 48
+#: What the demonstration's data answer; each row is a name and the parts of its bar.
+QUESTIONS = (
+    (
+        "How long does work take? Days until done, of these - in review, on average by project",
+        """
+        SELECT project, avg(worked), avg(reviewed) FROM (
+            SELECT split_part(parent_item_id, '-', 1) AS project,
+                extract(epoch FROM sum(until - since) FILTER (WHERE state = 'In Progress'))
+                    / 86400 AS worked,
+                extract(epoch FROM sum(until - since) FILTER (WHERE state = 'In Review'))
+                    / 86400 AS reviewed
+            FROM (
+                SELECT parent_item_id, event_properties->>'to_string' AS state,
+                    event_time_utc AS since,
+                    lead(event_time_utc) OVER (
+                        PARTITION BY parent_item_id ORDER BY event_time_utc) AS until
+                FROM events WHERE event_type = 'status_changed'
+            ) AS stages
+            GROUP BY parent_item_id HAVING bool_or(state = 'Done')
+        ) AS done
+        GROUP BY project ORDER BY avg(worked) + avg(reviewed) DESC
+        """,
+    ),
+    (
+        "What lies around? Issues that are not done, by age",
+        """
+        SELECT CASE WHEN age < 7 THEN 'under a week' WHEN age < 30 THEN 'under a month'
+                WHEN age < 90 THEN 'under 3 months' ELSE 'older' END,
+            count(*)
+        FROM (
+            SELECT extract(day FROM now() - event_time_utc) AS age FROM events
+            WHERE event_type = 'issue_created' AND event_properties->>'status' <> 'Done'
+        ) AS open
+        GROUP BY 1 ORDER BY min(age)
+        """,
+    ),
+    (
+        "Where does the time go? Hours logged in the last 4 weeks, by project",
+        """
+        SELECT split_part(parent_item_id, '-', 1),
+            sum((metrics->>'time_spent_seconds')::numeric) / 3600
+        FROM events
+        WHERE event_type = 'worklog_created' AND event_time_utc > now() - interval '28 days'
+        GROUP BY 1 ORDER BY 2 DESC
+        """,
+    ),
+)
 #: What would lead to real systems: the demonstration must not load from, or into, those.
 _REAL = (
     *("TEMPORAL_", "WPE_DB_", "DATABASE_URL", "SOURCE_TEMPORAL_", "JIRA_", "TRINO_", "SF_"),
@@ -86,13 +134,14 @@ def _options() -> argparse.Namespace:
 @contextlib.contextmanager
 def _folder() -> Iterator[tuple[Path, bool]]:
     """Where the data goes, and whether it stays; no `.env` is there, and services start in it."""
-    folder = cache_folder() / "quickstart"
+    folder = default_data_folder().with_name("temporaletl-quickstart")
     only_now = None
     try:
         take(folder).close()
     except StackInUseError:
         # Another quick start stays up on it.
-        folder = only_now = Path(tempfile.mkdtemp(prefix="quickstart-", dir=cache_folder()))
+        folder = only_now = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+        folder.chmod(folder_mode())
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -123,7 +172,8 @@ class Quickstart:
 
     def run(self) -> int:
         self._say("[bold]1. A made-up Jira[/]")
-        site = generate(self._options.issues, seed=SEED)
+        now = time.time_ns() // 1_000_000
+        site = demo_site(self._options.issues, now=now, seed=SEED)
         expected = expected_counts(site).events
         with FakeServer(JiraService(site)) as jira:
             self._say(f"   {self._options.issues} issues with {expected:,} events, at {jira.url}\n")
@@ -136,7 +186,12 @@ class Quickstart:
                 "SOURCE_TEMPORAL_LAG_SECONDS": "0",
             }
             stack = Stack(
-                StackOptions(data=self._folder, fresh=True, environment=environment),
+                StackOptions(
+                    data=self._folder,
+                    fresh=True,
+                    environment=environment,
+                    api=Address("127.0.0.1", 8080) if self._options.keep else None,
+                ),
                 report=lambda line: self._console.print(f"   {line}", markup=False, soft_wrap=True),
             )
             with stopping_on_signals(stack), stack:
@@ -148,10 +203,9 @@ class Quickstart:
         jira = asyncio.run(self._load(stack, "jira", expected))
         self._say("\n[bold]4. What Temporal did for it, into the warehouse too[/]")
         temporal = asyncio.run(self._load(stack, "temporal", None))
-        self._say("\n[bold]5. What is there now[/]")
+        self._say("\n[bold]5. What the warehouse answers now[/]")
         with self._connection() as connection:
-            self._show_types(connection)
-            self._show_sample(connection)
+            self._show_answers(connection)
         self._suggest(stack)
         if self._options.keep:
             self._say("\nEverything stays up until Ctrl-C.")
@@ -237,71 +291,42 @@ class Quickstart:
         connection.execute(sql.SQL("SET search_path TO {}").format(_schema()))
         return connection
 
-    def _show_types(self, connection: psycopg.Connection) -> None:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column("event type")
-        table.add_column("events", justify="right")
-        table.add_column("people", justify="right")
-        for kind, events, people in connection.execute(
-            "SELECT event_type, count(*), count(DISTINCT employee_id) FROM events "
-            "GROUP BY event_type ORDER BY count(*) DESC, event_type"
-        ):
-            table.add_row(str(kind), f"{events:,}", f"{people:,}")
-        self._print(table)
-        workflows = connection.execute("SELECT count(*) FROM temporal_workflows").fetchone()
-        self._say(f"   and {workflows[0] if workflows else 0} rows in temporal_workflows\n")
-
-    def _show_sample(self, connection: psycopg.Connection) -> None:
-        wide = self._console.width >= _WIDE
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in ("time (UTC)", "item", "event", *(["person"] if wide else []), "from", "to"):
-            table.add_column(name, no_wrap=True)
-        for row in connection.execute(
-            "SELECT to_char(event_time_utc AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), "
-            "parent_item_id, event_type, relation_properties->>'display_name', "
-            "event_properties->>'from_string', event_properties->>'to_string' "
-            "FROM (SELECT DISTINCT ON (event_type) * FROM events "
-            "WHERE event_properties->>'from_string' <> '' "
-            "AND event_properties->>'to_string' <> '' "
-            "ORDER BY event_type, event_time_utc DESC) AS latest "
-            "ORDER BY event_time_utc DESC LIMIT 6"
-        ):
-            texts = row[3:] if wide else row[4:]
-            table.add_row(*row[:3], *(_short(text, 24 if wide else 12) for text in texts))
-        self._print(table)
+    def _show_answers(self, connection: psycopg.Connection) -> None:
+        for question, query in QUESTIONS:
+            self._say(f"\n   {question}")
+            rows = [(str(name), [*map(float, parts)]) for name, *parts in connection.execute(query)]
+            for line in bars(rows, block=_block(sys.stdout.encoding)):
+                self._console.print(f"   {line}", markup=False)
+        found = connection.execute(
+            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM temporal_workflows)"
+        ).fetchone()
+        events, workflows = found or (0, 0)
+        self._say(f"\n   from {events:,} rows of events; temporal_workflows has {workflows:,}\n")
 
     def _suggest(self, stack: Stack) -> None:
         root = Path(__file__).resolve().parents[1]
-        url = shlex.quote(stack.environment["DATABASE_URL"])
-        psql = shlex.quote(shutil.which("psql") or str(programs() / "psql"))
-        schema = WarehouseSettings.load().schema_name
-        query = f"SELECT * FROM {schema}.events LIMIT 5"  # noqa: S608 - only shown
-        look = f"{psql} {url} -c {shlex.quote(query)}"
         self._say("[bold]6. What to try next[/]")
-        for line in suggestions(
-            root, self._folder, look, keep=self._options.keep, stays=self._stays
-        ):
+        page = None if stack.api is None else f"http://{stack.api}"
+        for line in suggestions(root, self._folder, page=page, stays=self._stays):
             self._console.print(f"   {line}", markup=False, soft_wrap=True)
-
-    def _print(self, table: Table) -> None:
-        self._console.print(Padding(table, (0, 0, 1, 3), expand=False))
 
     def _say(self, text: str) -> None:
         self._console.print(text)
 
 
-def suggestions(root: Path, folder: Path, look: str, *, keep: bool, stays: bool) -> list[str]:
-    """What to try next: of what stays up where `keep`, else of the data where that `stays`."""
+def suggestions(root: Path, folder: Path, *, page: str | None, stays: bool) -> list[str]:
+    """What to try next: of what stays up with a `page`, else of the data where that `stays`."""
     etl, data = (shlex.quote(str(path)) for path in (root / ".venv" / "bin" / "etl", folder))
-    if keep:
+    schema = WarehouseSettings.load().schema_name
+    query = f"SELECT * FROM {schema}.events LIMIT 5"  # noqa: S608 - only shown
+    if page is not None:
         return [
-            "In another terminal:",
+            f"The dashboard: {page}; and in another terminal:",
             f"  export ETL_DATA_DIR={data}",
             f"  {etl} run jira --mode full --wait    # again: every row is unchanged",
             f"  {etl} preview jira --limit 5         # what a load would write",
             f"  {etl} status",
-            f"  {etl} serve                          # the dashboard and the HTTP API",
-            f"  {look}",
+            f"  {etl} psql -c '{query}'",
         ]
     again = [
         "The same again, and it stays up for you to look around:",
@@ -309,21 +334,34 @@ def suggestions(root: Path, folder: Path, look: str, *, keep: bool, stays: bool)
     ]
     if not stays:
         return again
-    return [
-        *again,
-        "Or, on what is loaded now, but without Jira:",
-        f"  {etl} up --data {data}",
-        f"  {look}    # in another terminal",
-    ]
+    return [*again, "Or look at the rows:", f"  ETL_DATA_DIR={data} {etl} psql -c '{query}'"]
+
+
+def bars(rows: Sequence[tuple[str, Sequence[float]]], *, block: str) -> Iterator[str]:
+    """Lines of a bar chart: a name, a bar of one or two parts, and their sum."""
+    longest = max((sum(parts) for _, parts in rows), default=0) or 1
+    names = max((len(name) for name, _ in rows), default=0)
+    for name, parts in rows:
+        marks = (block, "-")
+        bar = "".join(
+            mark * round(part / longest * _BAR) for mark, part in zip(marks, parts, strict=False)
+        )
+        total = sum(parts)
+        shown = f"{total:,.0f}" if total.is_integer() else f"{total:,.1f}"
+        yield f"{name:<{names}}  {bar:<{_BAR + 1}} {shown:>6}"
+
+
+def _block(encoding: str | None) -> str:
+    """What a bar is made of, where the terminal can show it."""
+    try:
+        "█".encode(encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return "#"
+    return "█"
 
 
 def _schema() -> sql.Identifier:
     return sql.Identifier(WarehouseSettings.load().schema_name)
-
-
-def _short(cell: object, longest: int) -> str:
-    text = "" if cell is None else str(cell)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _progress(connection: psycopg.Connection, workflow_id: str) -> Progressed:

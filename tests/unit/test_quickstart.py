@@ -14,7 +14,7 @@ _SCRIPT = Path(__file__).parents[2] / "scripts" / "quickstart.py"
 
 @pytest.fixture
 def quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     spec = importlib.util.spec_from_file_location("quickstart", _SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -24,26 +24,35 @@ def quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def said(quickstart: Any, *, keep: bool = False) -> tuple[Path, str]:
+def said(quickstart: Any, *, page: str | None = None) -> tuple[Path, str]:
     """The folder of a quick start, and what it suggests on it."""
     with quickstart._folder() as (folder, stays):
-        lines = quickstart.suggestions(Path("/root"), folder, "psql x", keep=keep, stays=stays)
+        lines = quickstart.suggestions(Path("/root"), folder, page=page, stays=stays)
     return folder, "\n".join(lines)
 
 
 def test_what_stays_can_be_looked_at_later(quickstart: Any) -> None:
     folder, told = said(quickstart)
     assert folder.is_dir()
-    assert f"etl up --data {folder}" in told
-    assert "psql x" in told
+    assert f"ETL_DATA_DIR={folder} /root/.venv/bin/etl psql" in told
 
 
 def test_nothing_is_suggested_on_a_folder_that_goes(quickstart: Any, tmp_path: Path) -> None:
-    with take(tmp_path / "temporaletl" / "quickstart"):
+    with take(tmp_path / "temporaletl-quickstart"):
         folder, told = said(quickstart)
-        kept, told_while_up = said(quickstart, keep=True)
+        kept, told_while_up = said(quickstart, page="http://127.0.0.1:8080")
     assert not folder.exists()
     assert str(folder) not in told
     assert "psql" not in told
     assert f"export ETL_DATA_DIR={kept}" in told_while_up
-    assert "etl serve" in told_while_up
+    assert "http://127.0.0.1:8080" in told_while_up
+
+
+def test_pictures_fit_80_columns_in_any_encoding(quickstart: Any) -> None:
+    rows = [("under 3 months", [5.25, 4.0]), ("older", [1234.0]), ("none", [0.0, 0.0])]
+    for encoding, block in (("utf-8", "█"), ("latin-1", "#"), (None, "#")):
+        lines = list(quickstart.bars(rows, block=quickstart._block(encoding)))
+        assert max(map(len, lines)) <= 76
+        assert "".join(lines).encode(encoding or "ascii")
+        assert lines[1] == f"older           {block * 48}   1,234"
+    assert list(quickstart.bars([], block="#")) == []
