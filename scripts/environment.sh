@@ -36,7 +36,7 @@ find_python() {
     local version candidate
     for version in 3.13 3.12; do
         for candidate in "$(command -v "python$version")" "$(command -v python3)" \
-            "$HOME/.pyenv/versions/$version".*/bin/python; do
+            "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
             # Tried, not trusted: pyenv's shims exist for versions that are not switched on.
             if [[ -n $candidate ]] && "$candidate" -c \
                 "import ssl, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" \
@@ -112,12 +112,16 @@ fetch_python() {
             "(https://www.python.org/downloads), or set UV_PYTHON to the path of one, then try again"
 }
 
-# Runs uv; where it fails, once more with the system's certificates: some networks are reached with
-# those only. Prints the last line of its error.
+# Runs uv; where it finds certificates wanting, once more with the system's: some networks are
+# reached with those only. Where it fails, prints the last line of its error.
 uv_quietly() {
-    "$uv" "$@" >/dev/null 2>&1 && return
     local said
-    said=$(UV_SYSTEM_CERTS=true "$uv" "$@" 2>&1) || { tail -n 1 <<<"$said" && return 1; }
+    said=$("$uv" "$@" 2>&1) && return
+    if [[ $said == *[Cc]ertificate* ]]; then
+        said=$(UV_SYSTEM_CERTS=true "$uv" "$@" 2>&1) && return
+    fi
+    tail -n 1 <<<"$said"
+    return 1
 }
 
 # The `temporal` command, at the end of PATH where it was not on it. Fails where it cannot be had.
