@@ -11,6 +11,7 @@ A subclass repeats a field only where its default, its bounds or its description
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AliasGenerator, Field, PositiveFloat, PositiveInt, PrivateAttr
@@ -50,6 +51,8 @@ class SourceSettings(Settings):
     """
 
     of_source: ClassVar[bool] = True
+    #: The module without which the source cannot be read, and the extra of ours that brings it.
+    library: ClassVar[tuple[str, str] | None] = None
 
     _connection: str = PrivateAttr(DEFAULT)
 
@@ -79,10 +82,15 @@ class SourceSettings(Settings):
 
         Raises:
             ConfigurationError: names each one that is missing or wrong, and its use; or there is
-                no such connection.
+                no such connection, or the source's library is not installed.
             UnboundSourceError: there are connections, and none is bound.
         """
         connection = _bound_connection(cls)
+        if cls.library is not None and find_spec(cls.library[0]) is None:
+            module, extra = cls.library
+            raise ConfigurationError(
+                f"the library {module} is not installed: `pip install 'temporaletl[{extra}]'`"
+            )
         try:
             return super().load()
         except ConfigurationError as error:

@@ -51,7 +51,8 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
 ) -> None:
     python = tmp_path / "env" / "bin" / "python"
     uv("venv", "--quiet", "--python", sys.executable, tmp_path / "env", folder=tmp_path)
-    uv("pip", "install", "--quiet", "--python", python, wheel, _NEIGHBOUR, folder=tmp_path)
+    ours_with_all = f"temporaletl[sources] @ {wheel.as_uri()}"
+    uv("pip", "install", "--quiet", "--python", python, ours_with_all, _NEIGHBOUR, folder=tmp_path)
 
     listed = json.loads(run(python.parent / "etl", "sources", "--json", folder=tmp_path))
     assert {"jira", "launchpad", "temporal"} <= {each["source"] for each in listed}

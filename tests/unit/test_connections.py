@@ -1,6 +1,7 @@
 """Connections: what their file may hold, and whose settings a source reads."""
 
 import asyncio
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import Field
 
 from temporaletl import names
+from temporaletl import source_settings as base
 from temporaletl.accounts import account_views
 from temporaletl.connection_providers import (
     UnknownConnectionError,
@@ -32,9 +34,10 @@ from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.secrets import redacted
 from temporaletl.service import _dispatch_rate
 from temporaletl.settings import Settings
-from temporaletl.source_settings import UnboundSourceError
+from temporaletl.source_settings import SourceSettings, UnboundSourceError
 from tests.unit.connections_file import ACME, TOKEN, ConnectionsFile
 
+ROOT = Path(__file__).parents[2]
 _SECOND = timedelta(seconds=1)
 
 
@@ -46,6 +49,30 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConnectionsFile:
     made = ConnectionsFile(tmp_path / "connections.toml")
     made.write(ACME)
     return made
+
+
+@pytest.mark.parametrize(
+    ("settings", "extra"),
+    [
+        (JiraSettings, "jira"),
+        (LaunchpadSettings, "launchpad"),
+        (SalesforceSettings, "salesforce"),
+        (TrinoSettings, "trino"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_the_extra_that_has_it(
+    settings: type[SourceSettings], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert settings.library is not None
+    module, named = settings.library
+    assert named == extra
+    needed = " ".join(declared["optional-dependencies"][extra]).replace("-", "_")
+    assert module in needed
+    assert module not in " ".join(declared["dependencies"]).replace("-", "_")
+    monkeypatch.setattr(base, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match=rf"{module} is not .*'temporaletl\[{extra}\]'"):
+        settings.load()
 
 
 def test_without_a_file_there_is_the_environment_alone(

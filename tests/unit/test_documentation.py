@@ -338,7 +338,7 @@ def test_each_terminal_of_the_first_use_is_given_all_it_needs(page: Path) -> Non
     text = page.read_text("utf-8")
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     terminals = [b for b in blocks if b.startswith("$ source .venv/bin/activate\n")]
-    assert [("$ etl up" in b, "$ etl check jira" in b) for b in terminals] == [
+    assert [("--engine local" in b, "$ etl check jira" in b) for b in terminals] == [
         (True, False),
         (False, True),
     ]

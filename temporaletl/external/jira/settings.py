@@ -99,6 +99,8 @@ class JiraFields(SourceSettings, alias_generator=variables("JIRA")):
 class JiraSettings(JiraFields, HttpSettings, alias_generator=variables("JIRA")):
     """Settings of source `jira`: the site, its credentials, and where issues are read from."""
 
+    library = ("jira", "jira")
+
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
         None,
         description=f"the address of the Jira site, e.g. {_EXAMPLE}",

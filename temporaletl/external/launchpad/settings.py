@@ -101,6 +101,8 @@ Targets = Annotated[
 class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("LP")):
     """Settings of source `launchpad`: the service, its credentials, members and targets."""
 
+    library = ("launchpadlib", "launchpad")
+
     consumer_key: HeaderText | None = None
     access_token_key: SecretStr | None = None
     access_token_secret: SecretStr | None = None

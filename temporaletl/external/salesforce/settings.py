@@ -153,6 +153,8 @@ class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables(
     SF_DOMAIN, and queries to the instance that the login names.
     """
 
+    library = ("simple_salesforce", "salesforce")
+
     private_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
         None,
         description="the RSA key, as PEM, of the JWT bearer login",

@@ -55,6 +55,8 @@ File = Annotated[Path, AfterValidator(_file)]
 class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
     """Settings of Trino: the server, the user, the time-outs."""
 
+    library = ("trino", "trino")
+
     key_secrets = frozenset({"private_key"})
 
     host: Annotated[str, AfterValidator(_host)] = Field(
