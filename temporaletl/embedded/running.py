@@ -16,6 +16,7 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 
 _LOOK_AGAIN = timedelta(milliseconds=100)
+_TRIES = 3
 
 
 class StackInUseError(ConfigurationError):
@@ -57,15 +58,19 @@ def take(folder: Path) -> IO[str]:
         raise ConfigurationError(
             f"the data folder {folder} cannot be used: {error.strerror}"
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise StackInUseError(
-            f"another stack runs on {folder}, or is just ending: stop it, or choose another "
-            f"folder (`etl up --data DIR`)"
-        ) from None
-    return lock
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # It may be one that only looks whether a stack runs: it lets go at once.
+            time.sleep(_LOOK_AGAIN.total_seconds())
+        else:
+            return lock
+    lock.close()
+    raise StackInUseError(
+        f"another stack runs on {folder}, or is just ending, or another command has it: end it "
+        f"(`etl down`), or choose another folder (`--data DIR`, ETL_DATA_DIR)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
