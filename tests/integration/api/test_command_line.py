@@ -273,12 +273,15 @@ async def test_a_connection_is_kept_over_the_api(etl: Commands) -> None:
 
 
 async def test_a_second_run_is_refused_over_the_api_unless_it_is_forced(etl: Commands) -> None:
-    words = ("run", "numbers", *_SLOW.split(), "--json")
+    words = ("run", "numbers", "--param", "pages=10000", "--param", "page_seconds=0.2", "--json")
     first = (await etl(*words)).document["workflow_id"]
     for here in (False, True):
         refused = await etl(*words, here=here)
         assert (refused.status, first in refused.err) == (1, True), refused
-    assert (await etl(*words, "--force")).status == 0
+    forced = await etl(*words, "--force")
+    assert forced.status == 0, forced
+    for run in (first, forced.document["workflow_id"]):
+        assert (await etl("cancel", run)).status == 0
     await until(lambda: _all_ended(etl.services), within_seconds=60)
 
 

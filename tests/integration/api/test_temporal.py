@@ -31,6 +31,20 @@ async def listed(served: Served, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
+@pytest_asyncio.fixture(autouse=True)
+async def _no_run_is_left(served: Served) -> AsyncIterator[None]:
+    yield
+
+    async def none_runs() -> bool:
+        running = await listed(served, "state=running&limit=200")
+        for one in running:
+            if one["kind"] == "run":
+                await served("POST", f"{WORKFLOWS}/{one['workflow_id']}/cancel")
+        return not running
+
+    await until(none_runs, within_seconds=60)
+
+
 async def test_workflows_are_listed_page_by_page_by_state_source_and_start(served: Served) -> None:
     runs = [await started(served, size=1) for _ in range(2)]
 
