@@ -38,6 +38,7 @@ _CONFIGURATION = ("3D000", "3F000")
 # One statement was too much: the next attempt's may be, too.
 _OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
+_DISK_FULL = "53100"
 # 54: the request goes beyond the server's limits, and will the next time.
 _TOO_MUCH = "54"
 # A connection that is refused has no SQLSTATE, only the server's words.
@@ -64,7 +65,8 @@ def describe(error: psycopg.Error) -> ETLError | None:
         )
     broken = isinstance(error, psycopg.OperationalError | PoolTimeout)
     if state.startswith(_TRANSIENT) or (broken and not state.startswith(_TOO_MUCH)):
-        return WarehouseUnavailableError(f"the warehouse did not answer: {message}")
+        what = "has no room on its disk" if state == _DISK_FULL else "did not answer"
+        return WarehouseUnavailableError(f"the warehouse {what}: {message}")
     if isinstance(error, psycopg.InterfaceError):
         return WarehouseUnavailableError(f"the connection to the warehouse broke: {message}")
     return None
