@@ -21,6 +21,7 @@ LAST_WORDS = {
     "load": "changed / first",
     "plan": "MB more than",
     "pipeline": "identical reload",
+    "questions": "bare DELETE of as many",
     "start": "starts over their goal",
 }
 _TIMEOUT_SECONDS = 240
@@ -51,6 +52,11 @@ def test_the_load_stage_is_measured() -> None:
     said = output_of("load", "--rows", "1000", "--page", "250", "--rounds", "1")
     assert "round 1: limit" in said
     assert "WAL of the reload" in said
+
+
+def test_questions_are_measured() -> None:
+    said = output_of("questions", "--rows", "20000", "--cost-rows", "0")
+    assert "How many issues had which status on a day." in said
 
 
 def test_planning_is_measured() -> None:
