@@ -59,7 +59,8 @@ async def test_every_execution_is_listed_once(subjects: Subjects) -> None:
 
 async def test_memo_and_search_attributes_arrive_decoded(subjects: Subjects) -> None:
     for row in await closed_rows(subjects):
-        assert row.memo == {
+        # Servers from 1.30 on keep no entry that is null.
+        assert row.memo | {"null": None} == {
             "json": {"ü": [1, None, "x"]},
             "bytes": {"encoding": "binary/plain", "data": "AP8="},
             "null": None,

@@ -51,8 +51,8 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
 ) -> None:
     python = tmp_path / "env" / "bin" / "python"
     uv("venv", "--quiet", "--python", sys.executable, tmp_path / "env", folder=tmp_path)
-    ours_with_all = f"temporaletl[sources] @ {wheel.as_uri()}"
-    uv("pip", "install", "--quiet", "--python", python, ours_with_all, _NEIGHBOUR, folder=tmp_path)
+    ours_for_jira = f"temporaletl[jira] @ {wheel.as_uri()}"
+    uv("pip", "install", "--quiet", "--python", python, ours_for_jira, _NEIGHBOUR, folder=tmp_path)
 
     listed = json.loads(run(python.parent / "etl", "sources", "--json", folder=tmp_path))
     assert {"jira", "launchpad", "temporal"} <= {each["source"] for each in listed}
@@ -61,10 +61,20 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
         for name in ("temporaletl", "control")
     )
     assert (ours, theirs) == ({"temporaletl"}, {"control"})
+    faults = json.loads(run(python, "-c", _FAULTS, folder=tmp_path))
+    assert faults["trino"] == (
+        "the library trino is not installed: `pip install 'temporaletl[trino]'`"
+    )
+    assert faults["jira"].startswith("JIRA_URL is not set")
     for services in ("temporaletl.queuer", "temporaletl.worker"):
         run(python, "-c", f"import control, temporaletl, {services}", folder=tmp_path)
 
 
+_FAULTS = """
+import json
+from temporaletl.control.operations.checks import settings_faults
+print(json.dumps(settings_faults()))
+"""
 # What a distribution puts beside all others in an environment.
 _TOP_LEVEL = """
 import importlib.metadata, json, sys
