@@ -23,7 +23,7 @@ from temporaletl.control.operations.reports import (
     report_of_workflow,
     with_cool_downs,
 )
-from temporaletl.control.operations.sources import know_source
+from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.status import attendance, hindrances, reachable
 from temporaletl.errors import ETLError, NotFoundError
 from temporaletl.messages import JobProgress, Message
@@ -174,7 +174,7 @@ def _unattended_run(run: RequestedRun) -> tuple[Trouble, ...]:
 async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, ...]:
     """The trouble that no worker takes a running job of those that the query names."""
     with contextlib.suppress(ETLError):
-        know_source(source)  # it says whether it has a queue of its own
+        known_planners()  # they say which sources have a queue of their own
     query = f"{own} AND ExecutionStatus = 'Running' AND WorkflowType = '{names.ETL_FLOW}'"
     with contextlib.suppress(sdk.RPCError):
         async for job in client.list_workflows(query, limit=1):
