@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -50,6 +50,8 @@ Parameter = str | int | float | bool | datetime | None
 
 #: Where TRINO_QUERY_MINUTES says nothing: longer than any query that anybody waits for.
 _LONGEST_QUERY = timedelta(days=1)
+#: Trino is told that a query is not wanted any more; it drops it by itself later, too.
+_CANCELS_WITHIN = timedelta(seconds=2)
 #: Trino gets the limit, and may report first that it is reached; a proxy may never.
 _GRACE = 1.1
 _GONE = frozenset({404, 410})
@@ -116,16 +118,19 @@ class _Relay(requests.Session):
         sent = {**self.headers, **(headers or {})}
         # Results as they are produced: spooled ones would come from hosts with rules of their own.
         sent.pop(_ENCODING, None)
+        # Nobody waits for the query any more, and yet Trino must hear of it.
+        patience = _set_after(_CANCELS_WITHIN) if method == "DELETE" else nullcontext(self._stop)
         try:
-            answer = self._http.request(
-                method,
-                url,
-                data=data,
-                headers={name: value for name, value in sent.items() if value is not None},
-                accept=_GONE,
-                stop=self._stop,
-                read=read_answer,
-            )
+            with patience as stop:
+                answer = self._http.request(
+                    method,
+                    url,
+                    data=data,
+                    headers={name: value for name, value in sent.items() if value is not None},
+                    accept=_GONE,
+                    stop=stop,
+                    read=read_answer,
+                )
         except ETLError as error:
             # Whoever knows a query's address may read its results; and Trino's authority has a
             # setting of its own.
@@ -150,6 +155,19 @@ class _Relay(requests.Session):
                 f"trino: the query has not come to its end in {self._longest}, and is cancelled; "
                 "TRINO_QUERY_MINUTES is the longest a query may run"
             )
+
+
+@contextmanager
+def _set_after(span: timedelta) -> Iterator[threading.Event]:
+    """An event that is set once the time is over."""
+    event = threading.Event()
+    timer = threading.Timer(span.total_seconds(), event.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield event
+    finally:
+        timer.cancel()
 
 
 class Statement:

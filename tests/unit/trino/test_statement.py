@@ -1,6 +1,7 @@
 """What a query's end means, whatever Trino calls it; and where our credentials go."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,7 +19,7 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.external import http
+from temporaletl.external import deadline, http
 from temporaletl.external.trino import server as module
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position
@@ -201,6 +202,14 @@ def endless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Endless
         close_servers()
 
 
+class Impatient(deadline.Deadline):
+    """Ends what nobody waits for before it is sent, as a look at the worst moment does."""
+
+    def holds(self, connected: socket.socket | None) -> None:
+        super().holds(connected)
+        self.look()
+
+
 @pytest.mark.parametrize("minutes", ["0.002", None])
 def test_a_query_that_leads_on_without_end_is_cancelled(
     endless: Endless, monkeypatch: pytest.MonkeyPatch, minutes: str | None
@@ -212,6 +221,7 @@ def test_a_query_that_leads_on_without_end_is_cancelled(
     # Each request is sent 10 ms after the one before, however long it takes here.
     clock = SimpleNamespace(monotonic=count(step=0.01).__next__)
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(deadline, "Deadline", Impatient)
     with pytest.raises(SourceUnavailableError, match="and is cancelled; TRINO_QUERY_MINUTES"):
         open_trino(TrinoSettings.load()).ask("SELECT 1", name="x")
     assert [each.method for each in endless.requests[-2:]] == ["GET", "DELETE"]
