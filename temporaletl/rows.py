@@ -108,7 +108,6 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
         Index("person", ("person", "event_time_utc"), present=True),
         Index("employee", ("employee_id", "event_time_utc"), present=True),
         Index("time", ("event_time_utc",)),
-        Index("type", ("event_type", "event_time_utc")),
     )
     comment: ClassVar[str] = (
         "What happened, to what, by whom. List-partitioned by source: the partitions are "

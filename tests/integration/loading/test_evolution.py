@@ -12,7 +12,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import evolution
 from tests.integration.loading.jobs import NOON, Job, execute, fetch, holding, make_event
 
-INDEXES = {"item", "person", "employee", "time", "type", "updated"}
+INDEXES = {"item", "person", "employee", "time", "updated"}
 
 
 def indexes(warehouse: Warehouse, table: str = "jira_events") -> set[str]:
@@ -53,12 +53,12 @@ def test_a_new_table_has_the_indexes_that_are_not_omitted(warehouse: Warehouse) 
 def test_indexes_are_completed_dropped_and_left_alone(loaded: Warehouse) -> None:
     # The operator's own serves as well as ours would.
     execute(loaded, "CREATE INDEX mine ON jira_events (event_time_utc, event_type)")
-    assert len(indexing(migrate(loaded))) == 5
+    assert len(indexing(migrate(loaded))) == 4
     assert indexes(loaded) == INDEXES - {"time"} | {"mine"}
     assert migrate(loaded) == []
     loaded.omitted_indexes = frozenset({"person", "time"})
     assert migrate(loaded) == ["drop index jira_events_person"]
-    assert indexes(loaded) == {"item", "employee", "type", "updated", "mine"}
+    assert indexes(loaded) == {"item", "employee", "updated", "mine"}
 
 
 def test_an_index_whose_creation_was_interrupted_is_made_anew(loaded: Warehouse) -> None:
@@ -80,7 +80,7 @@ def test_rows_are_loaded_while_an_index_is_created(loaded: Warehouse) -> None:
     Job(loaded).load(make_event(100))
     with pytest.raises(ConflictError, match="another process"):
         migrate(loaded)
-    assert len(list(changes)) == 5  # of six indexes
+    assert len(list(changes)) == 4  # of five indexes
 
 
 def test_a_table_that_no_run_has_made_is_left_to_the_first_run(warehouse: Warehouse) -> None:
