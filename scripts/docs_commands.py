@@ -28,8 +28,8 @@ _SCRIPT = """
 ## Schedule script
 
 `schedule.py` in the folder `queuer` creates or updates a schedule without the rest of the command
-line: `cd queuer && python schedule.py jira 1 3` loads Jira on Mondays at 03:00 UTC. It connects to
-the Temporal of [`TEMPORAL_ADDRESS`](settings.md#temporal).
+line: `cd queuer && python schedule.py jira 1 3` loads Jira on Mondays at 03:00 UTC. It
+finds the platform as `etl` does: by its settings, or the stack that runs on this machine.
 """
 
 

@@ -130,3 +130,8 @@ def __getattr__(name: str) -> object:
                 globals()[name] = found
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All names, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """What all commands have in common: one clear line for an error, and the exit status."""
 
 import contextlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -35,6 +36,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
     except (typer.Abort, KeyboardInterrupt):
+        _print(f"{name}: interrupted")
         sys.exit(130)
     except ETLError as error:
         _print(f"{name}: {error}")
@@ -45,6 +47,10 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
 def be_command(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line as all that this process does; see `run_command`."""
     print_faults_safely()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal may have fewer characters than a text.
+            stream.reconfigure(errors="backslashreplace")
     try:
         run_command(app, name)
     except SystemExit as ended:

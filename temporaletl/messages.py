@@ -128,8 +128,9 @@ class QueuerInput(Message):
     notify: bool = True  # whether its end is notified
     #: Of mode `replay`: the ids of the rejects to reprocess; none named: all of the streams.
     rejects: tuple[int, ...] = ()
-    #: The batch whose failed jobs it runs, and nothing else.
-    retries: str | None = None
+    retries: str | None = None  # the batch whose failed jobs it runs, and nothing else
+    schedule: str | None = None  # its name, where one starts it
+    only: bool = False  # skipped where another run loads the same already
 
 
 class MetadataRequest(Message):

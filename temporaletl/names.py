@@ -1,8 +1,13 @@
 """Names that two processes must agree on: queues, workflows, updates, signals, activities, ids."""
 
+import re
 from datetime import datetime
+from typing import NamedTuple
 
 from temporaletl.connections import DEFAULT
+
+#: The schedule of a connection that is given no name.
+DEFAULT_SCHEDULE = "default"
 
 QUEUER_TASK_QUEUE = "etl-queuer-queue"
 WORKER_TASK_QUEUE = "etl-worker-queue"
@@ -30,6 +35,8 @@ PAUSE_JOB = "pause_job"
 
 # Type of the failure of a run that another engine executes.
 SUPERSEDED = "SupersededRunError"
+# Type of the failure of a scheduled run that another run makes needless.
+SKIPPED = "SkippedRunError"
 
 
 def label(source: str, connection: str = DEFAULT) -> str:
@@ -51,14 +58,54 @@ def connection_option(connection: str) -> str:
     return "" if connection == DEFAULT else f" --connection {connection}"
 
 
-def schedule_id(source: str, connection: str = DEFAULT) -> str:
-    """The one schedule a connection has; creating it again updates it."""
-    return f"etl-schedule-{label(source, connection)}"
+class ScheduleKey(NamedTuple):
+    """A schedule: one of those of a source's connection."""
+
+    source: str
+    connection: str = DEFAULT
+    name: str = DEFAULT_SCHEDULE
+
+    @property
+    def label(self) -> str:
+        """How ids and messages name it: `jira`, `jira@acme`, and `jira@acme:nightly`."""
+        whose = label(self.source, self.connection)
+        return whose if self.name == DEFAULT_SCHEDULE else f"{whose}:{self.name}"
+
+    @property
+    def arguments(self) -> str:
+        """What a command line names it by."""
+        name = "" if self.name == DEFAULT_SCHEDULE else f" {self.name}"
+        return f"{self.source}{name}{connection_option(self.connection)}"
+
+    @property
+    def id(self) -> str:
+        """Its id in Temporal; creating it again updates it."""
+        return f"{SCHEDULE_PREFIX}{self.label}"
+
+    @property
+    def workflow_id(self) -> str:
+        """The id its runs start with; the server appends the scheduled time."""
+        return f"{SCHEDULED_RUN_PREFIX}{self.label}"
+
+    @classmethod
+    def of_id(cls, schedule_id: str) -> "ScheduleKey":
+        """The schedule of an id in Temporal."""
+        whose, _, name = schedule_id.removeprefix(SCHEDULE_PREFIX).partition(":")
+        return cls(*parse_label(whose), name or DEFAULT_SCHEDULE)
 
 
-def scheduled_workflow_id(source: str, connection: str = DEFAULT) -> str:
-    """The id a schedule's runs start with; the server appends the scheduled time."""
-    return f"etl-{label(source, connection)}"
+SCHEDULE_PREFIX = "etl-schedule-"
+SCHEDULED_RUN_PREFIX = "etl-"
+_SCHEDULE_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+_LONGEST_SCHEDULE_NAME = 50
+#: They would be taken for days at which it runs.
+_WEEKDAYS = re.compile(r"((mon|tue|wed|thu|fri|sat|sun)([a-z]*day)?-?)+")
+
+
+def is_schedule_name(text: str) -> bool:
+    """Whether a schedule may have that name: lower-case words, and none for a day."""
+    fits = _SCHEDULE_NAME.fullmatch(text) and len(text) <= _LONGEST_SCHEDULE_NAME
+    return bool(fits) and not _WEEKDAYS.fullmatch(text)
 
 
 def run_workflow_id(source: str, mode: str, started: datetime, connection: str = DEFAULT) -> str:

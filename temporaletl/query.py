@@ -35,7 +35,8 @@ class Query(BaseModel):
         assert (query.version(), query.specific_version()) == ("1", "1.1")
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A text of digits alone comes as a number from a command line.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     VERSION: ClassVar[str] = "1"
     SPECIFIC_VERSION: ClassVar[str] = "1.0"

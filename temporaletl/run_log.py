@@ -28,6 +28,8 @@ _CLOSED_WITHIN = timedelta(seconds=2)
 _BUFFERED = 5_000
 #: Of the context: a line names its run in columns of its own.
 _COLUMNS = ("batch_id", "job_id")
+#: Of the context as well; a run's own log has them with the run.
+_OF_RUN = ("source", "connection")
 
 
 class Line(NamedTuple):
@@ -161,13 +163,15 @@ def note(level: Level, logger: str, event: str, values: Mapping[str, Any]) -> No
     from structlog.contextvars import get_contextvars  # noqa: PLC0415
 
     fields = {**get_contextvars(), **values}
-    batch_id, job_id = (fields.pop(name, None) for name in _COLUMNS)
+    batch_id, job_id, *_ = (fields.pop(name, None) for name in (*_COLUMNS, *_OF_RUN))
     if isinstance(batch_id, str):
         log.take(Line(batch_id, job_id, datetime.now(UTC), level, logger, event, fields))
 
 
 def run_of(argument: object) -> dict[str, str]:
-    """The batch and the job that a message is about, for the context of what is logged."""
-    about = getattr(argument, "job", None) or getattr(argument, "metadata", None) or argument
-    found = {name: getattr(about, name, None) for name in _COLUMNS}
+    """The batch, job, source and connection of a message, for the context of what is logged."""
+    about = argument
+    for part in ("job", "metadata", "input"):
+        about = getattr(argument, part, None) or about
+    found = {name: getattr(about, name, None) for name in (*_COLUMNS, *_OF_RUN)}
     return {name: value for name, value in found.items() if isinstance(value, str) and value}

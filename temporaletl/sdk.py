@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from temporalio.api.enums.v1 import (
         PendingActivityState as PendingActivityState,
-    )
-    from temporalio.api.enums.v1 import (
         TaskQueueType as TaskQueueType,
     )
     from temporalio.api.taskqueue.v1 import (
@@ -23,62 +21,26 @@ if TYPE_CHECKING:
     )
     from temporalio.api.workflowservice.v1 import (
         DescribeNamespaceRequest as DescribeNamespaceRequest,
-    )
-    from temporalio.api.workflowservice.v1 import (
         DescribeTaskQueueRequest as DescribeTaskQueueRequest,
-    )
-    from temporalio.api.workflowservice.v1 import (
         UpdateScheduleRequest as UpdateScheduleRequest,
     )
     from temporalio.client import (
         Schedule as Schedule,
-    )
-    from temporalio.client import (
         ScheduleActionExecutionStartWorkflow as ScheduleActionExecutionStartWorkflow,
-    )
-    from temporalio.client import (
         ScheduleActionStartWorkflow as ScheduleActionStartWorkflow,
-    )
-    from temporalio.client import (
         ScheduleAlreadyRunningError as ScheduleAlreadyRunningError,
-    )
-    from temporalio.client import (
         ScheduleBackfill as ScheduleBackfill,
-    )
-    from temporalio.client import (
         ScheduleCalendarSpec as ScheduleCalendarSpec,
-    )
-    from temporalio.client import (
+        ScheduleIntervalSpec as ScheduleIntervalSpec,
         ScheduleOverlapPolicy as ScheduleOverlapPolicy,
-    )
-    from temporalio.client import (
         SchedulePolicy as SchedulePolicy,
-    )
-    from temporalio.client import (
         ScheduleRange as ScheduleRange,
-    )
-    from temporalio.client import (
         ScheduleSpec as ScheduleSpec,
-    )
-    from temporalio.client import (
-        ScheduleUpdate as ScheduleUpdate,
-    )
-    from temporalio.client import (
         WorkflowExecutionStatus as WorkflowExecutionStatus,
-    )
-    from temporalio.client import (
         WorkflowFailureError as WorkflowFailureError,
-    )
-    from temporalio.client import (
         WorkflowQueryFailedError as WorkflowQueryFailedError,
-    )
-    from temporalio.client import (
         WorkflowQueryRejectedError as WorkflowQueryRejectedError,
-    )
-    from temporalio.client import (
         WorkflowUpdateFailedError as WorkflowUpdateFailedError,
-    )
-    from temporalio.client import (
         WorkflowUpdateRPCTimeoutOrCancelledError as WorkflowUpdateRPCTimeoutOrCancelledError,
     )
     from temporalio.envconfig import (
@@ -86,23 +48,13 @@ if TYPE_CHECKING:
     )
     from temporalio.exceptions import (
         ApplicationError as ApplicationError,
-    )
-    from temporalio.exceptions import (
         CancelledError as CancelledError,
-    )
-    from temporalio.exceptions import (
         FailureError as FailureError,
-    )
-    from temporalio.exceptions import (
         TerminatedError as TerminatedError,
-    )
-    from temporalio.exceptions import (
         TimeoutError as TimeoutError,  # noqa: A004 - the SDK's
     )
     from temporalio.service import (
         RPCError as RPCError,
-    )
-    from temporalio.service import (
         RPCStatusCode as RPCStatusCode,
     )
 else:  # a name that is not there is a fault to whoever checks types
@@ -124,11 +76,11 @@ else:  # a name that is not there is a fault to whoever checks types
             "ScheduleAlreadyRunningError",
             "ScheduleBackfill",
             "ScheduleCalendarSpec",
+            "ScheduleIntervalSpec",
             "ScheduleOverlapPolicy",
             "SchedulePolicy",
             "ScheduleRange",
             "ScheduleSpec",
-            "ScheduleUpdate",
             "WorkflowExecutionStatus",
             "WorkflowFailureError",
             "WorkflowQueryFailedError",

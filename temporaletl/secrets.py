@@ -9,8 +9,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, quote_plus

@@ -22,15 +22,17 @@ from temporaletl.messages import (
     MetadataRequest,
     OutcomesRequest,
 )
+from temporaletl.names import label
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.queuer import finishing, planning
-from temporaletl.queuer.reconciliation import namespace_of
+from temporaletl.queuer.reconciliation import closings, describe_workflow, namespace_of
 from temporaletl.settings import TemporalSettings
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace
-from temporaletl.warehouse.runs import claim_for_temporal, end_run
+from temporaletl.warehouse.runs import RequestedRun, end_run
+from temporaletl.warehouse.workflow_claims import SkippedRunError, claim_for_temporal
 
 log = get_logger("temporaletl.queuer.activities")
 
@@ -64,8 +66,9 @@ class QueuerActivities:
     @activity.defn(name=names.GET_METADATA)
     async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
         namespace = await _namespace()
-        await asyncio.to_thread(claim_for_temporal, self._warehouse, request, namespace)
+        covering = await asyncio.to_thread(claim_for_temporal, self._warehouse, request, namespace)
         try:
+            await _skip_for(covering)
             return await asyncio.to_thread(
                 planning.resolve_batch,
                 self._warehouse,
@@ -153,6 +156,24 @@ class QueuerActivities:
     @activity.defn(name=names.NOTIFY)
     async def notify(self, summary: BatchSummary) -> None:
         await asyncio.to_thread(self._notifier.announce_end, summary)
+
+
+async def _skip_for(covering: Sequence[RequestedRun]) -> None:
+    """Raise SkippedRunError where one of these runs goes on indeed.
+
+    One that nobody drives, or whose workflow has ended without its books, keeps none from running.
+    """
+    for run in covering:
+        going_on = run.owned
+        if run.engine == "temporal":
+            found = await describe_workflow(activity.client(), run.workflow_id)
+            going_on = found is not None and found.status not in closings()
+        if going_on:
+            whose = label(run.source, run.connection)
+            raise SkippedRunError(
+                f"skipped: {run.workflow_id} loads the same of {whose} already, since "
+                f"{run.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+            )
 
 
 async def _namespace() -> Namespace | None:

@@ -161,8 +161,9 @@ class QueuerFlow:
             )
         except ActivityError as error:
             cause = first_cause(error)
-            if isinstance(cause, ApplicationError) and cause.type == names.SUPERSEDED:
-                return _superseded(request, info.workflow_id, cause.message)
+            needless = (names.SUPERSEDED, names.SKIPPED)
+            if isinstance(cause, ApplicationError) and cause.type in needless:
+                return _needless(request, info.workflow_id, cause.message)
             raise
         recording = asyncio.create_task(self._recorder.run(metadata))
         try:
@@ -298,8 +299,8 @@ class QueuerFlow:
         return answer
 
 
-def _superseded(request: QueuerInput, workflow_id: str, error: str) -> BatchSummary:
-    """The summary of a run that another engine executes: this one has loaded nothing."""
+def _needless(request: QueuerInput, workflow_id: str, error: str) -> BatchSummary:
+    """The summary of a run that another engine or another run does: this one loads nothing."""
     return BatchSummary(
         batch_id="",
         workflow_id=workflow_id,

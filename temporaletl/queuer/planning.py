@@ -163,7 +163,7 @@ def _resolve(
     }
     if request.retries is not None:
         return resolve_retry(warehouse, request, request.retries, whole_scope, own)
-    scope = whole_scope | _filters(planner, request)
+    scope = whole_scope | filters_of(planner, request)
     now, watermarks = trusted_watermarks(
         warehouse, request.source, request.connection, scopes=(scope, whole_scope)
     )
@@ -189,7 +189,7 @@ def _resolve(
     )
 
 
-def _filters(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
+def filters_of(planner: Planner, request: QueuerInput) -> dict[str, JsonValue]:
     """The request's parameters that are filters."""
     return {
         name: value

@@ -34,13 +34,13 @@ from temporaletl.warehouse.open_batches import (
 from temporaletl.warehouse.runs import (
     RequestedRun,
     SupersededRunError,
-    claim_for_temporal,
     end_run,
     entered_runs,
     find_run,
     give_up,
     runs_without_batch,
 )
+from temporaletl.warehouse.workflow_claims import SkippedRunError, claim_for_temporal
 
 if TYPE_CHECKING:
     from temporalio.client import (
@@ -302,8 +302,8 @@ async def _enter(
             claim = partial(claim_for_temporal, since=execution.start_time)
             await asyncio.to_thread(claim, warehouse, requested, here)
             return
-    except SupersededRunError:
-        pass  # it was reset after another engine had ended it
+    except (SupersededRunError, SkippedRunError):
+        pass  # it was reset after it had ended
     except (ETLError, sdk.RPCError, ValueError, RuntimeError) as error:
         # Such as an input that is none of a run: the others need not wait for it.
         log.warning("run_not_entered", workflow_id=execution.id, reason=unexpected(error))

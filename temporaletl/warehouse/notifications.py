@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from temporaletl.messages import BatchSummary, Message
+from temporaletl.names import SKIPPED
 from temporaletl.rows import storable_text
 from temporaletl.secrets import cleaned, redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
@@ -270,6 +271,7 @@ def unannounced_ends(
                     'seconds', round(extract(epoch FROM ended_at - requested_at), 3)
                 ), ended_at, request->>'notify'
                 FROM etl_runs WHERE batch_id IS NULL AND engine IS NOT NULL
+                  AND error_type IS DISTINCT FROM %(skipped)s
                   AND ended_at >= clock_timestamp() - %(age)s::interval
             ) AS e ON e.ended_at >= d.since
             WHERE d.destination = ANY (%(destinations)s) AND e.summary->>'state' = ANY (%(states)s)
@@ -281,6 +283,7 @@ def unannounced_ends(
             """,
             {
                 "age": _GIVEN_UP_AFTER,
+                "skipped": SKIPPED,
                 "destinations": list(destinations),
                 "states": list(states),
                 "at_once": _AT_ONCE,

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from temporaletl import names
 from temporaletl.errors import ConflictError
-from temporaletl.messages import BatchSummary, MetadataRequest, Mode, QueuerInput
+from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.ledger import without_secrets
 from temporaletl.warehouse.open_batches import Namespace
@@ -62,6 +63,11 @@ class RequestedRun:
         return Namespace(self.temporal_address, self.temporal_namespace, self.temporal_namespace_id)
 
     @property
+    def skipped(self) -> bool:
+        """Whether a schedule started it, and another run made it needless."""
+        return self.error_type == names.SKIPPED
+
+    @property
     def summary(self) -> BatchSummary:
         """The summary of one that ended without a batch: it has loaded nothing."""
         seconds = (
@@ -73,13 +79,13 @@ class RequestedRun:
             source=self.source,
             connection=self.connection,
             mode=self.mode,
-            state="cancelled" if self.wanted == "cancel" else "failed",
+            state="cancelled" if self.wanted == "cancel" or self.skipped else "failed",
             seconds=round(seconds, 3),
             error=self.error,
         )
 
 
-_COLUMNS = """
+RUN_COLUMNS = """
     workflow_id, source, connection, request->>'mode' AS mode, run_id, engine, requested_at,
     clock_timestamp() - requested_at AS age, wanted, batch_id, error, error_type, ended_at,
     owner IS NOT NULL AND coalesce(lease_until > clock_timestamp(), false) AS owned,
@@ -104,24 +110,31 @@ def enter_run(
     """
     with warehouse.connection() as connection:
         if only:
-            connection.execute(
-                "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
-                [_LOCK, f"{request.source} {request.connection}"],
-            )
+            lock_connection(connection, request)
             cursor = connection.cursor(row_factory=class_row(RequestedRun))
             open_run = cursor.execute(
-                f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+                f"SELECT {RUN_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
                 "WHERE source = %s AND connection = %s AND ended_at IS NULL "
                 "ORDER BY requested_at LIMIT 1",
                 [request.source, request.connection],
             ).fetchone()
             if open_run is not None:
                 return open_run
-        _insert(connection, request, workflow_id=workflow_id, run_id=run_id, engine=engine, by=by)
+        insert_run(
+            connection, request, workflow_id=workflow_id, run_id=run_id, engine=engine, by=by
+        )
     return None
 
 
-def _insert(
+def lock_connection(connection: Connection, request: QueuerInput) -> None:
+    """Let no other run of the source and connection be entered in the meantime."""
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
+        [_LOCK, f"{request.source} {request.connection}"],
+    )
+
+
+def insert_run(
     connection: Connection,
     request: QueuerInput,
     *,
@@ -131,6 +144,7 @@ def _insert(
     by: str | None = None,
     since: datetime | None = None,
 ) -> None:
+    """Enter a run, unless it is there."""
     connection.execute(
         """
         INSERT INTO etl_runs
@@ -160,12 +174,13 @@ def claim_run(
     where Temporal has it.
     """
     with warehouse.connection() as connection:
-        return _claim(connection, workflow_id, engine, namespace)
+        return claim_in(connection, workflow_id, engine, namespace)
 
 
-def _claim(
+def claim_in(
     connection: Connection, workflow_id: str, engine: Engine, namespace: Namespace | None
 ) -> bool:
+    """As `claim_run`, in the caller's transaction."""
     connection.execute(
         """
         UPDATE etl_runs SET engine = %(engine)s,
@@ -187,36 +202,6 @@ def _claim(
         "SELECT engine FROM etl_runs WHERE workflow_id = %s", [workflow_id]
     ).fetchone()
     return row == (engine,)
-
-
-def claim_for_temporal(
-    warehouse: Warehouse,
-    requested: MetadataRequest,
-    namespace: Namespace | None = None,
-    *,
-    since: datetime | None = None,
-) -> None:
-    """Claim a run whose workflow is there, and enter it where a schedule started it.
-
-    `since` is when it was started, where that is not now. Safe to repeat.
-
-    Raises:
-        SupersededRunError: it is the local engine's, or was given up.
-    """
-    with warehouse.connection() as connection:
-        _insert(
-            connection,
-            requested.input,
-            workflow_id=requested.workflow_id,
-            run_id=requested.run_id,
-            engine="temporal",
-            since=since,
-        )
-        if not _claim(connection, requested.workflow_id, "temporal", namespace):
-            raise SupersededRunError(
-                f"superseded: {requested.workflow_id} is executed by the local engine, or was "
-                "given up when nobody knew that it had been started here"
-            )
 
 
 def give_up(warehouse: Warehouse, workflow_id: str, error: str) -> bool:
@@ -276,7 +261,7 @@ def find_run(warehouse: Warehouse, name: str) -> RequestedRun | None:
         connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
     ):
         return cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+            f"SELECT {RUN_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
             "WHERE workflow_id = %(name)s OR batch_id = %(name)s "
             "ORDER BY workflow_id = %(name)s DESC, requested_at DESC LIMIT 1",
             {"name": name},
@@ -288,7 +273,7 @@ def read_run(connection: Connection, workflow_id: str) -> RequestedRun | None:
     return (
         connection.cursor(row_factory=class_row(RequestedRun))
         .execute(
-            f"SELECT {_COLUMNS} FROM etl_runs WHERE workflow_id = %s FOR UPDATE",  # noqa: S608
+            f"SELECT {RUN_COLUMNS} FROM etl_runs WHERE workflow_id = %s FOR UPDATE",  # noqa: S608
             [workflow_id],
         )
         .fetchone()
@@ -302,7 +287,7 @@ def open_requests(warehouse: Warehouse, source: str, connection_name: str) -> li
         connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
     ):
         return cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+            f"SELECT {RUN_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
             "WHERE source = %s AND connection = %s AND ended_at IS NULL ORDER BY requested_at",
             [source, connection_name],
         ).fetchall()
@@ -333,13 +318,14 @@ def runs_without_batch(
         "connection": connection_name,
         "mode": mode,
         "state": state,
+        "skipped": names.SKIPPED,
     }
     with (
         warehouse.connection() as connection,
         connection.cursor(row_factory=class_row(RequestedRun)) as cursor,
     ):
         return cursor.execute(
-            f"SELECT {_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
+            f"SELECT {RUN_COLUMNS} FROM etl_runs "  # noqa: S608 - constant
             "WHERE batch_id IS NULL AND (ended_at IS NOT NULL) = %(ended)s "
             "AND (ended_at IS NULL OR engine IS NOT NULL) "
             "AND (%(requested_at)s::timestamptz IS NULL "
@@ -348,7 +334,8 @@ def runs_without_batch(
             "AND (%(connection)s::text IS NULL OR connection = %(connection)s) "
             "AND (%(mode)s::text IS NULL OR request->>'mode' = %(mode)s) "
             "AND (%(state)s::text IS NULL "
-            "OR CASE wanted WHEN 'cancel' THEN 'cancelled' ELSE 'failed' END = %(state)s) "
+            "OR CASE WHEN error_type = %(skipped)s THEN 'skipped' "
+            "WHEN wanted = 'cancel' THEN 'cancelled' ELSE 'failed' END = %(state)s) "
             "ORDER BY requested_at DESC, workflow_id DESC LIMIT %(limit)s",
             values,
         ).fetchall()

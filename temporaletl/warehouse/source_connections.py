@@ -18,8 +18,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import Field, JsonValue
 
-from temporaletl.connection_entries import Connection as Entry
-from temporaletl.connection_entries import Origin, Reference, parse_connection
+from temporaletl.connection_entries import Connection as Entry, Origin, Reference, parse_connection
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import ConfigurationError, ConflictError, NotFoundError
 from temporaletl.messages import Message

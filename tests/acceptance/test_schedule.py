@@ -136,7 +136,7 @@ def upcoming(found: ScheduleDescription) -> list[datetime]:
 
 
 async def test_mondays_at_three(commands: Commands) -> None:
-    assert commands.done("jira", "1", "3") == f"created {_ID}: day 1, hour 3, UTC\n"
+    assert commands.done("jira", "1", "3") == f"created {_ID}: incremental, Mon at 03:00 UTC\n"
     found = await commands.described()
     assert {(t.astimezone(UTC).strftime("%A %H:%M:%S")) for t in upcoming(found)} == {
         "Monday 03:00:00"
@@ -155,7 +155,8 @@ async def test_mondays_at_three(commands: Commands) -> None:
 
 async def test_run_again_it_updates_the_schedule(commands: Commands) -> None:
     commands.done("jira", "1", "3")
-    assert commands.done("jira", "1-5", "4") == f"updated {_ID}: day 1-5, hour 4, UTC\n"
+    changed = commands.done("jira", "1-5", "4")
+    assert changed == f"updated {_ID}: incremental, Mon-Fri at 04:00 UTC\n"
     times = upcoming(await commands.described())
     assert {t.astimezone(UTC).strftime("%H:%M:%S") for t in times} == {"04:00:00"}
     assert {t.astimezone(UTC).isoweekday() for t in times} == {1, 2, 3, 4, 5}
@@ -220,13 +221,13 @@ async def test_overlap_catch_up_time_zone_and_mode(commands: Commands) -> None:
     ("words", "settings", "message"),
     [
         (("jira", "8", "3"), {}, "day of week '8'"),
-        (("jira", "Monday", "3"), {}, "day of week 'Monday'"),
+        (("jira", "Noday", "3"), {}, "day of week 'Noday'"),
         (("jira", "1", "24"), {}, "hour '24'"),
         (("jirra", "1", "3"), {}, "'jirra'"),
         (("jira", "1", "3", "--timezone", "Mars/Base"), {}, "time zone 'Mars/Base'"),
         (("jira", "1", "3", "--overlap", "never"), {}, "never"),
-        (("jira", "1", "3", "--catchup-window-minutes", "0"), {}, "catch-up window 0 s"),
-        (("jira", "1", "3", "--mode", "backfill"), {}, "mode 'backfill'"),
+        (("jira", "1", "3", "--catchup-window-minutes", "0"), {}, "catchup_window_minutes"),
+        (("jira", "1", "3", "--mode", "backfill"), {}, "--mode"),
         (("jira", "1", "3"), {"TEMPORAL_NAMESPACE": "elsewhere"}, "namespace 'elsewhere'"),
     ],
 )

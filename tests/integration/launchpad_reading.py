@@ -17,10 +17,12 @@ from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
 from temporaletl.queuer.sources.launchpad.params import describe_backlog
 from temporaletl.worker.sources.launchpad import bugs, proposals, questions
-from temporaletl.worker.sources.launchpad.extract import bugs as extract_bugs
-from temporaletl.worker.sources.launchpad.extract import deletions as extract_deletions
-from temporaletl.worker.sources.launchpad.extract import merge_proposals as extract_merge_proposals
-from temporaletl.worker.sources.launchpad.extract import questions as extract_questions
+from temporaletl.worker.sources.launchpad.extract import (
+    bugs as extract_bugs,
+    deletions as extract_deletions,
+    merge_proposals as extract_merge_proposals,
+    questions as extract_questions,
+)
 from tests.fakes.launchpad import Archive, serve
 from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
 from tests.integration.job_reading import Serve, plan_of, serving

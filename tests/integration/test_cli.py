@@ -169,8 +169,8 @@ async def test_ctrl_c_stops_waiting_and_not_the_run(etl: CommandLine) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith("No longer waiting; the run goes on.")
     workflow_id = last.split("etl cancel ")[1]
-    summary = await etl.services.client.get_workflow_handle(workflow_id).result()
-    assert summary["rows"]["inserted"] == 10
+    again = await etl("follow", workflow_id, "--json")
+    assert (again.status, again.document["rows"]["inserted"]) == (0, 10)
 
 
 async def test_a_wait_outlives_the_address_of_temporal(etl: CommandLine) -> None:
@@ -286,7 +286,7 @@ async def test_a_run_that_no_queuer_takes_up_says_so(etl: CommandLine) -> None:
     assert started.status == 0
     assert "not planned yet" in started.out
     assert started.err.startswith("no queuer polls task queue nobody-polls-this yet; the run waits")
-    workflow_id = started.out.split("etl status ")[1].split()[0]
+    workflow_id = started.out.split("etl follow ")[1].split()[0]
     shown, listed = await asyncio.gather(etl("status", workflow_id), etl("status", "--json"))
     assert "waiting: no queuer polls task queue nobody-polls-this" in shown.out
     report = next(r for r in listed.document if r["workflow_id"] == workflow_id)

@@ -10,8 +10,7 @@ from temporaletl import (
     ETLInput,
 )
 from temporaletl.external.trino.access import Bearer, TrinoSettings
-from temporaletl.external.trino.server import TrinoServer as Trino
-from temporaletl.external.trino.server import open_trino
+from temporaletl.external.trino.server import TrinoServer as Trino, open_trino
 from tests.fakes.server import FakeServer
 from tests.integration.job_reading import Read, pages_of, read
 from tests.integration.trino_reading import SMALL, TPCH, WIDE, Lake, jobs_of, order

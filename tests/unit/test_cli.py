@@ -57,8 +57,8 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("run jira --mode backfill", "a backfill needs a start date (--from)"),
         ("run jira --to 2025-01-01", "a backfill needs a start date (--from)"),
         ("run jira --mode full --from 2025-01-01", "mode full finds its own window"),
-        ("run jira --param jql", "--param 'jql' is not KEY=JSON"),
-        ("run jira --param jql=abc", "--param jql: 'abc' is not JSON; for a text: --param 'jql="),
+        ("run jira --param jql", "--param 'jql' is not KEY=VALUE"),
+        ("run jira --param jql=[abc", "--param jql: '[abc' is not JSON"),
         ("run jira --param a=1 --param a=2", "--param a is given twice"),
         (
             "run jira --param nosuch=1",

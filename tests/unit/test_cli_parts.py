@@ -17,7 +17,8 @@ from temporaletl.control.operations.following import (
     explain,
     is_misconfiguration,
 )
-from temporaletl.control.operations.schedules import due_times, show_ranges
+from temporaletl.control.operations.schedule_reports import show_ranges
+from temporaletl.control.operations.schedules import due_times
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
 from temporaletl.queuer.scheduling import calendar, parse_ranges
@@ -50,9 +51,13 @@ def test_a_bad_moment_is_named_with_its_option(text: str) -> None:
     assert repr(text) in str(told.value)
 
 
-def test_parameters_are_json() -> None:
+def test_parameters_are_json_or_texts() -> None:
     texts = ["size=3", 'jql="project = X"', "flags=[true, null]", 'deep={"a": "b=c"}']
-    assert read_params(texts) == {
+    assert read_params([*texts, "project=ABC = x", "none=", "odd=NaN", 'digits="3"']) == {
+        "project": "ABC = x",
+        "none": "",
+        "odd": "NaN",
+        "digits": "3",
         "size": 3,
         "jql": "project = X",
         "flags": [True, None],

@@ -14,8 +14,7 @@ import pytest
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
 from temporaletl.control.cli import session
 from temporaletl.control.cli.views.preview import print_preview
-from temporaletl.control.operations import checks
-from temporaletl.control.operations import preview as operation
+from temporaletl.control.operations import checks, preview as operation
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import StreamPreview, preview
 from temporaletl.errors import ConfigurationError, SourceUnavailableError

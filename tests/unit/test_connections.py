@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from temporaletl import names
-from temporaletl import source_settings as base
+from temporaletl import names, source_settings as base
 from temporaletl.accounts import account_views
 from temporaletl.connection_providers import (
     UnknownConnectionError,
@@ -353,10 +352,17 @@ def test_refused_credentials_are_those_of_the_connection_in_use() -> None:
 
 def test_ids_of_default_are_what_they_were_and_others_are_no_sources_of_that_name() -> None:
     noon = datetime(2025, 1, 31, 12, tzinfo=UTC)
-    assert names.schedule_id("jira") == names.schedule_id("jira", "default") == "etl-schedule-jira"
-    assert names.scheduled_workflow_id("jira") == "etl-jira"
+    assert names.ScheduleKey("jira").id == "etl-schedule-jira"
+    assert names.ScheduleKey("jira").workflow_id == "etl-jira"
     assert names.run_workflow_id("jira", "full", noon) == "etl-jira-full-20250131T120000.000000Z"
-    assert names.schedule_id("jira", "acme") == "etl-schedule-jira@acme"
+    assert names.ScheduleKey("jira", "acme").id == "etl-schedule-jira@acme"
+    named = names.ScheduleKey("jira", "acme", "nightly")
+    assert (named.id, named.workflow_id) == (
+        "etl-schedule-jira@acme:nightly",
+        "etl-jira@acme:nightly",
+    )
+    for key in (names.ScheduleKey("jira"), named, named._replace(connection="default")):
+        assert names.ScheduleKey.of_id(key.id) == key
     for source, connection in (("jira", "default"), ("jira", "acme")):
         assert names.parse_label(names.label(source, connection)) == (source, connection)
 

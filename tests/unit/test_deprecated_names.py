@@ -29,3 +29,7 @@ def test_deprecated_fields_of_a_deletion_scan_set_the_new_ones() -> None:
     with pytest.warns(DeprecationWarning, match="most_asked is now max_checks"):
         scan = DeletionScan("orders", Items("order:"), lambda _: iter(()), most_asked=5)
     assert scan.max_checks == 5
+
+
+def test_names_that_nobody_has_used_yet_are_listed() -> None:
+    assert {*temporaletl.__all__} <= {*dir(temporaletl)}

@@ -1,5 +1,6 @@
 """Freshness as it is judged by bounds and timetables, and the settings of both."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,15 +20,16 @@ from temporaletl.control.operations.freshness import (
     StreamFreshness,
     judge,
 )
-from temporaletl.control.operations.timetable import Hours, Timetable
+from temporaletl.control.operations.timetable import Calendar, Timetable
 from temporaletl.errors import SettingsError
 from temporaletl.fresh_within import FreshWithin, parse_by_source, parse_fresh_within
+from temporaletl.queuer.scheduling import cron_calendars
 from temporaletl.warehouse.freshness import Loads, StreamLoads
 from temporaletl.warehouse.schedules import SeenSchedule
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
-HOURLY = Timetable(calendars=(Hours(days=frozenset(range(7)), hours=frozenset(range(24))),))
+HOURLY = Timetable(calendars=(Calendar(days=frozenset(range(7)), hours=frozenset(range(24))),))
 SHOP = ("shop", "default")
 
 
@@ -36,6 +38,7 @@ def judged(
     *,
     within: str | None = None,
     schedule: dict[str, Any] | None = None,
+    others: Sequence[dict[str, Any]] = (),
     failed: bool = False,
 ) -> StreamFreshness:
     """The stream `orders` of the source `shop`, which is loaded up to so long ago."""
@@ -61,9 +64,10 @@ def judged(
         "missed": 0,
         "skipped": 0,
     }
+    scheduled = [] if schedule is None else [schedule, *others]
     bounds = Bounds(
         {} if within is None else {SHOP: parse_by_source(within)["shop"]},
-        {} if schedule is None else {SHOP: SeenSchedule.model_validate(seen | schedule)},
+        {SHOP: [SeenSchedule.model_validate(seen | one) for one in scheduled]},
         {},
         HOUR,
         (),
@@ -129,8 +133,40 @@ def test_without_a_bound_a_stream_is_judged_by_its_schedule(
     assert judged(HOUR, within="shop=2", schedule=given).state == "fresh"
 
 
+@pytest.mark.parametrize(
+    ("others", "origin", "due"),
+    [
+        # Loaded at half past eleven: the run of one has an hour.
+        ([{}], "schedule often,", 1.5),
+        ([{"streams": ("orders",)}], "schedule often,", 1.5),
+        ([{"streams": ("others",)}], "the schedule,", 15.5),
+        ([{"paused": True}], "the schedule,", 15.5),
+        ([{"filtered": True}], "the schedule,", 15.5),
+        ([{"timetable": None}], "the schedule,", 15.5),
+    ],
+)
+def test_of_several_schedules_the_one_counts_that_is_due_first(
+    others: list[dict[str, Any]], origin: str, due: float
+) -> None:
+    nightly = Timetable(calendars=(Calendar(days=frozenset(range(7)), hours=frozenset({3})),))
+    known = {"timetable": nightly.model_dump(mode="json")}
+    named = [{"name": "often", **other} for other in others]
+    entry = judged(HOUR, schedule=known, others=named)
+    assert entry.origin.startswith(origin)
+    assert entry.due_at == NOW + due * HOUR
+
+
+def test_where_no_schedule_counts_each_says_why() -> None:
+    other = {"name": "full_load", "streams": ("others",)}
+    entry = judged(HOUR, schedule={"paused": True}, others=[other])
+    assert entry.cause.startswith(
+        "not judged: no ETL_FRESH_WITHIN_HOURS, and the schedule is paused and schedule full_load "
+        "leaves this stream out"
+    )
+
+
 def test_a_schedule_for_weekdays_does_not_wait_over_a_weekend_for_tuesdays_run() -> None:
-    weekdays = Timetable(calendars=(Hours(days=frozenset(range(1, 6)), hours=frozenset({3})),))
+    weekdays = Timetable(calendars=(Calendar(days=frozenset(range(1, 6)), hours=frozenset({3})),))
     known = {"timetable": weekdays.model_dump(mode="json")}
     tuesday = judged(NOW - datetime(2024, 4, 30, 2, 55, tzinfo=UTC), schedule=known)
     assert tuesday.due_at == datetime(2024, 5, 1, 4, tzinfo=UTC)  # Wednesday's, and an hour
@@ -138,7 +174,7 @@ def test_a_schedule_for_weekdays_does_not_wait_over_a_weekend_for_tuesdays_run()
 
 
 def test_a_load_between_two_times_of_a_schedule_does_not_stand_for_the_next_run() -> None:
-    nightly = Timetable(calendars=(Hours(days=frozenset(range(7)), hours=frozenset({3})),))
+    nightly = Timetable(calendars=(Calendar(days=frozenset(range(7)), hours=frozenset({3})),))
     known = {"timetable": nightly.model_dump(mode="json")}
     by_hand = judged(NOW - datetime(2024, 4, 30, 22, tzinfo=UTC), schedule=known)
     assert by_hand.due_at == datetime(2024, 5, 1, 4, tzinfo=UTC)
@@ -209,11 +245,39 @@ def test_changes_of_the_clocks_are_as_temporal_has_them(
 
 
 @pytest.mark.parametrize(
+    ("found", "due"),
+    [
+        (a_schedule(*cron_calendars("*/20 8-9 * * mon")), ["06T08:00", "06T08:20", "06T08:40"]),
+        # By day of the month or of the week, as cron has it.
+        (a_schedule(*cron_calendars("30 4 5 * 1")), ["05T04:30", "06T04:30", "13T04:30"]),
+        (a_schedule(*cron_calendars("0 0 1 jan *")), ["01T00:00", "01T00:00"]),
+        (
+            a_schedule(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=90))]),
+            ["01T00:00", "01T01:30", "01T03:00"],
+        ),
+        (
+            a_schedule(intervals=[ScheduleIntervalSpec(every=HOUR, offset=HOUR / 4)]),
+            ["01T00:15", "01T01:15"],
+        ),
+    ],
+)
+def test_a_timetable_has_the_times_of_cron_and_of_intervals(
+    found: Schedule, due: list[str]
+) -> None:
+    timetable = Timetable.of(found)
+    assert timetable is not None
+    assert Timetable.model_validate(timetable.model_dump(mode="json")) == timetable
+    times = timetable.due(datetime(2025, 1, 1, tzinfo=UTC))
+    assert [f"{next(times):%dT%H:%M}" for _ in due] == due
+
+
+@pytest.mark.parametrize(
     "other",
     [
-        a_schedule(intervals=[ScheduleIntervalSpec(every=HOUR)]),
-        a_schedule(ScheduleCalendarSpec(minute=[ScheduleRange(30)])),
-        a_schedule(ScheduleCalendarSpec(day_of_month=[ScheduleRange(1)])),
+        a_schedule(ScheduleCalendarSpec(second=[ScheduleRange(30)])),
+        a_schedule(cron_expressions=["0 * * * *"]),
+        a_schedule(intervals=[ScheduleIntervalSpec(every=HOUR), ScheduleIntervalSpec(every=HOUR)]),
+        a_schedule(*cron_calendars("0 0 30 2 *")),
         a_schedule(),
     ],
 )

@@ -10,7 +10,7 @@ import structlog
 
 from temporaletl import run_log
 from temporaletl.logs import get_logger
-from temporaletl.messages import ETLInput, Window
+from temporaletl.messages import ETLInput, QueuerInput, Window
 from temporaletl.run_log import DROPPED, Line, RunLog, kept_in, run_of
 
 log = get_logger("temporaletl.test")
@@ -117,11 +117,13 @@ def test_a_line_that_was_not_taken_comes_with_the_next_ones(monkeypatch: Any) ->
     assert [line.event for line in target.lines] == ["first", "second"]
 
 
-def test_a_message_names_its_batch_and_its_job_wherever_it_has_them() -> None:
+def test_a_message_names_its_batch_job_and_connection_wherever_it_has_them() -> None:
     job = ETLInput(
         batch_id="b", seq=0, job_id="j", source="s", stream="t", mode="full", window=Window()
     )
-    both = {"batch_id": "b", "job_id": "j"}
-    assert run_of(job) == run_of(SimpleNamespace(job=job)) == both
+    of_source = {"source": "s", "connection": "default"}
+    named = {"batch_id": "b", "job_id": "j", **of_source}
+    assert run_of(job) == run_of(SimpleNamespace(job=job)) == named
+    assert run_of(SimpleNamespace(input=QueuerInput(source="s"))) == of_source
     assert run_of(SimpleNamespace(metadata=SimpleNamespace(batch_id="b"))) == {"batch_id": "b"}
     assert run_of(None) == run_of(SimpleNamespace(batch_id="", job_id=None)) == {}

@@ -33,7 +33,6 @@ _AUTHORS = "Write a source"
 app = typer.Typer(
     name="etl",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -108,6 +107,13 @@ app.command(
 app.command(
     rich_help_panel=_RUNNING,
     epilog=examples(
+        "etl follow etl-jira-full-20250131T060000.000000Z  # its progress, then its result",
+        "etl follow etl-jira-full-20250131T060000.000000Z --json | jq .rows",
+    ),
+)(runs.follow)
+app.command(
+    rich_help_panel=_RUNNING,
+    epilog=examples(
         "etl logs etl-jira-full-20250131T060000.000000Z --limit 20",
         "etl logs etl-jira-full-20250131T060000.000000Z --json | jq '.lines[].event'",
     ),
@@ -159,7 +165,9 @@ app.command(
     epilog=examples(
         "etl schedule jira 1 3  # Mondays at 03:00 UTC",
         "etl schedule jira 1-5 6,18 --timezone Europe/London  # weekdays, twice",
-        "etl schedule jira 0 2 --mode full  # Sundays, everything",
+        "etl schedule jira weekly 0 2 --mode full  # and on Sundays everything, beside the others",
+        "etl schedule jira often --cron '*/15 8-18 * * 1-5' --jitter 2m",
+        "etl schedule jira hourly --every 1h --param jql='project = ABC'",
     ),
 )(schedules.schedule)
 app.command(rich_help_panel=_REGULARLY, epilog=examples("etl schedules"))(schedules.schedules)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import get_args
+from typing import Self, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -37,6 +37,13 @@ class StartedRun(BaseModel):
     connection: str
     mode: Mode
     retries: str | None
+
+    @classmethod
+    def of(cls, run: RunReport) -> Self:
+        """One that was started before, by whomever."""
+        return cls.model_validate(
+            {**run.model_dump(), "workflowId": run.workflow_id, "runId": run.run_id, "queue": None}
+        )
 
 
 class _Result(BaseModel):

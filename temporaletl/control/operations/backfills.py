@@ -10,7 +10,7 @@ from temporaletl.connection_providers import provided
 from temporaletl.connections import bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
-from temporaletl.control.operations.sources import check_services, find_source
+from temporaletl.control.operations.sources import check_params, find_source
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import Message, QueuerInput, Window
 from temporaletl.queuer.planning import check_request, check_span
@@ -55,7 +55,7 @@ async def plan_backfill(platform: Platform, request: QueuerInput, *, limit: int)
         ETLError: as the source's strategies raise.
     """
     find_source(request.source, request.connection)
-    check_services(request.source)
+    check_params(request)
     with provided(await platform.stored_connections(request.connection)):
         planner = check_request(request)
         check_span(request, await platform.now())

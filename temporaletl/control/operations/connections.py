@@ -9,8 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from temporaletl.connection_entries import Connection as Entry
-from temporaletl.connection_entries import Origin, Reference
+from temporaletl.connection_entries import Connection as Entry, Origin, Reference
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import (
     UnknownConnectionError,

@@ -25,7 +25,7 @@ from temporaletl.control.operations.reports import (
 )
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.status import attendance, hindrances, reachable
-from temporaletl.errors import ETLError, NotFoundError
+from temporaletl.errors import ConflictError, ETLError, NotFoundError
 from temporaletl.messages import JobProgress, Message
 from temporaletl.queuer.reconciliation import standing_of
 from temporaletl.warehouse.connection import Warehouse
@@ -66,6 +66,18 @@ class Details(Message):
     troubles: tuple[Trouble, ...] = ()
     #: Hindrances of its source, and which of ledger and Temporal could not be reached.
     remarks: tuple[str, ...] = Field(default=(), exclude=True)
+
+
+def run_of(details: Details, name: str) -> RunReport:
+    """The run that details are about.
+
+    Raises:
+        ConflictError: they are about a job; names its run.
+    """
+    if details.run is not None:
+        return details.run
+    whose = details.job and details.job.batch_id
+    raise ConflictError(f"{name} is a job" + (f"; its run is {whose}" if whose else ""))
 
 
 async def run_details(platform: Platform, name: str) -> Details:

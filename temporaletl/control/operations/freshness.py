@@ -1,12 +1,14 @@
 """Freshness: whether each stream is loaded up to as late as it must be, and by what it is judged.
 
 Judged by what is committed, the watermark, and not by what a run says. The bound is
-ETL_FRESH_WITHIN_HOURS of the connection, or else the timetable of its schedule: at each of its
-times, plus ETL_FRESH_ALLOWANCE_MINUTES, the run that was due must have moved the watermark.
+ETL_FRESH_WITHIN_HOURS of the connection, or else the timetables of its schedules: at each of their
+times, plus ETL_FRESH_ALLOWANCE_MINUTES, the run that was due must have moved the watermark. Of
+several schedules that load a stream, the one counts by which it is late first.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -23,7 +25,7 @@ from temporaletl.control.operations.timetable import Timetable
 from temporaletl.errors import ConfigurationError, ETLError
 from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_by_source
 from temporaletl.messages import Message
-from temporaletl.names import label
+from temporaletl.names import DEFAULT_SCHEDULE, label
 from temporaletl.settings import Settings
 from temporaletl.warehouse.freshness import Loads, StreamLoads, read_loads
 from temporaletl.warehouse.schedules import SeenSchedule
@@ -95,7 +97,7 @@ class Bounds:
     """By what streams are judged: bounds and schedules by source and connection."""
 
     fresh_within: Mapping[tuple[str, str], FreshWithin]
-    schedules: Mapping[tuple[str, str], SeenSchedule]
+    schedules: Mapping[tuple[str, str], Sequence[SeenSchedule]]
     streams: Mapping[tuple[str, str], tuple[str, ...]]
     allowance: timedelta
     faults: tuple[str, ...]
@@ -131,7 +133,9 @@ async def read_bounds(platform: Platform) -> Bounds:
         declared, unread = _declared()
         faults += unread
         fresh_within |= declared
-        schedules = {(one.source, one.connection): one for one in known.schedules}
+        schedules: dict[tuple[str, str], list[SeenSchedule]] = defaultdict(list)
+        for one in known.schedules:
+            schedules[one.source, one.connection].append(one)
         wanted = sorted({*fresh_within, *schedules})
         streams, unknown = await asyncio.to_thread(_streams_of, wanted)
     allowance = timedelta(minutes=settings.allowance_minutes)
@@ -187,8 +191,8 @@ def _must_be_loaded(bounds: Bounds, whose: tuple[str, str], stream: str) -> bool
     own = bounds.fresh_within.get(whose)
     if own is not None and own.of(stream) is not None:
         return True
-    schedule = bounds.schedules.get(whose)
-    return schedule is not None and (not schedule.streams or stream in schedule.streams)
+    schedules = bounds.schedules.get(whose, ())
+    return any(not one.streams or stream in one.streams for one in schedules)
 
 
 def _nothing_of(source: str, connection: str, stream: str) -> StreamLoads:
@@ -222,33 +226,55 @@ def _bound_of(bounds: Bounds, loads: StreamLoads) -> _Bound:
     within = None if own is None else own.of(loads.stream)
     if within is not None:
         return _Bound(FRESH_WITHIN, None if until is None else until + within, within)
-    schedule = bounds.schedules.get(whose)
-    why = "no schedule" if schedule is None else _unfit(schedule, loads.stream)
-    if schedule is None or why is not None:
+    schedules = bounds.schedules.get(whose, ())
+    unfit = {one.name: _unfit(one, loads.stream) for one in schedules}
+    fit = [one for one in schedules if unfit[one.name] is None]
+    # A filtered run moves a watermark only where no other loads the stream.
+    fit = [one for one in fit if not one.filtered] or fit
+    if not fit:
+        why = " and ".join(dict.fromkeys(filter(None, unfit.values()))) or "no schedule"
         return _Bound(f"no {FRESH_WITHIN}, and {why}")
+    return min(
+        (_bound_by(one, until, bounds.allowance) for one in fit), key=lambda found: found.due_at
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheduled(_Bound):
+    """A bound by a schedule: it always says when the stream is due."""
+
+    due_at: datetime
+
+
+def _bound_by(schedule: SeenSchedule, until: datetime | None, allowance: timedelta) -> _Scheduled:
     timetable = Timetable.model_validate(schedule.timetable)
-    minutes = bounds.allowance.total_seconds() / 60
-    origin = f"the schedule, and an allowance of {minutes:g} min"
-    first = timetable.nth_due(schedule.created_at, 1) + bounds.allowance
+    minutes = allowance.total_seconds() / 60
+    named = "the schedule" if schedule.name == DEFAULT_SCHEDULE else f"schedule {schedule.name}"
+    origin = f"{named}, and an allowance of {minutes:g} min"
+    patience = allowance + timetable.jitter
+    first = timetable.nth_due(schedule.created_at, 1) + patience
     if until is None:
-        return _Bound(origin, first)
+        return _Scheduled(origin, first)
     following = timetable.nth_due(until, 1)
     # A run ends its window a source's lag before its time: it moved a watermark that is as close.
-    if following - until <= max(_LONGEST_LAG, bounds.allowance):
+    if following - until <= max(_LONGEST_LAG, allowance):
         following = timetable.nth_due(until, 2)
-    due_at = max(first, following + bounds.allowance)
-    return _Bound(origin, due_at, due_at - until)
+    due_at = max(first, following + patience)
+    return _Scheduled(origin, due_at, due_at - until)
 
 
 def _unfit(schedule: SeenSchedule, stream: str) -> str | None:
-    """Why a stream is not judged by its connection's schedule; None where it is."""
+    """Why a stream is not judged by a schedule; None where it is."""
+    named = "the schedule" if schedule.name == DEFAULT_SCHEDULE else f"schedule {schedule.name}"
     if schedule.paused:
-        return "the schedule is paused"
+        return f"{named} is paused"
     if schedule.mode not in _MOVING_WATERMARKS:
-        return "runs of the schedule move no watermark"
+        return f"runs of {named} move no watermark"
     if schedule.streams and stream not in schedule.streams:
-        return "the schedule leaves this stream out"
-    return None if schedule.timetable else "the schedule's times are none that `etl schedule` makes"
+        return f"{named} leaves this stream out"
+    return (
+        None if schedule.timetable else f"the times of {named} are none that `etl schedule` makes"
+    )
 
 
 def _judge_stream(bounds: Bounds, loads: StreamLoads, now: datetime) -> StreamFreshness:

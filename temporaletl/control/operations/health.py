@@ -20,7 +20,6 @@ from temporaletl.control.operations.seen_schedules import known_schedules
 from temporaletl.embedded.services import ServiceState
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message
-from temporaletl.names import label
 from temporaletl.queuer.reconciliation import runs_of_queue
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.freshness import read_loads
@@ -241,7 +240,7 @@ async def _schedules(platform: Platform) -> _Found:
 
 def _misses(seen: SeenSchedule, loaded_at: datetime | None) -> list[tuple[datetime, str]]:
     """What a schedule has missed since its connection was last loaded."""
-    whose, found = label(seen.source, seen.connection), []
+    whose, found = seen.key.label, []
     if seen.missed_at is not None and (loaded_at is None or loaded_at < seen.missed_at):
         text = (
             f"{whose} has missed runs since it was last loaded: in all {seen.missed} were not "

@@ -8,13 +8,21 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from temporaletl import names, sdk
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
 from temporaletl.control.operations.audit import local_author
-from temporaletl.control.operations.following import Ended, Run, TemporalRun, pending_failures
-from temporaletl.control.operations.local_runs import AttachedEngine, drive_to_end
+from temporaletl.control.operations.details import run_details, run_of
+from temporaletl.control.operations.following import (
+    Ended,
+    Handle,
+    Run,
+    TemporalRun,
+    pending_failures,
+)
+from temporaletl.control.operations.local_runs import AttachedEngine, LocalRun, drive_to_end
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.runs import (
@@ -24,7 +32,7 @@ from temporaletl.control.operations.runs import (
     start_run,
 )
 from temporaletl.errors import ETLError
-from temporaletl.messages import BatchStatus, QueuerInput, RowCounts
+from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally
@@ -184,6 +192,29 @@ async def start_retry(platform: Platform, run: str, *, attached: bool = False) -
     request = await retry_request(platform, run)
     started = await start_only_run(platform, request, by=local_author().name)
     return _RunHere(platform, started, attached=attached)
+
+
+async def follow_run(platform: Platform, name: str) -> FollowedRun:
+    """Follow a run that was started before, by whomever; one that has ended has its result.
+
+    Raises:
+        NotFoundError: nothing has that name.
+        ConflictError: it is a job's.
+        ETLError: neither the warehouse nor Temporal can be reached, or not what executes it.
+    """
+    report = run_of(await run_details(platform, name), name)
+    request = QueuerInput.model_validate(report.model_dump(exclude_none=True))
+    if report.engine == "local":
+        warehouse = await platform.warehouse()
+        local = LocalRun(warehouse, request, report.workflow_id, report.run_id)
+        return _RunHere(platform, local, attached=False)
+    client = await platform.client()
+    handle: Handle = client.get_workflow_handle(
+        report.workflow_id, run_id=report.run_id or None, result_type=BatchSummary
+    )
+    books = partial(known_summary, platform)
+    run = TemporalRun(client, handle, request, platform.settings, books=books)
+    return _RunHere(platform, run, attached=False)
 
 
 async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:

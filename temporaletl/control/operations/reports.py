@@ -146,7 +146,7 @@ def report_of_request(run: RequestedRun, execution: WorkflowExecution | None = N
     """The report of a run that has no batch: it waits, or ended before it was planned."""
     state, ended_at = "waiting", run.ended_at
     if ended_at is not None:
-        state = run.summary.state
+        state = "skipped" if run.skipped else run.summary.state
     elif execution is not None and (end := end_of(execution)) is not None:
         state, ended_at = end, execution.close_time
     return RunReport(

@@ -72,7 +72,7 @@ def _known(run: RunReport, failure: BaseException | None) -> BatchSummary:
         source=run.source,
         connection=run.connection,
         mode=_MODE.validate_python(run.mode or "incremental"),
-        state="cancelled" if run.state == "cancelled" else "failed",
+        state="cancelled" if run.state in ("cancelled", "skipped") else "failed",
         seconds=round((ended - run.started_at).total_seconds(), 3),
         error=explain(failure)[0] if failure is not None else run.error,
     )

@@ -21,7 +21,7 @@ from temporaletl.control.operations.platform import (
     Platform,
     translated_errors,
 )
-from temporaletl.control.operations.sources import check_services, find_source
+from temporaletl.control.operations.sources import check_params, find_source
 from temporaletl.control.operations.status import open_runs
 from temporaletl.errors import (
     ConfigurationError,
@@ -189,7 +189,7 @@ class _Start:
     async def _check(self) -> None:
         platform, request = self._platform, self._request
         find_source(request.source, request.connection)
-        check_services(request.source)
+        check_params(request)
         with provided(await platform.stored_connections(request.connection)):
             check_request(request)
         if request.mode == "backfill":

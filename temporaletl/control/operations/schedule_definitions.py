@@ -5,86 +5,132 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from temporaletl import names, sdk
+from temporaletl import sdk
 from temporaletl.connection_providers import provided
-from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
-from temporaletl.control.operations.schedules import (
-    ScheduleReport,
-    absent,
-    note_of,
-    report_of,
-    version_of,
-)
-from temporaletl.control.operations.sources import check_services, find_source
-from temporaletl.errors import ConflictError
-from temporaletl.messages import Message, QueuerInput
-from temporaletl.queuer.scheduling import Overlap, Put, make_schedule
+from temporaletl.control.operations.runs import run_request
+from temporaletl.control.operations.schedule_reports import ScheduleReport, report_of, version_of
+from temporaletl.control.operations.schedules import absent, note_of
+from temporaletl.control.operations.sources import check_params, find_source
+from temporaletl.errors import ConfigurationError, ConflictError
+from temporaletl.messages import Message
+from temporaletl.names import ScheduleKey
+from temporaletl.queuer.scheduling import Overlap, calendar, cron_calendars, make_schedule
+from temporaletl.validation import faults_of
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.source_connections import VersionConflictError
 
 if TYPE_CHECKING:
-    from temporalio.client import Client, Schedule, ScheduleDescription
+    from temporalio.client import (
+        Client,
+        Schedule,
+        ScheduleCalendarSpec,
+        ScheduleDescription,
+    )
 
 #: What a report says of a definition, beside the note.
-_DEFINED = ("mode", "days", "hours", "timezone", "overlap", "catchup_window_minutes", "note")
+_DEFINED = (
+    *("mode", "streams", "params", "times", "days", "hours", "cron", "every_minutes"),
+    *("jitter_minutes", "timezone", "overlap", "catchup_window_minutes", "note"),
+)
 
 
 class ScheduleDefinition(Message):
-    """When a source's connection is synced, and how."""
+    """When a source's connection is synced, and how.
 
-    #: 0 or 7 is Sunday, 1 Monday; a range (1-5), a list (1,3) or *.
-    days: str = Field("*", max_length=100)
-    #: 0 to 23, likewise; runs are due at the full hour.
-    hours: str = Field("0", max_length=100)
+    Its times are days and hours, a cron expression, or an interval; where none is given, every day
+    at 00:00.
+    """
+
+    #: 0 or 7 is Sunday, 1 Monday; a range (1-5), a list (1,3) or *; none: every day.
+    days: str | None = Field(None, max_length=100)
+    #: 0 to 23, likewise; runs are due at the full hour; none: at 0.
+    hours: str | None = Field(None, max_length=100)
+    #: Minute, hour, day of month, month and day of week.
+    cron: str | None = Field(None, max_length=200)
+    every_minutes: float | None = Field(None, ge=1, le=366 * 24 * 60)
+    #: Each run is delayed by up to so much, by chance.
+    jitter_minutes: float = Field(0, ge=0, le=24 * 60)
     timezone: str = Field("UTC", max_length=100)
     mode: str = Field("incremental", pattern="^(incremental|full)$")
+    streams: tuple[str, ...] = Field((), max_length=100)  # none: all of the source
+    params: dict[str, JsonValue] = Field(default_factory=dict)
     overlap: Overlap = Overlap.SKIP
     catchup_window_minutes: float = Field(60, gt=0, le=366 * 24 * 60)
+
+    @model_validator(mode="after")
+    def _with_times_of_one_kind(self) -> Self:
+        by_week = self.days is not None or self.hours is not None
+        if [by_week, self.cron is not None, self.every_minutes is not None].count(True) > 1:
+            msg = "its times are days and hours, or cron, or an interval: only one of these"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def times(self) -> list[ScheduleCalendarSpec] | timedelta:
+        """When its runs are due; raises ConfigurationError where that is none."""
+        if self.every_minutes is not None:
+            return timedelta(minutes=self.every_minutes)
+        if self.cron is not None:
+            return cron_calendars(self.cron)
+        days, hours = self.days, self.hours
+        return [calendar("*" if days is None else days, "0" if hours is None else hours)]
+
+
+def define(**given: object) -> ScheduleDefinition:
+    """The definition of these fields; those of None are not given.
+
+    Raises:
+        ConfigurationError: one is wrong; names it.
+    """
+    try:
+        return ScheduleDefinition.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None
 
 
 async def create_schedule(
     platform: Platform,
-    source: str,
+    key: ScheduleKey,
     definition: ScheduleDefinition,
     *,
-    connection: str = DEFAULT,
     author: Author | None = None,
 ) -> ScheduleReport:
-    """Create a connection's schedule.
+    """Create a schedule of a connection, beside those it has by other names.
 
     Raises:
-        ConflictError: it has one.
-        ConfigurationError: source, connection, day, hour, time zone or window is wrong.
+        ConflictError: it has one of that name.
+        ConfigurationError: source, connection, name, times, stream, parameter, time zone or window
+            is wrong.
         ETLError: as `Platform.client`.
     """
-    schedule = await _described(platform, source, definition, connection, note_of("made", author))
+    schedule = await _described(platform, key, definition, note_of("made", author))
     client = await platform.client()
-    schedule_id = names.schedule_id(source, connection)
     with translated_errors():
         try:
-            handle = await client.create_schedule(schedule_id, schedule, rpc_timeout=PATIENCE)
+            handle = await client.create_schedule(key.id, schedule, rpc_timeout=PATIENCE)
         except sdk.ScheduleAlreadyRunningError:
             raise ConflictError(
-                f"{names.label(source, connection)} has a schedule: replace it, or delete it first"
+                f"{key.label} has a schedule: replace it, or delete it first"
             ) from None
         return await report_of(client, await handle.describe(rpc_timeout=PATIENCE))
 
 
 async def replace_schedule(
     platform: Platform,
-    source: str,
+    key: ScheduleKey,
     definition: ScheduleDefinition,
     *,
-    connection: str = DEFAULT,
     version: str | None = None,
     author: Author | None = None,
 ) -> ScheduleReport:
-    """Give a connection's schedule another definition; a paused one stays paused. Safe to repeat.
+    """Give a schedule another definition; a paused one stays paused. Safe to repeat.
 
     Raises:
         NotFoundError: it has none.
@@ -94,19 +140,21 @@ async def replace_schedule(
         ETLError: as `Platform.client`.
     """
     note = note_of("changed", author)
-    wanted = await _described(platform, source, definition, connection, note)
+    wanted = await _described(platform, key, definition, note)
     client = await platform.client()
-    whose = names.label(source, connection)
-    handle = client.get_schedule_handle(names.schedule_id(source, connection))
-    with translated_errors(absent=absent(source, connection)):
+    whose = key.label
+    handle = client.get_schedule_handle(key.id)
+    with translated_errors(absent=absent(key)):
         present = await handle.describe(rpc_timeout=PATIENCE)
         if version is not None and version != version_of(present):
             raise VersionConflictError(
                 f"the schedule of {whose} has changed: read it again (its version is "
                 f"{version_of(present)!r}, not {version!r})"
             )
-        state = dataclasses.replace(present.schedule.state, note=note)
-        wanted = dataclasses.replace(wanted, state=state)
+        state = present.schedule.state
+        # Why it is paused is said until it is resumed.
+        kept = state if state.paused else dataclasses.replace(state, note=note)
+        wanted = dataclasses.replace(wanted, state=kept)
         await _update(client, present, wanted)
         report = await report_of(client, await handle.describe(rpc_timeout=PATIENCE))
         # The server drops an update that comes too late, and says nothing.
@@ -119,16 +167,22 @@ async def replace_schedule(
     return report
 
 
-async def put_schedule(
-    platform: Platform, source: str, definition: ScheduleDefinition, *, connection: str = DEFAULT
-) -> Put:
-    """Create a connection's schedule, or replace it. Safe to repeat; raises as these."""
+class Put(NamedTuple):
+    """A schedule as it is from now on, and whether it was there before."""
+
+    created: bool
+    schedule: ScheduleReport
+
+
+async def put_schedule(platform: Platform, key: ScheduleKey, definition: ScheduleDefinition) -> Put:
+    """Create a schedule, or replace it; no other one is changed. Safe to repeat.
+
+    Raises: as `create_schedule` and `replace_schedule`.
+    """
     try:
-        await create_schedule(platform, source, definition, connection=connection)
+        return Put(created=True, schedule=await create_schedule(platform, key, definition))
     except ConflictError:
-        made = await replace_schedule(platform, source, definition, connection=connection)
-        return Put(created=False, paused=made.paused)
-    return Put(created=True, paused=False)
+        return Put(created=False, schedule=await replace_schedule(platform, key, definition))
 
 
 async def _update(client: Client, present: ScheduleDescription, wanted: Schedule) -> None:
@@ -149,21 +203,24 @@ async def _update(client: Client, present: ScheduleDescription, wanted: Schedule
 
 
 async def _described(
-    platform: Platform, source: str, definition: ScheduleDefinition, connection: str, note: str
+    platform: Platform, key: ScheduleKey, definition: ScheduleDefinition, note: str
 ) -> Schedule:
-    find_source(source, connection)
-    check_services(source)
-    request = QueuerInput(
-        source=source,
-        connection=connection,
+    find_source(key.source, key.connection)
+    request = run_request(
+        key.source,
+        connection=key.connection,
         mode="full" if definition.mode == "full" else "incremental",
+        streams=definition.streams,
+        params=definition.params,
     )
-    with provided(await platform.stored_connections(connection)):
+    check_params(request)
+    with provided(await platform.stored_connections(key.connection)):
         schedule = make_schedule(
             request,
-            day_of_week=definition.days,
-            hour=definition.hours,
+            name=key.name,
+            times=definition.times,
             time_zone=definition.timezone,
+            jitter=timedelta(minutes=definition.jitter_minutes),
             overlap=definition.overlap,
             catchup_window=timedelta(minutes=definition.catchup_window_minutes),
             task_queue=platform.settings.queuer_queue,

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
-from temporaletl import names
 from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.schedules import describe_schedules, request_of
+from temporaletl.control.operations.schedule_reports import request_of
+from temporaletl.control.operations.schedules import describe_schedules, skipped_of
+from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.timetable import Timetable
 from temporaletl.errors import ETLError, TemporalDisabledError
+from temporaletl.messages import QueuerInput
+from temporaletl.names import ScheduleKey
+from temporaletl.queuer.planning import filters_of
 from temporaletl.warehouse.schedules import SeenSchedule, record_schedules, seen_schedules
 
 if TYPE_CHECKING:
-    from temporalio.client import Client, ScheduleDescription
+    from temporalio.client import (
+        Client,
+        ScheduleDescription,
+    )
 
-_PREFIX = names.schedule_id("")
 #: Temporal is asked again when its last list is older, and no sooner after it did not answer.
 _LISTED_FOR = timedelta(seconds=30)
 _PATIENCE = timedelta(seconds=2)
@@ -67,7 +74,8 @@ async def _refresh(platform: Platform) -> str | None:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             described, _ = await describe_schedules(platform)
             client = await platform.client()
-            found = [await _seen(client, one) for one in described]
+            skipped = await skipped_of(platform)
+            found = [await _seen(client, one, skipped) for one in described]
     except TimeoutError:
         return f"Temporal did not list them within {_PATIENCE.total_seconds():.0f} s"
     except TemporalDisabledError:
@@ -78,21 +86,30 @@ async def _refresh(platform: Platform) -> str | None:
     return None
 
 
-async def _seen(client: Client, described: ScheduleDescription) -> SeenSchedule:
+async def _seen(
+    client: Client, described: ScheduleDescription, skipped: Mapping[ScheduleKey, int]
+) -> SeenSchedule:
     schedule, info = described.schedule, described.info
     request = await request_of(client, schedule)
-    source, connection = names.parse_label(described.id.removeprefix(_PREFIX))
+    key = ScheduleKey.of_id(described.id)
     timetable = None if request is None else Timetable.of(schedule)
     upcoming = info.next_action_times
     return SeenSchedule(
-        source=source,
-        connection=connection,
+        **key._asdict(),
         streams=request.streams if request else (),
         mode=request.mode if request else "",
+        filtered=request is not None and _is_filtered(request),
         paused=schedule.state.paused,
         timetable=timetable and timetable.model_dump(mode="json"),
         next_run=upcoming[0] if upcoming and not schedule.state.paused else None,
         created_at=info.created_at,
         missed=info.num_actions_missed_catchup_window,
-        skipped=info.num_actions_skipped_overlap,
+        skipped=info.num_actions_skipped_overlap + skipped.get(key, 0),
     )
+
+
+def _is_filtered(request: QueuerInput) -> bool:
+    planners = known_planners()
+    if not request.params or request.source not in planners:
+        return bool(request.params)
+    return bool(filters_of(planners.get(request.source), request))

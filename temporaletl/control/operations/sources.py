@@ -8,8 +8,15 @@ from typing import Any
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform
-from temporaletl.errors import ETLError, StrategyImportError, UnknownSourceError
+from temporaletl.errors import (
+    ConfigurationError,
+    ETLError,
+    StrategyImportError,
+    UnknownSourceError,
+)
+from temporaletl.messages import QueuerInput
 from temporaletl.placement import check_halves, check_placement
+from temporaletl.query import ACCEPT_DELETIONS
 from temporaletl.registry import ANY_STREAM, Registry
 from temporaletl.strategies import (
     Planner,
@@ -91,6 +98,25 @@ def check_services(name: str) -> None:
     """
     _import_for(name, "temporaletl.worker.sources", queries)
     check_halves(name)
+
+
+def check_params(request: QueuerInput) -> None:
+    """Check a run's parameters by name, where its planner leaves that to the jobs' query.
+
+    Raises:
+        StrategyImportError: as `check_services`.
+        ConfigurationError: the query has no such parameter; names those there are.
+    """
+    check_services(request.source)
+    name = request.source
+    if name not in planners or planners.get(name).params is not None or name not in queries:
+        return
+    query = queries.get(name)
+    known = {*query.model_fields, ACCEPT_DELETIONS}
+    unknown = [param for param in request.params if param not in known]
+    if unknown and query.model_config.get("extra") == "forbid":
+        refused, listed = ", ".join(map(repr, unknown)), ", ".join(query.model_fields) or "none"
+        raise ConfigurationError(f"{name} takes no parameter {refused}; it takes: {listed}")
 
 
 @dataclass(frozen=True, slots=True)

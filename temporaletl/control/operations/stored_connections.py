@@ -10,15 +10,14 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from temporaletl import names, sdk
-from temporaletl.connection_entries import Connection as Entry
-from temporaletl.connection_entries import Origin
+from temporaletl.connection_entries import Connection as Entry, Origin
 from temporaletl.connection_file import FileConnections
 from temporaletl.connection_providers import provided
 from temporaletl.connections import bound, declaration_of
 from temporaletl.control.operations.audit import local_author
-from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import end_if_lost
+from temporaletl.control.operations.schedules import schedules_of
 from temporaletl.control.operations.sources import find_source
 from temporaletl.errors import (
     ConfigurationError,
@@ -27,7 +26,7 @@ from temporaletl.errors import (
     TemporalDisabledError,
     TemporalUnavailableError,
 )
-from temporaletl.names import connection_option, label
+from temporaletl.names import label
 from temporaletl.rows import storable_text
 from temporaletl.settings import variables_of
 from temporaletl.strategies import Planner
@@ -212,15 +211,7 @@ def check_version(present: StoredConnection, expected: int | None) -> None:
 async def _check_unscheduled(platform: Platform, seen: StoredConnection) -> None:
     target = label(seen.source, seen.name)
     try:
-        client = await platform.client()
-        with translated_errors():
-            handle = client.get_schedule_handle(names.schedule_id(seen.source, seen.name))
-            try:
-                await handle.describe(rpc_timeout=PATIENCE)
-            except sdk.RPCError as error:
-                if error.status == sdk.RPCStatusCode.NOT_FOUND:
-                    return
-                raise
+        found = await schedules_of(platform, seen.source, seen.name)
     except TemporalDisabledError:
         return  # without it, there are none
     except TemporalUnavailableError as error:
@@ -228,10 +219,12 @@ async def _check_unscheduled(platform: Platform, seen: StoredConnection) -> None
             f"whether {target} has a schedule cannot be known now: {error}; with force, it is "
             "deleted all the same"
         ) from None
-    raise ConflictError(
-        f"{target} has a schedule, whose runs would fail: delete that first "
-        f"(`etl schedule-delete {seen.source}{connection_option(seen.name)}`)"
-    )
+    if found:
+        deletions = ", ".join(f"`etl schedule-delete {key.arguments}`" for key in found)
+        has = "a schedule" if len(found) == 1 else f"{len(found)} schedules"
+        raise ConflictError(
+            f"{target} has {has}, whose runs would fail: delete that first ({deletions})"
+        )
 
 
 def _facts(stored: StoredConnection) -> dict[str, JsonValue]:

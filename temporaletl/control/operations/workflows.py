@@ -156,8 +156,8 @@ def _filter(
             raise ConfigurationError(f"source {source!r} is no name of a source")
         starts = (
             f"WorkflowId STARTS_WITH {_literal(f'{prefix}{source}{end}')}"
-            for prefix in (names.scheduled_workflow_id(""), names.job_workflow_id(""), "")
-            for end in ("-", "@")
+            for prefix in (names.SCHEDULED_RUN_PREFIX, names.job_workflow_id(""), "")
+            for end in ("-", "@", ":")
         )
         parts.append(f"({' OR '.join(starts)})")
     if since is not None:

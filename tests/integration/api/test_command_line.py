@@ -240,7 +240,9 @@ async def test_a_read_token_may_look(etl: Commands) -> None:
 
 async def test_a_schedule_is_kept_over_the_api(etl: Commands) -> None:
     wanted = ("schedule", "numbers", "1-5", "3", "--timezone", "Europe/London")
-    assert (await etl(*wanted)).out.startswith("created etl-schedule-numbers: day 1-5, hour 3, ")
+    assert (await etl(*wanted)).out.startswith(
+        "created etl-schedule-numbers: incremental, Mon-Fri at 03:00 Euro"
+    )
     for words in (
         *(wanted, ("schedules",), ("schedules", "--json"), ("schedule-pause", "numbers")),
         *(wanted, ("schedule-resume", "numbers")),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from temporaletl.messages import QueuerInput
-from temporaletl.queuer.scheduling import make_schedule, put_schedule
+from temporaletl.names import ScheduleKey
+from temporaletl.queuer.scheduling import calendar, make_schedule
 from tests.integration.api.in_process import Served
 from tests.integration.flows import numbers
 from tests.waiting import until
@@ -115,8 +116,9 @@ async def test_the_runs_that_a_schedule_had_due_are_listed_and_started(served: S
     none = await served("POST", path, json={**body, "dry_run": True})
     assert none.status_code == 404, none.text
     asked = QueuerInput(source="numbers", mode="incremental", params={"size": 1})
-    schedule = make_schedule(asked, day_of_week="*", hour="*", task_queue=served.both.queue)
-    await put_schedule(served.both.client, "numbers", schedule)
+    hourly = make_schedule(asked, times=[calendar("*", "*")], task_queue=served.both.queue)
+    schedule_id = ScheduleKey("numbers").id
+    await served.both.client.create_schedule(schedule_id, hourly)
     try:
         dry = await served("POST", path, json={**body, "dry_run": True})
         assert (dry.status_code, dry.json()["started"]) == (200, 0)

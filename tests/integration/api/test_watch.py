@@ -90,11 +90,11 @@ async def scheduled(stack: Stack, *, paused: bool = False) -> AsyncGenerator[Non
     action = ScheduleActionStartWorkflow(
         names.QUEUER_FLOW,
         QueuerInput(source="numbers"),
-        id=names.scheduled_workflow_id("numbers"),
+        id=names.ScheduleKey("numbers").workflow_id,
         task_queue=stack.services.queue,
     )
     made = await stack.services.client.create_schedule(
-        names.schedule_id("numbers"),
+        names.ScheduleKey("numbers").id,
         Schedule(
             action=action,
             spec=ScheduleSpec(calendars=[ScheduleCalendarSpec()]),

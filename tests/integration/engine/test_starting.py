@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.control.operations import platform as platforms
-from temporaletl.control.operations import runs as starting
+from temporaletl.control.operations import platform as platforms, runs as starting
 from temporaletl.control.operations.control import control_run
 from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.health import check_health

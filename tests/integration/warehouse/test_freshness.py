@@ -15,7 +15,7 @@ from temporaletl.control.operations.health import Part, check_health
 from temporaletl.control.operations.late_watch import announce_lateness
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.stored_connections import create_connection
-from temporaletl.control.operations.timetable import Hours, Timetable
+from temporaletl.control.operations.timetable import Calendar, Timetable
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import JobState, Window
 from temporaletl.notifications.delivery import Notifier
@@ -31,7 +31,7 @@ from tests.webhooks import Webhooks, running_webhooks
 HOUR = timedelta(hours=1)
 LONG_AGO = datetime(2024, 5, 1, tzinfo=UTC)
 HOURLY = Timetable(
-    calendars=(Hours(days=frozenset(range(7)), hours=frozenset(range(24))),), timezone="UTC"
+    calendars=(Calendar(days=frozenset(range(7)), hours=frozenset(range(24))),), timezone="UTC"
 )
 
 

@@ -9,8 +9,7 @@ import pytest_asyncio
 
 from temporaletl.connection_providers import find_connection, provided, read_entries
 from temporaletl.connections import bound
-from temporaletl.control.operations import connections as listing
-from temporaletl.control.operations import stored_connections as operations
+from temporaletl.control.operations import connections as listing, stored_connections as operations
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError, ConflictError, NotFoundError, UnknownSourceError

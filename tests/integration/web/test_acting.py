@@ -190,7 +190,7 @@ async def test_a_schedule_is_made_paused_resumed_and_deleted(dashboard: Stack) -
         await page.get_by_role("button", name="Make a schedule").click()
         await page.wait_for_url(re.compile("/schedules$"))
         row = page.get_by_role("row", name="numbers")
-        await expect(row.first).to_contain_text("Mon-Fri at 0 h, UTC")
+        await expect(row.first).to_contain_text("Mon-Fri at 00:00 UTC")
         await page.get_by_role("button", name="Pause").click()
         await expect(page.get_by_role("button", name="Resume")).to_be_visible()
         await expect(page.locator("main")).to_contain_text("paused by token:operate-")

@@ -19,6 +19,7 @@ from playwright.async_api import Page, ViewportSize
 from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, create_schedule
 from temporaletl.control.operations.schedules import delete_schedule
 from temporaletl.control.web.rendering import POLICY
+from temporaletl.names import ScheduleKey
 from temporaletl.warehouse.audit import Author
 from tests.integration.web.stack import Stack
 
@@ -99,7 +100,7 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
     }
     await create_schedule(
         dashboard.platform,
-        "numbers",
+        ScheduleKey("numbers"),
         ScheduleDefinition(days="1", hours="3"),
         author=Author(name="x"),
     )
@@ -107,7 +108,7 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
         async with dashboard.page() as page:
             yield Look(page, dashboard, paths, screenshots)
     finally:
-        await delete_schedule(dashboard.platform, "numbers")
+        await delete_schedule(dashboard.platform, ScheduleKey("numbers"))
 
 
 @pytest.mark.parametrize("name", PAGES)

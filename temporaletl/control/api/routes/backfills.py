@@ -20,7 +20,7 @@ from temporaletl.control.operations.backfills import RunPlan, plan_backfill
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.schedules import backfill_schedule, due_runs
 from temporaletl.messages import QueuerInput
-from temporaletl.names import label
+from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
 
 router = APIRouter(tags=["backfills"], responses=RESPONSES)
 
@@ -86,6 +86,7 @@ class DueRequest(Span):
     )
 
     end: Timestamp
+    name: str = Field(DEFAULT_SCHEDULE, max_length=50, description="of several, which")
 
 
 class DueRuns(BaseModel):
@@ -150,9 +151,8 @@ async def post_due(
 ) -> Response:
     """Start the runs that were due in a span, as if at their times; each does what it is set to."""
     if wanted.dry_run:
-        due = await due_runs(
-            context.platform, source, wanted.start, wanted.end, connection=wanted.connection
-        )
+        key = ScheduleKey(source, wanted.connection, wanted.name)
+        due = await due_runs(context.platform, key, wanted.start, wanted.end)
         return Response(
             DueRuns(due=due, started=0).model_dump_json(), media_type="application/json"
         )
@@ -161,15 +161,15 @@ async def post_due(
 
 
 async def _start_due(context: Context, caller: Caller, source: str, wanted: DueRequest) -> DueRuns:
-    span = (wanted.start, wanted.end)
-    due = await due_runs(context.platform, source, *span, connection=wanted.connection)
-    started = await backfill_schedule(context.platform, source, *span, connection=wanted.connection)
+    key, span = ScheduleKey(source, wanted.connection, wanted.name), (wanted.start, wanted.end)
+    due = await due_runs(context.platform, key, *span)
+    started = await backfill_schedule(context.platform, key, *span)
     context.forget()
     await record_outcome(
         context.platform,
         caller.author(),
         "schedule.backfill",
-        label(source, wanted.connection),
+        key.label,
         "done",
         details={"start": wanted.start.isoformat(), "end": wanted.end.isoformat(), "runs": started},
     )

@@ -5,7 +5,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
@@ -19,8 +19,8 @@ from temporaletl.control.operations.schedule_definitions import (
     create_schedule,
     replace_schedule,
 )
+from temporaletl.control.operations.schedule_reports import ScheduleReport
 from temporaletl.control.operations.schedules import (
-    ScheduleReport,
     delete_schedule,
     list_schedules,
     pause_schedule,
@@ -28,13 +28,26 @@ from temporaletl.control.operations.schedules import (
     show_schedule,
     trigger_schedule,
 )
-from temporaletl.names import label, schedule_id
+from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
 
 router = APIRouter(prefix="/temporal/schedules", tags=["schedules"], responses=RESPONSES)
 
 _SCHEDULES = "schedules"
 SourceName = Annotated[str, Path(max_length=100, examples=["jira"])]
-ConnectionName = Annotated[str, Query(max_length=100, examples=[DEFAULT])]
+
+
+def _key(
+    source: SourceName,
+    connection: Annotated[str, Query(max_length=100, examples=[DEFAULT])] = DEFAULT,
+    name: Annotated[
+        str, Query(max_length=50, description="of several, which", examples=[DEFAULT_SCHEDULE])
+    ] = DEFAULT_SCHEDULE,
+) -> ScheduleKey:
+    """The schedule that a path and its query name."""
+    return ScheduleKey(source, connection, name)
+
+
+Key = Annotated[ScheduleKey, Depends(_key)]
 Version = Annotated[
     str | None,
     Header(
@@ -87,6 +100,11 @@ class ScheduleRequest(ScheduleReplacement):
 
     source: str = Field(max_length=100)
     connection: str = Field(DEFAULT, max_length=100)
+    name: str = Field(
+        DEFAULT_SCHEDULE,
+        max_length=50,
+        description="of several schedules of a connection, each has another",
+    )
 
 
 class Resumed(BaseModel):
@@ -129,17 +147,12 @@ async def get_schedules(context: InContext, _: Reader) -> Schedules:
 async def post_schedule(
     context: InContext, caller: Operator, response: Response, wanted: ScheduleRequest
 ) -> ScheduleReport:
-    """Sync a connection regularly; 409 where it has a schedule."""
+    """Sync a connection regularly; 409 where it has a schedule of that name."""
+    key = ScheduleKey(wanted.source, wanted.connection, wanted.name)
     author = caller.author(wanted.reason)
-    made = await create_schedule(
-        context.platform,
-        wanted.source,
-        _definition(wanted),
-        connection=wanted.connection,
-        author=author,
-    )
+    made = await create_schedule(context.platform, key, _definition(wanted), author=author)
     response.headers["ETag"] = f'"{made.version}"'
-    await _done(context, caller, "create", wanted.source, wanted.connection, wanted.reason)
+    await _done(context, caller, "create", key, wanted.reason)
     return made
 
 
@@ -148,11 +161,10 @@ async def get_schedule(
     context: InContext,
     _: Reader,
     response: Response,
-    source: SourceName,
-    connection: ConnectionName = DEFAULT,
+    key: Key,
 ) -> ScheduleReport:
     """Show a connection's schedule as it is now; its ETag guards a replacement."""
-    found = await show_schedule(context.platform, source, connection=connection)
+    found = await show_schedule(context.platform, key)
     response.headers["ETag"] = f'"{found.version}"'
     return found
 
@@ -162,22 +174,20 @@ async def put_schedule(
     context: InContext,
     caller: Operator,
     response: Response,
-    source: SourceName,
+    key: Key,
     wanted: ScheduleReplacement,
-    connection: ConnectionName = DEFAULT,
     if_match: Version = None,
 ) -> ScheduleReport:
     """Give a schedule another definition; a paused one stays paused. Safe to repeat."""
     changed = await replace_schedule(
         context.platform,
-        source,
+        key,
         _definition(wanted),
-        connection=connection,
         version=None if if_match in (None, "*") else if_match.strip('"'),
         author=caller.author(wanted.reason),
     )
     response.headers["ETag"] = f'"{changed.version}"'
-    await _done(context, caller, "replace", source, connection, wanted.reason)
+    await _done(context, caller, "replace", key, wanted.reason)
     return changed
 
 
@@ -190,32 +200,26 @@ async def put_schedule(
 async def post_pause(
     context: InContext,
     caller: Operator,
-    source: SourceName,
-    connection: ConnectionName = DEFAULT,
+    key: Key,
     why: Annotated[Reason | None, Body()] = None,
 ) -> None:
     """Start no more runs by it; one that goes on is not touched. Safe to repeat."""
     reason = why.reason if why else None
-    await pause_schedule(
-        context.platform, source, connection=connection, author=caller.author(reason)
-    )
-    await _done(context, caller, "pause", source, connection, reason)
+    await pause_schedule(context.platform, key, author=caller.author(reason))
+    await _done(context, caller, "pause", key, reason)
 
 
 @router.post("/{source}/resume", summary="Resume a schedule", operation_id="resume_schedule")
 async def post_resume(
     context: InContext,
     caller: Operator,
-    source: SourceName,
-    connection: ConnectionName = DEFAULT,
+    key: Key,
     why: Annotated[Reason | None, Body()] = None,
 ) -> Resumed:
     """Start runs by it again. Safe to repeat."""
     reason = why.reason if why else None
-    upcoming = await resume_schedule(
-        context.platform, source, connection=connection, author=caller.author(reason)
-    )
-    await _done(context, caller, "resume", source, connection, reason)
+    upcoming = await resume_schedule(context.platform, key, author=caller.author(reason))
+    await _done(context, caller, "resume", key, reason)
     return Resumed(next_run=upcoming)
 
 
@@ -230,17 +234,16 @@ async def post_trigger(
     request: Request,
     context: InContext,
     caller: Operator,
-    source: SourceName,
-    connection: ConnectionName = DEFAULT,
+    key: Key,
     idempotency_key: IdempotencyKey = None,
     why: Annotated[Reason | None, Body()] = None,
 ) -> Response:
     """Start a run now as the schedule would, a paused one too; its overlap policy decides."""
 
     async def trigger() -> Triggered:
-        await trigger_schedule(context.platform, source, connection=connection)
-        await _done(context, caller, "trigger", source, connection, why.reason if why else None)
-        return Triggered(schedule_id=schedule_id(source, connection))
+        await trigger_schedule(context.platform, key)
+        await _done(context, caller, "trigger", key, why.reason if why else None)
+        return Triggered(schedule_id=key.id)
 
     accepted = HTTPStatus.ACCEPTED
     return await once(context, caller, request, idempotency_key, trigger, status=accepted)
@@ -252,19 +255,16 @@ async def post_trigger(
     operation_id="delete_schedule",
     status_code=HTTPStatus.NO_CONTENT,
 )
-async def delete(
-    context: InContext, caller: Operator, source: SourceName, connection: ConnectionName = DEFAULT
-) -> None:
+async def delete(context: InContext, caller: Operator, key: Key) -> None:
     """Remove a schedule; a run that goes on is not touched."""
-    await delete_schedule(context.platform, source, connection=connection)
-    await _done(context, caller, "delete", source, connection, None)
+    await delete_schedule(context.platform, key)
+    await _done(context, caller, "delete", key, None)
 
 
 async def _done(
-    context: Context, caller: Caller, verb: str, source: str, connection: str, reason: str | None
+    context: Context, caller: Caller, verb: str, key: ScheduleKey, reason: str | None
 ) -> None:
     """Enter in the audit what Temporal has done, and let the next list be a new one."""
     context.forget()
-    whose = label(source, connection)
     author = caller.author(reason)
-    await record_outcome(context.platform, author, f"schedule.{verb}", whose, "done")
+    await record_outcome(context.platform, author, f"schedule.{verb}", key.label, "done")

@@ -34,8 +34,8 @@ Params = Annotated[
     list[str] | None,
     typer.Option(
         "--param",
-        metavar="KEY=JSON",
-        help="A parameter of the source; a text needs its quotes. May be repeated.",
+        metavar="KEY=VALUE",
+        help="A parameter of the source: a text, or JSON. May be repeated.",
     ),
 ]
 Since = Annotated[
@@ -89,27 +89,33 @@ def read_timestamp(text: str | None, option: str) -> datetime | None:
 
 
 def read_params(texts: Sequence[str] | None) -> "dict[str, JsonValue]":
-    """Read KEY=JSON pairs.
+    """Read KEY=VALUE pairs. What is no JSON is a text; `"1"` in quotes is one, too.
 
     Raises:
-        ConfigurationError: one is not of that form, or a key comes twice.
+        ConfigurationError: one is not of that form, a key comes twice, or a list or an object is
+            no JSON.
     """
     params: dict[str, JsonValue] = {}
     for text in texts or ():
         key, separator, value = text.partition("=")
         key = key.strip()
         if not separator or not key:
-            raise ConfigurationError(f"--param {text!r} is not KEY=JSON")
+            raise ConfigurationError(f"--param {text!r} is not KEY=VALUE")
         if key in params:
             raise ConfigurationError(f"--param {key} is given twice")
         try:
-            params[key] = json.loads(value)
+            params[key] = json.loads(value, parse_constant=_refuse_constant)
         except RecursionError:
             raise ConfigurationError(f"--param {key}: its value is nested too deep") from None
         except ValueError:
-            hint = "" if value[:1] in ("{", "[", '"') else f"; for a text: --param '{key}=\"…\"'"
-            raise ConfigurationError(f"--param {key}: {value!r} is not JSON{hint}") from None
+            if value[:1] in ("{", "[", '"'):
+                raise ConfigurationError(f"--param {key}: {value!r} is not JSON") from None
+            params[key] = value
     return params
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(word)  # NaN and its like are none of JSON
 
 
 def read_pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:

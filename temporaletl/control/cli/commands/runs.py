@@ -1,4 +1,4 @@
-"""`etl run`, `etl retry`, `etl status`, `etl logs`, `etl pause`, `etl resume`, `etl cancel`."""
+"""`etl run`, `etl retry`, `etl follow`, `etl status`, `etl logs`, and control of runs."""
 
 from typing import Annotated, Literal
 
@@ -96,6 +96,16 @@ def retry(
     from temporaletl.control.cli.views.run import launch_retry
 
     return launch_retry(name, wait=wait, as_json=as_json)
+
+
+def follow(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run, by its workflow or batch id.")],
+    as_json: AsJson = False,
+) -> int:
+    """Follow a run to its end, as `etl run --wait` does; Ctrl-C leaves it going on."""
+    from temporaletl.control.cli.views import run as view
+
+    return view.follow(name, as_json=as_json)
 
 
 def status(

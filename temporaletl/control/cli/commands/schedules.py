@@ -1,36 +1,69 @@
 """`etl schedule`, `etl schedules` and the commands about one schedule."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
 
-from temporaletl.control.cli.commands.arguments import AsJson, Connection, Source, read_timestamp
+from temporaletl.control.cli.commands.arguments import (
+    AsJson,
+    Connection,
+    Params,
+    Source,
+    Streams,
+    read_params,
+    read_timestamp,
+)
+from temporaletl.errors import ConfigurationError
+from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey, is_schedule_name
 
 Overlap = Literal[
     "skip", "buffer-one", "buffer-all", "cancel-other", "terminate-other", "allow-all"
 ]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Which of the connection's schedules (`etl schedules`)."),
+]
+_MOST_WORDS = 2
 
 
 def schedule(
     source: Source,
-    day: Annotated[
-        str,
+    when: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="DAY", help="0 or 7 is Sunday, 1 Monday; a range (1-5), a list (1,3) or *."
+            metavar="NAME DAY HOUR",
+            help="Each may be left out. NAME: of several schedules of a connection. DAY: 0 or 7 "
+            "is Sunday, 1 Monday; a range (1-5), a list (1,3) or *. HOUR: 0 to 23, likewise.",
+            show_default="every day at 0",
         ),
-    ] = "*",
-    hour: Annotated[
-        str, typer.Argument(metavar="HOUR", help="0 to 23; a range, a list or *.")
-    ] = "0",
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRON",
+            help="Minute, hour, day of month, month and day of week, as '*/15 * * * *', in place "
+            "of DAY and HOUR.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="An interval, as 15m, 2h or 1d, likewise."),
+    ] = None,
     timezone: Annotated[
         str, typer.Option(metavar="TZ", help="Whose days and hours, as Europe/London.")
     ] = "UTC",
+    jitter: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Start each run up to so much later, by chance, as 5m."),
+    ] = None,
     overlap: Annotated[
         Overlap,
         typer.Option(
             metavar="WHAT",
-            help="What becomes of a run that is due while one goes on: skip, buffer-one, "
-            "buffer-all, cancel-other, terminate-other or allow-all.",
+            help="What becomes of a run that is due while one of the schedule goes on: skip, "
+            "buffer-one, buffer-all, cancel-other, terminate-other or allow-all. skip holds as "
+            "well while any other run loads the same in the same mode.",
         ),
     ] = "skip",
     catchup_window_minutes: Annotated[
@@ -44,21 +77,43 @@ def schedule(
             help="incremental: what is new since the last run; full: everything.",
         ),
     ] = "incremental",
+    stream: Streams = None,
+    param: Params = None,
     connection: Connection = "default",
 ) -> None:
-    """Load a source regularly; run again, it changes the schedule."""
+    """Load a source regularly; run again, it changes the schedule of that name and no other."""
+    name, days, hours = read_when(when or ())
+    params = read_params(param)
+
     from temporaletl.control.cli.views import schedules as view
 
     view.put(
-        source,
-        connection,
-        days=day,
-        hours=hour,
+        ScheduleKey(source, connection, name),
+        every=every,
+        jitter=jitter,
+        days=days,
+        hours=hours,
+        cron=cron,
         timezone=timezone,
         overlap=overlap,
         catchup_window_minutes=catchup_window_minutes,
         mode=mode,
+        streams=stream,
+        params=params,
     )
+
+
+def read_when(words: Sequence[str]) -> tuple[str, str | None, str | None]:
+    """The name, the days and the hours of what stands behind the source."""
+    name, rest = DEFAULT_SCHEDULE, list(words)
+    if rest and is_schedule_name(rest[0]):
+        name = rest.pop(0)
+    if len(rest) > _MOST_WORDS:
+        raise ConfigurationError(
+            f"{' '.join(words)!r} is not [NAME] [DAY] [HOUR]; a cron expression goes to --cron"
+        )
+    days, hours = (*rest, None, None)[:_MOST_WORDS]
+    return name, days, hours
 
 
 def schedules(as_json: AsJson = False) -> int:
@@ -68,31 +123,38 @@ def schedules(as_json: AsJson = False) -> int:
     return view.print_schedules(as_json=as_json)
 
 
-def schedule_pause(source: Source, connection: Connection = "default") -> None:
-    """Start no more runs of a source until resumed."""
+def schedule_pause(
+    source: Source, name: Name = DEFAULT_SCHEDULE, connection: Connection = "default"
+) -> None:
+    """Start no more runs of a schedule until resumed."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.pause(source, connection)
+    view.pause(ScheduleKey(source, connection, name))
 
 
-def schedule_resume(source: Source, connection: Connection = "default") -> None:
+def schedule_resume(
+    source: Source, name: Name = DEFAULT_SCHEDULE, connection: Connection = "default"
+) -> None:
     """Let a paused schedule start runs again."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.resume(source, connection)
+    view.resume(ScheduleKey(source, connection, name))
 
 
-def schedule_delete(source: Source, connection: Connection = "default") -> None:
-    """Remove the schedule of a source."""
+def schedule_delete(
+    source: Source, name: Name = DEFAULT_SCHEDULE, connection: Connection = "default"
+) -> None:
+    """Remove a schedule, and no other one of the source."""
     from temporaletl.control.cli.views import schedules as view
 
-    view.delete(source, connection)
+    view.delete(ScheduleKey(source, connection, name))
 
 
 def schedule_backfill(
     source: Source,
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="Start, inclusive.")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="End, exclusive.")],
+    name: Name = DEFAULT_SCHEDULE,
     connection: Connection = "default",
 ) -> None:
     """Start the runs that were due in a past span, one after another.
@@ -105,4 +167,4 @@ def schedule_backfill(
 
     from temporaletl.control.cli.views import schedules as view
 
-    view.backfill(source, connection, first, last)
+    view.backfill(ScheduleKey(source, connection, name), first, last)

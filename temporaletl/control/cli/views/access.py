@@ -50,7 +50,10 @@ def print_tokens(*, as_json: bool) -> None:
     if not tokens:
         say("no tokens: `etl token create NAME` makes one")
         return
-    table = make_table("name", "scope", "state", "created", "by", "expires", "last used")
+    table = make_table(
+        *("name", "scope", "state", "created", "by", "expires", "last used"),
+        below=("by", "created", "last used"),
+    )
     for token in tokens:
         expires, used = token.expires_at or "never", token.last_used_at or "never"
         add_row(
@@ -83,7 +86,10 @@ def print_audit(limit: int, *, as_json: bool) -> None:
     if not page.entries:
         say("nothing has been done yet that is kept in the audit")
         return
-    table = make_table("at", "by", "action", "target", "outcome", "reason", "details")
+    table = make_table(
+        *("at", "by", "action", "target", "outcome", "reason", "details"),
+        below=("details", "reason", "target", "by"),
+    )
     for entry in page.entries:
         details = ", ".join(f"{name}={_shown(value)}" for name, value in entry.details.items())
         add_row(

@@ -37,7 +37,7 @@ def print_connections(*, as_json: bool) -> int:
     elif not found.connections:
         say(f"{found.file} has no connections: only `default`, the environment, is there.")
     else:
-        table = make_table("connection", "source", "in", "settings")
+        table = make_table("connection", "source", "in", "settings", below=("settings",))
         for connection in found.connections:
             fault, names = connection.fault, ", ".join(connection.settings)
             settings = Text(fault, style="red") if fault else names

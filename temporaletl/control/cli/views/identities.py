@@ -28,7 +28,7 @@ def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> 
             "source, where it can"
         )
         return
-    table = make_table("person", "employee", "e-mail", "name")
+    table = make_table("person", "employee", "e-mail", "name", below=("e-mail", "name"))
     for person in people:
         add_row(table, person.person, person.employee_id, person.email, person.name)
     print_table(table)

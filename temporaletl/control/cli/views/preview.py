@@ -1,6 +1,5 @@
 """`etl preview`: output of the first rows."""
 
-import contextlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,13 +10,14 @@ import msgspec
 from temporaletl.control.cli.output import (
     add_row,
     count,
-    err,
+    cut_off,
     make_table,
     note,
     out,
     print_json,
     print_table,
     show_time,
+    waiting,
 )
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.preview import (
@@ -33,7 +33,6 @@ from temporaletl.terminal import fit_to_print
 
 #: Characters of a cell on a terminal, and elsewhere.
 _WIDEST_CELLS = {True: 28, False: 100}
-_GAP = 2
 _SHOWN_REJECTS = 10
 
 
@@ -41,16 +40,11 @@ def print_preview(
     request: QueuerInput, *, limit: int, within: timedelta = PREVIEW_WITHIN, as_json: bool
 ) -> None:
     """Print the first rows; raises as `temporaletl.control.operations.preview.preview`."""
-    waiting = (
-        err().status(f"asking {label(request.source, request.connection)} ...")
-        if err().is_terminal
-        else contextlib.nullcontext()
-    )
 
     def notice(trouble: str) -> None:
         note(f"waiting: {trouble}", style="yellow")
 
-    with waiting:
+    with waiting(f"asking {label(request.source, request.connection)} ..."):
         previews = call(preview, request, limit=limit, within=within, notice=notice)
     if as_json:
         print_json([as_document(row) for found in previews for row in found.rows])
@@ -69,26 +63,17 @@ def _print_rows(rows: Sequence[Row]) -> None:
 def _print_table(rows: Sequence[Row], kind: type[Row]) -> None:
     narrow = out().is_terminal
     columns: dict[str, list[str]] = {}
-    hidden = []
-    width = 0
     for field in msgspec.structs.fields(kind):
         values = [getattr(row, field.name) for row in rows]
         if all(value is None or value in ({}, [], "") for value in values):
             continue
         texts = [fit_to_print(_cell(value)) for value in values]
         widest = _WIDEST_CELLS[narrow]
-        cells = [cell if len(cell) <= widest else f"{cell[: widest - 1]}…" for cell in texts]
-        needed = max(len(field.name), *map(len, cells)) + _GAP
-        if narrow and columns and width + needed > out().width:
-            hidden.append(field.name)
-            continue
-        columns[field.name] = cells
-        width += needed
-    table = make_table(*columns)
+        columns[field.name] = [cut_off(text, widest) for text in texts]
+    table = make_table(*columns, drop=[*reversed(columns)][:-1])
     for cells_of_row in zip(*columns.values(), strict=True):
         add_row(table, *cells_of_row)
-    print_table(table)
-    if hidden:
+    if hidden := print_table(table):
         note(f"no room for {', '.join(hidden)}: --json has all", style="dim")
 
 

@@ -20,7 +20,9 @@ def print_rejects(
         say(f"no rejects of {label(source, connection)}")
         return
     table = make_table(
-        "id", "stream", "stage", "record", "reason", "times", "last seen", right=("id", "times")
+        *("id", "stream", "stage", "record", "reason", "times", "last seen"),
+        right=("id", "times"),
+        below=("reason", "record"),
     )
     for reject in found:
         add_row(

@@ -13,7 +13,6 @@ from temporaletl.command import FAILED, MISUSED
 from temporaletl.control.cli.output import (
     add_row,
     count,
-    err,
     make_table,
     note,
     print_fields,
@@ -23,12 +22,18 @@ from temporaletl.control.cli.output import (
     show_span,
     show_window,
     state_text,
+    waiting,
 )
 from temporaletl.control.cli.session import Session, local_warehouse, open_session
 from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
 from temporaletl.control.operations.following import Ended
-from temporaletl.control.operations.progress import FollowedRun, start_followed, start_retry
+from temporaletl.control.operations.progress import (
+    FollowedRun,
+    follow_run,
+    start_followed,
+    start_retry,
+)
 from temporaletl.control.operations.runs import run_request
 from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
@@ -119,12 +124,31 @@ def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
     return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
 
 
+def follow(run: str, *, as_json: bool) -> int:
+    """Follow a run that goes on to its end, and return the exit status of its result.
+
+    Raises:
+        ETLError: there is none, or it cannot be followed.
+    """
+
+    async def find(session: Session) -> FollowedRun:
+        return await session.call(follow_run, run)
+
+    return _Launch(find, wait=True, as_json=as_json, began="following").to_exit_status()
+
+
 class _Launch:
     """Start of a run, which is followed as far as requested."""
 
     def __init__(
-        self, start: Callable[[Session], Awaitable[FollowedRun]], *, wait: bool, as_json: bool
+        self,
+        start: Callable[[Session], Awaitable[FollowedRun]],
+        *,
+        wait: bool,
+        as_json: bool,
+        began: str = "started",
     ) -> None:
+        self._began = began
         self._start = start
         self._rests = False
         self._wait = wait
@@ -136,7 +160,11 @@ class _Launch:
             return asyncio.run(self._run())
         except KeyboardInterrupt:
             if self._workflow_id is None:
-                note("Interrupted before the run was started.")
+                note(
+                    "Interrupted before the run was started."
+                    if self._began == "started"
+                    else "Interrupted."
+                )
             elif self._rests:
                 note(
                     f"Interrupted: {self._workflow_id} rests at its last page; `etl serve`, or the "
@@ -144,8 +172,8 @@ class _Launch:
                 )
             else:
                 note(
-                    f"No longer waiting; the run goes on. How it goes: "
-                    f"etl status {self._workflow_id}; to end it: etl cancel {self._workflow_id}"
+                    f"No longer waiting; the run goes on. Back to it: "
+                    f"etl follow {self._workflow_id}; to end it: etl cancel {self._workflow_id}"
                 )
             return _INTERRUPTED
 
@@ -173,15 +201,11 @@ class _Launch:
         if self._wait:
             await self._follow_to_end(started)
             return
-        with (
-            err().status(f"planning {_what(started)} ...")
-            if err().is_terminal
-            else contextlib.nullcontext()
-        ):
+        with waiting(f"planning {_what(started)} ..."):
             await started.until_planned(_PLANNED_WITHIN, unattended)
 
     async def _follow_to_end(self, started: FollowedRun) -> None:
-        note(f"started {started.workflow_id}", style="dim")
+        note(f"{self._began} {started.workflow_id}", style="dim")
         with display(f"{_what(started)} {started.request.mode}") as show:
             async with contextlib.aclosing(started.snapshots()) as snapshots:
                 async for snapshot in snapshots:
@@ -228,7 +252,7 @@ class _Launch:
                 [
                     ("workflow", started.workflow_id),
                     ("engine", started.engine),
-                    ("follow it", f"etl status {started.workflow_id}"),
+                    ("follow it", f"etl follow {started.workflow_id}"),
                     ("end it", f"etl cancel {started.workflow_id}"),
                 ]
             )
@@ -278,7 +302,7 @@ def _print_summary(summary: BatchSummary) -> None:
     for noted in summary.notes:
         say(f"{noted.job}: {noted.note}", style="yellow")
     if summary.failures:
-        table = make_table("failed job", "error")
+        table = make_table("failed job", "error", below=("error",))
         for failure in summary.failures:
             add_row(table, failure.job, failure.error)
         print_table(table)

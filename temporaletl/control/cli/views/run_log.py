@@ -2,9 +2,10 @@
 
 from rich.text import Text
 
-from temporaletl.control.cli.output import note, print_json, say, show_time
+from temporaletl.control.cli.output import note, print_json, say, say_hanging, show_time
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.history import read_run_log
+from temporaletl.terminal import fit_to_print
 
 _STYLES = {"info": "green", "warning": "yellow"}
 
@@ -25,11 +26,6 @@ def print_log(run: str, limit: int, *, as_json: bool) -> None:
     for line in found.lines:
         fields = {"job_id": line.job_id, **line.fields}
         shown = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
-        say(
-            Text.assemble(
-                (show_time(line.at), "dim"),
-                f" {line.level:<7} ",
-                (line.event, _STYLES.get(line.level, "")),
-                f" {shown}",
-            )
-        )
+        begin = Text.assemble((show_time(line.at), "dim"), f" {line.level:<7} ")
+        event = (line.event, _STYLES.get(line.level, ""))
+        say_hanging(begin, Text.assemble(event, f" {fit_to_print(shown)}"), indent=4)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import ValidationError
 from rich.text import Text
 
 from temporaletl.command import MISUSED
@@ -19,12 +18,11 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations import schedules
-from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, put_schedule
-from temporaletl.control.operations.schedules import ScheduleReport
+from temporaletl.control.operations.schedule_definitions import define, put_schedule
+from temporaletl.control.operations.schedule_reports import ScheduleReport
 from temporaletl.errors import ConfigurationError
-from temporaletl.names import connection_option, label
-from temporaletl.queuer.scheduling import put_sentence
-from temporaletl.validation import faults_of
+from temporaletl.names import ScheduleKey, label
+from temporaletl.queuer.scheduling import parse_interval
 
 
 def print_schedules(*, as_json: bool) -> int:
@@ -43,7 +41,8 @@ def print_schedules(*, as_json: bool) -> int:
 
 def _print_table(reports: Sequence[ScheduleReport]) -> None:
     table = make_table(
-        "source", "mode", "days", "hours", "time zone", "state", "last run", "next run"
+        *("source", "name", "mode", "runs", "state", "last run", "next run", "did not start"),
+        below=("did not start", "last run", "mode", "runs"),
     )
     for report in reports:
         if report.paused:
@@ -52,51 +51,63 @@ def _print_table(reports: Sequence[ScheduleReport]) -> None:
             state = Text("running now", style="cyan") if report.running else Text("active", "green")
         add_row(
             table,
-            label(report.source, report.connection),
-            report.mode,
-            report.days,
-            report.hours,
-            report.timezone,
-            state,
-            report.last_run,
-            report.next_run,
+            *(label(report.source, report.connection), report.name, _mode(report), report.times),
+            *(state, report.last_run, report.next_run, _not_started(report)),
         )
     print_table(table)
 
 
-def put(source: str, connection: str, **definition: object) -> None:
+def _mode(report: ScheduleReport) -> str:
+    chosen = [*report.streams, *(f"{name}={value}" for name, value in report.params.items())]
+    return f"{report.mode} of {', '.join(chosen)}" if chosen else report.mode
+
+
+def _not_started(report: ScheduleReport) -> str:
+    skipped = report.num_actions_skipped_overlap + report.num_skipped_for_others
+    counted = {"missed": report.num_actions_missed_catchup_window, "skipped": skipped}
+    return ", ".join(f"{number:,} {what}" for what, number in counted.items() if number)
+
+
+def put(key: ScheduleKey, *, every: str | None, jitter: str | None, **definition: object) -> None:
     """Create or replace a schedule, as `ScheduleDefinition` has it."""
+    spans = {
+        "every_minutes": _minutes("--every", every),
+        "jitter_minutes": _minutes("--jitter", jitter),
+    }
+    made, report = call(put_schedule, key, define(**definition, **spans))
+    done = "created" if made else "updated"
+    resume = f"; still paused until `etl schedule-resume {key.arguments}`" if report.paused else ""
+    zone = "" if report.timezone in report.times or report.every_minutes else f" {report.timezone}"
+    say(f"{done} {report.schedule_id}: {_mode(report)}, {report.times}{zone}{resume}")
+
+
+def _minutes(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
-        wanted = ScheduleDefinition.model_validate(definition)
-    except ValidationError as error:
-        raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None
-    done = call(put_schedule, source, wanted, connection=connection)
-    zone, days, hours = wanted.timezone, wanted.days, wanted.hours
-    say(put_sentence(source, days, hours, zone, done, connection=connection))
+        return parse_interval(text).total_seconds() / 60
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{option}: {error}") from None
 
 
-def pause(source: str, connection: str) -> None:
-    call(schedules.pause_schedule, source, connection=connection)
+def pause(key: ScheduleKey) -> None:
+    call(schedules.pause_schedule, key)
     say(
-        f"paused: no more runs of {label(source, connection)} start until "
-        f"`etl schedule-resume {source}{connection_option(connection)}`; "
-        f"one that goes on is not modified"
+        f"paused: no more runs of {key.label} start until "
+        f"`etl schedule-resume {key.arguments}`; one that goes on is not modified"
     )
 
 
-def resume(source: str, connection: str) -> None:
-    upcoming = call(schedules.resume_schedule, source, connection=connection)
-    say(f"resumed: the next run of {label(source, connection)} starts at {show_time(upcoming)}")
+def resume(key: ScheduleKey) -> None:
+    upcoming = call(schedules.resume_schedule, key)
+    say(f"resumed: the next run of {key.label} starts at {show_time(upcoming)}")
 
 
-def delete(source: str, connection: str) -> None:
-    call(schedules.delete_schedule, source, connection=connection)
-    say(f"deleted the schedule of {label(source, connection)}; a run that goes on is not modified")
+def delete(key: ScheduleKey) -> None:
+    call(schedules.delete_schedule, key)
+    say(f"deleted the schedule of {key.label}; a run that goes on is not modified")
 
 
-def backfill(source: str, connection: str, start: datetime, end: datetime) -> None:
-    due = call(schedules.backfill_schedule, source, start, end, connection=connection)
-    say(
-        f"{count(due, 'run')} of {label(source, connection)} started, one after another: "
-        "`etl status` shows them"
-    )
+def backfill(key: ScheduleKey, start: datetime, end: datetime) -> None:
+    due = call(schedules.backfill_schedule, key, start, end)
+    say(f"{count(due, 'run')} of {key.label} started, one after another: `etl status` shows them")

@@ -37,7 +37,11 @@ def print_sources(*, as_json: bool) -> None:
             ]
         )
         return
-    table = make_table("source", "stream", "tables", "version", "place")
+    table = make_table(
+        *("source", "stream", "tables", "version", "place"),
+        drop=("place", "version"),
+        below=("tables",),
+    )
     for source in sources:
         for position, stream in enumerate(source.streams):
             version = f"{source.version} ({source.specific_version})"
@@ -49,7 +53,8 @@ def print_sources(*, as_json: bool) -> None:
                 version if position == 0 else "",
                 stream.place or source.place,
             )
-    print_table(table)
+    if hidden := print_table(table):
+        note(f"no room for {' and '.join(hidden)}: --json has all", style="dim")
 
 
 def say_check(check: Check) -> None:

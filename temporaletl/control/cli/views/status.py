@@ -2,14 +2,12 @@
 
 from datetime import UTC, datetime
 
-from rich.table import Table
 from rich.text import Text
 
 from temporaletl.control.cli.output import (
     add_row,
     make_table,
     note,
-    out,
     print_fields,
     print_json,
     print_table,
@@ -26,9 +24,6 @@ from temporaletl.control.operations.reports import RunReport
 from temporaletl.messages import RowCounts
 from temporaletl.names import label
 from temporaletl.warehouse.reports import JobReport
-
-#: Columns of a terminal that takes the table with everything.
-_WIDE = 140
 
 
 def print_recent(
@@ -49,28 +44,19 @@ def print_recent(
         elif not found.remarks:
             say("No runs yet: `etl run SOURCE` starts one.")
         return
-    print_table(_wide_table(reports) if out().width >= _WIDE else _narrow_table(reports))
-    for report in reports:
-        if report.error:
-            say(f"{report.batch_id or report.workflow_id}: {report.error}", style="red")
-
-
-def _narrow_table(reports: list[RunReport]) -> Table:
-    """The ids say the source, the mode and when it was."""
-    table = make_table("run", "state", "jobs", "rows", "took", right=("took",))
-    table.columns[0].no_wrap = True
-    for report in reports:
-        add_row(table, *_cells(report))
-    return table
-
-
-def _wide_table(reports: list[RunReport]) -> Table:
     table = make_table(
-        "started", "source", "mode", "run", "state", "jobs", "rows", "took", right=("took",)
+        *("started", "source", "mode", "run", "state", "jobs", "rows", "took"),
+        right=("took",),
+        # The id says the source, the mode and when it was.
+        drop=("mode", "source", "started"),
+        below=("rows", "jobs", "took"),
     )
     for report in reports:
         add_row(table, show_time(report.started_at), _what(report), report.mode, *_cells(report))
-    return table
+    print_table(table)
+    for report in reports:
+        if report.error:
+            say(f"{report.batch_id or report.workflow_id}: {report.error}", style="red")
 
 
 def _what(report: RunReport | JobReport) -> str:
@@ -157,7 +143,9 @@ def _print_run(run: RunReport, found: Details) -> None:
     _print_troubles(found.troubles)
     named = [job for job in found.jobs if job.state != "planned"]
     if named:
-        table = make_table("job", "state", "pages", "rows", "error", right=("pages",))
+        table = make_table(
+            *("job", "state", "pages", "rows", "error"), right=("pages",), below=("error", "rows")
+        )
         for job in named:
             add_row(
                 table,

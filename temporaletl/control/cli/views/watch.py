@@ -13,8 +13,7 @@ from temporaletl.control.cli.output import (
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.freshness import ORDER, freshness
 from temporaletl.control.operations.health import check_health
-from temporaletl.control.operations.notifications import list_notifications
-from temporaletl.control.operations.notifications import send_test as send
+from temporaletl.control.operations.notifications import list_notifications, send_test as send
 from temporaletl.names import label
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.warehouse.notifications import DeliveryState
@@ -41,7 +40,10 @@ def print_freshness(*, as_json: bool) -> int:
         print_json(report.model_dump(mode="json"))
         return int(late)
     if report.entries:
-        table = make_table("source", "stream", "state", "loaded until", "late from", "cause")
+        table = make_table(
+            *("source", "stream", "state", "loaded until", "late from", "cause"),
+            below=("cause", "late from", "loaded until"),
+        )
         for entry in sorted(report.entries, key=lambda entry: ORDER.index(entry.state)):
             add_row(
                 table,
@@ -63,7 +65,7 @@ def print_health(*, as_json: bool) -> int:
     if as_json:
         print_json(health.model_dump(mode="json"))
         return int(down)
-    table = make_table("part", "health", "since", "detail")
+    table = make_table("part", "health", "since", "detail", below=("since", "detail"))
     for part in health.parts:
         add_row(table, part.name, _styled(part.verdict), part.since or "", part.detail)
     print_table(table)
@@ -80,7 +82,9 @@ def print_notifications(limit: int, state: DeliveryState | None, *, as_json: boo
         say("no notification, or none of that state")
         return
     table = make_table(
-        "at", "destination", "state", "attempts", "event", "error", right=("attempts",)
+        *("at", "destination", "state", "attempts", "event", "error"),
+        right=("attempts",),
+        below=("error", "event"),
     )
     for one in page.notifications:
         shown = one.event.get("text", one.event_key)

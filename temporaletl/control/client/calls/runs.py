@@ -9,9 +9,14 @@ from temporaletl.control.client.api import Api
 from temporaletl.control.client.following import RemoteRun, StartedRun
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.control import Action, Controlled, Kind, control_run
-from temporaletl.control.operations.details import Details, run_details
+from temporaletl.control.operations.details import Details, run_details, run_of
 from temporaletl.control.operations.history import RunFilter, read_run_log, recent_runs
-from temporaletl.control.operations.progress import FollowedRun, start_followed, start_retry
+from temporaletl.control.operations.progress import (
+    FollowedRun,
+    follow_run,
+    start_followed,
+    start_retry,
+)
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs
 from temporaletl.messages import OpenState, QueuerInput
@@ -45,7 +50,7 @@ async def _start(
     taken_up: Callable[[str], None] = lambda _: None,
 ) -> FollowedRun:
     del attached, taken_up  # the platform's own process of the local engine drives it
-    described = request.model_dump(mode="json", exclude={"rejects", "retries"})
+    described = request.model_dump(mode="json", exclude={"rejects", "retries", "schedule", "only"})
     wanted = {**described, "engine": engine, "force": force}
     return RemoteRun(api, await api.start(StartedRun, "runs", json=wanted), request)
 
@@ -54,6 +59,12 @@ async def _start(
 async def _start_retry(api: Api, run: str, *, attached: bool = False) -> FollowedRun:
     del attached
     return RemoteRun(api, await api.start(StartedRun, "runs", run, "retry", json={}))
+
+
+@over_api(follow_run)
+async def _follow_run(api: Api, name: str) -> FollowedRun:
+    details = await api.get(Details, "runs", name)
+    return RemoteRun(api, StartedRun.of(run_of(details, name)))
 
 
 @over_api(read_run_log)

@@ -4,12 +4,15 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from temporaletl.connections import DEFAULT
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
-from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, put_schedule
+from temporaletl.control.operations.schedule_definitions import (
+    Put,
+    ScheduleDefinition,
+    put_schedule,
+)
+from temporaletl.control.operations.schedule_reports import ScheduleReport
 from temporaletl.control.operations.schedules import (
-    ScheduleReport,
     Schedules,
     backfill_schedule,
     delete_schedule,
@@ -18,7 +21,7 @@ from temporaletl.control.operations.schedules import (
     resume_schedule,
 )
 from temporaletl.errors import ConflictError
-from temporaletl.queuer.scheduling import Put
+from temporaletl.names import ScheduleKey
 from temporaletl.warehouse.audit import Author
 
 _SCHEDULES = ("temporal", "schedules")
@@ -44,48 +47,47 @@ async def _list_schedules(api: Api) -> Schedules:
 
 
 @over_api(pause_schedule)
-async def _pause_schedule(
-    api: Api, source: str, *, connection: str = DEFAULT, author: Author | None = None
-) -> None:
+async def _pause_schedule(api: Api, key: ScheduleKey, *, author: Author | None = None) -> None:
     del author  # the API knows who sends the request
-    of = {"connection": connection}
-    await api.send("POST", type(None), *_SCHEDULES, source, "pause", params=of)
+    path = (*_SCHEDULES, key.source, "pause")
+    await api.send("POST", type(None), *path, params=_of(key))
 
 
 @over_api(resume_schedule)
 async def _resume_schedule(
-    api: Api, source: str, *, connection: str = DEFAULT, author: Author | None = None
+    api: Api, key: ScheduleKey, *, author: Author | None = None
 ) -> datetime | None:
     del author
-    of = {"connection": connection}
-    resumed = await api.send("POST", _Resumed, *_SCHEDULES, source, "resume", params=of)
-    return resumed.next_run
+    path = (*_SCHEDULES, key.source, "resume")
+    return (await api.send("POST", _Resumed, *path, params=_of(key))).next_run
 
 
 @over_api(delete_schedule)
-async def _delete_schedule(api: Api, source: str, *, connection: str = DEFAULT) -> None:
-    await api.send("DELETE", type(None), *_SCHEDULES, source, params={"connection": connection})
+async def _delete_schedule(api: Api, key: ScheduleKey) -> None:
+    await api.send("DELETE", type(None), *_SCHEDULES, key.source, params=_of(key))
 
 
 @over_api(put_schedule)
-async def _put_schedule(
-    api: Api, source: str, definition: ScheduleDefinition, *, connection: str = DEFAULT
-) -> Put:
+async def _put_schedule(api: Api, key: ScheduleKey, definition: ScheduleDefinition) -> Put:
     wanted = definition.model_dump(mode="json")
     try:
-        new = {**wanted, "source": source, "connection": connection}
-        await api.send("POST", ScheduleReport, *_SCHEDULES, json=new)
+        new = {**wanted, **key._asdict()}
+        made = await api.send("POST", ScheduleReport, *_SCHEDULES, json=new)
     except ConflictError:
-        of = {"connection": connection}
-        made = await api.send("PUT", ScheduleReport, *_SCHEDULES, source, params=of, json=wanted)
-        return Put(created=False, paused=made.paused)
-    return Put(created=True, paused=False)
+        path = (*_SCHEDULES, key.source)
+        made = await api.send("PUT", ScheduleReport, *path, params=_of(key), json=wanted)
+        return Put(created=False, schedule=made)
+    return Put(created=True, schedule=made)
 
 
 @over_api(backfill_schedule)
-async def _backfill_schedule(
-    api: Api, source: str, start: datetime, end: datetime, *, connection: str = DEFAULT
-) -> int:
-    wanted = {"start": start.isoformat(), "end": end.isoformat(), "connection": connection}
-    done = await api.start(_Backfilled, *_SCHEDULES, source, "backfill", json=wanted)
+async def _backfill_schedule(api: Api, key: ScheduleKey, start: datetime, end: datetime) -> int:
+    span = {"start": start.isoformat(), "end": end.isoformat()}
+    done = await api.start(
+        _Backfilled, *_SCHEDULES, key.source, "backfill", json={**span, **_of(key)}
+    )
     return done.started
+
+
+def _of(key: ScheduleKey) -> dict[str, str]:
+    return {"connection": key.connection, "name": key.name}

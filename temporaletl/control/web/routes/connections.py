@@ -16,7 +16,8 @@ from temporaletl.control.operations.connections import (
 )
 from temporaletl.control.operations.freshness import StreamFreshness
 from temporaletl.control.operations.history import RunFilter, list_runs
-from temporaletl.control.operations.schedules import ScheduleReport, list_schedules
+from temporaletl.control.operations.schedule_reports import ScheduleReport
+from temporaletl.control.operations.schedules import list_schedules
 from temporaletl.control.operations.sources import find_source
 from temporaletl.control.web.findings import cause_of, connection_path, run_path
 from temporaletl.control.web.routes.overview import see_freshness
@@ -76,7 +77,7 @@ async def _listed(visit: Visit) -> tuple[Connections, list[ConnectionReport]]:
 async def get_connection(
     visit: InVisit, source: SourceName, connection: ConnectionName
 ) -> Response:
-    """Show a connection: its streams, its schedule, its last runs, and what can be done."""
+    """Show a connection: its streams, its schedules, its last runs, and what can be done."""
     return await _page(visit, source, connection)
 
 
@@ -105,7 +106,7 @@ async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Resp
         RunFilter(source=source, connection=connection),
         limit=_RUNS,
     )
-    schedule, unknown = await _schedule_of(visit, source, connection)
+    schedules, unknown = await _schedules_of(visit, source, connection)
     values: dict[str, Any] = {
         "source": source,
         "connection": connection,
@@ -115,8 +116,8 @@ async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Resp
         "streams": await _streams_of(source),
         "runs": runs,
         "observed": observed,
-        "schedule": schedule,
-        "schedule_unknown": unknown,
+        "schedules": schedules,
+        "schedules_unknown": unknown,
         "checks": None,
         "cause_of": cause_of,
         "run_path": run_path,
@@ -140,17 +141,14 @@ async def _streams_of(source: str) -> list[str]:
         return []
 
 
-async def _schedule_of(
+async def _schedules_of(
     visit: Visit, source: str, connection: str
-) -> tuple[ScheduleReport | None, str | None]:
-    """The schedule; and why it is not known, where it is not."""
+) -> tuple[list[ScheduleReport], str | None]:
+    """The schedules; and why they are not known, where they are not."""
     observe = partial(list_schedules, visit.context.platform)
     try:
         found = await visit.dashboard.sights.see("schedules", observe)
     except (ETLError, TimeoutError) as error:
-        return None, str(error) or "Temporal does not answer"
+        return [], str(error) or "Temporal does not answer"
     whose = (source, connection)
-    for one in found.value.schedules:
-        if (one.source, one.connection) == whose:
-            return one, None
-    return None, None
+    return [one for one in found.value.schedules if one.key[:2] == whose], None

@@ -5,13 +5,9 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Path, Response
-from pydantic import ValidationError
 
 from temporaletl.control.operations.audit import record_outcome
-from temporaletl.control.operations.schedule_definitions import (
-    ScheduleDefinition,
-    create_schedule,
-)
+from temporaletl.control.operations.schedule_definitions import create_schedule, define
 from temporaletl.control.operations.schedules import (
     delete_schedule,
     list_schedules,
@@ -21,11 +17,12 @@ from temporaletl.control.operations.schedules import (
 )
 from temporaletl.control.web.findings import connection_path
 from temporaletl.control.web.visit import InVisit, pages
-from temporaletl.errors import ConfigurationError
-from temporaletl.names import label
-from temporaletl.validation import faults_of
+from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
 
 router = pages()
+
+SourceName = Annotated[str, Path(max_length=100)]
+ConnectionName = Annotated[str, Path(max_length=100)]
 
 _DONE = {
     "pause": "paused the schedule of {}",
@@ -51,57 +48,43 @@ async def get_schedules(visit: InVisit) -> Response:
 
 
 @router.post("/schedules/{source}/{connection}/create")
-async def post_create(
-    visit: InVisit,
-    source: Annotated[str, Path(max_length=100)],
-    connection: Annotated[str, Path(max_length=100)],
-) -> Response:
+async def post_create(visit: InVisit, source: SourceName, connection: ConnectionName) -> Response:
     """Create a schedule; the run that is due next is on the page that follows."""
     caller, form = visit.operator(), await visit.form()
-    given = {name: form.text(name) for name in ("days", "hours", "timezone", "mode")}
-    try:
-        definition = ScheduleDefinition.model_validate(
-            {name: value for name, value in given.items() if value}
-        )
-    except ValidationError as error:
-        raise ConfigurationError("; ".join(map(str, faults_of(error)))) from None
-    author, whose = caller.author(), label(source, connection)
-    made = await create_schedule(
-        visit.context.platform, source, definition, connection=connection, author=author
-    )
+    key = ScheduleKey(source, connection, form.text("name") or DEFAULT_SCHEDULE)
+    given = {name: form.text(name) or None for name in ("cron", "timezone", "mode")}
+    if given["cron"] is None:
+        given |= {name: form.text(name) or None for name in ("days", "hours")}
+    author = caller.author()
+    made = await create_schedule(visit.context.platform, key, define(**given), author=author)
     visit.context.forget()
-    await record_outcome(visit.context.platform, author, "schedule.create", whose, "done")
+    await record_outcome(visit.context.platform, author, "schedule.create", key.label, "done")
     due = made.next_run
     first = "" if due is None else f": a run is due {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return visit.done("/schedules", f"made a schedule of {whose}{first}")
+    return visit.done("/schedules", f"made a schedule of {key.label}{first}")
 
 
-@router.post("/schedules/{source}/{connection}/{action}")
+@router.post("/schedules/{source}/{connection}/{name}/{action}")
 async def post_schedule(
     visit: InVisit,
-    source: Annotated[str, Path(max_length=100)],
-    connection: Annotated[str, Path(max_length=100)],
+    source: SourceName,
+    connection: ConnectionName,
+    name: Annotated[str, Path(max_length=50)],
     action: Literal["pause", "resume", "trigger", "delete"],
 ) -> Response:
     """Pause, resume, trigger or delete a schedule; a run that goes on is not touched."""
     caller, form = visit.operator(), await visit.form()
     platform, author = visit.context.platform, caller.author(form.text("reason") or None)
+    key = ScheduleKey(source, connection, name)
     match action:
         case "pause":
-            await pause_schedule(platform, source, connection=connection, author=author)
+            await pause_schedule(platform, key, author=author)
         case "resume":
-            await resume_schedule(platform, source, connection=connection, author=author)
+            await resume_schedule(platform, key, author=author)
         case "trigger":
-            await trigger_schedule(platform, source, connection=connection)
+            await trigger_schedule(platform, key)
         case "delete":
-            await delete_schedule(platform, source, connection=connection)
+            await delete_schedule(platform, key)
     visit.context.forget()
-    whose = label(source, connection)
-    await record_outcome(
-        platform,
-        author,
-        f"schedule.{action}",
-        whose,
-        "done",
-    )
-    return visit.done("/schedules", _DONE[action].format(whose))
+    await record_outcome(platform, author, f"schedule.{action}", key.label, "done")
+    return visit.done("/schedules", _DONE[action].format(key.label))

@@ -15,6 +15,7 @@ from temporaletl.worker.sources.salesforce.records import (
     CaseComment,
     CaseHistory,
     Change,
+    Event as CalendarEvent,
     Item,
     Opportunity,
     OpportunityFieldHistory,
@@ -24,7 +25,6 @@ from temporaletl.worker.sources.salesforce.records import (
     SalesforceRecord,
     Task,
 )
-from temporaletl.worker.sources.salesforce.records import Event as CalendarEvent
 
 #: The names that other sources have for the same change.
 _CHANGES = {

@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from google.protobuf.json_format import Error as JsonError
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import Error as JsonError, MessageToDict
 from pydantic import JsonValue
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
