@@ -44,7 +44,7 @@ router = pages()
 MODES: tuple[Mode, ...] = ("incremental", "full", "backfill", "replay")
 STATES = (
     *("waiting", "running", "pausing", "paused", "cancelling"),
-    *("lost", "completed", "failed", "cancelled"),
+    *("lost", "completed", "failed", "cancelled", "skipped"),
 )
 _RUNS = 50
 _JOBS = 50
