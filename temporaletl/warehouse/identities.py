@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from psycopg import errors
 
@@ -151,24 +152,77 @@ class KnownPerson:
     email: str | None
     name: str | None
 
+    @property
+    def position(self) -> "PersonPosition":
+        """Its place in the list."""
+        return PersonPosition(self.employee_id is not None, self.person)
+
+
+class PersonPosition(NamedTuple):
+    """A person's place in the list: those who are no known employees first, then by id."""
+
+    known: bool
+    person: str
+
+
+class PeoplePage(NamedTuple):
+    """Some of a connection's people; how many there are, and how many are no known employees."""
+
+    people: list[KnownPerson]
+    total: int
+    unknown: int
+
+
+_PEOPLE = f"""
+    WITH addresses (email, employee_id) AS MATERIALIZED ({_ADDRESSES}),
+    people AS MATERIALIZED (
+        SELECT i.person, coalesce(i.employee_id, e.employee_id, p.employee_id) AS employee_id,
+            i.email, i.name
+        FROM etl_identities AS i
+        LEFT JOIN addresses AS e ON i.employee_id IS NULL AND e.email = lower(i.email)
+        LEFT JOIN addresses AS p
+            ON i.employee_id IS NULL AND strpos(i.person, '@') > 0 AND p.email = lower(i.person)
+        WHERE i.source_kind_id = %(source)s AND i.connection = %(connection)s
+    ),
+    counted AS (SELECT count(*), count(*) - count(employee_id) FROM people),
+    listed AS (
+        SELECT * FROM people
+        WHERE NOT %(after)s OR (employee_id IS NOT NULL, person) > (%(known)s, %(person)s)
+        ORDER BY employee_id IS NOT NULL, person
+        LIMIT %(limit)s
+    )
+    SELECT counted.*, listed.* FROM counted LEFT JOIN listed ON true
+    ORDER BY listed.employee_id IS NOT NULL, listed.person
+"""  # noqa: S608 - a constant of this module
+
 
 def list_people(
-    warehouse: Warehouse, source: str, connection_name: str, *, limit: int
-) -> tuple[list[KnownPerson], int]:
-    """A connection's people, the unknown ones first, and how many there are in all."""
+    warehouse: Warehouse,
+    source: str,
+    connection_name: str,
+    *,
+    limit: int,
+    after: PersonPosition | None = None,
+) -> PeoplePage:
+    """A connection's people, at most `limit`, the unknown ones first; behind the position `after`.
+
+    An id is one connection's alone; an e-mail address is the same person's everywhere.
+    """
+    known, person = after or PersonPosition(known=False, person="")
+    values = {
+        "source": source,
+        "connection": connection_name,
+        "after": after is not None,
+        "known": known,
+        "person": person,
+        "limit": limit,
+    }
     with warehouse.connection() as connection:
-        known = _known(connection, source, connection_name)
-        found = connection.execute(
-            "SELECT person, email, name FROM etl_identities "
-            "WHERE source_kind_id = %s AND connection = %s",
-            [source, connection_name],
-        ).fetchall()
-    people = [
-        KnownPerson(str(person), known.get(person_key(str(person))), email, name)  # type: ignore[arg-type]
-        for person, email, name in found
-    ]
-    people.sort(key=lambda person: (person.employee_id is not None, person.person))
-    return people[:limit], len(people)
+        found = connection.execute(_PEOPLE, values).fetchall()
+    total, unknown = (int(str(number)) for number in found[0][:2])
+    # Without anybody to list, one row has the numbers alone.
+    people = [KnownPerson(*row[2:]) for row in found if row[2] is not None]  # type: ignore[arg-type]
+    return PeoplePage(people, total, unknown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from temporaletl.control.operations.freshness import FreshnessReport
 from temporaletl.control.operations.health import Health, Part
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.reports import RunReport
+from temporaletl.control.operations.status import Runs
 from temporaletl.control.web import rendering
 from temporaletl.control.web.access import safe_next
 from temporaletl.control.web.charts import HEIGHT, WIDTH, events_chart, throughput_chart
-from temporaletl.control.web.filters import one_line, show_count, show_span, show_time
+from temporaletl.control.web.filters import one_line, show_count, show_prose, show_span, show_time
 from temporaletl.control.web.findings import cause_of, find, path_of_run
 from temporaletl.control.web.forms import parse_date, parse_object
 from temporaletl.control.web.sights import Sights
@@ -61,17 +62,25 @@ NO_STREAMS = FreshnessReport(as_of=_AT, entries=())
             ["last full run of jira failed"],
         ),
         ([run("lost", ended=False)], ["run of jira is lost"]),
-        ([run("running", ended=False, closed_until=_AT)], ["jira is rate-limited"]),
         ([run("cancelled")], []),
+        # Of a connection that is declared no longer, only what goes on is wrong.
+        ([run("failed", connection="deleted")], []),
+        ([run("lost", connection="deleted", ended=False)], ["run of jira@deleted is lost"]),
     ],
 )
 def test_findings_name_what_is_wrong_with_runs(runs: list[RunReport], found: list[str]) -> None:
-    assert [one.what for one in find(HEALTHY, NO_STREAMS, runs, {})] == found
+    def is_declared(_source: str, name: str) -> bool:
+        return name != "deleted"
+
+    seen = Runs(runs, ["jira is rate-limited"])
+    named = [one.what for one in find(HEALTHY, NO_STREAMS, seen, {}, is_declared=is_declared)]
+    assert named == [*found, "jira is rate-limited"]
 
 
 def test_findings_name_the_part_that_is_down_and_since_when() -> None:
     part = Part(name="temporal", verdict="down", detail="does not answer")
-    [one] = find(Health(verdict="down", parts=(part,)), None, [], {"temporal": _AT})
+    health = Health(verdict="down", parts=(part,))
+    [one] = find(health, None, Runs([], []), {"temporal": _AT}, is_declared=lambda *_: True)
     assert (one.what, one.weight, one.since) == ("temporal is down", "bad", _AT)
 
 
@@ -126,6 +135,12 @@ def test_times_say_their_zone_and_counts_their_number() -> None:
     assert "2026-11-27 03:00:00 UTC" in show_time(_AT)
     assert 'datetime="2026-11-27T03:00:00Z"' in show_time(_AT)
     assert (show_count(1, "job"), show_count(2_000, "job")) == ("1 job", "2,000 jobs")
+
+
+def test_commands_in_sentences_are_code_and_nothing_else_is_markup() -> None:
+    remember_secret("hunter2-hunter2")
+    assert show_prose("`etl up` & hunter2-hunter2") == "<code>etl up</code> &amp; [redacted]"
+    assert show_prose("<b> `open") == "&lt;b&gt; `open"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from temporaletl import names, sdk
-from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
+from temporaletl.control.operations.attendance import (
+    UNATTENDED_LOCAL,
+    unattended_queuer,
+    unattended_worker,
+)
 from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
-from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform, is_polled
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.control.operations.reports import (
     RunReport,
     completed,
@@ -219,9 +223,8 @@ async def _details_of_run(
         if (
             not troubles
             and execution is not None
-            and not await is_polled(client, execution.task_queue)
+            and (error := await unattended_queuer(client, execution.task_queue)) is not None
         ):
-            error = f"no queuer polls task queue {execution.task_queue}"
             troubles = (Trouble(workflow_id=report.workflow_id, error=error),)
         troubles += (
             await _troubles_of_jobs(client, jobs)

@@ -12,7 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from temporaletl import names, sdk
-from temporaletl.control.operations.attendance import UNATTENDED_LOCAL, unattended_worker
+from temporaletl.control.operations.attendance import (
+    UNATTENDED_LOCAL,
+    unattended_queuer,
+    unattended_worker,
+)
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.details import run_details, run_of
 from temporaletl.control.operations.following import (
@@ -287,8 +291,8 @@ async def _find_trouble(
     run: TemporalRun, warehouse: Warehouse | None, snapshot: Snapshot
 ) -> str | None:
     """The hindrance of a run; None where there seems to be none."""
-    if run.status is None and not await run.is_attended():
-        return f"no queuer polls task queue {run.queue}"
+    if run.status is None and (missing := await unattended_queuer(run.client, run.queue)):
+        return missing
     if failures := await pending_failures(run.client, run.workflow_id):
         return str(failures[0])
     if snapshot.planned is None or snapshot.done >= snapshot.planned:

@@ -1,8 +1,12 @@
 """Refreshes: runs of all members of a collection, started together."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
+from temporaletl.connection_providers import UnknownConnectionError
+from temporaletl.control.operations.audit import local_author, record_outcome
 from temporaletl.control.operations.collections import get_collection
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import (
@@ -11,8 +15,10 @@ from temporaletl.control.operations.runs import (
     start_only_run,
     start_run,
 )
-from temporaletl.errors import ETLError
+from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.messages import Message, Mode
+from temporaletl.names import label
+from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.collections import Collection, Member
 from temporaletl.warehouse.runs import Engine
 
@@ -39,6 +45,11 @@ class Refresh(Message):
     collection: Collection
     members: tuple[MemberRefresh, ...]
 
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many members had each outcome."""
+        return Counter(one.outcome for one in self.members)
+
 
 async def refresh_collection(
     platform: Platform,
@@ -47,24 +58,34 @@ async def refresh_collection(
     mode: Mode = "incremental",
     notify: bool = True,
     force: bool = False,
-    by: str | None = None,
+    author: Author | None = None,
 ) -> Refresh:
     """Start a run of each member; with `force` also of those of which one goes on.
 
-    `by` is whose request it is.
-
-    What is wrong with one is its result, and keeps no other from being started.
+    What is wrong with one is its result, and keeps no other from being started. The audit has one
+    entry of all.
 
     Raises:
         NotFoundError: there is no such collection.
         ETLError: as `Platform.current_warehouse`.
     """
-    collection = await get_collection(platform, key)
+    collection, by = await get_collection(platform, key), author or local_author()
     members = [
-        await _refresh(platform, member, mode=mode, notify=notify, force=force, by=by)
+        await _refresh(platform, member, mode=mode, notify=notify, force=force, by=by.name)
         for member in collection.members
     ]
-    return Refresh(collection=collection, members=tuple(members))
+    done = Refresh(collection=collection, members=tuple(members))
+    await record_outcome(
+        platform,
+        by,
+        "collection.refresh",
+        collection.name,
+        "refused" if members and done.counts["refused"] == len(members) else "done",
+        details={
+            label(one.source, one.connection): one.workflow_id or one.outcome for one in members
+        },
+    )
+    return done
 
 
 async def _refresh(
@@ -74,7 +95,7 @@ async def _refresh(
     mode: Mode,
     notify: bool,
     force: bool,
-    by: str | None,
+    by: str,
 ) -> MemberRefresh:
     starting = start_run if force else start_only_run
     try:
@@ -90,6 +111,12 @@ async def _refresh(
             workflow_id=error.workflow_id,
             reason=str(error),
         )
+    except (UnknownConnectionError, UnknownSourceError) as error:
+        reason = (
+            f"{member} is declared no longer: take it out of the collection, or declare it again "
+            f"({error})"
+        )
+        return MemberRefresh(**member.model_dump(), outcome="refused", reason=reason)
     except ETLError as error:
         return MemberRefresh(**member.model_dump(), outcome="refused", reason=str(error))
     run.ending.cancel()  # nobody waits here

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from temporaletl.warehouse.figures import EventCount, PageCount
@@ -48,7 +48,8 @@ class Chart:
 def stack(kinds: Sequence[str], rows: Sequence[tuple[str, tuple[int, ...]]]) -> Chart:
     """Lay rows of numbers out as bars beside each other, one colour for each kind."""
     highest = max((sum(numbers) for _, numbers in rows), default=0)
-    each = min(_WIDEST, WIDTH / max(1, len(rows)))
+    each = WIDTH / max(1, len(rows))
+    width = min(_WIDEST, each * (1 - _GAP))
     bars = []
     for place, (name, numbers) in enumerate(rows):
         below = float(HEIGHT)
@@ -60,9 +61,9 @@ def stack(kinds: Sequence[str], rows: Sequence[tuple[str, tuple[int, ...]]]) -> 
             below -= height
             bars.append(
                 Bar(
-                    x=round(place * each + each * _GAP / 2, 2),
+                    x=round(place * each + (each - width) / 2, 2),
                     y=round(max(0.0, below), 2),
-                    width=round(each * (1 - _GAP), 2),
+                    width=round(width, 2),
                     height=round(height, 2),
                     kind=kind,
                     title=f"{name}: {number:,} {kinds[kind]}",
@@ -106,8 +107,12 @@ def throughput_chart(counts: Sequence[PageCount], step: timedelta) -> Chart:
         assert one is not None  # noqa: S101 - only the first is none
         at = one.start if before is None else before.start + step
         while at < one.start:
-            rows.append((f"{at:%m-%d %H:%M:%S}", (0, 0, 0, 0)))
+            rows.append((_name_of(at), (0, 0, 0, 0)))
             at += step
         numbers = (one.inserted, one.updated, one.unchanged, one.rejected)
-        rows.append((f"{one.start:%m-%d %H:%M:%S}", numbers))
+        rows.append((_name_of(one.start), numbers))
     return stack(kinds, rows)
+
+
+def _name_of(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%m-%d %H:%M:%S} UTC"

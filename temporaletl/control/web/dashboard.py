@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from temporaletl.control.web.rendering import HEADERS
 from temporaletl.control.web.routes import (
     audit,
+    collections,
     connections,
     declarations,
     login,
@@ -31,6 +32,7 @@ _PAGES = (
     runs,
     declarations,
     connections,
+    collections,
     rejects,
     schedules,
     people,

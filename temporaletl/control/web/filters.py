@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pydantic import JsonValue
 
+from temporaletl.control.operations.progress import done_of
 from temporaletl.names import label
+from temporaletl.secrets import redacted
 
 _LONGEST_LINE = 200
 #: What is not known, or is not there.
@@ -71,6 +73,17 @@ def show_json(value: JsonValue) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
+def show_prose(text: str) -> Markup:
+    """A sentence; commands in it, which stand between backticks, as code."""
+    parts = redacted(text).split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        return escape(redacted(text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
+
+
 FILTERS = {
     "time": show_time,
     "clock": show_clock,
@@ -79,5 +92,6 @@ FILTERS = {
     "count": show_count,
     "one_line": one_line,
     "indented": show_json,
+    "prose": show_prose,
 }
-GLOBALS = {"label": label, "took": took}
+GLOBALS = {"label": label, "took": took, "done_of": done_of}

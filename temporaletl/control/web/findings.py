@@ -1,6 +1,6 @@
 """Findings: what is wrong with the platform now, in the order in which it matters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -9,7 +9,8 @@ from urllib.parse import quote
 from temporaletl.control.operations.freshness import FreshnessReport
 from temporaletl.control.operations.health import Health
 from temporaletl.control.operations.reports import RunReport
-from temporaletl.control.web.filters import one_line
+from temporaletl.control.operations.status import Runs
+from temporaletl.control.web.filters import one_line, show_count
 from temporaletl.names import label
 
 type Weight = Literal["bad", "warn"]
@@ -24,7 +25,7 @@ class Finding:
 
     weight: Weight
     what: str
-    detail: str
+    detail: str | None = None
     path: str | None = None
     since: datetime | None = None
 
@@ -32,20 +33,25 @@ class Finding:
 def find(
     health: Health | None,
     freshness: FreshnessReport | None,
-    runs: Sequence[RunReport],
+    runs: Runs,
     since: dict[str, datetime | None],
+    *,
+    is_declared: Callable[[str, str], bool],
 ) -> list[Finding]:
     """What is wrong: parts that do not answer, data that is late, and runs that failed or are lost.
 
-    `since` has, by part, when it was first noticed.
+    `since` has, by part, when it was first noticed. How the last run of a connection ended that is
+    declared no longer is wrong no more.
     """
-    ends = dict(_of_last_ends(runs))
+    said = {part.detail for part in health.parts} if health else set()
+    ends = dict(_of_last_ends(runs.runs, is_declared))
     found = [
         *_of_parts(health, since),
-        *_of_open_runs(runs),
+        *_of_lost_runs(runs.runs),
         *ends.values(),
         # What its last run says is said.
         *(one for whose, one in _of_streams(freshness) if whose is None or whose not in ends),
+        *(Finding("warn", remark) for remark in runs.remarks if remark not in said),
     ]
     return sorted(found, key=lambda one: one.weight != "bad")
 
@@ -76,6 +82,27 @@ def cause_of(run: RunReport) -> str | None:
     return None
 
 
+def standing_of(run: RunReport) -> str | None:
+    """What a run's state means for what is loaded and what comes next; None where it is plain."""
+    jobs = run.jobs
+    running = 0 if jobs is None else jobs.running
+    match run.state:
+        case "pausing" | "cancelling":
+            return f"{show_count(running, 'job')} of it still running, each to its next page."
+        case "paused":
+            return "No job of it runs. It goes on where it stopped once it is resumed."
+        case "lost":
+            return (
+                "What is loaded stays. A cancel closes its books; the next run covers its window."
+            )
+        case "cancelled" if jobs is not None:
+            return f"What was loaded stays; {show_count(jobs.cancelled, 'job')} did not complete."
+        case "failed" if jobs is not None and jobs.completed:
+            others = "a job" if jobs.completed == 1 else f"{jobs.completed:,} jobs"
+            return f"Failed in part: what {others} loaded stays."
+    return None
+
+
 def _of_parts(health: Health | None, since: dict[str, datetime | None]) -> Iterator[Finding]:
     for part in health.parts if health else ():
         if part.verdict in ("down", "degraded"):
@@ -84,25 +111,15 @@ def _of_parts(health: Health | None, since: dict[str, datetime | None]) -> Itera
             yield Finding(weight, f"{part.name} is {part.verdict}", one_line(part.detail), None, at)
 
 
-def _of_open_runs(runs: Sequence[RunReport]) -> Iterator[Finding]:
+def _of_lost_runs(runs: Sequence[RunReport]) -> Iterator[Finding]:
     for run in runs:
-        if run.ended_at is not None:
-            continue
-        whose = label(run.source, run.connection)
-        if run.state == "lost":
-            detail = cause_of(run) or "nobody drives it"
-            yield Finding("bad", f"run of {whose} is lost", detail, run_path(run))
-        elif run.closed_until is not None:
-            yield Finding(
-                "warn",
-                f"{whose} is rate-limited",
-                "its jobs wait for the end of the cool-down",
-                run_path(run),
-            )
+        if run.ended_at is None and run.state == "lost":
+            what = f"run of {label(run.source, run.connection)} is lost"
+            yield Finding("bad", what, cause_of(run) or "nobody drives it", run_path(run))
 
 
 def _of_last_ends(
-    runs: Sequence[RunReport],
+    runs: Sequence[RunReport], is_declared: Callable[[str, str], bool]
 ) -> Iterator[tuple[tuple[str, str], Finding]]:
     """Of each connection, the run that ended last; a replay says nothing of what is loaded."""
     seen: set[tuple[str, str]] = set()
@@ -112,7 +129,7 @@ def _of_last_ends(
         if key in seen:
             continue
         seen.add(key)
-        if run.state in _BAD_ENDS:
+        if run.state in _BAD_ENDS and is_declared(*key):
             what = f"last {run.mode} run of {label(*key)} {run.state}"
             detail = cause_of(run) or "no cause is known"
             yield key, Finding("bad", what, detail, run_path(run), run.ended_at)

@@ -1,10 +1,11 @@
-"""Fields of forms: dates, and objects as JSON."""
+"""Fields of forms: dates, objects as JSON, and the version that was seen."""
 
 from datetime import UTC, datetime
 
 import msgspec
 from pydantic import JsonValue
 
+from temporaletl.control.web.visit import Form
 from temporaletl.errors import ConfigurationError
 
 
@@ -36,3 +37,15 @@ def parse_object(name: str, text: str) -> dict[str, JsonValue]:
     if not isinstance(found, dict):
         raise ConfigurationError(f'{name}: must be a JSON object, as {{"name": "value"}}')
     return found
+
+
+def version_of(form: Form) -> int:
+    """The version of what a form replaces or deletes, as its page showed it.
+
+    Raises:
+        ConfigurationError: it is missing.
+    """
+    text = form.text("version")
+    if not text.isdigit():
+        raise ConfigurationError("version: the one that was seen is missing: load the page again")
+    return int(text)

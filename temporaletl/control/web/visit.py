@@ -1,7 +1,7 @@
 """One visit of a browser: who asks, for a page or the part of it that moves; and its errors."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import ForbiddenError, request_id_of, status_of
 from temporaletl.control.operations.history import RunFilter, list_runs
 from temporaletl.control.operations.observation import Observations
+from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs
 from temporaletl.control.web.access import COOKIE, LogInNeededError, Visitors, log_in_path
 from temporaletl.control.web.rendering import HEADERS, render
@@ -39,6 +40,8 @@ _NOTICE = "etl_notice"
 _FIGURES_FRESH = timedelta(minutes=1)
 _FIGURES_STALE = timedelta(minutes=15)
 _LONGEST_NOTICE = 500
+#: Seconds after which a page is renewed while a run goes on, and while none does.
+_LIVELY, _CALM = 2, 5
 
 
 class Dashboard:
@@ -168,9 +171,15 @@ class Visit:
             "caller": self.caller,
             "may_act": self.may_act,
             "logged_in": COOKIE in self.request.cookies,
+            "every": 0,
             "said": _text_of(self.request.cookies.get(_NOTICE)),
             **values,
         }
+
+
+def renewal(runs: Iterable[RunReport]) -> int:
+    """After how many seconds a page that shows these runs is renewed: sooner while one goes on."""
+    return _LIVELY if any(run.ended_at is None for run in runs) else _CALM
 
 
 def _cookie_text(text: str) -> str:
@@ -187,6 +196,7 @@ def _text_of(cookie: str | None) -> str | None:
 async def _visit(request: Request, context: InContext) -> Visit:
     dashboard: Dashboard = request.app.state.dashboard
     caller = await dashboard.visitors.find(request, context)
+    request.state.visitor = caller
     return Visit(request, context, dashboard, caller)
 
 
@@ -258,7 +268,14 @@ def _known(error: Exception) -> tuple[HTTPStatus, str]:
 
 def error_page(request: Request, status: HTTPStatus, detail: str) -> Response:
     """Answer with a page that says what happened; to a page that is there, with a message."""
+    visitor: Caller | None = getattr(request.state, "visitor", None)
+    known = {
+        "caller": visitor,
+        "may_act": visitor is not None and visitor.scope == "operate",
+        "logged_in": COOKIE in request.cookies,
+    }
     values = {
+        **(known if visitor else {}),
         "path": request.url.path,
         "status": status,
         "detail": detail,

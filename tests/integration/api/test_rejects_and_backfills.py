@@ -1,4 +1,4 @@
-"""Rejects shown and reprocessed over HTTP; past spans planned and loaded again."""
+"""People listed, rejects shown and reprocessed over HTTP; past spans planned and loaded again."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,8 @@ import pytest
 from temporaletl.messages import QueuerInput
 from temporaletl.names import ScheduleKey
 from temporaletl.queuer.scheduling import calendar, make_schedule
+from temporaletl.rows import Identity
+from temporaletl.warehouse.identities import record_people
 from tests.integration.api.in_process import Served
 from tests.integration.flows import numbers
 from tests.waiting import until
@@ -37,6 +39,29 @@ async def replayed(served: Served, path: str, **body: Any) -> dict[str, Any]:
     answer = await served("POST", f"/api/v1/rejects/{path}", json=body)
     assert answer.status_code == 202, answer.text
     return await served.run(answer.json()["workflowId"])
+
+
+async def test_people_are_listed_page_by_page_and_not_again_unless_they_changed(
+    served: Served,
+) -> None:
+    people = [Identity(source_kind_id="numbers", person=f"p{n}") for n in range(3)]
+    people.append(Identity(source_kind_id="numbers", person="known", employee_id="E1"))
+    record_people(served.both.warehouse, "default", people)
+    path, listed = "/api/v1/identities?source=numbers&limit=3", []
+    first = await served("GET", path)
+    page = first.json()
+    while True:
+        listed += [one["person"] for one in page["items"]]
+        assert (page["total"], page["unknown"]) == (4, 3)
+        if page["next"] is None:
+            break
+        page = (await served("GET", f"{path}&after={page['next']}")).json()
+    assert listed == ["p0", "p1", "p2", "known"]
+    assert 'rel="next"' in first.headers["link"]
+    again = await served("GET", path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    wrong = await served("GET", f"{path}&after=nothing")
+    assert (wrong.status_code, "cursor" in wrong.json()["detail"]) == (422, True)
 
 
 async def test_one_reject_is_shown_with_its_page_and_reprocessed_alone(served: Served) -> None:

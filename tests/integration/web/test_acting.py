@@ -199,3 +199,77 @@ async def test_a_schedule_is_made_paused_resumed_and_deleted(dashboard: Stack) -
         await page.get_by_text("Delete…").click()
         await page.get_by_role("button", name="Delete the schedule").click()
         await expect(page.locator("main")).to_contain_text("No run starts by itself")
+
+
+async def test_a_collection_is_made_loaded_replaced_and_deleted_without_a_script(
+    dashboard: Stack,
+) -> None:
+    async with dashboard.page() as page:
+        await start(page, **_SLOW)
+    async with dashboard.page(java_script_enabled=False) as page:
+        await page.goto("/collections")
+        await page.get_by_role("link", name="Make a collection").click()
+        await page.get_by_role("textbox", name="Name").fill("nightly & weekly")
+        await page.get_by_label("numbers", exact=True).check()
+        await page.get_by_label("temporal", exact=True).check()
+        await page.get_by_role("button", name="Make the collection").click()
+        await expect(page.locator("#notice")).to_contain_text("created collection nightly & weekly")
+        await expect(page.get_by_role("heading", name="2 connections")).to_be_visible()
+        # One is declared no longer, which is said where it is a member, and where it is refused.
+        gone = "declared no longer: take it out of the collection, or declare it again"
+        dashboard.services.rows_changed(
+            "UPDATE collection_members SET source = 'vanished' WHERE source = 'temporal'"
+        )
+        await page.reload()
+        await expect(page.get_by_role("row", name="it is declared no longer")).to_contain_text(gone)
+        await page.get_by_role("button", name="Start a run of each").click()
+        title = page.locator("#done-title")
+        await expect(title).to_have_text("0 started, 1 going on already, 1 refused")
+        done = page.locator("section", has=title)
+        await expect(done.get_by_role("row", name="numbers goes on already")).to_contain_text(
+            "etl-numbers-full-"
+        )
+        await expect(done).to_contain_text(f"vanished is {gone}")
+        await page.get_by_role("link", name="Replace its name and members").click()
+        await expect(page.get_by_text("vanished declared no longer")).to_be_visible()
+        await page.get_by_label("vanished").uncheck()
+        await page.get_by_role("button", name="Replace the collection").click()
+        await expect(page.get_by_role("heading", name="1 connection")).to_be_visible()
+        await page.get_by_text("Delete…").click()
+        await page.get_by_role("button", name="Delete the collection").click()
+        await expect(page.locator("#notice")).to_contain_text("deleted collection nightly & weekly")
+        await expect(page.locator("main")).to_contain_text("There is none yet.")
+
+
+async def test_a_page_that_is_not_renewed_says_since_when_and_rests_while_nobody_looks(
+    dashboard: Stack,
+) -> None:
+    async with dashboard.page() as page:
+        await page.clock.install()
+        reads: list[str] = []
+        page.on("request", lambda one: reads.append(one.url) if one.url.endswith("/runs") else None)
+        await page.goto("/runs")
+        banner = page.locator("#silence")
+        async with page.expect_response("**/runs"):
+            pass
+        await page.route("**/runs", lambda route: route.abort())
+        await expect(banner).to_contain_text("UTC: the server does not answer")
+        await expect(banner).to_contain_text(re.compile(r"Not renewed since \d{4}-\d\d-\d\d "))
+        await page.unroute("**/runs")
+        await page.route("**/runs", lambda route: route.fulfill(status=503, body="away"))
+        await expect(banner).to_contain_text("the server answered 503")
+        await page.unroute("**/runs")
+        await expect(banner).to_be_hidden()
+        # What nobody looks at is not asked for; it is, once somebody does.
+        await page.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away})")
+        await page.evaluate("window.away = true")
+        seen = len(reads)
+        await page.clock.run_for(60_000)
+        assert len(reads) == seen
+        async with page.expect_response("**/runs"):
+            await page.evaluate(
+                "window.away = false; document.dispatchEvent(new Event('visibilitychange'))"
+            )
+    # What was broken here, htmx said on the console.
+    assert all("Failed to fetch" in one for one in dashboard.complaints)
+    dashboard.complaints.clear()

@@ -15,6 +15,7 @@ from temporaletl.settings import TemporalSettings
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 from tests.integration.web.stack import Stack
 
+_ID = "0199c1f5-6a0e-7c55-8a43-5d3f3c1b9e10"
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -61,7 +62,14 @@ async def test_a_log_out_ends_the_log_in_in_the_warehouse_too(dashboard: Stack) 
 async def test_a_token_that_reads_sees_no_acts_and_cannot_act(dashboard: Stack) -> None:
     await dashboard.services.run(size=1)
     reader = {"Cookie": f"etl_session={await dashboard.log_in('read')}", **_FORM}
-    for path in ("/", "/runs", "/connections/numbers/default", "/schedules", "/rejects"):
+    for path in (
+        "/",
+        "/runs",
+        "/connections/numbers/default",
+        "/schedules",
+        "/rejects",
+        "/collections",
+    ):
         answer = await dashboard.served("GET", path, headers=reader)
         assert answer.status_code == 200, answer.text
         # All that it can send is its log-out.
@@ -72,6 +80,8 @@ async def test_a_token_that_reads_sees_no_acts_and_cannot_act(dashboard: Stack) 
         *("/rejects/replay", "/schedules/numbers/default/pause", "/people/fill", "/tokens"),
         *("/tokens/some/revoke", "/backfills", "/notifications/test", "/rejects/1/replay"),
         *("/runs/some-run/retry", "/schedules/numbers/default/create"),
+        *(f"/collections/{_ID}/{act}" for act in ("refresh", "edit", "delete")),
+        "/collections/new",
     ):
         answer = await dashboard.served("POST", path, headers=reader, data={"source": "numbers"})
         assert answer.status_code == 403, path

@@ -8,24 +8,24 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Page, ViewportSize
+from playwright.async_api import Page
 
+from temporaletl.control.operations.collections import create_collection, delete_collection
 from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, create_schedule
 from temporaletl.control.operations.schedules import delete_schedule
 from temporaletl.control.web.rendering import POLICY
 from temporaletl.names import ScheduleKey
+from temporaletl.rows import Identity
 from temporaletl.warehouse.audit import Author
+from temporaletl.warehouse.collections import Member
+from temporaletl.warehouse.identities import record_people
+from tests.integration.web.screenshots import ALL, FEW, Views, shoot
 from tests.integration.web.stack import Stack
-
-_WIDE, _NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
-
-type Theme = Literal["light", "dark"]
 
 PAGES = {
     "overview": "/",
@@ -38,6 +38,10 @@ PAGES = {
     "connection": "/connections/numbers/default",
     "connection-new": "/connections/new",
     "connection-new-jira": "/connections/new?source=jira",
+    "collections": "/collections",
+    "collection": "{collection}",
+    "collection-new": "/collections/new",
+    "collection-edit": "{collection}/edit",
     "rejects": "/rejects?source=numbers",
     "reject": "{reject}",
     "schedules": "/schedules",
@@ -59,14 +63,9 @@ class Look:
     folder: Path
 
     @property
-    def views(self) -> dict[Theme, dict[str, ViewportSize]]:
+    def views(self) -> Views:
         """The widths to look at by theme; the last of each is checked as well."""
-        if "ETL_SCREENSHOTS" in os.environ:
-            return {
-                "light": {"narrow": _NARROW, "wide": _WIDE},
-                "dark": {"wide": _WIDE, "narrow": _NARROW},
-            }
-        return {"light": {"wide": _WIDE}, "dark": {"narrow": _NARROW}}
+        return ALL if "ETL_SCREENSHOTS" in os.environ else FEW
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +91,19 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
         "[1 + (random() * 2)::int]"
     )
     dashboard.served.app.state.dashboard.figures.forget()
+    members = [Member(source=source) for source in ("jira", "numbers", "trino")]
+    collection = await create_collection(dashboard.platform, "nightly", members)
+    people = [
+        Identity(source_kind_id="numbers", person=f"p{n}", email=f"p{n}@example.com", name=f"P {n}")
+        for n in range(60)
+    ]
+    record_people(services.warehouse, "default", people)
     paths = {
         "run": f"/runs/{quote(run.batch_id)}",
         "failed": f"/runs/{quote(failed.batch_id)}",
         "job": f"/runs/{quote(job)}",
         "reject": f"/rejects/{reject}",
+        "collection": f"/collections/{collection.collection_id}",
     }
     await create_schedule(
         dashboard.platform,
@@ -109,13 +116,12 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
             yield Look(page, dashboard, paths, screenshots)
     finally:
         await delete_schedule(dashboard.platform, ScheduleKey("numbers"))
+        await delete_collection(dashboard.platform, collection.collection_id)
 
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_a_page_is_whole(look: Look, name: str) -> None:
     page = look.page
-    await page.set_viewport_size(_WIDE)
-    await page.emulate_media(color_scheme="light")
     answer = await page.goto(PAGES[name].format(**look.paths))
     assert answer is not None
     assert answer.headers["content-security-policy"] == POLICY
@@ -123,12 +129,7 @@ async def test_a_page_is_whole(look: Look, name: str) -> None:
     if name == "overview":
         await page.wait_for_selector("#drawn svg")
     for theme, widths in look.views.items():
-        await page.emulate_media(color_scheme=theme)
-        for width, size in widths.items():
-            await page.set_viewport_size(size)
-            await page.screenshot(path=look.folder / f"{name}-{width}-{theme}.png", full_page=True)
-            overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert await page.evaluate(overflow) == 0, (width, theme)
+        await shoot(page, look.folder, name, {theme: widths})
         found = (await Axe().run(page)).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     assert look.stack.complaints == []

@@ -1,6 +1,5 @@
 """`/collections`: named sets of connections: listed, changed, and loaded together."""
 
-from collections import Counter
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal
@@ -30,7 +29,6 @@ from temporaletl.control.api.paging import (
     page,
 )
 from temporaletl.control.api.problems import RESPONSES
-from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.collections import (
     create_collection,
     delete_collection,
@@ -40,7 +38,7 @@ from temporaletl.control.operations.collections import (
 )
 from temporaletl.control.operations.refreshes import Outcome, refresh_collection
 from temporaletl.errors import NotFoundError
-from temporaletl.names import label, parse_label
+from temporaletl.names import parse_label
 from temporaletl.warehouse.collections import Collection, Member
 from temporaletl.warehouse.runs import Engine
 
@@ -331,27 +329,15 @@ async def _refresh(
         mode=wanted.mode,
         notify=wanted.notify,
         force=wanted.force,
-        by=caller.name,
+        author=caller.author(),
     )
     context.forget()
-    members = [RefreshedMember(**dict(one)) for one in done.members]
-    counts = Counter(one.outcome for one in members)
-    await record_outcome(
-        context.platform,
-        caller.author(),
-        "collection.refresh",
-        done.collection.name,
-        "refused" if members and counts["refused"] == len(members) else "done",
-        details={
-            label(one.source, one.connection): one.workflow_id or one.outcome for one in members
-        },
-    )
     return Refreshed(
         collection=done.collection.name,
-        started=counts["started"],
-        running=counts["running"],
-        refused=counts["refused"],
-        members=members,
+        started=done.counts["started"],
+        running=done.counts["running"],
+        refused=done.counts["refused"],
+        members=[RefreshedMember(**dict(one)) for one in done.members],
     )
 
 

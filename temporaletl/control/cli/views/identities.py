@@ -18,7 +18,7 @@ from temporaletl.names import label
 
 def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> None:
     """Print a connection's people, the unknown ones first."""
-    people, total = call(list_identities, source, connection=connection, limit=limit)
+    people, total, unknown = call(list_identities, source, connection=connection, limit=limit)
     if as_json:
         print_json([dataclasses.asdict(person) for person in people])
         return
@@ -32,6 +32,10 @@ def print_people(source: str, connection: str, limit: int, *, as_json: bool) -> 
     for person in people:
         add_row(table, person.person, person.employee_id, person.email, person.name)
     print_table(table)
+    if unknown:
+        note(
+            f"{unknown:,} of {count(total, 'person', 'people')}: no known employees", style="yellow"
+        )
     if total > len(people):
         note(f"and {total - len(people):,} more (--limit)", style="dim")
 

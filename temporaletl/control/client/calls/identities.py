@@ -1,26 +1,25 @@
 """The people of a source, over the API."""
 
-from pydantic import BaseModel
-
 from temporaletl.connections import DEFAULT
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
-from temporaletl.control.operations.identities import People, fill_identities, list_identities
-from temporaletl.warehouse.identities import Filled, KnownPerson
-
-
-class _People(BaseModel):
-    items: list[KnownPerson]
-    total: int
+from temporaletl.control.operations.identities import fill_identities, list_identities
+from temporaletl.warehouse.identities import Filled, KnownPerson, PeoplePage, PersonPosition
 
 
 @over_api(list_identities)
 async def _list_identities(
-    api: Api, source: str, *, connection: str = DEFAULT, limit: int
-) -> People:
-    wanted = {"source": source, "connection": connection, "limit": limit}
-    found = await api.get(_People, "identities", params=wanted)
-    return People(found.items, found.total)
+    api: Api,
+    source: str,
+    *,
+    connection: str = DEFAULT,
+    limit: int,
+    after: PersonPosition | None = None,
+) -> PeoplePage:
+    del after  # nobody pages over the API but `pages`
+    wanted = {"source": source, "connection": connection}
+    found, page = await api.pages(KnownPerson, "identities", limit=limit, params=wanted)
+    return PeoplePage(found, page["total"], page["unknown"])
 
 
 @over_api(fill_identities)

@@ -30,5 +30,4 @@ async def get_audit(
         entries=found.entries,
         next_path=f"?after={following}" if following else None,
         is_first=after is None,
-        polls=False,
     )

@@ -6,22 +6,16 @@ from typing import Annotated, Any
 
 from fastapi import Path, Response
 
-from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.checks import check_source
-from temporaletl.control.operations.connections import (
-    ConnectionReport,
-    Connections,
-    list_connections,
-    list_environment,
-)
 from temporaletl.control.operations.freshness import StreamFreshness
 from temporaletl.control.operations.history import RunFilter, list_runs
 from temporaletl.control.operations.schedule_reports import ScheduleReport
 from temporaletl.control.operations.schedules import list_schedules
 from temporaletl.control.operations.sources import find_source
+from temporaletl.control.web.declared import see_declared
 from temporaletl.control.web.findings import cause_of, connection_path, run_path
 from temporaletl.control.web.routes.overview import see_freshness
-from temporaletl.control.web.visit import InVisit, Visit, pages
+from temporaletl.control.web.visit import InVisit, Visit, pages, renewal
 from temporaletl.errors import ETLError, NotFoundError
 
 router = pages()
@@ -38,39 +32,24 @@ _WORST_FIRST = ("failed", "late", "never loaded", "not judged", "fresh")
 @router.get("/connections")
 async def get_connections(visit: InVisit) -> Response:
     """List the connections: those of the environment, the file and the warehouse."""
-    listed, environment = await _listed(visit)
-    fresh = await see_freshness(visit)
+    declared, fresh = await asyncio.gather(see_declared(visit), see_freshness(visit))
     streams: dict[tuple[str, str], list[StreamFreshness]] = {}
     for entry in fresh.value.entries if fresh else ():
         streams.setdefault((entry.source, entry.connection), []).append(entry)
-    known = [*listed.connections, *environment]
-    named = {(one.source, one.name) for one in known}
     return visit.page(
         "connections.html",
-        # Those of the environment that nobody has set up are there all the same: they come last.
-        connections=sorted(
-            known, key=lambda one: (one.origin == "environment", one.source or "", one.name)
-        ),
-        gone=sorted(key for key in streams if key not in named),
+        declared=declared,
+        gone=sorted(key for key in streams if not declared.has(*key)),
         streams=streams,
         worst=worst_of,
-        listed=listed,
         fresh=fresh,
         connection_path=connection_path,
-        polls=False,
     )
 
 
 def worst_of(entries: list[StreamFreshness]) -> str | None:
     """The worst state of streams; None where there are none."""
     return min((one.state for one in entries), key=_WORST_FIRST.index, default=None)
-
-
-async def _listed(visit: Visit) -> tuple[Connections, list[ConnectionReport]]:
-    sights = visit.dashboard.sights
-    listed = await sights.see("connections", partial(list_connections, visit.context.platform))
-    environment = await sights.see("environment", list_environment)
-    return listed.value, environment.value
 
 
 @router.get("/connections/{source}/{connection}")
@@ -90,23 +69,26 @@ async def post_check(visit: InVisit, source: SourceName, connection: ConnectionN
 
 
 async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Response:
-    fresh = await see_freshness(visit)
+    fresh, declared, observed, (schedules, unknown) = await asyncio.gather(
+        see_freshness(visit),
+        see_declared(visit),
+        visit.open_runs(),
+        _schedules_of(visit, source, connection),
+    )
     entries = [
         one
         for one in (fresh.value.entries if fresh else ())
         if (one.source, one.connection) == (source, connection)
     ]
-    report = await _report_of(visit, source, connection)
+    report = declared.find(source, connection)
     if report is None and not entries:
         raise NotFoundError(f"there is no connection {connection!r} of source {source!r}")
-    observed = await visit.open_runs()
     runs = await list_runs(
         visit.context.platform,
         observed.value,
         RunFilter(source=source, connection=connection),
         limit=_RUNS,
     )
-    schedules, unknown = await _schedules_of(visit, source, connection)
     values: dict[str, Any] = {
         "source": source,
         "connection": connection,
@@ -122,15 +104,11 @@ async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Resp
         "cause_of": cause_of,
         "run_path": run_path,
         "here": connection_path(source, connection),
-        "polls": any(run.ended_at is None for run in runs),
+        # Also where this answers a form: what moves is on the connection's own page.
+        "path": connection_path(source, connection),
+        "every": renewal(runs),
     }
     return visit.page("connection.html", **(values | more))
-
-
-async def _report_of(visit: Visit, source: str, connection: str) -> ConnectionReport | None:
-    listed, environment = await _listed(visit)
-    known = environment if connection == DEFAULT else listed.connections
-    return next((one for one in known if (one.source, one.name) == (source, connection)), None)
 
 
 async def _streams_of(source: str) -> list[str]:

@@ -15,8 +15,9 @@ from temporaletl.control.operations.stored_connections import (
     replace_connection,
 )
 from temporaletl.control.web.findings import connection_path
+from temporaletl.control.web.forms import version_of
 from temporaletl.control.web.visit import Form, InVisit, Visit, pages
-from temporaletl.errors import ConfigurationError, NotFoundError
+from temporaletl.errors import NotFoundError
 from temporaletl.names import label
 from temporaletl.warehouse.source_connections import StoredConnection
 
@@ -39,7 +40,6 @@ async def get_new(visit: InVisit, source: Annotated[str, Query(max_length=100)] 
         source=source,
         settings=settings,
         stored=None,
-        polls=False,
     )
 
 
@@ -68,7 +68,6 @@ async def get_edit(visit: InVisit, source: ConnectionName, name: ConnectionName)
         source=source,
         settings=settings,
         stored=stored,
-        polls=False,
     )
 
 
@@ -83,7 +82,7 @@ async def post_edit(visit: InVisit, source: ConnectionName, name: ConnectionName
         name,
         settings,
         secrets,
-        expected_version=_version(form),
+        expected_version=version_of(form),
         author=caller.author(),
     )
     visit.context.forget()
@@ -100,7 +99,7 @@ async def post_delete(visit: InVisit, source: ConnectionName, name: ConnectionNa
     await delete_connection(
         visit.context.platform,
         name,
-        expected_version=_version(form),
+        expected_version=version_of(form),
         author=caller.author(form.text("reason") or None),
     )
     visit.context.forget()
@@ -112,13 +111,6 @@ async def _stored(visit: Visit, source: str, name: str) -> StoredConnection:
     if found.source != source:
         raise NotFoundError(f"there is no connection {name!r} of source {source!r}")
     return found
-
-
-def _version(form: Form) -> int:
-    text = form.text("version")
-    if not text.isdigit():
-        raise ConfigurationError("version: the one that was seen is missing: load the page again")
-    return int(text)
 
 
 def _declared(form: Form) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

@@ -22,7 +22,6 @@ async def get_notifications(visit: InVisit) -> Response:
         "notifications.html",
         destinations=await list_destinations(platform),
         sent=(await list_notifications(platform, limit=_SHOWN)).notifications,
-        polls=False,
     )
 
 

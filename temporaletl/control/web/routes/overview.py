@@ -1,5 +1,7 @@
 """`/`: whether anything is wrong, how fresh the data is, and what goes on."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -9,9 +11,10 @@ from temporaletl.control.operations.figures import count_events
 from temporaletl.control.operations.freshness import FreshnessReport, freshness
 from temporaletl.control.operations.health import Health, check_health
 from temporaletl.control.web.charts import events_chart
+from temporaletl.control.web.declared import see_declared
 from temporaletl.control.web.findings import cause_of, connection_path, find, run_path
 from temporaletl.control.web.sights import Sight
-from temporaletl.control.web.visit import InVisit, Visit, pages
+from temporaletl.control.web.visit import InVisit, Visit, pages, renewal
 from temporaletl.errors import ETLError
 
 router = pages()
@@ -24,9 +27,10 @@ _OPEN_SHOWN = 20
 @router.get("/")
 async def get_overview(visit: InVisit) -> Response:
     """Show what is wrong first, then freshness, runs that go on, and the last ones."""
-    health = await see_health(visit)
-    runs = await visit.recent_runs()
-    fresh = await see_freshness(visit)
+    # At once: in an outage, each is waited for as long as a page waits.
+    health, runs, fresh, is_declared = await asyncio.gather(
+        see_health(visit), visit.recent_runs(), see_freshness(visit), _declared(visit)
+    )
     since = {
         part.name: visit.dashboard.outages.since(part.name, failing=part.verdict == "down")
         for part in (health.value.parts if health else ())
@@ -39,8 +43,9 @@ async def get_overview(visit: InVisit) -> Response:
         findings=find(
             None if health is None else health.value,
             None if fresh is None else fresh.value,
-            found,
+            runs.value,
             since,
+            is_declared=is_declared,
         ),
         health=health,
         fresh=fresh,
@@ -51,8 +56,16 @@ async def get_overview(visit: InVisit) -> Response:
         cause_of=cause_of,
         run_path=run_path,
         connection_path=connection_path,
-        polls=True,
+        every=renewal(open_runs),
     )
+
+
+async def _declared(visit: Visit) -> Callable[[str, str], bool]:
+    """Whether a connection is declared; where that cannot be known, each one is."""
+    try:
+        return (await see_declared(visit)).has
+    except (ETLError, TimeoutError):
+        return lambda _source, _name: True
 
 
 @router.get("/events")
@@ -68,7 +81,6 @@ async def get_events(visit: InVisit) -> Response:
         chart=None if counts is None else events_chart(counts, today, days=_DAYS),
         counted=sight,
         days=_DAYS,
-        polls=False,
     )
 
 

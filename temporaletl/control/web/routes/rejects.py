@@ -48,7 +48,6 @@ async def get_rejects(
         next_path=following,
         is_first=after is None,
         connection_path=connection_path,
-        polls=False,
     )
 
 
@@ -61,5 +60,4 @@ async def get_one(visit: InVisit, reject_id: Annotated[int, Path(ge=1, le=2**63 
         reject=found,
         connection_path=connection_path,
         path_of_run=path_of_run,
-        polls=False,
     )

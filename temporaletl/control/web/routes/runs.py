@@ -1,5 +1,6 @@
 """`/runs`: runs listed, shown, started, paused, resumed and cancelled."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -25,15 +26,17 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.reports import RunKey, RunReport
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.web.charts import Chart, throughput_chart
+from temporaletl.control.web.filters import one_line
 from temporaletl.control.web.findings import (
     cause_of,
     connection_path,
     path_of_run,
     run_path,
+    standing_of,
 )
 from temporaletl.control.web.forms import parse_date, parse_object
 from temporaletl.control.web.starting import start
-from temporaletl.control.web.visit import Form, InVisit, Visit, pages
+from temporaletl.control.web.visit import Form, InVisit, Visit, pages, renewal
 from temporaletl.errors import ConfigurationError, ETLError, NotFoundError
 from temporaletl.messages import Mode, QueuerInput
 from temporaletl.warehouse.reports import JobReport, PageReport
@@ -46,8 +49,18 @@ STATES = (
     *("waiting", "running", "pausing", "paused", "cancelling"),
     *("lost", "completed", "failed", "cancelled", "skipped"),
 )
+#: States of jobs in the ledger, and what they are called on the page.
+JOB_STATES = {
+    "all": "all",
+    "failed": "failed",
+    "running": "running",
+    "planned": "waiting",
+    "completed": "completed",
+    "cancelled": "cancelled",
+}
 _RUNS = 50
-_JOBS = 50
+_JOBS = 20
+_PLANNED_JOBS = 50
 _PAGES = 20
 _LOG_LINES = 100
 _LOG_LAG = timedelta(seconds=10)
@@ -101,7 +114,7 @@ async def get_runs(
         is_first=after is None,
         cause_of=cause_of,
         run_path=run_path,
-        polls=after is None and any(run.ended_at is None for run in items),
+        every=renewal(items) if after is None else 0,
     )
 
 
@@ -131,8 +144,8 @@ async def post_plan(visit: InVisit) -> Response:
     visit.operator()
     form = await visit.form()
     request = _requested(form, mode="backfill")
-    plan = await plan_backfill(visit.context.platform, request, limit=_JOBS)
-    return visit.page("plan.html", plan=plan, form=form, request=request, polls=False)
+    plan = await plan_backfill(visit.context.platform, request, limit=_PLANNED_JOBS)
+    return visit.page("plan.html", plan=plan, form=form, request=request)
 
 
 def _requested(form: Form, mode: Mode | None = None) -> QueuerInput:
@@ -148,38 +161,62 @@ def _requested(form: Form, mode: Mode | None = None) -> QueuerInput:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A run or a job with what its page lists, observed together."""
+
+    details: Details
+    jobs: list[JobReport]
+    pages: list[PageReport]
+    #: None while it is not planned.
+    log: RunLogTail | None
+    #: The jobs that are listed: those of that state, or all.
+    state: str
+    #: Why what the ledger has of it cannot be read.
+    fault: str | None = None
+
+
 @router.get("/runs/{run:path}")
 async def get_run(
     visit: InVisit, run: RunName, state: Chosen = "", after: After = None, page: After = None
 ) -> Response:
     """Show a run, its jobs, its pages and its throughput; or one job, by its id."""
-    platform = visit.context.platform
-    sight = await visit.dashboard.sights.see(f"run {run}", partial(run_details, platform, run))
-    found = sight.value
-    if found.run is None:
-        return visit.page("job.html", job=found.job, details=found, sight=sight, polls=False)
-    jobs, next_job = await _jobs(visit, run, state, after)
-    committed, next_page = await _pages(visit, run, page)
-    given = {"state": state, "after": after or "", "page": page or ""}
+    (job,) = decode_cursor(after, tuple[int]) or (None,)
+    last = decode_cursor(page, tuple[int, int])
+    observe = partial(_see, visit.context.platform, run, state or None, job, last)
+    sight = await visit.dashboard.sights.see(f"run {run} {state} {job} {last}", observe)
+    seen = sight.value
+    found = seen.details.run
+    if found is None:
+        return visit.page("job.html", job=seen.details.job, details=seen.details, sight=sight)
+    given = {"state": seen.state, "after": after or "", "page": page or ""}
     throughput, step = await _throughput(visit, found)
+    next_job = seen.jobs[_JOBS - 1] if len(seen.jobs) > _JOBS else None
+    next_page = seen.pages[_PAGES - 1] if len(seen.pages) > _PAGES else None
     return visit.page(
         "run.html",
-        run=found.run,
-        details=found,
+        run=found,
+        details=seen.details,
         sight=sight,
-        cause=cause_of(found.run),
-        jobs=jobs,
-        pages=committed,
-        next_job=_with({**given, "after": next_job}) if next_job else None,
-        next_page=_with({**given, "page": next_page}) if next_page else None,
+        cause=cause_of(found),
+        standing=standing_of(found),
+        jobs=seen.jobs[:_JOBS],
+        pages=seen.pages[:_PAGES],
+        next_job=_with({**given, "after": encode_cursor(next_job.seq or 0)}) if next_job else None,
+        next_page=_with({**given, "page": encode_cursor(next_page.seq, next_page.page)})
+        if next_page
+        else None,
         given=given,
+        job_states=JOB_STATES,
         throughput=throughput,
         step=step,
-        log=await _log(visit, run),
-        ui_path=ui_path(visit.context.platform, found.run),
+        log=seen.log,
+        fault=seen.fault,
+        ui_path=ui_path(visit.context.platform, found),
         connection_path=connection_path,
         run_path=run_path,
-        polls=_moves(found.run),
+        path_of_run=path_of_run,
+        every=renewal([found]) if _moves(found) else 0,
     )
 
 
@@ -188,50 +225,34 @@ def _moves(run: RunReport) -> bool:
     return run.ended_at is None or datetime.now(UTC) - run.ended_at < _LOG_LAG
 
 
-async def _jobs(
-    visit: Visit, run: str, state: str, after: str | None
-) -> tuple[list[JobReport], str | None]:
-    key = decode_cursor(after, tuple[int])
+async def _see(
+    platform: Platform,
+    run: str,
+    state: str | None,
+    after_job: int | None,
+    after_page: tuple[int, int] | None,
+) -> _Seen:
+    details = await run_details(platform, run)
+    if details.run is None:
+        return _Seen(details, [], [], None, "all")
+    # What failed is looked for first.
+    failed = details.run.jobs is not None and details.run.jobs.failed > 0
+    shown = state or ("failed" if failed else "all")
+    chosen = None if shown == "all" else shown
     try:
-        found = await list_jobs(
-            visit.context.platform,
-            run,
-            limit=_JOBS + 1,
-            after=key[0] if key else None,
-            state=state or None,
-        )
+        jobs = await list_jobs(platform, run, limit=_JOBS + 1, after=after_job, state=chosen)
+        pages = await list_pages(platform, run, limit=_PAGES + 1, after=after_page)
+        log = await read_run_log(platform, run, limit=_LOG_LINES)
     except NotFoundError:  # it is not planned yet
-        return [], None
-    more = len(found) > _JOBS
-    return found[:_JOBS], encode_cursor(found[_JOBS - 1].seq or 0) if more else None
+        return _Seen(details, [], [], None, shown)
+    except ETLError as error:
+        return _Seen(details, [], [], None, shown, one_line(str(error)))
+    return _Seen(details, jobs, pages, log, shown)
 
 
-async def _pages(visit: Visit, run: str, after: str | None) -> tuple[list[PageReport], str | None]:
-    try:
-        found = await list_pages(
-            visit.context.platform,
-            run,
-            limit=_PAGES + 1,
-            after=decode_cursor(after, tuple[int, int]),
-        )
-    except NotFoundError:
-        return [], None
-    last = found[_PAGES - 1] if len(found) > _PAGES else None
-    return found[:_PAGES], encode_cursor(last.seq, last.page) if last else None
-
-
-async def _log(visit: Visit, run: str) -> RunLogTail | None:
-    """The last lines of the run's log; None where it cannot be read, or has no batch yet."""
-    try:
-        return await read_run_log(visit.context.platform, run, limit=_LOG_LINES)
-    except ETLError:
-        return None
-
-
-async def _throughput(visit: Visit, details: Details) -> tuple[Chart | None, timedelta]:
+async def _throughput(visit: Visit, run: RunReport) -> tuple[Chart | None, timedelta]:
     """The chart of a run's rows by time, and the span of a bar."""
-    run: RunReport | None = details.run
-    if run is None or run.batch_id is None:
+    if run.batch_id is None:
         return None, timedelta(0)
     until = run.ended_at or datetime.now(UTC)
     key = f"pages {run.batch_id}"

@@ -43,7 +43,6 @@ async def get_schedules(visit: InVisit) -> Response:
         faults=sight.value.faults,
         sight=sight,
         connection_path=connection_path,
-        polls=False,
     )
 
 

@@ -55,5 +55,5 @@ async def post_revoke(visit: InVisit, name: Annotated[str, Path(max_length=100)]
 
 async def _page(visit: Visit, **more: Any) -> Response:
     found = await list_tokens(visit.context.platform)
-    values: dict[str, Any] = {"tokens": found, "made": None, "text": None, "polls": False}
+    values: dict[str, Any] = {"tokens": found, "made": None, "text": None}
     return visit.page("tokens.html", **(values | more))

@@ -1,0 +1,30 @@
+"""Pictures of pages, in both widths and themes."""
+
+from pathlib import Path
+from typing import Literal
+
+from playwright.async_api import Page, ViewportSize
+
+WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+
+type Theme = Literal["light", "dark"]
+
+#: The widths by theme.
+type Views = dict[Theme, dict[str, ViewportSize]]
+
+FEW: Views = {"light": {"wide": WIDE}, "dark": {"narrow": NARROW}}
+ALL: Views = {
+    "light": {"narrow": NARROW, "wide": WIDE},
+    "dark": {"wide": WIDE, "narrow": NARROW},
+}
+_OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+async def shoot(page: Page, folder: Path, name: str, views: Views) -> None:
+    """Draw a page, and check that nothing of it is off to the side; it stays as it is last."""
+    for theme, widths in views.items():
+        await page.emulate_media(color_scheme=theme)
+        for width, size in widths.items():
+            await page.set_viewport_size(size)
+            await page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
+            assert await page.evaluate(_OVERFLOW) == 0, (name, width, theme)
