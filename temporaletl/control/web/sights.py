@@ -12,7 +12,8 @@ from temporaletl.errors import ETLError, RetryableError
 
 #: A page is given with what was seen last, rather than after a longer wait.
 PATIENCE = timedelta(seconds=2)
-#: The same, of what did not answer the last time: it is observed on behind the page.
+#: The same, of what did not answer the last time, and was seen before: it is observed on behind the
+#: page.
 SHORT_PATIENCE = timedelta(milliseconds=200)
 _KEPT = 500
 
@@ -58,7 +59,8 @@ class Sights:
         self._known.move_to_end(key)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        patience = PATIENCE if known.failing_since is None else SHORT_PATIENCE
+        shown = known.observed is not None and known.failing_since is not None
+        patience = SHORT_PATIENCE if shown else PATIENCE
         try:
             async with asyncio.timeout(patience.total_seconds()):
                 observed = await look()

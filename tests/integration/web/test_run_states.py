@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client
 
 from temporaletl import names
 from temporaletl.control.api import app
@@ -39,7 +36,6 @@ from tests.integration.api.in_process import Served, schema_of, serving, warehou
 from tests.integration.temporal_server import TemporalServer
 from tests.integration.web.screenshots import ALL, shoot
 from tests.integration.web.stack import Stack
-from tests.waiting import until
 
 _UNTIL = datetime(2026, 11, 27, tzinfo=UTC)
 _BATCH = """
@@ -171,27 +167,12 @@ def write(warehouse: Warehouse, name: str, given: dict[str, Any], workflow: str,
             connection.execute(statement, values)
 
 
-async def _delete(client: Client, workflow_id: str) -> None:
-    """Delete a workflow, which lists of other tests would show as one that was terminated."""
-    await client.workflow_service.delete_workflow_execution(
-        DeleteWorkflowExecutionRequest(
-            namespace=client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
-        )
-    )
-
-    async def is_gone() -> bool:
-        return (await client.count_workflows(f"WorkflowId = '{workflow_id}'")).count == 0
-
-    await until(is_gone, within_seconds=30)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def states(postgres_url: str, temporal_server: TemporalServer) -> AsyncIterator[Served]:
     """A dashboard over runs in every state, and no service beside it."""
     queue = "nobody-polls-it"
     temporal = TemporalSettings.model_validate(
-        {"address": temporal_server.address, "queuer_queue": queue, "worker_queue": f"{queue}-etl"}
+        {**temporal_server.settings, "queuer_queue": queue, "worker_queue": f"{queue}-etl"}
     )
     async with schema_of(postgres_url) as warehouse:
         for name, given in RUNS.items():
@@ -215,7 +196,6 @@ async def states(postgres_url: str, temporal_server: TemporalServer) -> AsyncIte
             patch.setattr(app, "_waits_for_engine", nothing_waits)
             async with serving(platform, fronts=(front.install,)) as served:
                 yield served
-        await _delete(temporal_server.client, "etl-no-worker")
 
 
 @pytest.mark.parametrize("name", RUNS)
