@@ -1,11 +1,13 @@
 """The dashboard installed into the application that serves the API."""
 
+import contextlib
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.web.rendering import HEADERS
 from temporaletl.control.web.routes import (
     audit,
@@ -24,6 +26,7 @@ from temporaletl.control.web.routes import (
     tokens,
 )
 from temporaletl.control.web.visit import Dashboard, error_page
+from temporaletl.errors import ETLError
 
 _PAGES = (
     overview,
@@ -46,6 +49,9 @@ _PAGES = (
 
 def install(app: FastAPI) -> None:
     """Add the dashboard's pages; a path that nothing has is answered to a browser with a page."""
+    # Now, and not while the first page is waited for; a page says what is wrong with one of them.
+    with contextlib.suppress(ETLError):
+        known_planners()
     app.state.dashboard = Dashboard(app.state.context)
     for noun in _PAGES:
         app.include_router(noun.router)
