@@ -75,9 +75,8 @@ def test_a_whole_run_is_measured() -> None:
 
 def test_the_api_is_measured() -> None:
     require_temporal()
-    few = ("--requests", "20", "--streams", "3", "--runs", "20", "--pages", "400")
-    few += ("--open", "2", "--held", "1")
-    said = output_of("api", "--size", "20", "--rate", "20", "--seconds", "1", *few)
+    few = ("--requests", "20", "--streams", "3", "--runs", "20", "--pages", "400", "--open", "2")
+    said = output_of("api", "--size", "20", "--rate", "20", "--seconds", "1", "--held", "1", *few)
     assert " 0 errors;" in said
     assert "3 opened for" in said
 
