@@ -276,7 +276,9 @@ async def test_a_connection_is_kept_over_the_api(etl: Commands) -> None:
 
 async def test_a_second_run_is_refused_over_the_api_unless_it_is_forced(etl: Commands) -> None:
     words = ("run", "numbers", "--param", "pages=10000", "--param", "page_seconds=0.2", "--json")
-    first = (await etl(*words)).document["workflow_id"]
+    started = await etl(*words)
+    assert started.status == 0, started
+    first = started.document["workflow_id"]
     for here in (False, True):
         refused = await etl(*words, here=here)
         assert (refused.status, first in refused.err) == (1, True), refused
