@@ -75,7 +75,8 @@ def stale_views(connection: Connection, sources: set[str]) -> list[View]:
         str(name): None if comment is None else str(comment)
         for name, comment in connection.execute(
             "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class "
-            "WHERE relnamespace = current_schema()::regnamespace AND relname = ANY (%s)",
+            "WHERE relnamespace = quote_ident(current_schema())::regnamespace "
+            "AND relname = ANY (%s)",
             [[view.name for view in views()]],
         )
     }

@@ -336,7 +336,7 @@ BEGIN
         ('etl_schedules', 'seen_at', 'when it was listed')
     ) AS t (relation, column_name, text)
     JOIN pg_class AS c
-        ON c.relname = t.relation AND c.relnamespace = current_schema()::regnamespace
+        ON c.relname = t.relation AND c.relnamespace = quote_ident(current_schema())::regnamespace
     -- One that a later version has no more is left out.
     LEFT JOIN pg_attribute AS a
         ON a.attrelid = c.oid AND a.attname = t.column_name AND NOT a.attisdropped
