@@ -80,7 +80,7 @@ async def check_source(
         UnknownSourceError: no such source; names the known ones.
         ConfigurationError: the source has no such connection, or its file is wrong.
     """
-    planner = find_source(source, connection)
+    planner = find_source(source)
     with provided(await platform.stored_connections(connection)):
         find_connection(source, connection)
         with bound(source, connection):
@@ -189,7 +189,7 @@ async def check_settings(source: str, connection: str) -> list[Check]:
 
     Raises: as `check_source`.
     """
-    planner = find_source(source, connection)
+    planner = find_source(source)
     find_connection(source, connection)
     with bound(source, connection):
         checks = [await _attempt("settings", partial(_read_settings, source, planner))]
