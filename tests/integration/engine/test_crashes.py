@@ -1,6 +1,8 @@
 """Owners that are killed or frozen, at every page: nothing lost, nothing doubled."""
 
 import asyncio
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -80,12 +82,20 @@ def _owner(
     clock: tuple[str, ...] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
     arguments = [url, warehouse.schema, place, str(number), when]
-    process = subprocess.Popen([*clock, sys.executable, "-c", _OWNER, *arguments], cwd=_PROJECT)
+    process = subprocess.Popen(
+        [*clock, sys.executable, "-c", _OWNER, *arguments], cwd=_PROJECT, start_new_session=True
+    )
     try:
         yield process
     finally:
-        process.kill()
+        _kill(process)
         process.wait()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the owner also where its clock's program stands between."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _requested(warehouse: Warehouse) -> str:
@@ -175,7 +185,7 @@ async def test_a_clock_that_is_wrong_costs_no_row_and_no_run(
         await until_pages(warehouse, 5)
         async with driven(warehouse, ended=ended):
             await until_pages(warehouse, 60)
-            process.kill()
+            _kill(process)
             await until_ended(warehouse, run)
     assert _owners(warehouse, run) >= 2
     assert [one.rows.inserted for one in ended] == [200]
