@@ -9,3 +9,7 @@ ALTER TABLE etl_schedules
 
 -- Scheduled runs that were skipped, for their number.
 CREATE INDEX etl_runs_skipped ON etl_runs (source, connection) WHERE error_type = 'SkippedRunError';
+
+COMMENT ON COLUMN etl_schedules.name IS 'name; default';
+COMMENT ON COLUMN etl_schedules.filtered IS
+    'whether its parameters leave out what other runs load';
