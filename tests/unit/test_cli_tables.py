@@ -34,7 +34,7 @@ from temporaletl.control.operations.sources import Source, Stream
 from temporaletl.control.operations.status import Runs
 from temporaletl.messages import RowCounts, Window
 from temporaletl.warehouse.audit import AuditEntry, AuditPage, AuditPosition
-from temporaletl.warehouse.identities import KnownPerson
+from temporaletl.warehouse.identities import KnownPerson, PeoplePage
 from temporaletl.warehouse.notifications import Notification, NotificationPage
 from temporaletl.warehouse.rejects import Rejects, StoredReject
 from temporaletl.warehouse.reports import JobReport
@@ -262,7 +262,7 @@ PAGES: dict[str, tuple[Any, Callable[[], object], object, tuple[str, ...]]] = {
     "identities list": (
         identities,
         lambda: identities.print_people("jira", "default", 20, as_json=False),
-        ([PERSON], 1),
+        PeoplePage([PERSON], 1, 0),
         (PERSON.person, "E000042", "ada.lovelace@research.example.com", "Ada Lovelace"),
     ),
     "rejects list": (
