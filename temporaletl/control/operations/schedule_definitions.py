@@ -14,7 +14,7 @@ from temporaletl.connection_providers import provided
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.schedule_reports import ScheduleReport, report_of, version_of
-from temporaletl.control.operations.schedules import absent, note_of
+from temporaletl.control.operations.schedules import absent, note_of, record_change
 from temporaletl.control.operations.sources import check_params, find_source
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import Message
@@ -119,7 +119,9 @@ async def create_schedule(
             raise ConflictError(
                 f"{key.label} has a schedule: replace it, or delete it first"
             ) from None
-        return await report_of(client, await handle.describe(rpc_timeout=PATIENCE))
+        report = await report_of(client, await handle.describe(rpc_timeout=PATIENCE))
+    await record_change(platform, author, "create", key)
+    return report
 
 
 async def replace_schedule(
@@ -164,6 +166,7 @@ async def replace_schedule(
         raise ConflictError(
             f"the schedule of {whose} was changed by somebody else at the same time: read it again"
         )
+    await record_change(platform, author, "replace", key)
     return report
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,8 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporaletl import names, sdk
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import provided, read_entries
-from temporaletl.control.operations.audit import local_author
-from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.control.operations.audit import local_author, record_outcome
+from temporaletl.control.operations.platform import (
+    PATIENCE,
+    NoLedgerError,
+    OldLedgerError,
+    Platform,
+    translated_errors,
+)
 from temporaletl.control.operations.schedule_reports import ScheduleReport, report_of
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.timetable import Timetable
@@ -24,6 +31,7 @@ from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.schedules import skipped_runs
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from temporalio.client import (
         Client,
         Schedule,
@@ -146,6 +154,25 @@ def note_of(what: str, author: Author | None) -> str:
     return f"{what} by {by.name}{reason}"[:_NOTE_CHARACTERS]
 
 
+async def record_change(
+    platform: Platform,
+    author: Author | None,
+    verb: str,
+    key: ScheduleKey,
+    details: Mapping[str, JsonValue] | None = None,
+) -> None:
+    """Enter in the audit what Temporal has done, wherever there is a warehouse that keeps one.
+
+    Raises:
+        ETLError: as `Platform.warehouse`; the change stands, and its note names the author.
+    """
+    if not platform.has_warehouse:
+        return
+    by, action = author or local_author(), f"schedule.{verb}"
+    with contextlib.suppress(NoLedgerError, OldLedgerError):
+        await record_outcome(platform, by, action, key.label, "done", details=details)
+
+
 async def pause_schedule(
     platform: Platform, key: ScheduleKey, *, author: Author | None = None
 ) -> None:
@@ -160,6 +187,7 @@ async def pause_schedule(
     with translated_errors(absent=absent(key)):
         handle = await _handle(platform, key)
         await handle.pause(note=note_of("paused", author), rpc_timeout=PATIENCE)
+    await record_change(platform, author, "pause", key)
 
 
 async def resume_schedule(
@@ -170,26 +198,38 @@ async def resume_schedule(
         handle = await _handle(platform, key)
         await handle.unpause(note=note_of("resumed", author), rpc_timeout=PATIENCE)
         upcoming = (await handle.describe(rpc_timeout=PATIENCE)).info.next_action_times
+    await record_change(platform, author, "resume", key)
     return upcoming[0] if upcoming else None
 
 
-async def trigger_schedule(platform: Platform, key: ScheduleKey) -> None:
+async def trigger_schedule(
+    platform: Platform, key: ScheduleKey, *, author: Author | None = None
+) -> None:
     """Start a run now, as the schedule would, a paused one too; its overlap policy decides.
 
     Every call is another run. Raises: as `pause_schedule`.
     """
     with translated_errors(absent=absent(key)):
         await (await _handle(platform, key)).trigger(rpc_timeout=PATIENCE)
+    await record_change(platform, author, "trigger", key)
 
 
-async def delete_schedule(platform: Platform, key: ScheduleKey) -> None:
+async def delete_schedule(
+    platform: Platform, key: ScheduleKey, *, author: Author | None = None
+) -> None:
     """Remove a schedule; a run that goes on is not touched. Raises: as `pause_schedule`."""
     with translated_errors(absent=absent(key)):
         await (await _handle(platform, key)).delete(rpc_timeout=PATIENCE)
+    await record_change(platform, author, "delete", key)
 
 
 async def backfill_schedule(
-    platform: Platform, key: ScheduleKey, start: datetime, end: datetime
+    platform: Platform,
+    key: ScheduleKey,
+    start: datetime,
+    end: datetime,
+    *,
+    author: Author | None = None,
 ) -> int:
     """Start the runs that were due in a past span, one after another; return their number.
 
@@ -209,6 +249,8 @@ async def backfill_schedule(
             ),
             rpc_timeout=PATIENCE,
         )
+    span: dict[str, JsonValue] = {"start": start.isoformat(), "end": end.isoformat()}
+    await record_change(platform, author, "backfill", key, {**span, "runs": len(due)})
     return len(due)
 
 

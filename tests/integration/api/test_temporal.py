@@ -9,6 +9,13 @@ import pytest
 import pytest_asyncio
 
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.schedule_definitions import define, put_schedule
+from temporaletl.control.operations.schedules import (
+    delete_schedule,
+    pause_schedule,
+    resume_schedule,
+)
+from temporaletl.names import ScheduleKey
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from tests.integration.api.in_process import Served, serving
 from tests.waiting import until
@@ -196,6 +203,22 @@ async def _triggered(served: Served) -> bool:
     ]
     assert len(scheduled) < 2
     return len(scheduled) == 1
+
+
+async def test_what_a_command_does_to_a_schedule_is_entered_in_its_users_name(
+    unscheduled: Served,
+) -> None:
+    platform, key = unscheduled.platform, ScheduleKey("numbers", name="by-command")
+    for days in ("1", "2"):
+        await put_schedule(platform, key, define(days=days, hours="3"))
+    await pause_schedule(platform, key)
+    await resume_schedule(platform, key)
+    await delete_schedule(platform, key)
+    entries = (await unscheduled("GET", "/api/v1/audit?limit=5")).json()["items"]
+    assert [one["action"] for one in reversed(entries)] == [
+        f"schedule.{verb}" for verb in ("create", "replace", "pause", "resume", "delete")
+    ]
+    assert {(one["actor"][:4], one["target"]) for one in entries} == {("cli:", key.label)}
 
 
 async def test_of_two_replacements_at_once_none_is_lost_in_silence(unscheduled: Served) -> None:

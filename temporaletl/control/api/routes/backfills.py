@@ -15,7 +15,6 @@ from temporaletl.control.api.paging import MOST
 from temporaletl.control.api.problems import RESPONSES
 from temporaletl.control.api.routes.sync import Started, start
 from temporaletl.control.api.times import Timestamp
-from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.backfills import RunPlan, plan_backfill
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.schedules import backfill_schedule, due_runs
@@ -163,14 +162,6 @@ async def post_due(
 async def _start_due(context: Context, caller: Caller, source: str, wanted: DueRequest) -> DueRuns:
     key, span = ScheduleKey(source, wanted.connection, wanted.name), (wanted.start, wanted.end)
     due = await due_runs(context.platform, key, *span)
-    started = await backfill_schedule(context.platform, key, *span)
+    started = await backfill_schedule(context.platform, key, *span, author=caller.author())
     context.forget()
-    await record_outcome(
-        context.platform,
-        caller.author(),
-        "schedule.backfill",
-        key.label,
-        "done",
-        details={"start": wanted.start.isoformat(), "end": wanted.end.isoformat(), "runs": started},
-    )
     return DueRuns(due=due, started=started)

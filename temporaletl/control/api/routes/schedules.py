@@ -9,11 +9,10 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Resp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from temporaletl.connections import DEFAULT
-from temporaletl.control.api.access import Caller, Operator, Reader
-from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.access import Operator, Reader
+from temporaletl.control.api.context import InContext
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.problems import RESPONSES
-from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.schedule_definitions import (
     ScheduleDefinition,
     create_schedule,
@@ -152,7 +151,7 @@ async def post_schedule(
     author = caller.author(wanted.reason)
     made = await create_schedule(context.platform, key, _definition(wanted), author=author)
     response.headers["ETag"] = f'"{made.version}"'
-    await _done(context, caller, "create", key, wanted.reason)
+    context.forget()
     return made
 
 
@@ -187,7 +186,7 @@ async def put_schedule(
         author=caller.author(wanted.reason),
     )
     response.headers["ETag"] = f'"{changed.version}"'
-    await _done(context, caller, "replace", key, wanted.reason)
+    context.forget()
     return changed
 
 
@@ -206,7 +205,7 @@ async def post_pause(
     """Start no more runs by it; one that goes on is not touched. Safe to repeat."""
     reason = why.reason if why else None
     await pause_schedule(context.platform, key, author=caller.author(reason))
-    await _done(context, caller, "pause", key, reason)
+    context.forget()
 
 
 @router.post("/{source}/resume", summary="Resume a schedule", operation_id="resume_schedule")
@@ -219,7 +218,7 @@ async def post_resume(
     """Start runs by it again. Safe to repeat."""
     reason = why.reason if why else None
     upcoming = await resume_schedule(context.platform, key, author=caller.author(reason))
-    await _done(context, caller, "resume", key, reason)
+    context.forget()
     return Resumed(next_run=upcoming)
 
 
@@ -241,8 +240,9 @@ async def post_trigger(
     """Start a run now as the schedule would, a paused one too; its overlap policy decides."""
 
     async def trigger() -> Triggered:
-        await trigger_schedule(context.platform, key)
-        await _done(context, caller, "trigger", key, why.reason if why else None)
+        author = caller.author(why.reason if why else None)
+        await trigger_schedule(context.platform, key, author=author)
+        context.forget()
         return Triggered(schedule_id=key.id)
 
     accepted = HTTPStatus.ACCEPTED
@@ -257,14 +257,5 @@ async def post_trigger(
 )
 async def delete(context: InContext, caller: Operator, key: Key) -> None:
     """Remove a schedule; a run that goes on is not touched."""
-    await delete_schedule(context.platform, key)
-    await _done(context, caller, "delete", key, None)
-
-
-async def _done(
-    context: Context, caller: Caller, verb: str, key: ScheduleKey, reason: str | None
-) -> None:
-    """Enter in the audit what Temporal has done, and let the next list be a new one."""
+    await delete_schedule(context.platform, key, author=caller.author())
     context.forget()
-    author = caller.author(reason)
-    await record_outcome(context.platform, author, f"schedule.{verb}", key.label, "done")

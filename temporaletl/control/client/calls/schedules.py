@@ -63,7 +63,8 @@ async def _resume_schedule(
 
 
 @over_api(delete_schedule)
-async def _delete_schedule(api: Api, key: ScheduleKey) -> None:
+async def _delete_schedule(api: Api, key: ScheduleKey, *, author: Author | None = None) -> None:
+    del author
     await api.send("DELETE", type(None), *_SCHEDULES, key.source, params=_of(key))
 
 
@@ -81,7 +82,10 @@ async def _put_schedule(api: Api, key: ScheduleKey, definition: ScheduleDefiniti
 
 
 @over_api(backfill_schedule)
-async def _backfill_schedule(api: Api, key: ScheduleKey, start: datetime, end: datetime) -> int:
+async def _backfill_schedule(
+    api: Api, key: ScheduleKey, start: datetime, end: datetime, *, author: Author | None = None
+) -> int:
+    del author
     span = {"start": start.isoformat(), "end": end.isoformat()}
     done = await api.start(
         _Backfilled, *_SCHEDULES, key.source, "backfill", json={**span, **_of(key)}

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from fastapi import Path, Response
 
-from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.schedule_definitions import create_schedule, define
 from temporaletl.control.operations.schedules import (
     delete_schedule,
@@ -57,7 +56,6 @@ async def post_create(visit: InVisit, source: SourceName, connection: Connection
     author = caller.author()
     made = await create_schedule(visit.context.platform, key, define(**given), author=author)
     visit.context.forget()
-    await record_outcome(visit.context.platform, author, "schedule.create", key.label, "done")
     due = made.next_run
     first = "" if due is None else f": a run is due {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return visit.done("/schedules", f"made a schedule of {key.label}{first}")
@@ -81,9 +79,8 @@ async def post_schedule(
         case "resume":
             await resume_schedule(platform, key, author=author)
         case "trigger":
-            await trigger_schedule(platform, key)
+            await trigger_schedule(platform, key, author=author)
         case "delete":
-            await delete_schedule(platform, key)
+            await delete_schedule(platform, key, author=author)
     visit.context.forget()
-    await record_outcome(platform, author, f"schedule.{action}", key.label, "done")
     return visit.done("/schedules", _DONE[action].format(key.label))
