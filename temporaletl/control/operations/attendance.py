@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Literal
 
 from temporaletl.control.operations.platform import is_polled
+from temporaletl.control.operations.sources import known_planners
+from temporaletl.errors import ETLError
 from temporaletl.names import segment_queue
 from temporaletl.strategies import budgets
 
@@ -44,6 +47,8 @@ async def unattended_worker(client: Client, queue: str, source: str) -> str | No
     if (missing := await unattended(client, "worker", queue)) is not None:
         return missing
     own = segment_queue(queue, source)
+    with contextlib.suppress(ETLError):
+        known_planners()  # a rate limit may be registered where nothing has the source's name
     if source in budgets and not await is_polled(client, own, for_segments=True):
         return _OWN.format(queue=own, source=source)
     return None
