@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+import structlog
 
 from temporaletl.secrets import forget_secrets
 
@@ -148,6 +149,15 @@ def _no_settings_of_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> It
     """Run in an empty folder: the `.env` of the folder where one is, is read."""
     with contextlib.chdir(tmp_path_factory.mktemp("without-dotenv")):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_of_other_tests() -> Iterator[None]:
+    """Leave structlog as a test found it: `capture_logs` leaves it configured, to print."""
+    configured = structlog.is_configured()
+    yield
+    if structlog.is_configured() and not configured:
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def test_the_events_are_those_of_the_file_and_a_repeat_writes_nothing(
     platform: Platform, recording: Path
 ) -> None:
     held = held_in(recording)
-    platform.execute("DROP TABLE IF EXISTS events")  # of the other test; it comes back
+    platform.execute("DROP TABLE IF EXISTS events CASCADE")  # of the other test; it comes back
 
     first = platform.load("jira", "--mode", "full")
     assert first.state == "completed"

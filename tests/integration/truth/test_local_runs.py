@@ -32,7 +32,7 @@ async def nobody(_: Platform) -> bool:
     return False
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture
 async def local(postgres_url: str) -> AsyncGenerator[tuple[Served, Warehouse]]:
     """Pages and API over the local engine's runs, with no engine of their own."""
     off = TemporalSettings.model_validate({"enabled": False})

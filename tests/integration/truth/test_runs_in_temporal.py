@@ -163,21 +163,21 @@ async def test_a_run_waits_for_its_services_and_says_for_which(
         forgetting.setattr(platforms, "_POLLED_WITHIN", timedelta(0))
         await stack.saying(run, everywhere("waiting"))
         await until(is_told, within_seconds=30)
-    async with stack.services("queuer"):
-        await until(lambda: stack.jobs(run) > 0, within_seconds=_WITHIN_SECONDS)
-        await stack.saying(run, everywhere("waiting"))
-        assert await stack.missing(run) == ["worker"]
+    with monkeypatch.context() as forgetting:
+        forgetting.setattr(platforms, "_POLLED_WITHIN", timedelta(seconds=8))
+        async with stack.services("queuer"):
+            await until(lambda: stack.jobs(run) > 0, within_seconds=_WITHIN_SECONDS)
+            await stack.saying(run, everywhere("waiting"))
+            assert await stack.missing(run) == ["worker"]
+            async with stack.services("worker"):
+                await stack.loading(run)
+                await stack.saying(run, everywhere("running"))
+
+        async def is_missed() -> bool:
+            return await stack.missing(run) == ["queuer"]
+
         async with stack.services("worker"):
-            await stack.loading(run)
-            await stack.saying(run, everywhere("running"))
-    async with stack.services("worker"):
-        # It loads what is planned, but the run cannot end.
-        with monkeypatch.context() as patches:
-            patches.setattr(platforms, "_POLLED_WITHIN", timedelta(seconds=8))
-
-            async def is_missed() -> bool:
-                return await stack.missing(run) == ["queuer"]
-
+            # It loads what is planned, but the run cannot end.
             await until(is_missed, within_seconds=_WITHIN_SECONDS)
             assert await said(stack.served, run) == everywhere("running")
     # Those that are gone are remembered for as long as a poll may last.

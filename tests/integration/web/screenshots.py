@@ -1,8 +1,10 @@
 """Pictures of pages, in both widths and themes."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from playwright.async_api import Page, ViewportSize
 
 WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -17,6 +19,7 @@ ALL: Views = {
     "light": {"narrow": NARROW, "wide": WIDE},
     "dark": {"wide": WIDE, "narrow": NARROW},
 }
+_FOLDER = "ETL_SCREENSHOTS"
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -28,3 +31,17 @@ async def shoot(page: Page, folder: Path, name: str, views: Views) -> None:
             await page.set_viewport_size(size)
             await page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
             assert await page.evaluate(_OVERFLOW) == 0, (name, width, theme)
+
+
+def wanted_views() -> Views:
+    """All views where a folder for the pictures is named, else a few."""
+    return ALL if _FOLDER in os.environ else FEW
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of pictures: as ETL_SCREENSHOTS names it."""
+    named = os.environ.get(_FOLDER)
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -77,7 +77,7 @@ async def test_a_token_that_reads_sees_no_acts_and_cannot_act(dashboard: Stack) 
     for path in (
         *("/runs", "/runs/some-run/pause", "/connections/new", "/connections/numbers/x/edit"),
         *("/connections/numbers/x/delete", "/connections/numbers/default/check"),
-        *("/rejects/replay", "/schedules/numbers/default/pause", "/people/fill", "/tokens"),
+        *("/rejects/replay", "/schedules/numbers/default/nightly/pause", "/people/fill", "/tokens"),
         *("/tokens/some/revoke", "/backfills", "/notifications/test", "/rejects/1/replay"),
         *("/runs/some-run/retry", "/schedules/numbers/default/create"),
         *(f"/collections/{_ID}/{act}" for act in ("refresh", "edit", "delete")),

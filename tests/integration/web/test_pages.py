@@ -4,7 +4,6 @@ The pictures are in the folder that ETL_SCREENSHOTS names. Without it, one of ea
 one in dark are among the test's temporary files.
 """
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from temporaletl.rows import Identity
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.collections import Member
 from temporaletl.warehouse.identities import record_people
-from tests.integration.web.screenshots import ALL, FEW, Views, shoot
+from tests.integration.web.screenshots import Views, shoot, wanted_views
 from tests.integration.web.stack import Stack
 
 PAGES = {
@@ -65,15 +64,7 @@ class Look:
     @property
     def views(self) -> Views:
         """The widths to look at by theme; the last of each is checked as well."""
-        return ALL if "ETL_SCREENSHOTS" in os.environ else FEW
-
-
-@pytest.fixture(scope="module")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    named = os.environ.get("ETL_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        return wanted_views()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
