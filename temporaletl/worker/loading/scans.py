@@ -99,6 +99,8 @@ class JobScan:
             "params": Jsonb(self._params),
         }
         with self._warehouse.connection() as connection:
+            # An attempt that stood still and goes on may be here as well.
+            connection.execute(_LOCK, values)
             connection.execute(_FORGET, values)
             found = connection.execute(_UNFINISHED, values).fetchone()
             batch_id, seq, cursor = found or (None, None, None)
@@ -237,6 +239,7 @@ class JobScan:
             )
 
 
+_LOCK = "SELECT FROM etl_jobs WHERE batch_id = %(batch_id)s AND seq = %(seq)s FOR UPDATE"
 _FORGET = "DELETE FROM etl_scan_items WHERE batch_id = %(batch_id)s AND seq = %(seq)s"
 _MARK = """
     INSERT INTO etl_scan_items (batch_id, seq, item, finding)

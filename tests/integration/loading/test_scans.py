@@ -1,6 +1,8 @@
 """What the warehouse knows of deletion scans, and what an account saw when rows were loaded."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -42,6 +44,20 @@ def scan_of(warehouse: Warehouse, job: Job | None = None, **params: Any) -> JobS
 def note(job: Job, finding: Any, *ids: str) -> None:
     with job.warehouse.connection() as connection:
         write_findings(connection, job.input, [ScanItems(ids, finding)])
+
+
+def test_two_attempts_that_begin_a_scan_at_once_both_begin_it(loaded: Warehouse) -> None:
+    scan = scan_of(loaded)
+    with loaded.connection() as holding, ThreadPoolExecutor(2) as threads:
+        holding.execute("SELECT FROM etl_jobs FOR UPDATE")
+        begun = [threads.submit(scan.resume, list_alone=False) for _ in range(2)]
+        waiting = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
+        deadline = monotonic() + 20
+        while fetch(loaded, waiting)[0]["n"] < 2 and monotonic() < deadline:
+            pass
+        holding.commit()
+        assert [one.result(timeout=20) for one in begun] == [None, None]
+    assert scan.is_intact()
 
 
 @pytest.mark.parametrize(
