@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from temporaletl.control.operations.tables import declared_rows
+from temporaletl.warehouse.views import views
+from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE, Definition
 from temporaletl.worker.pipelines.documents import Document, read_json, read_yaml
 from temporaletl.worker.pipelines.faults import DefinitionError, DefinitionFault
 from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
 from temporaletl.worker.pipelines.surroundings import Surroundings
 from temporaletl.worker.pipelines.validation import Pipeline, validate
+
+#: Of the platform, beside those that begin with `etl_`.
+_PLATFORM_TABLES = {"collection_members", "collections", "source_connections"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,23 @@ def validate_pipeline(text: str, *, as_json: bool = False) -> Validation:
     document = Document(None)
     try:
         document = read_json(text) if as_json else read_yaml(text)
-        pipeline = validate(document.value, Surroundings())
+        pipeline = validate(document.value, _surroundings())
     except DefinitionError as error:
         return Validation(document, None, error.faults)
     return Validation(document, pipeline, pipeline.warnings)
+
+
+def _surroundings() -> Surroundings:
+    """The sources there are, and the tables that are theirs or the platform's.
+
+    Raises:
+        StrategyImportError: a source cannot be imported.
+    """
+    rows = declared_rows(None)
+    tables = {layout_of(row).table for classes in rows.values() for row in classes}
+    partitions = {f"{source}_events" for source in rows}
+    shown = {view.name for view in views()}
+    return Surroundings(sources=rows, reserved=tables | partitions | shown | _PLATFORM_TABLES)
 
 
 def pipeline_schema() -> dict[str, JsonValue]:

@@ -6,7 +6,7 @@ The shape is React Flow's `toObject()`; keys that lay out the picture are kept a
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -75,7 +75,7 @@ class Edge(_Part):
 
 
 class Definition(_Part):
-    """A pipeline's nodes and edges, its limits, and what its executions may be given.
+    """A pipeline's nodes and edges.
 
     Definition.model_validate({"nodes": [{"id": "wait", "type": "delay",
                                           "data": {"seconds": 1}}], "edges": []})
@@ -87,10 +87,6 @@ class Definition(_Part):
     description: str = ""
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...] = ()
-    timeout_minutes: float = Field(30, gt=0, le=60 * 24 * 365)
-    #: Executions at once; the others are refused or wait, as `when_busy` says.
-    max_concurrent: int = Field(0, ge=0, description="executions at once; 0: any number")
-    when_busy: Literal["refuse", "wait"] = "refuse"
 
     def content_hash(self) -> str:
         """What two definitions share that do the same, however they are drawn: hex SHA-256."""

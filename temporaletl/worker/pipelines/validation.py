@@ -30,6 +30,8 @@ from temporaletl.worker.pipelines.nodes.types import MAPPED, NODE_TYPES
 from temporaletl.worker.pipelines.surroundings import Surroundings, faults_of_surroundings
 
 _ITEM_NAMES = ("item", "index")
+#: Types of nodes that decide what goes on.
+_JUDGING = ("approval", "condition", "switch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class _Validation:
         before = graph.before() if cycle is None else dict.fromkeys(ids, frozenset(ids))
         for step in steps.values():
             self._check_texts(step, before[step.id])
+        if cycle is None:
+            self._warn_of_unjudged(graph, steps)
         self.faults += faults_of_surroundings(
             [(step.path, step.id, step.data) for step in steps.values()], self.surroundings
         )
@@ -236,6 +240,23 @@ class _Validation:
                         node,
                     )
                     break
+
+    def _warn_of_unjudged(self, graph: Graph, steps: Mapping[str, Step]) -> None:
+        """Warn where what a model says reaches a write, and nothing judges it in between."""
+        unjudged: dict[str, str] = {}  # node to the model's that its input comes from
+        for node in graph.order:
+            step = steps.get(node)
+            if step is None or step.type in _JUDGING:
+                continue
+            sources = (link.source for link in graph.into[node])
+            model = next((unjudged[one] for one in sources if one in unjudged), None)
+            if model is not None and step.data.writes:
+                message = f"what {model} answers is sent on: put a condition or an approval between"
+                self.faults.append(DefinitionFault(step.path, message, node, warning=True))
+            if step.type == "ai_agent":
+                unjudged[node] = node
+            elif model is not None:
+                unjudged[node] = model
 
     # Expressions
 

@@ -84,3 +84,14 @@ def test_the_transform_that_the_guide_shows_is_a_node() -> None:
     node = json.loads(re.findall(r"```json\n(.*?)```", _GUIDE, re.DOTALL)[0])
     document = {"nodes": [{"id": "one", **node}], "edges": []}
     assert validate_pipeline(json.dumps(document), as_json=True).pipeline is not None
+
+
+@pytest.mark.parametrize("table", ["events", "jira_events", "issues", "collections", "etl_jobs"])
+def test_a_table_of_the_platform_or_of_a_source_is_not_loaded_into(table: str) -> None:
+    found = validate_pipeline(_ORDERS.replace("table: orders", f"table: {table}"))
+    assert [fault.path for fault in found.faults] == ["nodes[2].data.table"]
+
+
+def test_a_source_that_is_not_there_is_a_fault() -> None:
+    found = validate_pipeline("nodes: [{id: a, type: source, data: {source: jirra}}]")
+    assert "jirra is no source; there are" in str(found.faults[0])

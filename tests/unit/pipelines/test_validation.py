@@ -303,3 +303,15 @@ def test_what_does_not_exist_where_it_runs_is_a_fault() -> None:
         "nodes[3].data.key: orders has the key id already, not x",
         "nodes[4].data.table: events is a table of the platform: choose another",
     ]
+
+
+def test_what_a_model_says_is_warned_of_where_nothing_judges_it() -> None:
+    agent = node("say", "ai_agent", agent_type="generate", input="{{ inputs }}")
+    post = node("post", "webhook", url="https://h.test/", payload="{{ inputs }}")
+    between = node("mid")
+    edges = [edge("say", "mid"), edge("mid", "post")]
+    [warning] = validate(document(agent, between, post, edges=edges)).warnings
+    assert str(warning).startswith("nodes[2]: what say answers is sent on")
+    judged = node("mid", "approval", title="Send it?")
+    edges[1] = edge("mid", "post", "approved")
+    assert validate(document(agent, judged, post, edges=edges)).warnings == ()

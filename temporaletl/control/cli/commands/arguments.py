@@ -12,6 +12,8 @@ from temporaletl.errors import ConfigurationError
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from temporaletl.messages import QueuerInput
+
 Mode = Literal["incremental", "full", "backfill"]
 TokenScope = Literal["read", "operate"]
 
@@ -86,6 +88,35 @@ def read_timestamp(text: str | None, option: str) -> datetime | None:
             f"{option} {text!r} is no ISO date such as 2025-01-31, or date-time such as "
             f"2025-01-31T06:00 or 2025-01-31T06:00+02:00"
         ) from None
+
+
+def read_request(
+    source: str,
+    connection: str,
+    streams: Sequence[str] | None,
+    start: str | None,
+    end: str | None,
+    params: Sequence[str] | None,
+) -> "QueuerInput":
+    """Read what a command reads of a source without a run: all of it, or what its dates say.
+
+    Raises:
+        ConfigurationError: an option is wrong.
+    """
+    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
+    given = read_params(params)
+
+    from temporaletl.control.operations.runs import run_request
+
+    return run_request(
+        source,
+        connection=connection,
+        mode="full" if date_start is None and date_end is None else None,
+        streams=streams or (),
+        date_start=date_start,
+        date_end=date_end,
+        params=given,
+    )
 
 
 def read_params(texts: Sequence[str] | None) -> "dict[str, JsonValue]":

@@ -13,8 +13,7 @@ from temporaletl.control.cli.commands.arguments import (
     Source,
     Streams,
     Until,
-    read_params,
-    read_timestamp,
+    read_request,
 )
 
 
@@ -54,21 +53,9 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows a source would load; nothing is written."""
-    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
-    params = read_params(param)
+    request = read_request(source, connection, stream, start, end, param)
 
     from temporaletl.control.cli.views.preview import print_preview
-    from temporaletl.control.operations.runs import run_request
 
-    dated = date_start is not None or date_end is not None
-    request = run_request(
-        source,
-        connection=connection,
-        mode=None if dated else "full",
-        streams=stream or (),
-        date_start=date_start,
-        date_end=date_end,
-        params=params,
-    )
     within = timedelta(seconds=within_seconds)
     print_preview(request, limit=limit, within=within, as_json=as_json)

@@ -12,8 +12,7 @@ from temporaletl.control.cli.commands.arguments import (
     Source,
     Streams,
     Until,
-    read_params,
-    read_timestamp,
+    read_request,
 )
 
 
@@ -56,20 +55,8 @@ def verify(
 
     The status is 1 where a difference is not explained.
     """
-    date_start, date_end = read_timestamp(start, "--from"), read_timestamp(end, "--to")
-    params = read_params(param)
+    request = read_request(source, connection, stream, start, end, param)
 
     from temporaletl.control.cli.views.verification import print_verification
-    from temporaletl.control.operations.runs import run_request
 
-    dated = date_start is not None or date_end is not None
-    request = run_request(
-        source,
-        connection=connection,
-        mode=None if dated else "full",
-        streams=stream or (),
-        date_start=date_start,
-        date_end=date_end,
-        params=params,
-    )
     return print_verification(request, as_json=as_json)

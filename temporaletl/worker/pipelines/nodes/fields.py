@@ -66,6 +66,11 @@ class NodeData(BaseModel):
         """The handles that edges out of this node may have, besides `error`."""
         return self.outcomes
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something outside of the pipeline."""
+        return False
+
     def marked(self) -> Iterator[tuple[str, JsonValue, ExpressionField | TemplateField]]:
         """Its fields that hold expressions or templates: name, value and mark."""
         for name, field in type(self).model_fields.items():

@@ -29,6 +29,10 @@ class DatabaseData(NodeData):
     rows: Expr | None = None
     max_rows: int = Field(10_000, ge=1, le=1_000_000)
 
+    @property
+    def writes(self) -> bool:
+        return self.operation != "query"
+
     @model_validator(mode="after")
     def _of_operation(self) -> Self:
         if self.operation == "query":

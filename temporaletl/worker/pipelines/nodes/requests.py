@@ -47,6 +47,10 @@ class ApiCallData(NodeData):
     response: Literal["json", "text"] = "json"
     paging: Annotated[Paging | None, ExpressionField(("page",))] = None
 
+    @property
+    def writes(self) -> bool:
+        return self.method not in ("GET", "HEAD")
+
 
 class WebhookData(NodeData):
     """`webhook`: tells another service, signed with a secret; its result has `status`."""
@@ -55,6 +59,10 @@ class WebhookData(NodeData):
     payload: Filled
     headers: SecretTexts = Field(default_factory=dict)
     signing_secret: str | None = Field(None, description="name of the secret that signs it")
+
+    @property
+    def writes(self) -> bool:
+        return True
 
 
 class WaitForWebhookData(NodeData):
