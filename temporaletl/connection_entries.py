@@ -117,7 +117,7 @@ class Connection:
 
     def _value(self, name: str, reference: Reference) -> str:
         if reference.kind == "env":
-            value = os.environ.get(reference.location) or _dotenv().get(reference.location)
+            value = os.environ.get(reference.location) or dotenv().get(reference.location)
             if not value:
                 raise ConfigurationError(f"{self.what}: {name}: {reference.absent()} is not set")
             return value
@@ -263,7 +263,7 @@ def _is_on_disk(location: str) -> bool:
     return os.path.lexists(location) or (folder not in {Path(), Path("/")} and folder.is_dir())
 
 
-def _dotenv() -> Mapping[str, str | None]:
+def dotenv() -> Mapping[str, str | None]:
     return dotenv_values(".env", encoding="utf-8-sig")
 
 

@@ -15,6 +15,8 @@ WORKER_TASK_QUEUE = "etl-worker-queue"
 QUEUER_FLOW = "QueuerFlow"
 DISPATCH_FLOW = "DispatchFlow"
 ETL_FLOW = "ETLFlow"
+PIPELINE_FLOW = "WorkflowExecution"
+VALIDATION_FLOW = "WorkflowValidation"
 
 # Updates, and the signals that do the same.
 PAUSE = "pause"
@@ -32,6 +34,18 @@ RECORD_CONTROL = "record_control"
 RUN_SEGMENT = "run_segment"
 END_JOB = "end_job"
 PAUSE_JOB = "pause_job"
+
+# Of pipelines.
+CANCEL_WORKFLOW = "cancel_workflow"
+DECIDE = "decide"
+GET_STATUS = "get_status"
+BEGIN_EXECUTION = "begin_execution"
+RUN_NODE = "run_node"
+CLOSE_NODE = "close_node"
+FAIL_NODE = "fail_node"
+RUN_CHUNK = "run_chunk"
+END_EXECUTION = "end_execution"
+VALIDATE_PIPELINE = "validate_pipeline"
 
 # Type of the failure of a run that another engine executes.
 SUPERSEDED = "SupersededRunError"
@@ -125,6 +139,11 @@ def dispatch_workflow_id(batch_id: str, shard: int) -> str:
 def segment_queue(worker_queue: str, source: str) -> str:
     """The task queue of a source whose requests are budgeted, for all its connections."""
     return f"{worker_queue}-{source}"
+
+
+def execution_workflow_id(execution_id: str) -> str:
+    """The id of an execution's workflow, so that the same execution cannot run twice at once."""
+    return f"pipeline/{execution_id}"
 
 
 def job_workflow_id(job_id: str) -> str:

@@ -7,6 +7,8 @@ from temporaletl.service import Service, main
 from temporaletl.settings import WorkerSettings
 from temporaletl.worker.activities import WorkerActivities
 from temporaletl.worker.flow import ETLFlow
+from temporaletl.worker.pipelines.activities import PipelineActivities
+from temporaletl.worker.pipelines.flow import WorkflowExecution, WorkflowValidation
 
 
 def service_of(settings: WorkerSettings) -> Service:
@@ -15,8 +17,11 @@ def service_of(settings: WorkerSettings) -> Service:
         name="worker",
         sources="temporaletl.worker.sources",
         task_queue=lambda temporal: temporal.worker_queue,
-        workflows=[ETLFlow],
-        activities=lambda warehouse, _temporal: WorkerActivities(warehouse, settings).all,
+        workflows=[ETLFlow, WorkflowExecution, WorkflowValidation],
+        activities=lambda warehouse, temporal: [
+            *WorkerActivities(warehouse, settings).all,
+            *PipelineActivities(warehouse, temporal).all,
+        ],
         on_source_queues=frozenset({names.RUN_SEGMENT}),
         graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
     )

@@ -6,18 +6,14 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from temporaletl.control.operations.tables import declared_rows
-from temporaletl.warehouse.views import views
-from temporaletl.worker.loading.columns import layout_of
+from temporaletl.control.operations.sources import registered
+from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE, Definition
 from temporaletl.worker.pipelines.documents import Document, read_json, read_yaml
 from temporaletl.worker.pipelines.faults import DefinitionError, DefinitionFault
 from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
 from temporaletl.worker.pipelines.surroundings import Surroundings
 from temporaletl.worker.pipelines.validation import Pipeline, validate
-
-#: Of the platform, beside those that begin with `etl_`.
-_PLATFORM_TABLES = {"collection_members", "collections", "source_connections"}
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,8 @@ def _surroundings() -> Surroundings:
     Raises:
         StrategyImportError: a source cannot be imported.
     """
-    rows = declared_rows(None)
-    tables = {layout_of(row).table for classes in rows.values() for row in classes}
-    partitions = {f"{source}_events" for source in rows}
-    shown = {view.name for view in views()}
-    return Surroundings(sources=rows, reserved=tables | partitions | shown | _PLATFORM_TABLES)
+    registered()
+    return find_surroundings(secrets=False)
 
 
 def pipeline_schema() -> dict[str, JsonValue]:

@@ -85,6 +85,8 @@ class Definition(_Part):
 
     name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     description: str = ""
+    #: How long an execution may take, pauses not counted.
+    timeout_seconds: float | None = Field(None, gt=0, le=366 * 86_400)
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...] = ()
 

@@ -25,6 +25,8 @@ class Surroundings:
     writable: Collection[str] | None = None
     keys: Mapping[str, tuple[str, ...]] | None = None
     reserved: Collection[str] = ()
+    #: Variables of the environment that hold secrets.
+    secrets: Collection[str] | None = None
 
 
 def faults_of_surroundings(
@@ -75,7 +77,7 @@ def _faults_of_table(
     keys: dict[str, tuple[str, ...]],
     surroundings: Surroundings,
 ) -> Iterator[DefinitionFault]:
-    if data.table.startswith(("etl_", "st_")) or data.table in surroundings.reserved:
+    if data.table.startswith(("etl_", "st_", "pipeline")) or data.table in surroundings.reserved:
         yield DefinitionFault(
             f"{path}.data.table", f"{data.table} is a table of the platform: choose another", node
         )

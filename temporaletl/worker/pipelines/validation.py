@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import JsonValue, ValidationError
@@ -52,6 +53,11 @@ class Pipeline:
     graph: Graph
     steps: Mapping[str, Step]
     warnings: tuple[DefinitionFault, ...] = ()
+
+    @cached_property
+    def before(self) -> dict[str, frozenset[str]]:
+        """The nodes on any way to each node."""
+        return self.graph.before()
 
 
 def validate(document: object, surroundings: Surroundings | None = None) -> Pipeline:

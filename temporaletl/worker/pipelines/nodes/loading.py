@@ -54,6 +54,7 @@ class LoadData(NodeData):
     key: tuple[Identifier, ...] = Field(min_length=1)
     columns: dict[Identifier, ColumnType] = Field(min_length=1)
     rows: Expr
+    timeout_seconds: float = Field(86_400, gt=0, le=7 * 86_400)
 
     @model_validator(mode="after")
     def _keyed(self) -> Self:

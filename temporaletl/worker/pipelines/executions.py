@@ -1,0 +1,170 @@
+"""Entering of executions into the warehouse, and their plans for the workflow."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.messages import RunPolicy
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.pipeline_executions import (
+    ENDED,
+    NewExecution,
+    StoredExecution,
+    begin_execution,
+    copy_nodes,
+    enter_execution,
+    read_nodes,
+)
+from temporaletl.warehouse.pipeline_results import TRIGGER, write_result
+from temporaletl.warehouse.pipelines import StoredVersion, find_version
+from temporaletl.worker.pipelines.declared import find_surroundings
+from temporaletl.worker.pipelines.definition import ERROR_HANDLE
+from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionPlan, PlannedNode
+from temporaletl.worker.pipelines.nodes.fields import NodeData
+from temporaletl.worker.pipelines.runner import outcome_of
+from temporaletl.worker.pipelines.validation import Pipeline, validate
+
+_HEARTBEAT = timedelta(seconds=20)
+
+
+def new_execution_id(pipeline: str | None) -> str:
+    """An id of an execution that nothing else has; it begins with the pipeline's name."""
+    name = pipeline or "definition"
+    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def definition_of(
+    warehouse: Warehouse, request: ExecutionInput
+) -> tuple[dict[str, JsonValue], StoredVersion | None]:
+    """The definition of a request, and the stored version that it is, where it is one.
+
+    Raises:
+        NotFoundError: there is no such pipeline, or version of it.
+        ConfigurationError: it names none, or two.
+    """
+    if (request.definition is None) == (request.pipeline is None):
+        raise ConfigurationError("a request has a definition, or the name of a stored pipeline")
+    if request.definition is not None:
+        return request.definition, None
+    found = find_version(warehouse, request.pipeline or "", request.version)
+    return found.document, found
+
+
+def enter(
+    warehouse: Warehouse,
+    request: ExecutionInput,
+    *,
+    execution_id: str,
+    started_how: str,
+    started_by: str | None = None,
+    event_key: str | None = None,
+    parent: tuple[str, str] | None = None,
+    resumed_from: StoredExecution | None = None,
+    resumed_node: str | None = None,
+) -> Pipeline:
+    """Enter an execution with its input, and what it takes over from the one it resumes.
+
+    Safe to repeat: an id, or an event, that is known changes nothing.
+
+    Raises:
+        DefinitionError: the definition cannot run here.
+        NotFoundError, ConfigurationError: as `definition_of`.
+    """
+    document, version = definition_of(warehouse, request)
+    name = request.pipeline or _name_of(document)
+    pipeline = validate(document, find_surroundings(warehouse, pipeline=name))
+    timeout = pipeline.definition.timeout_seconds
+    new = NewExecution(
+        execution_id=execution_id,
+        document=document,
+        sha256=version.sha256 if version else pipeline.definition.content_hash(),
+        pipeline=name,
+        started_how=started_how,
+        started_by=started_by,
+        event_key=event_key,
+        parent=parent[0] if parent else None,
+        parent_node=parent[1] if parent else None,
+        resumed_from=resumed_from.execution_id if resumed_from else None,
+        resumed_node=resumed_node,
+        timeout=timedelta(seconds=timeout) if timeout is not None else None,
+    )
+    with warehouse.connection() as connection:
+        if enter_execution(connection, new):
+            write_result(connection, execution_id, TRIGGER, [request.input])
+            if resumed_from is not None:
+                kept = nodes_before(pipeline, resumed_node)
+                copy_nodes(connection, resumed_from.execution_id, execution_id, kept)
+    return pipeline
+
+
+def _name_of(document: dict[str, JsonValue]) -> str | None:
+    name = document.get("name")
+    return name if isinstance(name, str) else None
+
+
+def nodes_before(pipeline: Pipeline, node: str | None) -> list[str]:
+    """The nodes whose recorded results stand where an execution runs anew from `node`.
+
+    Raises:
+        ConfigurationError: there is no such node.
+    """
+    if node is None:
+        return list(pipeline.steps)
+    if node not in pipeline.steps:
+        listed = ", ".join(pipeline.steps)
+        raise ConfigurationError(f"no node is called {node}; there are {listed}")
+    return [one for one in pipeline.steps if one != node and node not in pipeline.before[one]]
+
+
+def plan_of(
+    warehouse: Warehouse,
+    execution: StoredExecution,
+    pipeline: Pipeline,
+    *,
+    queuer_queue: str,
+    timeout: timedelta | None,
+    deadline: datetime | None = None,
+) -> ExecutionPlan:
+    """The plan of an execution, as far as it has come; it counts as begun from then on.
+
+    `timeout` is how long it may take where its definition does not say; `deadline` until when.
+    """
+    began = begin_execution(warehouse, execution.execution_id)
+    longest = execution.timeout or timeout
+    recorded = {
+        one.node: outcome_of(one)
+        for one in read_nodes(warehouse, execution.execution_id)
+        if one.is_settled or one.wait is not None
+    }
+    return ExecutionPlan(
+        execution_id=execution.execution_id,
+        nodes=tuple(_planned(pipeline, node) for node in pipeline.steps),
+        links=tuple((link.source, link.target, link.handle) for link in pipeline.graph.links),
+        recorded=recorded,
+        deadline=deadline or (None if longest is None else began + longest),
+        queuer_queue=queuer_queue,
+        ended=execution.state if execution.state in ENDED else None,
+    )
+
+
+def _planned(pipeline: Pipeline, node: str) -> PlannedNode:
+    step = pipeline.steps[node]
+    data: NodeData = step.data
+    handles = {link.handle for link in pipeline.graph.out_of[node]}
+    return PlannedNode(
+        id=node,
+        type=step.type,
+        join=data.join,
+        goes_on=data.on_error != "fail",
+        catches=ERROR_HANDLE in handles,
+        timeout=timedelta(seconds=data.timeout_seconds),
+        policy=RunPolicy(
+            max_attempts=data.retry.max_attempts,
+            initial_interval=timedelta(seconds=data.retry.initial_seconds),
+            backoff_coefficient=data.retry.backoff,
+            maximum_interval=timedelta(seconds=data.retry.max_seconds),
+            heartbeat_timeout=_HEARTBEAT,
+        ),
+    )

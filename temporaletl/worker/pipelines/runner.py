@@ -1,0 +1,244 @@
+"""Runner of nodes: one attempt from its beginning to its record, without Temporal.
+
+A node's result and its state are written in one transaction, by the attempt that is the latest:
+an attempt that is repeated finds what was recorded, and does nothing.
+"""
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+from pydantic import JsonValue
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.logs import get_logger
+from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.pipeline_executions import (
+    Measure,
+    NodeRecord,
+    StoredExecution,
+    SupersededNodeError,
+    begin_node,
+    note_wait,
+    read_execution,
+    read_nodes,
+    settle_node,
+)
+from temporaletl.warehouse.pipeline_results import copy_result, write_result
+from temporaletl.worker.pipelines.graph import NodeState
+from temporaletl.worker.pipelines.messages import (
+    CloseRequest,
+    FailRequest,
+    NodeError,
+    NodeOutcome,
+    NodeRequest,
+    Wait,
+)
+from temporaletl.worker.pipelines.steps.context import (
+    NodeContext,
+    Produced,
+    RunningExecution,
+    Services,
+    Waiting,
+)
+from temporaletl.worker.pipelines.steps.steps import STEPS
+from temporaletl.worker.pipelines.validation import Pipeline, validate
+
+log = get_logger("temporaletl.worker.pipelines")
+
+#: Executions whose definitions are kept in memory, by their content.
+_MOST_DEFINITIONS = 64
+
+
+class NodeRunner:
+    """Runs nodes of executions; safe to share by threads and tasks."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._definitions: OrderedDict[str, Pipeline] = OrderedDict()
+
+    async def run(self, request: NodeRequest) -> NodeOutcome:
+        """Run a node; of one that is settled, or waits, only say so.
+
+        Raises:
+            ETLError: what its type's step raises.
+            SupersededNodeError: another attempt was quicker; the next finds its record.
+        """
+        execution, pipeline = await self.load(request.execution_id)
+        step = pipeline.steps[request.node]
+        begun = await asyncio.to_thread(
+            begin_node, self._warehouse, request.execution_id, request.node, step.type
+        )
+        if begun.is_settled or begun.wait is not None:
+            return outcome_of(begun)
+        context = self.context(execution, pipeline, request, attempt=begun.attempts)
+        produced = await STEPS[step.type].run(context)
+        if isinstance(produced, Waiting):
+            return await asyncio.to_thread(self._record_wait, context, produced)
+        return await asyncio.to_thread(self._record, context, produced)
+
+    async def close(self, request: CloseRequest) -> NodeOutcome:
+        """Settle a node that waited; of one that is settled, only say so.
+
+        Raises:
+            ETLError: what its type's step raises.
+        """
+        execution, pipeline = await self.load(request.execution_id)
+        step = pipeline.steps[request.node]
+        begun = await asyncio.to_thread(
+            begin_node, self._warehouse, request.execution_id, request.node, step.type
+        )
+        if begun.is_settled:
+            return outcome_of(begun)
+        close = STEPS[step.type].close
+        if close is None:
+            raise ConfigurationError(f"nodes of type {step.type} wait for nothing")
+        context = self.context(execution, pipeline, request, attempt=begun.attempts)
+        produced = await close(context, request)
+        return await asyncio.to_thread(self._record, context, produced)
+
+    async def fail(self, request: FailRequest) -> NodeOutcome:
+        """Record that a node failed: its result is the error, or its default, for those behind."""
+        _, pipeline = await self.load(request.execution_id)
+        step = pipeline.steps[request.node]
+        await asyncio.to_thread(
+            begin_node, self._warehouse, request.execution_id, request.node, step.type
+        )
+        value: JsonValue = None
+        handles: tuple[str | None, ...] = ()
+        if request.catches:
+            value, handles = request.error.model_dump(mode="json"), ("error",)
+        elif request.goes_on:
+            value, handles = step.data.default, (None,)
+        try:
+            return await asyncio.to_thread(self._record_failure, request, value, handles)
+        except SupersededNodeError:
+            recorded = await asyncio.to_thread(read_nodes, self._warehouse, request.execution_id)
+            return next(outcome_of(one) for one in recorded if one.node == request.node)
+
+    async def load(self, execution_id: str) -> tuple[StoredExecution, Pipeline]:
+        """An execution, and its definition.
+
+        Raises:
+            NotFoundError: there is no such execution.
+            DefinitionError: this version does not take its definition.
+        """
+        execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
+        pipeline = self._definitions.get(execution.sha256)
+        if pipeline is None:
+            pipeline = await asyncio.to_thread(validate, execution.document)
+            self._definitions[execution.sha256] = pipeline
+            while len(self._definitions) > _MOST_DEFINITIONS:
+                self._definitions.popitem(last=False)
+        return execution, pipeline
+
+    def context(
+        self,
+        execution: StoredExecution,
+        pipeline: Pipeline,
+        request: Any,
+        *,
+        attempt: int,
+    ) -> NodeContext[Any]:
+        """The context in which a node of a request runs."""
+        return NodeContext(
+            execution=RunningExecution(
+                execution.execution_id,
+                execution.pipeline,
+                execution.sha256,
+                execution.started_at or execution.created_at,
+            ),
+            node=request.node,
+            data=pipeline.steps[request.node].data,
+            before=pipeline.before[request.node],
+            sources=request.sources,
+            attempt=attempt,
+            services=self.services,
+        )
+
+    @property
+    def _warehouse(self) -> Warehouse:
+        return self.services.warehouse
+
+    def _record(self, context: NodeContext[Any], produced: Produced) -> NodeOutcome:
+        with self._warehouse.connection() as connection:
+            measure = self._write(connection, context, produced)
+            settle_node(
+                connection,
+                context.execution.execution_id,
+                context.node,
+                "completed",
+                attempt=context.attempt,
+                handles=produced.handles,
+                measure=measure,
+                input_bytes=context.input_bytes,
+                details=produced.details,
+            )
+        return _outcome("completed", produced.handles, measure)
+
+    def _write(
+        self, connection: Connection, context: NodeContext[Any], produced: Produced
+    ) -> Measure:
+        execution_id, node = context.execution.execution_id, context.node
+        if produced.passes_input and len(context.sources) <= 1:
+            return copy_result(connection, execution_id, next(iter(context.sources), ""), node)
+        if produced.parts is not None:
+            return write_result(connection, execution_id, node, produced.parts or [[]])
+        return write_result(connection, execution_id, node, [produced.value])
+
+    def _record_wait(self, context: NodeContext[Any], waiting: Waiting) -> NodeOutcome:
+        execution_id, node = context.execution.execution_id, context.node
+        with self._warehouse.connection() as connection:
+            if waiting.parts is not None:
+                write_result(connection, execution_id, node, waiting.parts or [[]])
+            note_wait(
+                connection,
+                execution_id,
+                node,
+                context.attempt,
+                waiting.wait.model_dump(mode="json"),
+                input_bytes=context.input_bytes,
+                details=waiting.details,
+            )
+        return NodeOutcome(state="running", wait=waiting.wait)
+
+    def _record_failure(
+        self, request: FailRequest, value: JsonValue, handles: tuple[str | None, ...]
+    ) -> NodeOutcome:
+        with self._warehouse.connection() as connection:
+            measure = write_result(connection, request.execution_id, request.node, [value])
+            settle_node(
+                connection,
+                request.execution_id,
+                request.node,
+                request.state,
+                handles=handles,
+                measure=measure,
+                error=request.error.model_dump(mode="json"),
+            )
+        return _outcome(request.state, handles, measure, request.error)
+
+
+def outcome_of(record: NodeRecord) -> NodeOutcome:
+    """What the warehouse has of a node, as the workflow knows it."""
+    wait = None if record.wait is None or record.is_settled else Wait.model_validate(record.wait)
+    return NodeOutcome.model_validate(
+        {
+            "state": record.state,
+            "handles": record.handles or (),
+            "wait": wait,
+            "bytes": record.result_bytes or 0,
+            "items": record.result_items,
+            "sha256": record.result_sha256,
+            "error": record.error,
+        }
+    )
+
+
+def _outcome(
+    state: NodeState,
+    handles: tuple[str | None, ...],
+    measure: Measure,
+    error: NodeError | None = None,
+) -> NodeOutcome:
+    return NodeOutcome(state=state, handles=handles, error=error, **measure._asdict())

@@ -1,0 +1,1 @@
+"""What nodes do, type by type: each step gets a `NodeContext`, and gives a result or a wait."""

@@ -1,0 +1,34 @@
+"""Steps by type of node."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from temporaletl.worker.pipelines.messages import CloseRequest
+from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, Waiting
+from temporaletl.worker.pipelines.steps.logic import (
+    close_delay,
+    run_condition,
+    run_delay,
+    run_switch,
+    run_transform,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What nodes of a type do: `run` gives a result, or what to wait for before `close` gives one.
+
+    Both may be repeated: after a crash, nobody knows how far the last attempt came.
+    """
+
+    run: Callable[[NodeContext[Any]], Awaitable[Produced | Waiting]]
+    close: Callable[[NodeContext[Any], CloseRequest], Awaitable[Produced]] | None = None
+
+
+STEPS: Mapping[str, Step] = {
+    "condition": Step(run_condition),
+    "delay": Step(run_delay, close_delay),
+    "switch": Step(run_switch),
+    "transform": Step(run_transform),
+}

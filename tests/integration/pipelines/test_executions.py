@@ -1,0 +1,79 @@
+"""Executions: what runs, what is skipped, and what the warehouse says of it."""
+
+from tests.integration.pipelines.conftest import Pipelines, definition, mapping
+
+
+async def test_the_guides_first_node_runs_as_written(pipelines: Pipelines) -> None:
+    document = {
+        "nodes": [
+            {
+                "id": "only",
+                "type": "transform",
+                "data": {"transform_type": "mapping", "mapping": {"result": "inputs.data"}},
+            }
+        ],
+        "edges": [],
+    }
+
+    summary = await pipelines.run(document, {"data": [1, 2]})
+
+    assert (summary.state, summary.nodes, summary.last) == ("completed", {"completed": 1}, "only")
+    assert pipelines.result(summary, "only") == {"result": [1, 2]}
+
+
+async def test_an_untaken_branch_is_skipped_and_the_join_runs_once(pipelines: Pipelines) -> None:
+    document = definition(
+        {
+            "big": ("condition", {"condition": "trigger.amount > 10"}),
+            "yes": mapping(said="'big ' + str(inputs.amount)"),
+            "no": mapping(said="'small'"),
+            "after": mapping(got="inputs.said", no="no"),
+        },
+        "big -true-> yes",
+        "big -false-> no",
+        "yes -> after",
+        "no -> after",
+    )
+
+    summary = await pipelines.run(document, {"amount": 11})
+
+    assert pipelines.states(summary) == {
+        "big": "completed",
+        "yes": "completed",
+        "after": "completed",
+        "no": "skipped",
+    }
+    assert pipelines.result(summary, "after") == {"got": "big 11", "no": None}
+
+
+async def test_a_failed_node_takes_its_error_edge(pipelines: Pipelines) -> None:
+    document = definition(
+        {
+            "bad": ("transform", {"transform_type": "mapping", "mapping": {"x": "trigger.nope"}}),
+            "told": mapping(why="inputs.message", kind="inputs.type", node="inputs.node"),
+            "never": mapping(x="1"),
+        },
+        "bad -error-> told",
+        "bad -> never",
+    )
+
+    summary = await pipelines.run(document, {})
+
+    assert summary.state == "completed"
+    assert pipelines.states(summary) == {"bad": "failed", "told": "completed", "never": "skipped"}
+    told = pipelines.result(summary, "told")
+    assert "nope" in told["why"]
+    assert (told["kind"], told["node"]) == ("EvaluationError", "bad")
+
+
+async def test_a_failure_that_nobody_catches_ends_the_execution(pipelines: Pipelines) -> None:
+    document = definition(
+        {"bad": mapping(x="trigger.nope"), "never": mapping(x="1")}, "bad -> never"
+    )
+
+    summary = await pipelines.run(document, {})
+
+    assert summary.state == "failed"
+    assert summary.error is not None
+    assert (summary.error.node, summary.error.type) == ("bad", "EvaluationError")
+    assert pipelines.states(summary) == {"bad": "failed", "never": "skipped"}
