@@ -103,6 +103,8 @@ class Interpreter:
     async def run(self) -> bool:
         """Run to the end (True), or until the execution shall continue as new (False)."""
         control = self._control
+        for node in list(self._waits):
+            self._start(node)
         while True:
             control.changed = False
             if control.stop is not None:
@@ -157,9 +159,12 @@ class Interpreter:
         for node in self.progress.ready():
             if len(self._tasks) >= MOST_AT_ONCE or self._started >= NODES_PER_RUN:
                 break
-            self.progress.start(node)
             self._started += 1
-            self._tasks[node] = asyncio.create_task(self._run(self._nodes[node]))
+            self._start(node)
+
+    def _start(self, node: str) -> None:
+        self.progress.start(node)
+        self._tasks[node] = asyncio.create_task(self._run(self._nodes[node]))
 
     def _stop(self) -> None:
         """End what runs, once; a node that fails lets the others come to their end."""
@@ -217,12 +222,18 @@ class Interpreter:
                 wait = outcome.wait
             if wait is None:
                 return outcome
+            self._check_going_on()
             self._waits[node.id] = wait
             return await self._wait(node, wait, sources)
         except (ActivityError, ChildWorkflowError, TimeoutError) as error:
             if isinstance(error, FailureError) and is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             return await self._fail(node, self._error_of(node, error))
+
+    def _check_going_on(self) -> None:
+        """End the task of a node whose activity came to its end though it was cancelled."""
+        if self._stopped:
+            raise asyncio.CancelledError
 
     async def _fail(self, node: PlannedNode, error: NodeError) -> NodeOutcome:
         return await self._call(
@@ -353,6 +364,7 @@ class Interpreter:
                     summary=f"{node.id} {chunk}",
                 )
                 self.chunks_done[node.id] += 1
+                self._check_going_on()
                 workflow.logger.debug("chunk %s of %s: %s", chunk, node.id, result)
 
         await _together(run() for _ in range(wait.concurrency))
