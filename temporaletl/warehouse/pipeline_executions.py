@@ -52,6 +52,33 @@ class StoredExecution(NewExecution):
     ended_at: datetime | None
 
 
+class ExecutionFilter(NamedTuple):
+    """Which executions: of a pipeline, in a state, older than `before`; at most `limit`."""
+
+    pipeline: str | None = None
+    state: str | None = None
+    before: datetime | None = None
+    limit: int = 50
+
+
+class ExecutionEntry(NamedTuple):
+    """An execution in a list; `nodes` counts those that were settled, `of` all of them."""
+
+    execution_id: str
+    pipeline: str | None
+    sha256: str
+    state: str
+    error: str | None
+    error_node: str | None
+    started_how: str
+    started_by: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    nodes: int
+    of: int
+
+
 class NodeRecord(NamedTuple):
     """What the warehouse has of a node of an execution."""
 
@@ -375,3 +402,27 @@ def copy_nodes(connection: Connection, source: str, target: str, nodes: Sequence
         """,
         values,
     )
+
+
+def list_executions(warehouse: Warehouse, wanted: ExecutionFilter) -> list[ExecutionEntry]:
+    """Executions that a filter passes, the latest first."""
+    with warehouse.connection() as connection:
+        return (
+            connection.cursor(row_factory=class_row(ExecutionEntry))
+            .execute(
+                """
+                SELECT e.execution_id, pipeline, sha256, e.state, e.error, error_node,
+                       started_how, started_by, created_at, started_at, ended_at,
+                       (SELECT count(*) FROM pipeline_nodes n
+                        WHERE n.execution_id = e.execution_id AND n.ended_at IS NOT NULL) AS nodes,
+                       jsonb_array_length(document -> 'nodes') AS of
+                FROM pipeline_executions e
+                WHERE (%(pipeline)s::text IS NULL OR pipeline = %(pipeline)s)
+                  AND (%(state)s::text IS NULL OR e.state = %(state)s)
+                  AND (%(before)s::timestamptz IS NULL OR created_at < %(before)s)
+                ORDER BY created_at DESC, execution_id LIMIT %(limit)s
+                """,
+                wanted._asdict(),
+            )
+            .fetchall()
+        )

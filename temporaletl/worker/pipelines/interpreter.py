@@ -277,7 +277,7 @@ class Interpreter:
                 node,
                 names.QUEUER_FLOW,
                 wait.run,
-                id=f"{names.execution_workflow_id(self._plan.execution_id)}/{node.id}",
+                workflow_id=f"{names.execution_workflow_id(self._plan.execution_id)}/{node.id}",
                 task_queue=self._plan.queuer_queue,
                 result_type=BatchSummary,
             )
@@ -287,7 +287,7 @@ class Interpreter:
                 node,
                 names.PIPELINE_FLOW,
                 ExecutionInput(execution_id=wait.execution_id),
-                id=names.execution_workflow_id(wait.execution_id),
+                workflow_id=names.execution_workflow_id(wait.execution_id),
                 result_type=ExecutionSummary,
             )
             end = end.model_copy(update={"execution": execution})
@@ -320,13 +320,13 @@ class Interpreter:
         kind: str,
         request: Message,
         *,
-        id: str,
-        **options: Any,  # noqa: A002
+        workflow_id: str,
+        **options: Any,
     ) -> Any:
         child = await workflow.start_child_workflow(
             kind,
             request,
-            id=id,
+            id=workflow_id,
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             **options,
         )

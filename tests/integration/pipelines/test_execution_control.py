@@ -131,9 +131,9 @@ async def test_it_continues_as_new_between_nodes_and_while_it_waits(
 
     assert summary.state == "completed"
     assert pipelines.result(summary, "n9") == {"n": sum(range(10)) - 4}
-    runs = [run async for run in pipelines.services.client.list_workflows(
-        f"WorkflowId = '{handle.id}'"
-    )]
+    runs = [
+        run async for run in pipelines.services.client.list_workflows(f"WorkflowId = '{handle.id}'")
+    ]
     assert len(runs) >= 3
     assert all(record.attempts == 1 for record in pipelines.nodes(summary).values())
 

@@ -1,0 +1,349 @@
+"""Executions of pipelines: started, watched, controlled, and run anew from a node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from temporaletl import names, sdk
+from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.control.operations.sources import registered
+from temporaletl.control_messages import ControlUpdate
+from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError
+from temporaletl.queuer.reconciliation import closings, describe_workflow
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.pipeline_executions import (
+    ENDED,
+    ExecutionEntry,
+    ExecutionFilter,
+    NodeRecord,
+    StoredExecution,
+    end_execution,
+    find_event,
+    list_executions,
+    read_execution,
+    read_nodes,
+)
+from temporaletl.warehouse.pipeline_results import read_result
+from temporaletl.worker.pipelines.executions import enter, new_execution_id
+from temporaletl.worker.pipelines.faults import DefinitionFault
+from temporaletl.worker.pipelines.graph import SETTLED, NodeState, Progress
+from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionStatus
+from temporaletl.worker.pipelines.validation import Pipeline, validate
+
+#: What is read of a result at once.
+_MOST_SHOWN_MEGABYTES = 16
+ExecutionAction = Literal["pause", "resume", "cancel"]
+_UPDATES: dict[ExecutionAction, str] = {
+    "pause": names.PAUSE,
+    "resume": names.RESUME,
+    "cancel": names.CANCEL_WORKFLOW,
+}
+
+
+@dataclass(frozen=True)
+class Started:
+    """An execution that was started, or had been by the same event; and warnings about it."""
+
+    execution_id: str
+    pipeline: str | None
+    version: str
+    again: bool = False
+    warnings: tuple[DefinitionFault, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeDetails:
+    """A node of an execution; `record` is None as long as it has not begun."""
+
+    id: str
+    type: str
+    label: str
+    state: NodeState
+    record: NodeRecord | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From its beginning to its end, or to now."""
+        if self.record is None or self.state == "skipped":
+            return None
+        return (self.record.ended_at or datetime.now(UTC)) - self.record.started_at
+
+
+@dataclass(frozen=True)
+class ExecutionDetails:
+    """An execution, and each of its nodes in the order of the definition.
+
+    `state` is that of its workflow while it has not ended, as far as that answered: else
+    `answered` is False, and it is what the warehouse knows. `chunks` counts what a `map` has done.
+    """
+
+    execution: StoredExecution
+    state: str
+    answered: bool
+    nodes: tuple[NodeDetails, ...]
+    pipeline: Pipeline
+    chunks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where an execution goes on: from a node of an earlier one, whose other results it takes over.
+
+    Without a `node`, from what did not complete. `version`: the definition of then, or the latest.
+    """
+
+    execution_id: str
+    node: str | None = None
+    version: Literal["same", "latest"] = "same"
+
+
+async def start_execution(
+    platform: Platform,
+    request: ExecutionInput,
+    *,
+    how: str,
+    by: str | None = None,
+    event_key: str | None = None,
+    resumption: Resumption | None = None,
+) -> Started:
+    """Start an execution; returns once Temporal has it.
+
+    With an `event_key`, an event starts its pipeline once, however often it comes. Pipelines run
+    on Temporal alone: the local engine has none.
+
+    Raises:
+        DefinitionError: the definition cannot run.
+        NotFoundError: there is no such pipeline, version or execution.
+        TemporalDisabledError, TemporalUnavailableError: nothing runs pipelines; nothing is entered.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    client = await platform.answering_client()
+    warehouse = await platform.current_warehouse()
+    await asyncio.to_thread(registered)
+    if event_key is not None and request.pipeline is not None:
+        known = await asyncio.to_thread(find_event, warehouse, request.pipeline, event_key)
+        if known is not None:
+            return await _started_before(warehouse, known)
+    resumed = None
+    if resumption is not None:
+        resumed = await asyncio.to_thread(read_execution, warehouse, resumption.execution_id)
+        if resumed.ended_at is None:
+            raise ConflictError(f"{resumed.execution_id} has not ended: cancel it first")
+        request = await asyncio.to_thread(_resuming, warehouse, request, resumed, resumption)
+    execution_id = new_execution_id(request.pipeline)
+    pipeline = await asyncio.to_thread(
+        enter,
+        warehouse,
+        request,
+        execution_id=execution_id,
+        started_how="resume" if resumption else how,
+        started_by=by,
+        event_key=event_key,
+        resumed_from=resumed,
+        resumed_node=resumption.node if resumption else None,
+    )
+    try:
+        entered = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    except NotFoundError:  # the same event has come twice at once
+        known = await asyncio.to_thread(
+            find_event, warehouse, request.pipeline or "", event_key or ""
+        )
+        return await _started_before(warehouse, known or execution_id)
+    await _start_workflow(platform, client, warehouse, execution_id)
+    return Started(execution_id, entered.pipeline, entered.sha256, warnings=pipeline.warnings)
+
+
+def _resuming(
+    warehouse: Warehouse, request: ExecutionInput, resumed: StoredExecution, how: Resumption
+) -> ExecutionInput:
+    """The request of an execution that goes on from another one: its definition, its input."""
+    value = read_result(warehouse, resumed.execution_id, "")
+    given = request.definition is not None or request.pipeline is not None
+    if how.version == "latest" and not given:
+        if resumed.pipeline is None:
+            raise ConfigurationError("its definition is not stored: there is no later version")
+        return ExecutionInput(pipeline=resumed.pipeline, input=value)
+    if given:
+        return request.model_copy(update={"input": value})
+    return ExecutionInput(definition=resumed.document, input=value)
+
+
+async def _started_before(warehouse: Warehouse, execution_id: str) -> Started:
+    found = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    return Started(execution_id, found.pipeline, found.sha256, again=True)
+
+
+async def _start_workflow(
+    platform: Platform, client: Any, warehouse: Warehouse, execution_id: str
+) -> None:
+    try:
+        with translated_errors():
+            await client.start_workflow(
+                names.PIPELINE_FLOW,
+                ExecutionInput(execution_id=execution_id),
+                id=names.execution_workflow_id(execution_id),
+                task_queue=platform.settings.worker_queue,
+                rpc_timeout=PATIENCE,
+            )
+    except ETLError as error:
+        # Should Temporal have it all the same, its workflow finds that it has ended.
+        await asyncio.to_thread(
+            end_execution,
+            warehouse,
+            execution_id,
+            "failed",
+            skipped={},
+            error=f"it could not be started: {error}",
+            error_node=None,
+        )
+        raise
+
+
+async def execution_details(platform: Platform, execution_id: str) -> ExecutionDetails:
+    """An execution and its nodes, live while it runs.
+
+    Raises:
+        NotFoundError: there is no such execution.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    warehouse = await platform.current_warehouse()
+    execution = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    live = None
+    if execution.ended_at is None:
+        live = await _live(platform, execution)
+        if live is None and await _is_lost(platform, warehouse, execution):
+            execution = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    records = await asyncio.to_thread(read_nodes, warehouse, execution_id)
+    pipeline = await asyncio.to_thread(validate, execution.document)
+    return ExecutionDetails(
+        execution=execution,
+        state=live.state if live else execution.state,
+        answered=live is not None or execution.ended_at is not None,
+        nodes=tuple(_nodes(pipeline, {record.node: record for record in records})),
+        pipeline=pipeline,
+        chunks=live.chunks_done if live else {},
+    )
+
+
+def _nodes(pipeline: Pipeline, records: dict[str, NodeRecord]) -> list[NodeDetails]:
+    """The nodes as the join rule has them: what is skipped is known before anything says so."""
+    progress = Progress.of(pipeline.graph)
+    for node in pipeline.graph.order:
+        record = records.get(node)
+        if record is None:
+            continue
+        state: Any = record.state
+        if state in SETTLED:
+            progress.settle(node, state, record.handles or ())
+        else:
+            progress.start(node)
+    progress.ready()
+    return [
+        NodeDetails(
+            node, step.type, step.data.label or node, progress.states[node], records.get(node)
+        )
+        for node, step in pipeline.steps.items()
+    ]
+
+
+async def _live(platform: Platform, execution: StoredExecution) -> ExecutionStatus | None:
+    """What the workflow says of an execution; None where it does not say."""
+    with contextlib.suppress(ETLError, sdk.RPCError, sdk.WorkflowQueryFailedError):
+        client = await platform.client()
+        handle = client.get_workflow_handle(names.execution_workflow_id(execution.execution_id))
+        found: ExecutionStatus = await handle.query(
+            names.GET_STATUS, result_type=ExecutionStatus, rpc_timeout=PATIENCE
+        )
+        return None if found.execution_id is None else found
+    return None
+
+
+async def _is_lost(platform: Platform, warehouse: Warehouse, execution: StoredExecution) -> bool:
+    """End an execution whose workflow has ended without its books: terminated, or timed out."""
+    try:
+        client = await platform.client()
+        with translated_errors():
+            found = await describe_workflow(
+                client, names.execution_workflow_id(execution.execution_id)
+            )
+    except ETLError:
+        return False
+    if found is None or found.status not in closings():
+        return False
+    cause = found.status.name.lower().replace("_", " ") if found.status else "gone"
+    await asyncio.to_thread(
+        end_execution,
+        warehouse,
+        execution.execution_id,
+        "failed",
+        skipped={},
+        error=f"its workflow was {cause} before it could close its books",
+        error_node=None,
+    )
+    return True
+
+
+async def find_executions(platform: Platform, wanted: ExecutionFilter) -> list[ExecutionEntry]:
+    """Executions, the latest first.
+
+    Raises:
+        ETLError: as `Platform.current_warehouse`.
+    """
+    return await asyncio.to_thread(list_executions, await platform.current_warehouse(), wanted)
+
+
+async def control_execution(
+    platform: Platform, execution_id: str, action: ExecutionAction
+) -> ExecutionStatus:
+    """Pause, resume or cancel an execution; safe to repeat.
+
+    Nodes that run come to their end when it is paused, and are ended when it is cancelled.
+
+    Raises:
+        NotFoundError: there is no such execution.
+        ConflictError: it has ended, or is about to.
+        TemporalUnavailableError: Temporal, or a worker, did not answer.
+    """
+    warehouse = await platform.current_warehouse()
+    execution = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    if execution.state in ENDED:
+        raise ConflictError(f"{execution_id} has ended ({execution.state})")
+    client = await platform.client()
+    handle = client.get_workflow_handle(names.execution_workflow_id(execution_id))
+    update = ControlUpdate(heed_until=datetime.now(UTC) + PATIENCE)
+    try:
+        with translated_errors():
+            answer: ExecutionStatus = await handle.execute_update(
+                _UPDATES[action], update, result_type=ExecutionStatus, rpc_timeout=PATIENCE
+            )
+    except sdk.WorkflowUpdateFailedError as failure:
+        raise ConflictError(f"{execution_id}: {failure.cause}") from None
+    except sdk.WorkflowUpdateRPCTimeoutOrCancelledError:
+        # No worker polls: the server keeps a signal until one does.
+        with translated_errors():
+            await handle.signal(_UPDATES[action], rpc_timeout=PATIENCE)
+        return ExecutionStatus(execution_id=execution_id, state="running")
+    return answer
+
+
+async def read_node_result(platform: Platform, execution_id: str, node: str) -> JsonValue:
+    """The result of a node of an execution; the empty name has its input.
+
+    Raises:
+        NotFoundError: there is no such execution, or the node has none.
+        OversizedResultError: it is too large to be read at once.
+    """
+    warehouse = await platform.current_warehouse()
+    records = {one.node for one in await asyncio.to_thread(read_nodes, warehouse, execution_id)}
+    if node and node not in records:
+        await asyncio.to_thread(read_execution, warehouse, execution_id)
+        raise NotFoundError(f"node {node!r} of {execution_id} has not begun")
+    return await asyncio.to_thread(
+        read_result, warehouse, execution_id, node, most_megabytes=_MOST_SHOWN_MEGABYTES
+    )
