@@ -19,10 +19,12 @@ from temporaletl.control.api.routes import (
     collections,
     docs,
     events,
+    executions,
     freshness,
     health,
     identities,
     notifications,
+    pipelines,
     rejects,
     runs,
     schedules,
@@ -44,6 +46,7 @@ API = "/api/v1"
 _NOUNS = (
     *(runs, events, sync, workflows, schedules, state, freshness, rejects, identities, sources),
     *(source_connections, collections, backfills, notifications, audit, tokens),
+    *(executions, pipelines),
 )
 
 

@@ -1,12 +1,15 @@
 """Pipelines: their definitions read, checked and drawn."""
 
+import asyncio
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import registered
+from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE, Definition
 from temporaletl.worker.pipelines.documents import Document, read_json, read_yaml
@@ -44,6 +47,28 @@ def validate_pipeline(text: str, *, as_json: bool = False) -> Validation:
     except DefinitionError as error:
         return Validation(document, None, error.faults)
     return Validation(document, pipeline, pipeline.warnings)
+
+
+async def validate_document(platform: Platform, document: dict[str, JsonValue]) -> Validation:
+    """Validate a definition as JSON gives it, also against what other pipelines load.
+
+    Raises:
+        ETLError: as `Platform.current_warehouse`.
+    """
+    warehouse = await platform.current_warehouse()
+    return await asyncio.to_thread(_validate_in, warehouse, document)
+
+
+def _validate_in(warehouse: Warehouse, document: dict[str, JsonValue]) -> Validation:
+    registered()
+    name = document.get("name")
+    known = name if isinstance(name, str) else None
+    try:
+        surroundings = find_surroundings(warehouse, pipeline=known, secrets=False)
+        pipeline = validate(document, surroundings)
+    except DefinitionError as error:
+        return Validation(Document(document), None, error.faults)
+    return Validation(Document(document), pipeline, pipeline.warnings)
 
 
 def _surroundings() -> Surroundings:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from temporaletl.errors import PermanentError
+from temporaletl.errors import ConfigurationError
 from temporaletl.worker.pipelines.expressions.grammar import ExpressionError
 
 _MOST_SHOWN = 60
@@ -32,7 +32,7 @@ class DefinitionFault:
         return f"{self.path}{line}{column}: {self.message}"
 
 
-class DefinitionError(PermanentError):
+class DefinitionError(ConfigurationError):
     """A definition that cannot run; `faults` are all that are wrong with it."""
 
     def __init__(self, faults: Iterable[DefinitionFault]) -> None:
