@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 
 import yaml
 from pydantic import JsonValue
@@ -104,5 +105,8 @@ def diff_definitions(
 def _text_of(document: dict[str, JsonValue]) -> list[str]:
     definition = Definition.model_validate(document)
     plain = definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for node in plain["nodes"]:
+        # The warehouse keeps no order of keys.
+        node["data"] = json.loads(json.dumps(node.get("data", {}), sort_keys=True))
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     return text.splitlines()

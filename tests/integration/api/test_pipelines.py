@@ -47,9 +47,7 @@ async def test_a_definition_is_executed_and_its_nodes_are_told(served: Served) -
 
     found = await seen(served, execution, "completed")
     history = (await served("GET", f"/api/v1/workflow/history/{execution}")).json()
-    result = await served(
-        "GET", f"/api/v1/workflow/executions/{execution}/nodes/twice/result"
-    )
+    result = await served("GET", f"/api/v1/workflow/executions/{execution}/nodes/twice/result")
 
     assert [(one["id"], one["state"], one["attempts"]) for one in found["nodes"]] == [
         ("wait", "completed", 1),
@@ -116,9 +114,7 @@ async def test_it_is_paused_resumed_and_cancelled(served: Served) -> None:
 
 
 @pytest.mark.parametrize("version", ["same", "latest"])
-async def test_it_goes_on_from_a_node_with_what_was_recorded(
-    served: Served, version: str
-) -> None:
+async def test_it_goes_on_from_a_node_with_what_was_recorded(served: Served, version: str) -> None:
     path = f"/api/v1/pipelines/again-{version}"
     broken = doubling()
     broken["nodes"][1]["data"]["mapping"] = {"n": "trigger.n[0]"}

@@ -17,7 +17,8 @@ Handle = WorkflowHandle[Any, ExecutionSummary]
 
 
 async def status(handle: Handle) -> ExecutionStatus:
-    return await handle.query(names.GET_STATUS, result_type=ExecutionStatus)
+    found: ExecutionStatus = await handle.query(names.GET_STATUS, result_type=ExecutionStatus)
+    return found
 
 
 async def until(handle: Handle, state: str, node: str, became: str) -> ExecutionStatus:

@@ -1,4 +1,4 @@
-"""`etl pipeline`: definitions of pipelines, checked and drawn."""
+"""`etl pipeline`: pipelines defined, checked, drawn, stored, compared and executed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,3 +43,170 @@ def schema() -> None:
     from temporaletl.control.cli.views import pipelines as view
 
     view.print_schema()
+
+
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME",
+        help="A definition's file, or a stored pipeline, as NAME or NAME@VERSION.",
+    ),
+]
+Execution = Annotated[str, typer.Argument(metavar="EXECUTION", help="An execution's id.")]
+
+
+@pipeline.command(
+    epilog=examples(
+        'etl pipeline run orders.yaml --input \'{"since": "2026-01-01"}\' --wait',
+        "etl pipeline run orders@3",
+        "etl pipeline run --from orders-20261128T040000Z-1f2e3d4c --node rows --latest",
+    )
+)
+def run(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help="A definition's file, or a stored pipeline, as NAME or NAME@VERSION.",
+        ),
+    ] = None,
+    given: Annotated[
+        str,
+        typer.Option(
+            "--input", metavar="JSON", help="What expressions read as trigger; @FILE reads a file."
+        ),
+    ] = "null",
+    resumed: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="EXECUTION",
+            help="Go on from an execution that has ended, with the results it recorded.",
+            show_default="begin anew",
+        ),
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NODE",
+            help="With --from: the node from which on all runs anew.",
+            show_default="what did not complete",
+        ),
+    ] = None,
+    latest: Annotated[
+        bool,
+        typer.Option("--latest", metavar="", help="With --from: by the pipeline's latest version."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", metavar="", help="Wait for the end, and exit 1 if it fails.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Start an execution of a pipeline; it runs on Temporal."""
+    from temporaletl.control.cli.views import executions as view
+
+    request = view.read_request(what, given, resumed, node, latest=latest)
+    return view.start(request, wait=wait, as_json=as_json)
+
+
+@pipeline.command(epilog=examples("etl pipeline status orders-20261128T040000Z-1f2e3d4c"))
+def status(execution: Execution, as_json: AsJson = False) -> int:
+    """Show an execution and each of its nodes."""
+    from temporaletl.control.cli.views import executions as view
+
+    return view.print_execution(execution, as_json=as_json)
+
+
+@pipeline.command(epilog=examples("etl pipeline executions orders --limit 10"))
+def executions(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Only of this pipeline.", show_default="all of them"),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest executions."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.print_executions(name, limit, as_json=as_json)
+
+
+@pipeline.command(epilog=examples("etl pipeline result orders-20261128T040000Z-1f2e3d4c fetch"))
+def result(
+    execution: Execution,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="One of its nodes.")],
+) -> None:
+    """Print what a node of an execution gave, as JSON."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.print_result(execution, node)
+
+
+@pipeline.command()
+def pause(execution: Execution) -> None:
+    """Let an execution start no more nodes; those that run come to their end."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.control(execution, "pause")
+
+
+@pipeline.command()
+def resume(execution: Execution) -> None:
+    """Let a paused execution go on."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.control(execution, "resume")
+
+
+@pipeline.command()
+def cancel(execution: Execution) -> None:
+    """End an execution, and the nodes that run."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.control(execution, "cancel")
+
+
+@pipeline.command(epilog=examples("etl pipeline store orders.yaml"))
+def store(file: File, as_json: AsJson = False) -> int:
+    """Store a definition under its name, as the latest version."""
+    from temporaletl.control.cli.views import stored_pipelines as view
+
+    return view.store(file, as_json=as_json)
+
+
+@pipeline.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the stored pipelines."""
+    from temporaletl.control.cli.views import stored_pipelines as view
+
+    view.print_pipelines(as_json=as_json)
+
+
+@pipeline.command(epilog=examples("etl pipeline versions orders"))
+def versions(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stored pipeline.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the versions of a stored pipeline."""
+    from temporaletl.control.cli.views import stored_pipelines as view
+
+    view.print_versions(name, as_json=as_json)
+
+
+@pipeline.command(
+    epilog=examples("etl pipeline diff orders orders.yaml", "etl pipeline diff orders@1 orders@2")
+)
+def diff(before: What, after: What) -> int:
+    """Print what differs between two definitions, their pictures aside; exit 1 if anything does."""
+    from temporaletl.control.cli.views import stored_pipelines as view
+
+    return view.print_difference(before, after)
+
+
+@pipeline.command()
+def delete(name: Annotated[str, typer.Argument(metavar="NAME", help="A stored pipeline.")]) -> None:
+    """Delete a stored pipeline with its versions; its executions stay."""
+    from temporaletl.control.cli.views import stored_pipelines as view
+
+    view.delete(name)

@@ -15,7 +15,7 @@ from temporaletl.errors import ConfigurationError
 
 def print_validation(file: Path, *, as_json: bool) -> int:
     """Print the faults of a definition; return the status to exit with."""
-    found = _validated(file)
+    found = read_definition(file)
     if as_json:
         print_json(
             {
@@ -35,7 +35,7 @@ def print_validation(file: Path, *, as_json: bool) -> int:
             }
         )
     else:
-        _print_faults(file, found)
+        print_faults(file, found)
         if found.pipeline is not None:
             nodes, edges = len(found.pipeline.steps), len(found.pipeline.graph.links)
             say(f"{file}: valid, {nodes} nodes and {edges} edges")
@@ -44,9 +44,9 @@ def print_validation(file: Path, *, as_json: bool) -> int:
 
 def print_graph(file: Path) -> int:
     """Print a definition's graph, or its faults; return the status to exit with."""
-    found = _validated(file)
+    found = read_definition(file)
     if found.pipeline is None:
-        _print_faults(file, found)
+        print_faults(file, found)
         return MISUSED
     say(draw_pipeline(found.pipeline))
     return 0
@@ -57,7 +57,7 @@ def print_schema() -> None:
     print_json(pipeline_schema())
 
 
-def _validated(file: Path) -> Validation:
+def read_definition(file: Path) -> Validation:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -65,7 +65,7 @@ def _validated(file: Path) -> Validation:
     return validate_pipeline(text, as_json=file.suffix == ".json")
 
 
-def _print_faults(file: Path, found: Validation) -> None:
+def print_faults(file: Path, found: Validation) -> None:
     for fault in found.faults:
         line = found.line_of(fault)
         where = f"{file}:{line}" if line is not None else f"{file}"

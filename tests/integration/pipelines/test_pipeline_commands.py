@@ -1,0 +1,83 @@
+"""`etl pipeline`: executed, watched, stored, compared and gone on with from a terminal."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest_asyncio
+
+from temporaletl.warehouse.connection import Warehouse
+from tests.integration.command_line import CommandLine
+from tests.integration.flows.services import running
+from tests.integration.temporal_server import TemporalServer
+
+ORDERS = """\
+name: orders
+nodes:
+  - id: big
+    type: condition
+    data: {condition: trigger.amount > 10}
+  - id: told
+    type: transform
+    data: {transform_type: mapping, mapping: {said: "'big: ' + str(inputs.amount)"}}
+edges:
+  - {source: big, target: told, sourceHandle: true}
+"""
+
+
+@pytest_asyncio.fixture
+async def etl(
+    temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
+) -> AsyncGenerator[CommandLine]:
+    (tmp_path / "orders.yaml").write_text(ORDERS)
+    async with running(temporal_server.client, warehouse) as services:
+        yield CommandLine(services, tmp_path, postgres_url)
+
+
+async def test_a_file_is_executed_and_its_result_read(etl: CommandLine) -> None:
+    ran = await etl("pipeline", "run", "orders.yaml", "--input", '{"amount": 12}', "--wait")
+
+    assert ran.status == 0, ran.err
+    assert "big completed" in ran.err
+    execution = ran.out.split(":")[0]
+    assert ran.out.startswith(f"{execution}: completed (orders ")
+    told = await etl("pipeline", "result", execution, "told")
+    assert told.document == {"said": "big: 12"}
+    [listed] = (await etl("pipeline", "executions", "--json")).document
+    assert (listed["execution_id"], listed["nodes"], listed["of"]) == (execution, 2, 2)
+
+
+async def test_a_stored_pipeline_is_compared_executed_and_gone_on_with(etl: CommandLine) -> None:
+    stored = await etl("pipeline", "store", "orders.yaml")
+    assert stored.out.startswith("orders version 1 (")
+    assert (await etl("pipeline", "diff", "orders", "orders.yaml")).status == 0
+
+    failed = await etl(
+        "pipeline", "run", "orders", "--input", '{"amount": "x"}', "--wait", "--json"
+    )
+    (etl.folder / "orders.yaml").write_text(ORDERS.replace("trigger.amount > 10", "True"))
+    differs = await etl("pipeline", "diff", "orders@1", "orders.yaml")
+    await etl("pipeline", "store", "orders.yaml")
+    again = await etl(*run, "--from", failed.document["execution_id"], "--latest")
+
+    assert (failed.status, failed.document["state"]) == (1, "failed")
+    assert failed.document["error_node"] == "big"
+    assert differs.status == 1
+    assert "-    condition: trigger.amount > 10" in differs.out
+    assert again.document["state"] == "completed"
+    versions = (await etl("pipeline", "versions", "orders", "--json")).document
+    assert [(one["number"], one["latest"]) for one in versions] == [(2, True), (1, False)]
+
+
+async def test_what_is_wrong_is_one_clear_line(etl: CommandLine) -> None:
+    for arguments, status, said in (
+        (("run", "never.yaml"), 2, "there is no file never.yaml"),
+        (("run", "never"), 1, "there is no pipeline 'never'"),
+        (("run", "orders.yaml", "--input", "{"), 2, "--input is no JSON"),
+        (("run", "orders.yaml", "--node", "big"), 2, "--node and --latest go with --from"),
+        (("status", "never"), 1, "there is no execution 'never'"),
+        (("cancel", "never"), 1, "there is no execution 'never'"),
+    ):
+        ended = await etl("pipeline", *arguments)
+        assert (ended.status, ended.out) == (status, ""), ended.err
+        assert said in ended.err
+        assert ended.err.count("\n") == 1
