@@ -30,12 +30,22 @@ def parse_object(name: str, text: str) -> dict[str, JsonValue]:
     Raises:
         ConfigurationError: it is none.
     """
-    try:
-        found = msgspec.json.decode(text or "{}")
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{name}: is no JSON: {error}") from None
+    found = parse_json(name, text or "{}")
     if not isinstance(found, dict):
         raise ConfigurationError(f'{name}: must be a JSON object, as {{"name": "value"}}')
+    return found
+
+
+def parse_json(name: str, text: str) -> JsonValue:
+    """Any value, written as JSON.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        found: JsonValue = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{name}: is no JSON: {error}") from None
     return found
 
 

@@ -53,6 +53,8 @@ class Pipeline:
     graph: Graph
     steps: Mapping[str, Step]
     warnings: tuple[DefinitionFault, ...] = ()
+    #: Where nodes stand in the picture, as the canvas has put it.
+    positions: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def before(self) -> dict[str, frozenset[str]]:
@@ -116,7 +118,7 @@ class _Validation:
         if definition is None or len(steps) < len(nodes) or cycle is not None:
             return None
         warnings = tuple(fault for fault in self.faults if fault.warning)
-        return Pipeline(definition, graph, steps, warnings)
+        return Pipeline(definition, graph, steps, warnings, _positions_of(document))
 
     def _refuse(self, path: str, message: str, node: str | None = None) -> None:
         self.faults.append(DefinitionFault(path or "definition", message, node))
@@ -304,3 +306,7 @@ class _Validation:
                         parse_template(text, before, names=readable, secrets=mark.secrets)
                 except ExpressionError as error:
                     self.faults += faults_of_expression(error, place, node)
+
+
+def _positions_of(document: Mapping[str, Any]) -> dict[str, object]:
+    return {node["id"]: node.get("position") for node in document["nodes"]}

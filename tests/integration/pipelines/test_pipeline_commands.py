@@ -51,9 +51,8 @@ async def test_a_stored_pipeline_is_compared_executed_and_gone_on_with(etl: Comm
     assert stored.out.startswith("orders version 1 (")
     assert (await etl("pipeline", "diff", "orders", "orders.yaml")).status == 0
 
-    failed = await etl(
-        "pipeline", "run", "orders", "--input", '{"amount": "x"}', "--wait", "--json"
-    )
+    run = ("pipeline", "run", "--wait", "--json")
+    failed = await etl(*run, "orders", "--input", '{"amount": "x"}')
     (etl.folder / "orders.yaml").write_text(ORDERS.replace("trigger.amount > 10", "True"))
     differs = await etl("pipeline", "diff", "orders@1", "orders.yaml")
     await etl("pipeline", "store", "orders.yaml")

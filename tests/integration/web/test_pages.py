@@ -13,18 +13,24 @@ import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page
+from pydantic import JsonValue
 
 from temporaletl.control.operations.collections import create_collection, delete_collection
+from temporaletl.control.operations.executions import execution_details, start_execution
+from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, create_schedule
 from temporaletl.control.operations.schedules import delete_schedule
+from temporaletl.control.operations.stored_pipelines import store_pipeline
 from temporaletl.control.web.rendering import POLICY
 from temporaletl.names import ScheduleKey
 from temporaletl.rows import Identity
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.collections import Member
 from temporaletl.warehouse.identities import record_people
+from temporaletl.worker.pipelines.messages import ExecutionInput
 from tests.integration.web.screenshots import Views, shoot, wanted_views
 from tests.integration.web.stack import Stack
+from tests.waiting import until
 
 PAGES = {
     "overview": "/",
@@ -44,6 +50,9 @@ PAGES = {
     "rejects": "/rejects?source=numbers",
     "reject": "{reject}",
     "schedules": "/schedules",
+    "pipelines": "/pipelines",
+    "pipeline": "/pipelines/orders",
+    "execution": "{execution}",
     "people": "/people?source=numbers",
     "notifications": "/notifications",
     "audit": "/audit",
@@ -65,6 +74,45 @@ class Look:
     def views(self) -> Views:
         """The widths to look at by theme; the last of each is checked as well."""
         return wanted_views()
+
+
+ORDERS: dict[str, JsonValue] = {
+    "description": "Orders above ten are told.",
+    "nodes": [
+        {"id": "big", "type": "condition", "data": {"condition": "trigger.amount > 10"}},
+        {
+            "id": "told",
+            "type": "transform",
+            "data": {
+                "label": "Tell of it",
+                "transform_type": "mapping",
+                "mapping": {"n": "1 // 0"},
+            },
+        },
+        {"id": "rest", "type": "delay", "data": {"seconds": 1}},
+        {"id": "after", "type": "delay", "data": {"seconds": 1}},
+    ],
+    "edges": [
+        {"source": "big", "target": "told", "sourceHandle": "true"},
+        {"source": "big", "target": "rest", "sourceHandle": "false"},
+        {"source": "told", "target": "after", "sourceHandle": "error"},
+        {"source": "rest", "target": "after"},
+    ],
+}
+
+
+async def executed(platform: Platform) -> str:
+    """The page of an execution that has ended, in which a node failed and one was skipped."""
+    await store_pipeline(platform, ORDERS, name="orders")
+    request = ExecutionInput(pipeline="orders", input={"amount": 11})
+    started = await start_execution(platform, request, how="command")
+
+    async def has_ended() -> bool:
+        found = await execution_details(platform, started.execution_id)
+        return found.execution.ended_at is not None
+
+    await until(has_ended)
+    return f"/executions/{started.execution_id}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -90,6 +138,7 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
     ]
     record_people(services.warehouse, "default", people)
     paths = {
+        "execution": await executed(dashboard.platform),
         "run": f"/runs/{quote(run.batch_id)}",
         "failed": f"/runs/{quote(failed.batch_id)}",
         "job": f"/runs/{quote(job)}",
