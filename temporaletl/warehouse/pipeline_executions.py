@@ -185,8 +185,12 @@ def read_nodes(warehouse: Warehouse, execution_id: str) -> list[NodeRecord]:
         )
 
 
-def begin_node(warehouse: Warehouse, execution_id: str, node: str, kind: str) -> NodeRecord:
+def begin_node(
+    warehouse: Warehouse, execution_id: str, node: str, kind: str, *, counted: bool = True
+) -> NodeRecord:
     """Begin an attempt of a node, and number it; of one that is settled or waits, nothing changes.
+
+    Not `counted`, only the node is entered, where it never began.
 
     Raises:
         NotFoundError: there is no such execution.
@@ -198,9 +202,9 @@ def begin_node(warehouse: Warehouse, execution_id: str, node: str, kind: str) ->
             SELECT execution_id, %(node)s, %(kind)s, 'running' FROM pipeline_executions
             WHERE execution_id = %(execution_id)s
             ON CONFLICT (execution_id, node) DO UPDATE SET attempts = n.attempts + 1
-            WHERE n.state = 'running' AND n.wait IS NULL
+            WHERE %(counted)s AND n.state = 'running' AND n.wait IS NULL
             """,
-            {"execution_id": execution_id, "node": node, "kind": kind},
+            {"execution_id": execution_id, "node": node, "kind": kind, "counted": counted},
         )
         row = (
             connection.cursor(row_factory=class_row(NodeRecord))

@@ -18,6 +18,7 @@ from temporaletl.warehouse.pipeline_executions import (
     count_nodes,
     end_execution,
     note_failure,
+    read_execution,
 )
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.egress.client import GuardedClient
@@ -94,7 +95,9 @@ class PipelineActivities:
                 execution_id=execution_id,
                 started_how="workflow",
             )
-        execution, pipeline = await self._runner.load(execution_id)
+        _, pipeline = await self._runner.load(execution_id)
+        # As it is now: it may have ended since it was read.
+        execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
         return await asyncio.to_thread(
             plan_of,
             self._warehouse,

@@ -46,8 +46,9 @@ from temporaletl.worker.pipelines.validation import Pipeline, validate
 
 log = get_logger("temporaletl.worker.pipelines")
 
-#: Executions whose definitions are kept in memory, by their content.
+#: What is kept in memory: definitions by their content, and executions, whose documents are small.
 _MOST_DEFINITIONS = 64
+_MOST_EXECUTIONS = 256
 
 
 class NodeRunner:
@@ -56,6 +57,7 @@ class NodeRunner:
     def __init__(self, services: Services) -> None:
         self.services = services
         self._definitions: OrderedDict[str, Pipeline] = OrderedDict()
+        self._executions: OrderedDict[str, StoredExecution] = OrderedDict()
 
     async def run(self, request: NodeRequest) -> NodeOutcome:
         """Run a node; of one that is settled, or waits, only say so.
@@ -102,7 +104,12 @@ class NodeRunner:
         _, pipeline = await self.load(request.execution_id)
         step = pipeline.steps[request.node]
         await asyncio.to_thread(
-            begin_node, self._warehouse, request.execution_id, request.node, step.type
+            begin_node,
+            self._warehouse,
+            request.execution_id,
+            request.node,
+            step.type,
+            counted=False,
         )
         value: JsonValue = None
         handles: tuple[str | None, ...] = ()
@@ -117,19 +124,20 @@ class NodeRunner:
             return next(outcome_of(one) for one in recorded if one.node == request.node)
 
     async def load(self, execution_id: str) -> tuple[StoredExecution, Pipeline]:
-        """An execution, and its definition.
+        """An execution as it was entered, and its definition; both are kept for its other nodes.
 
         Raises:
             NotFoundError: there is no such execution.
             DefinitionError: this version does not take its definition.
         """
-        execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
+            _keep(self._executions, execution_id, execution, _MOST_EXECUTIONS)
         pipeline = self._definitions.get(execution.sha256)
         if pipeline is None:
             pipeline = await asyncio.to_thread(validate, execution.document)
-            self._definitions[execution.sha256] = pipeline
-            while len(self._definitions) > _MOST_DEFINITIONS:
-                self._definitions.popitem(last=False)
+            _keep(self._definitions, execution.sha256, pipeline, _MOST_DEFINITIONS)
         return execution, pipeline
 
     def context(
@@ -242,3 +250,9 @@ def _outcome(
     error: NodeError | None = None,
 ) -> NodeOutcome:
     return NodeOutcome(state=state, handles=handles, error=error, **measure._asdict())
+
+
+def _keep[Kept](kept: OrderedDict[str, Kept], key: str, one: Kept, most: int) -> None:
+    kept[key] = one
+    while len(kept) > most:
+        kept.popitem(last=False)

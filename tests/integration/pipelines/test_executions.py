@@ -64,6 +64,7 @@ async def test_a_failed_node_takes_its_error_edge(pipelines: Pipelines) -> None:
     told = pipelines.result(summary, "told")
     assert "nope" in told["why"]
     assert (told["kind"], told["node"]) == ("EvaluationError", "bad")
+    assert pipelines.nodes(summary)["bad"].attempts == 1
 
 
 async def test_a_failure_that_nobody_catches_ends_the_execution(pipelines: Pipelines) -> None:
