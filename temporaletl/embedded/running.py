@@ -1,9 +1,11 @@
 """Data folder of a stack: its lock, and the discovery of the stack that runs there."""
 
+import contextlib
 import fcntl
 import json
 import os
-import shutil
+import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +14,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from temporaletl.embedded.processes import ring
+from temporaletl.embedded.staging import remove, settle
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 
 _LOOK_AGAIN = timedelta(milliseconds=100)
 _TRIES = 3
+_OURS = (
+    *("postgresql", "postgresql.access", "postgresql.password*", "postgresql.new"),
+    *("postgresql.programs-*", "postgresql.programs.new", "postgresql.staged*"),
+    *("postgresql.replaced", "temporal.db", "temporal.db-*", "temporal.db.staged*"),
+    *("temporal.db*.replaced", "stack.json", "stack.json.new"),
+)
+_LOG = re.compile(
+    r"(postgresql|postgresql\.staged|initdb|temporal|queuer|worker|worker-\d+|api)\.log(\.1)?"
+)
 
 
 class StackInUseError(ConfigurationError):
@@ -37,6 +49,13 @@ def default_data_folder() -> Path:
     return share / "temporaletl"
 
 
+def command_on(folder: Path, command: str) -> str:
+    """The words of an `etl` command on a data folder, as a person types them."""
+    if folder == default_data_folder().expanduser().resolve():
+        return f"etl {command}"
+    return f"etl {command} --data {shlex.quote(str(folder))}"
+
+
 def folder_mode() -> int:
     """Mode of a new folder for servers: its owner's alone, and root's may be passed through."""
     return 0o711 if os.geteuid() == 0 else 0o700
@@ -44,6 +63,8 @@ def folder_mode() -> int:
 
 def take(folder: Path) -> IO[str]:
     """Lock the folder for one stack, until the returned file is closed in every process.
+
+    Ends an exchange of what it holds that was interrupted; see `temporaletl.embedded.staging`.
 
     Raises:
         StackInUseError: another stack has it.
@@ -65,6 +86,7 @@ def take(folder: Path) -> IO[str]:
             # It may be one that only looks whether a stack runs: it lets go at once.
             time.sleep(_LOOK_AGAIN.total_seconds())
         else:
+            settle(folder)
             return lock
     lock.close()
     raise StackInUseError(
@@ -163,14 +185,18 @@ def elsewhere() -> bool:
 
 def left_behind(folder: Path) -> list[Path]:
     """What earlier stacks left in a data folder, and nothing else: it may be a person's own."""
-    patterns = ("postgresql", "postgresql.*", "temporal.db*", "logs", "stack.json*")
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+    found = {path for pattern in _OURS for path in folder.glob(pattern)}
+    if not (folder / "logs").is_symlink():
+        found |= {path for path in (folder / "logs").glob("*") if _LOG.fullmatch(path.name)}
+    cluster = folder / "postgresql"
+    if cluster.is_dir() and not (cluster / "PG_VERSION").exists() and any(cluster.iterdir()):
+        found.discard(cluster)  # a folder of that name, with something else in it
+    return sorted(found)
 
 
 def clear(folder: Path) -> None:
     """Remove what earlier stacks left; the folder must be taken."""
     for path in left_behind(folder):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
+    with contextlib.suppress(OSError):  # it is not there, or holds what others put there
+        (folder / "logs").rmdir()

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from temporaletl import connect
-from temporaletl.embedded.ports import HOST, free_port
+from temporaletl.embedded.ports import HOST, ClaimedPort, claim_port
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_command import Report, ensure_temporal
 from temporaletl.endpoint import Endpoint
@@ -50,8 +50,13 @@ class EmbeddedTemporal:
         port: int = 0,
         ui_port: int | None = None,
     ) -> None:
-        self.endpoint = Endpoint(f"{HOST}:{free_port(port)}", namespace)
-        self.ui_port = None if ui_port is None else free_port(ui_port)
+        claimed = claim_port(port)
+        self._claims: list[ClaimedPort] = [claimed]
+        self.endpoint = Endpoint(f"{HOST}:{claimed.number}", namespace)
+        self.ui_port: int | None = None
+        if ui_port is not None:
+            self._claims.append(claim_port(ui_port))
+            self.ui_port = self._claims[-1].number
         self._file = file
         self._logs = logs
         self._watchdog = watchdog
@@ -91,6 +96,8 @@ class EmbeddedTemporal:
     def end(self) -> None:
         if self.child is not None:
             self.child.end()
+        for claim in self._claims:
+            claim.release()
 
     def _listens(self) -> bool:
         host, _, port = self.endpoint.address.rpartition(":")

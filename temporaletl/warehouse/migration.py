@@ -41,7 +41,7 @@ def migrate(warehouse: Warehouse) -> list[str]:
         )
         exists, may_create, may_create_schema, database, user = row
         applied = _applied(connection) if exists else set()
-        missing = [name for name in _names() if name not in applied]
+        missing = [name for name in known_migrations() if name not in applied]
         if not missing:
             return []
         if not (may_create if exists else may_create_schema):
@@ -74,7 +74,7 @@ def create_schema(connection: psycopg.Connection[Any], name: str) -> None:
         connection.execute(
             sql.SQL("CREATE SCHEMA {}; SET LOCAL search_path TO {}").format(schema, schema)
         )
-        connection.execute(_statements(_names()))
+        connection.execute(_statements(known_migrations()))
 
 
 def _statements(missing: list[str]) -> bytes:
@@ -93,7 +93,8 @@ def _applied(connection: Connection) -> set[str]:
     return {str(name) for (name,) in connection.execute("SELECT name FROM etl_migrations")}
 
 
-def _names() -> list[str]:
+def known_migrations() -> list[str]:
+    """The names of this version's migrations, in order."""
     folder = files("temporaletl.warehouse") / "migrations"
     return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
 
@@ -107,7 +108,7 @@ def missing_migrations(warehouse: Warehouse) -> list[str]:
     """The migrations of this version that the warehouse still lacks, in order."""
     with warehouse.connection() as connection:
         applied = _applied(connection)
-    return [name for name in _names() if name not in applied]
+    return [name for name in known_migrations() if name not in applied]
 
 
 def has_ledger(warehouse: Warehouse) -> bool:

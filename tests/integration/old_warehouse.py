@@ -22,7 +22,7 @@ def migrate_to_0008(warehouse: Warehouse, patch: pytest.MonkeyPatch) -> None:
 
 def migrate_before(first: str, warehouse: Warehouse, patch: pytest.MonkeyPatch) -> None:
     """Make them as they were before the migration whose name begins so."""
-    names = [name for name in migration._names() if name < first]
+    names = [name for name in migration.known_migrations() if name < first]
     with patch.context() as patched:
         patched.setattr(migration, "_names", lambda: names)
         migrate(warehouse)
@@ -30,7 +30,7 @@ def migrate_before(first: str, warehouse: Warehouse, patch: pytest.MonkeyPatch) 
 
 def later_migrations() -> list[str]:
     """What brings them to the present version."""
-    return [name for name in migration._names() if name >= _FIRST_LATER]
+    return [name for name in migration.known_migrations() if name >= _FIRST_LATER]
 
 
 def create_old_table(warehouse: Warehouse, row: type[Row], sources: Iterable[str] = ()) -> None:

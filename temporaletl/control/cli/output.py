@@ -14,11 +14,13 @@ from functools import cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import cleaned
 from temporaletl.terminal import fit_to_print, printable, printable_json
 
@@ -105,6 +107,18 @@ def cut_off(text: str, length: int) -> str:
     """A text of at most so many characters; what is cut off is shown by a mark."""
     mark = "…" if out().encoding.startswith("utf") else "~"
     return text if len(text) <= length else f"{text[: length - 1]}{mark}"
+
+
+def confirm(question: str, *, meaning: str) -> None:
+    """Ask a person whether that is meant; returns only if so.
+
+    Raises:
+        typer.Abort: it is not.
+        ConfigurationError: there is no terminal to ask on; begins with the meaning.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{meaning}: add --yes if that is meant")
+    typer.confirm(question, abort=True, err=True)
 
 
 def waiting(text: str) -> AbstractContextManager[object]:

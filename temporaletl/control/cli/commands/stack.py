@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,11 @@ Data = Annotated[
 ]
 
 
+def _port(meaning: str, *, default: str | bool = True) -> Any:
+    """An option that takes the number of a port."""
+    return typer.Option(metavar="PORT", min=0, max=65535, help=meaning, show_default=default)
+
+
 def up(
     data: Data = None,
     fresh: Annotated[
@@ -36,24 +41,8 @@ def up(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Worker processes; one per core is plenty.")
     ] = 1,
-    temporal_port: Annotated[
-        int,
-        typer.Option(
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Temporal's port, or the next free one; 0: any.",
-        ),
-    ] = 7233,
-    postgres_port: Annotated[
-        int,
-        typer.Option(
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="PostgreSQL's port, or the next free one; 0: any.",
-        ),
-    ] = 5432,
+    temporal_port: Annotated[int, _port("Temporal's port, or the next free one; 0: any.")] = 7233,
+    postgres_port: Annotated[int, _port("PostgreSQL's port, or the next free one; 0: any.")] = 5432,
     ui: Annotated[
         bool,
         typer.Option(
@@ -89,18 +78,13 @@ def up(
 
 
 def _ask_before_clearing(data: Path | None) -> None:
-    import sys
-
+    from temporaletl.control.cli.output import confirm
     from temporaletl.embedded.running import default_data_folder, left_behind
-    from temporaletl.errors import ConfigurationError
 
     folder = (data or default_data_folder()).expanduser()
-    if not left_behind(folder):
-        return
-    what = f"the warehouse, Temporal's state and the logs in {folder}"
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"--fresh deletes {what}: add --yes if that is meant")
-    typer.confirm(f"Delete {what}?", abort=True, err=True)
+    if left_behind(folder):
+        what = f"the warehouse, Temporal's state and the logs in {folder}"
+        confirm(f"Delete {what}?", meaning=f"--fresh deletes {what}")
 
 
 def _sources() -> Iterator[str]:
@@ -143,14 +127,7 @@ def serve(
         ),
     ] = None,
     port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Its port; 0: a free one.",
-            show_default="ETL_API_PORT, or 8080",
-        ),
+        int | None, _port("Its port; 0: a free one.", default="ETL_API_PORT, or 8080")
     ] = None,
     next_port: Annotated[
         bool,

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from temporaletl.control.cli.output import print_secret
 from temporaletl.control.cli.session import begin_here, local_warehouse
-from temporaletl.embedded.postgres import POSTGRES_FOLDER, programs
+from temporaletl.embedded.postgres import POSTGRES_FOLDER
+from temporaletl.embedded.postgres_programs import programs
 from temporaletl.embedded.running import default_data_folder, read_running
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings import WarehouseSettings
