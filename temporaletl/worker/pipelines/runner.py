@@ -46,7 +46,7 @@ from temporaletl.worker.pipelines.validation import Pipeline, validate
 
 log = get_logger("temporaletl.worker.pipelines")
 
-#: What is kept in memory: definitions by their content, and executions, whose documents are small.
+#: What is kept in memory: definitions by their content, and executions without them.
 _MOST_DEFINITIONS = 64
 _MOST_EXECUTIONS = 256
 
@@ -131,13 +131,14 @@ class NodeRunner:
             DefinitionError: this version does not take its definition.
         """
         execution = self._executions.get(execution_id)
-        if execution is None:
+        pipeline = self._definitions.get(execution.sha256) if execution else None
+        if execution is None or pipeline is None:
             execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
-            _keep(self._executions, execution_id, execution, _MOST_EXECUTIONS)
-        pipeline = self._definitions.get(execution.sha256)
-        if pipeline is None:
             pipeline = await asyncio.to_thread(validate, execution.document)
             _keep(self._definitions, execution.sha256, pipeline, _MOST_DEFINITIONS)
+            # Documents may be large; they are kept once, as what they mean.
+            execution = execution.model_copy(update={"document": {}})
+            _keep(self._executions, execution_id, execution, _MOST_EXECUTIONS)
         return execution, pipeline
 
     def context(
