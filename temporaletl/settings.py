@@ -299,6 +299,25 @@ class EngineSettings(Settings):
     )
 
 
+class LedgerSettings(Settings):
+    """How long the ledger keeps what is one row for each page and job; 0: for ever."""
+
+    pages_keep_days: int = Field(
+        30,
+        ge=0,
+        le=36_500,
+        validation_alias="ETL_LEDGER_PAGES_KEEP_DAYS",
+        description="after which the pages of a run that has ended are summarised; 0: never",
+    )
+    jobs_keep_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        validation_alias="ETL_LEDGER_JOBS_KEEP_DAYS",
+        description="after which its jobs are, and pages that are still there; 0: never",
+    )
+
+
 class WaitSettings(Settings):
     """The longest cool-down of a source that is waited out."""
 

@@ -22,8 +22,10 @@ from temporaletl.errors import ETLError
 from temporaletl.logs import configure_logs, get_logger
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.queuer.retention import keep_pruning
 from temporaletl.settings import (
     EngineSettings,
+    LedgerSettings,
     TemporalSettings,
     WarehouseSettings,
     WorkerSettings,
@@ -82,21 +84,28 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
     loop.set_default_executor(
         ThreadPoolExecutor(jobs * _THREADS_PER_JOB, thread_name_prefix="engine")
     )
-    notification = NotificationSettings.load()
+    notification, ledger = NotificationSettings.load(), LedgerSettings.load()
     with Warehouse(
         WarehouseSettings.load(), max_connections=jobs * _CONNECTIONS_PER_JOB + 2
     ) as warehouse:
         notifier = Notifier(warehouse, notification)
         driver = Driver(warehouse, notify=notifier.announce_end, options=options)
-        driving = asyncio.create_task(_drive(driver, warehouse, stop))
+        driving = asyncio.create_task(_drive(driver, warehouse, ledger, stop))
         await _until_ended(driving, driver, warehouse, stop)
 
 
-async def _drive(driver: Driver, warehouse: Warehouse, stop: asyncio.Event) -> None:
+async def _drive(
+    driver: Driver, warehouse: Warehouse, ledger: LedgerSettings, stop: asyncio.Event
+) -> None:
     await asyncio.to_thread(migrate, warehouse)
     log.info("engine_started", owner=driver.owner)
-    with kept_run_log(warehouse):
-        await driver.run(stop)
+    pruning = asyncio.create_task(keep_pruning(warehouse, ledger))
+    try:
+        with kept_run_log(warehouse):
+            await driver.run(stop)
+    finally:
+        pruning.cancel()
+        await asyncio.gather(pruning, return_exceptions=True)
     log.info("engine_stopped", owner=driver.owner)
 
 

@@ -12,23 +12,26 @@ from temporaletl.queuer.activities import QueuerActivities
 from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
 from temporaletl.queuer.reconciliation import keep_reconciling
+from temporaletl.queuer.retention import keep_pruning
 from temporaletl.service import Service, main
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings import LedgerSettings, TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 
 
 def service_of(settings: NotificationSettings) -> Service:
-    """The queuer as a service, with its notifications.
+    """The queuer as a service, with its notifications, and the ledger's retention.
 
     Raises:
-        ConfigurationError: one of their destinations is none.
+        ConfigurationError: one of their destinations is none, or a setting of the ledger is wrong.
     """
     check_destinations(settings)
+    ledger = LedgerSettings.load()
 
     async def beside(client: Client, warehouse: Warehouse, temporal: TemporalSettings) -> None:
         await asyncio.gather(
             keep_reconciling(client, warehouse, temporal),
             keep_delivering(Notifier(warehouse, settings)),
+            keep_pruning(warehouse, ledger),
         )
 
     return Service(

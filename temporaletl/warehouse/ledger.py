@@ -347,7 +347,8 @@ def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
     if row is None:
         raise ConfigurationError(
             f"job {job.job_id} of batch {job.batch_id} is not in the ledger of this warehouse: "
-            "do the queuer and the worker use the same one?"
+            "do the queuer and the worker use the same one? (jobs of runs that ended long ago are "
+            "summarised)"
         )
     return progress_of(row)
 

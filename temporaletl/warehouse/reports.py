@@ -47,6 +47,8 @@ class BatchReport(Message):
     engine: Engine = "temporal"
     abandoned: bool = False  # the local engine's, and open, and no process drives it
     lost_since: datetime | None = None  # when a program's own run was last known to be alive
+    pages_removed_at: datetime | None = None  # when they were summarised: see `retention`
+    jobs_removed_at: datetime | None = None
 
 
 class JobReport(Message):
@@ -107,7 +109,7 @@ _BATCH = f"""
     batch_id, source, connection, mode, {STATE} AS state, workflow_id, run_id, created_at, ended_at,
     retries, {_RETRIED_BY} AS retried_by,
     coalesce(metadata->'windows', '{{}}') AS windows, jobs_planned IS NOT NULL AS planned, summary,
-    engine,
+    engine, pages_removed_at, jobs_removed_at,
     {_ABANDONED} AS abandoned, CASE WHEN {_ABANDONED} THEN lease_until END AS lost_since
 """
 #: A job's state; what ran when its last owner died waits for the next one.

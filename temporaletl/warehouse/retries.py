@@ -48,6 +48,7 @@ class FailedBatch:
     planned: bool  # whether all its jobs were
     failed: dict[str, int]
     loaded: int
+    jobs_removed_at: datetime | None  # nothing of it can be retried then
 
 
 def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
@@ -61,7 +62,7 @@ def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
             connection.cursor(row_factory=dict_row)
             .execute(
                 f"SELECT {COLUMNS}, workflow_id, state, ended_at IS NOT NULL AS ended, "  # noqa: S608 - constant
-                "jobs_planned IS NOT NULL AS planned FROM etl_batches "
+                "jobs_planned IS NOT NULL AS planned, jobs_removed_at FROM etl_batches "
                 "WHERE batch_id = %(name)s OR workflow_id = %(name)s "
                 "ORDER BY created_at DESC LIMIT 1",
                 {"name": storable_text(name)},
@@ -96,6 +97,7 @@ def find_failed(warehouse: Warehouse, name: str) -> FailedBatch:
         planned=row["planned"],
         failed=by_stream,
         loaded=max(0, int(total) - sum(by_stream.values())),
+        jobs_removed_at=row["jobs_removed_at"],
     )
 
 

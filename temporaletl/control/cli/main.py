@@ -259,6 +259,12 @@ app.command(
     ),
 )(tables.verify)
 app.add_typer(
+    tables.ledger,
+    name="ledger",
+    rich_help_panel=_KEEPING,
+    help="How large the record of runs is, and what of it is due to go.",
+)
+app.add_typer(
     access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."
 )
 app.add_typer(

@@ -40,6 +40,7 @@ from temporaletl.warehouse.reports import (
     find_job,
     jobs_of_interest,
 )
+from temporaletl.warehouse.retention import StreamSummary, stream_summaries
 from temporaletl.warehouse.runs import RequestedRun, find_run
 
 if TYPE_CHECKING:
@@ -62,10 +63,14 @@ class Trouble(Message):
 
 
 class Details(Message):
-    """Details of a run or a job; of a run's jobs, the first that have not completed."""
+    """Details of a run or a job; of a run's jobs, the first that have not completed.
+
+    `streams` are in their place once its jobs are removed.
+    """
 
     run: RunReport | None = None
     jobs: tuple[JobReport, ...] = ()
+    streams: tuple[StreamSummary, ...] = ()
     job: JobReport | None = None
     troubles: tuple[Trouble, ...] = ()
     #: Hindrances of its source, and which of ledger and Temporal could not be reached.
@@ -98,6 +103,9 @@ async def run_details(platform: Platform, name: str) -> Details:
     if found is None:
         found = await _details(platform, warehouse, client, name)
     one = found.run or found.job
+    if warehouse is not None and found.run is not None and found.run.jobs_removed_at is not None:
+        streams = await asyncio.to_thread(stream_summaries, warehouse, found.run.batch_id or "")
+        found = found.model_copy(update={"streams": tuple(streams)})
     if warehouse is not None and one is not None and one.ended_at is None and one.source:
         remarks += await asyncio.to_thread(hindrances, warehouse, one.source, one.connection)
     return found.model_copy(update={"remarks": tuple(remarks)})
@@ -151,7 +159,8 @@ async def _without_batch(
     if execution is not None and execution.workflow_type == names.QUEUER_FLOW:
         return report_of_workflow(execution)
     raise NotFoundError(
-        f"no run, batch or job is called {name!r} (`etl status` lists the latest runs)"
+        f"no run, batch or job is called {name!r} (`etl status` lists the latest runs; the jobs of "
+        "those that ended long ago are summarised)"
     )
 
 

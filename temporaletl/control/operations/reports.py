@@ -78,6 +78,8 @@ class RunReport(Message):
     failures: tuple[JobFailure, ...] = ()
     closed_until: datetime | None = None  # end of its source's cool-down (Retry-After)
     engine: Engine = "temporal"
+    pages_removed_at: datetime | None = None  # when they were summarised by stream and removed
+    jobs_removed_at: datetime | None = None  # likewise
 
 
 class RunKey(NamedTuple):
@@ -139,6 +141,8 @@ def report_of_batch(batch: BatchReport, execution: WorkflowExecution | None) -> 
         error=error,
         failures=batch.failures,
         engine=batch.engine,
+        pages_removed_at=batch.pages_removed_at,
+        jobs_removed_at=batch.jobs_removed_at,
     )
 
 

@@ -60,6 +60,12 @@ def _nothing(found: FailedBatch) -> str:
     again = f"`etl run {metadata.source}{connection_option(metadata.connection)}` starts a new run"
     if not found.planned:
         return f"the jobs of {metadata.batch_id} were never all planned: {again}"
+    if found.jobs_removed_at is not None:
+        return (
+            f"nothing of {metadata.batch_id} is still to be loaded: its jobs were summarised on "
+            f"{found.jobs_removed_at.date()}; `etl run {metadata.source}"
+            f"{connection_option(metadata.connection)} --from … --to …` loads a span again"
+        )
     if found.loaded:
         return f"all that failed in {metadata.batch_id} has been loaded by a retry of it"
     how = (

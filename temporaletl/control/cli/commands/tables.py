@@ -1,4 +1,4 @@
-"""`etl schema`, `etl migrate` and `etl verify`: the tables of the warehouse, and their rows."""
+"""`etl schema`, `migrate`, `verify` and `ledger`: the tables of the warehouse, and their rows."""
 
 from typing import Annotated
 
@@ -12,8 +12,11 @@ from temporaletl.control.cli.commands.arguments import (
     Source,
     Streams,
     Until,
+    examples,
     read_request,
 )
+
+ledger = typer.Typer(no_args_is_help=True)
 
 
 def schema(
@@ -60,3 +63,24 @@ def verify(
     from temporaletl.control.cli.views.verification import print_verification
 
     return print_verification(request, as_json=as_json)
+
+
+@ledger.command(epilog=examples("etl ledger show", "etl ledger show --json | jq .due"))
+def show(as_json: AsJson = False) -> None:
+    """Show how large the platform's own tables are, and which pages and jobs are due to go."""
+    from temporaletl.control.cli.views import ledger as view
+
+    view.print_ledger(as_json=as_json)
+
+
+@ledger.command(epilog=examples("etl ledger prune --dry-run", "etl ledger prune"))
+def prune(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Only say what would be removed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Summarise and remove pages and jobs of old runs now, as the services do every hour."""
+    from temporaletl.control.cli.views import ledger as view
+
+    view.prune(dry_run=dry_run, as_json=as_json)

@@ -24,6 +24,7 @@ from temporaletl.control.operations.reports import RunReport
 from temporaletl.messages import RowCounts
 from temporaletl.names import label
 from temporaletl.warehouse.reports import JobReport
+from temporaletl.warehouse.retention import StreamSummary
 
 
 def print_recent(
@@ -137,10 +138,13 @@ def _print_run(run: RunReport, found: Details) -> None:
             ("jobs", _all_jobs(run)),
             ("rows", _rows(run.rows, run.deleted) if run.rows else None),
             ("records", run.records),
+            ("pages", _summarised(run.pages_removed_at)),
+            ("single jobs", _summarised(run.jobs_removed_at)),
             ("error", Text(run.error, style="bold red") if run.error else None),
         ]
     )
     _print_troubles(found.troubles)
+    _print_streams(found.streams)
     named = [job for job in found.jobs if job.state != "planned"]
     if named:
         table = make_table(
@@ -159,6 +163,24 @@ def _print_run(run: RunReport, found: Details) -> None:
         unnamed = _unfinished(run) - len(named)
         if unnamed > 0:
             say(f"and {unnamed:,} more", style="dim")
+
+
+def _summarised(removed_at: datetime | None) -> str | None:
+    return None if removed_at is None else f"summarised on {show_time(removed_at)}"
+
+
+def _print_streams(streams: tuple[StreamSummary, ...]) -> None:
+    """What single jobs came to that are removed."""
+    if not streams:
+        return
+    table = make_table(
+        *("stream", "jobs", "pages", "records", "rows"), right=("pages", "records"), below=("rows",)
+    )
+    for one in streams:
+        rows = RowCounts(**{name: getattr(one, name) for name in RowCounts.model_fields})
+        jobs = f"{one.completed:,}/{one.jobs:,}"
+        add_row(table, one.stream, jobs, one.pages, one.records, _rows(rows, one.deleted))
+    print_table(table)
 
 
 def _unfinished(run: RunReport) -> int:
