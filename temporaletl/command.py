@@ -3,20 +3,22 @@
 import contextlib
 import io
 import os
+import shutil
 import sys
+import textwrap
 from typing import NoReturn
 
 import typer
 
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
-from temporaletl.terminal import fit_to_print, print_faults_safely
+from temporaletl.terminal import erase_sign, fit_to_print, print_faults_safely
 from temporaletl.validation import without_prefix
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
-#: 0 done; 1 it failed, is not there or does not answer; 2 wrong usage or configuration.
-FAILED, MISUSED = 1, 2
+#: 0 done; 1 it failed, is not there or does not answer; 2 wrong usage or configuration; Ctrl-C.
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def run_command(app: typer.Typer, name: str) -> NoReturn:
@@ -28,7 +30,7 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
     try:
         status = app(standalone_mode=False)
     except _ClickError as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        message = _usage_error(error)
         if not message:  # called without arguments: typer has shown the help instead
             sys.exit(MISUSED)
         # Pydantic's words, by which typer checks choices: they help nobody.
@@ -36,12 +38,27 @@ def run_command(app: typer.Typer, name: str) -> NoReturn:
         _print(f"{name}: {message} (--help says more)")
         sys.exit(MISUSED)
     except (typer.Abort, KeyboardInterrupt):
-        _print(f"{name}: interrupted")
-        sys.exit(130)
+        status = INTERRUPTED
     except ETLError as error:
         _print(f"{name}: {error}")
         sys.exit(MISUSED if isinstance(error, ConfigurationError | CredentialsError) else FAILED)
+    if status == INTERRUPTED:  # typer's own word for Ctrl-C, too
+        print_interrupted(f"{name}: interrupted")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_error(error: Exception) -> str:
+    if possible := getattr(error, "possibilities", None):
+        return f"{getattr(error, 'message', error)}; did you mean {' or '.join(sorted(possible))}?"
+    return error.format_message() if hasattr(error, "format_message") else str(error)
+
+
+def print_interrupted(line: str) -> None:
+    """Print the line of a command that Ctrl-C ends; a terminal has shown that as `^C`."""
+    if sys.stderr.isatty():
+        erase_sign()
+        sys.stderr.write("\n")
+    _print(line)
 
 
 def be_command(app: typer.Typer, name: str) -> NoReturn:
@@ -64,7 +81,13 @@ def be_command(app: typer.Typer, name: str) -> NoReturn:
 
 
 def _print(line: str) -> None:
-    print(fit_to_print(line), file=sys.stderr)  # noqa: T201 - one line, for a person
+    """Print a line; a terminal gets it wrapped between words."""
+    erase_sign()
+    line = fit_to_print(line)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr)  # noqa: T201 - for a person
 
 
 def _leave(status: int) -> NoReturn:
@@ -73,6 +96,7 @@ def _leave(status: int) -> NoReturn:
     The threads of Temporal's SDK may still be at work, and crash an interpreter that ends around
     them.
     """
+    erase_sign()
     for stream in (sys.stdout, sys.stderr):
         # The reader may have ended.
         with contextlib.suppress(OSError, ValueError):

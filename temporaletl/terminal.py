@@ -6,6 +6,7 @@ order of a line around. Those are shown as `\x1b`, and never sent.
 
 import contextlib
 import logging
+import os
 import re
 import sys
 import threading
@@ -45,6 +46,26 @@ def _visible(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= _BYTE else f"\\u{code:04x}"
 
 
+class _Sign:
+    shown = False
+
+
+def show_sign(text: str) -> None:
+    """Say on a terminal's standard error what goes on, until `erase_sign`; elsewhere nothing."""
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        _Sign.shown = True
+        sys.stderr.write(f"{text} ...")
+        sys.stderr.flush()
+
+
+def erase_sign() -> None:
+    """Erase what `show_sign` shows, before anything else is written to the terminal."""
+    if _Sign.shown:
+        _Sign.shown = False
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
 def print_faults_safely() -> None:
     """Have exceptions that nobody catches, warnings and stray log lines printed fit to print."""
     sys.excepthook = _print_exception
@@ -72,6 +93,7 @@ def _print_exception(
     trace: TracebackType | None,
     about: str = "",
 ) -> None:
+    erase_sign()
     text = "".join(traceback.format_exception(kind, error, trace))
     _print(f"{about}\n{text}" if about else text)
 

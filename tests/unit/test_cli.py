@@ -11,6 +11,7 @@ import typer
 from temporaletl.command import run_command
 from temporaletl.control.cli import session
 from temporaletl.control.cli.main import app
+from temporaletl.control.cli.signs import SIGNS, SILENT
 
 ELSEWHERE = ("TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST", "TEMPORAL_API_KEY", "JIRA_URL")
 
@@ -133,9 +134,13 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_each_command_explains_itself_with_examples(etl: Etl, command: list[str]) -> None:
+def test_each_command_explains_itself_with_examples(
+    etl: Etl, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, err = etl(*command, "--help")
     assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if len(line) > 80] == []
     assert "Examples" in out
     assert f"$ etl {' '.join(command)}" in out
 
@@ -144,6 +149,11 @@ def test_the_help_names_every_command(etl: Etl) -> None:
     status, out, _ = etl("--help")
     assert status == 0
     assert all(f" {name} " in out for name in {command[0] for command in commands()})
+
+
+def test_each_command_gives_a_terminal_a_sign_or_is_known_to_need_none() -> None:
+    assert {command[0] for command in commands()} == SIGNS.keys() | SILENT
+    assert not SIGNS.keys() & SILENT
 
 
 @pytest.mark.parametrize("group", [[], ["state"], ["rejects"]])

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import cleaned
-from temporaletl.terminal import fit_to_print, printable, printable_json
+from temporaletl.terminal import erase_sign, fit_to_print, printable, printable_json
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -74,6 +74,8 @@ def _console(*, stderr: bool) -> Console:
     console = _SafeConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False
     )
+    # From now on it may be written to.
+    erase_sign()
     if not console.is_terminal:
         console.width = _UNBOUNDED_WIDTH
     return console
@@ -92,7 +94,11 @@ def note(line: str | Text, style: str | None = None) -> None:
 
 def _print(console: Console, line: Text, style: str | None = None) -> None:
     """Print a line; a terminal gets it wrapped between words, and all else in one piece."""
-    console.print(line, style=style, soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console.print(line, style=style, soft_wrap=True)
+        return
+    for part in _lines(line, console.width) or [Text()]:
+        console.print(part, style=style, soft_wrap=True)
 
 
 def _fit(line: str | Text) -> Text:
@@ -143,6 +149,7 @@ def print_json(document: Any, *, secrets: "Mapping[str, SecretStr] | None" = Non
 
 def print_secret(secret: "SecretStr") -> None:
     """Print a secret as a line of the result: what the command is there to show."""
+    erase_sign()
     sys.stdout.write(f"{secret.get_secret_value()}\n")
     sys.stdout.flush()
 
@@ -279,6 +286,7 @@ def say_hanging(label: Text, text: Text, *, indent: int | None = None) -> None:
     out().print(first, soft_wrap=True)
     for line in others:
         out().print(Text.assemble(" " * indent, line), soft_wrap=True)
+    out().file.flush()
 
 
 def _shown(value: object) -> str:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Concatenate, override
+from typing import TYPE_CHECKING, Any, Concatenate, override
 
 from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
@@ -129,4 +130,19 @@ def call[**P, T](
         async with open_session() as session:
             return await session.call(operation, *args, **kwargs)
 
-    return asyncio.run(called())
+    return run_to_end(called)
+
+
+def run_to_end[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine as `asyncio.run` does; Ctrl-C is held until there is a loop to be ended.
+
+    A half-made loop would print tracebacks.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        runner = asyncio.Runner()
+        runner.get_loop()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    with runner:
+        return runner.run(work())

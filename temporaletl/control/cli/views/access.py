@@ -91,7 +91,9 @@ def print_audit(limit: int, *, as_json: bool) -> None:
         below=("details", "reason", "target", "by"),
     )
     for entry in page.entries:
-        details = ", ".join(f"{name}={_shown(value)}" for name, value in entry.details.items())
+        details = ", ".join(
+            f"{name}={_shown(value)}" for name, value in entry.details.items() if value is not None
+        )
         add_row(
             table,
             *(entry.at, entry.actor, entry.action, entry.target, entry.outcome, entry.reason or ""),

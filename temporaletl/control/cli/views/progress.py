@@ -70,7 +70,7 @@ class _Bar:
 
     def show(self, snapshot: Snapshot) -> None:
         rate = self._rate.update(snapshot.loaded, time.monotonic())
-        state = "" if snapshot.state == "running" else f" · {snapshot.state}"
+        state = "" if snapshot.state == "running" else f" {snapshot.state}"
         self._bar.update(
             self._task,
             description=f"{self._title}{state}",

@@ -56,11 +56,13 @@ def open_psql(arguments: Sequence[str]) -> int:
         secret = {} if password is None else {"PGPASSWORD": str(password)}
         # Ctrl-C is psql's: it cancels a statement.
         exits.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, _leave_to_psql))
-        return subprocess.run(  # noqa: S603
+        status = subprocess.run(  # noqa: S603
             [_program(), "-d", make_conninfo(**target), *arguments],
             env=os.environ | secret,
             check=False,
         ).returncode
+        # A signal that ended it, as shells say it.
+        return 128 - status if status < 0 else status
 
 
 def _leave_to_psql(_number: int, _frame: FrameType | None) -> None: ...

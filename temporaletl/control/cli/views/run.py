@@ -1,7 +1,7 @@
 """`etl run`: starts a run, follows it, and prints its result."""
 
-import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import JsonValue
 from rich.text import Text
 
-from temporaletl.command import FAILED, MISUSED
+from temporaletl.command import FAILED, INTERRUPTED, MISUSED, print_interrupted
 from temporaletl.control.cli.output import (
     add_row,
     count,
@@ -24,7 +24,12 @@ from temporaletl.control.cli.output import (
     state_text,
     waiting,
 )
-from temporaletl.control.cli.session import Session, local_warehouse, open_session
+from temporaletl.control.cli.session import (
+    Session,
+    local_warehouse,
+    open_session,
+    run_to_end,
+)
 from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
 from temporaletl.control.operations.following import Ended
@@ -40,7 +45,6 @@ from temporaletl.names import connection_option, label
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.runs import Engine
 
-_INTERRUPTED = 130
 #: How long a command stays to see whether the run can be planned at all.
 _PLANNED_WITHIN = timedelta(seconds=10)
 
@@ -157,25 +161,24 @@ class _Launch:
 
     def to_exit_status(self) -> int:
         try:
-            return asyncio.run(self._run())
+            return run_to_end(self._run)
         except KeyboardInterrupt:
-            if self._workflow_id is None:
-                note(
-                    "Interrupted before the run was started."
-                    if self._began == "started"
-                    else "Interrupted."
-                )
-            elif self._rests:
-                note(
-                    f"Interrupted: {self._workflow_id} rests at its last page; `etl serve`, or the "
-                    "same command again, goes on with it, and `etl cancel` ends it"
-                )
-            else:
-                note(
-                    f"No longer waiting; the run goes on. Back to it: "
-                    f"etl follow {self._workflow_id}; to end it: etl cancel {self._workflow_id}"
-                )
-            return _INTERRUPTED
+            print_interrupted(self._interrupted())
+            sys.exit(INTERRUPTED)
+
+    def _interrupted(self) -> str:
+        if self._workflow_id is None:
+            began = self._began == "started"
+            return "Interrupted before the run was started." if began else "Interrupted."
+        if self._rests:
+            return (
+                f"Interrupted: {self._workflow_id} rests at its last page; `etl serve`, or the "
+                "same command again, goes on with it, and `etl cancel` ends it"
+            )
+        return (
+            f"No longer waiting; the run goes on. Back to it: etl follow {self._workflow_id}; "
+            f"to end it: etl cancel {self._workflow_id}"
+        )
 
     async def _run(self) -> int:
         async with open_session() as session:

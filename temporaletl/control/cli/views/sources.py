@@ -3,10 +3,19 @@
 from rich.text import Text
 
 from temporaletl.command import FAILED, MISUSED
-from temporaletl.control.cli.output import add_row, make_table, note, print_json, print_table, say
+from temporaletl.control.cli.output import (
+    add_row,
+    make_table,
+    note,
+    out,
+    print_json,
+    print_table,
+    say_hanging,
+)
 from temporaletl.control.cli.session import call
 from temporaletl.control.operations.checks import Check, check_source, status_of
 from temporaletl.control.operations.sources import list_sources
+from temporaletl.terminal import fit_to_print
 
 EXIT_STATUS = {"good": 0, "failed": FAILED, "misconfigured": MISUSED}
 _MARKS = {"ok": ("ok   ", "green"), "wrong": ("wrong", "bold red"), "note": ("note ", "yellow")}
@@ -44,13 +53,15 @@ def print_sources(*, as_json: bool) -> None:
     )
     for source in sources:
         for position, stream in enumerate(source.streams):
+            # For people, once is enough; a program reads line by line.
+            named = position == 0 or not out().is_terminal
             version = f"{source.version} ({source.specific_version})"
             add_row(
                 table,
-                source.name if position == 0 else "",
+                source.name if named else "",
                 stream.name,
                 Text(stream.fault, style="red") if stream.fault else ", ".join(stream.tables),
-                version if position == 0 else "",
+                version if named else "",
                 stream.place or source.place,
             )
     if hidden := print_table(table):
@@ -58,9 +69,10 @@ def print_sources(*, as_json: bool) -> None:
 
 
 def say_check(check: Check) -> None:
-    """Print the result of one check in a line."""
+    """Print the result of one check: a line, which a narrow terminal gets with others below it."""
     mark, style = _MARKS[check.verdict]
-    say(Text.assemble((mark, style), f"  {check.name}: {check.detail}"))
+    detail = Text(fit_to_print(f"{check.name}: {check.detail}"))
+    say_hanging(Text.assemble((mark, style), "  "), detail)
 
 
 def print_check(source: str, connection: str, *, as_json: bool) -> int:

@@ -79,7 +79,7 @@ def print_notifications(limit: int, state: DeliveryState | None, *, as_json: boo
         print_json([one.model_dump(mode="json") for one in page.notifications])
         return
     if not page.notifications:
-        say("no notification, or none of that state")
+        say("no notifications" if state is None else f"no notifications that are {state}")
         return
     table = make_table(
         *("at", "destination", "state", "attempts", "event", "error"),
