@@ -6,7 +6,6 @@ order of a line around. Those are shown as `\x1b`, and never sent.
 
 import contextlib
 import logging
-import os
 import re
 import sys
 import threading
@@ -47,23 +46,25 @@ def _visible(found: re.Match[str]) -> str:
 
 
 class _Sign:
-    shown = False
+    columns = 0
 
 
 def show_sign(text: str) -> None:
     """Say on a terminal's standard error what goes on, until `erase_sign`; elsewhere nothing."""
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        _Sign.shown = True
-        sys.stderr.write(f"{text} ...")
+    if sys.stderr.isatty():
+        sign = f"{text} ..."
+        _Sign.columns = len(sign)
+        sys.stderr.write(sign)
         sys.stderr.flush()
 
 
 def erase_sign() -> None:
     """Erase what `show_sign` shows, before anything else is written to the terminal."""
-    if _Sign.shown:
-        _Sign.shown = False
-        sys.stderr.write("\r\x1b[K")
+    if _Sign.columns:
+        # Not every terminal knows how to erase a line.
+        sys.stderr.write(f"\r{' ' * _Sign.columns}\r")
         sys.stderr.flush()
+        _Sign.columns = 0
 
 
 def print_faults_safely() -> None:

@@ -1,7 +1,9 @@
 """Reads the pages of the documentation as the tests that compare it with the code need them."""
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +39,17 @@ def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
 def code_in(cell: str) -> list[str]:
     """What stands in a cell as code."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+@cache
+def named_tests(path: str) -> Mapping[str, bool]:
+    """The tests of a module, and whether each is slow."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    marks = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
+    all_slow = any("pytestmark" in mark and "mark.slow" in mark for mark in marks)
+    return {
+        node.name: all_slow or any("mark.slow" in ast.unparse(one) for one in node.decorator_list)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }

@@ -34,7 +34,16 @@ from temporaletl.queuer.sources.salesforce.params import SalesforceParams
 from temporaletl.queuer.sources.servicetitan.params import ServiceTitanParams
 from temporaletl.queuer.sources.temporal.params import BacklogParams
 from temporaletl.queuer.sources.trino.params import TrinoParams
-from tests.documentation import DOCS, ROOT, code_in, pages, sections, tables, text_of
+from tests.documentation import (
+    DOCS,
+    ROOT,
+    code_in,
+    named_tests,
+    pages,
+    sections,
+    tables,
+    text_of,
+)
 
 #: Read by no settings class: by the SDK's environment configuration, or where a stack's folder is.
 OTHERS = {
@@ -259,20 +268,6 @@ def test_every_script_and_module_that_a_page_names_exists() -> None:
         for name in re.findall(r"python -m ([a-z_.]+[a-z_])", text):
             if name not in {"http.server", "tests.fakes.demo"}:
                 assert importlib.util.find_spec(name) is not None, (page.name, name)
-
-
-@cache
-def named_tests(path: str) -> Mapping[str, bool]:
-    """The tests of a module, and whether each is slow."""
-    tree = ast.parse((ROOT / path).read_text("utf-8"))
-    marks = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
-    all_slow = any("pytestmark" in mark and "mark.slow" in mark for mark in marks)
-    return {
-        node.name: all_slow or any("mark.slow" in ast.unparse(one) for one in node.decorator_list)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
-    }
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
