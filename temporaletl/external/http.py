@@ -33,8 +33,8 @@ from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.exchange import endpoint_of, exchange
-from temporaletl.external.retry_after import retry_after
 from temporaletl.logs import get_logger
+from temporaletl.retry_after import retry_after
 from temporaletl.settings import WaitSettings
 from temporaletl.troubles import one_request
 
@@ -287,12 +287,12 @@ class HttpClient:
             self._cool_down.begin(delay, _LIMIT if limited else "outage")
 
     def _delay_of(self, response: requests.Response) -> timedelta | None:
-        delay = retry_after(response)
+        delay = retry_after(response.headers)
         return None if delay is None else min(delay, self._longest_delay)
 
     def _excess(self, response: requests.Response, answered: str) -> ExcessiveWaitError | None:
         """The error of an answer that requests a longer wait than the limit; None for others."""
-        delay = retry_after(response)
+        delay = retry_after(response.headers)
         if delay is None or delay <= self._longest_delay:
             return None
         value = response.headers["Retry-After"][:_RETRY_AFTER_CHARACTERS]

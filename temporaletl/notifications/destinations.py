@@ -12,9 +12,9 @@ from temporaletl.notifications.posting import (
     DeliveryRefusedError,
     encoded,
     post,
-    signed_headers,
 )
 from temporaletl.notifications.settings import NotificationSettings, scheme_of, split_addresses
+from temporaletl.webhook_signatures import signed_headers
 
 SLACK = "SLACK_WEBHOOK_URL"
 OTHERS = "NOTIFY_URLS"

@@ -1,14 +1,10 @@
-"""Posting to webhooks: one bounded request, signed as Standard Webhooks have it.
+"""Posting to webhooks: one bounded request.
 
 An answer's body is not read, a redirect is not followed, and no error names the address.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import threading
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
@@ -18,7 +14,7 @@ import requests
 
 from temporaletl.errors import ConfigurationError, RetryableError
 from temporaletl.external.deadline import deadline, watch_connections
-from temporaletl.external.retry_after import retry_after
+from temporaletl.retry_after import retry_after
 
 #: For a connection, and for each silence.
 _SILENCE_SECONDS = 5
@@ -41,21 +37,6 @@ class DeliveryError(RetryableError):
 
 class DeliveryRefusedError(ConfigurationError):
     """A destination will never take notifications as it is configured."""
-
-
-def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
-    """The signature of a webhook's request, version 1 of Standard Webhooks."""
-    signed = b".".join([event_id.encode(), str(timestamp).encode(), body])
-    return f"v1,{base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()}"
-
-
-def signed_headers(key: bytes | None, event_id: str, body: bytes) -> dict[str, str]:
-    """The headers by which a receiver knows an event again, and its sender."""
-    timestamp = int(time.time())
-    headers = {"webhook-id": event_id, "webhook-timestamp": str(timestamp)}
-    if key is not None:
-        headers["webhook-signature"] = signature(key, event_id, timestamp, body)
-    return headers
 
 
 def encoded(content: Mapping[str, Any]) -> bytes:
@@ -94,7 +75,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], stop: threading.Even
     if status < HTTPStatus.BAD_REQUEST:
         raise DeliveryRefusedError(f"answered {status}: redirects are not followed")
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise DeliveryError(f"answered {status}", delay=retry_after(answer))
+        raise DeliveryError(f"answered {status}", delay=retry_after(answer.headers))
     raise DeliveryRefusedError(f"answered {status}")
 
 

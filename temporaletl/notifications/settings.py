@@ -1,7 +1,5 @@
 """Settings of notifications: where they go, of what, and how they are signed."""
 
-import base64
-import binascii
 import re
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,6 +10,7 @@ from temporaletl.credentials import check_visible
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import Settings, check_encrypted, site_address
 from temporaletl.warehouse.notifications import Kind
+from temporaletl.webhook_signatures import signing_key
 
 #: A comma stands between two addresses only before the next one's scheme.
 _BETWEEN = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -20,7 +19,6 @@ _WEB = frozenset({"http", "https"})
 _KINDS: tuple[Kind, ...] = ("finished", "failed", "late", "recovered")
 #: Shorter parts of an address are words, such as `services`.
 _SHORTEST_PART = 8
-_SIGNING_PREFIX = "whsec_"
 
 
 def split_addresses(text: str) -> list[str]:
@@ -85,12 +83,7 @@ def _kinds(text: str) -> str:
 
 
 def _signing_key(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if text.startswith(_SIGNING_PREFIX):
-        try:
-            base64.b64decode(text.removeprefix(_SIGNING_PREFIX), validate=True)
-        except binascii.Error:
-            raise ValueError("is no base64 behind whsec_") from None
+    signing_key(secret.get_secret_value())
     return secret
 
 
@@ -138,7 +131,4 @@ class NotificationSettings(Settings):
         """The key of the signatures; None where webhooks are not signed."""
         if self.webhook_secret is None:
             return None
-        text = self.webhook_secret.get_secret_value()
-        if text.startswith(_SIGNING_PREFIX):
-            return base64.b64decode(text.removeprefix(_SIGNING_PREFIX), validate=True)
-        return text.encode()
+        return signing_key(self.webhook_secret.get_secret_value())

@@ -21,8 +21,8 @@ from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.http import HttpClient
-from temporaletl.external.retry_after import retry_after
 from temporaletl.interceptor import as_application_error
+from temporaletl.retry_after import retry_after
 
 HOUR = timedelta(hours=1)
 Answer = Callable[["_Handler"], None]
@@ -244,14 +244,16 @@ def test_a_time_since_1970_is_waited_for_as_a_time() -> None:
     answer = requests.Response()
     answer.headers["Date"] = format_datetime(NOW, usegmt=True)
     answer.headers["Retry-After"] = str(int(NOW.timestamp()) + 90)
-    assert retry_after(answer) == pytest.approx(timedelta(seconds=90), abs=timedelta(seconds=1))
+    assert retry_after(answer.headers) == pytest.approx(
+        timedelta(seconds=90), abs=timedelta(seconds=1)
+    )
 
 
 @pytest.mark.parametrize("value", ["nan", "soon", "-5", "Fri, 99 Foo 2026 00:00:00 GMT"])
 def test_nonsense_asks_for_no_wait(value: str) -> None:
     answer = requests.Response()
     answer.headers["Retry-After"] = value
-    assert not retry_after(answer)
+    assert not retry_after(answer.headers)
 
 
 def test_a_source_that_asks_for_ages_again_fails_its_job() -> None:

@@ -15,7 +15,7 @@ from temporaletl.errors import (
     PermanentError,
     RetryableError,
 )
-from temporaletl.external.retry_after import retry_after
+from temporaletl.retry_after import retry_after
 
 _LONGEST_TEXT = 300
 
@@ -61,7 +61,8 @@ def error_of(address: str, answer: requests.Response) -> ETLError:
     if problem is None:
         if status in _AWAY:
             return ApiUnavailableError(
-                f"the API at {address} does not answer: HTTP {status}", delay=retry_after(answer)
+                f"the API at {address} does not answer: HTTP {status}",
+                delay=retry_after(answer.headers),
             )
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             return ConfigurationError(
@@ -80,7 +81,7 @@ def error_of(address: str, answer: requests.Response) -> ETLError:
         )
     kind = _CLASSES.get(code, ETLError)
     if issubclass(kind, RetryableError):
-        delay: timedelta | None = retry_after(answer)
+        delay: timedelta | None = retry_after(answer.headers)
         return kind(detail, delay=delay)
     return kind(detail)
 

@@ -1,7 +1,7 @@
 """Both services, and pipelines that they execute."""
 
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from temporaletl.warehouse.pipeline_executions import NodeRecord, read_nodes
 from temporaletl.warehouse.pipeline_results import read_result
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionSummary
 from tests.integration.flows.services import Services, running
+from tests.integration.pipelines.site import Site, serving_site
 from tests.integration.temporal_server import TemporalServer
 
 
@@ -65,6 +66,13 @@ class Pipelines:
 
     def states(self, summary: ExecutionSummary) -> dict[str, str]:
         return {node: record.state for node, record in self.nodes(summary).items()}
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site that nodes may send requests to; to be asked for before `pipelines`."""
+    with serving_site(monkeypatch) as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture

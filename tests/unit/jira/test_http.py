@@ -21,7 +21,7 @@ from temporaletl import (
 )
 from temporaletl.external import http
 from temporaletl.external.http import HttpClient
-from temporaletl.external.retry_after import retry_after
+from temporaletl.retry_after import retry_after
 from temporaletl.troubles import Troubles, observed
 from tests.fakes.faults import Faults
 from tests.fakes.server import FakeServer, Request, Response
@@ -168,13 +168,13 @@ def test_the_servers_clock_counts_where_it_shows_it() -> None:
     answer = requests.Response()
     answer.headers["Date"] = "Wed, 21 Oct 2015 07:28:00 GMT"
     answer.headers["Retry-After"] = "Wed, 21 Oct 2015 07:29:30 GMT"
-    assert retry_after(answer) == timedelta(seconds=90)
+    assert retry_after(answer.headers) == timedelta(seconds=90)
     answer.headers["Retry-After"] = "Wed, 21 Oct 2015 07:27:00 GMT"
-    assert retry_after(answer) == timedelta(0)
+    assert retry_after(answer.headers) == timedelta(0)
     answer.headers["Retry-After"] = "soon"
-    assert retry_after(answer) is None
+    assert retry_after(answer.headers) is None
     del answer.headers["Retry-After"]
-    assert retry_after(answer) is None
+    assert retry_after(answer.headers) is None
 
 
 def test_attempts_are_bounded(served: Served) -> None:

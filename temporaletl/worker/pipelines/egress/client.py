@@ -6,6 +6,7 @@ answers are bounded by their decoded size and by the whole time that they take.
 """
 
 import asyncio
+import re
 import socket
 import ssl
 import zlib
@@ -28,6 +29,9 @@ _MEGABYTE = 1_000_000
 #: An answer is inflated by so much at once, whatever it would expand to.
 _STEP = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
+#: Names of headers, and their values: a whole line of visible ASCII.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -46,7 +50,7 @@ class OutgoingRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str | list[str]] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
 
 
@@ -109,8 +113,9 @@ class GuardedClient:
             raise RefusedRequestError(f"not an address: {error}") from None
         check_url(url, self._settings)
         for name, value in request.headers.items():
-            if any(character in f"{name}{value}" for character in "\r\n\0"):
-                raise RefusedRequestError(f"the header {name!r} goes over its line")
+            if not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                msg = f"the header {name!r} goes over its line, or has more than visible ASCII"
+                raise RefusedRequestError(msg)
         return url
 
     async def _answer(self, request: OutgoingRequest, url: httpx2.URL) -> Answer:
@@ -133,10 +138,34 @@ class GuardedClient:
             return Answer(response.status_code, dict(response.headers), bytes(body))
 
 
+def next_address(address: str, link: str) -> str:
+    """The address that a link in an answer of `address` leads to, on the same host.
+
+    Raises:
+        RefusedRequestError: it leads to another host, port or scheme, which headers are not for.
+    """
+    try:
+        here = httpx2.URL(address)
+        there = here.join(link)
+    except httpx2.InvalidURL as error:
+        raise RefusedRequestError(f"the next page has no address: {error}") from None
+    if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
+        raise RefusedRequestError(
+            f"the next page is at {there.scheme}://{there.netloc.decode('ascii', 'replace')}, "
+            f"not at {here.host}"
+        )
+    return str(there)
+
+
 def guarded_client(settings: EgressSettings) -> httpx2.AsyncClient:
     """A client of httpx whose connections are guarded, for libraries that take one."""
     proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
-    transport = httpx2.AsyncHTTPTransport(verify=_trusted(), trust_env=False, proxy=proxy)
+    # A connection of its own for each request: each is judged, and a request that changes something
+    # meets none that the other side has just closed.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    transport = httpx2.AsyncHTTPTransport(
+        verify=_trusted(), trust_env=False, proxy=proxy, limits=limits
+    )
     if proxy is None:
         # Below redirects, pools and retries: nothing passes it by.
         transport._pool._network_backend = _GuardedBackend(settings)  # noqa: SLF001

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from temporaletl.worker.pipelines.nodes.fields import (
     ExpressionField,
@@ -14,12 +14,25 @@ from temporaletl.worker.pipelines.nodes.fields import (
 )
 
 _DAY_SECONDS = 86_400
+#: Headers that say where a request ends, and whom it is for: the client's own.
+_OF_THE_CLIENT = ("accept-encoding", "connection", "content-length", "host", "transfer-encoding")
+
+
+def _without_the_clients(headers: dict[str, str]) -> dict[str, str]:
+    for name in headers:
+        if name.lower() in _OF_THE_CLIENT:
+            raise ValueError(f"{name} is set by the client itself")
+    return headers
+
+
+Headers = Annotated[SecretTexts, AfterValidator(_without_the_clients)]
 
 
 class Paging(BaseModel):
     """How the pages of an answer follow: `next_url` or `next_query` of the page before, until null.
 
-    The items of all pages are those of `items`, one list.
+    The items of all pages are those of `items`, one list. Each expression reads `page`: `status`,
+    `headers` and `data` of the page before. A page beyond `max_pages` fails the node.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,11 +50,14 @@ class Paging(BaseModel):
 
 
 class ApiCallData(NodeData):
-    """`api_call`: a request; its result has `status`, `headers` and `data`."""
+    """`api_call`: a request; its result has `status`, `headers` and `data`.
+
+    With `paging`, it is the list of the items of all pages.
+    """
 
     url: FilledText
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    headers: SecretTexts = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     query: SecretTexts = Field(default_factory=dict)
     body: Filled = None
     response: Literal["json", "text"] = "json"
@@ -57,7 +73,7 @@ class WebhookData(NodeData):
 
     url: FilledText
     payload: Filled
-    headers: SecretTexts = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     signing_secret: str | None = Field(None, description="name of the secret that signs it")
 
     @property

@@ -123,13 +123,17 @@ class NodeContext[Data: NodeData]:
         expression = self.parse(text)
         return await self.run(expression.code, [expression])
 
-    async def run(self, code: str, expressions: Sequence[Expression]) -> JsonValue:
+    async def run(
+        self, code: str, expressions: Sequence[Expression], **names: JsonValue
+    ) -> JsonValue:
         """The value of code that is made of these expressions, in one evaluation.
+
+        `names` are values that it reads besides.
 
         Raises:
             EvaluationError, OversizedResultError: as `value`.
         """
-        variables = dict(self.names)
+        variables = {**self.names, **names}
         roots = frozenset[str]().union(*(one.roots for one in expressions))
         read = frozenset[str]().union(*(one.nodes for one in expressions))
         variables["nodes"] = {node: await self.result(node) for node in sorted(read)}
@@ -142,7 +146,7 @@ class NodeContext[Data: NodeData]:
         return await asyncio.to_thread(self.services.evaluator.evaluate, code, variables)
 
     async def fill(
-        self, structure: JsonValue, *, write: Callable[[JsonValue], str] = as_text
+        self, structure: Any, *, write: Callable[[JsonValue], str] = as_text
     ) -> Any:
         """A structure whose texts are templates, with their holes filled, in one evaluation.
 

@@ -13,6 +13,7 @@ from temporaletl.worker.pipelines.steps.logic import (
     run_switch,
     run_transform,
 )
+from temporaletl.worker.pipelines.steps.requests import run_api_call, run_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,10 @@ class Step:
 
 
 STEPS: Mapping[str, Step] = {
+    "api_call": Step(run_api_call),
     "condition": Step(run_condition),
     "delay": Step(run_delay, close_delay),
     "switch": Step(run_switch),
     "transform": Step(run_transform),
+    "webhook": Step(run_webhook),
 }

@@ -1,9 +1,8 @@
 """The delay that a response over HTTP requests: Retry-After and its kin."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-
-import requests
 
 #: No honest wait, in seconds: a number this large is a time since 1970, or nonsense.
 _TIMES_BEGIN_AT = 1_000_000_000
@@ -11,13 +10,16 @@ _TIMES_BEGIN_AT = 1_000_000_000
 _LONGEST_SECONDS = timedelta(days=36_500).total_seconds()
 
 
-def retry_after(response: requests.Response) -> timedelta | None:
-    """Return the delay that a response requests, None for none."""
-    value = response.headers.get("Retry-After", "").strip()
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """The delay that a response requests by its headers, which ignore case or are in lower case.
+
+    None where it requests none.
+    """
+    value = headers.get("retry-after", "").strip()
     if not value:
         return None
     # Against the server's own clock, where it shows it: ours may be fast.
-    now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
+    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
     try:
         seconds = float(value)
     except ValueError:
