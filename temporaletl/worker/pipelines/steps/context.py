@@ -145,9 +145,7 @@ class NodeContext[Data: NodeData]:
             variables["execution"] = self.execution.as_value()
         return await asyncio.to_thread(self.services.evaluator.evaluate, code, variables)
 
-    async def fill(
-        self, structure: Any, *, write: Callable[[JsonValue], str] = as_text
-    ) -> Any:
+    async def fill(self, structure: Any, *, write: Callable[[JsonValue], str] = as_text) -> Any:
         """A structure whose texts are templates, with their holes filled, in one evaluation.
 
         `write` makes a text of what stands within one. Secrets stand in the result: it is for

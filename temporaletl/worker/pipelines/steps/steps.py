@@ -14,6 +14,12 @@ from temporaletl.worker.pipelines.steps.logic import (
     run_transform,
 )
 from temporaletl.worker.pipelines.steps.requests import run_api_call, run_webhook
+from temporaletl.worker.pipelines.steps.waiting import (
+    close_approval,
+    close_wait_for_webhook,
+    run_approval,
+    run_wait_for_webhook,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,11 @@ class Step:
 
 STEPS: Mapping[str, Step] = {
     "api_call": Step(run_api_call),
+    "approval": Step(run_approval, close_approval),
     "condition": Step(run_condition),
     "delay": Step(run_delay, close_delay),
     "switch": Step(run_switch),
     "transform": Step(run_transform),
+    "wait_for_webhook": Step(run_wait_for_webhook, close_wait_for_webhook),
     "webhook": Step(run_webhook),
 }
