@@ -17,6 +17,7 @@ DISPATCH_FLOW = "DispatchFlow"
 ETL_FLOW = "ETLFlow"
 PIPELINE_FLOW = "WorkflowExecution"
 VALIDATION_FLOW = "WorkflowValidation"
+CHECK_FLOW = "CheckFlow"
 
 # Updates, and the signals that do the same.
 PAUSE = "pause"
@@ -34,6 +35,7 @@ RECORD_CONTROL = "record_control"
 RUN_SEGMENT = "run_segment"
 END_JOB = "end_job"
 PAUSE_JOB = "pause_job"
+CHECK_SERVICE = "check_service"
 
 # Of pipelines.
 CANCEL_WORKFLOW = "cancel_workflow"
@@ -144,6 +146,9 @@ def segment_queue(worker_queue: str, source: str) -> str:
 def execution_workflow_id(execution_id: str) -> str:
     """The id of an execution's workflow, so that the same execution cannot run twice at once."""
     return f"pipeline/{execution_id}"
+def check_workflow_id(source: str, connection: str, service: str, nonce: str) -> str:
+    """The id of a check of a service, distinct by the nonce."""
+    return f"etl-check-{label(source, connection)}-{service}-{nonce}"
 
 
 def job_workflow_id(job_id: str) -> str:

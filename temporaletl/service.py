@@ -17,12 +17,14 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from temporaletl import names
+from temporaletl.check_flow import CheckFlow
 from temporaletl.connect import connect_patiently
 from temporaletl.connection_providers import load_connections, names_of_connections, provided
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs, get_logger
+from temporaletl.service_checks import ServiceChecks
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
 from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
@@ -136,7 +138,8 @@ def make_workers(
 
     The first polls the service's task queue, the others those of the sources with a budget.
     """
-    activities = service.activities(warehouse, temporal)
+    check = ServiceChecks(service.name, warehouse).check_service
+    activities = [*service.activities(warehouse, temporal), check]
     task_queue = service.task_queue(temporal)
     common: dict[str, Any] = {
         "interceptors": [RecoveryInterceptor()],
@@ -150,7 +153,7 @@ def make_workers(
     main = Worker(
         client,
         task_queue=task_queue,
-        workflows=service.workflows,
+        workflows=[*service.workflows, CheckFlow],
         activities=activities,
         workflow_runner=workflow_runner(),
         max_concurrent_workflow_tasks=temporal.max_concurrent_workflows,
@@ -158,11 +161,12 @@ def make_workers(
         **common,
     )
     moved = [method for method in activities if _name_of(method) in service.on_source_queues]
+    on_source_queues = [*moved, check]
     return [main] + [
         Worker(
             client,
             task_queue=names.segment_queue(task_queue, source),
-            activities=moved,
+            activities=on_source_queues,
             max_concurrent_activities=min(
                 _SEGMENTS_OF_A_SOURCE, temporal.max_concurrent_activities
             ),

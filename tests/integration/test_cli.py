@@ -346,7 +346,7 @@ async def test_a_check_finds_all_well(etl: CommandLine) -> None:
     assert (good.status, good.document["ok"]) == (0, True)
     # Whoever runs the tests chose the password of the warehouse.
     names = [each["name"] for each in good.document["checks"] if each["name"] != "secrets"]
-    assert names == ["settings", "stream all", "warehouse", "Temporal"]
+    assert names == ["settings", "stream all", "warehouse", "Temporal", "queuer", "worker"]
     assert stranger.status == 0
     assert "no worker polls task queue nobody-polls-this" in stranger.out
 

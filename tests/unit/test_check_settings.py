@@ -11,6 +11,7 @@ from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.service import _dispatch_rate
 from temporaletl.settings import WarehouseSettings
+from temporaletl.source_checks import password_of, weak
 from temporaletl.strategies import budgets
 
 _GOOD = {
@@ -68,7 +69,7 @@ async def test_a_secret_that_redaction_cannot_hide_is_noted_by_its_name(
         return "me"
 
     known_planners()
-    monkeypatch.setattr(checks, "_read_account", account)
+    monkeypatch.setattr(checks, "read_account", account)
     for name, value in _GOOD.items():
         monkeypatch.setenv(name, value)
     for token, noted in (("a-token-of-mine", []), ("token", ["JIRA_PERSONAL_TOKEN"])):
@@ -92,7 +93,7 @@ def test_so_is_the_password_of_the_warehouse(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WPE_DB_HOST", "127.0.0.1")
     monkeypatch.setenv(variable, value)
-    [noted] = checks._weak(checks._password_of(WarehouseSettings.load()))
+    [noted] = weak(password_of(WarehouseSettings.load()))
     assert noted.detail.startswith(f"{named} is ")
 
 

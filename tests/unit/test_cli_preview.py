@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
+from temporaletl import source_checks
 from temporaletl.control.cli import session
 from temporaletl.control.cli.views.preview import print_preview
 from temporaletl.control.operations import checks, preview as operation
@@ -217,7 +218,7 @@ async def test_a_check_notes_what_a_page_says(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("refusal")
 async def test_a_check_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_ANSWER_WITHIN", timedelta(seconds=1))
+    monkeypatch.setattr(source_checks, "ANSWER_WITHIN", timedelta(seconds=1))
     monkeypatch.setattr(checks, "_read_stream", refused)
     notices: list[str] = []
     async with session.open_platform() as platform:

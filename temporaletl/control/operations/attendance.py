@@ -46,9 +46,17 @@ async def unattended_worker(client: Client, queue: str, source: str) -> str | No
     """
     if (missing := await unattended(client, "worker", queue)) is not None:
         return missing
+    return (await unattended_segments(client, queue, source))[1]
+
+
+async def unattended_segments(
+    client: Client, queue: str, source: str
+) -> tuple[str | None, str | None]:
+    """The source's own task queue, if it has one; and that no worker polls it, where none does."""
     own = segment_queue(queue, source)
     with contextlib.suppress(ETLError):
         known_planners()  # a rate limit may be registered where nothing has the source's name
-    if source in budgets and not await is_polled(client, own, for_segments=True):
-        return _OWN.format(queue=own, source=source)
-    return None
+    if source not in budgets:
+        return None, None
+    polled = await is_polled(client, own, for_segments=True)
+    return own, None if polled else _OWN.format(queue=own, source=source)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
+from temporaletl.check_messages import Check
 from temporaletl.connection_entries import Connection as Entry, Origin, Reference
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import (
@@ -18,7 +19,7 @@ from temporaletl.connection_providers import (
     read_entries,
 )
 from temporaletl.connections import DEFAULT, bound
-from temporaletl.control.operations.checks import Check, check_settings
+from temporaletl.control.operations.checks import check_settings
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError

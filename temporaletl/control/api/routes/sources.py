@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
+from temporaletl.check_messages import Check
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.problems import RESPONSES
-from temporaletl.control.operations.checks import Check, check_source
+from temporaletl.control.operations.checks import check_source
 from temporaletl.control.operations.sources import registered
 
 router = APIRouter(prefix="/sources", tags=["sources"], responses=RESPONSES)

@@ -25,7 +25,7 @@ def sources(as_json: AsJson = False) -> None:
 
 
 def check(source: Source, connection: Connection = "default", as_json: AsJson = False) -> int:
-    """Try what a source needs: settings, credentials, warehouse, Temporal."""
+    """Try what a source needs, here and in the services: settings, source, warehouse, Temporal."""
     from temporaletl.control.cli.views import sources as view
 
     return view.print_check(source, connection, as_json=as_json)

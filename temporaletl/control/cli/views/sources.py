@@ -2,6 +2,7 @@
 
 from rich.text import Text
 
+from temporaletl.check_messages import Check
 from temporaletl.command import FAILED, MISUSED
 from temporaletl.control.cli.output import (
     add_row,
@@ -13,7 +14,7 @@ from temporaletl.control.cli.output import (
     say_hanging,
 )
 from temporaletl.control.cli.session import call
-from temporaletl.control.operations.checks import Check, check_source, status_of
+from temporaletl.control.operations.checks import check_source, status_of
 from temporaletl.control.operations.sources import list_sources
 from temporaletl.terminal import fit_to_print
 
