@@ -20,11 +20,12 @@ from temporaletl import names
 from temporaletl.check_flow import CheckFlow
 from temporaletl.connect import connect_patiently
 from temporaletl.connection_providers import load_connections, names_of_connections, provided
-from temporaletl.connections import bound
+from temporaletl.connections import bound, known_sources
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs, get_logger
 from temporaletl.service_checks import ServiceChecks
+from temporaletl.setting_catalogue import unknown_variables
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
 from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
@@ -121,8 +122,10 @@ async def _prepare(
 ) -> tuple[Client, list[Worker]]:
     await _open(warehouse)
     client = await connect_patiently(temporal)
-    # For the rates of queues alone: each run reads the warehouse's connections by itself.
+    # For rates and the names of secrets: each run reads the warehouse's connections by itself.
     with provided(await asyncio.to_thread(stored_connections, warehouse)):
+        for one in unknown_variables(known_sources()):
+            log.warning("unknown_variable", variable=one.name, near=one.near)
         return client, make_workers(service, client, warehouse, temporal)
 
 

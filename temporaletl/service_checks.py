@@ -14,7 +14,13 @@ from temporaletl.check_messages import Check, ServiceAnswer, ServiceCheckRequest
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.secrets import redacted
-from temporaletl.source_checks import attempt, describe_warehouse, load_settings, read_account
+from temporaletl.source_checks import (
+    attempt,
+    describe_warehouse,
+    load_settings,
+    read_account,
+    unknown,
+)
 from temporaletl.strategies import import_sources, planners, queries
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
@@ -46,6 +52,7 @@ class ServiceChecks:
 
     async def _check_source(self, source: str, connection: str) -> list[Check]:
         checks = [await attempt("settings", partial(self._read_settings, source, connection))]
+        checks += unknown(source)
         if checks[0].verdict != "ok" or source not in account_views:
             return checks
         return [*checks, await attempt("account", partial(self._read_account, source, connection))]

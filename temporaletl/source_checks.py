@@ -21,6 +21,7 @@ from temporaletl.errors import (
     WarehouseCredentialsError,
 )
 from temporaletl.secrets import weakness_of
+from temporaletl.setting_catalogue import unknown_variables
 from temporaletl.settings import WarehouseSettings
 from temporaletl.source_settings import source_variables
 from temporaletl.strategies import Planner, budgets
@@ -168,4 +169,12 @@ def weak(secrets: Mapping[str, str]) -> list[Check]:
         Check(name="secrets", verdict="note", detail=f"{name} {weakness}; choose a longer one")
         for name, secret in sorted(secrets.items())
         if (weakness := weakness_of(secret.strip())) is not None
+    ]
+
+
+def unknown(source: str) -> list[Check]:
+    """Note the variables that seem to be the platform's or the source's, and are no settings."""
+    return [
+        Check(name="variables", verdict="note", detail=str(one))
+        for one in unknown_variables([source])
     ]

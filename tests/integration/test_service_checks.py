@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -17,9 +18,11 @@ from temporaletl.check_flow import CheckFlow
 from temporaletl.connect import data_converter
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.service_checks import ask_services
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.service import _prepare
+from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.worker.__main__ import service_of as worker_of
 from tests.fakes.jira import generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.command_line import CommandLine
@@ -48,7 +51,7 @@ async def jira(
     ("environment", "status", "fault"),
     [
         ({"JIRA_PERSONAL_TOKEN": _TOKEN}, 0, None),
-        ({}, 2, "settings: JIRA_URL is not set"),
+        ({"JIRA_URLS": "https://a.example.com"}, 2, "settings: JIRA_URL is not set"),
         ({"JIRA_PERSONAL_TOKEN": f"{_TOKEN}-of-old"}, 2, "account: "),
     ],
     ids=["good", "unset", "refused"],
@@ -67,21 +70,25 @@ async def test_a_check_says_what_the_services_see_and_no_secret(
     settings = {"JIRA_URL": server.url, "JIRA_PERSONAL_TOKEN": _TOKEN}
     for name in settings:
         monkeypatch.delenv(name, raising=False)
-    for name, value in (settings | environment).items() if environment else ():
+    # Only who has a token has an address.
+    given = settings | environment if "JIRA_PERSONAL_TOKEN" in environment else environment
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     etl = CommandLine(services, tmp_path, postgres_url, settings)
     done = await etl("check", "jira", "--json")
     checks = {one["name"]: one for one in done.document["checks"] if one["name"] != "secrets"}
     assert done.status == status, done.out
     for service in ("queuer", "worker"):
-        told = checks[service]
-        assert told["verdict"] == "ok"
-        assert "version 0" in told["detail"]
-        assert f"schema {services.warehouse.schema} is there" in told["detail"]
-        wrong = [one for name, one in checks.items() if name.startswith(f"{service} ")]
-        assert [one["verdict"] for one in wrong] == ["wrong"] * (fault is not None)
-        if fault is not None:
-            assert f"{wrong[0]['name']}: {wrong[0]['detail']}".startswith(f"{service} {fault}")
+        assert checks[service]["verdict"] == "ok"
+        assert "version 0" in checks[service]["detail"]
+        assert f"schema {services.warehouse.schema} is there" in checks[service]["detail"]
+        wrong = [one for one in checks.values() if one["verdict"] == "wrong"]
+        told = [f"{one['name']}: {one['detail']}" for one in wrong]
+        assert len(told) == 2 * (fault is not None)
+        assert fault is None or any(one.startswith(f"{service} {fault}") for one in told)
+    noted = [one["detail"] for one in checks.values() if one["verdict"] == "note"]
+    unknown = "JIRA_URLS is set, and is no setting: did you mean JIRA_URL?"
+    assert noted == [unknown] * ("JIRA_URLS" in environment)  # once, for both
     assert f"{services.queue}-etl and {services.queue}-etl-jira" in checks["worker"]["detail"]
     assert _TOKEN not in done.out + done.err
     histories = await _histories(services.client)
@@ -153,6 +160,18 @@ async def test_the_wait_for_a_service_that_has_just_ended_is_bounded(
         ended, _ = await ask_services(platform, "numbers", "default")
     assert ended.verdict == "note"
     assert ended.detail.startswith(f"no queuer took a check from task queue {queue} in time")
+
+
+async def test_a_service_names_a_variable_that_is_no_setting_when_it_starts(
+    temporal_server: TemporalServer, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_SEGMENT_SECOND", "a-value")
+    settings = TemporalSettings.model_validate(temporal_server.settings)
+    with capture_logs() as logged:
+        await _prepare(worker_of(WorkerSettings.load()), warehouse, settings)
+    [warning] = [line for line in logged if line["event"] == "unknown_variable"]
+    assert (warning["variable"], warning["near"]) == ("ETL_SEGMENT_SECOND", "ETL_SEGMENT_SECONDS")
+    assert "a-value" not in str(logged)
 
 
 def _platform(server: TemporalServer, queues: dict[str, str]) -> Platform:

@@ -13,6 +13,7 @@ from temporaletl.control.cli.commands import (
     pipelines,
     runs,
     schedules,
+    settings,
     sources,
     stack,
     tables,
@@ -173,6 +174,13 @@ app.command(
     rich_help_panel=_LOOKING,
     epilog=examples("etl check jira", "etl check jira --json", "etl check jira --connection acme"),
 )(sources.check)
+app.command(
+    rich_help_panel=_LOOKING,
+    epilog=examples(
+        "etl settings --set-only  # what is set, and where",
+        "etl settings jira --json | jq '.settings[] | select(.origin == \".env\").name'",
+    ),
+)(settings.settings)
 app.add_typer(
     connections.connections,
     name="connections",

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -31,6 +32,7 @@ from temporaletl.source_checks import (
     read_account,
     read_settings,
     secrets_of,
+    unknown,
     weak,
 )
 from temporaletl.strategies import Planner
@@ -57,50 +59,92 @@ async def check_source(
         ConfigurationError: the source has no such connection, or its file is wrong.
     """
     planner = find_source(source)
+    checks = _Checks(report, notice)
     with provided(await platform.stored_connections(connection)):
         find_connection(source, connection)
         with bound(source, connection):
-            return await _check(platform, source, connection, planner, report, notice)
+            await _check_reading(checks, platform, source, connection, planner)
+            await _check_warehouse(checks, platform, source, connection)
+            await _check_temporal(checks, platform, source, connection)
+    return checks.results
 
 
-async def _check(
+async def check_reading(
     platform: Platform,
     source: str,
-    connection: str,
-    planner: Planner,
-    report: Callable[[Check], None],
-    notice: Notice,
+    report: Callable[[Check], None] = lambda _: None,
+    *,
+    connection: str = DEFAULT,
+    notice: Notice = lambda _: None,
 ) -> list[Check]:
-    results: list[Check] = []
+    """Run the checks of the source alone: its settings, its account, its streams.
 
-    def report_all(found: Sequence[Check]) -> None:
+    Raises: as `check_source`.
+    """
+    planner = find_source(source)
+    find_connection(source, connection)
+    checks = _Checks(report, notice)
+    with bound(source, connection):
+        await _check_reading(checks, platform, source, connection, planner)
+    return checks.results
+
+
+@dataclass(slots=True)
+class _Checks:
+    """The results so far; each is reported at once."""
+
+    report: Callable[[Check], None]
+    notice: Notice
+    results: list[Check] = field(default_factory=list)
+
+    def add(self, found: Iterable[Check]) -> None:
         for result in found:
-            results.append(result)
-            report(result)
+            self.results.append(result)
+            self.report(result)
 
-    async def tried(name: str, work: Callable[[], Awaitable[str]]) -> bool:
-        result = await attempt(name, work, notice)
-        report_all([result])
+    async def attempt(self, name: str, work: Callable[[], Awaitable[str]]) -> bool:
+        result = await attempt(name, work, self.notice)
+        self.add([result])
         return result.verdict == "ok"
 
-    if await tried("settings", partial(read_settings, source, planner)):
-        report_all(weak(secrets_of(source)))
-        if source in account_views:
-            await tried("account", partial(read_account, source))
-        for stream in planner.streams:
-            await tried(
-                f"stream {stream}",
-                partial(_read_stream, platform, source, connection, planner, stream),
-            )
-    if await tried("warehouse", partial(reach_warehouse, platform.warehouse_settings)):
-        report_all(weak(password_of(platform.warehouse_settings)))
-        report_all(await _check_ledger(platform, source, connection))
+
+async def _check_reading(
+    checks: _Checks, platform: Platform, source: str, connection: str, planner: Planner
+) -> None:
+    good = await checks.attempt("settings", partial(read_settings, source, planner))
+    checks.add(unknown(source))
+    if not good:
+        return
+    checks.add(weak(secrets_of(source)))
+    if source in account_views:
+        await checks.attempt("account", partial(read_account, source))
+    for stream in planner.streams:
+        await checks.attempt(
+            f"stream {stream}",
+            partial(_read_stream, platform, source, connection, planner, stream),
+        )
+
+
+async def _check_warehouse(
+    checks: _Checks, platform: Platform, source: str, connection: str
+) -> None:
+    settings = platform.warehouse_settings
+    if await checks.attempt("warehouse", partial(reach_warehouse, settings)):
+        checks.add(weak(password_of(settings)))
+        checks.add(await _check_ledger(platform, source, connection))
+
+
+async def _check_temporal(
+    checks: _Checks, platform: Platform, source: str, connection: str
+) -> None:
     if not platform.settings.enabled:
         off = "is off (TEMPORAL_ENABLED=false): the local engine executes runs"
-        report_all([Check(name="Temporal", verdict="note", detail=off)])
-    elif await tried("Temporal", partial(_reach_temporal, platform)):
-        report_all(await ask_services(platform, source, connection))
-    return results
+        checks.add([Check(name="Temporal", verdict="note", detail=off)])
+    elif await checks.attempt("Temporal", partial(_reach_temporal, platform)):
+        for one in await ask_services(platform, source, connection):
+            # Services often have the same environment, and so the same to note.
+            if one.verdict != "note" or one.detail not in {each.detail for each in checks.results}:
+                checks.add([one])
 
 
 def status_of(checks: Iterable[Check]) -> Literal["good", "failed", "misconfigured"]:

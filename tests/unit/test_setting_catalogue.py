@@ -1,0 +1,104 @@
+"""All settings by name, the origins of their values, and variables that are no settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from temporaletl.control.operations.sources import known_planners
+from temporaletl.setting_catalogue import (
+    platform_settings,
+    settings_of_source,
+    unknown_variables,
+)
+from tests.unit.test_cli import Etl, etl
+from tests.unit.test_documentation import OTHERS, PARAMETERS, settings_fields
+
+__all__ = ["etl"]
+
+
+def test_the_catalogue_has_every_setting_of_every_class() -> None:
+    known_planners()
+    found = [platform_settings(), *map(settings_of_source, PARAMETERS)]
+    names = {name for settings in found for one in settings for name in one.names}
+    own = {name for name in OTHERS if not name.startswith("SOURCE_")}
+    assert settings_fields().keys() | own <= names
+    assert {name for name in names if not name.startswith("SOURCE_TEMPORAL_")} - own <= set(
+        settings_fields()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("JIRA_API_TOKE", "JIRA_API_TOKE is set, and is no setting: did you mean JIRA_API_TOKEN?"),
+        ("ETL_API_PROT", "ETL_API_PROT is set, and is no setting: did you mean ETL_API_PORT?"),
+        ("TEMPORAL_ADRESS", "TEMPORAL_ADRESS is set, and is no setting: did you mean TEMPORAL_ADD"),
+        ("JIRA_XQWZV", "JIRA_XQWZV is set, and is no setting"),
+        ("TRINO_HOTS", "TRINO_HOTS is set, and is no setting: did you mean TRINO_HOST?"),
+        ("LP_MEMBER", None),  # another source's
+        ("TEMPORAL_GRPC_META_X_REGION", None),
+        ("jira_url", None),
+        ("TEMPORAL_CLI_SHOW_STACKS", None),
+        ("JIRA_SERVICE_HOST", None),
+        ("TEMPORAL_PORT_7233_TCP_ADDR", None),
+        ("JIRA_TOKEN_OF_ACME", None),  # where a connection's secret is
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_what_may_be_meant(
+    name: str, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known_planners()
+    file = tmp_path / "connections.toml"
+    file.write_text('[acme]\nsource = "jira"\nJIRA_API_TOKEN = { env = "JIRA_TOKEN_OF_ACME" }\n')
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    before = unknown_variables(["jira"])
+    monkeypatch.setenv(name, "a-value-that-may-be-secret")
+    found = [str(one) for one in unknown_variables(["jira"]) if one not in before]
+    assert [one[: len(said or "")] for one in found] == ([] if said is None else [said])
+    assert "a-value-that-may-be-secret" not in str(found)
+
+
+def test_settings_are_listed_with_their_origins_and_no_secret(
+    etl: Etl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    secrets = ("a-token-in-dotenv", "a-token-in-a-file", "a-password-in-a-url")
+    (tmp_path / "token").write_text(secrets[1])
+    (tmp_path / ".env").write_text(f"JIRA_API_TOKEN={secrets[0]}\nJIRA_URL=https://a.example.com\n")
+    (tmp_path / "connections.toml").write_text(
+        '[acme]\nsource = "jira"\nJIRA_URL = "https://acme.example.com"\n'
+        'JIRA_PERSONAL_TOKEN = { file = "token" }\n'
+        '[beta]\nsource = "jira"\nJIRA_PERSONAL_TOKEN = { env = "NOBODY_SET_THIS" }\n'
+    )
+    monkeypatch.setenv("ETL_CONNECTIONS", "connections.toml")
+    monkeypatch.setenv("JIRA_URL", "https://b.example.com")
+    monkeypatch.setenv("JIRA_URLS", "https://c.example.com")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{secrets[2]}@127.0.0.1:9/any")
+    status, out, err = etl("settings", "--json")
+    listed = json.loads(out)
+    of = {(one["of"], one["name"]): one for one in listed["settings"]}
+    shown = {key: (one["value"], one["origin"]) for key, one in of.items()}
+    assert shown["jira", "JIRA_URL"] == ("https://b.example.com", "environment")
+    assert shown["jira", "JIRA_API_TOKEN"] == ("[redacted]", ".env")
+    assert shown["jira", "JIRA_PAGE_SIZE"] == ("100", "default")
+    assert shown["platform", "DATABASE_URL"] == ("[redacted]", "environment")
+    assert shown["platform", "WPE_DB_SCHEMA"][1] == "default"
+    assert shown["jira@acme", "JIRA_URL"] == ("https://acme.example.com", "connection (file)")
+    assert shown["jira@acme", "JIRA_PERSONAL_TOKEN"] == ("[redacted]", "file token")
+    assert shown["jira@beta", "JIRA_PERSONAL_TOKEN"][1] == "env NOBODY_SET_THIS"
+    assert "is not set" in of["jira@beta", "JIRA_PERSONAL_TOKEN"]["fault"]
+    assert ("trino", "TRINO_HOST") in shown
+    assert ("jira", "TRINO_HOST") not in shown
+    assert listed["unknown"] == [{"name": "JIRA_URLS", "near": "JIRA_URL"}]
+    assert status == 2  # the warehouse's connections cannot be read
+
+    _, some, noted = etl("settings", "jira", "--connection", "acme", "--set-only")
+    assert [line.split()[0] for line in some.splitlines()] == [
+        *("jira@acme", "setting", "JIRA_PERSONAL_TOKEN", "JIRA_URL")
+    ]
+    assert "JIRA_URLS is set, and is no setting: did you mean JIRA_URL?" in noted
+    missing, _, said = etl("settings", "jira", "--connection", "gamma")
+    assert missing == 2
+    assert "there is no connection 'gamma'" in said
+    assert not any(secret in out + err + some + noted for secret in secrets)
