@@ -17,6 +17,7 @@ from typing import Any, Literal
 from dotenv import dotenv_values
 
 from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_sources
+from temporaletl.environment import presently_given
 from temporaletl.errors import ConfigurationError
 from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_fresh_within
 from temporaletl.secrets import holds_secret, remember_secret
@@ -117,7 +118,8 @@ class Connection:
 
     def _value(self, name: str, reference: Reference) -> str:
         if reference.kind == "env":
-            value = os.environ.get(reference.location) or dotenv().get(reference.location)
+            places = (presently_given(), os.environ, dotenv())
+            value = next((found for one in places if (found := one.get(reference.location))), None)
             if not value:
                 raise ConfigurationError(f"{self.what}: {name}: {reference.absent()} is not set")
             return value

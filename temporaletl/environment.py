@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -119,6 +120,17 @@ class Settings(BaseSettings):
         return _secrets_of(cls)
 
     @classmethod
+    def fault_of(cls, variable: str, value: str) -> str | None:
+        """What is wrong with the value of one variable, whatever the others are; None: nothing."""
+        with given_variables({variable: value}):
+            try:
+                cls()
+            except ValidationError as error:
+                of_it = (text for names, text in _faults(cls, error) if variable in names)
+                return next(of_it, None)
+        return None
+
+    @classmethod
     def load(cls) -> Self:
         """Read the environment.
 
@@ -158,8 +170,15 @@ def _secrets_in(value: object) -> list[SecretStr]:
 
 def _explain(cls: type[Settings], error: ValidationError) -> tuple[str, frozenset[str] | None]:
     """What is wrong in words, and the variables concerned, None where it is not single ones."""
-    faults = []
-    variables: list[str] | None = []
+    faults = _faults(cls, error)
+    variables = None if any(not names for names, _ in faults) else chain(*(n for n, _ in faults))
+    message = "; ".join(text for _, text in faults)
+    return message, None if variables is None else frozenset(variables)
+
+
+def _faults(cls: type[Settings], error: ValidationError) -> list[tuple[list[str], str]]:
+    """The faults in words, each with the variables of its field, none where it is no field's."""
+    found: list[tuple[list[str], str]] = []
     for fault in faults_of(error):
         location = str(fault.location[0]) if fault.location else ""
         known = next(
@@ -167,16 +186,14 @@ def _explain(cls: type[Settings], error: ValidationError) -> tuple[str, frozense
             None,
         )
         if known is None:
-            faults.append(fault.message)
-            variables = None
+            found.append(([], fault.message))
             continue
         name, field = known
         what = "is not set" if fault.type == "missing" else f"is wrong: {fault.message}"
         use = f" ({field.description})" if field.description else ""
-        faults.append(f"{variables_of(name, field)[0]} {what}{use}")
-        if variables is not None:
-            variables += variables_of(name, field)
-    return "; ".join(faults), None if variables is None else frozenset(variables)
+        names = variables_of(name, field)
+        found.append((names, f"{names[0]} {what}{use}"))
+    return found
 
 
 def variables_of(name: str, field: Any) -> list[str]:

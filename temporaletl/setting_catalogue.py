@@ -13,16 +13,20 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from itertools import takewhile
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import read_entries
-from temporaletl.connections import declaration_of
+from temporaletl.connections import declaration_of, known_sources
 from temporaletl.endpoint import environment
 from temporaletl.environment import Settings, variables_of
 from temporaletl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from temporaletl.source_settings import SourceSettings
 
 #: Where the platform's settings classes stand, beside what reads them. They are imported by name,
 #: as sources are: a service knows the settings of fronts to tell a variable of theirs from a typo.
@@ -118,6 +122,25 @@ def settings_of_source(source: str) -> tuple[Setting, ...]:
     found += [Setting((name,)) for name in sorted(declared.names)]
     found += [Setting((name,), secret=True) for name in sorted(declared.secret_names)]
     return _sorted(found)
+
+
+def own_classes(source: str) -> "list[type[SourceSettings]]":
+    """The settings classes of a source but those that it borrows from another one.
+
+    The owner of a class declares it first: `jira` borrows Trino's, which it declares second.
+    """
+
+    def position(name: str, cls: type) -> float:
+        declared = declaration_of(name)
+        classes: list[type] = [] if declared is None else [*declared.classes]
+        return classes.index(cls) if cls in classes else inf
+
+    declared = declaration_of(source)
+    return [
+        cls
+        for cls in ([] if declared is None else declared.classes)
+        if position(source, cls) == min(position(other, cls) for other in known_sources())
+    ]
 
 
 def settings_of_class(cls: type[Settings]) -> list[Setting]:

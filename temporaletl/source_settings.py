@@ -53,6 +53,10 @@ class SourceSettings(Settings):
     of_source: ClassVar[bool] = True
     #: The module without which the source cannot be read, and the extra of ours that brings it.
     library: ClassVar[tuple[str, str] | None] = None
+    #: The ways to log in, by name: the fields that each wants. `etl init` asks for those of one.
+    logins: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Further fields that `etl init` asks for, behind the required ones: those that most set.
+    usual: ClassVar[tuple[str, ...]] = ()
 
     _connection: str = PrivateAttr(DEFAULT)
 

@@ -73,7 +73,11 @@ def _names(value: object) -> object:
 class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_TEMPORAL")):
     """Settings of source `temporal`: server, namespaces, rate. TLS and API key: see the module."""
 
-    address: str | None = None
+    usual = ("address", "namespaces")
+
+    address: str | None = Field(
+        None, description="another Temporal, host:port; default the platform's own"
+    )
     namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         (),
         description="the namespaces to read, separated by commas; default the platform's own",

@@ -134,6 +134,15 @@ def test_every_source_has_a_page() -> None:
     assert described - sources_added() == PARAMETERS.keys(), "each source has one in docs/sources"
 
 
+def test_the_way_from_a_clone_to_rows_of_ones_own_is_four_commands() -> None:
+    [block] = re.findall(
+        r"## Load a system of your own\n.*?```console\n(.*?)```", text_of("first-use.md"), re.DOTALL
+    )
+    commands = [line.split("  #")[0].strip() for line in block.splitlines()]
+    assert len(commands) == 4
+    assert (commands[0], commands[-1][:11]) == ("$ scripts/quickstart", "$ etl run j")
+
+
 def test_every_setting_is_documented_and_no_other() -> None:
     known = settings_fields().keys() | OTHERS
     assert set(documented_settings()) == known
@@ -332,13 +341,15 @@ def test_the_engines_script_says_which_setting_is_missing_and_its_notebook_is_py
 def test_each_terminal_of_the_first_use_is_given_all_it_needs(page: Path) -> None:
     text = page.read_text("utf-8")
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    terminals = [b for b in blocks if b.startswith("$ source .venv/bin/activate\n")]
-    assert [("--engine local" in b, "$ etl check jira" in b) for b in terminals] == [
-        (True, False),
-        (False, True),
-    ]
-    assert all(b.splitlines()[1].startswith("$ export JIRA_URL=") for b in terminals)
-    assert "has made the `.venv`" in text[: text.index(terminals[0])]
+    first, second = (b for b in blocks if "$ source .venv/bin/activate\n" in b)
+    told = text[: text.index(first)] + first
+    assert re.search(r"has made the `.venv`|scripts/quickstart +# makes the .venv", told)
+    assert re.search(
+        r"activate\n\$ etl init jira .* \.env\n\$ etl run jira .*--engine local\n", first
+    )
+    assert second.startswith("$ source .venv/bin/activate\n$ etl check jira ")
+    before = text[: text.index(second)].splitlines()[-3]
+    assert before.endswith("in the same folder, where the `.env` is:")
 
 
 def test_the_readme_is_short() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from temporaletl.control.cli.commands.stack import _sources
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.setting_catalogue import (
     platform_settings,
@@ -102,3 +103,31 @@ def test_settings_are_listed_with_their_origins_and_no_secret(
     assert missing == 2
     assert "there is no connection 'gamma'" in said
     assert not any(secret in out + err + some + noted for secret in secrets)
+
+
+def test_a_stack_says_which_sources_are_ready_and_what_the_others_lack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "connections.toml"
+    file.write_text(
+        '[acme]\nsource = "trino"\nTRINO_HOST = "trino.example.com"\n'
+        f'TRINO_STREAMS_FILE = "{tmp_path / "streams.toml"}"\n'
+        '[beta]\nsource = "jira"\n[gamma]\nsource = "nowhere"\n'
+    )
+    (tmp_path / "streams.toml").write_text(
+        '[a]\nsql = "SELECT 1"\nevent_time = "t"\nevent_id = "i"\nevent_type = "x"\n'
+    )
+    monkeypatch.setenv("ETL_CONNECTIONS", str(file))
+    monkeypatch.setenv("JIRA_URLS", "https://jira.example.com")
+    monkeypatch.delenv("TRINO_HOST", raising=False)
+    first, *others = _sources()
+    assert first.startswith("Sources     ready: ")
+    assert "temporal" in first
+    assert "trino@acme" in first
+    lines = {line.split()[0]: line for line in others}
+    assert "JIRA_URL is not set" in lines["jira:"]
+    assert lines["trino:"].endswith("TRINO_HOST not set")
+    assert "connection 'beta': JIRA_URL is not set" in lines["jira@beta:"]
+    assert "there is no source 'nowhere'" in lines["gamma:"]
+    assert "`etl init SOURCE` asks for" in lines["`etl"]
+    assert lines["JIRA_URLS"].endswith("is no setting: did you mean JIRA_URL?")

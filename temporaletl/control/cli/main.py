@@ -177,6 +177,15 @@ app.command(
 app.command(
     rich_help_panel=_LOOKING,
     epilog=examples(
+        "etl init jira  # asks, tries, and writes .env",
+        "etl init jira --connection acme  # another site, in the connections file",
+        "JIRA_API_TOKEN=… etl init jira --no-input --set JIRA_URL=https://jira.example.com "
+        "--set JIRA_EMAIL=me@example.com",
+    ),
+)(settings.init)
+app.command(
+    rich_help_panel=_LOOKING,
+    epilog=examples(
         "etl settings --set-only  # what is set, and where",
         "etl settings jira --json | jq '.settings[] | select(.origin == \".env\").name'",
     ),

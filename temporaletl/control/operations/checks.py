@@ -10,7 +10,7 @@ from typing import Literal
 
 from temporaletl.accounts import account_views
 from temporaletl.check_messages import Check
-from temporaletl.connection_providers import find_connection, provided
+from temporaletl.connection_providers import find_connection, provided, read_entries
 from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
@@ -18,10 +18,10 @@ from temporaletl.control.operations.service_checks import ask_services
 from temporaletl.control.operations.sources import find_source, known_planners, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
 from temporaletl.endpoint import environment
-from temporaletl.errors import ETLError, SettingsError
+from temporaletl.errors import ConfigurationError, ETLError, SettingsError
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import QueuerInput
-from temporaletl.names import connection_option
+from temporaletl.names import connection_option, label
 from temporaletl.source_checks import (
     Noted,
     Notice,
@@ -156,24 +156,33 @@ def status_of(checks: Iterable[Check]) -> Literal["good", "failed", "misconfigur
 
 
 def settings_faults() -> dict[str, str | None]:
-    """What the settings of each source in the environment lack, in one line; None: nothing.
+    """What the settings of each source lack, in one line; None: nothing.
 
-    Nothing is connected to.
+    By source, of the environment, and by `source@connection` of the file. Nothing is connected to.
 
     Raises:
         StrategyImportError, DuplicateStrategyError: a source cannot be imported.
+        ConfigurationError: the connections file as a whole cannot be read.
     """
     known = known_planners()
-    return {source: _fault_of(source, known.get(source)) for source in known}
+    faults = {source: _fault_of(source, DEFAULT, known.get(source)) for source in known}
+    for name, entry in read_entries():
+        if isinstance(entry, ConfigurationError):
+            faults[name] = str(entry)
+        else:
+            planner = known.get(entry.source)
+            faults[label(entry.source, name)] = _fault_of(entry.source, name, planner)
+    return faults
 
 
-def _fault_of(source: str, planner: Planner) -> str | None:
+def _fault_of(source: str, connection: str, planner: Planner) -> str | None:
     try:
-        with bound(source, DEFAULT):
+        with bound(source, connection):
             load_settings(source, planner)
     except SettingsError as error:
-        if error.variables and all(not environment().get(name) for name in error.variables):
-            return f"{', '.join(sorted(error.variables))} not set"
+        absent = error.variables and all(not environment().get(one) for one in error.variables)
+        if absent and connection == DEFAULT:
+            return f"{', '.join(sorted(error.variables or ()))} not set"
         return str(error)
     except ETLError as error:
         return str(error)

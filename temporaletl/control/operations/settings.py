@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from math import inf
 from typing import NamedTuple
 
 from dotenv import dotenv_values
@@ -22,6 +21,7 @@ from temporaletl.secrets import REDACTED
 from temporaletl.setting_catalogue import (
     Setting,
     UnknownVariable,
+    own_classes,
     platform_settings,
     settings_of_class,
     settings_of_source,
@@ -111,21 +111,12 @@ async def list_settings(
 
 def _own_settings(source: str) -> list[Setting]:
     """The settings of a source but those that it borrows from another one."""
-
-    def position(name: str, cls: type) -> float:
-        declared = declaration_of(name)
-        classes: list[type] = [] if declared is None else [*declared.classes]
-        return classes.index(cls) if cls in classes else inf
-
-    # The owner of a class declares it first: `jira` borrows Trino's, which it declares second.
-    known = known_planners()
-    declared = declaration_of(source)
+    own, declared = own_classes(source), declaration_of(source)
     borrowed = {
-        name
-        for cls in (() if declared is None else declared.classes)
-        if any(position(other, cls) < position(source, cls) for other in known)
+        one.names[0]
+        for cls in ([] if declared is None else declared.classes)
+        if cls not in own
         for one in settings_of_class(cls)
-        for name in one.names
     }
     return [one for one in settings_of_source(source) if one.names[0] not in borrowed]
 

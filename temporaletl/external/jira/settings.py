@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -100,14 +101,23 @@ class JiraSettings(JiraFields, HttpSettings, alias_generator=variables("JIRA")):
     """Settings of source `jira`: the site, its credentials, and where issues are read from."""
 
     library = ("jira", "jira")
+    logins = MappingProxyType(
+        {
+            "Jira Cloud": ("url", "email", "api_token"),
+            "Jira Data Center": ("url", "personal_token"),
+        }
+    )
+    usual = ("jql",)
 
     url: Annotated[str, AfterValidator(partial(site_address, example=_EXAMPLE))] | None = Field(
         None,
         description=f"the address of the Jira site, e.g. {_EXAMPLE}",
     )
-    email: HeaderText | None = None
-    api_token: SecretStr | None = None
-    personal_token: SecretStr | None = None
+    email: HeaderText | None = Field(None, description="Cloud: the account's e-mail address")
+    api_token: SecretStr | None = Field(None, description="Cloud: the account's API token")
+    personal_token: SecretStr | None = Field(
+        None, description="Data Center: a personal access token"
+    )
     jql: Annotated[str, AfterValidator(check_jql)] | None = Field(
         None, description="a further filter on the issues to read"
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -102,10 +103,17 @@ class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("L
     """Settings of source `launchpad`: the service, its credentials, members and targets."""
 
     library = ("launchpadlib", "launchpad")
+    logins = MappingProxyType(
+        {
+            "anonymous": (),
+            "OAuth token": ("consumer_key", "access_token_key", "access_token_secret"),
+        }
+    )
+    usual = ("targets", "members")
 
-    consumer_key: HeaderText | None = None
-    access_token_key: SecretStr | None = None
-    access_token_secret: SecretStr | None = None
+    consumer_key: HeaderText | None = Field(None, description="the OAuth consumer key")
+    access_token_key: SecretStr | None = Field(None, description="the OAuth access token")
+    access_token_secret: SecretStr | None = Field(None, description="the access token's secret")
     service_root: Annotated[str, AfterValidator(partial(_service_url, known=_ROOTS))] = Field(
         _ROOTS["production"],
         description="which Launchpad: production, staging, qastaging, dogfood, or an address",

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -154,6 +155,14 @@ class SalesforceSettings(_Login, _Rate, HttpSettings, alias_generator=variables(
     """
 
     library = ("simple_salesforce", "salesforce")
+    logins = MappingProxyType(
+        {
+            "client credentials": ("domain", "consumer_key", "consumer_secret"),
+            "JWT bearer": ("domain", "username", "consumer_key", "private_key"),
+            "password and security token": ("domain", "username", "password", "token"),
+            "password, from a trusted network": ("domain", "username", "password"),
+        }
+    )
 
     private_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
         None,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import requests
@@ -56,6 +57,13 @@ class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
     """Settings of Trino: the server, the user, the time-outs."""
 
     library = ("trino", "trino")
+    logins = MappingProxyType(
+        {
+            "user without password": ("user",),
+            "password": ("user", "password"),
+            "Google service account": ("key_file",),
+        }
+    )
 
     key_secrets = frozenset({"private_key"})
 
@@ -67,8 +75,8 @@ class TrinoSettings(HttpSettings, alias_generator=variables("TRINO")):
         None,
         description="http or https; default https with credentials or port 443",
     )
-    user: HeaderText | None = None
-    password: SecretStr | None = None
+    user: HeaderText | None = Field(None, description="the user's name")
+    password: SecretStr | None = Field(None, description="the user's password")
     catalog: HeaderText | None = None
     schema_name: HeaderText | None = Field(None, validation_alias="TRINO_SCHEMA")
     client_cert: File | None = Field(None, description="a client certificate, as PEM file")

@@ -75,7 +75,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Store a connection in the warehouse, once its source takes the settings."""
-    given, places = read_pairs("--set", settings), _places(env, file)
+    given, places = read_pairs("--set", settings), read_places(env, file)
 
     from temporaletl.control.cli.views import connections as view
 
@@ -105,7 +105,7 @@ def replace(
     as_json: AsJson = False,
 ) -> None:
     """Replace all settings of a connection in the warehouse."""
-    given, places = read_pairs("--set", settings), _places(env, file)
+    given, places = read_pairs("--set", settings), read_places(env, file)
 
     from temporaletl.control.cli.views import connections as view
 
@@ -133,7 +133,12 @@ def delete(
     view.delete(name, force=force)
 
 
-def _places(env: list[str] | None, file: list[str] | None) -> dict[str, dict[str, str]]:
+def read_places(env: list[str] | None, file: list[str] | None) -> dict[str, dict[str, str]]:
+    """Where the values of settings are, by --env and --file.
+
+    Raises:
+        ConfigurationError: as `read_pairs`, or a setting is given by both.
+    """
     found = {name: {"env": where} for name, where in read_pairs("--env", env).items()}
     for name, where in read_pairs("--file", file).items():
         if name in found:

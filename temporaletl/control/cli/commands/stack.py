@@ -1,6 +1,7 @@
 """`etl up`, `etl down`, `etl serve`."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,20 +89,26 @@ def _ask_before_clearing(data: Path | None) -> None:
 
 
 def _sources() -> Iterator[str]:
-    """Which sources a run can be started of, and what the others lack."""
+    """Which sources a run can be started of, what the others lack, and what is no setting."""
+    from temporaletl.connections import known_sources
     from temporaletl.control.operations.checks import settings_faults
     from temporaletl.errors import ETLError
+    from temporaletl.setting_catalogue import unknown_variables
 
     try:
         faults = settings_faults()
-    except ETLError as error:  # a source cannot be imported
+    except ETLError as error:  # a source cannot be imported, or the connections file not be read
         yield f"Sources     {error}"
         return
-    ready = ", ".join(source for source, fault in faults.items() if fault is None) or "none"
+    ready = ", ".join(each for each, fault in faults.items() if fault is None) or "none"
     yield f"Sources     ready: {ready}"
     for source, fault in faults.items():
         if fault is not None:
             yield f"            {source}: {fault}"
+    if any(faults.values()):
+        yield "            `etl init SOURCE` asks for what one lacks, tries it, writes it to .env"
+    for unknown in unknown_variables(known_sources()):
+        yield f"            {unknown}"
 
 
 def down(data: Data = None) -> int:
@@ -139,11 +146,17 @@ def serve(
     """Serve the dashboard and the HTTP API until Ctrl-C."""
     from temporaletl.control.api import serving
     from temporaletl.control.api.settings import ApiSettings
-    from temporaletl.control.cli.output import say
+    from temporaletl.control.cli.output import note, say
     from temporaletl.control.cli.session import begin_here
+    from temporaletl.control.operations.sources import known_planners
     from temporaletl.control.web import dashboard
+    from temporaletl.errors import ETLError
+    from temporaletl.setting_catalogue import unknown_variables
 
     begin_here()
+    with suppress(ETLError):  # pages and answers say what cannot be imported or read
+        for unknown in unknown_variables(known_planners()):
+            note(f"etl: {unknown}", style="yellow")
     given = {"host": host, "port": port}
     settings = ApiSettings.load().model_copy(
         update={name: value for name, value in given.items() if value is not None}
