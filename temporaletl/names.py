@@ -146,6 +146,8 @@ def segment_queue(worker_queue: str, source: str) -> str:
 def execution_workflow_id(execution_id: str) -> str:
     """The id of an execution's workflow, so that the same execution cannot run twice at once."""
     return f"pipeline/{execution_id}"
+
+
 def check_workflow_id(source: str, connection: str, service: str, nonce: str) -> str:
     """The id of a check of a service, distinct by the nonce."""
     return f"etl-check-{label(source, connection)}-{service}-{nonce}"

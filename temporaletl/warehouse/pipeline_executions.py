@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError, RetryableError
 from temporaletl.messages import Message
+from temporaletl.names import execution_workflow_id
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -39,6 +40,8 @@ class NewExecution(Message):
     resumed_from: str | None = None
     resumed_node: str | None = None
     timeout: timedelta | None = None
+    #: Of the workflow that a Temporal client started by itself; else it follows from the id.
+    workflow_id: str | None = None
 
 
 class StoredExecution(NewExecution):
@@ -430,3 +433,32 @@ def list_executions(warehouse: Warehouse, wanted: ExecutionFilter) -> list[Execu
             )
             .fetchall()
         )
+
+
+def open_executions(warehouse: Warehouse, older_than: timedelta) -> list[tuple[str, str]]:
+    """Executions that were entered so long ago and have not ended, with their workflows' ids."""
+    with warehouse.connection() as connection:
+        found = connection.execute(
+            """
+            SELECT execution_id, coalesce(workflow_id, %s || execution_id)
+            FROM pipeline_executions
+            WHERE ended_at IS NULL AND created_at < clock_timestamp() - %s
+            ORDER BY created_at
+            """,
+            [execution_workflow_id(""), older_than],
+        )
+        return [(str(row[0]), str(row[1])) for row in found]
+
+
+def remove_executions(warehouse: Warehouse, kept: timedelta, most: int) -> int:
+    """Remove executions that ended longer ago than `kept`, `most` of them; returns how many."""
+    with warehouse.connection() as connection:
+        return connection.execute(
+            """
+            DELETE FROM pipeline_executions WHERE execution_id IN (
+                SELECT execution_id FROM pipeline_executions
+                WHERE ended_at < clock_timestamp() - %s
+                ORDER BY ended_at LIMIT %s FOR UPDATE SKIP LOCKED)
+            """,
+            [kept, most],
+        ).rowcount

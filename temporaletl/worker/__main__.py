@@ -9,6 +9,8 @@ from temporaletl.worker.activities import WorkerActivities
 from temporaletl.worker.flow import ETLFlow
 from temporaletl.worker.pipelines.activities import PipelineActivities
 from temporaletl.worker.pipelines.flow import WorkflowExecution, WorkflowValidation
+from temporaletl.worker.pipelines.retention import keep_books
+from temporaletl.worker.pipelines.settings import PipelineSettings
 
 
 def service_of(settings: WorkerSettings) -> Service:
@@ -24,6 +26,9 @@ def service_of(settings: WorkerSettings) -> Service:
         ],
         on_source_queues=frozenset({names.RUN_SEGMENT}),
         graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
+        beside=lambda client, warehouse, _temporal: keep_books(
+            client, warehouse, PipelineSettings.load()
+        ),
     )
 
 

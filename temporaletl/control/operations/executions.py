@@ -256,7 +256,7 @@ async def _live(platform: Platform, execution: StoredExecution) -> ExecutionStat
     """What the workflow says of an execution; None where it does not say."""
     with contextlib.suppress(ETLError, sdk.RPCError, sdk.WorkflowQueryFailedError):
         client = await platform.client()
-        handle = client.get_workflow_handle(names.execution_workflow_id(execution.execution_id))
+        handle = client.get_workflow_handle(_workflow_of(execution))
         found: ExecutionStatus = await handle.query(
             names.GET_STATUS, result_type=ExecutionStatus, rpc_timeout=PATIENCE
         )
@@ -269,9 +269,7 @@ async def _is_lost(platform: Platform, warehouse: Warehouse, execution: StoredEx
     try:
         client = await platform.client()
         with translated_errors():
-            found = await describe_workflow(
-                client, names.execution_workflow_id(execution.execution_id)
-            )
+            found = await describe_workflow(client, _workflow_of(execution))
     except ETLError:
         return False
     if found is None or found.status not in closings():
@@ -315,7 +313,7 @@ async def control_execution(
     if execution.state in ENDED:
         raise ConflictError(f"{execution_id} has ended ({execution.state})")
     client = await platform.client()
-    handle = client.get_workflow_handle(names.execution_workflow_id(execution_id))
+    handle = client.get_workflow_handle(_workflow_of(execution))
     update = ControlUpdate(heed_until=datetime.now(UTC) + PATIENCE)
     try:
         with translated_errors():
@@ -347,3 +345,7 @@ async def read_node_result(platform: Platform, execution_id: str, node: str) -> 
     return await asyncio.to_thread(
         read_result, warehouse, execution_id, node, most_megabytes=_MOST_SHOWN_MEGABYTES
     )
+
+
+def _workflow_of(execution: StoredExecution) -> str:
+    return execution.workflow_id or names.execution_workflow_id(execution.execution_id)

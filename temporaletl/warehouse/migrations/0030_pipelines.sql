@@ -40,6 +40,8 @@ CREATE TABLE pipeline_executions (
     resumed_from   text COLLATE "C",
     resumed_node   text,
     timeout        interval,
+    -- Of the workflow that a Temporal client started by itself; else it follows from the id.
+    workflow_id    text COLLATE "C",
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at     timestamptz,
     ended_at       timestamptz,
@@ -48,6 +50,7 @@ CREATE TABLE pipeline_executions (
 
 CREATE INDEX pipeline_executions_latest ON pipeline_executions (created_at DESC);
 CREATE INDEX pipeline_executions_of ON pipeline_executions (pipeline, created_at DESC);
+CREATE INDEX pipeline_executions_ended ON pipeline_executions (ended_at);
 CREATE INDEX pipeline_executions_open ON pipeline_executions (created_at)
     WHERE ended_at IS NULL;
 
@@ -141,6 +144,8 @@ COMMENT ON COLUMN pipeline_executions.resumed_from IS
     'the execution whose results it goes on with';
 COMMENT ON COLUMN pipeline_executions.resumed_node IS 'the node from which it runs anew';
 COMMENT ON COLUMN pipeline_executions.timeout IS 'how long it may take';
+COMMENT ON COLUMN pipeline_executions.workflow_id IS
+    'the workflow, where a client of Temporal started it by itself';
 COMMENT ON COLUMN pipeline_executions.created_at IS 'when it was requested';
 COMMENT ON COLUMN pipeline_executions.started_at IS 'when it began';
 COMMENT ON COLUMN pipeline_executions.ended_at IS 'when it ended; null before';

@@ -94,6 +94,7 @@ class PipelineActivities:
                 request,
                 execution_id=execution_id,
                 started_how="workflow",
+                workflow_id=activity.info().workflow_id,
             )
         _, pipeline = await self._runner.load(execution_id)
         # As it is now: it may have ended since it was read.

@@ -63,6 +63,7 @@ def enter(
     parent: tuple[str, str] | None = None,
     resumed_from: StoredExecution | None = None,
     resumed_node: str | None = None,
+    workflow_id: str | None = None,
 ) -> Pipeline:
     """Enter an execution with its input, and what it takes over from the one it resumes.
 
@@ -89,6 +90,7 @@ def enter(
         resumed_from=resumed_from.execution_id if resumed_from else None,
         resumed_node=resumed_node,
         timeout=timedelta(seconds=timeout) if timeout is not None else None,
+        workflow_id=workflow_id,
     )
     with warehouse.connection() as connection:
         if enter_execution(connection, new):

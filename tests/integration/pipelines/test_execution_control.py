@@ -11,6 +11,8 @@ from temporaletl import names
 from temporaletl.warehouse.pipeline_executions import read_execution
 from temporaletl.worker.pipelines import interpreter
 from temporaletl.worker.pipelines.messages import ExecutionStatus, ExecutionSummary
+from temporaletl.worker.pipelines.retention import end_lost_executions, remove_old_executions
+from temporaletl.worker.pipelines.settings import PipelineSettings
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping
 
 Handle = WorkflowHandle[Any, ExecutionSummary]
@@ -170,3 +172,33 @@ async def test_a_time_that_is_over_is_not_waited_for(pipelines: Pipelines) -> No
 
     async with asyncio.timeout(timedelta(seconds=20).total_seconds()):
         assert (await pipelines.run(document)).state == "completed"
+
+
+async def test_an_execution_whose_workflow_is_terminated_is_ended_by_the_workers(
+    pipelines: Pipelines,
+) -> None:
+    handle = await pipelines.start(chain())
+    found = await until(handle, "running", "pause", "running")
+    services = pipelines.services
+    await handle.terminate()
+
+    lost = await end_lost_executions(services.client, services.warehouse, older_than=timedelta(0))
+
+    assert lost == [found.execution_id]
+    ended = read_execution(services.warehouse, found.execution_id or "")
+    assert (ended.state, ended.error) == (
+        "failed",
+        "its workflow was terminated before it could close its books",
+    )
+
+
+async def test_old_executions_go_with_all_that_their_nodes_gave(pipelines: Pipelines) -> None:
+    summary = await pipelines.run(definition({"a": mapping(n="1")}))
+    services = pipelines.services
+    services.rows_changed("UPDATE pipeline_executions SET ended_at = now() - interval '31 days'")
+
+    assert await remove_old_executions(services.warehouse, PipelineSettings.load()) == 1
+
+    for table in ("executions", "nodes", "results"):
+        assert services.rows(f"SELECT count(*) FROM pipeline_{table}") == [(0,)]
+    assert summary.state == "completed"
