@@ -5,6 +5,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipelines import loaded_tables
 from temporaletl.warehouse.views import views
 from temporaletl.worker.loading.columns import layout_of
+from temporaletl.worker.pipelines.databases import known_databases
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.surroundings import Surroundings
 
@@ -18,16 +19,22 @@ def find_surroundings(
     """What definitions may name here; the sources must have been imported.
 
     With a warehouse, also the keys of the tables that other pipelines than `pipeline` load. Where
-    others than this process run what is checked, it does not know their `secrets`.
+    others than this process run what is checked, it does not know their `secrets`, nor their
+    databases unless PIPELINE_DATABASES is set here, too.
     """
     sources = frozenset(queries)
     rows = {row for name in transformers for row in transformers.get(name).rows}
     tables = {layout_of(row).table for row in rows}
     partitions = {f"{source}_events" for source in sources}
     shown = {view.name for view in views()}
+    databases = known_databases()
+    if databases is None and secrets:
+        databases = {}
     return Surroundings(
         sources=sources,
         reserved=tables | partitions | shown | _PLATFORM_TABLES,
         keys=None if warehouse is None else loaded_tables(warehouse, besides=pipeline),
+        databases=databases,
+        writable=databases and [name for name, one in databases.items() if one.writable],
         secrets=SecretStore().variables() if secrets else None,
     )

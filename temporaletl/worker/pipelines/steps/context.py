@@ -24,6 +24,9 @@ from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.settings import PipelineSettings
 
+#: Parts of a list that a node gives.
+PART_ITEMS, PART_BYTES = 1_000, 1_000_000
+
 
 @dataclass(frozen=True)
 class Produced:

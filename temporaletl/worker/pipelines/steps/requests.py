@@ -17,11 +17,15 @@ from temporaletl.worker.pipelines.egress.client import Answer, OutgoingRequest, 
 from temporaletl.worker.pipelines.expressions.templates import as_text
 from temporaletl.worker.pipelines.nodes.requests import ApiCallData, Paging, WebhookData
 from temporaletl.worker.pipelines.steps.answers import check_status, data_of, headers_of
-from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, as_object
+from temporaletl.worker.pipelines.steps.context import (
+    PART_BYTES,
+    PART_ITEMS,
+    NodeContext,
+    Produced,
+    as_object,
+)
 
 _MEGABYTE = 1_000_000
-#: Parts of a list that a node gives.
-PART_ITEMS, PART_BYTES = 1_000, _MEGABYTE
 _KEY = "Idempotency-Key"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"

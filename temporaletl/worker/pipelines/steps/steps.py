@@ -6,6 +6,7 @@ from typing import Any
 
 from temporaletl.worker.pipelines.messages import CloseRequest
 from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, Waiting
+from temporaletl.worker.pipelines.steps.database import run_database
 from temporaletl.worker.pipelines.steps.logic import (
     close_delay,
     run_condition,
@@ -37,6 +38,7 @@ STEPS: Mapping[str, Step] = {
     "api_call": Step(run_api_call),
     "approval": Step(run_approval, close_approval),
     "condition": Step(run_condition),
+    "database": Step(run_database),
     "delay": Step(run_delay, close_delay),
     "switch": Step(run_switch),
     "transform": Step(run_transform),
