@@ -13,10 +13,12 @@ from temporaletl.control.cli.output import count, show_span, show_window
 from temporaletl.control.cli.views.progress import Rate, rows_line
 from temporaletl.control.operations.following import (
     LostSightError,
+    Run,
     TemporalRun,
     explain,
     is_misconfiguration,
 )
+from temporaletl.control.operations.progress import find_local_trouble
 from temporaletl.control.operations.schedule_reports import show_ranges
 from temporaletl.control.operations.schedules import due_times
 from temporaletl.errors import ConfigurationError
@@ -271,3 +273,15 @@ async def test_who_may_no_longer_look_is_told_at_once() -> None:
     run = run_of(refusal("unauthorized", RPCStatusCode.PERMISSION_DENIED))
     with pytest.raises(LostSightError, match="permission denied: unauthorized"):
         await run.ending
+
+
+@pytest.mark.parametrize("driven", [True, False])
+async def test_of_a_run_that_this_command_drives_nobody_else_is_missed(driven: bool) -> None:
+    class Slow:
+        """Its engine has not said yet that it is there."""
+
+        async def is_attended(self) -> bool:
+            return False
+
+    trouble = await find_local_trouble(cast(Run, Slow()), None, driven=driven)
+    assert (trouble is None) == driven

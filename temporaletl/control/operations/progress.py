@@ -138,7 +138,7 @@ class _RunHere:
             engine: AttachedEngine | None = None
             if self.attached:
                 engine = await exits.enter_async_context(AttachedEngine(self.workflow_id))
-            async for snapshot in follow(self._platform, self._run):
+            async for snapshot in follow(self._platform, self._run, driven=self.attached):
                 yield snapshot
                 if engine is not None:
                     engine.check()
@@ -221,11 +221,12 @@ async def follow_run(platform: Platform, name: str) -> FollowedRun:
     return _RunHere(platform, run, attached=False)
 
 
-async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:
+async def follow(platform: Platform, run: Run, *, driven: bool = False) -> AsyncIterator[Snapshot]:
     """Yield a run's progress about every second until it has ended; its result is `run.ending`'s.
 
     Jobs and rows are counted in the ledger; where this process cannot see the warehouse, jobs by
-    their workflows.
+    their workflows. Of a run that is `driven` from here, it is not said that nobody does, however
+    long its engine takes to start.
     """
     warehouse = await platform.warehouse_if_any()
     trouble, look_for_trouble = None, time.monotonic() + _TROUBLE_AFTER.total_seconds()
@@ -236,7 +237,7 @@ async def follow(platform: Platform, run: Run) -> AsyncIterator[Snapshot]:
             if isinstance(run, TemporalRun):
                 trouble = await _find_trouble(run, warehouse, snapshot)
             else:
-                trouble = await _find_local_trouble(run, warehouse)
+                trouble = await find_local_trouble(run, warehouse, driven=driven)
             look_for_trouble = time.monotonic() + _TROUBLE_EVERY.total_seconds()
         yield Snapshot(
             snapshot.state,
@@ -310,8 +311,9 @@ async def _find_trouble(
     return None if warehouse is None else await _cool_down(warehouse, run.request.source)
 
 
-async def _find_local_trouble(run: Run, warehouse: Warehouse | None) -> str | None:
-    if not await run.is_attended():
+async def find_local_trouble(run: Run, warehouse: Warehouse | None, *, driven: bool) -> str | None:
+    """The hindrance of a run of the local engine; None where there seems to be none."""
+    if not driven and not await run.is_attended():
         return UNATTENDED_LOCAL
     return None if warehouse is None else await _cool_down(warehouse, run.request.source)
 
