@@ -283,5 +283,5 @@ async def test_of_a_run_that_this_command_drives_nobody_else_is_missed(driven: b
         async def is_attended(self) -> bool:
             return False
 
-    trouble = await find_local_trouble(cast(Run, Slow()), None, driven=driven)
+    trouble = await find_local_trouble(cast("Run", Slow()), None, driven=driven)
     assert (trouble is None) == driven

@@ -124,6 +124,7 @@ def confirm(question: str, *, meaning: str) -> None:
     """
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{meaning}: add --yes if that is meant")
+    erase_sign()
     typer.confirm(question, abort=True, err=True)
 
 

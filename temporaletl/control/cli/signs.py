@@ -38,6 +38,11 @@ SIGNS = {
     "pipeline": "Reading the definition",
     "token": "Reading the tokens",
     "audit": "Reading the audit",
+    "ledger": "Reading the ledger",
+    "backup": "Getting ready to back up",
+    "restore": "Getting ready to restore",
+    "upgrade": "Getting ready to move the warehouse",
+    "uninstall": "Looking at what is there",
 }
 SILENT = frozenset(("up", "down", "serve", "psql", "new-source"))
 

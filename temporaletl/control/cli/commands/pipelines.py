@@ -143,7 +143,7 @@ def result(
     view.print_result(execution, node)
 
 
-@pipeline.command()
+@pipeline.command(epilog=examples("etl pipeline pause orders-20261128T040000Z-1f2e3d4c"))
 def pause(execution: Execution) -> None:
     """Let an execution start no more nodes; those that run come to their end."""
     from temporaletl.control.cli.views import executions as view
@@ -151,7 +151,7 @@ def pause(execution: Execution) -> None:
     view.control(execution, "pause")
 
 
-@pipeline.command()
+@pipeline.command(epilog=examples("etl pipeline resume orders-20261128T040000Z-1f2e3d4c"))
 def resume(execution: Execution) -> None:
     """Let a paused execution go on."""
     from temporaletl.control.cli.views import executions as view
@@ -159,7 +159,7 @@ def resume(execution: Execution) -> None:
     view.control(execution, "resume")
 
 
-@pipeline.command()
+@pipeline.command(epilog=examples("etl pipeline cancel orders-20261128T040000Z-1f2e3d4c"))
 def cancel(execution: Execution) -> None:
     """End an execution, and the nodes that run."""
     from temporaletl.control.cli.views import executions as view
@@ -175,7 +175,7 @@ def store(file: File, as_json: AsJson = False) -> int:
     return view.store(file, as_json=as_json)
 
 
-@pipeline.command("list")
+@pipeline.command("list", epilog=examples("etl pipeline list"))
 def list_(as_json: AsJson = False) -> None:
     """List the stored pipelines."""
     from temporaletl.control.cli.views import stored_pipelines as view
@@ -204,7 +204,7 @@ def diff(before: What, after: What) -> int:
     return view.print_difference(before, after)
 
 
-@pipeline.command()
+@pipeline.command(epilog=examples("etl pipeline delete orders"))
 def delete(name: Annotated[str, typer.Argument(metavar="NAME", help="A stored pipeline.")]) -> None:
     """Delete a stored pipeline with its versions; its executions stay."""
     from temporaletl.control.cli.views import stored_pipelines as view
