@@ -39,12 +39,13 @@ SIGNS = {
     "token": "Reading the tokens",
     "audit": "Reading the audit",
     "ledger": "Reading the ledger",
+    "settings": "Reading the settings",
     "backup": "Getting ready to back up",
     "restore": "Getting ready to restore",
     "upgrade": "Getting ready to move the warehouse",
     "uninstall": "Looking at what is there",
 }
-SILENT = frozenset(("up", "down", "serve", "psql", "new-source"))
+SILENT = frozenset(("up", "down", "serve", "psql", "init", "new-source"))
 
 
 def show_sign_of(arguments: Sequence[str]) -> None:
