@@ -5,6 +5,7 @@ Temporal's file: runs that go on, and schedules. Logs, settings and the port's p
 """
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -228,6 +229,8 @@ def _stage(folder: Path, lock: IO[str], backup: BackupReader, report: Report) ->
         staged.touch(mode=0o600)
         with backup.open(backup.manifest.temporal) as content, staged.open("wb") as file:
             shutil.copyfileobj(content, file)
+        if os.geteuid() == 0:  # who runs the stack may be another user
+            os.chown(staged, folder.stat().st_uid, folder.stat().st_gid)
         sync(staged)
     with serving(folder, lock, cluster=STAGED_CLUSTER) as postgres, translated():
         maintenance = postgres.url_of(MAINTENANCE)

@@ -259,11 +259,17 @@ def short_socket_folder(cluster: Path) -> Path:
 
 
 def cluster_major(folder: Path) -> int | None:
-    """The major version of the cluster in a folder; None where there is no cluster."""
+    """The major version of the cluster in a folder; None where there is no cluster.
+
+    Raises:
+        ConfigurationError: it is another user's.
+    """
     try:
         return int((folder / "PG_VERSION").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError:
+        raise ConfigurationError(f"{folder} is another user's: do this as that user") from None
 
 
 @contextlib.contextmanager
@@ -321,8 +327,10 @@ def _owner(folder: Path) -> tuple[int, int] | None:
     """User and group that the server runs as, which refuses root; None for our own."""
     if os.geteuid() != 0:
         return None
-    if folder.exists():
-        return folder.stat().st_uid, folder.stat().st_gid
+    # One that is to take the place of another belongs to whom that does.
+    for present in (folder, folder.with_name(POSTGRES_FOLDER)):
+        if present.exists():
+            return present.stat().st_uid, present.stat().st_gid
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)

@@ -16,7 +16,7 @@ from temporaletl.embedded.postgres import POSTGRES_FOLDER, short_socket_folder
 from temporaletl.embedded.running import end_running, left_behind, take
 from temporaletl.embedded.staging import remove
 from temporaletl.embedded.temporal_command import cache_folder
-from temporaletl.errors import PermanentError
+from temporaletl.errors import ConfigurationError, PermanentError
 
 Report = Callable[[str], None]
 #: A running stack may take so long to end.
@@ -61,6 +61,9 @@ def take_inventory(data: Path, *, keep_data: bool = False) -> Inventory:
     """Find what the platform put on this machine for this user; nothing is changed.
 
     `data` is the data folder; that of the quick start is beside it.
+
+    Raises:
+        ConfigurationError: a data folder is another user's.
     """
     beside = data.parent.glob(f"{data.name}-quickstart*") if data.name == "temporaletl" else ()
     # Whatever ran on a folder has locked it.
@@ -71,7 +74,10 @@ def take_inventory(data: Path, *, keep_data: bool = False) -> Inventory:
         staying += [(folder, "its data is kept") for folder in folders]
         folders = []
     for folder in folders:
-        _look_into(folder, removable, staying)
+        try:
+            _look_into(folder, removable, staying)
+        except PermissionError:
+            raise ConfigurationError(f"{folder} is another user's: do this as that user") from None
     cache = cache_folder()
     for pattern in _CACHES:
         for path in sorted(cache.glob(pattern)):

@@ -37,6 +37,8 @@ from tests.tree import tree
 
 __all__ = ["folder"]
 
+pytestmark = pytest.mark.timeout(400)  # many servers, one after the other
+
 
 @contextlib.contextmanager
 def older_cluster(folder: Path, programs: Path, *locale: str) -> Iterator[EmbeddedPostgres]:
@@ -59,7 +61,6 @@ def older_cluster(folder: Path, programs: Path, *locale: str) -> Iterator[Embedd
             yield server
 
 
-@pytest.mark.timeout(300)
 def test_a_cluster_of_an_older_postgresql_is_refused_and_moved_by_an_upgrade(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
 
-WITHIN_SECONDS = 100
+WITHIN_SECONDS = 200
 OWN = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST", "ETL_DATA_DIR")
 #: Rows, indexes, an extension with its index, a user, and who may read what.
 CONTENT = """

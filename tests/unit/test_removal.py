@@ -1,11 +1,15 @@
 """What `etl uninstall` finds and removes, without servers."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
+from temporaletl.embedded.postgres import cluster_major, temporary_folder
 from temporaletl.embedded.removal import Inventory, remove_all, take_inventory
 from temporaletl.embedded.running import default_data_folder
+from temporaletl.errors import ConfigurationError
 from tests.tree import tree
 
 LINE = "source '{}/.bash_completions/etl.sh'"
@@ -104,3 +108,23 @@ def test_data_that_is_to_be_kept_stays(home: Path) -> None:
     found = uninstall(keep_data=True)
     assert tree(home) == before
     assert found.staying == [(data, "its data is kept")]
+
+
+def test_the_data_of_another_user_is_refused() -> None:
+    with temporary_folder("etl-removal-") as folder:
+        make(folder, "lock", "postgresql/PG_VERSION", text="18")
+        user = os.geteuid()
+        (folder / "postgresql").chmod(0o000)
+        folder.chmod(0o311)
+        try:
+            if user == 0:  # whom no mode keeps out
+                os.seteuid(pwd.getpwnam("nobody").pw_uid)
+            with pytest.raises(ConfigurationError, match="another user's"):
+                take_inventory(folder)
+            with pytest.raises(ConfigurationError, match="another user's"):
+                cluster_major(folder / "postgresql")
+        finally:
+            if user == 0:
+                os.seteuid(0)
+            folder.chmod(0o700)
+            (folder / "postgresql").chmod(0o700)
