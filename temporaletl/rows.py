@@ -74,6 +74,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Comment of the table in the warehouse, and those of its columns by their names.
     comment: ClassVar[str] = ""
     comments: ClassVar[Mapping[str, str]] = {}
+    #: All values that a column can have, where they are known; null is not among them.
+    known_values: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: By column, the table whose key's last column it names, in the same connection.
+    refers_to: ClassVar[Mapping[str, str]] = {}
     #: Indexes beside the key, and that on `updated_at` which every table has.
     indexes: ClassVar[tuple[Index, ...]] = ()
 
@@ -154,9 +158,8 @@ class Event(Row, frozen=True, kw_only=True, gc=False):
 class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
     """One run of a workflow as Temporal's visibility store lists it.
 
-    Times ending in `_unix` are seconds since 1970 UTC. `status` is RUNNING, COMPLETED, FAILED,
-    CANCELED, TERMINATED, CONTINUED_AS_NEW or TIMED_OUT; DELETED where it was running when it was
-    last seen, and Temporal has it no more.
+    Times ending in `_unix` are seconds since 1970 UTC. `status` is Temporal's own word; DELETED
+    where it was running when it was last seen, and Temporal has it no more.
     """
 
     table: ClassVar[str] = "temporal_workflows"
@@ -173,13 +176,26 @@ class TemporalWorkflow(Row, frozen=True, kw_only=True, gc=False):
         "start_time_unix": "start, in seconds since 1970 UTC",
         "close_time_unix": "end, likewise",
         "status": (
-            "RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT; "
-            "DELETED for one that was running and no longer exists"
+            "RUNNING, PAUSED, COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, "
+            "TIMED_OUT; DELETED for one that was running and no longer exists"
         ),
         "history_length": "number of events in its history",
         "search_attributes": "search attributes",
         "memo": "memo",
         "raw": "the execution as Temporal lists it",
+    }
+    known_values: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "status": (
+            "RUNNING",
+            "PAUSED",
+            "COMPLETED",
+            "FAILED",
+            "CANCELED",
+            "TERMINATED",
+            "CONTINUED_AS_NEW",
+            "TIMED_OUT",
+            "DELETED",
+        )
     }
 
     namespace: str

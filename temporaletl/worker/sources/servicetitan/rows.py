@@ -45,6 +45,7 @@ class StCustomer(Row, frozen=True, kw_only=True, gc=False):
         "modified_on": "last modification",
         "full_data": "the record as ServiceTitan sent it",
     }
+    refers_to: ClassVar[Mapping[str, str]] = {"merged_to_id": "st_customers"}
 
     st_id: int
     active: bool | None = None
@@ -104,6 +105,12 @@ class StJob(Row, frozen=True, kw_only=True, gc=False):
         "modified_on": "last modification",
         "completed_on": "completion",
         "full_data": "the record as ServiceTitan sent it",
+    }
+    refers_to: ClassVar[Mapping[str, str]] = {
+        "customer_id": "st_customers",
+        "invoice_id": "st_invoices",
+        "recall_for_id": "st_jobs",
+        "warranty_id": "st_jobs",
     }
 
     st_id: int
@@ -177,6 +184,11 @@ class StInvoice(Row, frozen=True, kw_only=True, gc=False):
         "modified_on": "last modification",
         "full_data": "the record as ServiceTitan sent it",
     }
+    refers_to: ClassVar[Mapping[str, str]] = {
+        "customer_id": "st_customers",
+        "job_id": "st_jobs",
+        "adjustment_to_id": "st_invoices",
+    }
 
     st_id: int
     active: bool | None = None
@@ -240,6 +252,10 @@ class StEstimate(Row, frozen=True, kw_only=True, gc=False):
         "created_on": "creation",
         "modified_on": "last modification",
         "full_data": "the record as ServiceTitan sent it",
+    }
+    refers_to: ClassVar[Mapping[str, str]] = {
+        "job_id": "st_jobs",
+        "customer_id": "st_customers",
     }
 
     st_id: int

@@ -1,0 +1,26 @@
+{#- Written by scripts/dbt_package.py from the row classes: change those, then run scripts/docs. -#}
+SELECT
+    connection,
+    namespace,
+    workflow_id,
+    run_id,
+    workflow_type,
+    task_queue,
+    start_time,
+    close_time,
+    start_time_unix,
+    close_time_unix,
+    status,
+    history_length,
+    search_attributes,
+    memo,
+    raw,
+    version,
+    specific_version,
+    job_id,
+    etl_workflow_id,
+    etl_run_id,
+    extracted_at,
+    loaded_at,
+    updated_at
+FROM {{ source('temporal', 'temporal_workflows') }}
