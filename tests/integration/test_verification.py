@@ -1,7 +1,7 @@
 """`etl verify` finds each row that somebody removed, added or changed, in every source."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ from psycopg import sql
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.verification import Verification, verify_source
+from temporaletl.messages import QueuerInput
 from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.strategies import import_sources
+from temporaletl.testing.batch import Batch
 from temporaletl.testing.harness import Harness, make_harness
 from temporaletl.testing.source_fixture import SourceFixture
 from temporaletl.warehouse.connection import Warehouse
@@ -18,6 +21,8 @@ from temporaletl.worker.loading.catalog import target_name
 from temporaletl.worker.loading.columns import HASH, Layout, layout_of
 from temporaletl.worker.loading.evolution import rows_of
 from tests.integration.loading.jobs import execute
+from tests.integration.temporal_server import TemporalServer
+from tests.integration.temporal_subjects import Subjects
 from tests.integration.trino_server import TrinoServer
 from tests.source_fixtures.jira import JiraFixture
 from tests.source_fixtures.launchpad import LaunchpadFixture
@@ -53,24 +58,26 @@ def tables(source: str) -> list[tuple[str, Layout]]:
     return [(target_name(layout, source), layout) for layout in layouts]
 
 
-def verify(harness: Harness, warehouse: Warehouse, url: str) -> Verification:
-    async def verified() -> Verification:
-        settings = WarehouseSettings.model_validate(
-            {"database_url": url, "schema_name": warehouse.schema}
-        )
-        async with Platform(TemporalSettings(), settings) as platform:
-            return await verify_source(platform, harness.request())
+async def verified(request: QueuerInput, warehouse: Warehouse, url: str) -> Verification:
+    settings = WarehouseSettings.model_validate(
+        {"database_url": url, "schema_name": warehouse.schema}
+    )
+    async with Platform(TemporalSettings(), settings) as platform:
+        return await verify_source(platform, request)
 
-    return harness.run(verified())
+
+def verify(harness: Harness, warehouse: Warehouse, url: str) -> Verification:
+    return harness.run(verified(harness.request(), warehouse, url))
 
 
 def falsify(warehouse: Warehouse, table: str, layout: Layout) -> dict[str, Any]:
-    """Remove a row of a table by hand, add one, and change one; return their keys by kind."""
-    key = layout.own_key[0]
+    """Remove a row of a table by hand, add one, and change one; return their ids by kind."""
+    key = layout.own_key[-1]
+    documents = (column.name for column in layout.columns if column.type == "jsonb")
     parts = {
         "table": sql.Identifier(table),
         "key": sql.Identifier(key),
-        "column": sql.Identifier("event_properties" if layout.partitioned else "full_data"),
+        "column": sql.Identifier(next(documents)),
         "columns": sql.SQL(", ").join(
             sql.Identifier(column.name) for column in layout.columns if column.name != key
         ),
@@ -102,6 +109,19 @@ def falsify(warehouse: Warehouse, table: str, layout: Layout) -> dict[str, Any]:
     return {"missing": first, "surplus": added, "changed": third}
 
 
+def falsify_all(warehouse: Warehouse, source: str) -> set[tuple[str, str, Any]]:
+    return {
+        (kind, layout.table, id_)
+        for table, layout in tables(source)
+        for kind, id_ in falsify(warehouse, table, layout).items()
+    }
+
+
+def differences(found: Verification) -> set[tuple[str, str, Any]]:
+    """Kind, table and id of each."""
+    return {(d.kind, d.table, d.key[-1]) for d in (one.difference for one in found.listed)}
+
+
 def test_every_row_that_was_removed_added_or_changed_by_hand_is_found(
     harness: Harness, postgres_url: str
 ) -> None:
@@ -112,14 +132,34 @@ def test_every_row_that_was_removed_added_or_changed_by_hand_is_found(
     assert sum(month.source for month in found.months) > 0
     assert all(month.source == month.warehouse for month in found.months)
 
-    expected = {
-        (kind, layout.table, (key,))
-        for table, layout in tables(harness.source)
-        for kind, key in falsify(warehouse, table, layout).items()
-    }
+    expected = falsify_all(warehouse, harness.source)
     found = verify(harness, warehouse, postgres_url)
-    listed = {(d.kind, d.table, d.key) for d in (one.difference for one in found.listed)}
-    assert listed == expected
+    assert differences(found) == expected
+    assert not found.holds
+
+
+async def test_every_execution_that_was_removed_added_or_changed_by_hand_is_found(
+    subjects: Subjects,
+    temporal_server: TemporalServer,
+    warehouse: Warehouse,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
+    monkeypatch.setenv("SOURCE_TEMPORAL_ADDRESS", temporal_server.address)
+    monkeypatch.setenv("SOURCE_TEMPORAL_NAMESPACES", subjects.namespace)
+    monkeypatch.setenv("SOURCE_TEMPORAL_LAG_SECONDS", "0")
+    request = QueuerInput(source="temporal", mode="full")
+    await Batch(warehouse).run(request, scheduled=datetime.now(UTC) + timedelta(minutes=1))
+    found = await verified(request, warehouse, postgres_url)
+    assert (found.counts, found.holds) == ({}, True)
+    totals = [(month.source, month.warehouse) for month in found.months]
+    assert (sum(a for a, _ in totals), sum(b for _, b in totals)) == (subjects.rows, subjects.rows)
+
+    expected = falsify_all(warehouse, "temporal")
+    found = await verified(request, warehouse, postgres_url)
+    assert differences(found) == expected
     assert not found.holds
 
 
