@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.resources import files
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -13,17 +14,28 @@ from temporaletl.warehouse.sessions import only_row
 
 # Any number will do, as long as all processes that migrate take the same.
 _LOCK = 7_233_301
+#: How a migration begins that takes long, and must not hold the locks of others meanwhile.
+ALONE = b"-- Alone in its transaction"
 
 
 def migrate(warehouse: Warehouse) -> list[str]:
     """Apply the migrations that are missing, each in order, and return their names.
 
-    Safe to repeat and to run from many processes at once. Needs the CREATE privilege only while
-    something is missing.
+    Those that begin with `ALONE` have a transaction of their own, the others before and behind it
+    share theirs. Safe to repeat and to run from many processes at once. Needs the CREATE privilege
+    only while something is missing.
 
     Raises:
         CredentialsError: the user lacks CREATE; the message says on what.
     """
+    made: list[str] = []
+    while applied := _migrate_next(warehouse):
+        made += applied
+    return made
+
+
+def _migrate_next(warehouse: Warehouse) -> list[str]:
+    """Apply what is missing in one transaction; return the names, none where nothing is."""
     # An index on a large table takes its time.
     with warehouse.connection(unlimited=True) as connection:
         schema = sql.Identifier(warehouse.schema)
@@ -54,10 +66,17 @@ def migrate(warehouse: Warehouse) -> list[str]:
         if not exists:  # even IF NOT EXISTS needs the privilege to create one
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
         applied = _applied(connection)  # by another process, which held the lock
-        missing = [name for name in missing if name not in applied]
+        missing = _together([name for name in missing if name not in applied])
         if missing:
             connection.execute(_statements(missing))
         return missing
+
+
+def _together(missing: list[str]) -> list[str]:
+    """The first of these that share a transaction."""
+    if not missing or _read(missing[0]).startswith(ALONE):
+        return missing[:1]
+    return [*takewhile(lambda name: not _read(name).startswith(ALONE), missing)]
 
 
 def create_schema(connection: psycopg.Connection[Any], name: str) -> None:

@@ -199,7 +199,7 @@ def test_two_services_that_start_at_once_bring_it_forward_and_touch_no_row(
     fill(old)
     before = snapshot(old)
     services = [start_service(old, postgres_url) for _ in range(2)]
-    applied = []
+    applied: list[str] = []
     for service in services:
         assert service.stdin is not None
         service.stdin.write("\n")
@@ -207,8 +207,9 @@ def test_two_services_that_start_at_once_bring_it_forward_and_touch_no_row(
     for service in services:
         out, _ = service.communicate(timeout=60)
         assert service.returncode == 0
-        applied.append(out.split())
-    assert sorted(applied) == [[], later_migrations()]
+        applied += out.split()
+    # Each once, by either.
+    assert sorted(applied) == later_migrations()
     assert snapshot(old) == before
     assert keys(old, "events") == {"(source_kind_id, connection, event_id) INCLUDE (row_hash)"}
     assert keys(old, "jira_events") == keys(old, "events")
