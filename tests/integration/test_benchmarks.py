@@ -18,6 +18,7 @@ FOLDER = ROOT / "scripts" / "bench"
 #: What each script prints at its end.
 LAST_WORDS = {
     "api": "reads over 300 ms",
+    "ledger": "of the size without",
     "load": "changed / first",
     "plan": "MB more than",
     "pipeline": "identical reload",
@@ -57,6 +58,13 @@ def test_the_load_stage_is_measured() -> None:
 def test_questions_are_measured() -> None:
     said = output_of("questions", "--rows", "20000", "--cost-rows", "0")
     assert "How many issues had which status on a day." in said
+
+
+def test_the_ledger_of_a_year_is_weighed() -> None:
+    said = output_of("ledger", "--days", "5", "--pages-keep-days", "1", "--jobs-keep-days", "2")
+    assert said.count(", day 5: ") == 4
+    # Each run of the days before is pruned, but for those whose reject stays.
+    assert "in all 1,536 pages and 852 jobs" in said
 
 
 def test_planning_is_measured() -> None:
