@@ -30,7 +30,7 @@ SIGNS = {
     "schedule-delete": "Changing the schedule",
     "schedule-backfill": "Starting the runs",
     "schema": "Reading the tables",
-    "ledger": "weighing the ledger",
+    "ledger": "Weighing the ledger",
     "migrate": "Looking at the tables",
     "verify": "Reading the source",
     "state": "Reading the watermarks",
