@@ -65,8 +65,11 @@ _OTHERS = {
 }
 #: What the names of the platform's own variables begin with.
 _PREFIXES = ("ETL_", "TEMPORAL_", "WPE_", "PIPELINE_")
-#: Names that others give meaning to: Temporal's command line and SDK.
-_FOREIGN = ("TEMPORAL_CLI_*", "TEMPORAL_CODEC_*", "TEMPORAL_ENV*", "TEMPORAL_TLS_DISABLE_HOST_*")
+#: Names that others give meaning to: Temporal's command line and SDK; definitions of pipelines.
+_FOREIGN = (
+    *("TEMPORAL_CLI_*", "TEMPORAL_CODEC_*", "TEMPORAL_ENV*", "TEMPORAL_TLS_DISABLE_HOST_*"),
+    "PIPELINE_SECRET_*",
+)
 #: Kubernetes sets these for every service of a namespace, one that is called `jira` as well.
 _KUBERNETES = re.compile(
     r".+_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?))"

@@ -42,6 +42,7 @@ def test_the_catalogue_has_every_setting_of_every_class() -> None:
         ("jira_url", None),
         ("TEMPORAL_CLI_SHOW_STACKS", None),
         ("JIRA_SERVICE_HOST", None),
+        ("PIPELINE_SECRET_SHOP", None),
         ("TEMPORAL_PORT_7233_TCP_ADDR", None),
         ("JIRA_TOKEN_OF_ACME", None),  # where a connection's secret is
     ],
