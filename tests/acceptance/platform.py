@@ -20,10 +20,11 @@ from temporaletl.embedded.postgres import EmbeddedPostgres, temporary_folder
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, polling
 from temporaletl.messages import BatchSummary
+from tests.etl_process import run_etl
 from tests.fakes.server import FakeServer
 from tests.integration.temporal_server import require_temporal
 
-ETL = Path(sys.executable).with_name("etl")
+_ETL = Path(sys.executable).with_name("etl")
 _PASSWORD = "a-password"
 _READY_WITHIN = timedelta(seconds=60)
 _QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
@@ -117,21 +118,18 @@ class Platform:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, in the services' environment unless another is given."""
-        return subprocess.run(
-            [ETL, *words],
-            env=self.environment if environment is None else environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout_seconds,
-            check=False,
+        return run_etl(
+            *words,
+            environment=self.environment if environment is None else environment,
+            folder=self.folder,
+            timeout_seconds=timeout_seconds,
         )
 
     @contextlib.contextmanager
     def etl_running(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
         """Run a command in the background until the block ends."""
         process = subprocess.Popen(
-            [ETL, *words],
+            [_ETL, *words],
             env=self.environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

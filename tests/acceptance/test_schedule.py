@@ -29,7 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporaletl.connect import open_client
 from temporaletl.embedded.processes import Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
-from tests.acceptance.platform import ETL
+from tests.etl_process import run_etl
 from tests.integration.temporal_server import require_temporal
 
 pytestmark = pytest.mark.timeout(120)
@@ -50,7 +50,7 @@ class Commands:
         return self._run(["python", "schedule.py", *words], _QUEUER, settings)
 
     def etl(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return self._run([str(ETL), *words], Path(self.environment["HOME"]), {})
+        return run_etl(*words, environment=self.environment, folder=Path(self.environment["HOME"]))
 
     def done(self, *words: str) -> str:
         """Create or change the schedule successfully; return the output."""

@@ -11,7 +11,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.acceptance.platform import ETL, Platform, platform_in
+from tests.acceptance.platform import Platform, platform_in
+from tests.etl_process import run_etl
 from tests.fakes.jira import generate, serve
 
 pytestmark = pytest.mark.timeout(120)
@@ -92,7 +93,7 @@ def bare(tmp_path: Path) -> dict[str, str]:
 def test_a_wrong_word(
     words: list[str], says: list[str], bare: dict[str, str], tmp_path: Path
 ) -> None:
-    assert_refused(run(ETL, *words, environment=bare, folder=tmp_path), *says)
+    assert_refused(run_etl(*words, environment=bare, folder=tmp_path), *says)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_wrong_word(
 )
 def test_no_temporal_at_the_address(words: list[str], bare: dict[str, str], tmp_path: Path) -> None:
     environment = {**bare, "TEMPORAL_ADDRESS": _NOBODY}
-    done = run(ETL, *words, environment=environment, folder=tmp_path)
+    done = run_etl(*words, environment=environment, folder=tmp_path)
     message = f"no Temporal server answers at {_NOBODY} (TEMPORAL_ADDRESS)"
     assert_refused(done, message, "etl up", status=1)
 
@@ -144,8 +145,8 @@ def test_missing_credentials(platform: Platform) -> None:
 
 def test_credentials_without_a_token(platform: Platform) -> None:
     given = {"JIRA_URL": "http://127.0.0.1:1", "JIRA_EMAIL": "me@example.com"}
-    checked = run(
-        *(ETL, "check", "jira"),
+    checked = run_etl(
+        *("check", "jira"),
         environment={**platform.environment, **given},
         folder=platform.folder,
     )
@@ -161,8 +162,8 @@ def test_refused_credentials(platform: Platform) -> None:
             "JIRA_EMAIL": "me@example.com",
             "JIRA_API_TOKEN": "a-wrong-secret",
         }
-        checked = run(
-            *(ETL, "check", "jira"),
+        checked = run_etl(
+            *("check", "jira"),
             environment={**platform.environment, **given},
             folder=platform.folder,
         )
@@ -198,7 +199,7 @@ def test_a_database_user_without_create(service: str, platform: Platform, clerk:
 
 def test_a_check_by_a_database_user_without_create(platform: Platform, clerk: str) -> None:
     environment = {**platform.environment, "DATABASE_URL": clerk, "WPE_DB_SCHEMA": "elsewhere"}
-    done = run(ETL, "check", "temporal", environment=environment, folder=platform.folder)
+    done = run_etl("check", "temporal", environment=environment, folder=platform.folder)
     assert done.returncode == 2
     assert "CREATE" in done.stdout + done.stderr
     assert "its-secret" not in done.stdout + done.stderr

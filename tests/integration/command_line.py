@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.etl_process import run_etl
 from tests.integration.flows.services import Services
 
 _WITHIN_SECONDS = 60
@@ -41,8 +42,10 @@ class CommandLine:
         return replace(self, settings=settings)
 
     async def __call__(self, *arguments: str) -> Ended:
-        process = await self.start(*arguments)
-        return await finished(process)
+        ended = await asyncio.to_thread(
+            run_etl, *arguments, environment=self.environment(), folder=self.folder
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
