@@ -28,7 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 #: In the names of tests that take long, or belong to many of one process.
-_LONG = ("tests/acceptance/", "test_standard_suite", "test_new_source", "test_installed", "trino")
+_LONG = (
+    *("tests/acceptance/", "test_standard_suite", "test_new_source", "test_installed", "trino"),
+    *("test_benchmarks", "test_outages", "/web/"),
+)
 
 
 @pytest.hookimpl(
