@@ -13,7 +13,9 @@ from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError, PermanentError
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.pipeline_executions import Measure
+from temporaletl.warehouse.pipeline_nodes import (
+    Measure,
+)
 from temporaletl.warehouse.sessions import only_row
 
 #: The name under which the input of an execution is kept.

@@ -39,7 +39,6 @@ SIGNS = {
     "pipeline": "Reading the definition",
     "token": "Reading the tokens",
     "audit": "Reading the audit",
-    "ledger": "Reading the ledger",
     "settings": "Reading the settings",
     "backup": "Getting ready to back up",
     "restore": "Getting ready to restore",

@@ -21,12 +21,14 @@ from temporaletl.warehouse.pipeline_executions import (
     ENDED,
     ExecutionEntry,
     ExecutionFilter,
-    NodeRecord,
     StoredExecution,
     end_execution,
     find_event,
     list_executions,
     read_execution,
+)
+from temporaletl.warehouse.pipeline_nodes import (
+    NodeRecord,
     read_nodes,
 )
 from temporaletl.warehouse.pipeline_results import read_result

@@ -15,10 +15,12 @@ from temporaletl.logs import get_logger
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_executions import (
-    count_nodes,
     end_execution,
-    note_failure,
     read_execution,
+)
+from temporaletl.warehouse.pipeline_nodes import (
+    count_nodes,
+    note_failure,
 )
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.egress.client import GuardedClient

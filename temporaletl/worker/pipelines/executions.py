@@ -13,8 +13,10 @@ from temporaletl.warehouse.pipeline_executions import (
     NewExecution,
     StoredExecution,
     begin_execution,
-    copy_nodes,
     enter_execution,
+)
+from temporaletl.warehouse.pipeline_nodes import (
+    copy_nodes,
     read_nodes,
 )
 from temporaletl.warehouse.pipeline_results import TRIGGER, write_result

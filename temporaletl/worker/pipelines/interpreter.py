@@ -86,11 +86,6 @@ class Interpreter:
             self._restore(node)
 
     @property
-    def running(self) -> int:
-        """How many nodes run, or wait."""
-        return len(self._tasks)
-
-    @property
     def at_rest(self) -> bool:
         """Whether nothing runs but what waits for a time or a decision."""
         return not any(self._is_busy(node) for node in self._tasks)
@@ -353,7 +348,7 @@ class Interpreter:
                     timeout=node.timeout,
                     policy=node.policy,
                 )
-                result: ChunkResult = await workflow.execute_activity(
+                await workflow.execute_activity(
                     names.RUN_CHUNK,
                     request,
                     result_type=ChunkResult,
@@ -365,9 +360,8 @@ class Interpreter:
                 )
                 self.chunks_done[node.id] += 1
                 self._check_going_on()
-                workflow.logger.debug("chunk %s of %s: %s", chunk, node.id, result)
 
-        await _together(run() for _ in range(wait.concurrency))
+        await _together([run() for _ in range(wait.concurrency)])
 
     async def _call(self, name: str, request: Message, node: PlannedNode) -> NodeOutcome:
         timeout: timedelta = getattr(request, "timeout", timedelta(minutes=1))
@@ -388,19 +382,15 @@ class Interpreter:
 _UNTIL_CANCELLED = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
-async def _together(runs: Any) -> None:
+async def _together(runs: list[Coroutine[Any, Any, None]]) -> None:
     """Run coroutines at once; where one fails, the others end before that is told."""
-    tasks = [asyncio.create_task(run) for run in _coroutines(runs)]
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _coroutines(runs: Any) -> list[Coroutine[Any, Any, None]]:
-    return list(runs)
 
 
 def _until(wait: Wait) -> timedelta | None:

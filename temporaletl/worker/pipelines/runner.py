@@ -14,13 +14,15 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_executions import (
+    StoredExecution,
+    read_execution,
+)
+from temporaletl.warehouse.pipeline_nodes import (
     Measure,
     NodeRecord,
-    StoredExecution,
     SupersededNodeError,
     begin_node,
     note_wait,
-    read_execution,
     read_nodes,
     settle_node,
 )

@@ -11,7 +11,10 @@ from temporalio.client import WorkflowHandle
 
 from temporaletl import names
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.pipeline_executions import NodeRecord, read_nodes
+from temporaletl.warehouse.pipeline_nodes import (
+    NodeRecord,
+    read_nodes,
+)
 from temporaletl.warehouse.pipeline_results import read_result
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionSummary
 from tests.integration.flows.services import Services, running

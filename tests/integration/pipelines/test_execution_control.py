@@ -8,7 +8,9 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 
 from temporaletl import names
-from temporaletl.warehouse.pipeline_executions import read_execution
+from temporaletl.warehouse.pipeline_executions import (
+    read_execution,
+)
 from temporaletl.worker.pipelines import interpreter
 from temporaletl.worker.pipelines.messages import ExecutionStatus, ExecutionSummary
 from temporaletl.worker.pipelines.retention import end_lost_executions, remove_old_executions

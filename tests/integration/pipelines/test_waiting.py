@@ -10,7 +10,9 @@ from temporaletl import names
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_decisions import read_decision, record_decision
-from temporaletl.warehouse.pipeline_executions import read_nodes
+from temporaletl.warehouse.pipeline_nodes import (
+    read_nodes,
+)
 from temporaletl.worker.pipelines.messages import Decision, ExecutionSummary
 from tests.integration.flows.services import running
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping

@@ -24,7 +24,10 @@ from temporaletl.control.operations.executions import (
     start_execution,
 )
 from temporaletl.control.operations.pipelines import pipeline_schema, validate_document
-from temporaletl.warehouse.pipeline_executions import ExecutionEntry, ExecutionFilter
+from temporaletl.warehouse.pipeline_executions import (
+    ExecutionEntry,
+    ExecutionFilter,
+)
 from temporaletl.worker.pipelines.faults import DefinitionFault
 from temporaletl.worker.pipelines.graph import NodeState
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionState, NodeError

@@ -34,7 +34,10 @@ from temporaletl.control.operations.executions import (
     start_execution,
 )
 from temporaletl.errors import ConfigurationError
-from temporaletl.warehouse.pipeline_executions import ENDED, ExecutionFilter
+from temporaletl.warehouse.pipeline_executions import (
+    ENDED,
+    ExecutionFilter,
+)
 from temporaletl.worker.pipelines.messages import ExecutionInput
 
 _BETWEEN_LOOKS_SECONDS = 0.5

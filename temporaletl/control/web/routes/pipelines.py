@@ -26,7 +26,11 @@ from temporaletl.control.operations.stored_pipelines import (
 )
 from temporaletl.control.web.forms import parse_json
 from temporaletl.control.web.visit import InVisit, Visit, pages
-from temporaletl.warehouse.pipeline_executions import ENDED, ExecutionEntry, ExecutionFilter
+from temporaletl.warehouse.pipeline_executions import (
+    ENDED,
+    ExecutionEntry,
+    ExecutionFilter,
+)
 from temporaletl.worker.pipelines.messages import ExecutionInput
 from temporaletl.worker.pipelines.validation import validate
 
