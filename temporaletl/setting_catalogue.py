@@ -37,6 +37,7 @@ _MODULES = (
     "temporaletl.external.http",
     "temporaletl.notifications.settings",
     "temporaletl.warehouse.source_connections",
+    "temporaletl.worker.pipelines.databases",
     "temporaletl.worker.pipelines.settings",
     "temporaletl.worker.pipelines.egress.settings",
     "temporaletl.control.api.settings",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -17,6 +18,7 @@ from temporaletl.control_messages import ControlUpdate
 from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError
 from temporaletl.queuer.reconciliation import closings, describe_workflow
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.pipeline_decisions import read_decision, record_decision
 from temporaletl.warehouse.pipeline_executions import (
     ENDED,
     ExecutionEntry,
@@ -35,7 +37,7 @@ from temporaletl.warehouse.pipeline_results import read_result
 from temporaletl.worker.pipelines.executions import enter, new_execution_id
 from temporaletl.worker.pipelines.faults import DefinitionFault
 from temporaletl.worker.pipelines.graph import SETTLED, NodeState, Progress
-from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionStatus
+from temporaletl.worker.pipelines.messages import Decision, ExecutionInput, ExecutionStatus
 from temporaletl.worker.pipelines.validation import Pipeline, validate
 
 #: What is read of a result at once.
@@ -330,6 +332,51 @@ async def control_execution(
             await handle.signal(_UPDATES[action], rpc_timeout=PATIENCE)
         return ExecutionStatus(execution_id=execution_id, state="running")
     return answer
+
+
+async def decide(
+    platform: Platform,
+    execution_id: str,
+    node: str,
+    outcome: str,
+    *,
+    by: str | None = None,
+    comment: str | None = None,
+    body: JsonValue = None,
+) -> bool:
+    """Decide what a node waits for; returns whether it is the first decision, which stands.
+
+    An `approval` is decided as `approved` or `rejected`; a `wait_for_webhook` as `received`, with
+    the `body` that came. It is in the warehouse before the workflow is told. Safe to repeat.
+
+    Raises:
+        NotFoundError: there is no such execution or node.
+        ConflictError: the node waits for no such decision.
+        TemporalUnavailableError: it is recorded, but Temporal does not answer: say it again.
+    """
+    warehouse = await platform.current_warehouse()
+    execution = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    pipeline = await asyncio.to_thread(validate, execution.document)
+    if node not in pipeline.steps:
+        raise NotFoundError(f"{execution_id} has no node {node!r}")
+    known = [one for one in pipeline.steps[node].data.handles() if one not in (None, "timeout")]
+    if outcome not in known:
+        raise ConflictError(f"node {node} is decided as one of {known}, not as {outcome!r}")
+    first = await asyncio.to_thread(
+        partial(record_decision, by=by, comment=comment, body=body),
+        warehouse,
+        execution_id,
+        node,
+        outcome,
+    )
+    stands = await asyncio.to_thread(read_decision, warehouse, execution_id, node)
+    # Also for a later one: the signal of the first may have been lost.
+    client = await platform.client()
+    handle = client.get_workflow_handle(_workflow_of(execution))
+    decision = Decision(node=node, outcome=stands.outcome if stands else outcome)
+    with translated_errors():
+        await handle.signal(names.DECIDE, decision, rpc_timeout=PATIENCE)
+    return first
 
 
 async def read_node_result(platform: Platform, execution_id: str, node: str) -> JsonValue:

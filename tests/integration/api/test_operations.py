@@ -46,6 +46,7 @@ ROWS = {
     "store_pipeline": Row("operate", {"definition": PIPELINE}),
     **dict.fromkeys(("pause_execution", "resume_execution", "cancel_execution"), ACT),
     "delete_pipeline": ACT,
+    "decide_node": Row("operate", {"outcome": "approved"}),
     **dict.fromkeys(("get_freshness", "list_notifications", "list_destinations"), READ),
     "follow_runs": Row("read", is_stream=True),
     "test_notifications": Row("operate", {"destination": NOBODY}),

@@ -137,3 +137,39 @@ async def test_what_there_is_not_is_not_found(served: Served) -> None:
         assert (await served("GET", f"/api/v1/workflow/{path}")).status_code == 404
     refused = await served("POST", "/api/v1/workflow/execute/", json={"pipeline": "never"})
     assert refused.status_code == 404
+
+
+async def test_an_approval_is_decided_once_and_its_edge_taken(served: Served) -> None:
+    definition = {
+        "nodes": [
+            {"id": "ask", "type": "approval", "data": {"title": "Post {{ trigger.n }}?"}},
+            {
+                "id": "told",
+                "type": "transform",
+                "data": {"transform_type": "mapping", "mapping": {"by": "ask.by"}},
+            },
+        ],
+        "edges": [{"source": "ask", "target": "told", "sourceHandle": "approved"}],
+    }
+    execution = await executed(served, definition=definition, input={"n": 7})
+    await seen(served, execution, "running", "ask")
+    path = f"/api/v1/workflow/executions/{execution}/nodes/ask/decide"
+
+    async def decided(outcome: str) -> Any:
+        async with asyncio.timeout(30):
+            while True:
+                answer = await served("POST", path, json={"outcome": outcome})
+                if answer.status_code != 409:  # it has begun, and does not wait yet
+                    return answer.json()
+                await asyncio.sleep(0.05)
+
+    first, wrong = (
+        await decided("approved"),
+        await served("POST", path, json={"outcome": "received"}),
+    )
+    await seen(served, execution, "completed")
+    result = await served("GET", f"/api/v1/workflow/executions/{execution}/nodes/told/result")
+
+    assert first["first"] is True
+    assert wrong.status_code == 409
+    assert result.json()["value"]["by"].startswith("token:")

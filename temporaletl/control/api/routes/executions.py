@@ -18,6 +18,7 @@ from temporaletl.control.operations.executions import (
     NodeDetails,
     Resumption,
     control_execution,
+    decide,
     execution_details,
     find_executions,
     read_node_result,
@@ -312,6 +313,51 @@ async def get_result(
 ) -> NodeResult:
     """Show what a node of an execution gave; 422 where it is too large to be read at once."""
     return NodeResult(value=await read_node_result(context.platform, execution_id, node))
+
+
+class DecisionRequest(BaseModel):
+    """A decision: `approved` or `rejected` of an approval, `received` of an awaited request."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"outcome": "approved"}]}
+    )
+
+    outcome: Literal["approved", "rejected", "received"]
+    comment: str | None = Field(None, max_length=2_000)
+    body: JsonValue = Field(None, description="of `received`: what came, the node's result")
+
+
+class Decided(BaseModel):
+    """Whether it was the first decision, which is the one that stands."""
+
+    execution_id: str
+    node: str
+    first: bool
+
+
+@router.post(
+    "/executions/{execution_id}/nodes/{node}/decide",
+    summary="Decide what a node waits for",
+    operation_id="decide_node",
+)
+async def post_decision(
+    context: InContext,
+    caller: Operator,
+    execution_id: ExecutionId,
+    node: Annotated[str, Path(max_length=100, examples=["approve"])],
+    wanted: DecisionRequest,
+) -> Decided:
+    """Decide what a node waits for; the first decision stands, and a repeat changes nothing."""
+    first = await decide(
+        context.platform,
+        execution_id,
+        node,
+        wanted.outcome,
+        by=caller.name,
+        comment=wanted.comment,
+        body=wanted.body,
+    )
+    return Decided(execution_id=execution_id, node=node, first=first)
 
 
 def _control(action: ExecutionAction, summary: str) -> None:

@@ -1,7 +1,7 @@
 """`etl pipeline`: pipelines defined, checked, drawn, stored, compared and executed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -165,6 +165,25 @@ def cancel(execution: Execution) -> None:
     from temporaletl.control.cli.views import executions as view
 
     view.control(execution, "cancel")
+
+
+@pipeline.command(
+    epilog=examples("etl pipeline decide orders-20261128T040000Z-1f2e3d4c approve approved")
+)
+def decide(
+    execution: Execution,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A node that waits.")],
+    outcome: Annotated[
+        Literal["approved", "rejected", "received"], typer.Argument(help="What is decided.")
+    ],
+    comment: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; kept with the decision.")
+    ] = None,
+) -> None:
+    """Decide what a node waits for; the first decision stands."""
+    from temporaletl.control.cli.views import executions as view
+
+    view.print_decision(execution, node, outcome, comment)
 
 
 @pipeline.command(epilog=examples("etl pipeline store orders.yaml"))

@@ -28,6 +28,7 @@ from temporaletl.control.operations.executions import (
     Resumption,
     Started,
     control_execution,
+    decide,
     execution_details,
     find_executions,
     read_node_result,
@@ -233,6 +234,13 @@ def print_executions(pipeline: str | None, limit: int, *, as_json: bool) -> None
 def print_result(execution_id: str, node: str) -> None:
     """Print what a node gave."""
     print_json(call(read_node_result, execution_id, node))
+
+
+def print_decision(execution_id: str, node: str, outcome: str, comment: str | None) -> None:
+    """Decide what a node waits for, and say whether that is what stands."""
+    by = local_author().name
+    first = call(decide, execution_id, node, outcome, by=by, comment=comment)
+    say(f"{node}: {outcome}" if first else f"{node} had been decided before: that stands")
 
 
 def control(execution_id: str, action: ExecutionAction) -> None:

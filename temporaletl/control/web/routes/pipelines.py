@@ -14,6 +14,7 @@ from temporaletl.control.operations.executions import (
     NodeDetails,
     Resumption,
     control_execution,
+    decide,
     execution_details,
     find_executions,
     start_execution,
@@ -124,6 +125,26 @@ async def post_resume(visit: InVisit, execution_id: ExecutionId) -> Response:
         resumption=Resumption(execution_id, form.text("node") or None, version),
     )
     return visit.done(_path(started.execution_id), f"started {started.execution_id}")
+
+
+@router.post("/executions/{execution_id}/nodes/{node}/decide")
+async def post_decision(
+    visit: InVisit, execution_id: ExecutionId, node: Annotated[str, Path(max_length=100)]
+) -> Response:
+    """Approve or reject what a node waits for."""
+    caller, form = visit.operator(), await visit.form()
+    outcome = form.text("outcome")
+    first = await decide(
+        visit.context.platform,
+        execution_id,
+        node,
+        outcome,
+        by=caller.name,
+        comment=form.text("comment") or None,
+    )
+    visit.context.forget()
+    said = f"{node} is {outcome}" if first else f"{node} had been decided before"
+    return visit.done(_path(execution_id), said)
 
 
 @router.post("/executions/{execution_id}/{action}")
