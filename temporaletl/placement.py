@@ -9,12 +9,19 @@ from typing import Any
 
 from temporaletl.errors import StrategyImportError
 from temporaletl.registry import Registry
-from temporaletl.strategies import expanders, extractors, planners, queries, transformers
+from temporaletl.strategies import (
+    expanders,
+    extractors,
+    own_strategies,
+    planners,
+    queries,
+    transformers,
+)
 
 _QUEUER, _WORKER = "queuer", "worker"
 _OF_SERVICE: dict[str, tuple[Registry[Any], ...]] = {
     _QUEUER: (planners, expanders),
-    _WORKER: (queries, extractors, transformers),
+    _WORKER: (queries, extractors, transformers, own_strategies),
 }
 
 

@@ -1,7 +1,7 @@
 """Registry of strategies by name; duplicates are refused."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from temporaletl.errors import ConfigurationError, DuplicateStrategyError, UnknownSourceError
@@ -85,6 +85,12 @@ class Registry[T]:
         """Where the entry of that name is defined."""
         self.get(name)
         return self._entries[name][1]
+
+    def where(self, holds: Callable[[T], bool]) -> "Registry[T]":
+        """The entries for which it holds, as a registry of their own."""
+        chosen: Registry[T] = Registry(self.kind)
+        chosen._entries = {name: found for name, found in self._entries.items() if holds(found[0])}
+        return chosen
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

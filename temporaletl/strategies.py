@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, Protocol, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin
 
 from pydantic import JsonValue
 
@@ -34,6 +34,9 @@ from temporaletl.registry import Registry, place_of
 from temporaletl.rereading import reread_method_of
 from temporaletl.rows import Event, Identity, Row
 from temporaletl.transformation import TransformContext, TransformMethod
+
+if TYPE_CHECKING:
+    from temporaletl.warehouse.connection import Warehouse
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 
@@ -115,6 +118,8 @@ class Planner:
     scope: Callable[[], Mapping[str, JsonValue]] = dict
     #: Query class that checks a run's parameters; None: only planning does.
     params: type[Query] | None = None
+    #: Whether people start its runs; else the platform alone does.
+    listed: bool = True
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -148,6 +153,7 @@ def params_method[F: ParamsMethod](
     filters: Collection[str] | None = None,
     scope: Callable[[], Mapping[str, JsonValue]] = dict,
     params: type[Query] | None = None,
+    listed: bool = True,
 ) -> Callable[[F], F]:
     """Register `describe(plan)`, plain or async, which returns the backlog.
 
@@ -159,6 +165,7 @@ def params_method[F: ParamsMethod](
     `filters` are the parameters that leave something out, all of them unless they are named, and
     `scope()` the filters that settings are: a watermark holds for its filters alone. A run with
     others of its own moves none; what settings newly let through is read from the beginning.
+    One that is not `listed` is the platform's own: nobody is shown it, to run or to schedule.
 
         @params_method("shop", streams=("orders",), lag=timedelta(minutes=1))
         def branches(plan: Plan) -> list[str]:
@@ -173,7 +180,9 @@ def params_method[F: ParamsMethod](
 
     def register(function: F) -> F:
         named = None if filters is None else frozenset(filters)
-        planner = Planner(function, streams, overlap, lag_now, settings, named, scope, params)
+        planner = Planner(
+            function, streams, overlap, lag_now, settings, named, scope, params, listed
+        )
         planners.register(source, planner, place=place_of(function))
         if params is not None:
             name_source(params, source)
@@ -324,6 +333,24 @@ class Strategies:
     extract: ExtractMethod[Any]
     transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
+
+
+#: Finds the strategies of one job, by what the warehouse has for it.
+type StrategiesMethod = Callable[[Warehouse, ETLInput], Strategies]
+own_strategies: Registry[StrategiesMethod] = Registry("strategies method")
+
+
+def strategies_method[F: StrategiesMethod](source: str) -> Callable[[F], F]:
+    """Register a function of the warehouse and a job, in place of the worker's other decorators.
+
+    For a source whose records are in the warehouse, and whose tables only its jobs name. Blocks.
+    """
+
+    def register(function: F) -> F:
+        own_strategies.register(source, function, place=place_of(function))
+        return function
+
+    return register
 
 
 def resolve(source: str, stream: str) -> Strategies:

@@ -210,7 +210,7 @@ def window_of(
     Raises:
         ConfigurationError: a backfill without an end begins where there is nothing yet.
     """
-    if request.mode == "replay":
+    if request.mode == "replay" or not planner.listed:
         return Window()
     end = scheduled - planner.lag()
     if request.mode == "backfill":

@@ -123,6 +123,23 @@ def _check_size(connection: Connection, execution_id: str, node: str, most: floa
         )
 
 
+def iterate_parts(connection: Connection, execution_id: str, node: str) -> Iterator[JsonValue]:
+    """The parts of a result, one in memory at a time; the first is the result where it is no list.
+
+    Nothing where there is none.
+    """
+    number = 0
+    while True:
+        row = connection.execute(
+            "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s AND part = %s",
+            [execution_id, node, number],
+        ).fetchone()
+        if row is None:
+            return
+        yield _decoded(row[0])
+        number += 1
+
+
 def read_part(warehouse: Warehouse, execution_id: str, node: str, number: int) -> JsonValue:
     """One part of a result.
 
@@ -174,17 +191,27 @@ def _decoded(body: Any) -> JsonValue:
     return value
 
 
-def copy_result(connection: Connection, execution_id: str, source: str, node: str) -> Measure:
-    """Write the result of `source` as that of `node`, in the caller's transaction."""
-    values = {"execution_id": execution_id, "source": source, "node": node}
+def copy_result(
+    connection: Connection, execution_id: str, source: str, node: str, *, into: str | None = None
+) -> Measure:
+    """Write the result of `source` as that of `node`, in the caller's transaction.
+
+    `into` is the execution of `node`, where it is another.
+    """
+    values = {
+        "execution_id": execution_id,
+        "source": source,
+        "node": node,
+        "into": into or execution_id,
+    }
     connection.execute(
-        "DELETE FROM pipeline_results WHERE execution_id = %(execution_id)s AND node = %(node)s",
+        "DELETE FROM pipeline_results WHERE execution_id = %(into)s AND node = %(node)s",
         values,
     )
     connection.execute(
         """
         INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body)
-        SELECT execution_id, %(node)s, part, items, bytes, body FROM pipeline_results
+        SELECT %(into)s, %(node)s, part, items, bytes, body FROM pipeline_results
         WHERE execution_id = %(execution_id)s AND node = %(source)s
         """,
         values,
@@ -199,7 +226,7 @@ def copy_result(connection: Connection, execution_id: str, source: str, node: st
             LEFT JOIN LATERAL (
                 SELECT sum(bytes)::bigint AS bytes, sum(items)::bigint AS items
                 FROM pipeline_results
-                WHERE execution_id = %(execution_id)s AND node = %(node)s) AS r ON true
+                WHERE execution_id = %(into)s AND node = %(node)s) AS r ON true
             """,
             values,
         )

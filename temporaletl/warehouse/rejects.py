@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from temporaletl.connections import DEFAULT
 from temporaletl.errors import NotFoundError
-from temporaletl.messages import BatchMetadata, Message
+from temporaletl.messages import BatchMetadata, ETLInput, Message
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -39,6 +39,32 @@ def streams_with_rejects(
             },
         ).fetchall()
     return [str(stream) for (stream,) in found]
+
+
+def params_of_rejects(warehouse: Warehouse, job: ETLInput) -> list[dict[str, JsonValue]]:
+    """The parameters of the jobs that met the rejects a job reprocesses, oldest job first.
+
+    Rejects whose job the ledger no longer knows have none.
+    """
+    only = job.params.get("rejects")
+    with warehouse.connection() as connection:
+        found: list[tuple[Any, ...]] = connection.execute(
+            """
+            SELECT j.input -> 'params' FROM etl_jobs AS j JOIN etl_batches AS b USING (batch_id)
+            WHERE (j.batch_id, j.job_id) IN (
+                SELECT batch_id, job_id FROM etl_rejects
+                WHERE source = %(source)s AND connection = %(connection)s AND stream = %(stream)s
+                  AND (%(only)s::bigint[] IS NULL OR reject_id = ANY (%(only)s)))
+            ORDER BY b.created_at, j.batch_id, j.seq
+            """,
+            {
+                "source": job.source,
+                "connection": job.connection,
+                "stream": job.stream,
+                "only": only if isinstance(only, list) else None,
+            },
+        ).fetchall()
+    return [params for (params,) in found]
 
 
 def forget_unread(connection: Connection, metadata: BatchMetadata, stream: str) -> None:

@@ -215,12 +215,15 @@ def advance(warehouse: Warehouse, metadata: BatchMetadata, summary: BatchSummary
     for, if not all jobs were planned, or if it was set back behind the window's start in the
     meantime. A backfill or reprocessing moves nothing, and no job without a window holds anything
     back. A retry stands for all jobs of the batch that planned them: what any of its retries has
-    completed is loaded, and what none has completed holds the watermark. Safe to repeat.
+    completed is loaded, and what none has completed holds the watermark. A stream without a window
+    has none. Safe to repeat.
     """
     if metadata.mode in _MOVING_NOTHING:
         return
     with warehouse.connection() as connection:
         for stream, window in metadata.windows.items():
+            if window == Window():
+                continue
             _advance_stream(connection, metadata, summary.state, stream, window)
 
 
@@ -245,7 +248,8 @@ def advance_loaded(warehouse: Warehouse, batch_id: str, stream: str) -> None:
         if row is None:
             return
         metadata = BatchMetadata.model_validate(row[0])
-        if metadata.mode not in _MOVING_NOTHING and stream in metadata.windows:
+        moves = metadata.mode not in _MOVING_NOTHING
+        if moves and metadata.windows.get(stream, Window()) != Window():
             _advance_stream(connection, metadata, "running", stream, metadata.windows[stream])
 
 

@@ -24,7 +24,7 @@ from temporaletl.query import Query
 from temporaletl.rows import ScanItems
 from temporaletl.secrets import redacted
 from temporaletl.settings import WorkerSettings
-from temporaletl.strategies import Strategies, resolve
+from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse
@@ -33,17 +33,15 @@ from temporaletl.warehouse.identities import people_of_batch
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import advance_loaded
+from temporaletl.worker.job_strategies import strategies_of
 from temporaletl.worker.loading import (
     JobEvents,
-    JobScan,
     Lineage,
     Loader,
     PageLoad,
     PageSupersededError,
 )
 from temporaletl.worker.loading.rejects import PAYLOAD_BYTES
-from temporaletl.worker.reprocessing import reprocessing
-from temporaletl.worker.scanning import scanning
 from temporaletl.worker.source_limiter import SourceLimiter
 from temporaletl.worker.thresholds import Thresholds
 from temporaletl.worker.transforming import Transformed, transform_record
@@ -144,12 +142,9 @@ async def _run_bound(
     limits: SegmentLimits,
     progress: Progress,
 ) -> SegmentResult:
-    strategies = resolve(job.source, job.stream)
-    if job.mode == "replay" or job.reread:
-        strategies = reprocessing(warehouse, job, strategies)
-    elif job.scan:
-        store = JobScan(warehouse, job, most=limits.scan_duration)
-        strategies = scanning(strategies, job, store)
+    strategies = await asyncio.to_thread(
+        strategies_of, warehouse, job, scan_duration=limits.scan_duration
+    )
     query = strategies.query.from_dict(job.params)
     begun = await asyncio.to_thread(
         begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id

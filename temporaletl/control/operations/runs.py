@@ -188,7 +188,12 @@ class _Start:
 
     async def _check(self) -> None:
         platform, request = self._platform, self._request
-        find_source(request.source, request.connection)
+        planner = find_source(request.source, request.connection)
+        if not planner.listed and request.mode != "replay" and request.retries is None:
+            raise ConfigurationError(
+                f"runs of source {request.source} are started by the platform alone: its rejects "
+                "can be replayed, and its failed runs retried"
+            )
         check_params(request)
         with provided(await platform.stored_connections(request.connection)):
             check_request(request)

@@ -31,9 +31,9 @@ from temporaletl.warehouse.state import knows_connection
 
 
 def known_planners() -> Registry[Planner]:
-    """The sources that can be planned."""
+    """The sources whose runs people start; not what the platform alone does."""
     import_sources("temporaletl.queuer.sources")
-    return planners
+    return planners.where(lambda planner: planner.listed)
 
 
 def find_source(name: str, connection: str | None = None) -> Planner:
@@ -48,7 +48,7 @@ def find_source(name: str, connection: str | None = None) -> Planner:
     # Who looks for a connection may find one of another source, whose settings then matter.
     known = know_source(name) if connection == DEFAULT else name in known_planners()
     if not known:
-        listed = ", ".join(planners) or "none"
+        listed = ", ".join(known_planners()) or "none"
         # What it says of a source that only the worker knows is more than that there is none.
         import_sources("temporaletl.worker.sources")
         check_halves(name)
@@ -141,7 +141,7 @@ class Source:
 
 
 def registered() -> list[Source]:
-    """All sources, complete or not.
+    """All sources whose runs people start, complete or not.
 
     Raises:
         StrategyImportError, DuplicateStrategyError: a source cannot be imported.
@@ -149,7 +149,8 @@ def registered() -> list[Source]:
     import_sources("temporaletl.queuer.sources")
     import_sources("temporaletl.worker.sources")
     extracted = {name.partition("-")[0] for name in extractors}
-    return [_source(name) for name in sorted({*planners, *queries, *extracted})]
+    own = {name for name in planners if not planners.get(name).listed}
+    return [_source(name) for name in sorted({*planners, *queries, *extracted} - own)]
 
 
 async def list_sources(platform: Platform) -> list[Source]:

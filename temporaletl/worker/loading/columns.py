@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -196,9 +196,13 @@ def _part(row: type[Row], name: str, annotation: Any, *, key: bool) -> tuple[Par
     return Part((name,), (name,), pack, found.wanted), found.type
 
 
-@cache
+#: Layouts that are kept: of all sources, and of the latest tables that pipelines declare.
+_MOST_LAYOUTS = 1_024
+
+
+@lru_cache(maxsize=_MOST_LAYOUTS)
 def layout_of(row: type[Row]) -> Layout:
-    """Build the layout of a row class; its packers are built once per process.
+    """Build the layout of a row class; it is kept for the next load.
 
     Raises:
         ConfigurationError: an annotation, the table or the key is wrong; names class and field.

@@ -25,7 +25,7 @@ from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionPlan, PlannedNode
 from temporaletl.worker.pipelines.nodes.fields import NodeData
-from temporaletl.worker.pipelines.runner import outcome_of
+from temporaletl.worker.pipelines.outcomes import outcome_of
 from temporaletl.worker.pipelines.validation import Pipeline, validate
 
 _HEARTBEAT = timedelta(seconds=20)

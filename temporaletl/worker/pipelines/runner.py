@@ -19,7 +19,6 @@ from temporaletl.warehouse.pipeline_executions import (
 )
 from temporaletl.warehouse.pipeline_nodes import (
     Measure,
-    NodeRecord,
     SupersededNodeError,
     begin_node,
     note_wait,
@@ -27,15 +26,13 @@ from temporaletl.warehouse.pipeline_nodes import (
     settle_node,
 )
 from temporaletl.warehouse.pipeline_results import copy_result, write_result
-from temporaletl.worker.pipelines.graph import NodeState
 from temporaletl.worker.pipelines.messages import (
     CloseRequest,
     FailRequest,
-    NodeError,
     NodeOutcome,
     NodeRequest,
-    Wait,
 )
+from temporaletl.worker.pipelines.outcomes import outcome, outcome_of
 from temporaletl.worker.pipelines.steps.context import (
     NodeContext,
     Produced,
@@ -185,7 +182,7 @@ class NodeRunner:
                 input_bytes=context.input_bytes,
                 details=produced.details,
             )
-        return _outcome("completed", produced.handles, measure)
+        return outcome("completed", produced.handles, measure)
 
     def _write(
         self, connection: Connection, context: NodeContext[Any], produced: Produced
@@ -193,6 +190,9 @@ class NodeRunner:
         execution_id, node = context.execution.execution_id, context.node
         if produced.passes_input and len(context.sources) <= 1:
             return copy_result(connection, execution_id, next(iter(context.sources), ""), node)
+        if produced.copied_from is not None:
+            other, source = produced.copied_from
+            return copy_result(connection, other, source, node, into=execution_id)
         if produced.parts is not None:
             return write_result(connection, execution_id, node, produced.parts or [[]])
         return write_result(connection, execution_id, node, [produced.value])
@@ -201,7 +201,7 @@ class NodeRunner:
         execution_id, node = context.execution.execution_id, context.node
         with self._warehouse.connection() as connection:
             if waiting.parts is not None:
-                write_result(connection, execution_id, node, waiting.parts or [[]])
+                write_result(connection, execution_id, node, waiting.parts(connection))
             note_wait(
                 connection,
                 execution_id,
@@ -227,32 +227,7 @@ class NodeRunner:
                 measure=measure,
                 error=request.error.model_dump(mode="json"),
             )
-        return _outcome(request.state, handles, measure, request.error)
-
-
-def outcome_of(record: NodeRecord) -> NodeOutcome:
-    """What the warehouse has of a node, as the workflow knows it."""
-    wait = None if record.wait is None or record.is_settled else Wait.model_validate(record.wait)
-    return NodeOutcome.model_validate(
-        {
-            "state": record.state,
-            "handles": record.handles or (),
-            "wait": wait,
-            "bytes": record.result_bytes or 0,
-            "items": record.result_items,
-            "sha256": record.result_sha256,
-            "error": record.error,
-        }
-    )
-
-
-def _outcome(
-    state: NodeState,
-    handles: tuple[str | None, ...],
-    measure: Measure,
-    error: NodeError | None = None,
-) -> NodeOutcome:
-    return NodeOutcome(state=state, handles=handles, error=error, **measure._asdict())
+        return outcome(request.state, handles, measure, request.error)
 
 
 def _keep[Kept](kept: OrderedDict[str, Kept], key: str, one: Kept, most: int) -> None:

@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowHandle
 
+import temporaletl.queuer.sources.pipeline.params
+import temporaletl.worker.sources.pipeline.strategies  # noqa: F401 - registers the source
 from temporaletl import names
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_nodes import (

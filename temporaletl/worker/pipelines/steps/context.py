@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
 
-from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_results import TRIGGER, encode, read_result
 from temporaletl.worker.pipelines.egress.client import GuardedClient
 from temporaletl.worker.pipelines.expressions.evaluation import Evaluator
@@ -26,19 +26,23 @@ from temporaletl.worker.pipelines.settings import PipelineSettings
 
 #: Parts of a list that a node gives.
 PART_ITEMS, PART_BYTES = 1_000, 1_000_000
+#: Gives the parts of a list, one at a time, in the transaction that writes them.
+type Parts = Callable[[Connection], Iterable[list[JsonValue]]]
 
 
 @dataclass(frozen=True)
 class Produced:
     """What a node gave: its value, or its parts where it is a list of much; and its outcomes.
 
-    With `passes_input` its result is what it got. `details` are told beside it.
+    With `passes_input` its result is what it got; `copied_from` names an execution and a node whose
+    result it is. `details` are told beside it.
     """
 
     value: JsonValue = None
     handles: tuple[str | None, ...] = (None,)
     parts: Sequence[list[JsonValue]] | None = None
     passes_input: bool = False
+    copied_from: tuple[str, str] | None = None
     details: Mapping[str, JsonValue] | None = None
 
 
@@ -51,7 +55,7 @@ class Waiting:
 
     wait: Wait
     details: Mapping[str, JsonValue] | None = None
-    parts: Sequence[list[JsonValue]] | None = None
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,16 @@ class NodeContext[Data: NodeData]:
         """
         expression = self.parse(text)
         return await self.run(expression.code, [expression])
+
+    def bare_reference(self, text: str) -> str | None:
+        """The node whose result as a whole is an expression's value; None where it is another."""
+        expression = self.parse(text)
+        if len(self.sources) <= 1 and expression.code == self.parse("inputs").code:
+            return self.sources[0] if self.sources else TRIGGER
+        for node in expression.nodes:
+            if expression.code == self.parse(f"nodes[{json.dumps(node)}]").code:
+                return node
+        return None
 
     async def run(
         self, code: str, expressions: Sequence[Expression], **names: JsonValue

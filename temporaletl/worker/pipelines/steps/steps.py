@@ -7,6 +7,12 @@ from typing import Any
 from temporaletl.worker.pipelines.messages import CloseRequest
 from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, Waiting
 from temporaletl.worker.pipelines.steps.database import run_database
+from temporaletl.worker.pipelines.steps.loading import (
+    close_load,
+    close_source,
+    run_load,
+    run_source,
+)
 from temporaletl.worker.pipelines.steps.logic import (
     close_delay,
     run_condition,
@@ -14,6 +20,7 @@ from temporaletl.worker.pipelines.steps.logic import (
     run_switch,
     run_transform,
 )
+from temporaletl.worker.pipelines.steps.pipelines import close_pipeline, run_pipeline
 from temporaletl.worker.pipelines.steps.requests import run_api_call, run_webhook
 from temporaletl.worker.pipelines.steps.waiting import (
     close_approval,
@@ -40,6 +47,9 @@ STEPS: Mapping[str, Step] = {
     "condition": Step(run_condition),
     "database": Step(run_database),
     "delay": Step(run_delay, close_delay),
+    "load": Step(run_load, close_load),
+    "pipeline": Step(run_pipeline, close_pipeline),
+    "source": Step(run_source, close_source),
     "switch": Step(run_switch),
     "transform": Step(run_transform),
     "wait_for_webhook": Step(run_wait_for_webhook, close_wait_for_webhook),

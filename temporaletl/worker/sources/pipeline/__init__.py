@@ -1,0 +1,1 @@
+"""The rows that nodes of pipelines load."""
