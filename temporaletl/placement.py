@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from temporaletl.errors import StrategyImportError
+from temporaletl.own_strategies import own_strategies
 from temporaletl.registry import Registry
 from temporaletl.strategies import (
     expanders,
     extractors,
-    own_strategies,
     planners,
     queries,
     transformers,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin
+from typing import Any, Protocol, get_args, get_origin
 
 from pydantic import JsonValue
 
@@ -34,9 +34,6 @@ from temporaletl.registry import Registry, place_of
 from temporaletl.rereading import reread_method_of
 from temporaletl.rows import Event, Identity, Row
 from temporaletl.transformation import TransformContext, TransformMethod
-
-if TYPE_CHECKING:
-    from temporaletl.warehouse.connection import Warehouse
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 
@@ -118,8 +115,7 @@ class Planner:
     scope: Callable[[], Mapping[str, JsonValue]] = dict
     #: Query class that checks a run's parameters; None: only planning does.
     params: type[Query] | None = None
-    #: Whether people start its runs; else the platform alone does.
-    listed: bool = True
+    listed: bool = True  # people start its runs; else the platform alone does
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -333,24 +329,6 @@ class Strategies:
     extract: ExtractMethod[Any]
     transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
-
-
-#: Finds the strategies of one job, by what the warehouse has for it.
-type StrategiesMethod = Callable[[Warehouse, ETLInput], Strategies]
-own_strategies: Registry[StrategiesMethod] = Registry("strategies method")
-
-
-def strategies_method[F: StrategiesMethod](source: str) -> Callable[[F], F]:
-    """Register a function of the warehouse and a job, in place of the worker's other decorators.
-
-    For a source whose records are in the warehouse, and whose tables only its jobs name. Blocks.
-    """
-
-    def register(function: F) -> F:
-        own_strategies.register(source, function, place=place_of(function))
-        return function
-
-    return register
 
 
 def resolve(source: str, stream: str) -> Strategies:

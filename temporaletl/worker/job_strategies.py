@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from temporaletl.messages import ETLInput
-from temporaletl.strategies import Strategies, own_strategies, resolve
+from temporaletl.own_strategies import own_strategies
+from temporaletl.strategies import Strategies, resolve
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import JobScan
 from temporaletl.worker.reprocessing import reprocessing

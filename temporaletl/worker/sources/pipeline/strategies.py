@@ -11,8 +11,9 @@ import msgspec
 from temporaletl.errors import RecordError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.messages import ETLInput
+from temporaletl.own_strategies import strategies_method
 from temporaletl.rows import Row
-from temporaletl.strategies import Strategies, strategies_method
+from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_results import count_parts, read_part
