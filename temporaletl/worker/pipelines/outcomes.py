@@ -1,6 +1,6 @@
 """Outcomes of nodes: what the warehouse has of a node, as the workflow knows it."""
 
-from temporaletl.warehouse.pipeline_executions import Measure, NodeRecord
+from temporaletl.warehouse.pipeline_nodes import Measure, NodeRecord
 from temporaletl.worker.pipelines.graph import NodeState
 from temporaletl.worker.pipelines.messages import NodeError, NodeOutcome, Wait
 

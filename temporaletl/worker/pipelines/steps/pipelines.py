@@ -4,7 +4,8 @@ import asyncio
 
 from temporaletl.errors import NotFoundError, PermanentError
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.warehouse.pipeline_executions import StoredExecution, read_execution, read_nodes
+from temporaletl.warehouse.pipeline_executions import StoredExecution, read_execution
+from temporaletl.warehouse.pipeline_nodes import read_nodes
 from temporaletl.worker.pipelines.executions import enter
 from temporaletl.worker.pipelines.messages import CloseRequest, ExecutionInput, Wait
 from temporaletl.worker.pipelines.nodes.logic import PipelineData
