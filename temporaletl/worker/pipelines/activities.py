@@ -214,7 +214,7 @@ class PipelineActivities:
 
 
 async def _beat(noticed_within: timedelta) -> None:
-    while True:
+    while not activity.info().is_local:
         activity.heartbeat()
         await asyncio.sleep(noticed_within.total_seconds() / 5)
 

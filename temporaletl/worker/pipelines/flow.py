@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from temporaletl.control_messages import ControlUpdate
     from temporaletl.failures import refusal, refuse_late, retry_policy
     from temporaletl.messages import RunPolicy
+    from temporaletl.worker.pipelines.calls import call
     from temporaletl.worker.pipelines.interpreter import Control, Interpreter
     from temporaletl.worker.pipelines.messages import (
         Carried,
@@ -27,6 +28,8 @@ with workflow.unsafe.imports_passed_through():
 
 _NOW = ControlUpdate()
 _POLICY = RunPolicy()
+#: How long an attempt to begin or to end an execution may take.
+_BOOKS_WITHIN = timedelta(minutes=1)
 
 
 @workflow.defn(name=names.PIPELINE_FLOW)
@@ -183,14 +186,14 @@ class WorkflowExecution:
         return self._ended
 
     async def _begin(self, request: ExecutionInput) -> ExecutionPlan:
-        plan: ExecutionPlan = await workflow.execute_activity(
+        return await call(
             names.BEGIN_EXECUTION,
             request,
-            result_type=ExecutionPlan,
-            start_to_close_timeout=timedelta(minutes=1),
-            retry_policy=retry_policy(_POLICY),
+            ExecutionPlan,
+            policy=_POLICY,
+            within=_BOOKS_WITHIN,
+            quick=True,
         )
-        return plan
 
     async def _watch_deadline(self, plan: ExecutionPlan) -> None:
         """Stop the execution when its time is over; what it was paused for is not counted."""
@@ -232,17 +235,21 @@ class WorkflowExecution:
     async def _end(self, plan: ExecutionPlan, interpreter: Interpreter) -> ExecutionSummary:
         """Close the books. Shielded: a cancellation must not keep them open."""
         self._finishing = True
-        ending = workflow.start_activity(
-            names.END_EXECUTION,
-            EndExecutionRequest(
-                execution_id=plan.execution_id,
-                state=self._control.stop or "completed",
-                skipped=interpreter.skipped(),
-                error=self._control.error,
-            ),
-            result_type=ExecutionSummary,
-            start_to_close_timeout=timedelta(minutes=1),
-            retry_policy=retry_policy(_POLICY),
+        request = EndExecutionRequest(
+            execution_id=plan.execution_id,
+            state=self._control.stop or "completed",
+            skipped=interpreter.skipped(),
+            error=self._control.error,
+        )
+        ending = asyncio.create_task(
+            call(
+                names.END_EXECUTION,
+                request,
+                ExecutionSummary,
+                policy=_POLICY,
+                within=_BOOKS_WITHIN,
+                quick=True,
+            )
         )
         while True:
             try:

@@ -12,9 +12,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import (
-    ActivityError,
     ApplicationError,
-    ChildWorkflowError,
     FailureError,
     is_cancelled_exception,
 )
@@ -22,6 +20,7 @@ from temporalio.exceptions import (
 from temporaletl import names
 from temporaletl.failures import first_cause, first_message, retry_policy
 from temporaletl.messages import BatchSummary, Message
+from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call
 from temporaletl.worker.pipelines.graph import NodeState, Progress
 from temporaletl.worker.pipelines.messages import (
     ChunkRequest,
@@ -46,6 +45,8 @@ MOST_AT_ONCE = 50
 NODES_PER_RUN = 600
 #: An activity is given up this long after it should have given up by itself.
 _GRACE = timedelta(seconds=30)
+#: Types whose nodes compute alone, mostly in milliseconds.
+_QUICK_TYPES = ("condition", "switch", "transform")
 #: Class of the error of an attempt that took longer than its node allows.
 TIMED_OUT = "NodeTimeoutError"
 
@@ -190,6 +191,9 @@ class Interpreter:
             self.progress.settle(node.id, "cancelled")
         except FailureError as error:
             # Not even its end could be recorded: without a warehouse there is no way on.
+            workflow.logger.error(
+                "the end of %s is not recorded: %s", node.id, first_message(error)
+            )
             self.progress.settle(node.id, "failed")
             self._control.error = self._error_of(node, error)
             self._control.stop = self._control.stop or "failed"
@@ -220,7 +224,7 @@ class Interpreter:
             self._check_going_on()
             self._waits[node.id] = wait
             return await self._wait(node, wait, sources)
-        except (ActivityError, ChildWorkflowError, TimeoutError) as error:
+        except (FailureError, TimeoutError) as error:
             if isinstance(error, FailureError) and is_cancelled_exception(error):
                 raise asyncio.CancelledError from None
             return await self._fail(node, self._error_of(node, error))
@@ -355,7 +359,7 @@ class Interpreter:
                     start_to_close_timeout=timedelta(days=7),
                     heartbeat_timeout=node.policy.heartbeat_timeout,
                     retry_policy=retry_policy(node.policy),
-                    cancellation_type=_UNTIL_CANCELLED,
+                    cancellation_type=UNTIL_CANCELLED,
                     summary=f"{node.id} {chunk}",
                 )
                 self.chunks_done[node.id] += 1
@@ -365,21 +369,15 @@ class Interpreter:
 
     async def _call(self, name: str, request: Message, node: PlannedNode) -> NodeOutcome:
         timeout: timedelta = getattr(request, "timeout", timedelta(minutes=1))
-        outcome: NodeOutcome = await workflow.execute_activity(
+        return await call(
             name,
             request,
-            result_type=NodeOutcome,
-            start_to_close_timeout=timeout + _GRACE,
-            heartbeat_timeout=node.policy.heartbeat_timeout,
-            retry_policy=retry_policy(node.policy),
-            cancellation_type=_UNTIL_CANCELLED,
+            NodeOutcome,
+            policy=node.policy,
+            within=timeout + _GRACE,
+            quick=node.type in _QUICK_TYPES or name == names.FAIL_NODE,
             summary=node.id,
         )
-        return outcome
-
-
-#: Whether it did what it was to do must be known before the end.
-_UNTIL_CANCELLED = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
 async def _together(runs: list[Coroutine[Any, Any, None]]) -> None:
