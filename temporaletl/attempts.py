@@ -57,6 +57,7 @@ def recovery_of(error: Exception, *, attempt: int, limit: int) -> Recovery:
 def message_of(error: Exception) -> str:
     """Message of an error without secrets, cut to a length that fits ledger and history."""
     message = (redacted(str(error)) or type(error).__name__)[:_LONGEST_MESSAGE]
+    message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")  # which no text in PostgreSQL has
     if isinstance(error, ETLError):
         return message
     # Not our own words: behind the first line, drivers and validators like to quote the data.

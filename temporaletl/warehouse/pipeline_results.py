@@ -103,7 +103,7 @@ def read_result(
             "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s ORDER BY part",
             [execution_id, node],
         ).fetchall()
-    parts = [_decoded(row[0]) for row in rows]
+    parts = [decode(row[0]) for row in rows]
     if len(parts) <= 1:
         return parts[0] if parts else None
     return [item for part in parts if isinstance(part, list) for item in part]
@@ -136,7 +136,7 @@ def iterate_parts(connection: Connection, execution_id: str, node: str) -> Itera
         ).fetchone()
         if row is None:
             return
-        yield _decoded(row[0])
+        yield decode(row[0])
         number += 1
 
 
@@ -156,7 +156,7 @@ def read_part(warehouse: Warehouse, execution_id: str, node: str, number: int) -
             f"part {number} of the result of {node!r} in execution {execution_id} is not there: "
             "results are kept for PIPELINE_RESULTS_KEPT_DAYS"
         )
-    return _decoded(row[0])
+    return decode(row[0])
 
 
 def count_parts(warehouse: Warehouse, execution_id: str, node: str) -> int:
@@ -170,14 +170,18 @@ def count_parts(warehouse: Warehouse, execution_id: str, node: str) -> int:
 
 
 def split(
-    items: Iterable[JsonValue], *, most_items: int, most_bytes: int
+    items: Iterable[JsonValue], *, most_items: int, most_bytes: int | None = None
 ) -> Iterator[list[JsonValue]]:
-    """A list in parts of a bounded number and size; one item that is larger has its own."""
+    """A list in parts of a bounded number and size; one item that is larger has its own.
+
+    Without `most_bytes`, all parts but the last have `most_items`.
+    """
     part: list[JsonValue] = []
     size = 0
     for item in items:
-        weight = len(msgspec.json.encode(item))
-        if part and (len(part) >= most_items or size + weight > most_bytes):
+        weight = 0 if most_bytes is None else len(msgspec.json.encode(item))
+        full = most_bytes is not None and size + weight > most_bytes
+        if part and (full or len(part) >= most_items):
             yield part
             part, size = [], 0
         part.append(item)
@@ -186,7 +190,8 @@ def split(
         yield part
 
 
-def _decoded(body: Any) -> JsonValue:
+def decode(body: Any) -> JsonValue:
+    """The value of which `encode` gave the body."""
     value: JsonValue = msgspec.json.decode(zlib.decompress(body))
     return value
 

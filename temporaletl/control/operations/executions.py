@@ -29,10 +29,7 @@ from temporaletl.warehouse.pipeline_executions import (
     list_executions,
     read_execution,
 )
-from temporaletl.warehouse.pipeline_nodes import (
-    NodeRecord,
-    read_nodes,
-)
+from temporaletl.warehouse.pipeline_nodes import NodeRecord, read_nodes
 from temporaletl.warehouse.pipeline_results import read_result
 from temporaletl.worker.pipelines.executions import enter, new_execution_id
 from temporaletl.worker.pipelines.faults import DefinitionFault
@@ -105,6 +102,7 @@ class Resumption:
     execution_id: str
     node: str | None = None
     version: Literal["same", "latest"] = "same"
+    failed_items_only: bool = False
 
 
 async def start_execution(
@@ -151,6 +149,7 @@ async def start_execution(
         event_key=event_key,
         resumed_from=resumed,
         resumed_node=resumption.node if resumption else None,
+        failed_items_only=resumption is not None and resumption.failed_items_only,
     )
     try:
         entered = await asyncio.to_thread(read_execution, warehouse, execution_id)

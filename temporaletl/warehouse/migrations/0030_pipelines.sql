@@ -96,6 +96,8 @@ CREATE TABLE pipeline_items (
     execution_id   text COLLATE "C" NOT NULL REFERENCES pipeline_executions ON DELETE CASCADE,
     node           text COLLATE "C" NOT NULL,
     item           integer NOT NULL,
+    -- Of the item and of what is done with it: of another hash, it is done anew.
+    input_sha256   text COLLATE "C" NOT NULL,
     state          text NOT NULL CHECK (state IN ('completed', 'failed')),
     attempts       integer NOT NULL DEFAULT 1,
     bytes          bigint NOT NULL DEFAULT 0,
@@ -184,6 +186,8 @@ COMMENT ON TABLE pipeline_items IS
 COMMENT ON COLUMN pipeline_items.execution_id IS 'the execution';
 COMMENT ON COLUMN pipeline_items.node IS 'the node';
 COMMENT ON COLUMN pipeline_items.item IS 'the item, from 0';
+COMMENT ON COLUMN pipeline_items.input_sha256 IS
+    'hash of the item and of what is done with it';
 COMMENT ON COLUMN pipeline_items.state IS 'completed or failed';
 COMMENT ON COLUMN pipeline_items.attempts IS 'attempts that began';
 COMMENT ON COLUMN pipeline_items.bytes IS 'size of its result, as JSON';

@@ -10,7 +10,7 @@ from temporalio import activity
 
 from temporaletl import names
 from temporaletl.attempts import message_of
-from temporaletl.errors import NotFoundError, PermanentError, RetryableError
+from temporaletl.errors import NotFoundError, RetryableError
 from temporaletl.logs import get_logger
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
@@ -22,6 +22,7 @@ from temporaletl.warehouse.pipeline_nodes import (
     count_nodes,
     note_failure,
 )
+from temporaletl.worker.pipelines.chunks import run_chunk
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.egress.client import GuardedClient
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
@@ -43,17 +44,13 @@ from temporaletl.worker.pipelines.messages import (
     NodeRequest,
     ValidationResult,
 )
-from temporaletl.worker.pipelines.runner import NodeRunner
+from temporaletl.worker.pipelines.runner import NodeRunner, NodeTimeoutError
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.settings import PipelineSettings
 from temporaletl.worker.pipelines.steps.context import Services
 from temporaletl.worker.pipelines.validation import validate
 
 log = get_logger("temporaletl.worker.pipelines.activities")
-
-
-class NodeTimeoutError(RetryableError):
-    """An attempt of a node took longer than its `timeout_seconds`."""
 
 
 class PipelineActivities:
@@ -125,7 +122,11 @@ class PipelineActivities:
 
     @activity.defn(name=names.RUN_CHUNK)
     async def run_chunk(self, request: ChunkRequest) -> ChunkResult:
-        raise PermanentError(f"nothing runs the items of {request.node}")
+        beating = asyncio.create_task(_beat(request.policy.heartbeat_timeout))
+        try:
+            return await run_chunk(self._runner, request)
+        finally:
+            beating.cancel()
 
     @activity.defn(name=names.END_EXECUTION)
     async def end_execution(self, request: EndExecutionRequest) -> ExecutionSummary:

@@ -15,10 +15,8 @@ from temporaletl.warehouse.pipeline_executions import (
     begin_execution,
     enter_execution,
 )
-from temporaletl.warehouse.pipeline_nodes import (
-    copy_nodes,
-    read_nodes,
-)
+from temporaletl.warehouse.pipeline_items import copy_items, nodes_with_failed_items
+from temporaletl.warehouse.pipeline_nodes import copy_nodes, read_nodes
 from temporaletl.warehouse.pipeline_results import TRIGGER, write_result
 from temporaletl.warehouse.pipelines import StoredVersion, find_version
 from temporaletl.worker.pipelines.declared import find_surroundings
@@ -65,11 +63,14 @@ def enter(
     parent: tuple[str, str] | None = None,
     resumed_from: StoredExecution | None = None,
     resumed_node: str | None = None,
+    failed_items_only: bool = False,
     workflow_id: str | None = None,
 ) -> Pipeline:
     """Enter an execution with its input, and what it takes over from the one it resumes.
 
-    Safe to repeat: an id, or an event, that is known changes nothing.
+    With `failed_items_only`, a `map` of which items failed runs again, and all nodes behind it; of
+    each that runs again, the items that completed are taken over. Safe to repeat: an id, or an
+    event, that is known changes nothing.
 
     Raises:
         DefinitionError: the definition cannot run here.
@@ -99,7 +100,17 @@ def enter(
             write_result(connection, execution_id, TRIGGER, [request.input])
             if resumed_from is not None:
                 kept = nodes_before(pipeline, resumed_node)
-                copy_nodes(connection, resumed_from.execution_id, execution_id, kept)
+                source = resumed_from.execution_id
+                if failed_items_only:
+                    failed = nodes_with_failed_items(connection, source)
+                    kept = [
+                        one
+                        for one in kept
+                        if one not in failed and not failed & pipeline.before[one]
+                    ]
+                copy_nodes(connection, source, execution_id, kept)
+                if failed_items_only:
+                    copy_items(connection, source, execution_id)
     return pipeline
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, RetryableError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_executions import (
@@ -48,6 +48,10 @@ log = get_logger("temporaletl.worker.pipelines")
 #: What is kept in memory: definitions by their content, and executions without them.
 _MOST_DEFINITIONS = 64
 _MOST_EXECUTIONS = 256
+
+
+class NodeTimeoutError(RetryableError):
+    """An attempt of a node, or of an item of it, took longer than its `timeout_seconds`."""
 
 
 class NodeRunner:
@@ -194,7 +198,9 @@ class NodeRunner:
             other, source = produced.copied_from
             return copy_result(connection, other, source, node, into=execution_id)
         if produced.parts is not None:
-            return write_result(connection, execution_id, node, produced.parts or [[]])
+            given = produced.parts
+            parts = given(connection) if callable(given) else given or [[]]
+            return write_result(connection, execution_id, node, parts)
         return write_result(connection, execution_id, node, [produced.value])
 
     def _record_wait(self, context: NodeContext[Any], waiting: Waiting) -> NodeOutcome:

@@ -72,7 +72,7 @@ async def test_what_is_wrong_is_one_clear_line(etl: CommandLine) -> None:
         (("run", "never.yaml"), 2, "there is no file never.yaml"),
         (("run", "never"), 1, "there is no pipeline 'never'"),
         (("run", "orders.yaml", "--input", "{"), 2, "--input is no JSON"),
-        (("run", "orders.yaml", "--node", "big"), 2, "--node and --latest go with --from"),
+        (("run", "orders.yaml", "--node", "big"), 2, "--node, --latest and --failed-items go with"),
         (("status", "never"), 1, "there is no execution 'never'"),
         (("cancel", "never"), 1, "there is no execution 'never'"),
     ):

@@ -62,6 +62,10 @@ class ResumeFrom(BaseModel):
     version: Literal["same", "latest"] = Field(
         "same", description="the definition of then, or the latest version of its pipeline"
     )
+    failed_items_only: bool = Field(
+        default=False,
+        description="maps with failed items run again, without the items that completed",
+    )
 
 
 class ExecuteRequest(BaseModel):
@@ -236,7 +240,7 @@ async def _execute(context: Context, caller: Caller, wanted: ExecuteRequest) -> 
         by=caller.name,
         resumption=None
         if resume is None
-        else Resumption(resume.execution_id, resume.node, resume.version),
+        else Resumption(resume.execution_id, resume.node, resume.version, resume.failed_items_only),
     )
     return StartedExecution(
         execution_id=started.execution_id,

@@ -97,6 +97,14 @@ def run(
         bool,
         typer.Option("--latest", metavar="", help="With --from: by the pipeline's latest version."),
     ] = False,
+    failed_items: Annotated[
+        bool,
+        typer.Option(
+            "--failed-items",
+            metavar="",
+            help="With --from: maps run again, but without the items that completed.",
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", metavar="", help="Wait for the end, and exit 1 if it fails.")
     ] = False,
@@ -105,7 +113,9 @@ def run(
     """Start an execution of a pipeline; it runs on Temporal."""
     from temporaletl.control.cli.views import executions as view
 
-    request = view.read_request(what, given, resumed, node, latest=latest)
+    request = view.read_request(
+        what, given, resumed, node, latest=latest, failed_items=failed_items
+    )
     return view.start(request, wait=wait, as_json=as_json)
 
 

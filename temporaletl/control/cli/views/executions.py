@@ -53,21 +53,29 @@ class Requested:
 
 
 def read_request(
-    what: str | None, given: str, resumed: str | None, node: str | None, *, latest: bool
+    what: str | None,
+    given: str,
+    resumed: str | None,
+    node: str | None,
+    *,
+    latest: bool,
+    failed_items: bool,
 ) -> Requested:
     """What the arguments of `etl pipeline run` ask for.
 
     Raises:
         ConfigurationError: they do not go together, or the file or the input cannot be read.
     """
-    if resumed is None and (node is not None or latest):
-        raise ConfigurationError("--node and --latest go with --from: the execution to go on from")
+    if resumed is None and (node is not None or latest or failed_items):
+        raise ConfigurationError(
+            "--node, --latest and --failed-items go with --from: the execution to go on from"
+        )
     if (what is None) == (resumed is None):
         raise ConfigurationError(
             "name a file or a stored pipeline, or an execution to go on from with --from"
         )
     if resumed is not None:
-        resumption = Resumption(resumed, node, "latest" if latest else "same")
+        resumption = Resumption(resumed, node, "latest" if latest else "same", failed_items)
         return Requested(ExecutionInput(), resumption)
     value = _input_of(given)
     file = Path(what or "")

@@ -35,12 +35,12 @@ class Produced:
     """What a node gave: its value, or its parts where it is a list of much; and its outcomes.
 
     With `passes_input` its result is what it got; `copied_from` names an execution and a node whose
-    result it is. `details` are told beside it.
+    result it is. `details` are told beside it. Parts that nobody needs at once are a function.
     """
 
     value: JsonValue = None
     handles: tuple[str | None, ...] = (None,)
-    parts: Sequence[list[JsonValue]] | None = None
+    parts: Sequence[list[JsonValue]] | Parts | None = None
     passes_input: bool = False
     copied_from: tuple[str, str] | None = None
     details: Mapping[str, JsonValue] | None = None

@@ -20,6 +20,7 @@ from temporaletl.worker.pipelines.steps.logic import (
     run_switch,
     run_transform,
 )
+from temporaletl.worker.pipelines.steps.mapping import close_map, run_map
 from temporaletl.worker.pipelines.steps.pipelines import close_pipeline, run_pipeline
 from temporaletl.worker.pipelines.steps.requests import run_api_call, run_webhook
 from temporaletl.worker.pipelines.steps.waiting import (
@@ -48,6 +49,7 @@ STEPS: Mapping[str, Step] = {
     "database": Step(run_database),
     "delay": Step(run_delay, close_delay),
     "load": Step(run_load, close_load),
+    "map": Step(run_map, close_map),
     "pipeline": Step(run_pipeline, close_pipeline),
     "source": Step(run_source, close_source),
     "switch": Step(run_switch),

@@ -1,0 +1,198 @@
+"""Runner of a chunk of a `map`: each item is tried, and recorded, once and by itself.
+
+A chunk that is run again goes on behind what is recorded. Only a failure of the warehouse is one
+of the chunk; whatever else fails is the item's.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from pydantic import JsonValue
+
+from temporaletl.attempts import message_of, pause_behind, recovery_of
+from temporaletl.errors import (
+    ConfigurationError,
+    ETLError,
+    WarehouseClosedError,
+    WarehouseUnavailableError,
+)
+from temporaletl.logs import get_logger, unexpected
+from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.pipeline_items import (
+    Chunk,
+    SettledItem,
+    read_chunk,
+    record_items,
+)
+from temporaletl.warehouse.pipeline_results import encode
+from temporaletl.worker.pipelines.messages import ChunkRequest, ChunkResult, NodeError
+from temporaletl.worker.pipelines.nodes.logic import MapData
+from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
+from temporaletl.worker.pipelines.runner import NodeRunner, NodeTimeoutError
+from temporaletl.worker.pipelines.steps.context import NodeContext, Produced
+from temporaletl.worker.pipelines.steps.steps import STEPS
+
+log = get_logger("temporaletl.worker.pipelines.chunks")
+
+#: Items of a type without effects are recorded so many at once, all others one by one.
+_RECORDED_AT_ONCE = {"transform": 100}
+#: An item that has begun may come to its end so long after a cancellation.
+_LET_END = timedelta(seconds=10)
+
+
+async def run_chunk(runner: NodeRunner, request: ChunkRequest) -> ChunkResult:
+    """Do what a `map` does with the items of a chunk that are not recorded yet.
+
+    Safe to repeat. Where the node does not wait any more, nothing is done.
+
+    Raises:
+        WarehouseUnavailableError: the items that are recorded stay so.
+    """
+    execution, pipeline = await runner.load(request.execution_id)
+    context = runner.context(execution, pipeline, request, attempt=1)
+    warehouse = runner.services.warehouse
+    chunk = await asyncio.to_thread(_read, warehouse, request)
+    if chunk is None:
+        return ChunkResult(completed=0, failed=0)
+    return await _Run(request, context, warehouse, chunk).run()
+
+
+def _read(warehouse: Warehouse, request: ChunkRequest) -> Chunk | None:
+    with warehouse.connection() as connection:
+        return read_chunk(connection, request.execution_id, request.node, request.chunk)
+
+
+def item_hash(data: MapData, item: JsonValue) -> str:
+    """Hash of an item and of what a map does with it, whatever the order of their keys."""
+    text = msgspec.json.encode([data.type, data.data, item], order="sorted")
+    return hashlib.sha256(text).hexdigest()
+
+
+class _Run:
+    """One attempt of a chunk."""
+
+    def __init__(
+        self,
+        request: ChunkRequest,
+        context: NodeContext[MapData],
+        warehouse: Warehouse,
+        chunk: Chunk,
+    ) -> None:
+        data = context.data
+        # An item has the time and the attempts of its map.
+        given = {**data.data, "timeout_seconds": data.timeout_seconds}
+        self._request = request
+        self._map = data
+        self._type = data.type
+        self._context: NodeContext[Any] = replace(
+            context, data=NODE_TYPES[data.type].model_validate(given)
+        )
+        self._warehouse = warehouse
+        self._chunk = chunk
+        self._at_once = _RECORDED_AT_ONCE.get(data.type, 1)
+        self._interval = 0.0
+        if data.per_minute is not None:
+            self._interval = 60 * min(data.concurrency, chunk.chunks) / data.per_minute
+        self._unrecorded: list[SettledItem] = []
+        self._stopped = False
+
+    async def run(self) -> ChunkResult:
+        counts = {"completed": 0, "failed": 0}
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            for number, item in enumerate(self._chunk.items, self._chunk.first):
+                digest = item_hash(self._map, item)
+                state, known = self._chunk.settled.get(number, ("", ""))
+                if known != digest:
+                    await asyncio.sleep(begun + self._interval - clock())
+                    begun = clock()
+                    settled = await self._undisturbed(self._settle(number, item, digest))
+                    state = settled.state
+                    self._unrecorded.append(settled)
+                    if len(self._unrecorded) >= self._at_once:
+                        await self._record()
+                    if self._stopped:
+                        raise asyncio.CancelledError
+                counts[state] += 1
+        finally:
+            await self._record()
+        return ChunkResult(**counts)
+
+    async def _undisturbed(self, settling: Coroutine[Any, Any, SettledItem]) -> SettledItem:
+        """What becomes of an item, also where the chunk is cancelled meanwhile: not for long."""
+        task = asyncio.ensure_future(settling)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._stopped = True
+            await asyncio.wait({task}, timeout=_LET_END.total_seconds())
+            if task.done():
+                return task.result()
+            task.cancel()
+            raise
+
+    async def _record(self) -> None:
+        if self._unrecorded:
+            items, self._unrecorded = self._unrecorded, []
+            # A cancellation does not keep the thread from coming to its end.
+            await asyncio.to_thread(self._write, items)
+
+    def _write(self, items: list[SettledItem]) -> None:
+        with self._warehouse.connection() as connection:
+            record_items(connection, self._request.execution_id, self._request.node, items)
+
+    async def _settle(self, number: int, item: JsonValue, digest: str) -> SettledItem:
+        """Try an item until it is done, or failed for good."""
+        context = replace(self._context, names={"item": item, "index": number})
+        policy, attempt = self._request.policy, 1
+        while True:
+            try:
+                stored = encode(await self._attempt(context))
+                return SettledItem(number, digest, attempt, stored.size, stored.body)
+            except (WarehouseUnavailableError, WarehouseClosedError):
+                raise
+            except Exception as error:  # noqa: BLE001 - recorded, and judged by its class
+                recovery = recovery_of(error, attempt=attempt, limit=policy.max_attempts)
+                if recovery.final:
+                    return SettledItem(number, digest, attempt, error=self._told(error, number))
+                delay = recovery.delay or pause_behind(attempt, policy)
+            await asyncio.sleep(0 if self._stopped else delay.total_seconds())
+            if self._stopped:
+                raise asyncio.CancelledError
+            attempt += 1
+
+    async def _attempt(self, context: NodeContext[Any]) -> JsonValue:
+        within = self._request.timeout.total_seconds()
+        try:
+            async with asyncio.timeout(within):
+                produced = await STEPS[self._type].run(context)
+        except TimeoutError:
+            raise NodeTimeoutError(f"it took longer than timeout_seconds = {within:g}") from None
+        if not isinstance(produced, Produced) or callable(produced.parts):
+            raise ConfigurationError(f"{self._type} cannot run for each item: it waits")
+        if produced.parts is not None:
+            return [one for part in produced.parts for one in part]
+        return produced.value
+
+    def _told(self, error: Exception, number: int) -> dict[str, JsonValue]:
+        if not isinstance(error, ETLError):
+            log.warning(
+                "item_failed",
+                node=self._request.node,
+                item=number,
+                error=str(error),
+                exception=unexpected(error),
+            )
+        told = NodeError(
+            type=type(error).__name__,
+            message=message_of(error),
+            node=self._request.node,
+            item=number,
+        )
+        return told.model_dump(mode="json")
