@@ -98,13 +98,15 @@ class PipelineActivities:
         _, pipeline = await self._runner.load(execution_id)
         # As it is now: it may have ended since it was read.
         execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)
+        policy = self._temporal.policy()
         return await asyncio.to_thread(
             plan_of,
             self._warehouse,
             execution,
             pipeline,
             queuer_queue=self._temporal.queuer_queue,
-            timeout=self._temporal.policy().job_timeout,
+            timeout=policy.job_timeout,
+            heartbeat_timeout=policy.heartbeat_timeout,
             deadline=request.carried.deadline if request.carried else None,
         )
 

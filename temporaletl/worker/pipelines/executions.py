@@ -26,8 +26,6 @@ from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.outcomes import outcome_of
 from temporaletl.worker.pipelines.validation import Pipeline, validate
 
-_HEARTBEAT = timedelta(seconds=20)
-
 
 def new_execution_id(pipeline: str | None) -> str:
     """An id of an execution that nothing else has; it begins with the pipeline's name."""
@@ -140,11 +138,13 @@ def plan_of(
     *,
     queuer_queue: str,
     timeout: timedelta | None,
+    heartbeat_timeout: timedelta,
     deadline: datetime | None = None,
 ) -> ExecutionPlan:
     """The plan of an execution, as far as it has come; it counts as begun from then on.
 
     `timeout` is how long it may take where its definition does not say; `deadline` until when.
+    A worker that sends no heartbeat for `heartbeat_timeout` counts as dead: its node runs again.
     """
     began = begin_execution(warehouse, execution.execution_id)
     longest = execution.timeout or timeout
@@ -155,7 +155,7 @@ def plan_of(
     }
     return ExecutionPlan(
         execution_id=execution.execution_id,
-        nodes=tuple(_planned(pipeline, node) for node in pipeline.steps),
+        nodes=tuple(_planned(pipeline, node, heartbeat_timeout) for node in pipeline.steps),
         links=tuple((link.source, link.target, link.handle) for link in pipeline.graph.links),
         recorded=recorded,
         deadline=deadline or (None if longest is None else began + longest),
@@ -164,7 +164,7 @@ def plan_of(
     )
 
 
-def _planned(pipeline: Pipeline, node: str) -> PlannedNode:
+def _planned(pipeline: Pipeline, node: str, heartbeat_timeout: timedelta) -> PlannedNode:
     step = pipeline.steps[node]
     data: NodeData = step.data
     handles = {link.handle for link in pipeline.graph.out_of[node]}
@@ -180,6 +180,6 @@ def _planned(pipeline: Pipeline, node: str) -> PlannedNode:
             initial_interval=timedelta(seconds=data.retry.initial_seconds),
             backoff_coefficient=data.retry.backoff,
             maximum_interval=timedelta(seconds=data.retry.max_seconds),
-            heartbeat_timeout=_HEARTBEAT,
+            heartbeat_timeout=heartbeat_timeout,
         ),
     )
