@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -127,7 +127,7 @@ async def start_execution(
     """
     client = await platform.answering_client()
     warehouse = await platform.current_warehouse()
-    await asyncio.to_thread(registered)
+    await asyncio.to_thread(_know_sources)
     if event_key is not None and request.pipeline is not None:
         known = await asyncio.to_thread(find_event, warehouse, request.pipeline, event_key)
         if known is not None:
@@ -160,6 +160,12 @@ async def start_execution(
         return await _started_before(warehouse, known or execution_id)
     await _start_workflow(platform, client, warehouse, execution_id)
     return Started(execution_id, entered.pipeline, entered.sha256, warnings=pipeline.warnings)
+
+
+@cache
+def _know_sources() -> None:
+    """Import the sources, whose names and tables definitions are checked against; once."""
+    registered()
 
 
 def _resuming(
