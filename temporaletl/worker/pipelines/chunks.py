@@ -35,7 +35,7 @@ from temporaletl.worker.pipelines.nodes.logic import MapData
 from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
 from temporaletl.worker.pipelines.runner import NodeRunner, NodeTimeoutError
 from temporaletl.worker.pipelines.steps.context import NodeContext, Produced
-from temporaletl.worker.pipelines.steps.steps import STEPS
+from temporaletl.worker.pipelines.steps.steps import step_of
 
 log = get_logger("temporaletl.worker.pipelines.chunks")
 
@@ -171,7 +171,7 @@ class _Run:
         within = self._request.timeout.total_seconds()
         try:
             async with asyncio.timeout(within):
-                produced = await STEPS[self._type].run(context)
+                produced = await step_of(self._type).run(context)
         except TimeoutError:
             raise NodeTimeoutError(f"it took longer than timeout_seconds = {within:g}") from None
         if not isinstance(produced, Produced) or callable(produced.parts):

@@ -40,7 +40,7 @@ from temporaletl.worker.pipelines.steps.context import (
     Services,
     Waiting,
 )
-from temporaletl.worker.pipelines.steps.steps import STEPS
+from temporaletl.worker.pipelines.steps.steps import step_of
 from temporaletl.worker.pipelines.validation import Pipeline, validate
 
 log = get_logger("temporaletl.worker.pipelines")
@@ -77,7 +77,7 @@ class NodeRunner:
         if begun.is_settled or begun.wait is not None:
             return outcome_of(begun)
         context = self.context(execution, pipeline, request, attempt=begun.attempts)
-        produced = await STEPS[step.type].run(context)
+        produced = await step_of(step.type).run(context)
         if isinstance(produced, Waiting):
             return await asyncio.to_thread(self._record_wait, context, produced)
         return await asyncio.to_thread(self._record, context, produced)
@@ -95,7 +95,7 @@ class NodeRunner:
         )
         if begun.is_settled:
             return outcome_of(begun)
-        close = STEPS[step.type].close
+        close = step_of(step.type).close
         if close is None:
             raise ConfigurationError(f"nodes of type {step.type} wait for nothing")
         context = self.context(execution, pipeline, request, attempt=begun.attempts)

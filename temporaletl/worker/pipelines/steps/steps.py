@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from temporaletl.errors import ConfigurationError
 from temporaletl.worker.pipelines.messages import CloseRequest
 from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, Waiting
 from temporaletl.worker.pipelines.steps.database import run_database
@@ -57,3 +58,15 @@ STEPS: Mapping[str, Step] = {
     "wait_for_webhook": Step(run_wait_for_webhook, close_wait_for_webhook),
     "webhook": Step(run_webhook),
 }
+
+
+def step_of(kind: str) -> Step:
+    """The step of a type of nodes.
+
+    Raises:
+        ConfigurationError: this version runs no nodes of that type.
+    """
+    found = STEPS.get(kind)
+    if found is None:
+        raise ConfigurationError(f"nodes of type {kind} are not run by this version")
+    return found
