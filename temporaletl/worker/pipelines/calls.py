@@ -30,9 +30,12 @@ async def call[Result: Message](
     policy: RunPolicy,
     within: timedelta,
     quick: bool = False,
+    beats: bool = False,
     summary: str | None = None,
 ) -> Result:
     """Call an activity that is safe to repeat; first within the workflow's task, where `quick`.
+
+    One that `beats` is taken for dead where its heartbeats stay away.
 
     Raises:
         FailureError: it failed for good, or was cancelled.
@@ -59,7 +62,7 @@ async def call[Result: Message](
         request,
         result_type=result,
         start_to_close_timeout=within,
-        heartbeat_timeout=policy.heartbeat_timeout,
+        heartbeat_timeout=policy.heartbeat_timeout if beats else None,
         retry_policy=retry_policy(policy),
         cancellation_type=UNTIL_CANCELLED,
         summary=summary,

@@ -376,6 +376,7 @@ class Interpreter:
             policy=node.policy,
             within=timeout + _GRACE,
             quick=node.type in _QUICK_TYPES or name == names.FAIL_NODE,
+            beats=name != names.FAIL_NODE,
             summary=node.id,
         )
 
