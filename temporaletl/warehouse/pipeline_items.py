@@ -6,7 +6,7 @@ another item, and is done anew. What is recorded of the same item first stands.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg.rows import class_row
 from pydantic import JsonValue
@@ -67,21 +67,21 @@ def read_chunk(connection: Connection, execution_id: str, node: str, chunk: int)
     sizes = chunk_sizes(connection, execution_id, node)
     items, first = decode(body[0]), sum(sizes[:chunk])
     assert isinstance(items, list)  # noqa: S101 - as run_map wrote it
-    found = connection.execute(
+    found: list[Any] = connection.execute(
         "SELECT item, state, input_sha256 FROM pipeline_items WHERE execution_id = %s "
         "AND node = %s AND item >= %s AND item < %s",
         [execution_id, node, first, first + len(items)],
-    )
+    ).fetchall()
     settled = {item: (state, digest) for item, state, digest in found}
     return Chunk(items, first, len(sizes), settled)
 
 
 def chunk_sizes(connection: Connection, execution_id: str, node: str) -> list[int]:
     """How many items each chunk has."""
-    found = connection.execute(
+    found: list[Any] = connection.execute(
         "SELECT items FROM pipeline_results WHERE execution_id = %s AND node = %s ORDER BY part",
         [execution_id, node],
-    )
+    ).fetchall()
     return [int(row[0]) for row in found]
 
 
@@ -154,7 +154,7 @@ def iterate_results(
     """The results of the items in their order, null where one failed; one chunk in memory."""
     first = 0
     for size in sizes:
-        rows = connection.execute(
+        rows: list[Any] = connection.execute(
             "SELECT item, body FROM pipeline_items WHERE execution_id = %s AND node = %s "
             "AND item >= %s AND item < %s",
             [execution_id, node, first, first + size],

@@ -79,19 +79,17 @@ class _Run:
     def __init__(
         self,
         request: ChunkRequest,
-        context: NodeContext[MapData],
+        context: NodeContext[Any],
         warehouse: Warehouse,
         chunk: Chunk,
     ) -> None:
-        data = context.data
+        data: MapData = context.data
         # An item has the time and the attempts of its map.
         given = {**data.data, "timeout_seconds": data.timeout_seconds}
         self._request = request
         self._map = data
         self._type = data.type
-        self._context: NodeContext[Any] = replace(
-            context, data=NODE_TYPES[data.type].model_validate(given)
-        )
+        self._context = replace(context, data=NODE_TYPES[data.type].model_validate(given))
         self._warehouse = warehouse
         self._chunk = chunk
         self._at_once = _RECORDED_AT_ONCE.get(data.type, 1)

@@ -114,7 +114,7 @@ async def test_an_item_is_tried_again_and_its_chunk_is_not(
 
     assert [one and one["status"] for one in pipelines.result(summary, "each")] == [200, 200, None]
     assert [one.path for one in site.requests()] == ["/a", "/b", "/b", "/gone"]
-    keys = [one.headers["Idempotency-Key"] for one in site.requests()]
+    keys = [one.headers["idempotency-key"] for one in site.requests()]
     assert keys == [f"{summary.execution_id}/each/{index}" for index in (0, 1, 1, 2)]
 
 
