@@ -16,7 +16,12 @@ from playwright.async_api import Page
 from pydantic import JsonValue
 
 from temporaletl.control.operations.collections import create_collection, delete_collection
-from temporaletl.control.operations.executions import execution_details, start_execution
+from temporaletl.control.operations.execution_details import (
+    execution_details,
+)
+from temporaletl.control.operations.executions import (
+    start_execution,
+)
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.schedule_definitions import ScheduleDefinition, create_schedule
 from temporaletl.control.operations.schedules import delete_schedule

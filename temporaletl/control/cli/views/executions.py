@@ -21,15 +21,17 @@ from temporaletl.control.cli.output import (
 from temporaletl.control.cli.session import Session, call, open_session
 from temporaletl.control.cli.views.pipelines import print_faults, read_definition
 from temporaletl.control.operations.audit import local_author
-from temporaletl.control.operations.executions import (
-    ExecutionAction,
+from temporaletl.control.operations.execution_details import (
     ExecutionDetails,
     NodeDetails,
+    execution_details,
+)
+from temporaletl.control.operations.executions import (
+    ExecutionAction,
     Resumption,
     Started,
     control_execution,
     decide,
-    execution_details,
     find_executions,
     read_node_result,
     start_execution,

@@ -8,14 +8,16 @@ from urllib.parse import quote
 from fastapi import Path, Response
 from markupsafe import Markup
 
-from temporaletl.control.operations.executions import (
-    ExecutionAction,
+from temporaletl.control.operations.execution_details import (
     ExecutionDetails,
     NodeDetails,
+    execution_details,
+)
+from temporaletl.control.operations.executions import (
+    ExecutionAction,
     Resumption,
     control_execution,
     decide,
-    execution_details,
     find_executions,
     start_execution,
 )
