@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "scripts" / "bench"
 #: What each script prints at its end.
 LAST_WORDS = {
+    "../load-test": "pipelines / bare activities",
     "api": "reads over 300 ms",
     "ledger": "of the size without",
     "load": "changed / first",
@@ -46,7 +47,9 @@ def output_of(script: str, *words: str) -> str:
 
 
 def test_every_benchmark_is_run_here() -> None:
-    assert {path.name for path in FOLDER.iterdir() if path.is_file()} == set(LAST_WORDS)
+    assert {path.name for path in FOLDER.iterdir() if path.is_file()} == {
+        name for name in LAST_WORDS if "/" not in name
+    }
 
 
 def test_the_load_stage_is_measured() -> None:
@@ -87,6 +90,12 @@ def test_the_api_is_measured() -> None:
     said = output_of("api", "--size", "20", "--rate", "20", "--seconds", "1", "--held", "1", *few)
     assert " 0 errors;" in said
     assert "3 opened for" in said
+
+
+def test_pipelines_are_measured_beside_bare_activities() -> None:
+    require_temporal()
+    said = output_of("../load-test", "--workflows", "4", "--concurrent", "2")
+    assert "; 0 failures" in said
 
 
 @pytest.mark.slow

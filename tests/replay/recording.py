@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
-from temporaletl import names
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
 from tests.integration.postgres_server import postgres_url, warehouse
 from tests.integration.temporal_server import TemporalServer, shared_temporal, temporal_server
 from tests.replay.histories import FOLDER, Recorded, write
-from tests.replay.scenarios import OUTAGE, SCENARIOS, Scenario, request
+from tests.replay.scenarios import OUTAGE, SCENARIOS, Scenario
 
 __all__ = ["postgres_url", "shared_temporal", "temporal_server", "warehouse"]
 
@@ -36,12 +35,14 @@ async def test_record(
     async with running(
         client, warehouse, attempts=scenario.attempts, **scenario.worker
     ) as services:
-        batch = await services.start(request(scenario))
+        batch = await scenario.start(services)
         await scenario.act(services, batch)
         with contextlib.suppress(WorkflowFailureError):
             await batch.result()
         found: dict[str, list[WorkflowHistory]] = {}
-        async for workflow, history in family(client, names.QUEUER_FLOW, batch.id):
+        async for workflow, history in family(
+            client, scenario.root, batch.id, batch.first_execution_run_id
+        ):
             found.setdefault(workflow, []).append(history)
     for workflow in scenario.keeps:
         for old in FOLDER.glob(f"{workflow}-{scenario.name}-[0-9]*.json"):

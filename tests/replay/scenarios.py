@@ -7,15 +7,18 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from temporaletl import names
-from temporaletl.messages import BatchSummary, QueuerInput
+from temporaletl.messages import QueuerInput
+from temporaletl.warehouse.pipeline_decisions import record_decision
+from temporaletl.worker.pipelines.messages import Decision, ExecutionInput, ExecutionStatus
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import Services
 from tests.waiting import until
 
 QUEUER, DISPATCH, ETL = names.QUEUER_FLOW, names.DISPATCH_FLOW, names.ETL_FLOW
+PIPELINE = names.PIPELINE_FLOW
 OUTAGE = "recorded"
 
-type Batch = WorkflowHandle[Any, BatchSummary]
+type Batch = WorkflowHandle[Any, Any]
 
 
 async def _nothing(_services: Services, _batch: Batch) -> None: ...
@@ -35,6 +38,24 @@ class Scenario:
     worker: Mapping[str, Any] = field(default_factory=dict)
     #: The bounds that the workflows had when they were recorded, where not their own.
     bounds: Mapping[str, int] = field(default_factory=dict)
+    #: Of a pipeline, in place of a batch.
+    definition: Mapping[str, Any] | None = None
+
+    @property
+    def root(self) -> str:
+        """The workflow that is started; the others are its children."""
+        return QUEUER if self.definition is None else PIPELINE
+
+    async def start(self, services: Services) -> Batch:
+        """Start what is recorded."""
+        if self.definition is None:
+            return await services.start(request(self))
+        return await services.client.start_workflow(
+            PIPELINE,
+            ExecutionInput(definition=dict(self.definition), input={"n": 3, "of": [1, 2, 3]}),
+            id=f"pipeline-{self.name}",
+            task_queue=f"{services.queue}-etl",
+        )
 
 
 def _signals(*signals: str) -> Callable[[Services, Batch], Awaitable[None]]:
@@ -101,6 +122,43 @@ async def _pause_in_an_outage(services: Services, batch: Batch) -> None:
     await batch.signal(names.RESUME)
 
 
+async def _waits(_services: Services, execution: Batch) -> ExecutionStatus:
+    """Wait until the node `wait` of an execution waits."""
+    found: ExecutionStatus | None = None
+
+    async def waits() -> bool:
+        nonlocal found
+        found = await execution.query(names.GET_STATUS, result_type=ExecutionStatus)
+        [(rows,)] = _services.rows("SELECT count(*) FROM pipeline_nodes WHERE wait IS NOT NULL")
+        return found.nodes.get("wait") == "running" and bool(rows)
+
+    await until(waits)
+    assert found is not None
+    return found
+
+
+async def _approve(services: Services, execution: Batch) -> None:
+    status = await _waits(services, execution)
+    record_decision(services.warehouse, status.execution_id or "", "wait", "approved", by="who")
+    await execution.signal(names.DECIDE, Decision(node="wait", outcome="approved"))
+
+
+async def _pause_and_resume_nodes(services: Services, execution: Batch) -> None:
+    await _waits(services, execution)
+    await execution.execute_update(names.PAUSE)
+    await execution.signal(names.RESUME)
+
+
+async def _cancel_nodes(services: Services, execution: Batch) -> None:
+    await _waits(services, execution)
+    await execution.signal(names.CANCEL_WORKFLOW)
+
+
+async def _cancel_nodes_from_outside(services: Services, execution: Batch) -> None:
+    await _waits(services, execution)
+    await execution.cancel()
+
+
 def _pages(services: Services) -> int:
     [(pages,)] = services.rows("SELECT coalesce(sum(pages), 0)::int FROM etl_jobs")
     return int(pages)
@@ -133,6 +191,52 @@ def request(scenario: Scenario) -> QueuerInput:
     )
 
 
+def _graph(*edges: str, **nodes: Any) -> dict[str, Any]:
+    """A definition: nodes with type and data by id; edges as `a b` or `a b handle`."""
+    parts = [
+        dict(zip(("source", "target", "sourceHandle"), one.split(), strict=False)) for one in edges
+    ]
+    listed = [{"id": node, "type": kind, "data": data} for node, (kind, data) in nodes.items()]
+    return {"nodes": listed, "edges": parts}
+
+
+def _made(**fields: str) -> tuple[str, dict[str, Any]]:
+    return "transform", {"transform_type": "mapping", "mapping": fields}
+
+
+def _waiting(seconds: float = 60) -> dict[str, Any]:
+    return _graph(
+        *("first wait", "wait last"),
+        first=_made(n="trigger.n"),
+        wait=("delay", {"seconds": seconds}),
+        last=_made(n="inputs.n"),
+    )
+
+
+_ROWS = {"table": "recorded", "key": ["id"], "columns": {"id": "integer"}}
+_BRANCHES = _graph(
+    *("odd which true", "odd never false", "which sent default", "sent told error", "told after"),
+    odd=("condition", {"condition": "inputs.n % 2 == 1"}),
+    never=_made(n="0"),
+    which=("switch", {"cases": [{"name": "big", "when": "inputs.n > 9"}]}),
+    sent=("api_call", {"url": "http://192.0.2.1/"}),
+    told=_made(why="inputs.type"),
+    after=("delay", {"seconds": 1}),
+)
+_LISTS = _graph(
+    *("each loaded", "loaded last"),
+    each=(
+        "map",
+        {
+            "over": "trigger.of",
+            "type": "transform",
+            "data": {"transform_type": "mapping", "mapping": {"id": "item"}},
+            "chunk_items": 1,
+        },
+    ),
+    loaded=("load", {**_ROWS, "rows": "each"}),
+    last=_made(rows="inputs.inserted"),
+)
 _SLOW = {"jobs": 1, "pages": 40, "size": 5, "page_seconds": 0.05}
 
 SCENARIOS = {
@@ -190,6 +294,44 @@ SCENARIOS = {
             keeps=(ETL,),
             act=_pause_in_an_outage,
             attempts=1_000,
+        ),
+        Scenario("branches", {}, keeps=(PIPELINE,), definition=_BRANCHES),
+        Scenario("lists", {}, keeps=(PIPELINE,), definition=_LISTS),
+        Scenario(
+            "approved",
+            {},
+            keeps=(PIPELINE,),
+            act=_approve,
+            definition=_graph(
+                "wait last approved", wait=("approval", {"title": "?"}), last=_made(by="inputs.by")
+            ),
+        ),
+        Scenario(
+            "paused-nodes",
+            {},
+            keeps=(PIPELINE,),
+            act=_pause_and_resume_nodes,
+            definition=_waiting(seconds=2),
+        ),
+        Scenario(
+            "cancelled-nodes", {}, keeps=(PIPELINE,), act=_cancel_nodes, definition=_waiting()
+        ),
+        Scenario(
+            "nodes-cancelled-from-outside",
+            {},
+            keeps=(PIPELINE,),
+            act=_cancel_nodes_from_outside,
+            definition=_waiting(),
+        ),
+        Scenario(
+            "timed-out", {}, keeps=(PIPELINE,), definition={**_waiting(), "timeout_seconds": 1}
+        ),
+        Scenario(
+            "continued-nodes",
+            {},
+            keeps=(PIPELINE,),
+            bounds={"temporaletl.worker.pipelines.interpreter.NODES_PER_RUN": 1},
+            definition=_waiting(seconds=2),
         ),
     )
 }

@@ -13,11 +13,13 @@ from temporalio.workflow import NondeterminismError
 import temporaletl.queuer.dispatch
 import temporaletl.queuer.flow
 import temporaletl.worker.flow
+import temporaletl.worker.pipelines.interpreter
 from temporaletl.connect import data_converter
 from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
 from temporaletl.service import workflow_runner
 from temporaletl.worker.flow import ETLFlow
+from temporaletl.worker.pipelines.flow import WorkflowExecution
 from tests.replay.histories import RECORDER, Recorded, read, recorded, texts
 from tests.replay.scenarios import SCENARIOS
 
@@ -26,7 +28,7 @@ _MOST_BYTES = 64 * 1024
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[QueuerFlow, DispatchFlow, ETLFlow],
+        workflows=[QueuerFlow, DispatchFlow, ETLFlow, WorkflowExecution],
         data_converter=data_converter({}),
         workflow_runner=workflow_runner(),
     )
@@ -86,6 +88,11 @@ def closes(history: Recorded) -> str:
         ("QueuerFlow", "cancelled-from-outside", ["canceled"]),
         ("DispatchFlow", "cancelled-from-outside", ["canceled"]),
         ("ETLFlow", "paused-in-an-outage", ["completed"]),
+        ("WorkflowExecution", "branches", ["completed"]),
+        ("WorkflowExecution", "cancelled-nodes", ["completed"]),
+        ("WorkflowExecution", "nodes-cancelled-from-outside", ["canceled"]),
+        ("WorkflowExecution", "timed-out", ["completed"]),
+        ("WorkflowExecution", "continued-nodes", ["continued_as_new"] * 2 + ["completed"]),
     ],
 )
 def test_the_histories_show_what_they_are_named_for(
@@ -132,6 +139,8 @@ def test_bounds_that_running_workflows_depend_on_stay_as_they_are() -> None:
     assert temporaletl.queuer.flow._JOBS_PER_DISPATCHER == 1_000
     assert temporaletl.queuer.flow._MAX_DISPATCHERS == 8
     assert temporaletl.worker.flow.SEGMENTS_PER_RUN == 400
+    assert temporaletl.worker.pipelines.interpreter.NODES_PER_RUN == 600
+    assert temporaletl.worker.pipelines.interpreter.MOST_AT_ONCE == 50
 
 
 @pytest.mark.parametrize("history", recorded(), ids=str)

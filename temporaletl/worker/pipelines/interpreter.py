@@ -107,7 +107,7 @@ class Interpreter:
                 self._stop()
             else:
                 self._start_ready()
-            if not self._tasks and (control.stop is not None or self._is_over()):
+            if not self._tasks and (control.stop is not None or self.progress.is_over):
                 return True
             if self._draining and self.at_rest:
                 await self._abandon_waits()
@@ -138,9 +138,6 @@ class Interpreter:
         elif recorded.state != "running":
             self.progress.settle(node, recorded.state, recorded.handles)
             self.last = node
-
-    def _is_over(self) -> bool:
-        return not self._draining and self.progress.is_over
 
     def _is_busy(self, node: str) -> bool:
         wait = self._waits.get(node)
