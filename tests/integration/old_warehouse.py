@@ -24,7 +24,7 @@ def migrate_before(first: str, warehouse: Warehouse, patch: pytest.MonkeyPatch) 
     """Make them as they were before the migration whose name begins so."""
     names = [name for name in migration.known_migrations() if name < first]
     with patch.context() as patched:
-        patched.setattr(migration, "_names", lambda: names)
+        patched.setattr(migration, "known_migrations", lambda: names)
         migrate(warehouse)
 
 
