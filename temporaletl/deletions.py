@@ -27,16 +27,18 @@ from temporaletl.rows import CompleteSet
 from temporaletl.strategies import Plan
 
 #: In which runs a deletion scan is made; never in a backfill, which is about its window alone.
-FindDeleted = Literal["always", "full", "never"]
+#: `daily`: in full runs, and in incremental ones until one was finished within the last day.
+FindDeleted = Literal["always", "daily", "full", "never"]
 
 _yes_or_no = TypeAdapter(bool)
 
 
-def scans_for_deletions(find_deleted: FindDeleted, mode: Mode) -> bool:
-    """Whether a run of that mode has deletion scans."""
+def scans_for_deletions(find_deleted: FindDeleted, mode: Mode, *, scanned: bool) -> bool:
+    """Whether a run of that mode has a deletion scan; `scanned`: one was finished today."""
     if find_deleted == "never":
         return False
-    return mode == "full" or (mode == "incremental" and find_deleted == "always")
+    asked = find_deleted == "always" or (find_deleted == "daily" and not scanned)
+    return mode == "full" or (mode == "incremental" and asked)
 
 
 def accepts_deletions(params: Mapping[str, JsonValue]) -> bool:

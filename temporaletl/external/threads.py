@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -23,3 +23,15 @@ async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
     for future in futures:
         future.cancel()
     await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def gather_all[T](calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Wait for all calls at once; the first that fails ends the waiting for the others.
+
+    Raises: what the first failing call raises.
+    """
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await abandon(tasks)

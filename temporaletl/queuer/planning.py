@@ -6,17 +6,17 @@ Plain functions, called by the activities and by the engine, which runs without 
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
 from pydantic import JsonValue
 
 from temporaletl import names
-from temporaletl.accounts import account_views
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, UnknownSourceError
+from temporaletl.external.threads import abandon
 from temporaletl.messages import (
     BatchMetadata,
     ETLInput,
@@ -28,20 +28,21 @@ from temporaletl.messages import (
 )
 from temporaletl.placement import check_placement
 from temporaletl.query import ACCEPT_DELETIONS
+from temporaletl.queuer.narrowed import hold_narrowed
 from temporaletl.queuer.rejects import reprocessing_jobs, second_readings
 from temporaletl.queuer.retries import resolve_retry, retried_jobs
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.registry import AFTER_RESTART
 from temporaletl.rows import Identity
 from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
-from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.deletion_scans import scanned_streams
 from temporaletl.warehouse.identities import record_people
-from temporaletl.warehouse.ledger import JobWriter, begin_batch, hold_watermarks, keep_missing
+from temporaletl.warehouse.ledger import JobWriter, begin_batch
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.source_connections import connections_for
-from temporaletl.warehouse.state import last_cursors, streams_of_other_scope, trusted_watermarks
+from temporaletl.warehouse.state import last_cursors, trusted_watermarks
 
 _JOBS_AT_ONCE = 500
 _PEOPLE_AT_ONCE = 1_000
@@ -266,89 +267,39 @@ async def _expand(
 
 async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
     if metadata.mode != "replay":
-        await asyncio.to_thread(_hold, warehouse, metadata)
-        if metadata.source in people:
-            await _record_people(warehouse, metadata)
+        await asyncio.to_thread(hold_narrowed, warehouse, metadata)
     if metadata.retries is not None:
         jobs = retried_jobs(warehouse, metadata, metadata.retries)
     elif metadata.mode == "replay":
         jobs = reprocessing_jobs(warehouse, metadata)
     else:
         jobs = _of_source(warehouse, metadata)
-    async with contextlib.aclosing(jobs):
-        async for job in jobs:
-            yield job
+    with_people = metadata.mode != "replay" and metadata.source in people
+    recording = asyncio.create_task(_record_people(warehouse, metadata)) if with_people else None
+    try:
+        async with contextlib.aclosing(jobs):
+            async for job in jobs:
+                if recording is not None:
+                    # The source lists its people while the jobs are counted out; rows need them.
+                    await recording
+                yield job
+        if recording is not None:
+            await recording
+    finally:
+        if recording is not None:
+            await abandon([recording])
 
 
 async def _of_source(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
     cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
-    async with contextlib.aclosing(jobs_of(metadata, cursors)) as jobs:
+    scanned = await asyncio.to_thread(scanned_streams, warehouse, metadata)
+    async with contextlib.aclosing(jobs_of(metadata, cursors, scanned)) as jobs:
         async for job in jobs:
             yield job
     if metadata.mode == "incremental":
         # A full run reads all there is anyway, and a backfill is about its window alone.
         async for job in second_readings(warehouse, metadata):
             yield job
-
-
-def _hold(warehouse: Warehouse, metadata: BatchMetadata) -> None:
-    """Hold the watermarks of a batch that is shown less than before, or has filters of its own."""
-    reasons = [_note_view(warehouse, metadata), _narrower_scope(warehouse, metadata)]
-    if given := [reason for reason in reasons if reason is not None]:
-        hold_watermarks(warehouse, metadata.batch_id, "; ".join(given))
-
-
-def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
-    """Record the account view that rows are loaded under; return why it holds the watermarks.
-
-    Where that is less than when rows were loaded, what the account is not shown may have changed,
-    and must be read when it is shown again; nothing that it is not shown is taken for deleted.
-
-    Raises:
-        ConfigurationError: it is the view of another site.
-    """
-    if metadata.source not in account_views:
-        return None
-    view = account_views.get(metadata.source)()
-    if view is None:
-        return None
-    if metadata.accept_view:
-        replace_view(warehouse, metadata.source, metadata.connection, view)
-        return None
-    known = known_view(warehouse, metadata.source, metadata.connection)
-    if known is not None and known.is_of_other_site(view):
-        raise ConfigurationError(
-            f"{_label(metadata)}: rows were loaded from the site {known.site}, and the one that "
-            f"answers now is {view.site}: nothing is loaded, as rows of two sites would be taken "
-            "for each other; put the settings back, or give this site a connection of its own "
-            "(ETL_CONNECTIONS); if it is the same site after all, run once with --accept-view"
-        )
-    lacking = None if known is None else known.lacks(view)
-    if lacking is not None:
-        keep_missing(warehouse, metadata.batch_id)
-    widen_view(warehouse, metadata.source, metadata.connection, view)
-    return lacking and (
-        f"{_label(metadata)}: {lacking}. What changed of the rest is not loaded, and nothing is "
-        "deleted, so the watermark stays where it is: give the account back what it had; or, if it "
-        "sees all that there is, run once with --accept-view"
-    )
-
-
-def _label(metadata: BatchMetadata) -> str:
-    return names.label(metadata.source, metadata.connection)
-
-
-def _narrower_scope(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
-    """Why a run with filters of its own moves no watermark; None where it may."""
-    if not metadata.is_filtered:
-        return None
-    streams = streams_of_other_scope(warehouse, metadata)
-    if not streams:
-        return None
-    return (
-        f"{_label(metadata)}: this run's parameters leave out what the watermark of "
-        f"{', '.join(streams)} stands for, so that it stays where it is"
-    )
 
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
@@ -364,11 +315,14 @@ async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
 
 
 async def jobs_of(
-    metadata: BatchMetadata, cursors: Mapping[str, JsonValue] | None = None
+    metadata: BatchMetadata,
+    cursors: Mapping[str, JsonValue] | None = None,
+    scanned: Collection[str] = (),
 ) -> AsyncGenerator[ETLInput]:
     """Yield a batch's jobs as its source plans them, then its deletion scans; not yet numbered.
 
-    The batch's connection must be bound. `cursors` are the `last_cursors` that the plan shall have.
+    The batch's connection must be bound. `cursors` are the `last_cursors` that the plan shall have,
+    `scanned` the `scanned_streams`.
 
     Raises: as `expand`.
     """
@@ -382,7 +336,7 @@ async def jobs_of(
     async with contextlib.aclosing(_iterate(expanders.get(metadata.source)(plan, backlog))) as jobs:
         async for job in jobs:
             yield job
-    async with contextlib.aclosing(_iterate(scan_jobs(plan, backlog))) as jobs:
+    async with contextlib.aclosing(_iterate(scan_jobs(plan, backlog, scanned))) as jobs:
         async for job in jobs:
             yield job
 

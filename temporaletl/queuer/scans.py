@@ -1,6 +1,6 @@
 """Planning of deletion scans, for the streams that have one in this run."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from temporaletl.deletions import accepts_deletions, scan_planners, scans_for_deletions
@@ -24,14 +24,19 @@ def check_acceptance(request: QueuerInput) -> bool:
     return accepts_deletions(request.params)
 
 
-def scan_jobs(plan: Plan, backlog: Any) -> Iterator[ETLInput]:
-    """Yield the deletion scans of a batch, at most one for each stream. May block."""
+def scan_jobs(plan: Plan, backlog: Any, scanned: Collection[str] = ()) -> Iterator[ETLInput]:
+    """Yield the deletion scans of a batch, at most one for each stream. May block.
+
+    `scanned` are the streams of which one was finished within the last day.
+    """
     if plan.metadata.source not in scan_planners:
         return
     planner = scan_planners.get(plan.metadata.source)
     for stream, window in plan.windows.items():
         is_empty = window.start is not None and window.start == window.end
-        if is_empty or not scans_for_deletions(planner.find_deleted(stream), plan.metadata.mode):
+        if is_empty or not scans_for_deletions(
+            planner.find_deleted(stream), plan.metadata.mode, scanned=stream in scanned
+        ):
             continue
         params = planner.inputs(plan, backlog, stream)
         if params is not None:

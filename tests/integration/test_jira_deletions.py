@@ -45,7 +45,7 @@ async def test_issues_that_were_loaded_and_are_no_longer_there_are_found(
     served: Serve, personality: str, mode: Mode
 ) -> None:
     site = generate(60, seed=4, personality=personality, limits=SMALL)
-    served(site)
+    served(site, JIRA_FIND_DELETED="always")
     here = [str(row.id) for row in site.rows]
     assert await gone(*here, "7", "8", mode=mode) == ["7", "8"]
     assert await gone(*here, mode=mode) == []

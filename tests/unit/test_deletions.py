@@ -301,10 +301,17 @@ async def test_a_cursor_of_something_else_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("find_deleted", "modes"),
-    [("always", {"full", "incremental"}), ("full", {"full"}), ("never", set())],
+    [
+        ("always", {"full", "incremental"}),
+        ("daily", {"full", "incremental"}),
+        ("full", {"full"}),
+        ("never", set()),
+    ],
 )
+@pytest.mark.parametrize("scanned", [False, True])
 def test_a_backfill_looks_for_nothing_that_is_gone(
-    find_deleted: FindDeleted, modes: set[str]
+    find_deleted: FindDeleted, modes: set[str], scanned: bool
 ) -> None:
     asked: tuple[Mode, ...] = ("full", "incremental", "backfill", "replay")
-    assert {mode for mode in asked if scans_for_deletions(find_deleted, mode)} == modes
+    found = {mode for mode in asked if scans_for_deletions(find_deleted, mode, scanned=scanned)}
+    assert found == modes - ({"incremental"} if scanned and find_deleted == "daily" else set())

@@ -343,6 +343,7 @@ async def test_jobs_are_written_in_blocks_and_none_is_left_out(
 ) -> None:
     monkeypatch.setattr(planning, "JobWriter", Writer)
     monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
+    monkeypatch.setattr(planning, "scanned_streams", lambda _warehouse, _metadata: set())
     monkeypatch.setattr(rejects, "streams_with_rejects", lambda *_: [])
     planners.register("shop", planner(lambda _plan: range(number)), place="here")
     expanders.register("shop", asynchronous, place="here")
@@ -368,6 +369,7 @@ async def test_a_source_is_closed_when_its_jobs_cannot_be_written(
 
     monkeypatch.setattr(planning, "JobWriter", Writer)
     monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
+    monkeypatch.setattr(planning, "scanned_streams", lambda _warehouse, _metadata: set())
     monkeypatch.setattr(Writer, "refused", 3)
     planners.register("shop", planner(lambda _plan: range(900)), place="here")
     expanders.register("shop", closing, place="here")

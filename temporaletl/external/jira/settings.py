@@ -139,7 +139,7 @@ class JiraSettings(JiraFields, HttpSettings, alias_generator=variables("JIRA")):
         description="how far back an incremental run looks for issues that came late into Trino",
     )
     find_deleted: FindDeleted = Field(
-        "always",
+        "full",
         description="in which runs all issues are listed to find those that are gone",
     )
     concurrency: PositiveInt = Field(6, description="requests at once from one process")

@@ -126,7 +126,7 @@ class LaunchpadSettings(RateSettings, HttpSettings, alias_generator=variables("L
         description="projects and distributions to read whole, separated by commas",
     )
     find_deleted: FindDeleted = Field(
-        "always",
+        "full",
         description="in which runs everything is listed to find what is gone",
     )
     page_size: int = Field(

@@ -30,7 +30,13 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
-from temporaletl.deletions import DeletionScan, Items, deletion_scan, scan_inputs_method
+from temporaletl.deletions import (
+    DeletionScan,
+    FindDeleted,
+    Items,
+    deletion_scan,
+    scan_inputs_method,
+)
 from temporaletl.troubles import one_request
 
 #: Nobody shall see it.
@@ -87,6 +93,8 @@ outages: set[str] = set()
 broken: set[int] = set()
 #: Jobs that scans have listed, in order.
 scanned: list[int] = []
+#: In which runs it has deletion scans.
+scans_in: list[FindDeleted] = ["always"]
 _failed_once: set[tuple[str, int]] = set()
 
 
@@ -112,7 +120,7 @@ async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
         yield plan.job("all", plan.windows["all"], job=job)
 
 
-@scan_inputs_method("numbers", find_deleted=lambda _stream: "always")
+@scan_inputs_method("numbers", find_deleted=lambda _stream: scans_in[0])
 def scan_inputs(_plan: Plan, backlog: NumbersQuery, _stream: str) -> dict[str, JsonValue] | None:
     return {} if backlog.here else None
 

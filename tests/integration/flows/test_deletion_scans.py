@@ -55,6 +55,26 @@ async def test_a_scan_whose_time_is_over_goes_on_in_the_next_run(services: Servi
     assert ids(services) == of_jobs(0, 1, 2, 3)
 
 
+async def test_daily_scans_go_on_in_incremental_runs_until_one_is_finished(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numbers, "scans_in", ["daily"])
+    await services.run("incremental", jobs=3, size=2)
+    numbers.scanned.clear()
+    async with running(
+        services.client, services.warehouse, deletion_scan_minutes=0.0000001
+    ) as hurried:
+        summary = await hurried.run("incremental", jobs=0, size=2, here=[0, 1])
+        assert (summary.deleted, numbers.scanned) == (0, [0])
+    for _ in range(2):
+        await services.run("incremental", jobs=0, size=2, here=[0, 1])
+    assert numbers.scanned == [0, 1]
+    assert ids(services) == of_jobs(0, 1)
+    services.rows_changed("UPDATE etl_scans SET finished_at = now() - interval '1 day'")
+    await services.run("incremental", jobs=0, size=2, here=[0])
+    assert ids(services) == of_jobs(0)
+
+
 async def test_a_scan_that_fails_holds_no_watermark_back_and_deletes_nothing(
     services: Services,
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -11,8 +11,9 @@ from temporaletl import ConfigurationError, Plan, Window
 from temporaletl.external.jira.site import IssueRange, as_ms
 from temporaletl.messages import Mode
 from temporaletl.queuer.sources.jira import params
+from temporaletl.queuer.sources.jira.division import Counts, divide, issues_per_job
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
-from temporaletl.queuer.sources.jira.params import Backlog, divide, range_of
+from temporaletl.queuer.sources.jira.params import Backlog, range_of
 from temporaletl.worker.sources.jira.query import JiraQuery
 from tests.integration import job_reading
 
@@ -47,8 +48,14 @@ class CountedSite:
         return await asyncio.to_thread(function, *args)
 
 
-def divided(site: CountedSite, whole: IssueRange, size: int) -> tuple[IssueRange, ...]:
-    return divide(cast("Any", site), whole, as_ms(NOW), size)
+def divided(
+    site: CountedSite, whole: IssueRange, size: int, *, now: datetime = NOW
+) -> tuple[IssueRange, ...]:
+    async def count(issues: IssueRange) -> int:
+        return site.count(issues)
+
+    counts = Counts(count, exact=not site.cloud)
+    return asyncio.run(divide(counts, whole, as_ms(now), lambda _: size))
 
 
 SPREAD = [as_ms(datetime(2020, 1, 1, tzinfo=UTC)) + n * 7_777_777 for n in range(10_000)]
@@ -86,9 +93,30 @@ def test_ranges_of_issues_from_before_1970_are_of_a_size_too() -> None:
 
 
 def test_a_later_batch_has_the_same_bounds() -> None:
-    site, later = CountedSite(SPREAD), as_ms(NOW + timedelta(days=40))
+    site, later = CountedSite(SPREAD), NOW + timedelta(days=40)
     ranges = divided(site, IssueRange("created"), 1_000)
-    assert divide(cast("Any", site), IssueRange("created"), later, 1_000) == ranges
+    assert divided(site, IssueRange("created"), 1_000, now=later) == ranges
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(100, 500), (5_000, 500), (12_000, 1_000), (40_000, 4_000), (10**6, 4_000)]
+)
+def test_jobs_are_as_large_as_keeps_every_request_busy(count: int, size: int) -> None:
+    assert issues_per_job(count, 6) == size
+
+
+def test_the_parts_of_a_range_are_counted_at_once() -> None:
+    site, begun, waves = CountedSite(SPREAD), 0, 0
+
+    async def count(issues: IssueRange) -> int:
+        nonlocal begun, waves
+        begun += 1
+        waves += begun == site.counts + 1  # the first of those that wait together
+        await asyncio.sleep(0)
+        return site.count(issues)
+
+    asyncio.run(divide(Counts(count, exact=True), IssueRange("created"), as_ms(NOW), lambda _: 999))
+    assert waves <= 8 < site.counts / 4
 
 
 def test_bounds_that_are_given_stay() -> None:

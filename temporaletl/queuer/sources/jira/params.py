@@ -1,34 +1,34 @@
 """The backlog of source `jira`: the issues of a window, in ranges of thousands."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
-from typing import Annotated, Protocol
+from functools import partial
+from typing import Annotated
 
 from pydantic import AfterValidator, JsonValue, PositiveInt
 
 from temporaletl import ConfigurationError, Plan, Query, Window, params_method
 from temporaletl.external.jira import account as _account  # noqa: F401 - registers the view
-from temporaletl.external.jira.dataset import IssueTable, open_issues
+from temporaletl.external.jira.dataset import open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, as_ms, open_site
 from temporaletl.external.trino.access import TrinoSettings
+from temporaletl.queuer.sources.jira.division import MINUTE_MS, Counts, divide, issues_per_job
 
-_MINUTE_MS = 60_000
-#: Two of them, as a power of two of minutes.
-_CENTURIES_MS = (1 << 27) * _MINUTE_MS
+#: Each job on the dataset is a query that sorts it.
+_ISSUES_PER_QUERY = 5_000
 
 
 class JiraParams(Query):
     """Parameters of a run of source `jira`.
 
     `jql` is a further filter, beside JIRA_JQL; with it, no run looks for deleted issues. A job
-    reads about `issues_per_job` issues.
+    reads about `issues_per_job` issues; by default as many as keep a worker's requests to the site
+    busy.
     """
 
     jql: Annotated[str, AfterValidator(check_jql)] | None = None
-    issues_per_job: PositiveInt = 5_000
+    issues_per_job: PositiveInt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,6 @@ class Backlog:
     """The ranges of issues to read, one for each job: disjoint, without gaps."""
 
     ranges: tuple[IssueRange, ...]
-
-
-class Counted(Protocol):
-    """A counter of issues: the site, or the dataset in Trino."""
-
-    @property
-    def cloud(self) -> bool:
-        """Whether a count is about right only, as Cloud's is."""
-
-    def count(self, issues: IssueRange) -> int:
-        """Return how many issues there are. Blocks."""
-
-
-class _CountedTable:
-    """Counts in the dataset; where issues are read from the site, it may be behind."""
-
-    def __init__(self, table: IssueTable, *, exact: bool) -> None:
-        self.cloud = not exact
-        self.count = table.count
 
 
 def check_settings() -> JiraSettings:
@@ -114,14 +95,22 @@ async def describe_backlog(plan: Plan) -> Backlog:
 
 
 async def _divided(
-    settings: JiraSettings, whole: IssueRange, now_ms: int, issues_per_job: int
+    settings: JiraSettings, whole: IssueRange, now_ms: int, given: int | None
 ) -> tuple[IssueRange, ...]:
+    def size(count: int) -> int:
+        if given is None and settings.extract_from == "trino":
+            return _ISSUES_PER_QUERY
+        return given or issues_per_job(count, settings.concurrency)
+
     if settings.counted_in == "api":
         site = open_site(settings)
-        return await site.start(divide, site, whole, now_ms, issues_per_job)
+        exact = not await site.start(lambda: site.cloud)
+        return await divide(Counts(partial(site.start, site.count), exact), whole, now_ms, size)
     table = open_issues(settings)
-    counted = _CountedTable(table, exact=settings.extract_from == "trino")
-    return await table.server.start(divide, counted, whole, now_ms, issues_per_job)
+    # Where issues are read from the site, the dataset may be behind.
+    exact = settings.extract_from == "trino"
+    counts = Counts(partial(table.server.start, table.count), exact)
+    return await divide(counts, whole, now_ms, size)
 
 
 def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
@@ -129,8 +118,8 @@ def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
 
     The bounds are whole minutes, rounded outwards, so that no site's precision matters.
     """
-    start = None if window.start is None else as_ms(window.start) // _MINUTE_MS * _MINUTE_MS
-    end = None if window.end is None else -(-as_ms(window.end) // _MINUTE_MS) * _MINUTE_MS
+    start = None if window.start is None else as_ms(window.start) // MINUTE_MS * MINUTE_MS
+    end = None if window.end is None else -(-as_ms(window.end) // MINUTE_MS) * MINUTE_MS
     if mode == "backfill":
         # Whatever happened to an issue in the window came after its creation and not after its
         # latest update. Creation never changes, so the order of reading is that.
@@ -139,54 +128,3 @@ def range_of(window: Window, mode: str, filters: tuple[str, ...]) -> IssueRange:
         return IssueRange("created", filters=filters)
     # No upper bound: an issue that changes every few minutes would always be above it.
     return IssueRange("updated", from_ms=start, filters=filters)
-
-
-def divide(
-    site: Counted, whole: IssueRange, now_ms: int, issues_per_job: int
-) -> tuple[IssueRange, ...]:
-    """Divide a range into consecutive ones of at most about so many issues.
-
-    The outer bounds stay as they are, open ones open. Times are halved, so that ranges which
-    still hold too many lie within one minute.
-    """
-    count = site.count(whole)
-    if count == 0 and not site.cloud:
-        # Only an exact count can say that there is nothing to do.
-        return ()
-    if count <= issues_per_job:
-        return (whole,)
-    low = _lowest(site, whole, issues_per_job) if whole.from_ms is None else whole.from_ms
-    if whole.to_ms is not None:
-        high = max(whole.to_ms, low + _MINUTE_MS)
-    else:
-        # A power of two of minutes, so that a later batch of the same range has the same bounds.
-        high = low + (1 << (max(now_ms - low, 0) // _MINUTE_MS).bit_length()) * _MINUTE_MS
-
-    def halved(start: int, end: int, held: int) -> Iterator[tuple[int, int]]:
-        minutes = (end - start) // _MINUTE_MS
-        if held <= issues_per_job or minutes <= 1:
-            yield start, held
-            return
-        middle = start + minutes // 2 * _MINUTE_MS
-        # What is older than the lowest bound is in the first range, and counts there.
-        bound = whole.from_ms if start == low else start
-        left = site.count(replace(whole, from_ms=bound, to_ms=middle))
-        yield from halved(start, middle, left)
-        yield from halved(middle, end, max(0, held - left))
-
-    starts: list[int] = []
-    total = 0
-    for start, held in halved(low, high, count):
-        if starts and (held == 0 or total + held <= issues_per_job):
-            total += held
-        else:
-            starts.append(start)
-            total = held
-    bounds = [whole.from_ms, *starts[1:], whole.to_ms]
-    return tuple(replace(whole, from_ms=start, to_ms=end) for start, end in pairwise(bounds))
-
-
-def _lowest(site: Counted, whole: IssueRange, issues_per_job: int) -> int:
-    """The lower bound to divide from: 1970, or earlier where an import has older issues."""
-    older = site.count(replace(whole, to_ms=min(0, whole.to_ms or 0)))
-    return 0 if older <= issues_per_job else -_CENTURIES_MS

@@ -1,12 +1,11 @@
 """Completion of issues' comments, worklogs and changelogs over the API."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from temporaletl import CredentialsError, Reject
-from temporaletl.external.threads import abandon
+from temporaletl.external.threads import gather_all
 from temporaletl.worker.sources.jira.extract import changelogs, details
 from temporaletl.worker.sources.jira.extract.client import FAILURES, JiraClient
 from temporaletl.worker.sources.jira.issue import IssueRecord
@@ -55,9 +54,9 @@ async def complete(client: JiraClient, records: Sequence[IssueRecord]) -> Comple
     jobs = [completion.fill(*todo) for record in records for todo in _missing(client, record)]
     if lacking and client.site.cloud:
         jobs.append(completion.fill_changelogs(lacking))
-    await _all(jobs)
+    await gather_all(jobs)
     absent = [record for record in records if record.id in completion.absent]
-    await _all([completion.check_exists(record) for record in absent])
+    await gather_all([completion.check_exists(record) for record in absent])
     completion.sum_up(records)
     return completion.completed
 
@@ -146,14 +145,6 @@ class _Completion:
                 reasons = "; ".join(dict.fromkeys(failed))
                 reason = f"{what} could not be read ({reasons}); the rest is loaded"
                 self.completed.shortened[record.id] = _reject(record, reason)
-
-
-async def _all(jobs: Sequence[Any]) -> None:
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        await abandon(tasks)
 
 
 def missing_of(record: IssueRecord) -> list[str]:
