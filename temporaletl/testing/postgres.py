@@ -2,19 +2,17 @@
 
 import atexit
 import contextlib
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.settings import WarehouseSettings
+from temporaletl.testing.empty_schemas import EmptySchemas
 from temporaletl.warehouse.connection import Warehouse, translated
-from temporaletl.warehouse.migration import create_schema
 
 _url = pytest.StashKey[str]()
 
@@ -53,20 +51,21 @@ def _start(config: pytest.Config) -> str:
 
 #: A session for each server, which creates the schemas of this process and drops them.
 _sessions: dict[str, psycopg.Connection[Any]] = {}
+_schemas: dict[str, EmptySchemas] = {}
 
 
 @contextmanager
 def empty_warehouse(url: str, *, max_connections: int = 8) -> Iterator[Warehouse]:
-    """An empty warehouse: a migrated schema of its own, dropped afterwards."""
-    schema = f"suite_{uuid.uuid4().hex[:12]}"
-    settings = WarehouseSettings.model_validate({"database_url": url, "schema_name": schema})
+    """An empty warehouse: a migrated schema of its own, which is gone afterwards."""
+    schemas = _schemas.setdefault(url, EmptySchemas())
     with translated():
-        create_schema(_session(url), schema)
+        schema = schemas.take(_session(url))
+    settings = WarehouseSettings.model_validate({"database_url": url, "schema_name": schema})
     try:
         with Warehouse(settings, max_connections=max_connections) as warehouse:
             yield warehouse
     finally:
-        _session(url).execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+        schemas.give_back(_session(url), schema)
 
 
 def _session(url: str) -> psycopg.Connection[Any]:
@@ -83,4 +82,7 @@ def _session(url: str) -> psycopg.Connection[Any]:
 
 
 def _close_session(url: str) -> None:
-    _sessions.pop(url).close()
+    session = _sessions.pop(url)
+    with contextlib.suppress(psycopg.OperationalError):  # the server may have ended before
+        _schemas[url].drop_free(session)
+    session.close()
