@@ -40,6 +40,9 @@ from temporaletl.settings import (
 )
 from temporaletl.warehouse.connection import Warehouse
 
+#: The exit status of a start that was stopped.
+INTERRUPTED = 130
+
 _LOOK_AGAIN = timedelta(milliseconds=200)
 _SERVICE_READY_WITHIN = timedelta(seconds=60)
 
@@ -325,7 +328,8 @@ def up(
     `complain` gets the errors; without it, `report` does. `more` gives lines that are reported
     once everything is ready.
 
-    Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration.
+    Returns the exit status: 0 stopped, 1 a part failed, 2 wrong usage or configuration, 130
+    stopped before everything had started.
     """
     try:
         stack = Stack(options, report=report)
@@ -338,6 +342,7 @@ def up(
             report("Ended.")
     except StoppedError:
         report("Ended before everything had started.")
+        return INTERRUPTED
     except ETLError as error:
         (complain or report)(str(error))
         wrong = isinstance(error, ConfigurationError | CredentialsError)

@@ -140,7 +140,7 @@ class Api:
             try:
                 return await self.send("POST", answer, *path, json=json, headers=headers)
             except ApiUnavailableError:
-                if attempts >= _MOST_ATTEMPTS:
+                if attempts >= _MOST_ATTEMPTS or time.monotonic() >= until:
                     raise
                 attempts += 1
             except RequestRunningError:

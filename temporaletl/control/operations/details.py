@@ -17,7 +17,7 @@ from temporaletl.control.operations.attendance import (
 )
 from temporaletl.control.operations.control import find_workflow
 from temporaletl.control.operations.following import pending_failures, query_status
-from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, PATIENCE, Platform
 from temporaletl.control.operations.reports import (
     RunReport,
     completed,
@@ -202,7 +202,7 @@ async def _unattended(client: Client, own: str, source: str) -> tuple[Trouble, .
         known_planners()  # they say which sources have a queue of their own
     query = f"{own} AND ExecutionStatus = 'Running' AND WorkflowType = '{names.ETL_FLOW}'"
     with contextlib.suppress(sdk.RPCError):
-        async for job in client.list_workflows(query, limit=1):
+        async for job in client.list_workflows(query, limit=1, rpc_timeout=PATIENCE):
             if error := await unattended_worker(client, job.task_queue, source):
                 return (Trouble(workflow_id=job.id, error=error),)
     return ()
@@ -259,7 +259,8 @@ async def _troubles_without_ledger(client: Client, workflow_id: str) -> tuple[Tr
         f"AND {OPEN_WORKFLOWS}"
     )
     try:
-        running = [job.id async for job in client.list_workflows(query, limit=_SEARCHED_JOBS)]
+        listed = client.list_workflows(query, limit=_SEARCHED_JOBS, rpc_timeout=PATIENCE)
+        running = [job.id async for job in listed]
     except sdk.RPCError:
         return ()
     found = await asyncio.gather(*(_troubles(client, job) for job in running))

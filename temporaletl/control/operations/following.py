@@ -166,7 +166,18 @@ class TemporalRun(Run):
         if self.status is not None or await self.is_attended():
             answer = await query_status(self.handle, BatchStatus)
             self.status = answer or self.status
-            self.silent = None if answer else self.silent
+            if answer or await self._answers():
+                self.silent = None
+            else:
+                self.silent = self.silent or "Temporal does not answer"
+
+    async def _answers(self) -> bool:
+        """Whether Temporal itself answers, whoever else does not."""
+        try:
+            async with asyncio.timeout(_QUERY_PATIENCE.total_seconds()):
+                return await self.client.service_client.check_health(timeout=_QUERY_PATIENCE)
+        except (TimeoutError, sdk.RPCError):
+            return False
 
     async def is_attended(self) -> bool:
         """Whether a queuer takes this run's tasks."""
@@ -211,7 +222,7 @@ class TemporalRun(Run):
         while True:
             requested_at = time.monotonic()
             try:
-                return await self.handle.result()
+                return await self._result_or_books()
             except sdk.RPCError as error:
                 if error.status.name in _FINAL:
                     raise
@@ -226,6 +237,23 @@ class TemporalRun(Run):
                 return summary
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _result_or_books(self) -> BatchSummary:
+        """The workflow's result, or the books' while somebody sees that Temporal is silent.
+
+        A call to a server that is frozen fails only after a minute.
+        """
+        result = asyncio.create_task(self.handle.result())
+        try:
+            while not result.done():
+                await asyncio.wait({result}, timeout=_LONGEST_PAUSE.total_seconds())
+                if not result.done() and self.silent is not None and self._books is not None:
+                    summary = await self._books(self)
+                    if summary is not None:
+                        return summary
+            return await result
+        finally:
+            result.cancel()
 
     async def _lost(self) -> BatchSummary:
         return BatchSummary(

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from temporaletl.control.operations.platform import Platform, translated_errors
+from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.reports import (
     RunKey,
     RunReport,
@@ -101,10 +101,8 @@ async def _ended_in_temporal(
     before = "" if after is None else f" AND StartTime <= '{after.started_at.isoformat()}'"
     query = f"{runs_of_queue(platform.settings.queuer_queue)} AND ExecutionStatus = 'Completed'"
     with translated_errors():
-        found = [
-            report_of_workflow(one)
-            async for one in client.list_workflows(query + before, limit=_MOST_CLOSED)
-        ]
+        listed = client.list_workflows(query + before, limit=_MOST_CLOSED, rpc_timeout=PATIENCE)
+        found = [report_of_workflow(one) async for one in listed]
     found = sorted(found, key=RunKey.of, reverse=True)
     found = [run for run in found if after is None or RunKey.of(run) < after]
     named = await completed(None, client, found[:limit])

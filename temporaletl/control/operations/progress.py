@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from temporaletl import names, sdk
 from temporaletl.control.operations.attendance import (
@@ -27,7 +27,7 @@ from temporaletl.control.operations.following import (
     pending_failures,
 )
 from temporaletl.control.operations.local_runs import AttachedEngine, LocalRun, drive_to_end
-from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
+from temporaletl.control.operations.platform import OPEN_WORKFLOWS, PATIENCE, Platform
 from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.runs import (
     RunGoesOnError,
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 _LOOK_EVERY = timedelta(seconds=1)
+#: A server that does not answer is waited for no longer before that is said.
+_ANSWERS_WITHIN = timedelta(seconds=3)
+_NO_ANSWER = f"{{}} has not answered for {_ANSWERS_WITHIN.total_seconds():g} s"
 _TROUBLE_AFTER = timedelta(seconds=3)
 _TROUBLE_EVERY = timedelta(seconds=5)
 _JOBS_LOOKED_AT = 3
@@ -226,42 +229,80 @@ async def follow(platform: Platform, run: Run, *, driven: bool = False) -> Async
 
     Jobs and rows are counted in the ledger; where this process cannot see the warehouse, jobs by
     their workflows. Of a run that is `driven` from here, it is not said that nobody does, however
-    long its engine takes to start.
+    long its engine takes to start. While a server does not answer, a snapshot says so, with what
+    was known before.
     """
     warehouse = await platform.warehouse_if_any()
     trouble, look_for_trouble = None, time.monotonic() + _TROUBLE_AFTER.total_seconds()
-    while not run.ending.done():
-        await run.refresh()
-        snapshot = await _count(run, warehouse)
-        if time.monotonic() >= look_for_trouble:
-            if isinstance(run, TemporalRun):
-                trouble = await _find_trouble(run, warehouse, snapshot)
-            else:
-                trouble = await find_local_trouble(run, warehouse, driven=driven)
-            look_for_trouble = time.monotonic() + _TROUBLE_EVERY.total_seconds()
-        yield Snapshot(
-            snapshot.state,
-            snapshot.planned,
-            snapshot.done,
-            snapshot.failed,
-            snapshot.rows,
-            run.silent or trouble,
+    snapshot = Snapshot("planning")
+    async with _Look(run.refresh) as refresh, _Look(partial(_count, run, warehouse)) as counting:
+        while not run.ending.done():
+            refreshed = await refresh.renew(run.ending)
+            counted = refreshed and await counting.renew(run.ending)
+            snapshot = counting.latest or snapshot
+            silent = run.silent or snapshot.trouble
+            if silent is None and not counted:
+                of_temporal = warehouse is None or not (refreshed or run.engine == "local")
+                silent = _NO_ANSWER.format("Temporal" if of_temporal else "the warehouse")
+            if silent is None and time.monotonic() >= look_for_trouble:
+                if isinstance(run, TemporalRun):
+                    trouble = await _find_trouble(run, warehouse, snapshot)
+                else:
+                    trouble = await find_local_trouble(run, warehouse, driven=driven)
+                look_for_trouble = time.monotonic() + _TROUBLE_EVERY.total_seconds()
+            state = run.status.state if run.status else "planning"
+            yield replace(snapshot, state=state, trouble=silent or trouble)
+            await asyncio.wait({run.ending}, timeout=_LOOK_EVERY.total_seconds())
+
+
+class _Look[T]:
+    """A look that is repeated: one that takes long is not waited for, and gives its answer later.
+
+    Use as a context. `latest` is the last answer, None before the first.
+    """
+
+    def __init__(self, look: Callable[[], Coroutine[None, None, T]]) -> None:
+        self._look = look
+        self._task: asyncio.Task[T] | None = None
+        self.latest: T | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def renew(self, ending: asyncio.Task[Ended]) -> bool:
+        """Look, for a few seconds or until `ending`; whether there is an answer by then."""
+        task = self._task = self._task or asyncio.create_task(self._look())
+        await asyncio.wait(
+            {task, ending},
+            timeout=_ANSWERS_WITHIN.total_seconds(),
+            return_when=asyncio.FIRST_COMPLETED,
         )
-        await asyncio.wait({run.ending}, timeout=_LOOK_EVERY.total_seconds())
+        if not task.done():
+            return False
+        self._task, self.latest = None, task.result()
+        return True
 
 
 async def _count(run: Run, warehouse: Warehouse | None) -> Snapshot:
-    status = run.status or BatchStatus(state="planning")
+    status, fault = run.status or BatchStatus(state="planning"), None
     if warehouse is not None:
-        with contextlib.suppress(ETLError):
+        try:
             counted = await asyncio.to_thread(tally, warehouse, status.batch_id or "")
+        except ETLError as error:
+            fault = str(error)
+        else:
             jobs = counted.jobs
             # Else it is still planned, or entered in another warehouse than the one known here.
             if jobs.planned == status.jobs:
                 return Snapshot(status.state, status.jobs, done_of(jobs), jobs.failed, counted.rows)
-    if isinstance(run, TemporalRun):
-        return await count_workflows(run.client, run.workflow_id, status)
-    return Snapshot(status.state, status.jobs)
+    if isinstance(run, TemporalRun) and run.silent is None:
+        return replace(await count_workflows(run.client, run.workflow_id, status), trouble=fault)
+    return Snapshot(status.state, status.jobs, trouble=fault)
 
 
 def done_of(jobs: JobTally) -> int:
@@ -278,7 +319,7 @@ async def count_workflows(client: Client, workflow_id: str, status: BatchStatus)
     done = failed = 0
     if status.jobs:
         try:
-            for group in (await client.count_workflows(query)).groups:
+            for group in (await client.count_workflows(query, rpc_timeout=PATIENCE)).groups:
                 kind = str(group.group_values[0])
                 if kind not in ("Running", "Paused", "ContinuedAsNew"):
                     done += group.count
@@ -305,7 +346,9 @@ async def _find_trouble(
         f"AND {OPEN_WORKFLOWS}"
     )
     with contextlib.suppress(sdk.RPCError):
-        async for job in run.client.list_workflows(query, limit=_JOBS_LOOKED_AT):
+        async for job in run.client.list_workflows(
+            query, limit=_JOBS_LOOKED_AT, rpc_timeout=PATIENCE
+        ):
             if failures := await pending_failures(run.client, job.id):
                 return f"{job.id}: {failures[0]}"
     return None if warehouse is None else await _cool_down(warehouse, run.request.source)

@@ -17,8 +17,8 @@ from temporaletl.check_messages import (
     ServiceCheckRequest,
 )
 from temporaletl.control.operations.attendance import unattended, unattended_segments
-from temporaletl.control.operations.platform import Platform, translated_errors
-from temporaletl.errors import ETLError
+from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
+from temporaletl.errors import ETLError, TemporalUnavailableError
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
@@ -95,6 +95,7 @@ async def _answers(
             task_queue=queue,
             execution_timeout=_ANSWERED_WITHIN,
             result_type=ServiceAnswers,
+            rpc_timeout=PATIENCE,
         )
         said = await _result(handle)
     if isinstance(said, ServiceAnswers):
@@ -107,7 +108,11 @@ async def _answers(
 
 
 async def _result(handle: WorkflowHandle[object, ServiceAnswers]) -> ServiceAnswers | str | None:
-    """The workflow's result; why the service cannot execute it; or None: nobody took it in time."""
+    """The workflow's result; why the service cannot execute it; or None: nobody took it in time.
+
+    Raises:
+        RPCError, TemporalUnavailableError: Temporal no longer answers.
+    """
     taken = asyncio.Event()
     result = asyncio.create_task(handle.result())
     refusal = asyncio.create_task(_refusal(handle, taken))
@@ -125,11 +130,16 @@ async def _result(handle: WorkflowHandle[object, ServiceAnswers]) -> ServiceAnsw
                 return_when=asyncio.FIRST_COMPLETED,
             )
         if refusal.done() and (said := refusal.result()) is not None:
-            await handle.terminate("it cannot be executed")
+            await handle.terminate("it cannot be executed", rpc_timeout=PATIENCE)
             return said
         if not begun.done():
-            await handle.terminate("nobody waits for it any more")
-        return await result if begun.done() else None
+            await handle.terminate("nobody waits for it any more", rpc_timeout=PATIENCE)
+            return None
+        # Its workflow has ended by now: a server that does not say how, answers no more.
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            return await result
+    except TimeoutError:
+        raise TemporalUnavailableError("Temporal no longer answers about the check") from None
     except sdk.WorkflowFailureError:
         return None  # its time was over
     finally:

@@ -1,5 +1,6 @@
 """`etl up`, `etl down`, `etl serve`."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -75,7 +76,12 @@ def up(
         ui_port=ui_port if ui else None,
         api=stack.Address(api.host, api.port),
     )
-    return stack.up(options, report=say, complain=lambda line: note(f"etl: {line}"), more=_sources)
+    status = stack.up(
+        options, report=say, complain=lambda line: note(f"etl: {line}"), more=_sources
+    )
+    if status == stack.INTERRUPTED:
+        sys.exit(status)  # and it has been said
+    return status
 
 
 def _ask_before_clearing(data: Path | None) -> None:

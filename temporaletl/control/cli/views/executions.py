@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import sys
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from temporaletl.command import FAILED
+from temporaletl.command import FAILED, INTERRUPTED, print_interrupted
 from temporaletl.control.cli.output import (
     STATE_STYLES,
     add_row,
@@ -18,7 +21,7 @@ from temporaletl.control.cli.output import (
     say,
     show_time,
 )
-from temporaletl.control.cli.session import Session, call, open_session
+from temporaletl.control.cli.session import Session, call, open_session, run_to_end
 from temporaletl.control.cli.views.pipelines import print_faults, read_definition
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.execution_details import (
@@ -36,7 +39,8 @@ from temporaletl.control.operations.executions import (
     read_node_result,
     start_execution,
 )
-from temporaletl.errors import ConfigurationError
+from temporaletl.control.operations.following import SILENCE, LostSightError
+from temporaletl.errors import ConfigurationError, RetryableError
 from temporaletl.warehouse.pipeline_executions import (
     ENDED,
     ExecutionFilter,
@@ -109,8 +113,10 @@ def _input_of(text: str) -> JsonValue:
 
 def start(requested: Requested, *, wait: bool, as_json: bool) -> int:
     """Start an execution, and wait for its end where that is wanted; 1 where it failed."""
+    execution_id: str | None = None
 
     async def run() -> int:
+        nonlocal execution_id
         async with open_session() as session:
             started = await session.call(
                 start_execution,
@@ -119,23 +125,56 @@ def start(requested: Requested, *, wait: bool, as_json: bool) -> int:
                 by=local_author().name,
                 resumption=requested.resumption,
             )
+            execution_id = started.execution_id
             if not wait:
                 _say_started(started, as_json=as_json)
                 return 0
             if not as_json:
-                note(f"execution {started.execution_id}")
-            details = await _ended(session, started.execution_id, quiet=as_json)
+                note(f"execution {execution_id}")
+            details = await _ended(session, execution_id, quiet=as_json)
             _print(details, as_json=as_json)
             return 0 if details.execution.state == "completed" else FAILED
 
-    return asyncio.run(run())
+    try:
+        return run_to_end(run)
+    except KeyboardInterrupt:
+        print_interrupted(
+            "Interrupted before the execution was started."
+            if execution_id is None
+            else f"No longer waiting; the execution goes on: `etl pipeline status {execution_id}` "
+            f"shows it, `etl pipeline cancel {execution_id}` ends it"
+        )
+        sys.exit(INTERRUPTED)
 
 
-async def _ended(session: Session, execution_id: str, *, quiet: bool) -> ExecutionDetails:
-    """Wait for the end of an execution, and say of each node how it ended."""
+async def _ended(
+    session: Session, execution_id: str, *, quiet: bool, silence: timedelta = SILENCE
+) -> ExecutionDetails:
+    """Wait for the end of an execution, and say of each node how it ended.
+
+    A server that does not answer is sat out for `silence`: the execution goes on meanwhile.
+
+    Raises:
+        LostSightError: it has not answered for so long.
+    """
     told: set[str] = set()
+    silent_since: float | None = None
     while True:
-        details = await session.call(execution_details, execution_id)
+        try:
+            details = await session.call(execution_details, execution_id)
+        except RetryableError as error:
+            now = time.monotonic()
+            if silent_since is None:
+                silent_since = now
+                note(f"waiting: {error}", style="yellow")
+            if now - silent_since >= silence.total_seconds():
+                raise LostSightError(
+                    f"{error}; that does not end the execution: `etl pipeline status "
+                    f"{execution_id}` shows it later"
+                ) from None
+            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+            continue
+        silent_since = None
         for node in details.nodes:
             ended = node.record is not None and node.record.ended_at is not None
             if ended and node.id not in told and not quiet:
