@@ -6,9 +6,10 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperOption
 
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
 from temporaletl.terminal import erase_sign, fit_to_print, print_faults_safely
@@ -16,6 +17,19 @@ from temporaletl.validation import without_prefix
 
 # typer carries its own click; this is the base of all its usage errors.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def _show_no_type_of_flags() -> None:
+    """Have the help show a type only where an option takes a value: typer has <bool> for flags."""
+    shown = TyperOption.display_type_rich
+
+    def type_of(option: TyperOption, ctx: Any) -> str | None:
+        return None if option.is_flag and option.metavar is None else shown(option, ctx)
+
+    TyperOption.display_type_rich = type_of  # type: ignore[method-assign, assignment]
+
+
+_show_no_type_of_flags()
 
 #: 0 done; 1 it failed, is not there or does not answer; 2 wrong usage or configuration; Ctrl-C.
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130

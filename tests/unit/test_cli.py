@@ -141,6 +141,7 @@ def test_each_command_explains_itself_with_examples(
     status, out, err = etl(*command, "--help")
     assert (status, err) == (0, "")
     assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert "<bool>" not in out
     assert "Examples" in out
     assert f"$ etl {' '.join(command)}" in out
 

@@ -60,9 +60,7 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
 def etl(
     version: Annotated[  # noqa: FBT002 - a flag
         bool,
-        typer.Option(
-            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
-        ),
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Move what happens in work systems into a PostgreSQL warehouse."""

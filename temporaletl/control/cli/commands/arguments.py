@@ -50,11 +50,9 @@ Until = Annotated[
 ]
 Wait = Annotated[
     bool,
-    typer.Option("--wait", metavar="", help="Stay until it has ended, and show how it goes."),
+    typer.Option("--wait", help="Stay until it has ended, and show how it goes."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 WorkflowId = Annotated[
     str,
     typer.Argument(

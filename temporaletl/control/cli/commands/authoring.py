@@ -22,7 +22,7 @@ def new_source(
     ] = None,
     wheel: Annotated[
         bool,
-        typer.Option("--wheel", metavar="", help="A package of its own, also within a checkout."),
+        typer.Option("--wheel", help="A package of its own, also within a checkout."),
     ] = False,
 ) -> None:
     """Write a source that runs and is tested, to be made your own."""

@@ -122,9 +122,7 @@ def delete(
     name: Name,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", metavar="", help="Though it has a schedule, or a run of it goes on."
-        ),
+        typer.Option("--force", help="Though it has a schedule, or a run of it goes on."),
     ] = False,
 ) -> None:
     """Delete a connection from the warehouse, with its watermarks; its rows stay."""

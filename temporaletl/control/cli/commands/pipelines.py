@@ -95,18 +95,17 @@ def run(
     ] = None,
     latest: Annotated[
         bool,
-        typer.Option("--latest", metavar="", help="With --from: by the pipeline's latest version."),
+        typer.Option("--latest", help="With --from: by the pipeline's latest version."),
     ] = False,
     failed_items: Annotated[
         bool,
         typer.Option(
             "--failed-items",
-            metavar="",
             help="With --from: maps run again, but without the items that completed.",
         ),
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", metavar="", help="Wait for the end, and exit 1 if it fails.")
+        bool, typer.Option("--wait", help="Wait for the end, and exit 1 if it fails.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

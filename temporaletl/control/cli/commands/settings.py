@@ -26,15 +26,12 @@ def init(
         bool,
         typer.Option(
             "--no-input",
-            metavar="",
             help="Ask nothing: take what --set and the environment say, as where no terminal is.",
         ),
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", metavar="", help="Change values without asking.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Change values without asking.")] = False,
     no_check: Annotated[
-        bool, typer.Option("--no-check", metavar="", help="Write without trying the source.")
+        bool, typer.Option("--no-check", help="Write without trying the source.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -64,7 +61,7 @@ def settings(
         ),
     ] = None,
     set_only: Annotated[
-        bool, typer.Option("--set-only", metavar="", help="Without those at their defaults.")
+        bool, typer.Option("--set-only", help="Without those at their defaults.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

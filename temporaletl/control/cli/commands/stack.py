@@ -33,13 +33,9 @@ def up(
     data: Data = None,
     fresh: Annotated[
         bool,
-        typer.Option(
-            "--fresh", metavar="", help="Begin anew: everything in the folder is deleted."
-        ),
+        typer.Option("--fresh", help="Begin anew: everything in the folder is deleted."),
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", metavar="", help="Do not ask before --fresh deletes.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --fresh deletes.")] = False,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Worker processes; one per core is plenty.")
     ] = 1,
@@ -49,7 +45,6 @@ def up(
         bool,
         typer.Option(
             "--ui",
-            metavar="",
             help="Serve Temporal's own web page, too: at port 8233, or the next free one.",
         ),
     ] = False,
@@ -144,9 +139,7 @@ def serve(
     ] = None,
     next_port: Annotated[
         bool,
-        typer.Option(
-            "--next-port", metavar="", help="Where the port is in use, take the next free one."
-        ),
+        typer.Option("--next-port", help="Where the port is in use, take the next free one."),
     ] = False,
 ) -> None:
     """Serve the dashboard and the HTTP API until Ctrl-C."""

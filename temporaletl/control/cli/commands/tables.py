@@ -28,7 +28,7 @@ def schema(
     ] = None,
     diff: Annotated[
         bool,
-        typer.Option("--diff", metavar="", help="Only what is still to be changed, and by what."),
+        typer.Option("--diff", help="Only what is still to be changed, and by what."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +76,7 @@ def show(as_json: AsJson = False) -> None:
 @ledger.command(epilog=examples("etl ledger prune --dry-run", "etl ledger prune"))
 def prune(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

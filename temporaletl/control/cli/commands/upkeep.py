@@ -20,7 +20,7 @@ def backup(
     ] = None,
     data: Data = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace a file of this name.")
+        bool, typer.Option("--overwrite", help="Replace a file of this name.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,12 +35,10 @@ def restore(
     data: Data = None,
     replace: Annotated[
         bool,
-        typer.Option(
-            "--replace", metavar="", help="Put it in the place of the data that is there."
-        ),
+        typer.Option("--replace", help="Put it in the place of the data that is there."),
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", metavar="", help="Do not ask before --replace replaces.")
+        bool, typer.Option("--yes", help="Do not ask before --replace replaces.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,11 +75,9 @@ def uninstall(
     data: Data = None,
     keep_data: Annotated[
         bool,
-        typer.Option(
-            "--keep-data", metavar="", help="Leave the data folder, with the warehouse, as it is."
-        ),
+        typer.Option("--keep-data", help="Leave the data folder, with the warehouse, as it is."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
 ) -> int:
     """Remove what the platform put on this machine: data, logs, caches, completion.
 

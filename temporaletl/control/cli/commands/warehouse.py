@@ -26,9 +26,7 @@ def psql(
     ] = None,
     url: Annotated[
         bool,
-        typer.Option(
-            "--url", metavar="", help="Print where the warehouse is instead, password included."
-        ),
+        typer.Option("--url", help="Print where the warehouse is instead, password included."),
     ] = False,
 ) -> int:
     """Open psql on the warehouse."""
@@ -92,7 +90,6 @@ def reset(
         bool,
         typer.Option(
             "--unblock",
-            metavar="",
             help="Only end the cool-down (Retry-After); watermarks stay.",
         ),
     ] = False,
