@@ -1,8 +1,9 @@
 """Attempts of activities: which of them count, and when there is another.
 
 Temporal counts all attempts alike and has one limit for all of them. So it gets none, and the
-limit is kept here. An attempt that met no warehouse does not count: it is nobody's failure.
-Heartbeats carry from one attempt of an activity to the next how many were lost to an outage.
+limits are kept here. An attempt that met no warehouse does not count: it is nobody's failure. One
+that never answered, as its worker died, is no failure of what it did: such are counted apart, until
+there is progress. Heartbeats carry the counts from one attempt of an activity to the next.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,17 @@ from temporaletl.secrets import redacted
 
 #: A fault of our own rarely heals; it gets this many attempts in case it was a passing one.
 UNEXPECTED_ATTEMPTS = 3
+#: So many attempts may go unanswered, where fewer failures are allowed: what kills every worker
+#: that tries it must end, and what stood beside it should not.
+UNANSWERED_ATTEMPTS = 5
+#: Type of the failure of what was tried so often and never answered.
+UNANSWERED = "UnansweredError"
 #: Characters of an error that are kept beside the log, which has all of them.
 _LONGEST_MESSAGE = 2_000
 
 _OUTAGES = "outages"
+_FAILURES = "failures"
+_FORGIVEN = "forgiven"
 _FIRST_DELAY = timedelta(seconds=1)
 #: Once the warehouse is back, work goes on within so long.
 _LONGEST_DELAY = timedelta(seconds=15)
@@ -79,34 +87,63 @@ class Attempts:
 
     def __init__(self, number: int, details: Sequence[Any], limit: int) -> None:
         found = details[-1] if details else None
-        lost = found.get(_OUTAGES) if isinstance(found, dict) else None
-        self.outages = lost if isinstance(lost, int) else 0
-        self.counted = number - self.outages
-        #: With so many counted attempts, the activity has failed.
+        counts = found if isinstance(found, dict) else {}
+        self.outages = _count(counts.get(_OUTAGES))
+        #: Attempts that count, as they failed.
+        self.failures = _count(counts.get(_FAILURES))
+        self._forgiven = _count(counts.get(_FORGIVEN))
+        #: Attempts that never answered, since there was progress.
+        self.unanswered = max(0, number - 1 - self.outages - self.failures - self._forgiven)
+        #: With so many failures, the activity has failed.
         self.limit = limit
+        self._progress = _progress_of(details)
 
     @property
     def details(self) -> dict[str, int]:
-        """The last detail of every heartbeat: it carries the count to the next attempt."""
-        return {_OUTAGES: self.outages}
+        """The last detail of every heartbeat: it carries the counts to the next attempt."""
+        counts = {
+            _OUTAGES: self.outages,
+            _FAILURES: self.failures,
+            _FORGIVEN: self._forgiven,
+        }
+        return {name: count for name, count in counts.items() if count or name == _OUTAGES}
 
     @property
-    def unanswered(self) -> bool:
-        """Whether the attempts before this one were all there are, and the last never answered."""
-        return self.counted > self.limit
+    def most_unanswered(self) -> int:
+        """With so many attempts that never answered, the activity has failed."""
+        return max(self.limit, UNANSWERED_ATTEMPTS)
 
-    def begin_next(self) -> None:
-        """Count the attempt that begins now, where no server numbers them."""
-        self.counted += 1
+    def note_heartbeat(self, details: Sequence[Any]) -> None:
+        """Forgive what went unanswered where an activity's first detail, a number, has grown."""
+        now, before = _progress_of(details), self._progress
+        if now is None:
+            return
+        if before is not None and now > before:
+            self._forgiven += self.unanswered
+            self.unanswered = 0
+        self._progress = now if before is None else max(now, before)
 
-    def excuse(self, error: BaseException) -> timedelta | None:
-        """Do not count an attempt that met an outage; return the delay before the next one."""
+    def note_failure(self, error: BaseException) -> timedelta | None:
+        """Count an attempt that failed; of one that met an outage, return the pause behind it."""
         if not is_outage(error):
+            self.failures += 1
             return None
+        return self.excuse()
+
+    def excuse(self) -> timedelta:
+        """Do not count the attempt; return the pause behind it, should it have met an outage."""
         doubled: int = 2 ** min(self.outages, _DOUBLINGS)
         self.outages += 1
-        self.counted -= 1
         return min(_FIRST_DELAY * doubled, _LONGEST_DELAY)
+
+
+def _count(found: object) -> int:
+    return found if isinstance(found, int) else 0
+
+
+def _progress_of(details: Sequence[Any]) -> int | None:
+    first = details[0] if details else None
+    return first if isinstance(first, int) else None
 
 
 def is_outage(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """Translation of the platform's errors to Temporal's, in one interceptor."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from temporaletl.attempts import Attempts, limit_of, message_of, recovery_of
+from temporaletl.attempts import UNANSWERED, Attempts, limit_of, message_of, recovery_of
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
@@ -38,7 +39,7 @@ class RecoveryInterceptor(Interceptor):
 
 
 class _Counting(ActivityOutboundInterceptor):
-    """Adds the number of uncounted attempts to every heartbeat."""
+    """Adds the counts of attempts to every heartbeat."""
 
     def __init__(self, next: ActivityOutboundInterceptor) -> None:  # noqa: A002
         super().__init__(next)
@@ -47,6 +48,8 @@ class _Counting(ActivityOutboundInterceptor):
 
     def heartbeat(self, *details: Any) -> None:
         self._last = details
+        if self.attempts:
+            self.attempts.note_heartbeat(details)
         carried = (self.attempts.details,) if self.attempts else ()
         super().heartbeat(*details, *carried)
 
@@ -75,21 +78,25 @@ class _Recovery(ActivityInboundInterceptor):
             )
             if self._outbound is not None:
                 self._outbound.attempts = attempts
-            if attempts.unanswered:
+            if attempts.unanswered >= attempts.most_unanswered:
                 raise _unanswered(attempts)
             try:
                 return await super().execute_activity(input)
             except (ApplicationError, CancelledError):
                 raise
+            except asyncio.CancelledError:
+                if activity.is_worker_shutdown():
+                    attempts.excuse()
+                    self._tell_next()
+                raise
             except Exception as error:  # noqa: BLE001 - judged by its class
                 if isinstance(error, WarehouseClosedError):
                     # Only a service that stops closes its warehouse; another one goes on.
                     error = WarehouseUnavailableError(str(error))
-                delay = attempts.excuse(error)
-                if delay is not None and self._outbound is not None:
-                    self._outbound.beat_again()
+                delay = attempts.note_failure(error)
+                self._tell_next()
                 failure = as_application_error(
-                    error, attempt=attempts.counted, limit=attempts.limit, delay=delay
+                    error, attempt=attempts.failures, limit=attempts.limit, delay=delay
                 )
                 log.warning(
                     "activity_failed",
@@ -101,12 +108,16 @@ class _Recovery(ActivityInboundInterceptor):
                 # The cause's text is not ours and could hold anything: it stays in the log.
                 raise failure from None
 
+    def _tell_next(self) -> None:
+        if self._outbound is not None and not activity.info().is_local:
+            self._outbound.beat_again()
+
 
 def _unanswered(attempts: Attempts) -> ApplicationError:
     return ApplicationError(
-        f"{attempts.limit} attempts in a row gave no answer: the workers that had them died, hung, "
-        "or were cut off; see their logs",
-        type="UnansweredError",
+        f"{attempts.unanswered} attempts in a row gave no answer: the workers that had them died, "
+        "hung, or were cut off; see their logs",
+        type=UNANSWERED,
         non_retryable=True,
     )
 

@@ -54,24 +54,23 @@ class Retries:
                 raise cause
             failed(cause, pause)
             await self.pause(pause)
-            attempts.begin_next()
 
     def _pause_behind(self, error: Exception, attempts: Attempts) -> timedelta | None:
         """How long to wait before the next attempt; None when there is none."""
-        outage = attempts.excuse(error)
-        recovery = recovery_of(error, attempt=attempts.counted, limit=attempts.limit)
+        outage = attempts.note_failure(error)
+        recovery = recovery_of(error, attempt=attempts.failures, limit=attempts.limit)
         final = recovery.final or self._is_too_long(recovery.delay)
         log.warning(
             "attempt_failed",
             error=str(error),
             error_type=type(error).__name__,
-            attempt=attempts.counted,
+            attempt=attempts.failures,
             retryable=not final,
             exception=unexpected(error),
         )
         if final:
             return None
-        return recovery.delay or outage or pause_behind(attempts.counted, self.policy)
+        return recovery.delay or outage or pause_behind(attempts.failures, self.policy)
 
     def _is_too_long(self, delay: timedelta | None) -> bool:
         return delay is not None and self.longest_wait is not None and delay > self.longest_wait

@@ -14,7 +14,7 @@ from temporalio.worker import (
     ExecuteActivityInput,
 )
 
-from temporaletl.attempts import limit_of
+from temporaletl.attempts import UNANSWERED_ATTEMPTS, limit_of
 from temporaletl.errors import (
     SourceUnavailableError,
     WarehouseOverloadedError,
@@ -92,6 +92,7 @@ async def attempts(*errors: Exception) -> list[ApplicationError]:
 
 GONE = WarehouseUnavailableError("PostgreSQL is away")
 DOWN = SourceUnavailableError("the source is away")
+DOWN_TYPE = "SourceUnavailableError"
 
 
 async def test_an_outage_of_the_warehouse_takes_no_attempt_and_is_asked_after_soon() -> None:
@@ -112,13 +113,26 @@ async def test_a_statement_that_takes_too_much_is_not_tried_for_ever() -> None:
     assert len(await attempts(*[WarehouseOverloadedError("too slow")] * 10)) == LIMIT
 
 
-async def test_attempts_that_never_answered_are_counted_when_the_next_begins() -> None:
-    details = ({"outages": 4},)
-    failure, _, began = await attempt(DOWN, 4 + LIMIT, details)
-    assert (began, failure.type) == (True, "SourceUnavailableError")
-    failure, _, began = await attempt(DOWN, 4 + LIMIT + 1, details)
-    assert (began, failure.non_retryable) == (False, True)
-    assert "3 attempts in a row gave no answer" in failure.message
+async def test_attempts_that_never_answered_are_no_failures_and_end_by_a_bound_of_their_own() -> (
+    None
+):
+    most = UNANSWERED_ATTEMPTS
+    details: Sequence[Any] = ({"outages": 4, "failures": LIMIT - 2},)
+    before = 4 + LIMIT - 2
+    failure, details, began = await attempt(DOWN, before + most, details)
+    assert (began, failure.type, failure.non_retryable) == (True, DOWN_TYPE, False)
+    failure, _, began = await attempt(DOWN, before + most + 1, details)
+    assert (began, failure.type, failure.non_retryable) == (True, DOWN_TYPE, True)
+    failure, _, began = await attempt(DOWN, before + most + 2, details)
+    assert (began, failure.type, failure.non_retryable) == (False, "UnansweredError", True)
+    assert "5 attempts in a row gave no answer" in failure.message
+
+
+@pytest.mark.parametrize(("done", "begins"), [(16, True), (17, False), (18, False)])
+async def test_progress_forgives_attempts_that_never_answered(done: int, begins: bool) -> None:
+    _, details, _ = await attempt(DOWN, UNANSWERED_ATTEMPTS, (done, {"outages": 0}))
+    _, _, began = await attempt(DOWN, UNANSWERED_ATTEMPTS + 3, details)
+    assert began is begins
 
 
 async def test_a_heartbeat_keeps_what_the_activity_says() -> None:

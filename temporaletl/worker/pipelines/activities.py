@@ -9,7 +9,7 @@ from typing import Any
 from temporalio import activity
 
 from temporaletl import names
-from temporaletl.attempts import message_of
+from temporaletl.attempts import Attempts, message_of
 from temporaletl.errors import NotFoundError, RetryableError
 from temporaletl.logs import get_logger
 from temporaletl.settings import TemporalSettings
@@ -124,9 +124,19 @@ class PipelineActivities:
 
     @activity.defn(name=names.RUN_CHUNK)
     async def run_chunk(self, request: ChunkRequest) -> ChunkResult:
-        beating = asyncio.create_task(_beat(request.policy.heartbeat_timeout))
+        info = activity.info()
+        attempts = Attempts(info.attempt, info.heartbeat_details, request.policy.max_attempts)
+        done: list[int] = []
+
+        def report(settled: int) -> int:
+            done[:] = [settled]
+            activity.heartbeat(settled)
+            attempts.note_heartbeat(done)
+            return attempts.unanswered
+
+        beating = asyncio.create_task(_beat(request.policy.heartbeat_timeout, done))
         try:
-            return await run_chunk(self._runner, request)
+            return await run_chunk(self._runner, request, report)
         finally:
             beating.cancel()
 
@@ -216,9 +226,9 @@ class PipelineActivities:
             log.warning("node_failure_not_noted", node=request.node, reason=str(failure))
 
 
-async def _beat(noticed_within: timedelta) -> None:
+async def _beat(noticed_within: timedelta, details: Sequence[int] = ()) -> None:
     while not activity.info().is_local:
-        activity.heartbeat()
+        activity.heartbeat(*details)
         await asyncio.sleep(noticed_within.total_seconds() / 5)
 
 

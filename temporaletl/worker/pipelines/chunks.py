@@ -6,7 +6,7 @@ of the chunk; whatever else fails is the item's.
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from temporaletl.attempts import message_of, pause_behind, recovery_of
 from temporaletl.errors import (
     ConfigurationError,
     ETLError,
+    PermanentError,
     WarehouseClosedError,
     WarehouseUnavailableError,
 )
@@ -43,12 +44,22 @@ log = get_logger("temporaletl.worker.pipelines.chunks")
 _RECORDED_AT_ONCE = {"transform": 100}
 #: An item that has begun may come to its end so long after a cancellation.
 _LET_END = timedelta(seconds=10)
+#: An item that so many workers in a row died of has failed: before its chunk would.
+_MOST_UNANSWERED = 3
 
 
-async def run_chunk(runner: NodeRunner, request: ChunkRequest) -> ChunkResult:
+class UnansweredItemError(PermanentError):
+    """An item at which one worker after the other died."""
+
+
+async def run_chunk(
+    runner: NodeRunner, request: ChunkRequest, report: Callable[[int], int]
+) -> ChunkResult:
     """Do what a `map` does with the items of a chunk that are not recorded yet.
 
-    Safe to repeat. Where the node does not wait any more, nothing is done.
+    Safe to repeat. Where the node does not wait any more, nothing is done. `report` is told how
+    many are recorded, and tells how many attempts never answered since there was one more: an item
+    at which so many workers died fails in its turn, and the others go on.
 
     Raises:
         WarehouseUnavailableError: the items that are recorded stay so.
@@ -59,7 +70,7 @@ async def run_chunk(runner: NodeRunner, request: ChunkRequest) -> ChunkResult:
     chunk = await asyncio.to_thread(_read, warehouse, request)
     if chunk is None:
         return ChunkResult(completed=0, failed=0)
-    return await _Run(request, context, warehouse, chunk).run()
+    return await _Run(request, context, warehouse, chunk, report).run()
 
 
 def _read(warehouse: Warehouse, request: ChunkRequest) -> Chunk | None:
@@ -82,6 +93,7 @@ class _Run:
         context: NodeContext[Any],
         warehouse: Warehouse,
         chunk: Chunk,
+        report: Callable[[int], int],
     ) -> None:
         data: MapData = context.data
         # An item has the time and the attempts of its map.
@@ -92,6 +104,10 @@ class _Run:
         self._context = replace(context, data=NODE_TYPES[data.type].model_validate(given))
         self._warehouse = warehouse
         self._chunk = chunk
+        self._report = report
+        self._recorded = 0
+        #: Attempts that never answered, and left the first item that is not recorded to this one.
+        self._unanswered = 0
         self._at_once = _RECORDED_AT_ONCE.get(data.type, 1)
         self._interval = 0.0
         if data.per_minute is not None:
@@ -103,11 +119,18 @@ class _Run:
         counts = {"completed": 0, "failed": 0}
         clock = asyncio.get_running_loop().time
         begun = clock()
+        items = await asyncio.to_thread(self._hashed)
+        known = self._chunk.settled
+        self._recorded = sum(
+            known.get(number, ("", ""))[1] == digest for number, _, digest in items
+        )
+        self._unanswered = self._report(self._recorded)
+        if self._unanswered:
+            self._at_once = 1
         try:
-            for number, item in enumerate(self._chunk.items, self._chunk.first):
-                digest = item_hash(self._map, item)
-                state, known = self._chunk.settled.get(number, ("", ""))
-                if known != digest:
+            for number, item, digest in items:
+                state, recorded = known.get(number, ("", ""))
+                if recorded != digest:
                     await asyncio.sleep(begun + self._interval - clock())
                     begun = clock()
                     settled = await self._undisturbed(self._settle(number, item, digest))
@@ -121,6 +144,10 @@ class _Run:
         finally:
             await self._record()
         return ChunkResult(**counts)
+
+    def _hashed(self) -> list[tuple[int, JsonValue, str]]:
+        numbered = enumerate(self._chunk.items, self._chunk.first)
+        return [(number, item, item_hash(self._map, item)) for number, item in numbered]
 
     async def _undisturbed(self, settling: Coroutine[Any, Any, SettledItem]) -> SettledItem:
         """What becomes of an item, also where the chunk is cancelled meanwhile: not for long."""
@@ -140,6 +167,8 @@ class _Run:
             items, self._unrecorded = self._unrecorded, []
             # A cancellation does not keep the thread from coming to its end.
             await asyncio.to_thread(self._write, items)
+            self._recorded += len(items)
+            self._report(self._recorded)
 
     def _write(self, items: list[SettledItem]) -> None:
         with self._warehouse.connection() as connection:
@@ -147,6 +176,12 @@ class _Run:
 
     async def _settle(self, number: int, item: JsonValue, digest: str) -> SettledItem:
         """Try an item until it is done, or failed for good."""
+        unanswered, self._unanswered = self._unanswered, 0
+        if unanswered >= _MOST_UNANSWERED:
+            error = UnansweredItemError(
+                f"{unanswered} workers in a row died, hung, or were cut off while it was tried"
+            )
+            return SettledItem(number, digest, unanswered, error=self._told(error, number))
         context = replace(self._context, names={"item": item, "index": number})
         policy, attempt = self._request.policy, 1
         while True:

@@ -57,9 +57,10 @@ async def running(
     *,
     attempts: int = 5,
     queue: str | None = None,
+    worker: bool = True,
     **settings: object,
 ) -> AsyncGenerator[Services]:
-    """Run the queuer and the worker until the block ends; `settings` are the worker's."""
+    """Run the queuer and the `worker` until the block ends; `settings` are the worker's."""
     queue = queue or f"test-{uuid.uuid4().hex}"
     temporal = TemporalSettings.model_validate(
         {
@@ -70,13 +71,12 @@ async def running(
             "activity_max_retries": attempts,
         }
     )
-    services = [
-        queuer_of(NotificationSettings.load()),
-        worker_of(WorkerSettings.model_validate(settings)),
-    ]
+    services = [queuer_of(NotificationSettings.load())]
+    if worker:
+        services.append(worker_of(WorkerSettings.model_validate(settings)))
     async with AsyncExitStack() as running_workers:
         running_workers.enter_context(kept_run_log(warehouse))
         for service in services:
-            for worker in make_workers(service, client, warehouse, temporal):
-                await running_workers.enter_async_context(worker)
+            for polling in make_workers(service, client, warehouse, temporal):
+                await running_workers.enter_async_context(polling)
         yield Services(client, warehouse, queue)

@@ -1,18 +1,13 @@
 """database: one statement that reads, rows that are written once; on real PostgreSQL."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.secrets import REDACTED
 from temporaletl.warehouse import pipeline_results
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.pipelines import runner
 from temporaletl.worker.pipelines.databases import known_databases
 from temporaletl.worker.pipelines.declared import find_surroundings
@@ -21,44 +16,6 @@ from temporaletl.worker.pipelines.validation import validate
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping
 
 pytestmark = pytest.mark.usefixtures("shop")
-
-
-@pytest.fixture
-def shop(
-    postgres_url: str, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[psycopg.Connection[Any]]:
-    """A schema with orders; `shop` reads as a plain role, `till` writes, `root` is a superuser."""
-    role, schema = f"reader_{warehouse.schema}"[:60], warehouse.schema
-    names = {"role": sql.Identifier(role), "schema": sql.Identifier(schema)}
-    with psycopg.connect(postgres_url, autocommit=True) as session:
-        for statement in (
-            "CREATE ROLE {role} LOGIN PASSWORD 'swordfish-of-the-shop'",
-            "GRANT USAGE ON SCHEMA {schema} TO {role}",
-            "SET search_path TO {schema}",
-            "CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric, tags text[])",
-            "CREATE TABLE lines (name text)",
-            "GRANT SELECT, INSERT, UPDATE ON orders, lines TO {role}",
-        ):
-            session.execute(sql.SQL(statement).format(**names))
-        options = f"-csearch_path={schema}"
-        for name, user in (("READER", role), ("ROOT", None)):
-            password = "swordfish-of-the-shop" if user else None
-            given = {"user": user, "password": password, "options": options}
-            monkeypatch.setenv(
-                f"SHOP_{name}",
-                make_conninfo(postgres_url, **{k: v for k, v in given.items() if v}),
-            )
-        (tmp_path / "databases.toml").write_text(
-            '[shop]\ndsn = {env = "SHOP_READER"}\nstatement_timeout_seconds = 1\n'
-            '[till]\ndsn = {env = "SHOP_ROOT"}\nwritable = true\n'
-            '[strict]\ndsn = {env = "SHOP_READER"}\nwritable = true\n'
-            '[root]\ndsn = {env = "SHOP_ROOT"}\n'
-        )
-        monkeypatch.setenv("PIPELINE_LIST_MB", "1")
-        monkeypatch.setenv("PIPELINE_DATABASES", str(tmp_path / "databases.toml"))
-        yield session
-        session.execute(sql.SQL("DROP OWNED BY {role}").format(**names))
-        session.execute(sql.SQL("DROP ROLE {role}").format(**names))
 
 
 def query(statement: str, connection: str = "shop", **data: Any) -> dict[str, Any]:
