@@ -329,6 +329,8 @@ class Strategies:
     extract: ExtractMethod[Any]
     transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
+    #: Share of a job's records that may be rejected; None as the settings say.
+    reject_threshold: float | None = None
 
 
 def resolve(source: str, stream: str) -> Strategies:

@@ -233,8 +233,12 @@ class _Segment:
         self._strategies = strategies
         self._context = context
         self._limits = limits
+        most = strategies.reject_threshold
         self._thresholds = Thresholds(
-            context.job, strategies.rows, limits.reject_threshold, limits.conflict_threshold
+            context.job,
+            strategies.rows,
+            limits.reject_threshold if most is None else most,
+            limits.conflict_threshold,
         )
         self._listener = listener
         self._requests = requests

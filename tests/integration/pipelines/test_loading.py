@@ -81,6 +81,32 @@ async def test_a_bad_record_is_a_reject_that_can_be_replayed(pipelines: Pipeline
 
 
 @pytest.mark.parametrize(
+    ("good", "bad", "options", "state"),
+    [
+        (1, 1, {}, "completed"),  # a few bad records say nothing
+        (1, 9, {}, "completed"),
+        (89, 11, {}, "failed"),  # more than ETL_REJECT_THRESHOLD allows
+        (1, 99, {"max_rejected": 0.99}, "completed"),
+        (190, 10, {"max_rejected": 0.01}, "failed"),
+        (0, 1, {}, "failed"),  # nothing was loaded
+        (0, 1, {"max_rejected": 1}, "completed"),
+    ],
+)
+async def test_so_many_bad_records_fail_a_load_and_no_less(
+    pipelines: Pipelines, good: int, bad: int, options: dict[str, Any], state: str
+) -> None:
+    document = definition({"rows": load("inputs", **options)})
+
+    summary = await pipelines.run(document, [*orders(*range(good)), *orders(*[None] * bad)])
+
+    assert summary.state == state
+    assert (pipelines.result(summary, "rows") or {}).get("rejected", bad) == bad
+    if state == "failed":
+        assert summary.error is not None
+        assert f"{bad} were rejected" in summary.error.message
+
+
+@pytest.mark.parametrize(
     ("rows", "told"),
     [
         ("inputs", "rows is a list, not an object of data"),

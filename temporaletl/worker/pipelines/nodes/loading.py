@@ -54,6 +54,8 @@ class LoadData(NodeData):
     key: tuple[Identifier, ...] = Field(min_length=1)
     columns: dict[Identifier, ColumnType] = Field(min_length=1)
     rows: Expr
+    #: Share of the records; None as ETL_REJECT_THRESHOLD says.
+    max_rejected: float | None = Field(None, ge=0, le=1)
     timeout_seconds: float = Field(86_400, gt=0, le=7 * 86_400)
 
     @model_validator(mode="after")

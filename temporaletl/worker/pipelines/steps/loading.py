@@ -39,6 +39,7 @@ async def run_load(context: NodeContext[LoadData]) -> Waiting:
             "table": data.table,
             "key": list(data.key),
             "columns": dict(data.columns),
+            **({} if data.max_rejected is None else {"max_rejected": data.max_rejected}),
         },
         notify=False,
     )

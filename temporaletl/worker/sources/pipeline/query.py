@@ -11,3 +11,4 @@ class PipelineQuery(Query):
     table: str
     key: tuple[str, ...]
     columns: dict[str, str]
+    max_rejected: float | None = None

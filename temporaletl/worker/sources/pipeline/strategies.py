@@ -31,7 +31,11 @@ def strategies_of(warehouse: Warehouse, job: ETLInput) -> Strategies:
     queries = [PipelineQuery.from_dict(params) for params in _declared(warehouse, job)]
     classes = {query.table: row_class(query) for query in queries}
     return Strategies(
-        PipelineQuery, partial(_pages, warehouse), _Transform(classes), tuple(classes.values())
+        PipelineQuery,
+        partial(_pages, warehouse),
+        _Transform(classes),
+        tuple(classes.values()),
+        queries[-1].max_rejected if queries else None,
     )
 
 
