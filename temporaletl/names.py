@@ -19,6 +19,9 @@ PIPELINE_FLOW = "WorkflowExecution"
 VALIDATION_FLOW = "WorkflowValidation"
 CHECK_FLOW = "CheckFlow"
 
+#: The source of what executions load; schedules of stored pipelines are of it, too.
+PIPELINE = "pipeline"
+
 # Updates, and the signals that do the same.
 PAUSE = "pause"
 RESUME = "resume"
@@ -75,7 +78,10 @@ def connection_option(connection: str) -> str:
 
 
 class ScheduleKey(NamedTuple):
-    """A schedule: one of those of a source's connection."""
+    """A schedule: one of those of a source's connection, or of a stored pipeline.
+
+    A pipeline's has the source `pipeline`, and the pipeline's name in place of a connection's.
+    """
 
     source: str
     connection: str = DEFAULT
@@ -88,10 +94,16 @@ class ScheduleKey(NamedTuple):
         return whose if self.name == DEFAULT_SCHEDULE else f"{whose}:{self.name}"
 
     @property
-    def arguments(self) -> str:
-        """What a command line names it by."""
+    def pipeline(self) -> str | None:
+        """The stored pipeline that it executes; None where it syncs a connection."""
+        return self.connection if self.source == PIPELINE else None
+
+    def command(self, verb: str) -> str:
+        """The command that does something to it: `etl schedule-pause jira nightly`."""
         name = "" if self.name == DEFAULT_SCHEDULE else f" {self.name}"
-        return f"{self.source}{name}{connection_option(self.connection)}"
+        if self.pipeline is not None:
+            return f"etl pipeline {verb} {self.pipeline}{name}"
+        return f"etl {verb} {self.source}{name}{connection_option(self.connection)}"
 
     @property
     def id(self) -> str:

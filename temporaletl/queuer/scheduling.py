@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from temporaletl import names, sdk
 from temporaletl.errors import ConfigurationError
-from temporaletl.messages import QueuerInput
+from temporaletl.messages import Message, QueuerInput
 from temporaletl.queuer.planning import check_request
 from temporaletl.timezones import known_timezone
 
@@ -189,34 +189,63 @@ def make_schedule(
     catchup_window: timedelta = timedelta(hours=1),
     task_queue: str = names.QUEUER_TASK_QUEUE,
 ) -> Schedule:
-    """Describe a schedule of one connection of a source, due at `times` or in such an interval.
+    """Describe a schedule of one connection of a source, as `schedule_of` does.
 
-    Each run is delayed by up to `jitter`. Where the policy is to skip, a run that is due while
-    another one loads the same already is skipped, whoever started that.
+    Where the policy is to skip, a run that is due while another one loads the same already is
+    skipped, whoever started that.
 
     Raises:
-        ConfigurationError: a bad source, stream, parameter, name, time zone, span or catch-up
-            window.
+        ConfigurationError: a bad source, stream or parameter; or as `schedule_of`.
     """
     check_request(request)
     key = names.ScheduleKey(request.source, request.connection, name)
-    if not names.is_schedule_name(name):
+    skips = overlap is Overlap.SKIP
+    return schedule_of(
+        key,
+        names.QUEUER_FLOW,
+        request.model_copy(update={"schedule": name, "only": skips}),
+        summary=f"{key.label} {request.mode}",
+        times=times,
+        time_zone=time_zone,
+        jitter=jitter,
+        overlap=overlap,
+        catchup_window=catchup_window,
+        task_queue=task_queue,
+    )
+
+
+def schedule_of(
+    key: names.ScheduleKey,
+    workflow: str,
+    request: Message,
+    *,
+    summary: str,
+    times: Sequence[ScheduleCalendarSpec] | timedelta,
+    time_zone: str,
+    jitter: timedelta,
+    overlap: Overlap,
+    catchup_window: timedelta,
+    task_queue: str,
+) -> Schedule:
+    """Describe a schedule that starts a workflow, due at `times` or in such an interval.
+
+    Each run is delayed by up to `jitter`.
+
+    Raises:
+        ConfigurationError: a bad name, time zone, span or catch-up window.
+    """
+    if not names.is_schedule_name(key.name):
         raise ConfigurationError(
-            f"{name!r} is no name of a schedule: lower-case words, such as nightly or full_load"
+            f"{key.name!r} is no name of a schedule: lower-case words, such as nightly or full_load"
         )
     if catchup_window < _SHORTEST_CATCHUP:
         raise ConfigurationError(
             f"catch-up window {catchup_window.total_seconds():g} s is shorter than "
             f"{_SHORTEST_CATCHUP.total_seconds():g} s"
         )
-    skips = overlap is Overlap.SKIP
     return sdk.Schedule(
         action=sdk.ScheduleActionStartWorkflow(
-            names.QUEUER_FLOW,
-            request.model_copy(update={"schedule": name, "only": skips}),
-            id=key.workflow_id,
-            task_queue=task_queue,
-            static_summary=f"{key.label} {request.mode}",
+            workflow, request, id=key.workflow_id, task_queue=task_queue, static_summary=summary
         ),
         spec=_spec(times, time_zone, jitter),
         policy=sdk.SchedulePolicy(overlap=overlap.policy, catchup_window=catchup_window),

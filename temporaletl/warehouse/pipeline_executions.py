@@ -88,6 +88,20 @@ def enter_execution(connection: Connection, new: NewExecution) -> bool:
     return connection.execute(f"{statement} ON CONFLICT DO NOTHING", values).rowcount == 1
 
 
+def enter_refused(warehouse: Warehouse, new: NewExecution, error: str) -> None:
+    """Enter an execution that cannot begin as one that failed, unless it is there already."""
+    with warehouse.connection() as connection:
+        if enter_execution(connection, new):
+            connection.execute(
+                """
+                UPDATE pipeline_executions SET state = 'failed', error = %s,
+                    started_at = clock_timestamp(), ended_at = clock_timestamp()
+                WHERE execution_id = %s
+                """,
+                [error, new.execution_id],
+            )
+
+
 def find_event(warehouse: Warehouse, pipeline: str, event_key: str) -> str | None:
     """The execution that an event has started."""
     with warehouse.connection() as connection:

@@ -135,6 +135,8 @@ async def read_bounds(platform: Platform) -> Bounds:
         fresh_within |= declared
         schedules: dict[tuple[str, str], list[SeenSchedule]] = defaultdict(list)
         for one in known.schedules:
+            if one.key.pipeline is not None:
+                continue  # what it loads is no stream
             schedules[one.source, one.connection].append(one)
         wanted = sorted({*fresh_within, *schedules})
         streams, unknown = await asyncio.to_thread(_streams_of, wanted)

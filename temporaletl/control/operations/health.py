@@ -20,12 +20,14 @@ from temporaletl.control.operations.seen_schedules import known_schedules
 from temporaletl.embedded.services import ServiceState
 from temporaletl.errors import ETLError
 from temporaletl.messages import Message
+from temporaletl.names import PIPELINE
 from temporaletl.queuer.reconciliation import runs_of_queue
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.freshness import read_loads
 from temporaletl.warehouse.migration import missing_migrations
 from temporaletl.warehouse.notifications import failing_destinations, known_destinations
 from temporaletl.warehouse.ownership import waits_for_owner
+from temporaletl.warehouse.pipelines import list_pipelines
 from temporaletl.warehouse.schedules import SeenSchedule
 from temporaletl.warehouse.waiting import OldestWaiting, oldest_waiting
 
@@ -223,6 +225,9 @@ async def _schedules(platform: Platform) -> _Found:
         if one.last_loaded_at is not None:
             whose = (one.source, one.connection)
             loaded[whose] = max(one.last_loaded_at, loaded.get(whose, one.last_loaded_at))
+    for pipeline in await _aside(lambda: list_pipelines(warehouse)):
+        if pipeline.last_at is not None:
+            loaded[PIPELINE, pipeline.name] = pipeline.last_at
     wrong = [
         (since, text)
         for one in known.schedules

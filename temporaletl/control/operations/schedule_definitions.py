@@ -1,15 +1,18 @@
-"""Schedules created and replaced, each from a whole definition."""
+"""Schedules of sources and pipelines, created and replaced, each from a whole definition."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import json
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from temporaletl import sdk
+from temporaletl import names, sdk
 from temporaletl.connection_providers import provided
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.runs import run_request
@@ -19,10 +22,18 @@ from temporaletl.control.operations.sources import check_params, find_source
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import Message
 from temporaletl.names import ScheduleKey
-from temporaletl.queuer.scheduling import Overlap, calendar, cron_calendars, make_schedule
+from temporaletl.queuer.scheduling import (
+    Overlap,
+    calendar,
+    cron_calendars,
+    make_schedule,
+    schedule_of,
+)
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.audit import Author
+from temporaletl.warehouse.pipelines import find_version
 from temporaletl.warehouse.source_connections import VersionConflictError
+from temporaletl.worker.pipelines.messages import ExecutionInput
 
 if TYPE_CHECKING:
     from temporalio.client import (
@@ -36,11 +47,16 @@ if TYPE_CHECKING:
 _DEFINED = (
     *("mode", "streams", "params", "times", "days", "hours", "cron", "every_minutes"),
     *("jitter_minutes", "timezone", "overlap", "catchup_window_minutes", "note"),
+    *("pipeline_version", "input"),
 )
+#: What only runs of a source take, and only executions of a pipeline.
+_OF_SOURCES, _OF_PIPELINES = ("mode", "streams", "params"), ("pipeline_version", "input")
+#: An input is in the history of each execution that the schedule starts.
+_MOST_INPUT_BYTES = 64 * 1024
 
 
 class ScheduleDefinition(Message):
-    """When a source's connection is synced, and how.
+    """When a source's connection is synced, or a stored pipeline executed, and how.
 
     Its times are days and hours, a cron expression, or an interval; where none is given, every day
     at 00:00.
@@ -59,6 +75,9 @@ class ScheduleDefinition(Message):
     mode: str = Field("incremental", pattern="^(incremental|full)$")
     streams: tuple[str, ...] = Field((), max_length=100)  # none: all of the source
     params: dict[str, JsonValue] = Field(default_factory=dict)
+    #: Of a pipeline: its number or hash; none: whichever is the latest then.
+    pipeline_version: str | None = Field(None, max_length=64)
+    input: JsonValue = None  # of a pipeline's executions
     overlap: Overlap = Overlap.SKIP
     catchup_window_minutes: float = Field(60, gt=0, le=366 * 24 * 60)
 
@@ -106,8 +125,9 @@ async def create_schedule(
 
     Raises:
         ConflictError: it has one of that name.
-        ConfigurationError: source, connection, name, times, stream, parameter, time zone or window
-            is wrong.
+        ConfigurationError: source, connection, name, times, stream, parameter, input, time zone or
+            window is wrong.
+        NotFoundError: there is no such pipeline, or version of it.
         ETLError: as `Platform.client`.
     """
     schedule = await _described(platform, key, definition, note_of("made", author))
@@ -208,6 +228,34 @@ async def _update(client: Client, present: ScheduleDescription, wanted: Schedule
 async def _described(
     platform: Platform, key: ScheduleKey, definition: ScheduleDefinition, note: str
 ) -> Schedule:
+    when = _When(
+        times=definition.times,
+        time_zone=definition.timezone,
+        jitter=timedelta(minutes=definition.jitter_minutes),
+        overlap=definition.overlap,
+        catchup_window=timedelta(minutes=definition.catchup_window_minutes),
+    )
+    if key.pipeline is None:
+        schedule = await _of_source(platform, key, definition, when)
+    else:
+        schedule = await _of_pipeline(platform, key, definition, when)
+    return dataclasses.replace(schedule, state=dataclasses.replace(schedule.state, note=note))
+
+
+class _When(TypedDict):
+    """When a schedule's runs are due, and what becomes of those that are not started then."""
+
+    times: list[ScheduleCalendarSpec] | timedelta
+    time_zone: str
+    jitter: timedelta
+    overlap: Overlap
+    catchup_window: timedelta
+
+
+async def _of_source(
+    platform: Platform, key: ScheduleKey, definition: ScheduleDefinition, when: _When
+) -> Schedule:
+    _refuse(definition, _OF_PIPELINES, "a pipeline's schedule")
     find_source(key.source, key.connection)
     request = run_request(
         key.source,
@@ -218,14 +266,43 @@ async def _described(
     )
     check_params(request)
     with provided(await platform.stored_connections(key.connection)):
-        schedule = make_schedule(
-            request,
-            name=key.name,
-            times=definition.times,
-            time_zone=definition.timezone,
-            jitter=timedelta(minutes=definition.jitter_minutes),
-            overlap=definition.overlap,
-            catchup_window=timedelta(minutes=definition.catchup_window_minutes),
-            task_queue=platform.settings.queuer_queue,
+        return make_schedule(
+            request, name=key.name, task_queue=platform.settings.queuer_queue, **when
         )
-    return dataclasses.replace(schedule, state=dataclasses.replace(schedule.state, note=note))
+
+
+async def _of_pipeline(
+    platform: Platform, key: ScheduleKey, definition: ScheduleDefinition, when: _When
+) -> Schedule:
+    _refuse(definition, _OF_SOURCES, "a source's schedule")
+    size = len(json.dumps(definition.input).encode())
+    if size > _MOST_INPUT_BYTES:
+        raise ConfigurationError(
+            f"the input has {size:,} bytes: a schedule keeps {_MOST_INPUT_BYTES:,} at most"
+        )
+    warehouse = await platform.current_warehouse()
+    version = definition.pipeline_version
+    found = await asyncio.to_thread(find_version, warehouse, key.connection, version)
+    request = ExecutionInput(
+        pipeline=found.pipeline, version=version, input=definition.input, schedule=key.name
+    )
+    return schedule_of(
+        key,
+        names.PIPELINE_FLOW,
+        request,
+        summary=f"{key.label} {version or 'latest'}",
+        task_queue=platform.settings.worker_queue,
+        **when,
+    )
+
+
+def _refuse(definition: ScheduleDefinition, fields: Iterable[str], whose: str) -> None:
+    """Refuse what a definition says that only `whose` can have."""
+    known = ScheduleDefinition.model_fields
+    given = [
+        name
+        for name in fields
+        if getattr(definition, name) != known[name].get_default(call_default_factory=True)
+    ]
+    if given:
+        raise ConfigurationError(f"{', '.join(given)}: only {whose} has that")

@@ -14,6 +14,7 @@ from temporaletl.connections import DEFAULT
 from temporaletl.control.operations.timetable import members
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
+from temporaletl.worker.pipelines.messages import ExecutionInput
 
 if TYPE_CHECKING:
     from temporalio.client import (
@@ -28,7 +29,7 @@ _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
 class ScheduleReport(Message):
-    """A schedule of a connection.
+    """A schedule of a connection, or of a stored pipeline: its source is `pipeline` then.
 
     Of its times, either `days` and `hours`, or `cron`, or `every_minutes` is there; none of them
     where other programs made it. `times` says them in words.
@@ -41,6 +42,9 @@ class ScheduleReport(Message):
     mode: str
     streams: tuple[str, ...] = ()  # none: all of the source
     params: dict[str, JsonValue] = Field(default_factory=dict)
+    #: Of a pipeline, which has no mode, streams and params; None: the latest version.
+    pipeline_version: str | None = None
+    input: JsonValue = None
     times: str = ""
     days: str = ""
     hours: str = ""
@@ -74,15 +78,12 @@ async def report_of(
 ) -> ScheduleReport:
     """The report of a schedule that was described; `skipped` as `skipped_of` has it."""
     schedule, info = found.schedule, found.info
-    request = await request_of(client, schedule)
     upcoming = () if schedule.state.paused else tuple(info.next_action_times)
     key = ScheduleKey.of_id(found.id)
     return ScheduleReport(
         **key._asdict(),
         schedule_id=found.id,
-        mode=request.mode if request else "",
-        streams=request.streams if request else (),
-        params=request.params if request else {},
+        **await _asked(client, key, schedule),
         **_times(schedule),
         jitter_minutes=_minutes(schedule.spec.jitter) or 0,
         timezone=schedule.spec.time_zone_name or "UTC",
@@ -103,6 +104,18 @@ async def report_of(
         num_skipped_for_others=(skipped or {}).get(key, 0),
         version=version_of(found),
     )
+
+
+async def _asked(client: Client, key: ScheduleKey, schedule: Schedule) -> dict[str, Any]:
+    """What a schedule has done, as a report has it."""
+    if key.pipeline is not None:
+        started = await _request(client, schedule, ExecutionInput)
+        fields = {"pipeline_version": started.version, "input": started.input} if started else {}
+        return {"mode": "", **fields}
+    request = await request_of(client, schedule)
+    if request is None:
+        return {"mode": ""}
+    return {name: getattr(request, name) for name in ("mode", "streams", "params")}
 
 
 def _times(schedule: Schedule) -> dict[str, Any]:
@@ -163,13 +176,17 @@ def version_of(found: ScheduleDescription) -> str:
 
 async def request_of(client: Client, schedule: Schedule) -> QueuerInput | None:
     """The request for the runs that a schedule starts; None where it starts something else."""
+    return await _request(client, schedule, QueuerInput)
+
+
+async def _request[T](client: Client, schedule: Schedule, kind: type[T]) -> T | None:
     action = schedule.action
     if not isinstance(action, sdk.ScheduleActionStartWorkflow) or not action.args:
         return None
     request = action.args[0]
-    if not isinstance(request, QueuerInput):
-        [request] = await client.data_converter.decode([request], [QueuerInput])
-    return request if isinstance(request, QueuerInput) else None
+    if not isinstance(request, kind):
+        [request] = await client.data_converter.decode([request], [kind])
+    return request if isinstance(request, kind) else None
 
 
 def _minutes(span: timedelta | None) -> float | None:

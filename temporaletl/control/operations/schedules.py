@@ -1,4 +1,4 @@
-"""Schedules of the sources: listed, paused, resumed, triggered, deleted, run for a past span."""
+"""Schedules of sources and pipelines: listed, paused, triggered, deleted, run for a past span."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ from temporaletl.control.operations.platform import (
 from temporaletl.control.operations.schedule_reports import ScheduleReport, report_of
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.timetable import Timetable
-from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.errors import (
+    ConfigurationError,
+    ConflictError,
+    ETLError,
+    TemporalDisabledError,
+    TemporalUnavailableError,
+)
 from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
 from temporaletl.rows import storable_text
 from temporaletl.warehouse.audit import Author
@@ -100,6 +106,30 @@ async def schedules_of(platform: Platform, source: str, connection: str) -> list
     return [key for key in keys if key[:2] == (source, connection)]
 
 
+async def check_unscheduled(platform: Platform, source: str, connection: str) -> None:
+    """Check that what is to be deleted has no schedule, whose runs would fail.
+
+    Raises:
+        ConflictError: it has one, or Temporal does not say.
+    """
+    target = names.label(source, connection)
+    try:
+        found = await schedules_of(platform, source, connection)
+    except TemporalDisabledError:
+        return  # without it, there are none
+    except TemporalUnavailableError as error:
+        raise ConflictError(
+            f"whether {target} has a schedule cannot be known now: {error}; with force, it is "
+            "deleted all the same"
+        ) from None
+    if found:
+        deletions = ", ".join(f"`{key.command('schedule-delete')}`" for key in found)
+        has = "a schedule" if len(found) == 1 else f"{len(found)} schedules"
+        raise ConflictError(
+            f"{target} has {has}, whose runs would fail: delete that first ({deletions})"
+        )
+
+
 def _sound_connections() -> tuple[list[Connection], list[str]]:
     try:
         entries = read_entries()
@@ -132,14 +162,16 @@ async def _describe(client: Client, schedule_id: str) -> ScheduleDescription | N
 
 
 def absent(key: ScheduleKey) -> str:
-    """The message where a connection has no schedule of that name."""
-    whose = names.label(key.source, key.connection)
-    makes = f"`etl schedule {key.arguments}` makes one"
+    """The message where a connection, or a pipeline, has no schedule of that name."""
+    whose = f"source {names.label(key.source, key.connection)!r}"
+    if key.pipeline is not None:
+        whose = f"pipeline {key.pipeline!r}"
+    makes = f"`{key.command('schedule')}` makes one"
     if key.name == DEFAULT_SCHEDULE:
-        return f"source {whose!r} has no schedule: {makes}"
+        return f"{whose} has no schedule: {makes}"
     return (
-        f"source {whose!r} has no schedule named {key.name!r}: {makes}, and `etl schedules` lists "
-        "those there are"
+        f"{whose} has no schedule named {key.name!r}: {makes}, and `etl schedules` lists those "
+        "there are"
     )
 
 

@@ -90,8 +90,8 @@ async def _seen(
     client: Client, described: ScheduleDescription, skipped: Mapping[ScheduleKey, int]
 ) -> SeenSchedule:
     schedule, info = described.schedule, described.info
-    request = await request_of(client, schedule)
     key = ScheduleKey.of_id(described.id)
+    request = None if key.pipeline is not None else await request_of(client, schedule)
     timetable = None if request is None else Timetable.of(schedule)
     upcoming = info.next_action_times
     return SeenSchedule(

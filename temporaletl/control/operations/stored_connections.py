@@ -17,14 +17,12 @@ from temporaletl.connections import bound, declaration_of
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import end_if_lost
-from temporaletl.control.operations.schedules import schedules_of
+from temporaletl.control.operations.schedules import check_unscheduled
 from temporaletl.control.operations.sources import find_source
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
     SettingsError,
-    TemporalDisabledError,
-    TemporalUnavailableError,
 )
 from temporaletl.names import label
 from temporaletl.rows import storable_text
@@ -176,7 +174,7 @@ async def delete_connection(
     by = author or local_author()
     seen = await asyncio.to_thread(find_stored, warehouse, key)
     if not force:
-        await _check_unscheduled(platform, seen)
+        await check_unscheduled(platform, seen.source, seen.name)
         for run in await asyncio.to_thread(open_requests, warehouse, seen.source, seen.name):
             await end_if_lost(platform, warehouse, run)
 
@@ -205,25 +203,6 @@ def check_version(present: StoredConnection, expected: int | None) -> None:
         raise VersionConflictError(
             f"connection {present.name!r} has version {present.version}, not {expected}: somebody "
             "replaced it meanwhile"
-        )
-
-
-async def _check_unscheduled(platform: Platform, seen: StoredConnection) -> None:
-    target = label(seen.source, seen.name)
-    try:
-        found = await schedules_of(platform, seen.source, seen.name)
-    except TemporalDisabledError:
-        return  # without it, there are none
-    except TemporalUnavailableError as error:
-        raise ConflictError(
-            f"whether {target} has a schedule cannot be known now: {error}; with force, it is "
-            "deleted all the same"
-        ) from None
-    if found:
-        deletions = ", ".join(f"`etl schedule-delete {key.arguments}`" for key in found)
-        has = "a schedule" if len(found) == 1 else f"{len(found)} schedules"
-        raise ConflictError(
-            f"{target} has {has}, whose runs would fail: delete that first ({deletions})"
         )
 
 

@@ -10,8 +10,10 @@ import yaml
 from pydantic import JsonValue
 
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.schedules import check_unscheduled
 from temporaletl.control.operations.sources import registered
 from temporaletl.errors import ConfigurationError
+from temporaletl.names import PIPELINE
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipelines import (
     PipelineEntry,
@@ -85,9 +87,20 @@ async def pipeline_versions(platform: Platform, name: str) -> list[StoredVersion
     return await asyncio.to_thread(list_versions, await platform.current_warehouse(), name)
 
 
-async def remove_pipeline(platform: Platform, name: str) -> None:
-    """Delete a pipeline and its versions; its executions stay. Raises as `find_pipeline`."""
-    await asyncio.to_thread(delete_pipeline, await platform.current_warehouse(), name)
+async def remove_pipeline(platform: Platform, name: str, *, force: bool = False) -> None:
+    """Delete a pipeline and its versions; its executions stay.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it has a schedule, or whether it has one cannot be known; with `force`,
+            nobody looks.
+        ETLError: as `Platform.current_warehouse`.
+    """
+    warehouse = await platform.current_warehouse()
+    if not force:
+        await asyncio.to_thread(find_version, warehouse, name)
+        await check_unscheduled(platform, PIPELINE, name)
+    await asyncio.to_thread(delete_pipeline, warehouse, name)
 
 
 def diff_definitions(

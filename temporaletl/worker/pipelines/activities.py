@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio import activity
@@ -26,7 +27,7 @@ from temporaletl.worker.pipelines.chunks import run_chunk
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.egress.client import GuardedClient
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
-from temporaletl.worker.pipelines.executions import definition_of, enter, plan_of
+from temporaletl.worker.pipelines.executions import definition_of, enter_workflow, plan_of
 from temporaletl.worker.pipelines.expressions.evaluation import Evaluator
 from temporaletl.worker.pipelines.faults import DefinitionError, DefinitionFault
 from temporaletl.worker.pipelines.messages import (
@@ -86,14 +87,15 @@ class PipelineActivities:
     async def begin_execution(self, request: ExecutionInput) -> ExecutionPlan:
         execution_id = request.execution_id
         if execution_id is None:
-            execution_id = activity.info().workflow_run_id or ""
-            await asyncio.to_thread(
-                enter,
+            info = activity.info()
+            execution_id = await asyncio.to_thread(
+                partial(
+                    enter_workflow,
+                    workflow_id=info.workflow_id or "",
+                    run_id=info.workflow_run_id or "",
+                ),
                 self._warehouse,
                 request,
-                execution_id=execution_id,
-                started_how="workflow",
-                workflow_id=activity.info().workflow_id,
             )
         _, pipeline = await self._runner.load(execution_id)
         # As it is now: it may have ended since it was read.

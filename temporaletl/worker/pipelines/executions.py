@@ -2,11 +2,13 @@
 
 import secrets
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 
 from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
+from temporaletl.names import PIPELINE, ScheduleKey
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_executions import (
     ENDED,
@@ -14,6 +16,8 @@ from temporaletl.warehouse.pipeline_executions import (
     StoredExecution,
     begin_execution,
     enter_execution,
+    enter_refused,
+    find_event,
 )
 from temporaletl.warehouse.pipeline_items import copy_items, nodes_with_failed_items
 from temporaletl.warehouse.pipeline_nodes import copy_nodes, read_nodes
@@ -21,6 +25,7 @@ from temporaletl.warehouse.pipeline_results import TRIGGER, write_result
 from temporaletl.warehouse.pipelines import StoredVersion, find_version
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE
+from temporaletl.worker.pipelines.faults import DefinitionError
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionPlan, PlannedNode
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.outcomes import outcome_of
@@ -110,6 +115,56 @@ def enter(
                 if failed_items_only:
                     copy_items(connection, source, execution_id)
     return pipeline
+
+
+class _Scheduled(TypedDict):
+    """What an execution that a schedule starts is entered with."""
+
+    execution_id: str
+    started_how: str
+    started_by: str
+    event_key: str
+    workflow_id: str
+
+
+def enter_workflow(
+    warehouse: Warehouse, request: ExecutionInput, *, workflow_id: str, run_id: str
+) -> str:
+    """Enter the execution of a workflow that a schedule started, or a client; returns its id.
+
+    The workflow's id tells the time at which the schedule had it due: each time is one execution,
+    also where it starts again. One whose definition cannot run here is entered as failed.
+
+    Raises: as `enter`.
+    """
+    if request.schedule is None or request.pipeline is None:
+        enter(
+            warehouse,
+            request,
+            execution_id=run_id,
+            started_how="workflow",
+            workflow_id=workflow_id,
+        )
+        return run_id
+    known = find_event(warehouse, request.pipeline, workflow_id)
+    if known is not None:
+        return known
+    new = _Scheduled(
+        execution_id=new_execution_id(request.pipeline),
+        started_how="schedule",
+        started_by=ScheduleKey(PIPELINE, request.pipeline, request.schedule).label,
+        event_key=workflow_id,
+        workflow_id=workflow_id,
+    )
+    try:
+        enter(warehouse, request, **new)
+    except DefinitionError as error:
+        document, version = definition_of(warehouse, request)
+        sha256 = version.sha256 if version else ""
+        refused = NewExecution(document=document, sha256=sha256, pipeline=request.pipeline, **new)
+        enter_refused(warehouse, refused, str(error))
+        raise
+    return find_event(warehouse, request.pipeline, workflow_id) or new["execution_id"]
 
 
 def _name_of(document: dict[str, JsonValue]) -> str | None:

@@ -38,6 +38,8 @@ class ExecutionInput(Message):
     pipeline: str | None = None
     version: str | None = None
     input: JsonValue = None
+    #: The pipeline's schedule that starts it: each of its times is executed once.
+    schedule: str | None = None
     carried: Carried | None = None
 
 

@@ -67,6 +67,32 @@ async def test_a_stored_pipeline_is_compared_executed_and_gone_on_with(etl: Comm
     assert [(one["number"], one["latest"]) for one in versions] == [(2, True), (1, False)]
 
 
+async def test_a_stored_pipeline_is_scheduled_as_a_source_is(etl: CommandLine) -> None:
+    await etl("pipeline", "store", "orders.yaml")
+    made = await etl(
+        *("pipeline", "schedule", "orders@1", "often", "--every", "15m", "--jitter", "1m"),
+        *("--input", '{"amount": 12}'),
+    )
+    said = "created etl-schedule-pipeline@orders:often: version 1, every 15m, up to 1m later\n"
+    assert (made.status, made.out) == (0, said), made.err
+    changed = await etl("pipeline", "schedule", "orders", "often", "1-5", "3")
+    assert changed.out.endswith(": latest version, Mon-Fri at 03:00 UTC\n")
+
+    paused = await etl("pipeline", "schedule-pause", "orders", "often")
+    assert "until `etl pipeline schedule-resume orders often`" in paused.out
+    [listed] = [
+        one for one in (await etl("schedules", "--json")).document if one["source"] == "pipeline"
+    ]
+    assert (listed["connection"], listed["name"], listed["paused"]) == ("orders", "often", True)
+    assert "pipeline@orders" in (await etl("schedules")).out
+    kept = await etl("pipeline", "delete", "orders")
+    assert (kept.status, "`etl pipeline schedule-delete orders often`" in kept.err) == (1, True)
+    assert (await etl("pipeline", "schedule-delete", "orders", "often")).status == 0
+    absent = await etl("pipeline", "schedule-resume", "orders", "often")
+    assert "pipeline 'orders' has no schedule named 'often'" in absent.err
+    assert (await etl("pipeline", "delete", "orders")).status == 0
+
+
 async def test_what_is_wrong_is_one_clear_line(etl: CommandLine) -> None:
     for arguments, status, said in (
         (("run", "never.yaml"), 2, "there is no file never.yaml"),

@@ -150,17 +150,16 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
         "reject": f"/rejects/{reject}",
         "collection": f"/collections/{collection.collection_id}",
     }
-    await create_schedule(
-        dashboard.platform,
-        ScheduleKey("numbers"),
-        ScheduleDefinition(days="1", hours="3"),
-        author=Author(name="x"),
-    )
+    scheduled = (ScheduleKey("numbers"), ScheduleKey("pipeline", "orders", "nightly"))
+    for key in scheduled:
+        definition = ScheduleDefinition(days="1", hours="3")
+        await create_schedule(dashboard.platform, key, definition, author=Author(name="x"))
     try:
         async with dashboard.page() as page:
             yield Look(page, dashboard, paths, screenshots)
     finally:
-        await delete_schedule(dashboard.platform, ScheduleKey("numbers"))
+        for key in scheduled:
+            await delete_schedule(dashboard.platform, key)
         await delete_collection(dashboard.platform, collection.collection_id)
 
 

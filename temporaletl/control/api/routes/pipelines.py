@@ -122,9 +122,17 @@ async def get_pipeline(context: InContext, _: Reader, name: PipelineName) -> Ver
     status_code=HTTPStatus.NO_CONTENT,
     response_class=Response,
 )
-async def delete(context: InContext, _: Operator, name: PipelineName) -> None:
-    """Delete a pipeline with its versions; its executions stay."""
-    await remove_pipeline(context.platform, name)
+async def delete(
+    context: InContext,
+    _: Operator,
+    name: PipelineName,
+    *,
+    force: Annotated[
+        bool, Query(description="also where it has a schedule, whose executions then fail")
+    ] = False,
+) -> None:
+    """Delete a pipeline with its versions; its executions stay. 409 where it has a schedule."""
+    await remove_pipeline(context.platform, name, force=force)
 
 
 @router.get(

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
@@ -76,11 +76,24 @@ class Reason(BaseModel):
     reason: str | None = Field(None, max_length=300)
 
 
-_DEFINITION = {"days": "1-5", "hours": "3", "timezone": "Europe/London", "overlap": "skip"}
+_DEFINITION: dict[str, JsonValue] = {
+    "days": "1-5",
+    "hours": "3",
+    "timezone": "Europe/London",
+    "overlap": "skip",
+}
+_OF_PIPELINE: dict[str, JsonValue] = {
+    "source": "pipeline",
+    "connection": "orders",
+    "name": "often",
+    "every_minutes": 15,
+    "pipeline_version": "3",
+    "input": {"region": "north"},
+}
 
 
 class ScheduleReplacement(ScheduleDefinition):
-    """When a connection is synced from now on."""
+    """When a connection is synced, or a pipeline executed, from now on."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -91,14 +104,15 @@ class ScheduleReplacement(ScheduleDefinition):
 
 
 class ScheduleRequest(ScheduleReplacement):
-    """When a source's connection is to be synced."""
+    """When a source's connection is to be synced, or a stored pipeline executed."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"source": "jira", **_DEFINITION}]}
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "jira", **_DEFINITION}, _OF_PIPELINE]},
     )
 
-    source: str = Field(max_length=100)
-    connection: str = Field(DEFAULT, max_length=100)
+    source: str = Field(max_length=100, description="`pipeline` for a stored pipeline")
+    connection: str = Field(DEFAULT, max_length=100, description="of a pipeline, its name")
     name: str = Field(
         DEFAULT_SCHEDULE,
         max_length=50,
@@ -146,7 +160,7 @@ async def get_schedules(context: InContext, _: Reader) -> Schedules:
 async def post_schedule(
     context: InContext, caller: Operator, response: Response, wanted: ScheduleRequest
 ) -> ScheduleReport:
-    """Sync a connection regularly; 409 where it has a schedule of that name."""
+    """Sync a connection, or execute a pipeline, regularly; 409 where the name is taken."""
     key = ScheduleKey(wanted.source, wanted.connection, wanted.name)
     author = caller.author(wanted.reason)
     made = await create_schedule(context.platform, key, _definition(wanted), author=author)

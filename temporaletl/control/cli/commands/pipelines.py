@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from temporaletl.control.cli.commands import pipeline_schedules
 from temporaletl.control.cli.commands.arguments import AsJson, examples
 
 pipeline = typer.Typer(no_args_is_help=True)
@@ -233,8 +234,35 @@ def diff(before: What, after: What) -> int:
 
 
 @pipeline.command(epilog=examples("etl pipeline delete orders"))
-def delete(name: Annotated[str, typer.Argument(metavar="NAME", help="A stored pipeline.")]) -> None:
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stored pipeline.")],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", metavar="", help="Also where it has a schedule, whose executions then fail."
+        ),
+    ] = False,
+) -> None:
     """Delete a stored pipeline with its versions; its executions stay."""
     from temporaletl.control.cli.views import stored_pipelines as view
 
-    view.delete(name)
+    view.delete(name, force=force)
+
+
+pipeline.command(
+    epilog=examples(
+        "etl pipeline schedule orders 1-5 3  # weekdays at 03:00 UTC",
+        "etl pipeline schedule orders@3 often --every 15m --jitter 1m",
+        "etl pipeline schedule orders nightly --cron '0 1 * * *' --input '{\"since\": \"P1D\"}'",
+    )
+)(pipeline_schedules.schedule)
+for function, name in (
+    (pipeline_schedules.schedule_pause, "schedule-pause"),
+    (pipeline_schedules.schedule_resume, "schedule-resume"),
+    (pipeline_schedules.schedule_delete, "schedule-delete"),
+):
+    pipeline.command(name, epilog=examples(f"etl pipeline {name} orders nightly"))(function)
+pipeline.command(
+    "schedule-backfill",
+    epilog=examples("etl pipeline schedule-backfill orders --from 2026-11-01 --to 2026-11-08"),
+)(pipeline_schedules.schedule_backfill)

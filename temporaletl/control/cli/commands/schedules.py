@@ -27,36 +27,49 @@ Name = Annotated[
 _MOST_WORDS = 2
 
 
+When = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME DAY HOUR",
+        help="Each may be left out. NAME: of several schedules. DAY: 0 or 7 is Sunday, 1 Monday; a "
+        "range (1-5), a list (1,3) or *. HOUR: 0 to 23, likewise.",
+        show_default="every day at 0",
+    ),
+]
+Cron = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CRON",
+        help="Minute, hour, day of month, month and day of week, as '*/15 * * * *', in place "
+        "of DAY and HOUR.",
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(metavar="SPAN", help="An interval, as 15m, 2h or 1d, likewise."),
+]
+Timezone = Annotated[
+    str, typer.Option(metavar="TZ", help="Whose days and hours, as Europe/London.")
+]
+Jitter = Annotated[
+    str | None,
+    typer.Option(metavar="SPAN", help="Start each run up to so much later, by chance, as 5m."),
+]
+CatchupMinutes = Annotated[
+    float,
+    typer.Option(metavar="N", help="How late a run that was missed may still start."),
+]
+From = Annotated[str, typer.Option("--from", metavar="DATE", help="Start, inclusive.")]
+To = Annotated[str, typer.Option("--to", metavar="DATE", help="End, exclusive.")]
+
+
 def schedule(
     source: Source,
-    when: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME DAY HOUR",
-            help="Each may be left out. NAME: of several schedules of a connection. DAY: 0 or 7 "
-            "is Sunday, 1 Monday; a range (1-5), a list (1,3) or *. HOUR: 0 to 23, likewise.",
-            show_default="every day at 0",
-        ),
-    ] = None,
-    cron: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CRON",
-            help="Minute, hour, day of month, month and day of week, as '*/15 * * * *', in place "
-            "of DAY and HOUR.",
-        ),
-    ] = None,
-    every: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="An interval, as 15m, 2h or 1d, likewise."),
-    ] = None,
-    timezone: Annotated[
-        str, typer.Option(metavar="TZ", help="Whose days and hours, as Europe/London.")
-    ] = "UTC",
-    jitter: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="Start each run up to so much later, by chance, as 5m."),
-    ] = None,
+    when: When = None,
+    cron: Cron = None,
+    every: Every = None,
+    timezone: Timezone = "UTC",
+    jitter: Jitter = None,
     overlap: Annotated[
         Overlap,
         typer.Option(
@@ -66,10 +79,7 @@ def schedule(
             "well while any other run loads the same in the same mode.",
         ),
     ] = "skip",
-    catchup_window_minutes: Annotated[
-        float,
-        typer.Option(metavar="N", help="How late a run that was missed may still start."),
-    ] = 60,
+    catchup_window_minutes: CatchupMinutes = 60,
     mode: Annotated[
         Literal["incremental", "full"],
         typer.Option(
@@ -152,8 +162,8 @@ def schedule_delete(
 
 def schedule_backfill(
     source: Source,
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="Start, inclusive.")],
-    end: Annotated[str, typer.Option("--to", metavar="DATE", help="End, exclusive.")],
+    start: From,
+    end: To,
     name: Name = DEFAULT_SCHEDULE,
     connection: Connection = "default",
 ) -> None:
@@ -161,10 +171,15 @@ def schedule_backfill(
 
     To load the data of a span again, use `etl run SOURCE --from DATE --to DATE`.
     """
+    backfill(ScheduleKey(source, connection, name), start, end)
+
+
+def backfill(key: ScheduleKey, start: str, end: str) -> None:
+    """Start the runs of any schedule that were due from `start` to `end`, as options give them."""
     first, last = read_timestamp(start, "--from"), read_timestamp(end, "--to")
     assert first is not None  # noqa: S101 - both are required
     assert last is not None  # noqa: S101
 
     from temporaletl.control.cli.views import schedules as view
 
-    view.backfill(ScheduleKey(source, connection, name), first, last)
+    view.backfill(key, first, last)

@@ -83,7 +83,7 @@ def read_request(
     if resumed is not None:
         resumption = Resumption(resumed, node, "latest" if latest else "same", failed_items)
         return Requested(ExecutionInput(), resumption)
-    value = _input_of(given)
+    value = read_input(given)
     file = Path(what or "")
     if not file.is_file():
         name, _, number = (what or "").partition("@")
@@ -98,7 +98,12 @@ def read_request(
     return Requested(ExecutionInput(definition=found.document.value, input=value), None)
 
 
-def _input_of(text: str) -> JsonValue:
+def read_input(text: str) -> JsonValue:
+    """The input that an option gives: JSON, or `@` and the file that has it.
+
+    Raises:
+        ConfigurationError: it is none, or the file cannot be read.
+    """
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text("utf-8")

@@ -58,6 +58,8 @@ def _print_table(reports: Sequence[ScheduleReport]) -> None:
 
 
 def _mode(report: ScheduleReport) -> str:
+    if report.key.pipeline is not None:
+        return f"version {report.pipeline_version}" if report.pipeline_version else "latest version"
     chosen = [*report.streams, *(f"{name}={value}" for name, value in report.params.items())]
     return f"{report.mode} of {', '.join(chosen)}" if chosen else report.mode
 
@@ -76,7 +78,7 @@ def put(key: ScheduleKey, *, every: str | None, jitter: str | None, **definition
     }
     made, report = call(put_schedule, key, define(**definition, **spans))
     done = "created" if made else "updated"
-    resume = f"; still paused until `etl schedule-resume {key.arguments}`" if report.paused else ""
+    resume = f"; still paused until `{key.command('schedule-resume')}`" if report.paused else ""
     zone = "" if report.timezone in report.times or report.every_minutes else f" {report.timezone}"
     say(f"{done} {report.schedule_id}: {_mode(report)}, {report.times}{zone}{resume}")
 
@@ -94,7 +96,7 @@ def pause(key: ScheduleKey) -> None:
     call(schedules.pause_schedule, key)
     say(
         f"paused: no more runs of {key.label} start until "
-        f"`etl schedule-resume {key.arguments}`; one that goes on is not modified"
+        f"`{key.command('schedule-resume')}`; one that goes on is not modified"
     )
 
 

@@ -82,9 +82,9 @@ def print_difference(before: str, after: str) -> int:
     return 1 if lines else 0
 
 
-def delete(name: str) -> None:
+def delete(name: str, *, force: bool) -> None:
     """Delete a pipeline, and say so."""
-    call(remove_pipeline, name)
+    call(remove_pipeline, name, force=force)
     say(f"pipeline {name} deleted; its executions stay")
 
 

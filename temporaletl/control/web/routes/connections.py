@@ -1,7 +1,6 @@
 """`/connections`: listed, shown with their streams and runs, and checked."""
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Path, Response
@@ -9,12 +8,11 @@ from fastapi import Path, Response
 from temporaletl.control.operations.checks import check_source
 from temporaletl.control.operations.freshness import StreamFreshness
 from temporaletl.control.operations.history import RunFilter, list_runs
-from temporaletl.control.operations.schedule_reports import ScheduleReport
-from temporaletl.control.operations.schedules import list_schedules
 from temporaletl.control.operations.sources import find_source
 from temporaletl.control.web.declared import see_declared
 from temporaletl.control.web.findings import cause_of, connection_path, run_path
 from temporaletl.control.web.routes.overview import see_freshness
+from temporaletl.control.web.scheduled import schedules_of
 from temporaletl.control.web.visit import InVisit, Visit, pages, renewal
 from temporaletl.errors import ETLError, NotFoundError
 
@@ -73,7 +71,7 @@ async def _page(visit: Visit, source: str, connection: str, **more: Any) -> Resp
         see_freshness(visit),
         see_declared(visit),
         visit.open_runs(),
-        _schedules_of(visit, source, connection),
+        schedules_of(visit, source, connection),
     )
     entries = [
         one
@@ -117,16 +115,3 @@ async def _streams_of(source: str) -> list[str]:
         return list(await asyncio.to_thread(lambda: find_source(source).streams))
     except ETLError:
         return []
-
-
-async def _schedules_of(
-    visit: Visit, source: str, connection: str
-) -> tuple[list[ScheduleReport], str | None]:
-    """The schedules; and why they are not known, where they are not."""
-    observe = partial(list_schedules, visit.context.platform)
-    try:
-        found = await visit.dashboard.sights.see("schedules", observe)
-    except (ETLError, TimeoutError) as error:
-        return [], str(error) or "Temporal does not answer"
-    whose = (source, connection)
-    return [one for one in found.value.schedules if one.key[:2] == whose], None

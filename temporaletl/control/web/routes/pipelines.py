@@ -1,5 +1,6 @@
 """`/pipelines` and `/executions`: pipelines drawn, executed, watched and run anew from a node."""
 
+import asyncio
 import json
 from functools import partial
 from typing import Annotated, Literal
@@ -28,7 +29,9 @@ from temporaletl.control.operations.stored_pipelines import (
     stored_pipelines,
 )
 from temporaletl.control.web.forms import parse_json
+from temporaletl.control.web.scheduled import schedules_of
 from temporaletl.control.web.visit import InVisit, Visit, pages
+from temporaletl.names import PIPELINE
 from temporaletl.warehouse.pipeline_executions import (
     ENDED,
     ExecutionEntry,
@@ -68,9 +71,13 @@ async def get_pipeline(visit: InVisit, name: PipelineName) -> Response:
     platform = visit.context.platform
     stored = await find_pipeline(platform, name)
     pipeline = validate(stored.document)
-    latest = await _latest(visit, name)
+    latest, (schedules, unknown) = await asyncio.gather(
+        _latest(visit, name), schedules_of(visit, PIPELINE, name)
+    )
     return visit.page(
         "pipeline.html",
+        schedules=schedules,
+        schedules_unknown=unknown,
         stored=stored,
         versions=await pipeline_versions(platform, name),
         graph=Markup(draw_svg(pipeline)),  # noqa: S704 - its texts are escaped

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from temporaletl import ETLInput, Plan, Window, params_method, transform_inputs_method
+from temporaletl.names import PIPELINE as SOURCE
 
-SOURCE = "pipeline"
 STREAM = "rows"
 
 
