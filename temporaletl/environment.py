@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         populate_by_name=True,
         # No span is endless: Temporal and Python take none.
         allow_inf_nan=False,
+        defer_build=True,
     )
 
     @classmethod

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import (
@@ -18,7 +17,7 @@ from temporaletl.attempts import UNANSWERED, Attempts, limit_of, message_of, rec
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
-from temporaletl.logs import get_logger, unexpected
+from temporaletl.logs import bound, get_logger, unexpected
 from temporaletl.messages import RunPolicy
 from temporaletl.run_log import run_of
 
@@ -66,7 +65,7 @@ class _Recovery(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         info = activity.info()
-        with structlog.contextvars.bound_contextvars(
+        with bound(
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
             activity=info.activity_type,

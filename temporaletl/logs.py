@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from temporaletl.errors import PermanentError, RetryableError
@@ -65,6 +66,13 @@ class Logger:
 def get_logger(name: str) -> Logger:
     """The logger of a module, for its whole life."""
     return Logger(name)
+
+
+def bound(**ids: Any) -> AbstractContextManager[None]:
+    """Have all that this context logs carry these ids, while it lasts."""
+    import structlog
+
+    return structlog.contextvars.bound_contextvars(**ids)
 
 
 def unexpected(error: BaseException) -> str | None:
@@ -140,6 +148,7 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
 
     Readable lines on a terminal, JSON elsewhere. Call once, at start-up.
     """
+    _import_without_rich()
     import structlog
 
     target = stream or sys.stderr
@@ -176,6 +185,20 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
     Logger.quiet = False
     logging.getLogger().handlers[:] = [handler]
     _set_level(level)
+
+
+def _import_without_rich() -> None:
+    """Import structlog without rich, which takes a twentieth of a service's start.
+
+    It would import it for tracebacks, which are never drawn here.
+    """
+    if "structlog" in sys.modules or "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] - how an import is made to fail
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
 
 
 def quiet_logs() -> None:

@@ -36,7 +36,9 @@ class Query(BaseModel):
     """
 
     # A text of digits alone comes as a number from a command line.
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, coerce_numbers_to_str=True
+    )
 
     VERSION: ClassVar[str] = "1"
     SPECIFIC_VERSION: ClassVar[str] = "1.0"

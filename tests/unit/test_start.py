@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from temporaletl import sdk
+from temporaletl.worker.pipelines.steps.steps import STEPS, step_of
 
 #: Libraries of single sources, and what they bring along.
 _VENDORS = {
@@ -36,10 +37,20 @@ import temporaletl.control.client.calls
 """
 _WORKER = """
 import temporaletl.queuer.__main__, temporaletl.worker.__main__
+from temporaletl.logs import configure_logs
+from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.strategies import import_sources
+from temporaletl.warehouse.connection import Warehouse
+configure_logs()
 import_sources("temporaletl.queuer.sources")
 import_sources("temporaletl.worker.sources")
+service = temporaletl.worker.__main__.service_of(WorkerSettings())
+warehouse = Warehouse(WarehouseSettings(host="db.example.com"))
+assert service.activities(warehouse, TemporalSettings())
 """
+#: What the nodes of pipelines bring, and what draws on terminals.
+_OF_SOME_NODES = ("httpx2", "httpcore2", "anyio", "pydantic_monty")
+_DRAWING = ("rich", "pygments")
 _JIRA = f"""
 {_WORKER}
 from temporaletl.external.jira.settings import JiraSettings
@@ -53,9 +64,10 @@ JiraSite(JiraSettings(url="https://jira.example.com", personal_token="x" * 20)).
     [
         (_HELP, _HEAVY),
         (_VIEWS, ("temporalio", "structlog", "fastapi", "apprise", *_OF_SOURCES)),
+        (_WORKER, ("fastapi", "typer", *_OF_SOURCES, *_OF_SOME_NODES, *_DRAWING)),
         (_JIRA, ("fastapi", "typer", *(name for name in _OF_SOURCES if name != "jira"))),
     ],
-    ids=["help", "commands", "services that read Jira"],
+    ids=["help", "commands", "services", "services that read Jira"],
 )
 def test_nothing_is_imported_that_is_not_used(code: str, without: tuple[str, ...]) -> None:
     ask = f"import json, sys; print(json.dumps([n for n in {without!r} if n in sys.modules]))"
@@ -72,8 +84,14 @@ def test_nothing_is_imported_that_is_not_used(code: str, without: tuple[str, ...
 
 def test_what_is_looked_for_has_these_names() -> None:
     """A misspelt one would never be found."""
-    for name in (*_HEAVY, *_OF_SOURCES, "fastapi", "apprise", "typer"):
+    for name in (*_HEAVY, *_OF_SOURCES, *_OF_SOME_NODES, *_DRAWING, "fastapi", "apprise", "typer"):
         assert find_spec(name) is not None, name
+
+
+def test_every_type_of_node_has_a_step() -> None:
+    """They are found by name, with the first node of their type."""
+    waits = {"approval", "delay", "load", "map", "pipeline", "source", "wait_for_webhook"}
+    assert {kind for kind in STEPS if step_of(kind).close is not None} == waits
 
 
 def test_every_name_of_the_sdk_is_the_one_that_types_are_checked_by() -> None:

@@ -25,10 +25,8 @@ from temporaletl.warehouse.pipeline_nodes import (
 )
 from temporaletl.worker.pipelines.chunks import run_chunk
 from temporaletl.worker.pipelines.declared import find_surroundings
-from temporaletl.worker.pipelines.egress.client import GuardedClient
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
 from temporaletl.worker.pipelines.executions import definition_of, enter_workflow, plan_of
-from temporaletl.worker.pipelines.expressions.evaluation import Evaluator
 from temporaletl.worker.pipelines.faults import DefinitionError, DefinitionFault
 from temporaletl.worker.pipelines.messages import (
     ChunkRequest,
@@ -58,16 +56,14 @@ class PipelineActivities:
     """The activities of pipelines and their shared state; `all` lists them."""
 
     def __init__(self, warehouse: Warehouse, temporal: TemporalSettings) -> None:
-        settings = PipelineSettings.load()
         self._warehouse = warehouse
         self._temporal = temporal
         self._runner = NodeRunner(
             Services(
                 warehouse,
-                Evaluator(settings),
-                GuardedClient(EgressSettings.load()),
-                SecretStore(),
-                settings,
+                secrets=SecretStore(),
+                settings=PipelineSettings.load(),
+                egress=EgressSettings.load(),
             )
         )
 

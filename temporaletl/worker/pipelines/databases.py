@@ -29,7 +29,9 @@ class _FileSettings(Settings):
 
 
 class _Location(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True
+    )
 
     env: str | None = None
     file: Path | None = None
@@ -44,7 +46,9 @@ class _Location(BaseModel):
 class Database(BaseModel):
     """A database that definitions name; where its DSN is, never the DSN itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True
+    )
 
     name: str
     dsn: _Location

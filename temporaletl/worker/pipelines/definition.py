@@ -26,7 +26,7 @@ def _as_handle(value: object) -> object:
 class _Part(BaseModel):
     """A part of the picture: what means something by name, and keys of its layout."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, populate_by_name=True)
 
     layout: ClassVar[frozenset[str]] = frozenset()
 

@@ -38,7 +38,7 @@ SecretTexts = Annotated[dict[str, str], TemplateField(secrets=True)]
 class Retry(BaseModel):
     """How often a node is tried, and how long apart."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_attempts: int = Field(3, ge=1, le=100)
     initial_seconds: float = Field(1, gt=0, le=3_600)
@@ -49,7 +49,7 @@ class Retry(BaseModel):
 class NodeData(BaseModel):
     """What the data of every node may hold besides what its type needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: The outcomes that edges of this type may name by their handle; None: the one outcome.
     outcomes: ClassVar[tuple[str | None, ...]] = (None,)

@@ -28,7 +28,7 @@ class ConditionData(NodeData):
 class SwitchCase(BaseModel):
     """A case of a switch: its name is the handle of its edges."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str = Field(pattern=_NAME)
     when: str

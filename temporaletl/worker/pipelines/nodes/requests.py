@@ -35,7 +35,7 @@ class Paging(BaseModel):
     `headers` and `data` of the page before. A page beyond `max_pages` fails the node.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     items: str
     next_url: str | None = None

@@ -1,18 +1,20 @@
 """Context of a node that runs: its data, the results it may read, and the services it may use."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_results import TRIGGER, encode, read_result
-from temporaletl.worker.pipelines.egress.client import GuardedClient
-from temporaletl.worker.pipelines.expressions.evaluation import Evaluator
+from temporaletl.worker.pipelines.egress.settings import EgressSettings
 from temporaletl.worker.pipelines.expressions.grammar import Expression, parse_expression
 from temporaletl.worker.pipelines.expressions.templates import (
     Template,
@@ -23,6 +25,10 @@ from temporaletl.worker.pipelines.messages import Wait
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.settings import PipelineSettings
+
+if TYPE_CHECKING:
+    from temporaletl.worker.pipelines.egress.client import GuardedClient
+    from temporaletl.worker.pipelines.expressions.evaluation import Evaluator
 
 #: Parts of a list that a node gives.
 PART_ITEMS, PART_BYTES = 1_000, 1_000_000
@@ -79,13 +85,29 @@ class RunningExecution:
 
 @dataclass(frozen=True)
 class Services:
-    """What steps use beside the warehouse; one for all executions of a worker."""
+    """What steps use beside the warehouse; one for all executions of a worker.
+
+    What takes time and memory to import is imported with the first node that needs it.
+    """
 
     warehouse: Warehouse
-    evaluator: Evaluator
-    client: GuardedClient
     secrets: SecretStore
     settings: PipelineSettings
+    egress: EgressSettings
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The sandboxes for expressions."""
+        from temporaletl.worker.pipelines.expressions.evaluation import Evaluator  # noqa: PLC0415
+
+        return Evaluator(self.settings)
+
+    @cached_property
+    def client(self) -> GuardedClient:
+        """The client that requests are sent with."""
+        from temporaletl.worker.pipelines.egress.client import GuardedClient  # noqa: PLC0415
+
+        return GuardedClient(self.egress)
 
 
 @dataclass
