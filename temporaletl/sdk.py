@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         WorkflowUpdateFailedError as WorkflowUpdateFailedError,
         WorkflowUpdateRPCTimeoutOrCancelledError as WorkflowUpdateRPCTimeoutOrCancelledError,
     )
+    from temporalio.common import (
+        WorkflowIDConflictPolicy as WorkflowIDConflictPolicy,
+    )
     from temporalio.envconfig import (
         ClientConfigProfile as ClientConfigProfile,
     )
@@ -88,6 +91,7 @@ else:  # a name that is not there is a fault to whoever checks types
             "WorkflowUpdateFailedError",
             "WorkflowUpdateRPCTimeoutOrCancelledError",
         ),
+        "temporalio.common": ("WorkflowIDConflictPolicy",),
         "temporalio.envconfig": ("ClientConfigProfile",),
         "temporalio.exceptions": (
             "ApplicationError",

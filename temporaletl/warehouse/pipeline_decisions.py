@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import Message
+from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_results import write_result
 
@@ -33,11 +34,13 @@ def record_decision(
     by: str | None = None,
     comment: str | None = None,
     body: JsonValue = None,
+    author: Author | None = None,
 ) -> bool:
     """Record what was decided of a node that waits; returns whether it is the first decision.
 
-    `body` is what a request brought: the node's result. Of a later decision nothing is kept; see
-    `read_decision` for the one that stands. Safe to repeat.
+    With an `author`, the first one is audited. `body` is what a request brought: the node's result.
+    Of a later decision nothing is kept; see `read_decision` for the one that stands. Safe to
+    repeat.
 
     Raises:
         NotFoundError: there is no such execution, or its node has not begun.
@@ -73,6 +76,9 @@ def record_decision(
             """,
             [Jsonb({"outcome": outcome, "by": by, "comment": comment}), execution_id, node],
         )
+        if author is not None:
+            details: dict[str, JsonValue] = {"node": node, "outcome": outcome, "comment": comment}
+            record(connection, author, "execution.decide", execution_id, details=details)
     return True
 
 

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message
+from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.connection import Warehouse
 
 
@@ -54,8 +55,9 @@ def store_version(
     document: dict[str, JsonValue],
     *,
     created_by: str | None,
+    author: Author | None = None,
 ) -> StoredVersion:
-    """Store a definition as the latest version of a pipeline.
+    """Store a definition as the latest version of a pipeline; with an `author`, audited.
 
     One whose content is known becomes the latest again, and keeps its number; its layout is
     replaced.
@@ -85,6 +87,8 @@ def store_version(
                 "created_by": created_by,
             },
         )
+        if author is not None:
+            record(connection, author, "pipeline.store", name, details={"version": sha256})
     return find_version(warehouse, name, sha256)
 
 
@@ -158,8 +162,8 @@ def list_pipelines(warehouse: Warehouse) -> list[PipelineEntry]:
         )
 
 
-def delete_pipeline(warehouse: Warehouse, name: str) -> None:
-    """Delete a pipeline with its versions; its executions stay.
+def delete_pipeline(warehouse: Warehouse, name: str, *, author: Author | None = None) -> None:
+    """Delete a pipeline with its versions; its executions stay. With an `author`, audited.
 
     Raises:
         NotFoundError: there is no such pipeline.
@@ -167,6 +171,26 @@ def delete_pipeline(warehouse: Warehouse, name: str) -> None:
     with warehouse.connection() as connection:
         if connection.execute("DELETE FROM pipelines WHERE name = %s", [name]).rowcount != 1:
             raise NotFoundError(f"there is no pipeline {name!r}")
+        if author is not None:
+            record(connection, author, "pipeline.delete", name)
+
+
+def signing_secrets(warehouse: Warehouse) -> dict[str, tuple[str, ...]]:
+    """The names of the secrets that sign the webhooks of stored pipelines which take some."""
+    with warehouse.connection() as connection:
+        found: list[dict[str, Any]] = (
+            connection.cursor(row_factory=dict_row)
+            .execute(
+                """
+                SELECT p.name, v.document #> '{webhook,signing_secrets}' AS secrets
+                FROM pipelines p
+                JOIN pipeline_versions v ON v.pipeline = p.name AND v.sha256 = p.latest
+                WHERE v.document #> '{webhook,signing_secrets}' IS NOT NULL
+                """
+            )
+            .fetchall()
+        )
+    return {row["name"]: tuple(row["secrets"]) for row in found}
 
 
 def loaded_tables(warehouse: Warehouse, *, besides: str | None) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from temporaletl.control.api.limiter import RateLimiter
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.api.streams import Streams
 from temporaletl.control.operations.live import Live
@@ -33,6 +34,8 @@ class Context:
         self.tokens = Observations(fresh=_TOKEN_LIFE, stale=_TOKEN_LIFE)
         self.answers = Observations(fresh=_ANSWER_LIFE, stale=_ANSWER_LIFE, kept=_ANSWERS)
         self.live = Live(platform, self.observations)
+        #: Of those whose signature holds, for each pipeline.
+        self.webhooks = RateLimiter(settings.requests_per_minute)
         self.streams = Streams(platform, self.live, settings)
         #: The states of the services that this process runs; none where it runs none.
         self.services: Callable[[], Sequence[ServiceState]] = tuple

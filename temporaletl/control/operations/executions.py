@@ -11,11 +11,13 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from temporaletl import names, sdk
+from temporaletl.control.operations.audit import local_author, record_outcome
 from temporaletl.control.operations.execution_details import workflow_of
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import registered
 from temporaletl.control_messages import ControlUpdate
 from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError
+from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_decisions import read_decision, record_decision
 from temporaletl.warehouse.pipeline_executions import (
@@ -74,14 +76,15 @@ async def start_execution(
     request: ExecutionInput,
     *,
     how: str,
-    by: str | None = None,
+    author: Author | None = None,
     event_key: str | None = None,
     resumption: Resumption | None = None,
 ) -> Started:
     """Start an execution; returns once Temporal has it.
 
-    With an `event_key`, an event starts its pipeline once, however often it comes. Pipelines run
-    on Temporal alone: the local engine has none.
+    With an `event_key`, an event starts its pipeline once, however often it comes; where Temporal
+    did not answer, it is started when the event comes again. Pipelines run on Temporal alone: the
+    local engine has none.
 
     Raises:
         DefinitionError: the definition cannot run.
@@ -95,7 +98,7 @@ async def start_execution(
     if event_key is not None and request.pipeline is not None:
         known = await asyncio.to_thread(find_event, warehouse, request.pipeline, event_key)
         if known is not None:
-            return await _started_before(warehouse, known)
+            return await _started_before(platform, client, warehouse, known)
     resumed = None
     if resumption is not None:
         resumed = await asyncio.to_thread(read_execution, warehouse, resumption.execution_id)
@@ -103,17 +106,20 @@ async def start_execution(
             raise ConflictError(f"{resumed.execution_id} has not ended: cancel it first")
         request = await asyncio.to_thread(_resuming, warehouse, request, resumed, resumption)
     execution_id = new_execution_id(request.pipeline)
+    by = author or local_author()
     pipeline = await asyncio.to_thread(
         enter,
         warehouse,
         request,
         execution_id=execution_id,
         started_how="resume" if resumption else how,
-        started_by=by,
+        started_by=by.name,
         event_key=event_key,
         resumed_from=resumed,
         resumed_node=resumption.node if resumption else None,
         failed_items_only=resumption is not None and resumption.failed_items_only,
+        author=by,
+        elsewhere=True,
     )
     try:
         entered = await asyncio.to_thread(read_execution, warehouse, execution_id)
@@ -121,8 +127,8 @@ async def start_execution(
         known = await asyncio.to_thread(
             find_event, warehouse, request.pipeline or "", event_key or ""
         )
-        return await _started_before(warehouse, known or execution_id)
-    await _start_workflow(platform, client, warehouse, execution_id)
+        return await _started_before(platform, client, warehouse, known or execution_id)
+    await _start_workflow(platform, client, warehouse, entered)
     return Started(execution_id, entered.pipeline, entered.sha256, warnings=pipeline.warnings)
 
 
@@ -147,24 +153,34 @@ def _resuming(
     return ExecutionInput(definition=resumed.document, input=value)
 
 
-async def _started_before(warehouse: Warehouse, execution_id: str) -> Started:
+async def _started_before(
+    platform: Platform, client: Any, warehouse: Warehouse, execution_id: str
+) -> Started:
     found = await asyncio.to_thread(read_execution, warehouse, execution_id)
+    if found.state == "pending":
+        # Whoever entered it may have gone away since.
+        await _start_workflow(platform, client, warehouse, found)
     return Started(execution_id, found.pipeline, found.sha256, again=True)
 
 
 async def _start_workflow(
-    platform: Platform, client: Any, warehouse: Warehouse, execution_id: str
+    platform: Platform, client: Any, warehouse: Warehouse, execution: StoredExecution
 ) -> None:
+    """Start the workflow of an execution, unless it runs already."""
+    execution_id = execution.execution_id
     try:
         with translated_errors():
             await client.start_workflow(
                 names.PIPELINE_FLOW,
                 ExecutionInput(execution_id=execution_id),
-                id=names.execution_workflow_id(execution_id),
+                id=workflow_of(execution),
+                id_conflict_policy=sdk.WorkflowIDConflictPolicy.USE_EXISTING,
                 task_queue=platform.settings.worker_queue,
                 rpc_timeout=PATIENCE,
             )
     except ETLError as error:
+        if execution.event_key is not None:
+            raise  # its event will come again
         # Should Temporal have it all the same, its workflow finds that it has ended.
         await asyncio.to_thread(
             end_execution,
@@ -188,9 +204,13 @@ async def find_executions(platform: Platform, wanted: ExecutionFilter) -> list[E
 
 
 async def control_execution(
-    platform: Platform, execution_id: str, action: ExecutionAction
+    platform: Platform,
+    execution_id: str,
+    action: ExecutionAction,
+    *,
+    author: Author | None = None,
 ) -> ExecutionStatus:
-    """Pause, resume or cancel an execution; safe to repeat.
+    """Pause, resume or cancel an execution, with an audit row; safe to repeat.
 
     Nodes that run come to their end when it is paused, and are ended when it is cancelled.
 
@@ -217,7 +237,9 @@ async def control_execution(
         # No worker polls: the server keeps a signal until one does.
         with translated_errors():
             await handle.signal(_UPDATES[action], rpc_timeout=PATIENCE)
-        return ExecutionStatus(execution_id=execution_id, state="running")
+        answer = ExecutionStatus(execution_id=execution_id, state="running")
+    by = author or local_author()
+    await record_outcome(platform, by, f"execution.{action}", execution_id, "done")
     return answer
 
 
@@ -227,9 +249,9 @@ async def decide(
     node: str,
     outcome: str,
     *,
-    by: str | None = None,
     comment: str | None = None,
     body: JsonValue = None,
+    author: Author | None = None,
 ) -> bool:
     """Decide what a node waits for; returns whether it is the first decision, which stands.
 
@@ -249,8 +271,9 @@ async def decide(
     known = [one for one in pipeline.steps[node].data.handles() if one not in (None, "timeout")]
     if outcome not in known:
         raise ConflictError(f"node {node} is decided as one of {known}, not as {outcome!r}")
+    by = author or local_author()
     first = await asyncio.to_thread(
-        partial(record_decision, by=by, comment=comment, body=body),
+        partial(record_decision, by=by.name, comment=comment, body=body, author=by),
         warehouse,
         execution_id,
         node,

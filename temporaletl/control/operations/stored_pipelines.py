@@ -9,11 +9,13 @@ import json
 import yaml
 from pydantic import JsonValue
 
+from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.schedules import check_unscheduled
 from temporaletl.control.operations.sources import registered
 from temporaletl.errors import ConfigurationError
 from temporaletl.names import PIPELINE
+from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipelines import (
     PipelineEntry,
@@ -34,7 +36,7 @@ async def store_pipeline(
     document: dict[str, JsonValue],
     *,
     name: str | None = None,
-    by: str | None = None,
+    author: Author | None = None,
 ) -> StoredVersion:
     """Store a definition under its name, or `name`, as the latest version.
 
@@ -46,11 +48,11 @@ async def store_pipeline(
         ETLError: as `Platform.current_warehouse`.
     """
     warehouse = await platform.current_warehouse()
-    return await asyncio.to_thread(_store, warehouse, document, name, by)
+    return await asyncio.to_thread(_store, warehouse, document, name, author or local_author())
 
 
 def _store(
-    warehouse: Warehouse, document: dict[str, JsonValue], name: str | None, by: str | None
+    warehouse: Warehouse, document: dict[str, JsonValue], name: str | None, author: Author
 ) -> StoredVersion:
     registered()
     given = document.get("name")
@@ -64,7 +66,14 @@ def _store(
     if pipeline.definition.name is None:
         raise ConfigurationError("a pipeline that is stored has a name")
     digest = pipeline.definition.content_hash()
-    return store_version(warehouse, pipeline.definition.name, digest, document, created_by=by)
+    return store_version(
+        warehouse,
+        pipeline.definition.name,
+        digest,
+        document,
+        created_by=author.name,
+        author=author,
+    )
 
 
 async def stored_pipelines(platform: Platform) -> list[PipelineEntry]:
@@ -87,7 +96,9 @@ async def pipeline_versions(platform: Platform, name: str) -> list[StoredVersion
     return await asyncio.to_thread(list_versions, await platform.current_warehouse(), name)
 
 
-async def remove_pipeline(platform: Platform, name: str, *, force: bool = False) -> None:
+async def remove_pipeline(
+    platform: Platform, name: str, *, force: bool = False, author: Author | None = None
+) -> None:
     """Delete a pipeline and its versions; its executions stay.
 
     Raises:
@@ -100,7 +111,8 @@ async def remove_pipeline(platform: Platform, name: str, *, force: bool = False)
     if not force:
         await asyncio.to_thread(find_version, warehouse, name)
         await check_unscheduled(platform, PIPELINE, name)
-    await asyncio.to_thread(delete_pipeline, warehouse, name)
+    by = author or local_author()
+    await asyncio.to_thread(delete_pipeline, warehouse, name, author=by)
 
 
 def diff_definitions(

@@ -26,7 +26,12 @@ from temporaletl.warehouse.pipeline_nodes import (
 from temporaletl.worker.pipelines.chunks import run_chunk
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
-from temporaletl.worker.pipelines.executions import definition_of, enter_workflow, plan_of
+from temporaletl.worker.pipelines.executions import (
+    definition_of,
+    enter_workflow,
+    plan_of,
+    refuse_unfit,
+)
 from temporaletl.worker.pipelines.faults import DefinitionError, DefinitionFault
 from temporaletl.worker.pipelines.messages import (
     ChunkRequest,
@@ -93,6 +98,8 @@ class PipelineActivities:
                 self._warehouse,
                 request,
             )
+        elif request.carried is None:
+            await asyncio.to_thread(refuse_unfit, self._warehouse, execution_id)
         _, pipeline = await self._runner.load(execution_id)
         # As it is now: it may have ended since it was read.
         execution = await asyncio.to_thread(read_execution, self._warehouse, execution_id)

@@ -19,8 +19,8 @@ def find_surroundings(
     """What definitions may name here; the sources must have been imported.
 
     With a warehouse, also the keys of the tables that other pipelines than `pipeline` load. Where
-    others than this process run what is checked, it does not know their `secrets`, nor their
-    databases unless PIPELINE_DATABASES is set here, too.
+    others than this process run what is checked (not `secrets`), it does not know all of theirs,
+    nor their databases unless PIPELINE_DATABASES is set here, too.
     """
     sources = frozenset(queries)
     rows = {row for name in transformers for row in transformers.get(name).rows}
@@ -36,5 +36,6 @@ def find_surroundings(
         keys=None if warehouse is None else loaded_tables(warehouse, besides=pipeline),
         databases=databases,
         writable=databases and [name for name, one in databases.items() if one.writable],
-        secrets=SecretStore().variables() if secrets else None,
+        secrets=SecretStore().variables(),
+        all_secrets=secrets,
     )

@@ -74,6 +74,21 @@ class Edge(_Part):
     target_handle: str | None = Field(None, alias="targetHandle")
 
 
+class WebhookTrigger(BaseModel):
+    """What starts a stored pipeline over HTTP: requests that one of these secrets has signed.
+
+    Several, so that a secret can be replaced: the sender's new one beside the old one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    signing_secrets: tuple[Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")], ...] = Field(
+        min_length=1,
+        max_length=5,
+        description="names of the secrets, as PIPELINE_SECRET_… has them",
+    )
+
+
 class Definition(_Part):
     """A pipeline's nodes and edges.
 
@@ -87,12 +102,14 @@ class Definition(_Part):
     description: str = ""
     #: How long an execution may take, pauses not counted.
     timeout_seconds: float | None = Field(None, gt=0, le=366 * 86_400)
+    webhook: WebhookTrigger | None = None
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...] = ()
 
     def content_hash(self) -> str:
         """What two definitions share that do the same, however they are drawn: hex SHA-256."""
-        text = json.dumps(
-            self.model_dump(mode="json", by_alias=True), sort_keys=True, ensure_ascii=False
-        )
+        content = self.model_dump(mode="json", by_alias=True)
+        if self.webhook is None:
+            del content["webhook"]  # as hashes were before there were any
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -9,15 +9,18 @@ from pydantic import JsonValue
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
 from temporaletl.names import PIPELINE, ScheduleKey
-from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.audit import Author, record
+from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_executions import (
     ENDED,
     NewExecution,
     StoredExecution,
     begin_execution,
+    end_execution,
     enter_execution,
     enter_refused,
     find_event,
+    read_execution,
 )
 from temporaletl.warehouse.pipeline_items import copy_items, nodes_with_failed_items
 from temporaletl.warehouse.pipeline_nodes import copy_nodes, read_nodes
@@ -68,8 +71,13 @@ def enter(
     resumed_node: str | None = None,
     failed_items_only: bool = False,
     workflow_id: str | None = None,
+    author: Author | None = None,
+    elsewhere: bool = False,
 ) -> Pipeline:
     """Enter an execution with its input, and what it takes over from the one it resumes.
+
+    With an `author`, the start is audited. Where it is entered `elsewhere` than it runs, secrets
+    and databases are checked by the worker that begins it.
 
     With `failed_items_only`, a `map` of which items failed runs again, and all nodes behind it; of
     each that runs again, the items that completed are taken over. Safe to repeat: an id, or an
@@ -81,7 +89,8 @@ def enter(
     """
     document, version = definition_of(warehouse, request)
     name = request.pipeline or _name_of(document)
-    pipeline = validate(document, find_surroundings(warehouse, pipeline=name))
+    surroundings = find_surroundings(warehouse, pipeline=name, secrets=not elsewhere)
+    pipeline = validate(document, surroundings)
     timeout = pipeline.definition.timeout_seconds
     new = NewExecution(
         execution_id=execution_id,
@@ -114,7 +123,20 @@ def enter(
                 copy_nodes(connection, source, execution_id, kept)
                 if failed_items_only:
                     copy_items(connection, source, execution_id)
+            if author is not None:
+                _audit(connection, author, new)
     return pipeline
+
+
+def _audit(connection: Connection, author: Author, new: NewExecution) -> None:
+    details: dict[str, JsonValue] = {"pipeline": new.pipeline, "version": new.sha256}
+    action = "execution.start"
+    if new.resumed_from is not None:
+        action = "execution.rerun"
+        details |= {"from": new.resumed_from, "node": new.resumed_node}
+    if new.event_key is not None:
+        details |= {"event": new.event_key}
+    record(connection, author, action, new.execution_id, details=details)
 
 
 class _Scheduled(TypedDict):
@@ -165,6 +187,27 @@ def enter_workflow(
         enter_refused(warehouse, refused, str(error))
         raise
     return find_event(warehouse, request.pipeline, workflow_id) or new["execution_id"]
+
+
+def refuse_unfit(warehouse: Warehouse, execution_id: str) -> None:
+    """End an execution that was entered elsewhere, and cannot run here, as failed.
+
+    It may name secrets or databases that only the workers know. Safe to repeat.
+    """
+    execution = read_execution(warehouse, execution_id)
+    if execution.state != "pending":
+        return
+    try:
+        validate(execution.document, find_surroundings(warehouse, pipeline=execution.pipeline))
+    except DefinitionError as error:
+        end_execution(
+            warehouse,
+            execution_id,
+            "failed",
+            skipped={},
+            error=str(error),
+            error_node=None,
+        )
 
 
 def _name_of(document: dict[str, JsonValue]) -> str | None:

@@ -18,7 +18,11 @@ from temporaletl.worker.pipelines.definition import (
     Node,
 )
 from temporaletl.worker.pipelines.expressions.grammar import ExpressionError, parse_expression
-from temporaletl.worker.pipelines.expressions.templates import parse_template
+from temporaletl.worker.pipelines.expressions.templates import (
+    SecretHole,
+    Template,
+    parse_template,
+)
 from temporaletl.worker.pipelines.faults import (
     DefinitionError,
     DefinitionFault,
@@ -89,6 +93,8 @@ def validate(document: object, surroundings: Surroundings | None = None) -> Pipe
 class _Validation:
     surroundings: Surroundings
     faults: list[DefinitionFault] = field(default_factory=list)
+    #: Path of its data, id and data of each node, those within a map too.
+    nodes: list[tuple[str, str, NodeData]] = field(default_factory=list)
 
     def run(self, document: object) -> Pipeline | None:
         if not isinstance(document, dict):
@@ -112,9 +118,11 @@ class _Validation:
             self._check_texts(step, before[step.id])
         if cycle is None:
             self._warn_of_unjudged(graph, steps)
-        self.faults += faults_of_surroundings(
-            [(step.path, step.id, step.data) for step in steps.values()], self.surroundings
-        )
+        self.faults += faults_of_surroundings(self.nodes, self.surroundings)
+        if definition is not None and definition.webhook is not None:
+            for index, name in enumerate(definition.webhook.signing_secrets):
+                path = f"webhook.signing_secrets[{index}]"
+                self.faults += self.surroundings.faults_of_secret(name, path)
         if definition is None or len(steps) < len(nodes) or cycle is not None:
             return None
         warnings = tuple(fault for fault in self.faults if fault.warning)
@@ -294,6 +302,7 @@ class _Validation:
         before: frozenset[str],
         names: Sequence[str],
     ) -> None:
+        self.nodes.append((path, node, data))
         for name, value, mark in data.marked():
             readable = (*names, *mark.names)
             for place, text in texts_of(value, f"{path}.{name}"):
@@ -303,9 +312,16 @@ class _Validation:
                     if isinstance(mark, ExpressionField):
                         parse_expression(text, before, names=readable)
                     else:
-                        parse_template(text, before, names=readable, secrets=mark.secrets)
+                        found = parse_template(text, before, names=readable, secrets=mark.secrets)
+                        self._check_secrets(found, place, node)
                 except ExpressionError as error:
                     self.faults += faults_of_expression(error, place, node)
+
+    def _check_secrets(self, template: Template, place: str, node: str) -> None:
+        for part in template.parts:
+            if isinstance(part, SecretHole):
+                at = (part.line, part.column)
+                self.faults += self.surroundings.faults_of_secret(part.name, place, node, at)
 
 
 def _positions_of(document: Mapping[str, Any]) -> dict[str, object]:

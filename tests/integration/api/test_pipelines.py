@@ -172,4 +172,39 @@ async def test_an_approval_is_decided_once_and_its_edge_taken(served: Served) ->
 
     assert first["first"] is True
     assert wrong.status_code == 409
+    rows = (await served("GET", "/api/v1/audit?limit=200")).json()["items"]
+    [row] = [one for one in rows if one["action"] == "execution.decide"]
+    assert (row["target"], row["details"]["outcome"]) == (execution, "approved")
     assert result.json()["value"]["by"].startswith("token:")
+
+
+async def test_what_is_done_to_pipelines_is_in_the_audit_once(served: Served) -> None:
+    path = "/api/v1/pipelines/audited"
+    for _ in range(2):
+        await served("PUT", path, json={"definition": doubling(seconds=300)})
+    execution = await executed(served, pipeline="audited", input={"n": 1})
+    await seen(served, execution, "running", "wait")
+    for action in ("pause", "resume", "cancel"):
+        await served("POST", f"/api/v1/workflow/executions/{execution}/{action}")
+    await seen(served, execution, "cancelled")
+    again = await executed(served, resume={"execution_id": execution, "node": "wait"})
+    await served("POST", f"/api/v1/workflow/executions/{again}/cancel")
+    await served("DELETE", path)
+    assert (await served("DELETE", path)).status_code == 404
+
+    rows = (await served("GET", "/api/v1/audit?limit=200")).json()["items"]
+    targets = {execution, again, "audited"}
+    done = [(one["action"], one["target"]) for one in reversed(rows) if one["target"] in targets]
+    assert done == [
+        ("pipeline.store", "audited"),
+        ("pipeline.store", "audited"),
+        ("execution.start", execution),
+        ("execution.pause", execution),
+        ("execution.resume", execution),
+        ("execution.cancel", execution),
+        ("execution.rerun", again),
+        ("execution.cancel", again),
+        ("pipeline.delete", "audited"),
+    ]
+    assert {one["actor"][:6] for one in rows if one["target"] in targets} == {"token:"}
+    assert all(one["request_id"] for one in rows if one["target"] in targets)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.worker.pipelines.definition import Definition
+from temporaletl.worker.pipelines.definition import Definition, WebhookTrigger
 from temporaletl.worker.pipelines.faults import DefinitionError
 from temporaletl.worker.pipelines.surroundings import Surroundings
 from temporaletl.worker.pipelines.validation import validate
@@ -315,3 +315,53 @@ def test_what_a_model_says_is_warned_of_where_nothing_judges_it() -> None:
     judged = node("mid", "approval", title="Send it?")
     edges[1] = edge("mid", "post", "approved")
     assert validate(document(agent, judged, post, edges=edges)).warnings == ()
+
+
+@pytest.mark.parametrize("all_secrets", [True, False])
+def test_a_secret_that_is_not_there_is_told_with_its_place(all_secrets: bool) -> None:
+    named = {
+        "url": "https://hooks.test/x",
+        "payload": 1,
+        "headers": {"X-Key": "key\n {{ secret('shop.key') }}{{ secret('known') }}"},
+        "signing_secret": "sign",
+    }
+    value = document(
+        node("told", "webhook", **named),
+        node("each", "map", over="inputs", type="webhook", data=named),
+        edges=[edge("told", "each")],
+    )
+    value["webhook"] = {"signing_secrets": ["known", "gone"]}
+    surroundings = Surroundings(secrets={"PIPELINE_SECRET_KNOWN"}, all_secrets=all_secrets)
+
+    told = (
+        faults(value, surroundings)
+        if all_secrets
+        else [str(one) for one in validate(value, surroundings).warnings]
+    )
+
+    assert [one.rpartition(": ")[0].partition(": t")[0] for one in told] == [
+        "nodes[0].data.headers.X-Key line 2 column 2",
+        "nodes[1].data.data.headers.X-Key line 2 column 2",
+        "nodes[0].data.signing_secret",
+        "nodes[1].data.data.signing_secret",
+        "webhook.signing_secrets[1]",
+    ]
+    assert all("PIPELINE_SECRET_" in one for one in told)
+
+
+def test_a_node_within_a_map_meets_what_one_alone_does() -> None:
+    value = document(
+        node("each", "map", over="[1]", type="api_call", data={"url": "https://{{ item }}/x"})
+    )
+    [told] = faults(value, Surroundings())
+    assert told.startswith("nodes[0].data.data.url: needs http:// or https:// and a host")
+
+
+def test_a_definition_without_a_webhook_keeps_the_hash_it_had() -> None:
+    plain = Definition.model_validate({"nodes": [{"id": "wait", "type": "delay"}]})
+    taking = plain.model_copy(
+        update={"webhook": WebhookTrigger.model_validate({"signing_secrets": ["a"]})}
+    )
+    known = "359aadd2570c7d0e811982fbb54c72938ab3e0310171cf3464522ca95cc6a273"
+    assert plain.content_hash() == known
+    assert taking.content_hash() != known

@@ -81,7 +81,7 @@ async def _execute(context: Context, caller: Caller, wanted: ExecuteRequest) -> 
             input=wanted.input,
         ),
         how="api",
-        by=caller.name,
+        author=caller.author(),
         resumption=None
         if resume is None
         else Resumption(resume.execution_id, resume.node, resume.version, resume.failed_items_only),
@@ -181,9 +181,9 @@ async def post_decision(
         execution_id,
         node,
         wanted.outcome,
-        by=caller.name,
         comment=wanted.comment,
         body=wanted.body,
+        author=caller.author(),
     )
     return Decided(execution_id=execution_id, node=node, first=first)
 
@@ -194,8 +194,11 @@ def _control(action: ExecutionAction, summary: str) -> None:
         summary=summary,
         operation_id=f"{action}_execution",
     )
-    async def control(context: InContext, _: Operator, execution_id: ExecutionId) -> Controlled:
-        answer = await control_execution(context.platform, execution_id, action)
+    async def control(
+        context: InContext, caller: Operator, execution_id: ExecutionId
+    ) -> Controlled:
+        author = caller.author()
+        answer = await control_execution(context.platform, execution_id, action, author=author)
         return Controlled(execution_id=execution_id, state=answer.state)
 
     control.__doc__ = f"{summary}; safe to repeat."

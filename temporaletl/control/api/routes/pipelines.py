@@ -1,15 +1,26 @@
-"""`/pipelines`: stored pipelines: their versions, and what differs between them."""
+"""`/pipelines`: stored pipelines: their versions, what differs between them, their webhooks."""
 
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
-from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.api.problems import (
+    RESPONSES,
+    UnauthenticatedError,
+    problem,
+    request_id_of,
+)
+from temporaletl.control.operations.pipeline_webhooks import (
+    event_of,
+    receive_webhook,
+    webhook_keys,
+)
 from temporaletl.control.operations.stored_pipelines import (
     diff_definitions,
     find_pipeline,
@@ -24,6 +35,7 @@ router = APIRouter(prefix="/pipelines", tags=["pipelines"], responses=RESPONSES)
 
 PipelineName = Annotated[str, Path(max_length=63, description="the pipeline", examples=["orders"])]
 Version = Annotated[str, Path(max_length=64, description="its number, or its hash", examples=["1"])]
+SignedHeader = Annotated[str | None, Header(description="as Standard Webhooks have it")]
 _DEFINITION: dict[str, JsonValue] = {
     "nodes": [{"id": "wait", "type": "delay", "data": {"seconds": 1}}],
     "edges": [],
@@ -82,6 +94,13 @@ class VersionDocument(VersionSummary):
     definition: dict[str, JsonValue]
 
 
+class Received(BaseModel):
+    """The execution that an event has started; `again`: when it came before."""
+
+    execution_id: str
+    again: bool
+
+
 class Difference(BaseModel):
     """What differs between two versions, their pictures aside: lines of a unified diff."""
 
@@ -105,7 +124,9 @@ async def put_pipeline(
     context: InContext, caller: Operator, name: PipelineName, wanted: PipelineDocument
 ) -> VersionDocument:
     """Store a definition as the latest version; the same content is the same version."""
-    stored = await store_pipeline(context.platform, wanted.definition, name=name, by=caller.name)
+    author = caller.author()
+    stored = await store_pipeline(context.platform, wanted.definition, name=name, author=author)
+    context.forget()
     return _document(stored)
 
 
@@ -124,7 +145,7 @@ async def get_pipeline(context: InContext, _: Reader, name: PipelineName) -> Ver
 )
 async def delete(
     context: InContext,
-    _: Operator,
+    caller: Operator,
     name: PipelineName,
     *,
     force: Annotated[
@@ -132,7 +153,67 @@ async def delete(
     ] = False,
 ) -> None:
     """Delete a pipeline with its versions; its executions stay. 409 where it has a schedule."""
-    await remove_pipeline(context.platform, name, force=force)
+    await remove_pipeline(context.platform, name, force=force, author=caller.author())
+    context.forget()
+
+
+@router.post(
+    "/{name}/webhook",
+    summary="Start a pipeline by a webhook",
+    operation_id="receive_webhook",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Received,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "any JSON but a number: what expressions read as `trigger`",
+            "content": {"application/json": {"schema": {}, "example": {"order": 7}}},
+        }
+    },
+)
+async def post_webhook(
+    request: Request,
+    context: InContext,
+    name: PipelineName,
+    webhook_id: SignedHeader = None,
+    webhook_timestamp: SignedHeader = None,
+    webhook_signature: SignedHeader = None,
+) -> Response:
+    """Start a stored pipeline, once for each event id; needs no token, but a signature.
+
+    Signed as Standard Webhooks have it, with a secret that the definition names. Whatever keeps a
+    signature from holding is answered alike.
+    """
+    given = {
+        "webhook-id": webhook_id or "",
+        "webhook-timestamp": webhook_timestamp or "",
+        "webhook-signature": webhook_signature or "",
+    }
+    body = await request.body()
+    keys = await context.answers.latest("webhook keys", partial(webhook_keys, context.platform))
+    event_id = event_of(keys.value, name, given, body)
+    if event_id is None:
+        raise UnauthenticatedError(
+            "no webhook of this address: it is not signed with a secret of its pipeline, or was "
+            "signed more than five minutes ago"
+        )
+    delay = context.webhooks.delay(name)
+    if delay > 0:
+        most = f"{context.webhooks.per_minute:,}"
+        return problem(
+            request,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too-many-requests",
+            f"more than {most} webhooks of one pipeline in a minute: send fewer",
+            headers={"Retry-After": str(max(1, round(delay)))},
+        )
+    started = await receive_webhook(
+        context.platform, name, event_id, body, request_id=request_id_of(request)
+    )
+    answer = Received(execution_id=started.execution_id, again=started.again)
+    return Response(
+        answer.model_dump_json(), status_code=HTTPStatus.ACCEPTED, media_type="application/json"
+    )
 
 
 @router.get(

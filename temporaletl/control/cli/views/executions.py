@@ -23,7 +23,6 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import Session, call, open_session, run_to_end
 from temporaletl.control.cli.views.pipelines import print_faults, read_definition
-from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.execution_details import (
     ExecutionDetails,
     NodeDetails,
@@ -127,7 +126,6 @@ def start(requested: Requested, *, wait: bool, as_json: bool) -> int:
                 start_execution,
                 requested.request,
                 how="command",
-                by=local_author().name,
                 resumption=requested.resumption,
             )
             execution_id = started.execution_id
@@ -292,8 +290,7 @@ def print_result(execution_id: str, node: str) -> None:
 
 def print_decision(execution_id: str, node: str, outcome: str, comment: str | None) -> None:
     """Decide what a node waits for, and say whether that is what stands."""
-    by = local_author().name
-    first = call(decide, execution_id, node, outcome, by=by, comment=comment)
+    first = call(decide, execution_id, node, outcome, comment=comment)
     say(f"{node}: {outcome}" if first else f"{node} had been decided before: that stands")
 
 

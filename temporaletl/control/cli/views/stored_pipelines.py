@@ -16,7 +16,6 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import call
 from temporaletl.control.cli.views.pipelines import print_faults, read_definition
-from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.stored_pipelines import (
     diff_definitions,
     find_pipeline,
@@ -34,7 +33,7 @@ def store(file: Path, *, as_json: bool) -> int:
     if found.pipeline is None or not isinstance(found.document.value, dict):
         print_faults(file, found)
         return MISUSED
-    stored = call(store_pipeline, found.document.value, by=local_author().name)
+    stored = call(store_pipeline, found.document.value)
     if as_json:
         print_json(stored.model_dump(mode="json", exclude={"document"}))
     else:

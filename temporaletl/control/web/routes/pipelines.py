@@ -96,7 +96,7 @@ async def post_execute(visit: InVisit, name: PipelineName) -> Response:
         visit.context.platform,
         ExecutionInput(pipeline=name, version=form.text("version") or None, input=value),
         how="dashboard",
-        by=caller.name,
+        author=caller.author(),
     )
     return visit.done(_path(started.execution_id), f"started {started.execution_id}")
 
@@ -130,7 +130,7 @@ async def post_resume(visit: InVisit, execution_id: ExecutionId) -> Response:
         visit.context.platform,
         ExecutionInput(),
         how="dashboard",
-        by=caller.name,
+        author=caller.author(),
         resumption=Resumption(execution_id, form.text("node") or None, version),
     )
     return visit.done(_path(started.execution_id), f"started {started.execution_id}")
@@ -148,8 +148,8 @@ async def post_decision(
         execution_id,
         node,
         outcome,
-        by=caller.name,
         comment=form.text("comment") or None,
+        author=caller.author(),
     )
     visit.context.forget()
     said = f"{node} is {outcome}" if first else f"{node} had been decided before"
@@ -161,8 +161,8 @@ async def post_control(
     visit: InVisit, execution_id: ExecutionId, action: ExecutionAction
 ) -> Response:
     """Pause, resume or cancel an execution."""
-    visit.operator()
-    await control_execution(visit.context.platform, execution_id, action)
+    author = visit.operator().author()
+    await control_execution(visit.context.platform, execution_id, action, author=author)
     visit.context.forget()
     return visit.done(_path(execution_id), f"{execution_id} {_DONE[action]}")
 

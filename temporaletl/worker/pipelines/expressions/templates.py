@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -22,9 +22,11 @@ _LOOKS_LIKE_SECRET = re.compile(r"\bsecret\s*\(")
 
 @dataclass(frozen=True, slots=True)
 class SecretHole:
-    """A hole that a secret fills, outside of the sandbox: `{{ secret("name") }}`."""
+    """A hole that a secret fills, outside of the sandbox: `{{ secret("name") }}`, and its place."""
 
     name: str
+    line: int = field(default=1, compare=False)
+    column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,11 @@ def parse_template(
         hole = text[inside:end]
         rest = end + len(_CLOSE)
         try:
-            parts.append(_parse_hole(hole, nodes, names, secrets=secrets))
+            part = _parse_hole(hole, nodes, names, secrets=secrets)
+            if isinstance(part, SecretHole):
+                at = _placed(Fault(1, 1, ""), text, start)
+                part = SecretHole(part.name, at.line, at.column)
+            parts.append(part)
         except ExpressionError as error:
             faults += [_placed(fault, text, inside) for fault in error.faults]
     if faults:

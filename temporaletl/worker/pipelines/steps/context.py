@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pydantic import JsonValue
 
@@ -136,7 +137,7 @@ class NodeContext[Data: NodeData]:
         """What tells another service that a request is the same one, sent again."""
         item = self.names.get("index")
         suffix = "" if item is None else f"/{item}"
-        return f"{self.execution.execution_id}/{self.node}{suffix}"
+        return f"{self.execution.execution_id}/{quote(self.node, safe=':')}{suffix}"
 
     def parse(self, text: str, *names: str) -> Expression:
         """Read an expression of the node's data, which validation has checked."""
