@@ -18,6 +18,7 @@ from temporaletl.worker.pipelines.egress.client import (
     OutgoingRequest,
     OversizedAnswerError,
     RefusedRequestError,
+    guarded_client,
 )
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
 
@@ -58,8 +59,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def send(url: str, **settings: Any) -> Answer:
-    async with GuardedClient(EgressSettings(**settings)) as client:
-        return await client.send(OutgoingRequest("GET", url), within=_SOON)
+    client = GuardedClient(EgressSettings(**settings))
+    return await client.send(OutgoingRequest("GET", url), within=_SOON)
 
 
 @pytest.mark.usefixtures("names")
@@ -159,15 +160,30 @@ async def answering(*parts: bytes, seconds_between: float = 0) -> AsyncIterator[
         yield server.sockets[0].getsockname()[1]
 
 
-async def sent_to(port: int, *, within: timedelta = _SOON, megabytes: str = "1") -> Answer:
-    settings = EgressSettings(
+def settings_for(port: int) -> EgressSettings:
+    return EgressSettings(
         PIPELINE_ALLOWED_NETWORKS="127.0.0.0/8",
         PIPELINE_ALLOWED_PORTS=f"{port}",
-        PIPELINE_RESPONSE_MB=megabytes,
+        PIPELINE_RESPONSE_MB="1",
     )
-    async with GuardedClient(settings) as client:
-        request = OutgoingRequest("GET", f"http://127.0.0.1:{port}/", query={"a": "b c"})
-        return await client.send(request, within=within)
+
+
+async def sent_to(port: int, *, within: timedelta = _SOON) -> Answer:
+    request = OutgoingRequest("GET", f"http://127.0.0.1:{port}/", query={"a": "b c"})
+    return await GuardedClient(settings_for(port)).send(request, within=within)
+
+
+async def read_by_a_library(port: int, *, within: timedelta = _SOON) -> bytes:
+    """Read an answer as a library would that was given the bare client."""
+    body = b""
+    async with (
+        guarded_client(settings_for(port), within=within) as client,
+        # What it asks for is not for it to say.
+        client.stream("GET", f"http://127.0.0.1:{port}/", headers={"Accept-Encoding": "br"}) as got,
+    ):
+        async for part in got.aiter_bytes():
+            body += part
+    return body
 
 
 _OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -175,9 +191,18 @@ _OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 async def test_an_answer_is_read_in_full_and_decoded() -> None:
     body = gzip.compress(b'{"a": 1}')
-    async with answering(_OK + b"Content-Encoding: gzip\r\n\r\n", body[:5], body[5:]) as port:
+    packed = _OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with answering(packed, body[:5], body[5:]) as port:
         answer = await sent_to(port)
+        assert await read_by_a_library(port) == answer.body
     assert (answer.status, answer.body) == (200, b'{"a": 1}')
+
+
+async def test_an_answer_to_head_has_no_body_whatever_its_headers_say() -> None:
+    async with answering(_OK + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\n") as port:
+        request = OutgoingRequest("HEAD", f"http://127.0.0.1:{port}/")
+        answer = await GuardedClient(settings_for(port)).send(request, within=_SOON)
+    assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +211,11 @@ async def test_an_answer_is_read_in_full_and_decoded() -> None:
         ((_OK + b"\r\n", *[b"x" * 100_000] * 11), OversizedAnswerError, "PIPELINE_RESPONSE_MB"),
         (
             (_OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"\0" * 200_000_000)),
+            OversizedAnswerError,
+            "PIPELINE_RESPONSE_MB",
+        ),
+        (
+            (_OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b""), *[b"x" * 100_000] * 11),
             OversizedAnswerError,
             "PIPELINE_RESPONSE_MB",
         ),
@@ -199,21 +229,23 @@ async def test_an_answer_is_read_in_full_and_decoded() -> None:
         ((_OK + b"Content-Length: 9\r\n\r\n", b"x"), SourceUnavailableError, "127.0.0.1: "),
         ((b"SSH-2.0-x\r\n",), SourceUnavailableError, "127.0.0.1: "),
     ],
-    ids=["large", "bomb", "cut", "not-gzip", "brotli", "short", "no-http"],
+    ids=["large", "bomb", "behind-gzip", "cut", "not-gzip", "brotli", "short", "no-http"],
 )
 async def test_an_answer_that_takes_too_much_or_breaks_off_is_an_error(
     parts: tuple[bytes, ...], error: type[ETLError], told: str
 ) -> None:
     async with answering(*parts) as port:
-        with pytest.raises(error, match=told):
-            await sent_to(port)
+        for read in (sent_to, read_by_a_library):
+            with pytest.raises(error, match=told):
+                await read(port)
 
 
 async def test_an_answer_that_drips_ends_with_the_time_for_the_whole() -> None:
     drops = [b"x"] * 1_000
     async with answering(_OK + b"\r\n", *drops, seconds_between=0.05) as port:
-        with pytest.raises(SourceUnavailableError, match=r"no whole answer within 0\.3 s"):
-            await sent_to(port, within=timedelta(seconds=0.3))
+        for read in (sent_to, read_by_a_library):
+            with pytest.raises(SourceUnavailableError, match=r"no whole answer within 0\.3 s"):
+                await read(port, within=timedelta(seconds=0.3))
 
 
 async def test_a_redirect_is_an_answer() -> None:
@@ -225,6 +257,5 @@ async def test_a_redirect_is_an_answer() -> None:
 async def test_a_header_that_goes_over_its_line_is_refused_and_secrets_are_not_shown() -> None:
     request = OutgoingRequest("GET", "http://8.8.8.8/", headers={"X": "a\r\nY: secret"})
     assert "secret" not in repr(request)
-    async with GuardedClient(EgressSettings()) as client:
-        with pytest.raises(RefusedRequestError, match="goes over its line"):
-            await client.send(request, within=_SOON)
+    with pytest.raises(RefusedRequestError, match="goes over its line"):
+        await GuardedClient(EgressSettings()).send(request, within=_SOON)

@@ -2,7 +2,7 @@
 
 Each address that a host has is judged before anything connects, and a judged address is what is
 connected to, so that a name that is resolved anew changes nothing. Redirects are not followed;
-answers are bounded by their decoded size and by the whole time that they take.
+answers are bounded by their decoded size and by the whole time that they take, whoever reads them.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from ipaddress import ip_address
-from types import TracebackType
 from typing import Any, Self
 
 import httpcore2
@@ -43,6 +43,10 @@ class OversizedAnswerError(PermanentError):
     """An answer larger than PIPELINE_RESPONSE_MB allows."""
 
 
+class UnreachedHostError(SourceUnavailableError):
+    """Nothing of a request was sent: its host did not let anybody connect."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
     """A request; `headers` may hold secrets, which its representation does not show."""
@@ -66,24 +70,12 @@ class Answer:
 class GuardedClient:
     """Sends requests to those whom the settings allow.
 
-    async with GuardedClient(EgressSettings.load()) as client:
-        answer = await client.send(OutgoingRequest("GET", url), within=timedelta(seconds=30))
+    client = GuardedClient(EgressSettings.load())
+    answer = await client.send(OutgoingRequest("GET", url), within=timedelta(seconds=30))
     """
 
     def __init__(self, settings: EgressSettings) -> None:
-        self._settings = settings
-        self._client = guarded_client(settings)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._client.aclose()
+        self.settings = settings
 
     async def send(self, request: OutgoingRequest, *, within: timedelta) -> Answer:
         """Send a request; returns the answer, whatever its status.
@@ -94,16 +86,11 @@ class GuardedClient:
             SourceUnavailableError: no whole answer came in time.
         """
         url = self._checked(request)
-        host = url.host
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                return await self._answer(request, url)
-        except TimeoutError:
-            msg = f"{host}: no whole answer within {within.total_seconds():g} s"
-            raise SourceUnavailableError(msg) from None
-        except httpx2.TransportError as error:
-            msg = f"{host}: {type(error).__name__}: {error}"
-            raise SourceUnavailableError(msg) from None
+        async with guarded_client(self.settings, within=within) as client:
+            response = await client.request(
+                request.method, url, headers=request.headers, content=request.body
+            )
+        return Answer(response.status_code, dict(response.headers), response.content)
 
     def _checked(self, request: OutgoingRequest) -> httpx2.URL:
         """The address of a request, as the client itself reads it."""
@@ -111,31 +98,12 @@ class GuardedClient:
             url = httpx2.URL(request.url).copy_merge_params(dict(request.query))
         except httpx2.InvalidURL as error:
             raise RefusedRequestError(f"not an address: {error}") from None
-        check_url(url, self._settings)
+        check_url(url, self.settings)
         for name, value in request.headers.items():
             if not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 msg = f"the header {name!r} goes over its line, or has more than visible ASCII"
                 raise RefusedRequestError(msg)
         return url
-
-    async def _answer(self, request: OutgoingRequest, url: httpx2.URL) -> Answer:
-        headers = {"Accept-Encoding": "gzip", **request.headers}
-        most = round(self._settings.response_megabytes * _MEGABYTE)
-        async with self._client.stream(
-            request.method, url, headers=headers, content=request.body
-        ) as response:
-            encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-            if encoding not in ("identity", "gzip", ""):
-                msg = f"{url.host}: its answer is encoded as {encoding}, which was not asked for"
-                raise SourceUnavailableError(msg)
-            decoded = _inflated if encoding == "gzip" else _as_it_is
-            body = bytearray()
-            async for part in decoded(response.aiter_raw()):
-                body += part
-                if len(body) > most:
-                    msg = f"{url.host}: its answer is larger than PIPELINE_RESPONSE_MB allows"
-                    raise OversizedAnswerError(msg)
-            return Answer(response.status_code, dict(response.headers), bytes(body))
 
 
 def next_address(address: str, link: str) -> str:
@@ -157,24 +125,17 @@ def next_address(address: str, link: str) -> str:
     return str(there)
 
 
-def guarded_client(settings: EgressSettings) -> httpx2.AsyncClient:
-    """A client of httpx whose connections are guarded, for libraries that take one."""
-    proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
-    # A connection of its own for each request: each is judged, and a request that changes something
-    # meets none that the other side has just closed.
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    transport = httpx2.AsyncHTTPTransport(
-        verify=_trusted(), trust_env=False, proxy=proxy, limits=limits
-    )
-    if proxy is None:
-        # Below redirects, pools and retries: nothing passes it by.
-        transport._pool._network_backend = _GuardedBackend(settings)  # noqa: SLF001
+def guarded_client(settings: EgressSettings, *, within: timedelta) -> httpx2.AsyncClient:
+    """A client of httpx whose connections are guarded, for libraries that take one.
+
+    Whoever reads an answer gets no more than PIPELINE_RESPONSE_MB of it, decoded, and nothing
+    later than `within` after its request began. Requests raise the errors of `GuardedClient.send`.
+    """
     return httpx2.AsyncClient(
-        transport=transport,
+        transport=_GuardedTransport(settings, within),
         trust_env=False,
         follow_redirects=False,
         timeout=None,
-        event_hooks={"request": [_checking(settings)]},
     )
 
 
@@ -206,17 +167,125 @@ def check_url(url: httpx2.URL, settings: EgressSettings) -> None:
     _check_address(address, url.host, settings)
 
 
-def _checking(settings: EgressSettings) -> Callable[[httpx2.Request], Any]:
-    async def check(request: httpx2.Request) -> None:
-        check_url(request.url, settings)
-
-    return check
-
-
 def _check_address(address: Address, host: str, settings: EgressSettings) -> None:
     why = refusal(address, settings.networks)
     if why is not None:
         raise RefusedRequestError(why if str(address) == host else f"{host}: {why}")
+
+
+class _GuardedTransport(httpx2.AsyncBaseTransport):
+    """Sends requests to those whom the settings allow; their answers are bounded."""
+
+    def __init__(self, settings: EgressSettings, within: timedelta) -> None:
+        proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
+        # A connection of its own for each request: each is judged, and a request that changes
+        # something meets none that the other side has just closed.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        self._inner = httpx2.AsyncHTTPTransport(
+            verify=_trusted(), trust_env=False, proxy=proxy, limits=limits
+        )
+        if proxy is None:
+            # Below redirects, pools and retries: nothing passes it by.
+            self._inner._pool._network_backend = _GuardedBackend(settings)  # noqa: SLF001
+        self._settings = settings
+        self._within = within
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        check_url(request.url, self._settings)
+        # What expands within one step, as other encodings do, could not be bounded.
+        request.headers["Accept-Encoding"] = "gzip"
+        bounds = _Bounds.of(request.url.host, self._settings, self._within)
+        async with bounds.kept():
+            response = await self._inner.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)  # noqa: S101 - of its transport
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", ""):
+            await stream.aclose()
+            msg = f"{bounds.host}: its answer is encoded as {encoding}, which was not asked for"
+            raise SourceUnavailableError(msg)
+        headers = response.headers
+        if encoding == "gzip":
+            # It is decoded here; those who read it shall not try again.
+            headers = headers.copy()
+            del headers["Content-Encoding"]
+            headers.pop("Content-Length", None)
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            stream=_BoundedStream(stream, bounds, packed=encoding == "gzip"),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What an answer may take: bytes, and time until a deadline of the running loop."""
+
+    host: str
+    bytes: int
+    within: timedelta
+    deadline: float
+
+    @classmethod
+    def of(cls, host: str, settings: EgressSettings, within: timedelta) -> Self:
+        most = round(settings.response_megabytes * _MEGABYTE)
+        deadline = asyncio.get_running_loop().time() + within.total_seconds()
+        return cls(host, most, within, deadline)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the deadline in a block of the client's own; its errors are ours afterwards."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                yield
+        except TimeoutError:
+            msg = f"{self.host}: no whole answer within {self.within.total_seconds():g} s"
+            raise SourceUnavailableError(msg) from None
+        except (httpx2.TransportError, ssl.SSLError) as error:
+            unreached = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+            kind = UnreachedHostError if unreached else SourceUnavailableError
+            raise kind(f"{self.host}: {type(error).__name__}: {error}") from None
+
+    def check(self, size: int) -> None:
+        if size > self.bytes:
+            msg = f"{self.host}: its answer is larger than PIPELINE_RESPONSE_MB allows"
+            raise OversizedAnswerError(msg)
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """The decoded body of an answer, within its bounds."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, bounds: _Bounds, *, packed: bool) -> None:
+        self._inner = inner
+        self._bounds = bounds
+        self._packed = packed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        decoded, size = _inflated if self._packed else _as_it_is, 0
+        parts = decoded(self._received())
+        while True:
+            async with self._bounds.kept():
+                part = await anext(parts, None)
+            if part is None:
+                return
+            size += len(part)
+            self._bounds.check(size)
+            yield part
+
+    async def _received(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self._inner:
+            # What is behind the end of a compressed answer is never decoded.
+            size += len(part)
+            self._bounds.check(size)
+            yield part
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
@@ -276,14 +345,15 @@ async def _as_it_is(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _inflated(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflate = zlib.decompressobj(_GZIP)
+    inflate, begun = zlib.decompressobj(_GZIP), False
     try:
         async for part in parts:
-            rest = part
+            rest, begun = part, True
             while rest:
                 yield inflate.decompress(rest, _STEP)
                 rest = inflate.unconsumed_tail
     except zlib.error as error:
         raise SourceUnavailableError(f"an answer that is no gzip: {error}") from None
-    if not inflate.eof:
+    # An answer to HEAD has the header, and no body.
+    if begun and not inflate.eof:
         raise SourceUnavailableError("a compressed answer that ends early")
