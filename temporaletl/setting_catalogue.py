@@ -40,6 +40,7 @@ _MODULES = (
     "temporaletl.worker.pipelines.databases",
     "temporaletl.worker.pipelines.settings",
     "temporaletl.worker.pipelines.egress.settings",
+    "temporaletl.worker.pipelines.model.settings",
     "temporaletl.control.api.settings",
     "temporaletl.control.client.settings",
     "temporaletl.control.operations.freshness",

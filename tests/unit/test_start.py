@@ -49,7 +49,7 @@ warehouse = Warehouse(WarehouseSettings(host="db.example.com"))
 assert service.activities(warehouse, TemporalSettings())
 """
 #: What the nodes of pipelines bring, and what draws on terminals.
-_OF_SOME_NODES = ("httpx2", "httpcore2", "anyio", "pydantic_monty")
+_OF_SOME_NODES = ("httpx2", "httpcore2", "anyio", "jsonschema_rs", "openai", "pydantic_monty")
 _DRAWING = ("rich", "pygments")
 _JIRA = f"""
 {_WORKER}

@@ -48,6 +48,7 @@ from temporaletl.worker.pipelines.messages import (
     NodeRequest,
     ValidationResult,
 )
+from temporaletl.worker.pipelines.model.settings import ModelSettings
 from temporaletl.worker.pipelines.runner import NodeRunner, NodeTimeoutError
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.settings import PipelineSettings
@@ -57,20 +58,24 @@ from temporaletl.worker.pipelines.validation import validate
 log = get_logger("temporaletl.worker.pipelines.activities")
 
 
+def services_of(warehouse: Warehouse) -> Services:
+    """What steps use, as the settings of this process have it."""
+    return Services(
+        warehouse,
+        secrets=SecretStore(),
+        settings=PipelineSettings.load(),
+        egress=EgressSettings.load(),
+        model=ModelSettings.load(),
+    )
+
+
 class PipelineActivities:
     """The activities of pipelines and their shared state; `all` lists them."""
 
     def __init__(self, warehouse: Warehouse, temporal: TemporalSettings) -> None:
         self._warehouse = warehouse
         self._temporal = temporal
-        self._runner = NodeRunner(
-            Services(
-                warehouse,
-                secrets=SecretStore(),
-                settings=PipelineSettings.load(),
-                egress=EgressSettings.load(),
-            )
-        )
+        self._runner = NodeRunner(services_of(warehouse))
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:

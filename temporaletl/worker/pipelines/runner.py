@@ -6,6 +6,7 @@ an attempt that is repeated finds what was recorded, and does nothing.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -13,6 +14,7 @@ from pydantic import JsonValue
 from temporaletl.errors import ConfigurationError, RetryableError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.model_tokens import model_use_of
 from temporaletl.warehouse.pipeline_executions import (
     StoredExecution,
     read_execution,
@@ -32,6 +34,7 @@ from temporaletl.worker.pipelines.messages import (
     NodeOutcome,
     NodeRequest,
 )
+from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.outcomes import outcome, outcome_of
 from temporaletl.worker.pipelines.steps.context import (
     NodeContext,
@@ -121,7 +124,7 @@ class NodeRunner:
         elif request.goes_on:
             value, handles = step.data.default, (None,)
         try:
-            return await asyncio.to_thread(self._record_failure, request, value, handles)
+            return await asyncio.to_thread(self._record_failure, request, step.data, value, handles)
         except SupersededNodeError:
             recorded = await asyncio.to_thread(read_nodes, self._warehouse, request.execution_id)
             return next(outcome_of(one) for one in recorded if one.node == request.node)
@@ -184,7 +187,13 @@ class NodeRunner:
                 handles=produced.handles,
                 measure=measure,
                 input_bytes=context.input_bytes,
-                details=produced.details,
+                details=_details(
+                    connection,
+                    context.data,
+                    context.execution.execution_id,
+                    context.node,
+                    produced.details,
+                ),
             )
         return outcome("completed", produced.handles, measure)
 
@@ -220,7 +229,11 @@ class NodeRunner:
         return NodeOutcome(state="running", wait=waiting.wait)
 
     def _record_failure(
-        self, request: FailRequest, value: JsonValue, handles: tuple[str | None, ...]
+        self,
+        request: FailRequest,
+        data: NodeData,
+        value: JsonValue,
+        handles: tuple[str | None, ...],
     ) -> NodeOutcome:
         with self._warehouse.connection() as connection:
             measure = write_result(connection, request.execution_id, request.node, [value])
@@ -232,8 +245,21 @@ class NodeRunner:
                 handles=handles,
                 measure=measure,
                 error=request.error.model_dump(mode="json"),
+                details=_details(connection, data, request.execution_id, request.node),
             )
         return outcome(request.state, handles, measure, request.error)
+
+
+def _details(
+    connection: Connection,
+    data: NodeData,
+    execution_id: str,
+    node: str,
+    told: Mapping[str, JsonValue] | None = None,
+) -> Mapping[str, JsonValue] | None:
+    """The details of a node: what its step told, and what it took of a language model."""
+    taken = model_use_of(connection, execution_id, node) if data.asks_model else None
+    return told if taken is None else {**(told or {}), **taken._asdict()}
 
 
 def _keep[Kept](kept: OrderedDict[str, Kept], key: str, one: Kept, most: int) -> None:

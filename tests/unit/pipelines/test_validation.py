@@ -243,6 +243,25 @@ def test_what_a_canvas_exports_is_a_pipeline() -> None:
             document(node("a", "ai_agent", agent_type="classify", input="{{ inputs }}")),
             ["nodes[0].data: labels are what classify needs"],
         ),
+        *(
+            (
+                document(node("a", "ai_agent", agent_type="classify", labels=labels)),
+                [f"nodes[0].data.labels: {fault}"],
+            )
+            for labels, fault in (
+                (["bug", "Bug  "], "'bug' and 'Bug  ' are not told apart"),
+                (["bug", " "], "a label is empty"),
+                (["bug"], "1 labels: from 2 to 200"),
+            )
+        ),
+        (
+            document(node("a", "ai_agent", agent_type="judge")),
+            ["nodes[0].data: judge needs instructions"],
+        ),
+        (
+            document(node("a", "ai_agent", agent_type="extract", output_schema={"type": "list"})),
+            ['nodes[0].data.output_schema: needs "type": "object"'],
+        ),
         (
             document(*[node(f"n{number}") for number in range(501)]),
             ["nodes: 501 are more than 500"],
@@ -306,7 +325,7 @@ def test_what_does_not_exist_where_it_runs_is_a_fault() -> None:
 
 
 def test_what_a_model_says_is_warned_of_where_nothing_judges_it() -> None:
-    agent = node("say", "ai_agent", agent_type="generate", input="{{ inputs }}")
+    agent = node("say", "ai_agent", agent_type="summarise", input="{{ inputs }}")
     post = node("post", "webhook", url="https://h.test/", payload="{{ inputs }}")
     between = node("mid")
     edges = [edge("say", "mid"), edge("mid", "post")]

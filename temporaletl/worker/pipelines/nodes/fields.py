@@ -71,6 +71,11 @@ class NodeData(BaseModel):
         """Whether it changes something outside of the pipeline."""
         return False
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether it asks a language model."""
+        return False
+
     def marked(self) -> Iterator[tuple[str, JsonValue, ExpressionField | TemplateField]]:
         """Its fields that hold expressions or templates: name, value and mark."""
         for name, field in type(self).model_fields.items():

@@ -109,6 +109,10 @@ class MapData(NodeData):
     #: Whether items that fail are told in the result, or fail the node.
     item_errors: Literal["fail", "collect"] = "collect"
 
+    @property
+    def asks_model(self) -> bool:
+        return self.type == "ai_agent"
+
 
 class PipelineData(NodeData):
     """`pipeline`: a stored pipeline as a step; its result is the result of its last node."""

@@ -1,8 +1,8 @@
-"""Nodes that send and await requests: api_call, webhook, wait_for_webhook, approval, ai_agent."""
+"""Nodes that send and await requests: api_call, webhook, wait_for_webhook and approval."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from temporaletl.worker.pipelines.nodes.fields import (
     ExpressionField,
@@ -10,7 +10,6 @@ from temporaletl.worker.pipelines.nodes.fields import (
     FilledText,
     NodeData,
     SecretTexts,
-    TemplateField,
 )
 
 _DAY_SECONDS = 86_400
@@ -100,23 +99,3 @@ class ApprovalData(NodeData):
     title: FilledText
     details: Filled = None
     timeout_seconds: float = Field(_DAY_SECONDS, gt=0, le=365 * _DAY_SECONDS)
-
-
-class AiAgentData(NodeData):
-    """`ai_agent`: asks a language model, bound to a schema, within a budget of tokens."""
-
-    agent_type: Literal["generate", "classify", "extract", "summarise", "judge"]
-    model: str | None = None
-    instructions: Annotated[str, TemplateField()] = ""
-    input: Filled = None
-    labels: tuple[str, ...] = ()
-    output_schema: dict[str, JsonValue] | None = None
-    max_tokens: int = Field(1_000, ge=1, le=100_000)
-
-    @model_validator(mode="after")
-    def _of_type(self) -> Self:
-        if (self.agent_type == "classify") != bool(self.labels):
-            raise ValueError("labels are what classify needs, and no other")
-        if (self.agent_type == "extract") != (self.output_schema is not None):
-            raise ValueError("output_schema is what extract needs, and no other")
-        return self

@@ -1,5 +1,6 @@
 """Types of nodes by name."""
 
+from temporaletl.worker.pipelines.nodes.agents import AiAgentData
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.nodes.loading import DatabaseData, LoadData, SourceData
 from temporaletl.worker.pipelines.nodes.logic import (
@@ -11,7 +12,6 @@ from temporaletl.worker.pipelines.nodes.logic import (
     TransformData,
 )
 from temporaletl.worker.pipelines.nodes.requests import (
-    AiAgentData,
     ApiCallData,
     ApprovalData,
     WaitForWebhookData,

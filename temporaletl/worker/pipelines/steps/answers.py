@@ -26,8 +26,10 @@ _CREDENTIALS = frozenset(
 _BOM = b"\xef\xbb\xbf"
 
 
-def check_status(answer: Answer, host: str) -> None:
+def check_status(answer: Answer, host: str, *, quoted: str | None = None) -> None:
     """Check that an answer is no refusal, and no redirect.
+
+    `quoted` is what an error tells of the answer, unless that is its beginning.
 
     Raises:
         RateLimitedError, SourceUnavailableError: it may be another the next time, after the delay
@@ -40,7 +42,8 @@ def check_status(answer: Answer, host: str) -> None:
     told = f"{host}: HTTP {status}"
     if status < HTTPStatus.BAD_REQUEST:
         raise PermanentError(f"{told}: redirects are not followed; use the final address")
-    quoted = redacted(as_text(answer)).strip()[:_QUOTED]
+    if quoted is None:
+        quoted = redacted(as_text(answer)).strip()[:_QUOTED]
     told = f"{told}: {quoted}" if quoted else told
     if status not in _PASSING and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise PermanentError(told)

@@ -23,6 +23,7 @@ from temporaletl.worker.pipelines.expressions.templates import (
     parse_template,
 )
 from temporaletl.worker.pipelines.messages import Wait
+from temporaletl.worker.pipelines.model.settings import ModelSettings
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.secrets import SecretStore
 from temporaletl.worker.pipelines.settings import PipelineSettings
@@ -95,6 +96,7 @@ class Services:
     secrets: SecretStore
     settings: PipelineSettings
     egress: EgressSettings
+    model: ModelSettings
 
     @cached_property
     def evaluator(self) -> Evaluator:

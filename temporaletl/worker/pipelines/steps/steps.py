@@ -25,6 +25,7 @@ class Step:
 #: By type, the module beside this one that has `run_TYPE`, and `close_TYPE` where its nodes wait.
 #: It is imported with the first node of that type: it may bring libraries that others do without.
 STEPS: Mapping[str, str] = {
+    "ai_agent": "agents",
     "api_call": "requests",
     "approval": "waiting",
     "condition": "logic",

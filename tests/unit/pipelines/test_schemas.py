@@ -1,0 +1,72 @@
+"""Schemas of answers: hostile ones are refused at once, and fetch nothing."""
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from temporaletl.worker.pipelines.nodes.schemas import check_schema, misfit_of
+
+
+def doubled(levels: int) -> dict[str, Any]:
+    """Definitions each of which names the next one twice."""
+    defined: dict[str, Any] = {
+        f"a{level}": {"allOf": [{"$ref": f"#/$defs/a{level + 1}"}] * 2} for level in range(levels)
+    }
+    return {f"a{levels}": {"type": "string"}, **defined}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"type": "array"}, "needs"),
+        ({"$schema": "http://example.com/mine"}, "$schema is"),
+        ({"properties": {"a": {"type": "text"}}}, "no JSON Schema at properties.a.type"),
+        ({"properties": {"a": {"pattern": "("}}}, "no JSON Schema at properties.a.pattern"),
+        ({"properties": {"a": {"pattern": "(?=a)b"}}}, "no JSON Schema"),
+        ({"properties": {"a": {"pattern": "((a{1,999}){1,999}){1,999}"}}}, "no JSON Schema"),
+        *(
+            ({"properties": {"a": {"$ref": reference}}}, "is none of its own")
+            for reference in ("http://127.0.0.1/s", "file:///etc/passwd", "#/$defs/none", "#", "x")
+        ),
+        ({"$id": "http://127.0.0.1/", "properties": {}}, "$id is not taken"),
+        ({"properties": {"a": {"$dynamicRef": "#a"}}}, "$dynamicRef is not taken"),
+        ({"$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}}, "leads back to itself"),
+        ({"$defs": doubled(40), "$ref": "#/$defs/a0"}, "more than 10,000 parts"),
+        ({"properties": {"a": nested(70)}}, "nested deeper than 64"),
+    ],
+)
+def test_a_schema_that_is_wrong_or_hostile_is_refused_before_it_is_followed(
+    part: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        check_schema({"type": "object", **part})
+
+
+def test_what_does_not_fit_is_told_by_its_rule_alone() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"at": {"$ref": "#/$defs/day"}, "$ref": {"type": "string"}},
+        "$defs": {"day": {"type": "string", "pattern": "^(a+)+$"}},
+    }
+    check_schema(schema)
+    assert misfit_of(schema, {"at": "aaa"}) is None
+    found = misfit_of(schema, {"at": "a" * 50_000 + "secret"})  # in linear time
+    assert found is not None
+    assert "secret" in found.message
+    assert found.rule == "$defs.day.pattern"
+
+
+def test_the_library_of_models_is_imported_by_nodes_that_ask_one_alone() -> None:
+    code = """import sys, temporaletl.worker.pipelines.activities
+assert not {"openai", "jsonschema_rs"} & {*sys.modules}"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
