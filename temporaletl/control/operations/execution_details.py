@@ -41,6 +41,17 @@ class NodeDetails:
             return None
         return (self.record.ended_at or datetime.now(UTC)) - self.record.started_at
 
+    @property
+    def model_tokens(self) -> str | None:
+        """What it took of a language model, in words; None where it asked none."""
+        told = (self.record.details if self.record else None) or {}
+        if "reserved_tokens" not in told:
+            return None
+        taken = f"{told['prompt_tokens']:,} + {told['completion_tokens']:,} tokens"
+        of = f" of {told['model']}" if told["model"] else ""
+        unknown = told["reserved_tokens"]
+        return f"{taken}{of}{f', {unknown:,} reserved' if unknown else ''}"
+
 
 @dataclass(frozen=True)
 class ExecutionDetails:

@@ -181,7 +181,7 @@ async def test_a_peculiar_answer_is_an_answer(model: FakeServer, node: Asked, fa
     ("fault", "error", "words", "requests"),
     [
         ("unfit", "UnfitAnswerError", "of the schema", 2),
-        ("no-json", "UnfitAnswerError", "breaks JSON", 2),
+        ("no-json", "UnfitAnswerError", "which is no JSON", 2),
         ("refusal", "ModelRefusedError", "fake-1-2026-11 refused", 1),
         ("length", "CutAnswerError", "cut at 1,000 tokens", 1),
         ("filter", "FilteredAnswerError", "withheld its answer", 1),

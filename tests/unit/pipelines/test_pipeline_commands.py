@@ -4,12 +4,16 @@ import json
 import re
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from temporaletl.control.cli.main import app
+from temporaletl.control.cli.views.executions import _size
+from temporaletl.control.operations.execution_details import NodeDetails
 from temporaletl.control.operations.pipelines import pipeline_schema, validate_pipeline
+from temporaletl.warehouse.pipeline_nodes import NodeRecord
 from temporaletl.worker.pipelines.expressions.language import FUNCTIONS, METHODS, ROOTS
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
@@ -95,3 +99,20 @@ def test_a_table_of_the_platform_or_of_a_source_is_not_loaded_into(table: str) -
 def test_a_source_that_is_not_there_is_a_fault() -> None:
     found = validate_pipeline("nodes: [{id: a, type: source, data: {source: jirra}}]")
     assert "jirra is no source; there are" in str(found.faults[0])
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"items": 3, "failed": 0}, "4 B"),
+        ({"model": "m-1", "reserved_tokens": 0}, "4 B, 1,200 + 34 tokens of m-1"),
+        ({"model": None, "reserved_tokens": 1_500}, "4 B, 1,200 + 34 tokens, 1,500 reserved"),
+    ],
+)
+def test_what_a_node_took_of_a_model_stands_beside_its_result(
+    told: dict[str, Any], expected: str
+) -> None:
+    values: dict[str, Any] = {**dict.fromkeys(NodeRecord._fields), "result_bytes": 4}
+    details = {"prompt_tokens": 1_200, "completion_tokens": 34, **told}
+    record = NodeRecord(**{**values, "details": details})
+    assert _size(NodeDetails("a", "ai_agent", "a", "completed", record)) == expected

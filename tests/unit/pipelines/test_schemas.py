@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_told_by_its_rule_alone() -> None:
     found = misfit_of(schema, {"at": "a" * 50_000 + "secret"})  # in linear time
     assert found is not None
     assert "secret" in found.message
-    assert found.rule == "$defs.day.pattern"
+    assert found.rule == "breaks $defs.day.pattern of the schema"
 
 
 def test_the_library_of_models_is_imported_by_nodes_that_ask_one_alone() -> None:

@@ -242,9 +242,10 @@ def _size(node: NodeDetails) -> str:
     record = node.record
     if record is None or record.result_bytes is None:
         return ""
+    size = f"{record.result_bytes:,} B"
     if record.result_items is not None:
-        return f"{record.result_items:,} items"
-    return f"{record.result_bytes:,} B"
+        size = f"{record.result_items:,} items"
+    return f"{size}, {node.model_tokens}" if node.model_tokens else size
 
 
 def _document(details: ExecutionDetails) -> dict[str, JsonValue]:

@@ -20,7 +20,7 @@ _MOST_PARTS = 10_000
 
 
 class Misfit(NamedTuple):
-    """What does not fit a schema: in full, which quotes the value; and the rule alone."""
+    """What does not fit a schema: in full, which quotes the value; and what rule it breaks."""
 
     message: str
     rule: str
@@ -54,7 +54,7 @@ def misfit_of(schema: Mapping[str, JsonValue], value: JsonValue) -> Misfit | Non
         return None
     place = "".join(f"[{one!r}]" for one in found.instance_path)
     rule = ".".join(map(str, found.schema_path))
-    return Misfit(f"at {place or 'its root'}: {found.message}", rule)
+    return Misfit(f"at {place or 'its root'}: {found.message}", f"breaks {rule} of the schema")
 
 
 def _validator(schema: Mapping[str, JsonValue]) -> Any:

@@ -80,8 +80,8 @@ async def run_ai_agent(context: NodeContext[AiAgentData]) -> Produced:
         value = await asyncio.to_thread(_fitting, text, schema)
     if isinstance(value, Misfit):
         raise UnfitAnswerError(
-            f"{chat.model}: its answer does not fit, and neither does the corrected one: it breaks "
-            f"{value.rule} of the schema"
+            f"{chat.model}: its answer does not fit, and neither does the corrected one, which "
+            f"{value.rule}"
         )
     shown: JsonValue = cleaned(value)
     if data.agent_type == "classify" and isinstance(shown, dict):
@@ -98,7 +98,7 @@ def _fitting(text: str, schema: dict[str, JsonValue]) -> JsonValue | Misfit:
     try:
         value: JsonValue = msgspec.json.decode(fenced[1] if fenced else text)
     except (msgspec.DecodeError, RecursionError) as error:
-        return Misfit(f"as it is no JSON: {error}", "JSON, the syntax")
+        return Misfit(f"as it is no JSON: {error}", "is no JSON")
     return misfit_of(schema, value) or value
 
 
