@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from temporaletl.worker.pipelines.nodes.schemas import check_schema, misfit_of
+from temporaletl.warehouse.pipeline_results import encode
+from temporaletl.worker.pipelines.nodes.schemas import Misfit, check_schema, misfit_of
+from temporaletl.worker.pipelines.steps.agents import _fitting
 
 
 def doubled(levels: int) -> dict[str, Any]:
@@ -70,3 +72,27 @@ def test_the_library_of_models_is_imported_by_nodes_that_ask_one_alone() -> None
     code = """import sys, temporaletl.worker.pipelines.activities
 assert not {"openai", "jsonschema_rs"} & {*sys.modules}"""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('```json\n{"n": 1}\n```\n', True),
+        ('{"n": ' + "9" * 400 + "}", True),
+        ('{"n": ' + "9" * 5_000 + "}", False),
+        ('{"n": 1e400}', False),
+        ('{"n": NaN}', False),
+        (r'{"s": "\ud800"}', False),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", False),
+        ("```json\n" + "\n```" * 200_000 + " x", False),
+        ("```json" + "\n" * 1_000_000 + "x```", False),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_hostile_json_of_a_model_fits_or_does_not_and_takes_no_time(text: str, fits: bool) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "number"}}}
+    found = _fitting(text, schema)
+    assert isinstance(found, Misfit) != fits
+    if fits:
+        assert not isinstance(found, Misfit)
+        assert encode(found).size > 0

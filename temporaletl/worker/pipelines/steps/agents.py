@@ -1,7 +1,6 @@
 """Step that asks a language model: ai_agent."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,7 +41,7 @@ from temporaletl.worker.pipelines.steps.context import NodeContext, Produced
 _BYTES_OF_TOKEN = 3
 #: Tokens around each message.
 _AROUND = 16
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCE = "```"
 _LONGEST_FAULT = 1_000
 
 
@@ -83,10 +82,9 @@ async def run_ai_agent(context: NodeContext[AiAgentData]) -> Produced:
             f"{chat.model}: its answer does not fit, and neither does the corrected one, which "
             f"{value.rule}"
         )
-    shown: JsonValue = cleaned(value)
-    if data.agent_type == "classify" and isinstance(shown, dict):
-        return Produced(shown["label"])
-    return Produced(shown)
+    if data.agent_type == "classify" and isinstance(value, dict):
+        return Produced(value["label"])
+    return Produced(value)
 
 
 async def _input(context: NodeContext[AiAgentData]) -> JsonValue:
@@ -94,12 +92,20 @@ async def _input(context: NodeContext[AiAgentData]) -> JsonValue:
 
 
 def _fitting(text: str, schema: dict[str, JsonValue]) -> JsonValue | Misfit:
-    fenced = _FENCED.fullmatch(text)
+    """The JSON of a text, without secrets; or what of it does not fit."""
     try:
-        value: JsonValue = msgspec.json.decode(fenced[1] if fenced else text)
+        value: JsonValue = cleaned(msgspec.json.decode(_unfenced(text)))
     except (msgspec.DecodeError, RecursionError) as error:
         return Misfit(f"as it is no JSON: {error}", "is no JSON")
     return misfit_of(schema, value) or value
+
+
+def _unfenced(text: str) -> str:
+    """A text without the fence of Markdown that models like to put around JSON."""
+    text = text.strip()
+    if not (text.startswith(_FENCE) and text.endswith(_FENCE)):
+        return text
+    return text.removesuffix(_FENCE).partition("\n")[2]
 
 
 @dataclass(frozen=True, slots=True)
