@@ -194,7 +194,7 @@ def _import_without_rich() -> None:
     """
     if "structlog" in sys.modules or "rich" in sys.modules:
         return
-    sys.modules["rich"] = None  # type: ignore[assignment] - how an import is made to fail
+    sys.modules["rich"] = None  # type: ignore[assignment]  # how an import is made to fail
     try:
         import structlog  # noqa: F401
     finally:

@@ -17,10 +17,9 @@ from tests.fakes.server import FakeServer, Response
 from tests.integration.pipelines.conftest import Pipelines, definition
 from tests.integration.pipelines.site import Site
 from tests.integration.pipelines.test_agents import model
-from tests.integration.pipelines.test_database import shop
 from tests.waiting import until
 
-__all__ = ["model", "shop"]  # fixtures
+__all__ = ["model"]  # a fixture
 
 _FILE = Path(__file__).parents[3] / "examples" / "pipelines" / "summarise-rejects.yaml"
 LOAD = {"table": "orders_loaded", "key": ["id"], "columns": {"id": "integer", "amount": "decimal"}}

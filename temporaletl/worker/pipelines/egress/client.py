@@ -75,7 +75,7 @@ class GuardedClient:
     """
 
     def __init__(self, settings: EgressSettings) -> None:
-        self.settings = settings
+        self._settings = settings
 
     async def send(self, request: OutgoingRequest, *, within: timedelta) -> Answer:
         """Send a request; returns the answer, whatever its status.
@@ -86,7 +86,7 @@ class GuardedClient:
             SourceUnavailableError: no whole answer came in time.
         """
         url = self._checked(request)
-        async with guarded_client(self.settings, within=within) as client:
+        async with guarded_client(self._settings, within=within) as client:
             response = await client.request(
                 request.method, url, headers=request.headers, content=request.body
             )
@@ -98,7 +98,7 @@ class GuardedClient:
             url = httpx2.URL(request.url).copy_merge_params(dict(request.query))
         except httpx2.InvalidURL as error:
             raise RefusedRequestError(f"not an address: {error}") from None
-        check_url(url, self.settings)
+        check_url(url, self._settings)
         for name, value in request.headers.items():
             if not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 msg = f"the header {name!r} goes over its line, or has more than visible ASCII"
