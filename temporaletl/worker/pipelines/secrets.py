@@ -5,22 +5,15 @@ shows them.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from temporaletl.connection_entries import dotenv
 from temporaletl.errors import ConfigurationError, NotFoundError
 from temporaletl.secrets import remember_secret
+from temporaletl.worker.pipelines.surroundings import SECRETS, variable_of
 
-PREFIX = "PIPELINE_SECRET_"
 _FILE = "_FILE"
-_NOT_OF_A_VARIABLE = re.compile(r"[^A-Z0-9]")
-
-
-def variable_of(name: str) -> str:
-    """The variable that holds a secret: `shop.key` is PIPELINE_SECRET_SHOP_KEY."""
-    return PREFIX + _NOT_OF_A_VARIABLE.sub("_", name.upper())
 
 
 class SecretStore:
@@ -29,7 +22,7 @@ class SecretStore:
     def variables(self) -> frozenset[str]:
         """The variables of the secrets there are."""
         return frozenset(
-            name.removesuffix(_FILE) for name in _variables() if name.startswith(PREFIX)
+            name.removesuffix(_FILE) for name in _variables() if name.startswith(SECRETS)
         )
 
     def read(self, name: str) -> str:

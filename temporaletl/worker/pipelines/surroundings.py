@@ -8,10 +8,17 @@ from temporaletl.worker.pipelines.faults import DefinitionFault
 from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.nodes.loading import DatabaseData, LoadData, SourceData
 from temporaletl.worker.pipelines.nodes.requests import ApiCallData, WebhookData
-from temporaletl.worker.pipelines.secrets import variable_of
 
 #: An address whose host is written out: what fills a hole cannot choose whom to ask.
 _ADDRESS = re.compile(r"https?://(?P<host>[^/?#{}@\\\s]+)(?:[/?#]|$)", re.IGNORECASE)
+#: What the variables of secrets begin with, and what no name of one holds.
+SECRETS = "PIPELINE_SECRET_"
+_NOT_OF_A_VARIABLE = re.compile(r"[^A-Z0-9]")
+
+
+def variable_of(name: str) -> str:
+    """The variable that holds a secret: `shop.key` is PIPELINE_SECRET_SHOP_KEY."""
+    return SECRETS + _NOT_OF_A_VARIABLE.sub("_", name.upper())
 
 
 @dataclass(frozen=True)
