@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -25,7 +25,7 @@ from temporalio.runtime import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.endpoint import CONNECT_TIMEOUT, Endpoint, endpoint, environment
+from temporaletl.endpoint import CONNECT_TIMEOUT, Endpoint, endpoint
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -33,8 +33,10 @@ from temporaletl.errors import (
     TemporalDisabledError,
     TemporalUnavailableError,
 )
-from temporaletl.failures import RedactedFailures
+from temporaletl.failures import EncodedFailures, RedactedFailures
 from temporaletl.logs import get_logger
+from temporaletl.payload_codec import EncryptingCodec
+from temporaletl.payload_keys import PayloadKeys, payload_keys
 from temporaletl.settings import TemporalSettings
 
 log = get_logger(__name__)
@@ -63,17 +65,22 @@ class UnknownNamespaceError(ConfigurationError):
     """The server answers, but does not have the namespace."""
 
 
-def data_converter(variables: Mapping[str, str] | None = None) -> DataConverter:
+def data_converter(keys: PayloadKeys | None = None) -> DataConverter:
     """The data converter of messages; every client, worker and replayer uses this one.
 
+    With payload keys, those of the settings unless given, payloads and failures are encrypted.
+
     Raises:
-        ConfigurationError: ETL_PAYLOAD_KEYS is set: better no run than one in clear text.
+        ConfigurationError: as `payload_keys`.
     """
-    if (environment() if variables is None else variables).get("ETL_PAYLOAD_KEYS"):
-        raise ConfigurationError(
-            "ETL_PAYLOAD_KEYS is set, but this build cannot encrypt payloads; unset it"
-        )
-    return replace(pydantic_data_converter, failure_converter_class=RedactedFailures)
+    keys = payload_keys() if keys is None else keys
+    if keys.first is None:
+        return replace(pydantic_data_converter, failure_converter_class=RedactedFailures)
+    return replace(
+        pydantic_data_converter,
+        failure_converter_class=EncodedFailures,
+        payload_codec=EncryptingCodec(keys),
+    )
 
 
 async def connect(

@@ -8,7 +8,7 @@ from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
 from temporaletl.control_messages import ControlUpdate
-from temporaletl.errors import ConflictError
+from temporaletl.errors import ConflictError, PermanentError
 from temporaletl.messages import (
     RunPolicy,
 )
@@ -18,20 +18,48 @@ from temporaletl.secrets import redacted
 LATE = "LateUpdateError"
 
 
+#: What stands in the place of an encrypted message.
+ENCODED = "Encoded failure"
+
+
 class RedactedFailures(DefaultFailureConverter):
     """Takes secrets out of every failure, and its causes, on the way into history."""
 
     def to_failure(
         self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
     ) -> None:
-        """Convert as Temporal does, without the secrets that this process knows."""
+        """Convert as Temporal does, without the secrets that this process knows.
+
+        The SDK says of arguments that cannot be decoded only that, and has it tried for ever.
+        """
         super().to_failure(exception, payload_converter, failure)
-        while True:
-            failure.message = redacted(failure.message)
-            failure.stack_trace = redacted(failure.stack_trace)
-            if not failure.HasField("cause"):
-                return
+        if isinstance(exception.__cause__, PermanentError):
+            failure.message = f"{failure.message}: {exception.__cause__}"
+            if failure.HasField("application_failure_info"):
+                failure.application_failure_info.non_retryable = True
+        self._clean(failure, payload_converter)
+        while failure.HasField("cause"):
             failure = failure.cause
+            self._clean(failure, payload_converter)
+
+    def _clean(self, failure: Failure, payload_converter: PayloadConverter) -> None:  # noqa: ARG002
+        failure.message = redacted(failure.message)
+        failure.stack_trace = redacted(failure.stack_trace)
+
+
+class EncodedFailures(RedactedFailures):
+    """Moves messages and stack traces, those of causes too, to where the codec encrypts them.
+
+    The SDK's own way leaves those of causes that came from elsewhere in clear.
+    """
+
+    def _clean(self, failure: Failure, payload_converter: PayloadConverter) -> None:
+        if failure.message == ENCODED and failure.HasField("encoded_attributes"):
+            return
+        super()._clean(failure, payload_converter)
+        told = {"message": failure.message, "stack_trace": failure.stack_trace}
+        failure.encoded_attributes.CopyFrom(payload_converter.to_payloads([told])[0])
+        failure.message, failure.stack_trace = ENCODED, ""
 
 
 def retry_policy(policy: RunPolicy) -> RetryPolicy:

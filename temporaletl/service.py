@@ -31,6 +31,7 @@ from temporaletl.strategies import budgets, import_sources
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.payload_keys import enter_keys
 from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.warehouse.source_connections import stored_connections
 
@@ -39,6 +40,9 @@ log = get_logger("temporaletl.service")
 _PASSED_THROUGH = ("temporaletl",)
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
+# How soon it is known that a file of payload keys has another key first, and how often it is said.
+_KEYS_LOOKED_AT_SECONDS = 5.0
+_KEYS_ENTERED_EVERY = 60
 # Threads that a segment uses at once: its load, and its source's blocking calls.
 _THREADS_PER_ACTIVITY = 6
 # Of one process: a slow source must not take all the memory and connections.
@@ -106,6 +110,8 @@ async def serve(service: Service) -> None:
             for worker in workers:
                 await running.enter_async_context(worker)
                 log.info("service_started", service=service.name, task_queue=worker.task_queue)
+            entering = asyncio.create_task(_keep_keys_entered(warehouse))
+            running.push_async_callback(_call_off, entering)
             if service.beside is not None:
                 beside = asyncio.create_task(service.beside(client, warehouse, temporal))
                 running.push_async_callback(_call_off, beside)
@@ -121,12 +127,30 @@ async def _prepare(
     service: Service, warehouse: Warehouse, temporal: TemporalSettings
 ) -> tuple[Client, list[Worker]]:
     await _open(warehouse)
+    await asyncio.to_thread(enter_keys, warehouse)
     client = await connect_patiently(temporal)
     # For rates and the names of secrets: each run reads the warehouse's connections by itself.
     with provided(await asyncio.to_thread(stored_connections, warehouse)):
         for one in unknown_variables(known_sources()):
             log.warning("unknown_variable", variable=one.name, near=one.near)
         return client, make_workers(service, client, warehouse, temporal)
+
+
+async def _keep_keys_entered(warehouse: Warehouse) -> None:
+    """Enter the payload key that encrypts, when another one does, and now and then."""
+    entered, looks = warehouse.payload_keys.first, 0
+    while entered is not None:
+        await asyncio.sleep(_KEYS_LOOKED_AT_SECONDS)
+        looks += 1
+        if (first := warehouse.payload_keys.first) == entered and looks % _KEYS_ENTERED_EVERY:
+            continue
+        try:
+            await asyncio.to_thread(enter_keys, warehouse)
+        except ETLError as error:
+            # Whoever lacks a key fails what needs it, until it is back.
+            log.warning("payload_keys_not_entered", reason=str(error))
+        else:
+            entered = first
 
 
 async def _call_off(task: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
     UnknownSourceError,
 )
+from temporaletl.payload_keys import MissingPayloadKeyError, UndecryptablePayloadError
 from temporaletl.warehouse.idempotency import RequestRunningError, ReusedKeyError
 from temporaletl.warehouse.source_connections import VersionConflictError
 
@@ -21,6 +22,8 @@ from temporaletl.warehouse.source_connections import VersionConflictError
 ERROR_CODES: tuple[tuple[type[ETLError], HTTPStatus, str], ...] = (
     (ReusedKeyError, HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused"),
     (RequestRunningError, HTTPStatus.CONFLICT, "request-running"),
+    (MissingPayloadKeyError, HTTPStatus.UNPROCESSABLE_ENTITY, "missing-payload-key"),
+    (UndecryptablePayloadError, HTTPStatus.UNPROCESSABLE_ENTITY, "undecryptable-payload"),
     (VersionConflictError, HTTPStatus.PRECONDITION_FAILED, "version-conflict"),
     (NotFoundError, HTTPStatus.NOT_FOUND, "not-found"),
     (UnknownSourceError, HTTPStatus.NOT_FOUND, "unknown-source"),

@@ -21,6 +21,7 @@ from temporaletl.errors import (
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
+from temporaletl.payload_keys import payload_keys
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.sessions import OPTIONAL, Session, SessionLimits, beginning
 
@@ -112,6 +113,7 @@ class Warehouse:
         self.limits = limits_of(settings)
         self.omitted_indexes = settings.omitted_indexes
         self.soft_delete = settings.soft_delete
+        self.payload_keys = payload_keys()
         given = conninfo_to_dict(settings.conninfo().get_secret_value())
         ours = self.limits.of_client()
         # What a URL says of keepalives stands; the name is how our sessions know each other.
@@ -138,6 +140,7 @@ class Warehouse:
         # 20,000 keys that takes 50 ms then took ten seconds. And a pooler has other plans.
         connection.prepare_threshold = None
         connection.limits = self.limits
+        connection.payload_keys = self.payload_keys
         if self._unsupported is None:
             values = self.limits.of_server(unlimited=False)
             self._unsupported = frozenset(

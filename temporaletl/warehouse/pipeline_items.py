@@ -12,12 +12,12 @@ from psycopg.rows import class_row
 from pydantic import JsonValue
 
 from temporaletl.warehouse.connection import Connection
-from temporaletl.warehouse.pipeline_results import decode
+from temporaletl.warehouse.pipeline_results import decode, read_row, sealed_body
 from temporaletl.warehouse.sessions import only_row
 
 
 class SettledItem(NamedTuple):
-    """What became of an item: its result as it is stored, or why there is none."""
+    """What became of an item: its result as `encode` gave it, or why there is none."""
 
     item: int
     input_sha256: str
@@ -58,14 +58,11 @@ def read_chunk(connection: Connection, execution_id: str, node: str, chunk: int)
         "AND state = 'running' AND wait IS NOT NULL FOR SHARE",
         [execution_id, node],
     ).fetchone()
-    body = connection.execute(
-        "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s AND part = %s",
-        [execution_id, node, chunk],
-    ).fetchone()
-    if waits is None or body is None:
+    part = read_row(connection, execution_id, node, chunk)
+    if waits is None or part is None:
         return None
     sizes = chunk_sizes(connection, execution_id, node)
-    items, first = decode(body[0]), sum(sizes[:chunk])
+    items, first = part.value, sum(sizes[:chunk])
     assert isinstance(items, list)  # noqa: S101 - as run_map wrote it
     found: list[Any] = connection.execute(
         "SELECT item, state, input_sha256 FROM pipeline_items WHERE execution_id = %s "
@@ -89,20 +86,22 @@ def record_items(
     connection: Connection, execution_id: str, node: str, items: Sequence[SettledItem]
 ) -> None:
     """Record what became of items, in the caller's transaction. Safe to repeat."""
+    keys = connection.payload_keys
+    sealed = [(None, None) if one.body is None else sealed_body(keys, one.body) for one in items]
     connection.execute(
         """
         INSERT INTO pipeline_items AS i
-            (execution_id, node, item, input_sha256, state, attempts, bytes, body, error)
+            (execution_id, node, item, input_sha256, state, attempts, bytes, body, key_id, error)
         SELECT %(execution_id)s, %(node)s, item, input_sha256, state, attempts, bytes, body,
-               error::jsonb
+               key_id, error::jsonb
         FROM unnest(%(items)s::integer[], %(hashes)s::text[], %(states)s::text[],
                     %(attempts)s::integer[], %(bytes)s::bigint[], %(bodies)s::bytea[],
-                    %(errors)s::text[])
-             AS settled(item, input_sha256, state, attempts, bytes, body, error)
+                    %(key_ids)s::text[], %(errors)s::text[])
+             AS settled(item, input_sha256, state, attempts, bytes, body, key_id, error)
         ON CONFLICT (execution_id, node, item) DO UPDATE
         SET input_sha256 = excluded.input_sha256, state = excluded.state,
             attempts = excluded.attempts, bytes = excluded.bytes, body = excluded.body,
-            error = excluded.error, ended_at = excluded.ended_at
+            key_id = excluded.key_id, error = excluded.error, ended_at = excluded.ended_at
         WHERE i.input_sha256 <> excluded.input_sha256
         """,
         {
@@ -113,7 +112,8 @@ def record_items(
             "states": [one.state for one in items],
             "attempts": [one.attempts for one in items],
             "bytes": [one.size for one in items],
-            "bodies": [one.body for one in items],
+            "bodies": [body for body, _ in sealed],
+            "key_ids": [key_id for _, key_id in sealed],
             "errors": [None if one.error is None else json.dumps(one.error) for one in items],
         },
     )
@@ -155,16 +155,17 @@ def iterate_results(
     first = 0
     for size in sizes:
         rows: list[Any] = connection.execute(
-            "SELECT item, body FROM pipeline_items WHERE execution_id = %s AND node = %s "
+            "SELECT item, body, key_id FROM pipeline_items WHERE execution_id = %s AND node = %s "
             "AND item >= %s AND item < %s",
             [execution_id, node, first, first + size],
         ).fetchall()
-        bodies = dict(rows)
+        bodies = {item: (body, key_id) for item, body, key_id in rows}
         missing = [item for item in range(first, first + size) if item not in bodies]
         if missing:
             raise AssertionError(f"item {missing[0]} of node {node} was never settled")
         found = (bodies[item] for item in range(first, first + size))
-        yield [None if body is None else decode(body) for body in found]
+        keys = connection.payload_keys
+        yield [None if body is None else decode(keys, body, key_id) for body, key_id in found]
         first += size
 
 
@@ -182,8 +183,8 @@ def copy_items(connection: Connection, source: str, target: str) -> None:
     connection.execute(
         """
         INSERT INTO pipeline_items
-            (execution_id, node, item, input_sha256, state, attempts, bytes, body, ended_at)
-        SELECT %(target)s, node, item, input_sha256, state, attempts, bytes, body, ended_at
+            (execution_id, node, item, input_sha256, state, attempts, bytes, body, key_id, ended_at)
+        SELECT %(target)s, node, item, input_sha256, state, attempts, bytes, body, key_id, ended_at
         FROM pipeline_items i
         WHERE execution_id = %(source)s AND state = 'completed' AND NOT EXISTS (
             SELECT FROM pipeline_nodes n WHERE n.execution_id = %(target)s AND n.node = i.node)

@@ -234,8 +234,8 @@ def copy_nodes(connection: Connection, source: str, target: str, nodes: Sequence
     )
     connection.execute(
         """
-        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body)
-        SELECT %(target)s, r.node, r.part, r.items, r.bytes, r.body
+        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body, key_id)
+        SELECT %(target)s, r.node, r.part, r.items, r.bytes, r.body, r.key_id
         FROM pipeline_results r JOIN pipeline_nodes n USING (execution_id, node)
         WHERE r.execution_id = %(source)s AND r.node = ANY (%(nodes)s) AND n.state = 'completed'
         ON CONFLICT DO NOTHING

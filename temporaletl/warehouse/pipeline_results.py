@@ -1,6 +1,7 @@
 """Results of pipelines' nodes: JSON values, compressed, in parts where they are lists of much.
 
 A result of one part is any value; of several, each part is a list, and the result is all of them.
+Where there are payload keys, the first one encrypts what is written; each row has its key's id.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError, PermanentError
+from temporaletl.payload_keys import PayloadKeys, Sealed
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_nodes import (
     Measure,
@@ -29,8 +31,14 @@ class OversizedResultError(PermanentError):
     """A result larger than PIPELINE_RESULT_MB allows."""
 
 
+class Part(NamedTuple):
+    """A part of a result as it was written."""
+
+    value: JsonValue
+
+
 class Encoded(NamedTuple):
-    """A value, or a part of one, as it is stored; `size` is that of its JSON."""
+    """A value, or a part of one, compressed; `size` is that of its JSON."""
 
     size: int
     items: int | None
@@ -39,7 +47,7 @@ class Encoded(NamedTuple):
 
 
 def encode(value: JsonValue) -> Encoded:
-    """A value as it is stored.
+    """A value as it is stored, but for its encryption.
 
     Raises:
         PermanentError: it is none of JSON.
@@ -77,14 +85,16 @@ def write_part(
     connection: Connection, execution_id: str, node: str, number: int, part: Encoded
 ) -> None:
     """Write one part of a result, or what was its place before."""
+    body, key_id = sealed_body(connection.payload_keys, part.body)
     connection.execute(
         """
-        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body)
-        VALUES (%s, %s, %s, %s, %s, %s)
+        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body, key_id)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (execution_id, node, part)
-        DO UPDATE SET items = excluded.items, bytes = excluded.bytes, body = excluded.body
+        DO UPDATE SET items = excluded.items, bytes = excluded.bytes, body = excluded.body,
+            key_id = excluded.key_id
         """,
-        [execution_id, node, number, part.items, part.size, part.body],
+        [execution_id, node, number, part.items, part.size, body, key_id],
     )
 
 
@@ -100,10 +110,11 @@ def read_result(
         if most_megabytes is not None:
             _check_size(connection, execution_id, node, most_megabytes)
         rows = connection.execute(
-            "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s ORDER BY part",
+            "SELECT body, key_id FROM pipeline_results "
+            "WHERE execution_id = %s AND node = %s ORDER BY part",
             [execution_id, node],
         ).fetchall()
-    parts = [decode(row[0]) for row in rows]
+    parts = [decode(warehouse.payload_keys, *row) for row in rows]
     if len(parts) <= 1:
         return parts[0] if parts else None
     return [item for part in parts if isinstance(part, list) for item in part]
@@ -130,14 +141,21 @@ def iterate_parts(connection: Connection, execution_id: str, node: str) -> Itera
     """
     number = 0
     while True:
-        row = connection.execute(
-            "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s AND part = %s",
-            [execution_id, node, number],
-        ).fetchone()
+        row = read_row(connection, execution_id, node, number)
         if row is None:
             return
-        yield decode(row[0])
+        yield row.value
         number += 1
+
+
+def read_row(connection: Connection, execution_id: str, node: str, number: int) -> Part | None:
+    """One part of a result; None where there is none of that number."""
+    row = connection.execute(
+        "SELECT body, key_id FROM pipeline_results "
+        "WHERE execution_id = %s AND node = %s AND part = %s",
+        [execution_id, node, number],
+    ).fetchone()
+    return None if row is None else Part(decode(connection.payload_keys, *row))
 
 
 def read_part(warehouse: Warehouse, execution_id: str, node: str, number: int) -> JsonValue:
@@ -147,16 +165,13 @@ def read_part(warehouse: Warehouse, execution_id: str, node: str, number: int) -
         NotFoundError: it has no such part: it was never written, or its time is over.
     """
     with warehouse.connection() as connection:
-        row = connection.execute(
-            "SELECT body FROM pipeline_results WHERE execution_id = %s AND node = %s AND part = %s",
-            [execution_id, node, number],
-        ).fetchone()
+        row = read_row(connection, execution_id, node, number)
     if row is None:
         raise NotFoundError(
             f"part {number} of the result of {node!r} in execution {execution_id} is not there: "
             "results are kept for PIPELINE_RESULTS_KEPT_DAYS"
         )
-    return decode(row[0])
+    return row.value
 
 
 def count_parts(warehouse: Warehouse, execution_id: str, node: str) -> int:
@@ -190,8 +205,20 @@ def split(
         yield part
 
 
-def decode(body: Any) -> JsonValue:
-    """The value of which `encode` gave the body."""
+def sealed_body(keys: PayloadKeys, body: bytes) -> tuple[bytes, str | None]:
+    """What `encode` gave as it is stored, and the id of the key that encrypts it, if any does."""
+    sealed = keys.seal(body, "result")
+    return (body, None) if sealed is None else (sealed.body, sealed.key_id)
+
+
+def decode(keys: PayloadKeys, body: Any, key_id: Any) -> JsonValue:
+    """The value of which `encode` and `sealed_body` gave what is stored.
+
+    Raises:
+        MissingPayloadKeyError, UndecryptablePayloadError: as `PayloadKeys.open`.
+    """
+    if key_id is not None:
+        body = keys.open(Sealed(key_id, bytes(body)), "result")
     value: JsonValue = msgspec.json.decode(zlib.decompress(body))
     return value
 
@@ -215,8 +242,8 @@ def copy_result(
     )
     connection.execute(
         """
-        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body)
-        SELECT %(into)s, %(node)s, part, items, bytes, body FROM pipeline_results
+        INSERT INTO pipeline_results (execution_id, node, part, items, bytes, body, key_id)
+        SELECT %(into)s, %(node)s, part, items, bytes, body, key_id FROM pipeline_results
         WHERE execution_id = %(execution_id)s AND node = %(source)s
         """,
         values,

@@ -24,6 +24,7 @@ from psycopg_pool import PoolClosed
 
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.logs import get_logger
+from temporaletl.payload_keys import PayloadKeys
 from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, State, look_into
 
 log = get_logger("temporaletl.warehouse")
@@ -146,6 +147,8 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     #: The server's process, which a pooler does not show; None outside of a transaction.
     backend: Backend | None = None
     limits = SessionLimits()
+    #: By which pipelines' results are encrypted.
+    payload_keys = PayloadKeys()
     unlimited = False
     _look: Future[Finding] | None = None
     _lost = 0

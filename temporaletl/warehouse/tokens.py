@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from psycopg import errors, sql
 from psycopg.rows import dict_row
@@ -24,8 +24,9 @@ from temporaletl.secrets import remember_secret
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
-#: `operate` includes `read`.
-Scope = Literal["read", "operate"]
+#: Each includes those before it.
+Scope = Literal["read", "decrypt", "operate"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _FORM = re.compile(r"etl_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _ID_BYTES = 6
@@ -58,7 +59,7 @@ class Token(Message):
 
     def may(self, scope: Scope) -> bool:
         """Whether it allows what needs `scope`."""
-        return self.scope in (scope, "operate")
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 
 class NewToken(NamedTuple):

@@ -29,7 +29,7 @@ _MOST_BYTES = 64 * 1024
 def replayer() -> Replayer:
     return Replayer(
         workflows=[QueuerFlow, DispatchFlow, ETLFlow, WorkflowExecution],
-        data_converter=data_converter({}),
+        data_converter=data_converter(),
         workflow_runner=workflow_runner(),
     )
 

@@ -11,6 +11,7 @@ from temporaletl import ConfigurationError, CredentialsError, connect
 from temporaletl.connect import UnknownNamespaceError, connect_patiently, data_converter
 from temporaletl.endpoint import Endpoint, access, endpoint
 from temporaletl.errors import TemporalUnavailableError
+from temporaletl.payload_keys import generate_key
 from temporaletl.queuer.reconciliation import closings
 from temporaletl.settings import TemporalSettings
 
@@ -122,9 +123,13 @@ def test_access_may_stand_in_a_dotenv_file(tmp_path: Path) -> None:
     assert endpoint(TemporalSettings()).api_key == "from-file"
 
 
-def test_payload_keys_are_not_ignored() -> None:
+def test_payload_keys_are_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data_converter().payload_codec is None
+    monkeypatch.setenv("ETL_PAYLOAD_KEYS", f"k1:{generate_key()}")
+    assert data_converter().payload_codec is not None
+    monkeypatch.setenv("ETL_PAYLOAD_KEYS", "a:c2VjcmV0")
     with pytest.raises(ConfigurationError, match="ETL_PAYLOAD_KEYS"):
-        data_converter({"ETL_PAYLOAD_KEYS": "a:c2VjcmV0"})
+        data_converter()
 
 
 @pytest.mark.parametrize(

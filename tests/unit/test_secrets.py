@@ -182,7 +182,7 @@ def test_a_secret_that_is_a_number_breaks_no_line() -> None:
 
 def test_no_failure_and_no_cause_of_it_tells_a_secret_to_history() -> None:
     remember_secret(CANARY)
-    converter = data_converter({})
+    converter = data_converter()
     failure = Failure()
     error = ApplicationError(f"no {CANARY}")
     error.__cause__ = ValueError(f"Invalid header value {CANARY!r}")

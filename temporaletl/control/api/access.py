@@ -22,11 +22,15 @@ from temporaletl.control.api.problems import (
     request_id_of,
 )
 from temporaletl.control.api.streams import LOCAL
-from temporaletl.control.operations.tokens import authenticate, has_tokens
+from temporaletl.control.operations.tokens import authenticate, has_tokens, token_of_login
 from temporaletl.settings import is_loopback
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.tokens import InvalidTokenError, Scope
 
+#: The cookie of a browser's log-in.
+COOKIE = "etl_session"
+#: What the pages of Temporal's UI may ask for, and no other site's.
+CODEC = "/api/v1/codec/"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE = frozenset({"same-origin", "none"})
 _PROXIED = frozenset({"forwarded", "via", "x-real-ip"})
@@ -34,7 +38,7 @@ _FORWARDED = "x-forwarded-"
 _BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="`etl token create NAME --scope read|operate` prints one",
+    description="`etl token create NAME --scope read|decrypt|operate` prints one",
 )
 
 
@@ -57,22 +61,41 @@ def token_key(text: str) -> str:
     return f"token {hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def login_key(value: str) -> str:
+    """The same for a browser's log-in."""
+    return f"login {hashlib.sha256(value.encode('utf-8', 'replace')).hexdigest()}"
+
+
+def ui_origin(request: Request, context: Context) -> str | None:
+    """The origin of Temporal's UI, where a page of it asks for what such a page may."""
+    address = context.platform.settings.ui_address
+    if address is None or not request.url.path.startswith(CODEC):
+        return None
+    parts = urlsplit(address)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return origin if request.headers.get("origin") == origin else None
+
+
 async def _caller(
     request: Request,
     context: InContext,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
-    refuse_foreign(request)
-    if given is None:
+    from_ui = ui_origin(request, context) is not None
+    if not from_ui:
+        refuse_foreign(request)
+    # The UI has no token of ours; a browser sends the log-in along, where the UI is told to.
+    login = request.cookies.get(COOKIE, "") if from_ui else ""
+    if given is not None:
+        key = token_key(given.credentials)
+        observe = partial(authenticate, context.platform, given.credentials)
+    elif login:
+        key, observe = login_key(login), partial(token_of_login, context.platform, login)
+    else:
         return await caller_without_token(request, context)
     # Not longer: a token that is revoked must not be good for more than a moment.
-    key = token_key(given.credentials)
     try:
-        token = (
-            await context.tokens.latest(
-                key, partial(authenticate, context.platform, given.credentials)
-            )
-        ).value
+        token = (await context.tokens.latest(key, observe)).value
     except InvalidTokenError as error:
         raise UnauthenticatedError(f"{error}; `etl token create` makes one") from None
     return Caller(f"token:{token.name}", token.token_id, token.scope, request_id_of(request))
@@ -154,6 +177,17 @@ async def _operator(caller: InCaller) -> Caller:
     return caller
 
 
+async def _decrypter(caller: InCaller) -> Caller:
+    if caller.scope not in ("decrypt", "operate"):
+        raise ForbiddenError(
+            f"{caller.name} may not decrypt payloads: `etl token create NAME --scope decrypt` "
+            "makes a token that may"
+        )
+    return caller
+
+
+#: May decrypt what is in Temporal.
+Decrypter = Annotated[Caller, Depends(_decrypter)]
 #: May read: whoever has a token that is valid.
 Reader = Annotated[Caller, Depends(_reader)]
 #: May act.

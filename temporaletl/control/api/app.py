@@ -16,6 +16,7 @@ from temporaletl.control.api.guard import Guard
 from temporaletl.control.api.routes import (
     audit,
     backfills,
+    codec,
     collections,
     docs,
     events,
@@ -46,7 +47,7 @@ API = "/api/v1"
 _NOUNS = (
     *(runs, events, sync, workflows, schedules, state, freshness, rejects, identities, sources),
     *(source_connections, collections, backfills, notifications, audit, tokens),
-    *(executions, pipelines),
+    *(executions, pipelines, codec),
 )
 
 

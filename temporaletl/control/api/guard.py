@@ -1,18 +1,18 @@
 """Guard: the middleware through which every request and answer passes.
 
-It gives each request an id, refuses those that are too many, too large, too slow, no JSON or nested
-too deep, and answers what nobody expected with a problem.
+It gives each request an id, lets pages of Temporal's UI ask for payloads, refuses what is too many,
+too large, too slow, no JSON or nested too deep, and answers what nobody expected with a problem.
 """
 
 import re
 from datetime import timedelta
 from http import HTTPStatus
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from temporaletl.control.api.access import token_key
+from temporaletl.control.api.access import CODEC, token_key, ui_origin
 from temporaletl.control.api.bodies import (
     DisconnectedError,
     Refusal,
@@ -31,6 +31,10 @@ _FREE = ("/health/live",)
 #: though they come by one proxy.
 _COUNTED_LATER = re.compile(r"/api/v1/pipelines/[^/]+/webhook")
 _JSON_UNDER = "/api/"
+#: Of a request that has payloads, which the server takes up to this size together.
+_PAYLOAD_BYTES = 8 << 20
+#: What Temporal's UI sends along.
+_UI_HEADERS = "authorization, content-type, x-namespace"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -53,6 +57,7 @@ class Guard:
             return
         request = Request(scope)
         request_id = request_id_of(request)
+        origin = ui_origin(request, self._context)
         started = False
 
         async def send_marked(message: Message) -> None:
@@ -63,9 +68,18 @@ class Guard:
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
+                if origin is not None:
+                    headers["Access-Control-Allow-Origin"] = origin
+                    headers["Access-Control-Allow-Credentials"] = "true"
+                    headers["Access-Control-Allow-Headers"] = _UI_HEADERS
+                    headers["Access-Control-Allow-Methods"] = "POST"
+                    headers["Vary"] = "Origin"
             await send(message)
 
         try:
+            if origin is not None and request.method == "OPTIONS":
+                await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send_marked)
+                return
             await self._answer(request, receive, send_marked)
         except DisconnectedError:
             return
@@ -91,9 +105,8 @@ class Guard:
                 return
         body: bytes | Refusal = b""
         if scope["method"] not in _BODILESS:
-            body = await read_body(
-                request.headers, receive, most_bytes=self._most_bytes, within=self._within
-            )
+            most = _PAYLOAD_BYTES if path.startswith(CODEC) else self._most_bytes
+            body = await read_body(request.headers, receive, most_bytes=most, within=self._within)
         if isinstance(body, Refusal):
             # What is left of it is not read.
             await _refuse(request, body, {"Connection": "close"}, receive, send)

@@ -27,6 +27,7 @@ from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings import TemporalSettings, WarehouseSettings, is_loopback
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.warehouse.payload_keys import enter_keys
 
 #: Connections to the warehouse: one for each request that reads at once.
 _WAREHOUSE_CONNECTIONS = 8
@@ -53,7 +54,7 @@ def serve(
     Raises:
         ConfigurationError: the address cannot be listened at; or it is one that others reach, and
             there is no token by which to tell who they are; or a destination of notifications is
-            none.
+            none; or a payload key that is in use is missing.
         ETLError: as `Platform.warehouse`.
     """
     warehouse, notification = WarehouseSettings.load(), NotificationSettings.load()
@@ -146,6 +147,7 @@ def _prepare(settings: WarehouseSettings) -> None:
     with Warehouse(settings, max_connections=1) as warehouse:
         warehouse.check()
         migrate(warehouse)
+        enter_keys(warehouse)
 
 
 async def _check_reach(settings: ApiSettings, warehouse: WarehouseSettings) -> None:

@@ -283,6 +283,12 @@ app.add_typer(
     access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."
 )
 app.add_typer(
+    access.key,
+    name="key",
+    rich_help_panel=_ACCESS,
+    help="The keys that encrypt payloads and pipelines' results.",
+)
+app.add_typer(
     access.audit, name="audit", rich_help_panel=_ACCESS, help="Who did what, when and why."
 )
 app.command(

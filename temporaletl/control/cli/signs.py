@@ -38,6 +38,7 @@ SIGNS = {
     "identities": "Reading the people",
     "pipeline": "Reading the definition",
     "token": "Reading the tokens",
+    "key": "Reading the payload keys",
     "audit": "Reading the audit",
     "settings": "Reading the settings",
     "backup": "Getting ready to back up",

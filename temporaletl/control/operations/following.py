@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from temporaletl import names, sdk
 from temporaletl.control.operations.platform import is_polled
-from temporaletl.errors import ConfigurationError, CredentialsError, RetryableError
+from temporaletl.errors import ConfigurationError, CredentialsError, ETLError, RetryableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.queuer.reconciliation import is_unknown_workflow
 from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.runs import Engine
 
 if TYPE_CHECKING:
+    from temporalio.api.failure.v1 import Failure
     from temporalio.api.workflow.v1 import PendingActivityInfo
     from temporalio.client import Client, WorkflowHandle
     from temporalio.service import RPCError
@@ -342,11 +343,22 @@ async def pending_failures(client: Client, workflow_id: str) -> list[PendingFail
             PendingFailure(
                 activity=pending.activity_type.name,
                 attempt=pending.attempt,
-                error=trouble or pending.last_failure.message,
+                error=trouble or await failure_message(client, pending.last_failure),
                 next_attempt=scheduled,
             )
         )
     return failures
+
+
+async def failure_message(client: Client, failure: Failure) -> str:
+    """The message of a failure as the server has it; as it stands where it cannot be decrypted."""
+    copy = type(failure)()
+    copy.CopyFrom(failure)
+    try:
+        await client.data_converter.decode_failure(copy)
+    except ETLError:
+        return failure.message
+    return copy.message
 
 
 async def trouble_in(client: Client, pending: PendingActivityInfo) -> str | None:

@@ -30,6 +30,7 @@ from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import has_ledger, migrate, missing_migrations
+from temporaletl.warehouse.payload_keys import enter_keys
 from temporaletl.warehouse.source_connections import StoredConnections, stored_connections
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Platform:
         self._client: Client | None = None
         self._warehouse: Warehouse | None = None
         self._is_current = False
+        self._first: str | None = None
+        self._is_entered = False
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
 
@@ -121,18 +124,28 @@ class Platform:
 
         Raises:
             TemporalDisabledError, TemporalUnavailableError, ConfigurationError, CredentialsError:
-                as `temporaletl.connect.connect`.
+                as `temporaletl.connect.connect`, and `enter_keys`.
         """
         return await self._connected(CONNECT_TIMEOUT)
 
     async def _connected(self, within: timedelta) -> Client:
         async with self._connecting:
+            await self._enter_keys()
             if self._client is None:
                 # It takes time to import, and many operations do without.
                 from temporaletl.connect import connect
 
                 self._client = await connect(self.settings, within=within)
             return self._client
+
+    async def _enter_keys(self) -> None:
+        """See that what goes to Temporal is encrypted as the services do, where that is known."""
+        warehouse = await self.warehouse_if_any()
+        if warehouse is None or (self._is_entered and warehouse.payload_keys.first == self._first):
+            return
+        self._first = warehouse.payload_keys.first
+        await asyncio.to_thread(enter_keys, warehouse)
+        self._is_entered = True
 
     async def answering_client(self) -> Client:
         """The connection to Temporal, which has just answered.

@@ -17,6 +17,7 @@ from temporaletl.check_messages import (
     ServiceCheckRequest,
 )
 from temporaletl.control.operations.attendance import unattended, unattended_segments
+from temporaletl.control.operations.following import failure_message
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.errors import ETLError, TemporalUnavailableError
 
@@ -97,7 +98,7 @@ async def _answers(
             result_type=ServiceAnswers,
             rpc_timeout=PATIENCE,
         )
-        said = await _result(handle)
+        said = await _result(client, handle)
     if isinstance(said, ServiceAnswers):
         return said
     if said is None:
@@ -107,7 +108,9 @@ async def _answers(
     return f"it cannot be asked what it sees: {said}"
 
 
-async def _result(handle: WorkflowHandle[object, ServiceAnswers]) -> ServiceAnswers | str | None:
+async def _result(
+    client: Client, handle: WorkflowHandle[object, ServiceAnswers]
+) -> ServiceAnswers | str | None:
     """The workflow's result; why the service cannot execute it; or None: nobody took it in time.
 
     Raises:
@@ -115,7 +118,7 @@ async def _result(handle: WorkflowHandle[object, ServiceAnswers]) -> ServiceAnsw
     """
     taken = asyncio.Event()
     result = asyncio.create_task(handle.result())
-    refusal = asyncio.create_task(_refusal(handle, taken))
+    refusal = asyncio.create_task(_refusal(client, handle, taken))
     begun = asyncio.create_task(taken.wait())
     try:
         await asyncio.wait(
@@ -149,14 +152,15 @@ async def _result(handle: WorkflowHandle[object, ServiceAnswers]) -> ServiceAnsw
 
 
 async def _refusal(
-    handle: WorkflowHandle[object, ServiceAnswers], taken: asyncio.Event
+    client: Client, handle: WorkflowHandle[object, ServiceAnswers], taken: asyncio.Event
 ) -> str | None:
     """Why the service cannot execute the workflow, once it has tried; None: the workflow ended."""
     async for event in handle.fetch_history_events(wait_new_event=True):
         if event.HasField("workflow_task_started_event_attributes"):
             taken.set()
         if event.HasField("workflow_task_failed_event_attributes"):
-            return event.workflow_task_failed_event_attributes.failure.message
+            failure = event.workflow_task_failed_event_attributes.failure
+            return await failure_message(client, failure)
     return None
 
 

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 
 from temporaletl import names
 from temporaletl.control.operations.control import find_workflow
-from temporaletl.control.operations.following import trouble_in
+from temporaletl.control.operations.following import failure_message, trouble_in
 from temporaletl.control.operations.platform import (
     OPEN_WORKFLOWS,
     PATIENCE,
@@ -230,7 +230,9 @@ _PENDING: dict[int, Literal["started", "cancelling", "paused"]] = {
 
 async def _activity(client: Client, pending: PendingActivityInfo) -> PendingActivity:
     trouble = await trouble_in(client, pending)
-    failure = pending.last_failure.message if pending.HasField("last_failure") else None
+    failure = None
+    if pending.HasField("last_failure"):
+        failure = await failure_message(client, pending.last_failure)
     shown = trouble or failure
     state = _PENDING.get(pending.state)
     return PendingActivity(

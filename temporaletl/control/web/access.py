@@ -1,7 +1,6 @@
 """Access to the dashboard: log-ins of browsers, kept in a cookie, and where they lead back to."""
 
 import asyncio
-import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,8 +9,10 @@ from urllib.parse import quote, urlsplit
 from fastapi import Request, Response
 
 from temporaletl.control.api.access import (
+    COOKIE,
     Caller,
     caller_without_token,
+    login_key,
     proxy_header,
     refuse_foreign,
 )
@@ -24,7 +25,6 @@ from temporaletl.settings import is_loopback
 from temporaletl.warehouse.logins import Login
 from temporaletl.warehouse.tokens import InvalidTokenError
 
-COOKIE = "etl_session"
 LOG_IN = "/log-in"
 #: While the warehouse does not answer, whoever was known so shortly before may go on reading.
 _REMEMBERED = timedelta(minutes=15)
@@ -53,13 +53,12 @@ class Visitors:
         """
         refuse_foreign(request)
         value = request.cookies.get(COOKIE, "")
-        digest = hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
         # Without a cookie, everybody else on this machine is the same; nobody elsewhere is.
         where = (proxy_header(request), request.client and request.client.host, _host(request))
-        key = digest if value else str(where)
+        key = login_key(value) if value else str(where)
         try:
             async with asyncio.timeout(self._patience.total_seconds()):
-                caller = await self._look(request, context, value, digest)
+                caller = await self._look(request, context, value)
         except (InvalidTokenError, UnauthenticatedError):
             self._known.pop(key, None)
             raise LogInNeededError("log in") from None
@@ -75,12 +74,12 @@ class Visitors:
         self._known[key] = caller, datetime.now(UTC)
         return caller
 
-    async def _look(self, request: Request, context: Context, value: str, digest: str) -> Caller:
+    async def _look(self, request: Request, context: Context, value: str) -> Caller:
         if not value:
             return await caller_without_token(request, context)
         observe = partial(token_of_login, context.platform, value)
         try:
-            token = (await context.tokens.latest(f"login {digest}", observe)).value
+            token = (await context.tokens.latest(login_key(value), observe)).value
         except InvalidTokenError:
             return await caller_without_token(request, context)
         return Caller(f"token:{token.name}", token.token_id, token.scope, request_id_of(request))

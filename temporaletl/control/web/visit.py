@@ -14,14 +14,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
-from temporaletl.control.api.access import Caller
+from temporaletl.control.api.access import COOKIE, Caller
 from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import ForbiddenError, request_id_of, status_of
 from temporaletl.control.operations.history import RunFilter, list_runs
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs
-from temporaletl.control.web.access import COOKIE, LogInNeededError, Visitors, log_in_path
+from temporaletl.control.web.access import LogInNeededError, Visitors, log_in_path
 from temporaletl.control.web.rendering import HEADERS, render
 from temporaletl.control.web.sights import Outages, Sight, Sights
 from temporaletl.errors import ConfigurationError, ETLError

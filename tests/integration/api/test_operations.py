@@ -20,7 +20,7 @@ PIPELINE = {"nodes": [{"id": "wait", "type": "delay", "data": {"seconds": 1}}]}
 class Row(NamedTuple):
     """Who may use an operation, and a body that it takes; None: it has none, or needs none."""
 
-    needs: Literal["operate", "read"] | None
+    needs: Literal["operate", "decrypt", "read"] | None
     body: dict[str, Any] | None = None
     query: str = ""
     #: A stream's answer goes on until its reader leaves.
@@ -42,6 +42,7 @@ ROWS = {
     **dict.fromkeys(("list_pipelines", "get_pipeline", "list_versions", "get_version"), READ),
     **dict.fromkeys(("pipeline_schema", "list_executions", "execution_status"), READ),
     **dict.fromkeys(("execution_history", "node_result"), READ),
+    **dict.fromkeys(("decode_payloads", "encode_payloads"), Row("decrypt", {"payloads": []})),
     "diff_versions": Row("read", query="before=1"),
     "validate_pipeline": Row("read", {"definition": PIPELINE}),
     "execute_pipeline": Row("operate", {"pipeline": NOBODY}),
@@ -147,8 +148,11 @@ async def test_a_wrong_token_is_answered_nowhere(served: Served) -> None:
 
 async def test_a_token_that_may_read_reads_all_and_does_nothing(served: Served) -> None:
     reader = await served.token_of("read")
-    acting = [one for one in operations(served) if one.row.needs == "operate"]
+    acting = [one for one in operations(served) if one.row.needs in ("operate", "decrypt")]
     check(await answers(reader, acting), 403)
+    decrypter = await served.token_of("decrypt")
+    operating = [one for one in acting if one.row.needs == "operate"]
+    check(await answers(decrypter, operating), 403)
     reading = [
         one for one in operations(served) if one.row.needs == "read" and not one.row.is_stream
     ]

@@ -15,9 +15,9 @@ import requests
 import structlog
 from psycopg import sql
 
+from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
-from temporaletl.control.web.access import COOKIE
 from temporaletl.logs import configure_logs
 from temporaletl.settings import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse

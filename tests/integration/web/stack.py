@@ -19,10 +19,10 @@ from playwright.async_api import (
     expect,
 )
 
+from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import create_token, log_in
 from temporaletl.control.web import dashboard as front
-from temporaletl.control.web.access import COOKIE
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.tokens import Scope
 from tests.integration.api.in_process import Served, platform_of, schema_of, serving

@@ -1,4 +1,4 @@
-"""`etl token` and `etl audit`: who may use the API, and who did what."""
+"""`etl token`, `etl key` and `etl audit`: who may use the API, what is encrypted, who did what."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from temporaletl.control.cli.commands.arguments import AsJson, TokenScope, examp
 
 token = typer.Typer(no_args_is_help=True)
 audit = typer.Typer(no_args_is_help=True)
+key = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name (`etl token list`).")]
 
@@ -24,7 +25,10 @@ def create(
     scope: Annotated[
         TokenScope,
         typer.Option(
-            "--scope", metavar="SCOPE", help="read: look at everything; operate: change it, too."
+            "--scope",
+            metavar="SCOPE",
+            help="read: look at everything; decrypt: and at payloads in Temporal; operate: change "
+            "it, too.",
         ),
     ] = "read",
     expires_in_days: Annotated[
@@ -55,6 +59,46 @@ def revoke(name: Name) -> None:
     from temporaletl.control.cli.views import access as view
 
     view.revoke(name)
+
+
+@key.command(
+    epilog=examples(
+        "etl key generate k1 > payload-keys", "etl key generate 2026-11 >> payload-keys"
+    )
+)
+def generate(
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of the key, which no other one ever had.")
+    ],
+) -> None:
+    """Make a payload key, and print it as ETL_PAYLOAD_KEYS has it; it is kept nowhere."""
+    from temporaletl.control.cli.views import payload_keys as view
+
+    view.generate(key_id)
+
+
+@key.command("list", epilog=examples("etl key list", "etl key list --json"))
+def list_keys(as_json: AsJson = False) -> None:
+    """List the payload keys that are in use, by id, and whether this process has them."""
+    from temporaletl.control.cli.views import payload_keys as view
+
+    view.print_keys(as_json=as_json)
+
+
+@key.command(epilog=examples("etl key retire k1", "etl key retire k1 --force  # it is lost"))
+def retire(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id (`etl key list`).")],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", metavar="", help="Give up whatever is encrypted with it, runs too."
+        ),
+    ] = False,
+) -> None:
+    """Encrypt anew what a payload key encrypts, so that services may do without it."""
+    from temporaletl.control.cli.views import payload_keys as view
+
+    view.retire(key_id, force=force)
 
 
 @audit.command("list", epilog=examples("etl audit list", "etl audit list --limit 100 --json"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from temporaletl.messages import QueuerInput
 
 Mode = Literal["incremental", "full", "backfill"]
-TokenScope = Literal["read", "operate"]
+TokenScope = Literal["read", "decrypt", "operate"]
 
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The source, such as jira (`etl sources`).")

@@ -6,13 +6,12 @@ from http import HTTPStatus
 from fastapi import Request, Response
 from starlette.responses import RedirectResponse
 
-from temporaletl.control.api.access import Caller, refuse_foreign
+from temporaletl.control.api.access import COOKIE, Caller, refuse_foreign
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.problems import request_id_of
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.tokens import has_tokens, log_in, log_out
 from temporaletl.control.web.access import (
-    COOKIE,
     LOG_IN,
     drop,
     keep,

@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from temporaletl.control.operations.tokens import create_token, list_tokens, revoke_token
 from temporaletl.control.web.visit import InVisit, Visit, pages
 from temporaletl.errors import ConfigurationError
+from temporaletl.warehouse.tokens import SCOPES
 
 router = pages()
 
@@ -26,15 +27,16 @@ async def get_tokens(visit: InVisit) -> Response:
 async def post_token(visit: InVisit) -> Response:
     """Create a token; its text is on this page, and nowhere else."""
     caller, form = visit.operator(), await visit.form()
-    scope, days = form.text("scope"), form.text("days")
-    if scope not in ("read", "operate"):
-        raise ConfigurationError("scope: must be read or operate")
+    named, days = form.text("scope"), form.text("days")
+    scope = next((known for known in SCOPES if known == named), None)
+    if scope is None:
+        raise ConfigurationError(f"scope: must be one of {', '.join(SCOPES)}")
     if days and not (days.isdigit() and 1 <= int(days) <= _MOST_DAYS):
         raise ConfigurationError(f"days: must be a number from 1 to {_MOST_DAYS:,}, or empty")
     made = await create_token(
         visit.context.platform,
         form.text("name"),
-        "operate" if scope == "operate" else "read",
+        scope,
         expires_in=timedelta(days=int(days)) if days else None,
         author=caller.author(),
     )
