@@ -34,6 +34,7 @@ from tests.fakes.jira.generate import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import FakeServer
 from tests.integration.flows.own_postgres import small_disk
+from tests.integration.old_warehouse import migrate_before
 from tests.integration.upkeep import (
     CONTENT,
     VECTORS,
@@ -53,12 +54,18 @@ COUNT = ("psql", "-tAc", "SELECT count(*), count(DISTINCT event_id) FROM workpla
 
 
 @contextlib.contextmanager
-def migrated(folder: Path) -> Iterator[Warehouse]:
+def open_warehouse(folder: Path) -> Iterator[Warehouse]:
     with running_postgres(folder) as url:
         settings = WarehouseSettings.model_validate({"database_url": url})
         with Warehouse(settings, max_connections=1) as warehouse:
-            migrate(warehouse)
             yield warehouse
+
+
+@contextlib.contextmanager
+def migrated(folder: Path) -> Iterator[Warehouse]:
+    with open_warehouse(folder) as warehouse:
+        migrate(warehouse)
+        yield warehouse
 
 
 def test_an_incremental_run_continues_from_the_watermark_that_was_restored(
@@ -181,15 +188,11 @@ def test_rows_that_are_written_meanwhile_are_not_half_in_a_backup(
 
 
 def test_an_older_backup_is_migrated_and_a_later_one_is_refused_over_data_that_stays(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = known_migrations()[-1]
-    with migrated(folder) as warehouse, warehouse.connection() as connection:
-        connection.execute("DELETE FROM etl_migrations WHERE name = %s", [last])
-        # As it was before the last migration, which made these.
-        for made in ("items", "results", "nodes", "executions", "versions"):
-            connection.execute(f"DROP TABLE pipeline_{made}".encode())
-        connection.execute("DROP TABLE pipelines")
+    with open_warehouse(folder) as warehouse:
+        migrate_before(last, warehouse, monkeypatch)
     back_up(folder, tmp_path / "old.zip")
     assert restore(folder, tmp_path / "old.zip", replace=True).migrated == [last]
     with migrated(folder) as warehouse, warehouse.connection() as connection:
