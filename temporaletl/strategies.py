@@ -37,7 +37,6 @@ from temporaletl.transformation import TransformContext, TransformMethod
 
 ENTRY_POINT_GROUP = "temporaletl.sources"
 
-
 #: What a generator, plain or async, gives.
 type Generated[T] = Iterable[T] | AsyncGenerator[T]
 #: Returns a backlog, which only the source's own transform inputs method looks into.
@@ -329,8 +328,7 @@ class Strategies:
     extract: ExtractMethod[Any]
     transform: TransformMethod[Any]
     rows: tuple[type[Row], ...]
-    #: Share of a job's records that may be rejected; None as the settings say.
-    reject_threshold: float | None = None
+    reject_threshold: float | None = None  # of a job's records; None as the settings say
 
 
 def resolve(source: str, stream: str) -> Strategies:
