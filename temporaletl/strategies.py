@@ -381,12 +381,8 @@ def import_sources(package: str, source: str | None = None) -> None:
 def _import_tree(package: str, only: str | None = None) -> None:
     # `pkgutil.walk_packages` would import packages itself and swallow their errors.
     for found in pkgutil.iter_modules(_import(package).__path__, prefix=f"{package}."):
-        if only is not None and found.name != f"{package}.{only}":
-            continue
-        if found.ispkg:
-            _import_tree(found.name)
-        else:
-            _import(found.name)
+        if only is None or found.name == f"{package}.{only}":
+            _import_tree(found.name) if found.ispkg else _import(found.name)
 
 
 def _import(name: str) -> ModuleType:

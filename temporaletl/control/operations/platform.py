@@ -140,6 +140,8 @@ class Platform:
 
     async def _enter_keys(self) -> None:
         """See that what goes to Temporal is encrypted as the services do, where that is known."""
+        if self._client is not None and self._warehouse is None:
+            return  # it was not there when Temporal was first reached, and is not waited for again
         warehouse = await self.warehouse_if_any()
         if warehouse is None or (self._is_entered and warehouse.payload_keys.first == self._first):
             return
