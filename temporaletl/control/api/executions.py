@@ -135,13 +135,18 @@ class ExecutionReport(BaseModel):
     pipeline: str | None
     version: str
     state: str
+    recorded_state: str = Field(description="what the warehouse knows, where it is not answered")
     answered: bool
     error: str | None
     error_node: str | None
     started_how: str
     started_by: str | None
+    event_key: str | None = Field(description="of the event that started it, and starts it once")
+    parent: str | None = Field(description="the execution whose node waits for it")
+    parent_node: str | None
     resumed_from: str | None
     resumed_node: str | None
+    workflow_id: str | None = Field(description="null where it follows from the execution's id")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -227,13 +232,18 @@ def report_of(found: ExecutionDetails) -> ExecutionReport:
         pipeline=execution.pipeline,
         version=execution.sha256,
         state=found.state,
+        recorded_state=execution.state,
         answered=found.answered,
         error=execution.error,
         error_node=execution.error_node,
         started_how=execution.started_how,
         started_by=execution.started_by,
+        event_key=execution.event_key,
+        parent=execution.parent,
+        parent_node=execution.parent_node,
         resumed_from=execution.resumed_from,
         resumed_node=execution.resumed_node,
+        workflow_id=execution.workflow_id,
         created_at=execution.created_at,
         started_at=execution.started_at,
         ended_at=execution.ended_at,

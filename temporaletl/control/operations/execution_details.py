@@ -65,7 +65,6 @@ class ExecutionDetails:
     state: str
     answered: bool
     nodes: tuple[NodeDetails, ...]
-    pipeline: Pipeline
     chunks: dict[str, int]
 
 
@@ -90,7 +89,6 @@ async def execution_details(platform: Platform, execution_id: str) -> ExecutionD
         state=live.state if live else execution.state,
         answered=live is not None or execution.ended_at is not None,
         nodes=tuple(_nodes(pipeline, {record.node: record for record in records})),
-        pipeline=pipeline,
         chunks=live.chunks_done if live else {},
     )
 

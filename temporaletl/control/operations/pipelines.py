@@ -38,12 +38,15 @@ class Validation:
         return start if start is None or fault.line is None else start + fault.line - 1
 
 
-def validate_pipeline(text: str, *, as_json: bool = False) -> Validation:
-    """Validate a definition, written in YAML or in JSON; safe to repeat, changes nothing."""
+def validate_pipeline(text: str, *, as_json: bool = False, here: bool = True) -> Validation:
+    """Validate a definition, written in YAML or in JSON; safe to repeat, changes nothing.
+
+    Where it will not run `here`, what it names is not checked: see `validate_document`.
+    """
     document = Document(None)
     try:
         document = read_json(text) if as_json else read_yaml(text)
-        pipeline = validate(document.value, _surroundings())
+        pipeline = validate(document.value, _surroundings() if here else None)
     except DefinitionError as error:
         return Validation(document, None, error.faults)
     return Validation(document, pipeline, pipeline.warnings)

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -303,3 +304,82 @@ async def test_the_local_engine_of_the_api_executes_a_run(etl: Commands) -> None
 async def test_health_names_the_same_parts_over_the_api(etl: Commands) -> None:
     found = [(await etl("health", "--json", here=here)).document["parts"] for here in (True, False)]
     assert [part["name"] for part in found[0]] == [part["name"] for part in found[1]]
+
+
+_ORDERS = """\
+name: orders
+nodes:
+  - {id: big, type: condition, data: {condition: trigger.amount > 10}}
+  - {id: told, type: transform, data: {transform_type: mapping, mapping: {n: inputs.amount}}}
+  - {id: ask, type: approval, data: {title: Well?}}
+edges:
+  - {source: big, target: told, sourceHandle: true}
+  - {source: told, target: ask}
+"""
+
+
+@pytest.fixture
+def definitions(tmp_path: Path) -> tuple[str, str]:
+    file, faulty = tmp_path / "orders.yaml", tmp_path / "faulty.yaml"
+    file.write_text(_ORDERS)
+    faulty.write_text(_ORDERS.replace("trigger.amount", "triger.amount"))
+    return str(file), str(faulty)
+
+
+async def test_pipelines_are_kept_and_executed_over_the_api_as_on_the_machine(
+    etl: Commands, definitions: tuple[str, str]
+) -> None:
+    file, faulty = definitions
+    stored = await etl("pipeline", "store", file)
+    assert (stored.status, stored.out.split(" (")[0]) == (0, "orders version 1"), stored.err
+    scheduled = await etl("pipeline", "schedule", "orders", "often", "--every", "15m")
+    assert scheduled.status == 0, scheduled.err
+    waiting = await etl("pipeline", "run", "orders", "--input", '{"amount": 12}', "--json")
+    execution = waiting.document["execution_id"]
+
+    async def asks() -> bool:
+        return (await etl("pipeline", "decide", execution, "ask", "approved")).status == 0
+
+    await until(asks, within_seconds=45)
+
+    async def has_ended() -> bool:
+        found = await etl("pipeline", "status", execution, "--json")
+        return bool(found.document["ended_at"])
+
+    await until(has_ended, within_seconds=45)
+    waited = await etl("pipeline", "run", file, "--input", '{"amount": 1}', "--wait")
+    assert waited.status == 0, waited.err
+    again = await etl("pipeline", "run", "--from", execution, "--node", "told", "--json")
+    cancelled = await etl("pipeline", "cancel", again.document["execution_id"])
+    assert cancelled.status == 0, cancelled.err
+
+    async def is_cancelled() -> bool:
+        found = await etl("pipeline", "status", again.document["execution_id"], "--json")
+        return bool(found.document["state"] == "cancelled")
+
+    await until(is_cancelled, within_seconds=45)
+    for words in (
+        *(("list",), ("list", "--json"), ("versions", "orders"), ("versions", "never")),
+        *(("versions", "orders", "--json"), ("validate", file), ("validate", faulty, "--json")),
+        *(
+            ("diff", "orders@1", file),
+            ("diff", "orders@7", file),
+            ("run", "never"),
+            ("graph", file),
+        ),
+        *(("executions",), ("executions", "orders", "--json"), ("status", execution)),
+        *(("status", execution, "--json"), ("status", "never"), ("result", execution, "told")),
+        *(("result", execution, "nothing"), ("pause", execution), ("resume", "never")),
+        *(("decide", execution, "ask", "rejected"), ("decide", execution, "told", "approved")),
+        *(("store", faulty), ("delete", "orders"), ("delete", "never")),
+        *(("schedule", "never", "1", "3"), ("schedule-pause", "orders", "often")),
+        ("schedule-resume", "orders", "rare"),
+    ):
+        over_api, on_machine = (
+            await etl("pipeline", *words),
+            await etl("pipeline", *words, here=True),
+        )
+        assert told(over_api) == told(on_machine), words
+    assert (await etl("pipeline", "schedule-delete", "orders", "often")).status == 0
+    assert (await etl("pipeline", "delete", "orders")).status == 0
+    assert (await etl("pipeline", "versions", "orders", here=True)).status == 1

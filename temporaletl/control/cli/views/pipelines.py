@@ -1,13 +1,17 @@
 """View of pipelines: faults as `file:line: place: what is wrong`, graphs, the schema."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from temporaletl.command import MISUSED
 from temporaletl.control.cli.output import note, print_json, say
+from temporaletl.control.cli.session import call
+from temporaletl.control.client.settings import ClientSettings
 from temporaletl.control.operations.pipelines import (
     Validation,
     draw_pipeline,
     pipeline_schema,
+    validate_document,
     validate_pipeline,
 )
 from temporaletl.errors import ConfigurationError
@@ -58,11 +62,22 @@ def print_schema() -> None:
 
 
 def read_definition(file: Path) -> Validation:
+    """Read and check a definition: by this machine, or by the platform whose API is used.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+        ETLError: as the API has it.
+    """
+    here = ClientSettings.load().url is None
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} cannot be read: {error}") from None
-    return validate_pipeline(text, as_json=file.suffix == ".json")
+    found = validate_pipeline(text, as_json=file.suffix == ".json", here=here)
+    if here or found.pipeline is None or not isinstance(found.document.value, dict):
+        return found
+    said = call(validate_document, found.document.value)
+    return replace(said, document=found.document)
 
 
 def print_faults(file: Path, found: Validation) -> None:

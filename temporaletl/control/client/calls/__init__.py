@@ -6,7 +6,9 @@
 from temporaletl.control.client.calls import (
     access,
     connections,
+    executions,
     identities,
+    pipelines,
     rejects,
     runs,
     schedules,
@@ -19,7 +21,9 @@ from temporaletl.control.client.operations import remote
 __all__ = [
     "access",
     "connections",
+    "executions",
     "identities",
+    "pipelines",
     "rejects",
     "remote",
     "runs",

@@ -109,13 +109,14 @@ async def get_execution(visit: InVisit, execution_id: ExecutionId) -> Response:
     details: ExecutionDetails = sight.value
     ended = details.execution.state in ENDED
     signs = {node.id: _sign(node, details) for node in details.nodes}
+    pipeline = await asyncio.to_thread(validate, details.execution.document)
     return visit.page(
         "execution.html",
         details=details,
         execution=details.execution,
         nodes=details.nodes,
         ended=ended,
-        graph=Markup(draw_svg(details.pipeline, signs)),  # noqa: S704 - its texts are escaped
+        graph=Markup(draw_svg(pipeline, signs)),  # noqa: S704 - its texts are escaped
         sight=sight,
         every=0 if ended else _LIVELY,
     )
