@@ -297,10 +297,12 @@ async def read_node_result(platform: Platform, execution_id: str, node: str) -> 
         OversizedResultError: it is too large to be read at once.
     """
     warehouse = await platform.current_warehouse()
-    records = {one.node for one in await asyncio.to_thread(read_nodes, warehouse, execution_id)}
-    if node and node not in records:
+    found = await asyncio.to_thread(read_nodes, warehouse, execution_id)
+    begun = {one.node: one.is_settled for one in found}
+    if node and not begun.get(node):
         await asyncio.to_thread(read_execution, warehouse, execution_id)
-        raise NotFoundError(f"node {node!r} of {execution_id} has not begun")
+        has = "has not ended" if node in begun else "has not begun"
+        raise NotFoundError(f"node {node!r} of {execution_id} {has}")
     return await asyncio.to_thread(
         read_result, warehouse, execution_id, node, most_megabytes=_MOST_SHOWN_MEGABYTES
     )
