@@ -134,17 +134,23 @@ def _check_size(connection: Connection, execution_id: str, node: str, most: floa
         )
 
 
-def iterate_parts(connection: Connection, execution_id: str, node: str) -> Iterator[JsonValue]:
+def iterate_parts(connection: Connection, execution_id: str, node: str) -> Iterator[Any]:
     """The parts of a result, one in memory at a time; the first is the result where it is no list.
 
-    Nothing where there is none.
+    Nothing where there is none. Items of lists are left as they stand (`msgspec.Raw`): they are
+    written anew, or decoded one by one.
     """
     number = 0
     while True:
-        row = read_row(connection, execution_id, node, number)
+        row = connection.execute(
+            "SELECT body, key_id FROM pipeline_results "
+            "WHERE execution_id = %s AND node = %s AND part = %s",
+            [execution_id, node, number],
+        ).fetchone()
         if row is None:
             return
-        yield row.value
+        text = _opened(connection.payload_keys, *row)
+        yield msgspec.json.decode(text, type=list[msgspec.Raw] if text[:1] == b"[" else Any)
         number += 1
 
 
@@ -217,10 +223,14 @@ def decode(keys: PayloadKeys, body: Any, key_id: Any) -> JsonValue:
     Raises:
         MissingPayloadKeyError, UndecryptablePayloadError: as `PayloadKeys.open`.
     """
+    value: JsonValue = msgspec.json.decode(_opened(keys, body, key_id))
+    return value
+
+
+def _opened(keys: PayloadKeys, body: Any, key_id: Any) -> bytes:
     if key_id is not None:
         body = keys.open(Sealed(key_id, bytes(body)), "result")
-    value: JsonValue = msgspec.json.decode(zlib.decompress(body))
-    return value
+    return zlib.decompress(body)
 
 
 def copy_result(

@@ -23,6 +23,7 @@ LAST_WORDS = {
     "load": "changed / first",
     "plan": "MB more than",
     "pipeline": "identical reload",
+    "pipeline_load": "pipeline / source",
     "questions": "bare DELETE of as many",
     "start": "starts over their goal",
 }
@@ -96,6 +97,11 @@ def test_pipelines_are_measured_beside_bare_activities() -> None:
     require_temporal()
     said = output_of("../load-test", "--workflows", "4", "--concurrent", "2")
     assert "; 0 failures" in said
+
+
+def test_a_load_of_a_pipeline_is_measured_beside_a_source() -> None:
+    require_temporal()
+    assert "round 1: source" in output_of("pipeline_load", "--rows", "50", "--rounds", "1")
 
 
 @pytest.mark.slow

@@ -104,6 +104,11 @@ class Held:
             list(row.values()),
         )
 
+    def lock(self, table: str, id_: int) -> None:
+        """Hold a row that is there."""
+        statement = sql.SQL("SELECT FROM {} WHERE id = %s FOR UPDATE").format(sql.Identifier(table))
+        self._holding.execute(statement, [id_])
+
     def is_waited_for(self) -> bool:
         pid = self._holding.info.backend_pid
         found = self._watching.execute(

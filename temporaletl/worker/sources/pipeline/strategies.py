@@ -74,9 +74,8 @@ class _Transform:
             row = msgspec.convert(record, self._classes[table], strict=False)
         except msgspec.ValidationError as error:
             raise RecordError(str(error)) from None
-        local = {
-            name: value.replace(tzinfo=UTC)
-            for name in self._times[table]
-            if (value := getattr(row, name)) is not None and value.tzinfo is None
-        }
-        return [msgspec.structs.replace(row, **local) if local else row]
+        for name in self._times[table]:
+            value = getattr(row, name)
+            if value is not None and value.tzinfo is None:
+                row = msgspec.structs.replace(row, **{name: value.replace(tzinfo=UTC)})
+        return [row]
