@@ -1,5 +1,6 @@
 """The preview: the same strategies as a load, and no warehouse anywhere."""
 
+import asyncio
 import dataclasses
 import json
 import threading
@@ -23,7 +24,14 @@ from temporaletl.extraction import Page
 from temporaletl.messages import QueuerInput
 from temporaletl.queuer.planning import check_request
 from temporaletl.rows import Row
-from temporaletl.strategies import Planner, Transformer, extractors, planners, transformers
+from temporaletl.strategies import (
+    Planner,
+    Transformer,
+    expanders,
+    extractors,
+    planners,
+    transformers,
+)
 from tests.integration.flows.numbers import EPOCH, outages
 
 
@@ -100,12 +108,26 @@ async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
     assert str(given_up.value) == "nothing was read within 0.5 s: the source refuses connections"
 
 
-async def test_a_slow_preview_ends_in_time_with_what_it_has_read() -> None:
+async def test_a_slow_preview_ends_in_time_with_what_it_has_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """No request fails: the second job is planned for longer than anybody waits."""
-    request = asked(jobs=2, size=3, plan_seconds=0.3)
-    [found] = await previewed(request, limit=100, within=timedelta(seconds=0.5))
+    loop, time_left = asyncio.get_running_loop(), timedelta(minutes=1)
+    passed = 0.0
+
+    async def expand(plan: Any, _backlog: Any) -> AsyncGenerator[Any]:
+        nonlocal passed
+        yield plan.job("all", plan.windows["all"], job=0)
+        passed = time_left.total_seconds()
+        await asyncio.Event().wait()
+
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + passed)
+    with monkeypatch.context() as patched:
+        patched.setitem(expanders._entries, "numbers", (expand, ""))
+        [found] = await previewed(asked(size=3), limit=100, within=time_left)
     assert (len(found.rows), found.jobs, found.complete) == (3, 1, False)
-    assert found.stopped == "stopped after 0.5 s"
+    assert found.stopped == "stopped after 60 s"
     request = asked(size=3, plan_seconds=60)
     with pytest.raises(SourceUnavailableError, match=r"^nothing was read within 0.1 s$"):
         await previewed(request, limit=100, within=timedelta(seconds=0.1))

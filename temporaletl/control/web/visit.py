@@ -1,7 +1,7 @@
 """One visit of a browser: who asks, for a page or the part of it that moves; and its errors."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -49,6 +49,8 @@ class Dashboard:
 
     def __init__(self, context: Context) -> None:
         self.sights = Sights(context.observations)
+        #: Of what is read anew for each page.
+        self.readings = Sights(Observations(fresh=timedelta(0), stale=timedelta(0)))
         self.visitors = Visitors()
         self.outages = Outages()
         #: Charts read much, and change slowly.
@@ -112,6 +114,14 @@ class Visit:
     async def open_runs(self) -> Sight[Runs]:
         """The runs that go on, as they were seen last; raises as `recent_runs`."""
         return await self.dashboard.sights.of("open runs", self.context.live.open_runs)
+
+    async def read[T](self, key: str, observe: Callable[[], Awaitable[T]]) -> Sight[T]:
+        """Read something anew: where it cannot be read, it is as it was read last.
+
+        Raises:
+            ETLError, TimeoutError: as `Sights.see`.
+        """
+        return await self.dashboard.readings.see(key, observe)
 
     def operator(self) -> Caller:
         """Who acts.

@@ -13,6 +13,7 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
 from temporaletl.settings import TemporalSettings
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
+from tests.integration.tcp_relay import TcpRelay
 from tests.integration.web.stack import Stack
 
 _ID = "0199c1f5-6a0e-7c55-8a43-5d3f3c1b9e10"
@@ -163,3 +164,27 @@ async def test_a_temporal_that_does_not_answer_is_named_with_since_when(empty: S
     schedules = await empty("GET", "/schedules", headers={"Accept": "text/html"})
     assert schedules.status_code == 503
     assert "<h1>Service Unavailable</h1>" in schedules.text
+
+
+async def test_pages_of_the_ledger_show_in_an_outage_what_was_read_last(postgres_url: str) -> None:
+    temporal = TemporalSettings.model_validate({"address": "127.0.0.1:9"})
+    pages = ("/runs?state=failed", "/rejects?source=shop", "/audit", "/notifications")
+    async with schema_of(postgres_url) as warehouse:
+        with TcpRelay(postgres_url) as relay:
+            platform = Platform(temporal, warehouse_settings(relay.url, warehouse.schema))
+            async with serving(platform, fronts=(front.install,)) as served:
+                for page in pages:
+                    answer = await served("GET", page)
+                    assert (answer.status_code, "· not renewed since" in answer.text) == (
+                        200,
+                        False,
+                    ), page
+                relay.freeze(admitting=False)
+                for page in pages:
+                    answer = await served("GET", page)
+                    assert (answer.status_code, "· not renewed since" in answer.text) == (
+                        200,
+                        True,
+                    ), page
+                unseen = await served("GET", "/runs?state=lost")
+                assert (unseen.status_code, "Load this page again" in unseen.text) == (503, True)

@@ -1,6 +1,7 @@
 """`/audit`: who did what, to what, and what came of it."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Response
@@ -21,13 +22,15 @@ async def get_audit(
 ) -> Response:
     """List what was done, the latest first."""
     key = decode_cursor(after, tuple[datetime, int])
-    found = await list_audit(
-        visit.context.platform, limit=_ENTRIES, before=AuditPosition(*key) if key else None
-    )
+    before = AuditPosition(*key) if key else None
+    observe = partial(list_audit, visit.context.platform, limit=_ENTRIES, before=before)
+    sight = await visit.read(f"audit {key}", observe)
+    found = sight.value
     following = found.next and encode_cursor(found.next.at.isoformat(), found.next.audit_id)
     return visit.page(
         "audit.html",
         entries=found.entries,
+        sight=sight,
         next_path=f"?after={following}" if following else None,
         is_first=after is None,
     )

@@ -1,5 +1,6 @@
 """`/rejects`: records that could not become rows, listed and shown."""
 
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -27,7 +28,9 @@ async def get_rejects(
 ) -> Response:
     """List the rejects, the newest first, of all sources or of one."""
     key = decode_cursor(after, tuple[int])
-    found = await list_newest_rejects(
+    given = {"source": source, "connection": connection, "stream": stream}
+    observe = partial(
+        list_newest_rejects,
         visit.context.platform,
         limit=_REJECTS + 1,
         after=key[0] if key else None,
@@ -35,7 +38,8 @@ async def get_rejects(
         connection=connection or None,
         stream=stream or None,
     )
-    given = {"source": source, "connection": connection, "stream": stream}
+    sight = await visit.read(f"rejects {given} {key}", observe)
+    found = sight.value
     items = found[:_REJECTS]
     following = None
     if len(found) > _REJECTS:
@@ -44,6 +48,7 @@ async def get_rejects(
     return visit.page(
         "rejects.html",
         rejects=items,
+        sight=sight,
         given=given,
         next_path=following,
         is_first=after is None,
@@ -54,10 +59,12 @@ async def get_rejects(
 @router.get("/rejects/{reject_id}")
 async def get_one(visit: InVisit, reject_id: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> Response:
     """Show a reject: why, the record, and which run met it last."""
-    found = await get_reject(visit.context.platform, reject_id)
+    observe = partial(get_reject, visit.context.platform, reject_id)
+    sight = await visit.read(f"reject {reject_id}", observe)
     return visit.page(
         "reject.html",
-        reject=found,
+        reject=sight.value,
+        sight=sight,
         connection_path=connection_path,
         path_of_run=path_of_run,
     )

@@ -90,23 +90,21 @@ async def get_runs(
         state=state or None,
     )
     key = decode_cursor(after, RunKey)
-    found = await list_runs(
-        visit.context.platform,
-        observed.value,
-        chosen,
-        limit=_RUNS + 1,
-        after=key,
-    )
+    given = {"source": source, "connection": connection, "mode": mode, "state": state}
+    platform = visit.context.platform
+    observe = partial(list_runs, platform, observed.value, chosen, limit=_RUNS + 1, after=key)
+    listed = await visit.read(f"runs {given} {key}", observe)
+    found = listed.value
     items = found[:_RUNS]
     following = None
     if len(found) > _RUNS:
         goes_on, started_at, name = RunKey.of(items[-1])
         following = encode_cursor(goes_on, started_at.isoformat(), name)
-    given = {"source": source, "connection": connection, "mode": mode, "state": state}
     return visit.page(
         "runs.html",
         runs=items,
         observed=observed,
+        sight=listed if listed.fault else observed,
         given=given,
         modes=MODES,
         states=STATES,
