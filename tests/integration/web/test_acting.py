@@ -12,7 +12,8 @@ from tests.integration.flows import numbers
 from tests.integration.web.stack import Stack
 from tests.waiting import until
 
-_SLOW = {"pages": 40, "page_seconds": 0.25}
+#: More pages than any test waits for: it ends when it is cancelled.
+_SLOW = {"pages": 10_000, "page_seconds": 0.25}
 
 
 @pytest_asyncio.fixture(autouse=True)
