@@ -23,6 +23,7 @@ from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.notifications import (
     Notification,
     claim,
+    claim_in,
     enter,
     mark_failed,
     mark_sent,
@@ -112,9 +113,9 @@ class Notifier:
         """
         with self.warehouse.connection() as connection:
             _enter(connection, event, [destination.name])
-        claimed = claim(
-            self.warehouse, destination.name, within=self.claimed_for, event_key=event.key
-        )
+            claimed = claim_in(
+                connection, destination.name, within=self.claimed_for, event_key=event.key
+            )
         if claimed is None:
             return None
         try:

@@ -115,14 +115,21 @@ def claim(
     claimed it and did not say within `within` what came of it; a second time it is given up.
     `event_key` names the only one that is wanted.
     """
-    values: dict[str, Any] = {"destination": destination, "within": within, "key": event_key}
     with warehouse.connection() as connection:
-        connection.execute(_GIVE_UP_TWICE_LOST, values)
-        return (
-            connection.cursor(row_factory=class_row(Notification))
-            .execute(_CLAIM.format(_RETURNED), values)
-            .fetchone()
-        )
+        return claim_in(connection, destination, within=within, event_key=event_key)
+
+
+def claim_in(
+    connection: Connection, destination: str, *, within: timedelta, event_key: str | None = None
+) -> Notification | None:
+    """As `claim`, in the caller's transaction: what that has entered, nobody else can claim."""
+    values: dict[str, Any] = {"destination": destination, "within": within, "key": event_key}
+    connection.execute(_GIVE_UP_TWICE_LOST, values)
+    return (
+        connection.cursor(row_factory=class_row(Notification))
+        .execute(_CLAIM.format(_RETURNED), values)
+        .fetchone()
+    )
 
 
 _GIVE_UP_TWICE_LOST = """

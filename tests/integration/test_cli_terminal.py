@@ -89,7 +89,10 @@ class Terminal:
         os.close(self._ours)
 
 
-@pytest.mark.parametrize("command", ["status", "run jira --wait", "preview jira", "logs some"])
+@pytest.mark.parametrize(
+    "command",
+    ["status", "run jira --wait", "preview jira", "logs some", "pipeline run some --wait"],
+)
 @pytest.mark.parametrize("moment", ["at its sign", "while it waits"])
 def test_ctrl_c_ends_a_command_with_one_line_and_130(
     silent_server: socket.socket, tmp_path: Path, command: str, moment: str
@@ -105,7 +108,8 @@ def test_ctrl_c_ends_a_command_with_one_line_and_130(
         assert terminal.process.wait(_WITHIN_SECONDS) == 130
     assert "Traceback" not in text
     *_, last = _CONTROL.sub("", text).split("\n")[:-1]
-    assert last.strip() in ("etl: interrupted", "Interrupted before the run was started.")
+    before = (f"Interrupted before the {what} was started." for what in ("run", "execution"))
+    assert last.strip() in ("etl: interrupted", *before)
 
 
 def test_a_sign_is_erased_before_anything_else_is_shown(tmp_path: Path) -> None:

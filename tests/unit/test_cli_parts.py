@@ -1,6 +1,8 @@
 """Values the command line reads, and how it shows things."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +12,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl.control.cli.commands.arguments import read_params, read_timestamp
 from temporaletl.control.cli.output import count, show_span, show_window
+from temporaletl.control.cli.views import executions
 from temporaletl.control.cli.views.progress import Rate, rows_line
+from temporaletl.control.operations import following, progress
 from temporaletl.control.operations.following import (
     LostSightError,
     Run,
@@ -21,10 +25,11 @@ from temporaletl.control.operations.following import (
 from temporaletl.control.operations.progress import find_local_trouble
 from temporaletl.control.operations.schedule_reports import show_ranges
 from temporaletl.control.operations.schedules import due_times
-from temporaletl.errors import ConfigurationError
+from temporaletl.errors import ConfigurationError, WarehouseUnavailableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
 from temporaletl.queuer.scheduling import calendar, parse_ranges
 from temporaletl.settings import TemporalSettings
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -267,6 +272,84 @@ async def test_a_server_that_comes_back_elsewhere_ends_a_wait_by_the_books() -> 
     run = run_of(refusal("tcp connect error"), books=books)
     assert (await run.ending).summary == COMPLETED
     assert asked == ["etl-shop-full-1"] * 2
+
+
+async def test_a_server_that_is_frozen_is_named_and_the_books_end_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "_LONGEST_PAUSE", timedelta(milliseconds=10))
+
+    class Frozen(Handle):
+        async def result(self) -> Any:
+            await asyncio.Event().wait()
+
+    class Health:
+        async def check_health(self, **_: object) -> bool:
+            raise refusal("deadline", RPCStatusCode.DEADLINE_EXCEEDED)
+
+    class Client:
+        service_client = Health()
+
+    async def unanswered(*_: object, **__: object) -> BatchStatus:
+        raise refusal("deadline", RPCStatusCode.DEADLINE_EXCEEDED)
+
+    async def books(_: TemporalRun) -> BatchSummary:
+        return COMPLETED
+
+    handle = Frozen()
+    handle.query = unanswered  # type: ignore[method-assign]
+    request, settings = QueuerInput(source="shop"), TemporalSettings()
+    client = cast("Any", Client())
+    run = TemporalRun(client, cast("Any", handle), request, settings, books=books)
+    run.status = BatchStatus(state="running", jobs=1)
+    await run.refresh()
+    assert run.silent == "Temporal does not answer"
+    assert (await run.ending).summary == COMPLETED
+
+
+async def test_a_look_that_takes_long_is_not_waited_for_and_answers_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "_ANSWERS_WITHIN", timedelta())
+    answers = asyncio.Event()
+    ending = asyncio.ensure_future(asyncio.Event().wait())
+
+    async def look() -> int:
+        await answers.wait()
+        return 7
+
+    async with progress._Look(look) as slow:
+        assert not await slow.renew(cast("Any", ending))
+        assert slow.latest is None
+        answers.set()
+        await until(lambda: slow._task is not None and slow._task.done())
+        assert await slow.renew(cast("Any", ending))
+        assert slow.latest == 7
+    ending.cancel()
+
+
+class _Silent:
+    """A session whose server does not answer the first calls."""
+
+    def __init__(self, faults: int) -> None:
+        self.faults = faults
+
+    async def call(self, *_: object) -> Any:
+        self.faults -= 1
+        if self.faults >= 0:
+            raise WarehouseUnavailableError("the warehouse did not answer: away")
+        return SimpleNamespace(nodes=(), execution=SimpleNamespace(state="completed"))
+
+
+async def test_an_execution_is_waited_for_over_an_outage_that_is_said_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executions, "_BETWEEN_LOOKS_SECONDS", 0)
+    session = cast("Any", _Silent(3))
+    await executions._ended(session, "e", quiet=False)
+    assert capsys.readouterr().err == "waiting: the warehouse did not answer: away\n"
+    with pytest.raises(LostSightError, match=r"away; that does not end .* pipeline status e`"):
+        await executions._ended(cast("Any", _Silent(9)), "e", quiet=True, silence=timedelta())
 
 
 async def test_who_may_no_longer_look_is_told_at_once() -> None:

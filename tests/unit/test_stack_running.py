@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from temporaletl.embedded.processes import Stop
+from temporaletl.embedded import stack
+from temporaletl.embedded.processes import Stop, StoppedError
 from temporaletl.embedded.running import (
     RunningStack,
     StackInUseError,
@@ -110,6 +111,18 @@ def test_the_stack_on_a_folder_is_ended_and_waited_for(tmp_path: Path) -> None:
     # What a killed stack left is nobody's.
     os.mkfifo(tmp_path / "stop")
     assert not end_running(tmp_path, at_once)
+
+
+def test_a_start_that_is_stopped_exits_as_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(_stack: stack.Stack) -> stack.Stack:
+        raise StoppedError
+
+    monkeypatch.setattr(stack.Stack, "__enter__", stopped)
+    said: list[str] = []
+    assert stack.up(stack.StackOptions(data=tmp_path), report=said.append) == 130
+    assert said == ["Ended before everything had started."]
 
 
 def test_what_is_deleted_is_the_stacks_alone(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from temporaletl.messages import BatchSummary, JobFailure
+from temporaletl.notifications import delivery
 from temporaletl.notifications.delivery import MOST_ATTEMPTS, Notifier
 from temporaletl.notifications.events import Event
 from temporaletl.notifications.settings import NotificationSettings
@@ -63,6 +64,24 @@ def let_time_pass(warehouse: Warehouse) -> None:
 
 def listed(warehouse: Warehouse) -> list[Notification]:
     return read_notifications(warehouse, limit=100).notifications[::-1]
+
+
+def test_what_is_sent_now_nobody_else_can_claim(
+    warehouse: Warehouse, webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier = make_notifier(warehouse, webhooks.url("/200/now"))
+    [destination] = notifier.destinations
+    others: list[Notification | None] = []
+    claimed_by_us = delivery.claim_in
+
+    def claimed_meanwhile(*args: Any, **kwargs: Any) -> Notification | None:
+        others.append(claim(warehouse, destination.name, within=timedelta(minutes=1)))
+        return claimed_by_us(*args, **kwargs)
+
+    monkeypatch.setattr(delivery, "claim_in", claimed_meanwhile)
+    event = Event(key="test:1", kind="test", source="", at=datetime.now(UTC), text="a test")
+    sent = notifier.send_now(destination, event)
+    assert (others, sent is not None and sent.event_key) == ([None], "test:1")
 
 
 def paths(webhooks: Webhooks) -> list[str]:

@@ -169,7 +169,8 @@ async def _ended(
             now = time.monotonic()
             if silent_since is None:
                 silent_since = now
-                note(f"waiting: {error}", style="yellow")
+                if not quiet:
+                    note(f"waiting: {error}", style="yellow")
             if now - silent_since >= silence.total_seconds():
                 raise LostSightError(
                     f"{error}; that does not end the execution: `etl pipeline status "
