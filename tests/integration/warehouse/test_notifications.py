@@ -20,6 +20,7 @@ from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.notifications import (
     Notification,
     claim,
+    claim_in,
     failing_destinations,
     read_notifications,
 )
@@ -72,7 +73,7 @@ def test_what_is_sent_now_nobody_else_can_claim(
     notifier = make_notifier(warehouse, webhooks.url("/200/now"))
     [destination] = notifier.destinations
     others: list[Notification | None] = []
-    claimed_by_us = delivery.claim_in
+    claimed_by_us = claim_in
 
     def claimed_meanwhile(*args: Any, **kwargs: Any) -> Notification | None:
         others.append(claim(warehouse, destination.name, within=timedelta(minutes=1)))
