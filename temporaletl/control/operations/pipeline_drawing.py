@@ -15,12 +15,27 @@ _PASSES = 4
 _LONGEST_TITLE = 26
 
 
+#: Colours of a picture that no page's style sheet is for.
+_STYLE = (
+    "<style>.graph{background:#fff;font-family:sans-serif}.node rect{fill:#f6f8fa;stroke:#8c959f;"
+    "stroke-width:2}.node text{fill:#1f2328;font-size:14px}.node .below,.outcome{fill:#59636e;"
+    "font-size:12px}.edge{fill:none;stroke:#59636e;stroke-width:1.5}.edge.error{stroke:#cf222e;"
+    "stroke-dasharray:5 4}marker path{fill:#59636e}</style>"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSign:
     """What a drawing says of a node besides its title: its state, and a short text."""
 
     state: str = "waiting"
     text: str = ""
+
+
+def draw_picture(pipeline: Pipeline) -> str:
+    """The graph of a pipeline as a file of its own: `draw_svg` with colours."""
+    head, defs, rest = draw_svg(pipeline).partition("<defs>")
+    return f"{head}{_STYLE}{defs}{rest}"
 
 
 def draw_svg(pipeline: Pipeline, signs: Mapping[str, NodeSign] | None = None) -> str:

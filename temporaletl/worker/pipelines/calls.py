@@ -4,8 +4,10 @@ A local activity costs the server one event in place of six; it is tried once, a
 and may succeed later goes the long way, where attempts are counted and outages waited out.
 """
 
+import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -68,3 +70,14 @@ async def call[Result: Message](
         summary=summary,
     )
     return found
+
+
+async def together(runs: list[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines at once; where one fails, the others end before that is told."""
+    tasks = [asyncio.create_task(run) for run in runs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,6 +32,7 @@ from temporaletl.warehouse.pipeline_items import (
 )
 from temporaletl.warehouse.pipeline_results import encode
 from temporaletl.worker.pipelines.messages import ChunkRequest, ChunkResult, NodeError
+from temporaletl.worker.pipelines.nodes.fields import NodeData
 from temporaletl.worker.pipelines.nodes.logic import MapData
 from temporaletl.worker.pipelines.nodes.types import NODE_TYPES
 from temporaletl.worker.pipelines.runner import NodeRunner, NodeTimeoutError
@@ -84,6 +85,12 @@ def item_hash(data: MapData, item: JsonValue) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
+def data_of_items(data: MapData) -> NodeData:
+    """The data of the node that a map runs for each item, which has the time of its map."""
+    given = {**data.data, "timeout_seconds": data.timeout_seconds}
+    return NODE_TYPES[data.type].model_validate(given)
+
+
 class _Run:
     """One attempt of a chunk."""
 
@@ -96,12 +103,10 @@ class _Run:
         report: Callable[[int], int],
     ) -> None:
         data: MapData = context.data
-        # An item has the time and the attempts of its map.
-        given = {**data.data, "timeout_seconds": data.timeout_seconds}
         self._request = request
         self._map = data
         self._type = data.type
-        self._context = replace(context, data=NODE_TYPES[data.type].model_validate(given))
+        self._context = replace(context, data=data_of_items(data))
         self._warehouse = warehouse
         self._chunk = chunk
         self._report = report
@@ -209,9 +214,7 @@ class _Run:
             raise NodeTimeoutError(f"it took longer than timeout_seconds = {within:g}") from None
         if not isinstance(produced, Produced) or callable(produced.parts):
             raise ConfigurationError(f"{self._type} cannot run for each item: it waits")
-        if produced.parts is not None:
-            return [one for part in produced.parts for one in part]
-        return produced.value
+        return produced.whole
 
     def _told(self, error: Exception, number: int) -> dict[str, JsonValue]:
         if not isinstance(error, ETLError):

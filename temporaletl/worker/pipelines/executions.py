@@ -27,7 +27,6 @@ from temporaletl.warehouse.pipeline_nodes import copy_nodes, read_nodes
 from temporaletl.warehouse.pipeline_results import TRIGGER, write_result
 from temporaletl.warehouse.pipelines import StoredVersion, find_version
 from temporaletl.worker.pipelines.declared import find_surroundings
-from temporaletl.worker.pipelines.definition import ERROR_HANDLE
 from temporaletl.worker.pipelines.faults import DefinitionError
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionPlan, PlannedNode
 from temporaletl.worker.pipelines.nodes.fields import NodeData
@@ -265,13 +264,12 @@ def plan_of(
 def _planned(pipeline: Pipeline, node: str, heartbeat_timeout: timedelta) -> PlannedNode:
     step = pipeline.steps[node]
     data: NodeData = step.data
-    handles = {link.handle for link in pipeline.graph.out_of[node]}
     return PlannedNode(
         id=node,
         type=step.type,
         join=data.join,
-        goes_on=data.on_error != "fail",
-        catches=ERROR_HANDLE in handles,
+        goes_on=pipeline.goes_on(node),
+        catches=pipeline.catches(node),
         timeout=timedelta(seconds=data.timeout_seconds),
         policy=RunPolicy(
             max_attempts=data.retry.max_attempts,

@@ -5,7 +5,6 @@ between them.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from temporalio.exceptions import (
 from temporaletl import names
 from temporaletl.failures import first_cause, first_message, retry_policy
 from temporaletl.messages import BatchSummary, Message
-from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call
+from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call, together
 from temporaletl.worker.pipelines.graph import NodeState, Progress
 from temporaletl.worker.pipelines.messages import (
     ChunkRequest,
@@ -47,6 +46,8 @@ NODES_PER_RUN = 600
 _GRACE = timedelta(seconds=30)
 #: Types whose nodes compute alone, mostly in milliseconds.
 _QUICK_TYPES = ("condition", "switch", "transform")
+#: What is waited for ends with an execution that Temporal cancels.
+PATCH = "cancelled-waits-end"
 #: Class of the error of an attempt that took longer than its node allows.
 TIMED_OUT = "NodeTimeoutError"
 
@@ -97,10 +98,20 @@ class Interpreter:
         return wait is not None and wait.decision and decision.node not in self._control.decisions
 
     async def run(self) -> bool:
-        """Run to the end (True), or until the execution shall continue as new (False)."""
+        """Run to the end (True), or until the execution shall continue as new (False).
+
+        One that was cancelled goes on when it is called again.
+        """
         control = self._control
-        for node in list(self._waits):
-            self._start(node)
+        begun = any(node in self._tasks for node in self._waits)
+        if begun and not workflow.patched(PATCH):
+            for node in list(self._waits):  # as it was
+                self._start(node)
+        elif not begun:
+            for node in self._waits:
+                self._start(node)
+            # A task that is cancelled before it begins tells nobody of its end.
+            await asyncio.sleep(0)
         while True:
             control.changed = False
             if control.stop is not None:
@@ -109,9 +120,12 @@ class Interpreter:
                 self._start_ready()
             if not self._tasks and (control.stop is not None or self.progress.is_over):
                 return True
-            if self._draining and self.at_rest:
+            # One that is stopped ends in this run: the next would not know that it was.
+            if self._draining and control.stop is None and self.at_rest:
                 await self._abandon_waits()
-                return False
+                if control.stop is None:
+                    return False
+                continue
             await workflow.wait_condition(lambda: control.changed)
 
     async def tell_children(self, signal: str) -> None:
@@ -362,7 +376,7 @@ class Interpreter:
                 self.chunks_done[node.id] += 1
                 self._check_going_on()
 
-        await _together([run() for _ in range(wait.concurrency)])
+        await together([run() for _ in range(wait.concurrency)])
 
     async def _call(self, name: str, request: Message, node: PlannedNode) -> NodeOutcome:
         timeout: timedelta = getattr(request, "timeout", timedelta(minutes=1))
@@ -376,17 +390,6 @@ class Interpreter:
             beats=name != names.FAIL_NODE,
             summary=node.id,
         )
-
-
-async def _together(runs: list[Coroutine[Any, Any, None]]) -> None:
-    """Run coroutines at once; where one fails, the others end before that is told."""
-    tasks = [asyncio.create_task(run) for run in runs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _until(wait: Wait) -> timedelta | None:

@@ -1,6 +1,9 @@
 """Outcomes of nodes: what the warehouse has of a node, as the workflow knows it."""
 
+from pydantic import JsonValue
+
 from temporaletl.warehouse.pipeline_nodes import Measure, NodeRecord
+from temporaletl.worker.pipelines.definition import ERROR_HANDLE
 from temporaletl.worker.pipelines.graph import NodeState
 from temporaletl.worker.pipelines.messages import NodeError, NodeOutcome, Wait
 
@@ -19,6 +22,15 @@ def outcome_of(record: NodeRecord) -> NodeOutcome:
             "error": record.error,
         }
     )
+
+
+def value_of_failure(
+    error: NodeError, default: JsonValue, *, catches: bool, goes_on: bool
+) -> tuple[JsonValue, tuple[str | None, ...]]:
+    """The result of a node that failed, for those behind it, and the outcomes it takes."""
+    if catches:
+        return error.model_dump(mode="json"), (ERROR_HANDLE,)
+    return (default, (None,)) if goes_on else (None, ())
 
 
 def outcome(

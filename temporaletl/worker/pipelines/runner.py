@@ -7,6 +7,7 @@ an attempt that is repeated finds what was recorded, and does nothing.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -35,7 +36,7 @@ from temporaletl.worker.pipelines.messages import (
     NodeRequest,
 )
 from temporaletl.worker.pipelines.nodes.fields import NodeData
-from temporaletl.worker.pipelines.outcomes import outcome, outcome_of
+from temporaletl.worker.pipelines.outcomes import outcome, outcome_of, value_of_failure
 from temporaletl.worker.pipelines.steps.context import (
     NodeContext,
     Produced,
@@ -83,7 +84,7 @@ class NodeRunner:
         produced = await step_of(step.type).run(context)
         if isinstance(produced, Waiting):
             return await asyncio.to_thread(self._record_wait, context, produced)
-        return await asyncio.to_thread(self._record, context, produced)
+        return await self._settle(context, produced)
 
     async def close(self, request: CloseRequest) -> NodeOutcome:
         """Settle a node that waited; of one that is settled, only say so.
@@ -102,8 +103,7 @@ class NodeRunner:
         if close is None:
             raise ConfigurationError(f"nodes of type {step.type} wait for nothing")
         context = self.context(execution, pipeline, request, attempt=begun.attempts)
-        produced = await close(context, request)
-        return await asyncio.to_thread(self._record, context, produced)
+        return await self._settle(context, await close(context, request))
 
     async def fail(self, request: FailRequest) -> NodeOutcome:
         """Record that a node failed: its result is the error, or its default, for those behind."""
@@ -117,12 +117,9 @@ class NodeRunner:
             step.type,
             counted=False,
         )
-        value: JsonValue = None
-        handles: tuple[str | None, ...] = ()
-        if request.catches:
-            value, handles = request.error.model_dump(mode="json"), ("error",)
-        elif request.goes_on:
-            value, handles = step.data.default, (None,)
+        value, handles = value_of_failure(
+            request.error, step.data.default, catches=request.catches, goes_on=request.goes_on
+        )
         try:
             return await asyncio.to_thread(self._record_failure, request, step.data, value, handles)
         except SupersededNodeError:
@@ -175,6 +172,12 @@ class NodeRunner:
     def _warehouse(self) -> Warehouse:
         return self.services.warehouse
 
+    async def _settle(self, context: NodeContext[Any], produced: Produced) -> NodeOutcome:
+        if produced.passes_input and len(context.sources) > 1:
+            # One result is copied as it stands; of several, an object is made.
+            produced = replace(produced, value=await context.inputs(), passes_input=False)
+        return await asyncio.to_thread(self._record, context, produced)
+
     def _record(self, context: NodeContext[Any], produced: Produced) -> NodeOutcome:
         with self._warehouse.connection() as connection:
             measure = self._write(connection, context, produced)
@@ -201,7 +204,7 @@ class NodeRunner:
         self, connection: Connection, context: NodeContext[Any], produced: Produced
     ) -> Measure:
         execution_id, node = context.execution.execution_id, context.node
-        if produced.passes_input and len(context.sources) <= 1:
+        if produced.passes_input:
             return copy_result(connection, execution_id, next(iter(context.sources), ""), node)
         if produced.copied_from is not None:
             other, source = produced.copied_from

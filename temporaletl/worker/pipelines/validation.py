@@ -65,6 +65,14 @@ class Pipeline:
         """The nodes on any way to each node."""
         return self.graph.before()
 
+    def catches(self, node: str) -> bool:
+        """Whether an edge of the outcome `error` leaves a node."""
+        return any(link.handle == ERROR_HANDLE for link in self.graph.out_of[node])
+
+    def goes_on(self, node: str) -> bool:
+        """Whether the execution goes on where a node fails and no edge catches that."""
+        return self.steps[node].data.on_error != "fail"
+
 
 def validate(document: object, surroundings: Surroundings | None = None) -> Pipeline:
     """Check a definition, as JSON or YAML gives it, and what is known of where it will run.

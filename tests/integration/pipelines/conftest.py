@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,27 +28,10 @@ from tests.integration.command_line import CommandLine, publish_numbers
 from tests.integration.flows.services import Services, running
 from tests.integration.pipelines.site import Site, serving_site
 from tests.integration.temporal_server import TemporalServer
+from tests.pipelines import definition, mapping
 
 #: Settings of nodes, which a worker's process shares with the test.
 _OF_NODES = ("PIPELINE_", "SHOP_")
-
-
-def definition(nodes: Mapping[str, tuple[str, dict[str, Any]]], *edges: str) -> dict[str, Any]:
-    """A definition: nodes by id, with type and data; edges as `a -> b` or `a -true-> b`."""
-    parts = []
-    for edge in edges:
-        source, arrow, target = edge.split()
-        handle = arrow.strip("->") or None
-        parts.append({"source": source, "target": target, "sourceHandle": handle})
-    return {
-        "nodes": [{"id": id_, "type": kind, "data": data} for id_, (kind, data) in nodes.items()],
-        "edges": parts,
-    }
-
-
-def mapping(**fields: str) -> tuple[str, dict[str, Any]]:
-    """A node that makes an object of expressions."""
-    return "transform", {"transform_type": "mapping", "mapping": fields}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from temporaletl.worker.pipelines.messages import ExecutionStatus, ExecutionSumm
 from temporaletl.worker.pipelines.retention import end_lost_executions, remove_old_executions
 from temporaletl.worker.pipelines.settings import PipelineSettings
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping
+from tests.integration.pipelines.test_waiting import waiting
 
 Handle = WorkflowHandle[Any, ExecutionSummary]
 
@@ -89,8 +90,9 @@ async def test_a_cancelled_execution_ends_with_its_books_closed(
 
 
 async def test_what_temporal_cancels_closes_its_books_too(pipelines: Pipelines) -> None:
-    handle = await pipelines.start(chain())
+    handle = await pipelines.start(chain(seconds=600))
     found = await until(handle, "running", "pause", "running")
+    await waiting(pipelines.services.warehouse, handle, "pause")
 
     await handle.cancel()
     with pytest.raises(WorkflowFailureError):

@@ -1,5 +1,9 @@
 """Executions: what runs, what is skipped, and what the warehouse says of it."""
 
+from typing import Any
+
+import pytest
+
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping
 
 
@@ -78,3 +82,22 @@ async def test_a_failure_that_nobody_catches_ends_the_execution(pipelines: Pipel
     assert summary.error is not None
     assert (summary.error.node, summary.error.type) == ("bad", "EvaluationError")
     assert pipelines.states(summary) == {"bad": "failed", "never": "skipped"}
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [("condition", {"condition": "True"}), ("delay", {"seconds": 1})],
+    ids=lambda one: one[0],
+)
+async def test_a_node_that_passes_on_what_it_got_passes_on_all_of_it(
+    pipelines: Pipelines, passing: tuple[str, dict[str, Any]]
+) -> None:
+    handle = "true" if passing[0] == "condition" else ""
+    document = definition(
+        {"a": mapping(n="1"), "b": mapping(n="2"), "on": passing, "got": mapping(all="inputs")},
+        *("a -> on", "b -> on", f"on -{handle}-> got"),
+    )
+
+    summary = await pipelines.run(document)
+
+    assert pipelines.result(summary, "got") == {"all": {"a": {"n": 1}, "b": {"n": 2}}}

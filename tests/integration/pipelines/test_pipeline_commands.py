@@ -93,6 +93,24 @@ async def test_a_stored_pipeline_is_scheduled_as_a_source_is(etl: CommandLine) -
     assert (await etl("pipeline", "delete", "orders")).status == 0
 
 
+async def test_a_dry_run_takes_what_an_execution_recorded(etl: CommandLine) -> None:
+    node = "nodes:\n  - {id: ask, type: approval, data: {title: '?', timeout_seconds: 0.1}}"
+    edge = "  - {source: big, target: ask, sourceHandle: false}\n"
+    (etl.folder / "asked.yaml").write_text(ORDERS.replace("nodes:", node) + edge)
+    await etl("pipeline", "store", "asked.yaml")
+    ran = await etl("pipeline", "run", "orders", "--input", '{"amount": 1}', "--wait", "--json")
+    execution = ran.document["execution_id"]
+
+    dry = ("pipeline", "run", "orders", "--dry-run", "--input", '{"amount": 2}', "--json")
+    without = await etl(*dry)
+    pinned = await etl(*dry, "--pin", execution)
+
+    assert (ran.status, without.status, pinned.status) == (0, 1, 0)
+    nodes = {node["id"]: node for node in pinned.document["nodes"]}
+    assert (nodes["ask"]["outcomes"], nodes["ask"]["pinned"]) == (["timeout"], True)
+    assert nodes["big"]["result"] == {"amount": 2}
+
+
 async def test_what_is_wrong_is_one_clear_line(etl: CommandLine) -> None:
     for arguments, status, said in (
         (("run", "never.yaml"), 2, "there is no file never.yaml"),

@@ -31,13 +31,15 @@ def asking(kind: str = "approval", seconds: float = 60, **data: Any) -> dict[str
     return definition(nodes, *edges)
 
 
-async def waiting(warehouse: Warehouse, handle: WorkflowHandle[Any, ExecutionSummary]) -> str:
+async def waiting(
+    warehouse: Warehouse, handle: WorkflowHandle[Any, ExecutionSummary], node: str = "ask"
+) -> str:
     """The id of an execution whose node waits, as the warehouse has it."""
     execution_id = handle.result_run_id or ""
     async with asyncio.timeout(30):
         while True:
             found = await asyncio.to_thread(read_nodes, warehouse, execution_id)
-            if found and found[0].wait is not None:
+            if any(one.node == node and one.wait is not None for one in found):
                 return execution_id
             await asyncio.sleep(0.02)
 

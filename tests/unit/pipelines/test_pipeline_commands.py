@@ -5,6 +5,7 @@ import re
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -43,6 +44,10 @@ def test_the_pipeline_of_the_guide_is_valid_and_drawn(etl: CliRunner) -> None:
         "    n0 --> n1",
         "    n1 -->|true| n2",
     ]
+    picture = etl.invoke(app, ["pipeline", "graph", "--svg", "orders.yaml"]).output
+    [style] = ElementTree.fromstring(picture).findall("{*}style")  # noqa: S314 - our own
+    assert ".node rect" in str(style.text)
+    assert picture.count('class="node"') == 3
 
 
 def test_a_fault_is_told_by_file_and_line(etl: CliRunner) -> None:

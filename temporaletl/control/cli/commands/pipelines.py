@@ -7,6 +7,7 @@ import typer
 
 from temporaletl.control.cli.commands import pipeline_schedules
 from temporaletl.control.cli.commands.arguments import AsJson, examples
+from temporaletl.errors import ConfigurationError
 
 pipeline = typer.Typer(no_args_is_help=True)
 
@@ -30,12 +31,20 @@ def validate(file: File, as_json: AsJson = False) -> int:
     return view.print_validation(file, as_json=as_json)
 
 
-@pipeline.command(epilog=examples("etl pipeline graph orders.yaml > orders.mmd"))
-def graph(file: File) -> int:
-    """Print the graph of a definition, for Mermaid."""
+@pipeline.command(
+    epilog=examples(
+        "etl pipeline graph orders.yaml > orders.mmd",
+        "etl pipeline graph orders.yaml --svg > orders.svg",
+    )
+)
+def graph(
+    file: File,
+    svg: Annotated[bool, typer.Option("--svg", metavar="", help="As a picture.")] = False,
+) -> int:
+    """Print the graph of a definition, for Mermaid or as SVG."""
     from temporaletl.control.cli.views import pipelines as view
 
-    return view.print_graph(file)
+    return view.print_graph(file, svg=svg)
 
 
 @pipeline.command(epilog=examples("etl pipeline schema > pipeline.schema.json"))
@@ -61,6 +70,7 @@ Execution = Annotated[str, typer.Argument(metavar="EXECUTION", help="An executio
         'etl pipeline run orders.yaml --input \'{"since": "2026-01-01"}\' --wait',
         "etl pipeline run orders@3",
         "etl pipeline run --from orders-20261128T040000Z-1f2e3d4c --node rows --latest",
+        "etl pipeline run orders.yaml --dry-run --pin results.json",
     )
 )
 def run(
@@ -108,11 +118,39 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end, and exit 1 if it fails.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="In this command alone: show what would be sent and written, and do neither.",
+        ),
+    ] = False,
+    pins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pin",
+            metavar="FILE|EXECUTION",
+            help="With --dry-run: results of nodes, from a file or of an execution.",
+            show_default="none",
+        ),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="With --dry-run: how much is shown of a list."),
+    ] = 5,
     as_json: AsJson = False,
 ) -> int:
-    """Start an execution of a pipeline; it runs on Temporal."""
+    """Start an execution of a pipeline; it runs on Temporal, or as a dry run in the command."""
+    if dry_run:
+        from temporaletl.control.cli.views import dry_runs
+
+        unmeant = wait or latest or failed_items or node is not None or resumed is not None
+        return dry_runs.run(what, given, pins or [], limit=limit, unmeant=unmeant, as_json=as_json)
     from temporaletl.control.cli.views import executions as view
 
+    if pins:
+        raise ConfigurationError("--pin goes with --dry-run")
     request = view.read_request(
         what, given, resumed, node, latest=latest, failed_items=failed_items
     )

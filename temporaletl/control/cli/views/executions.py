@@ -22,7 +22,7 @@ from temporaletl.control.cli.output import (
     show_time,
 )
 from temporaletl.control.cli.session import Session, call, open_session, run_to_end
-from temporaletl.control.cli.views.pipelines import print_faults, read_definition
+from temporaletl.control.cli.views.pipelines import valid_document
 from temporaletl.control.operations.execution_details import (
     ExecutionDetails,
     NodeDetails,
@@ -89,12 +89,7 @@ def read_request(
         if file.suffix in {".yaml", ".yml", ".json"}:
             raise ConfigurationError(f"there is no file {what}")
         return Requested(ExecutionInput(pipeline=name, version=number or None, input=value), None)
-    found = read_definition(file)
-    if found.pipeline is None or not isinstance(found.document.value, dict):
-        print_faults(file, found)
-        raise ConfigurationError(f"{file} is not valid")
-    print_faults(file, found)
-    return Requested(ExecutionInput(definition=found.document.value, input=value), None)
+    return Requested(ExecutionInput(definition=valid_document(file), input=value), None)
 
 
 def read_input(text: str) -> JsonValue:

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from temporaletl.command import MISUSED
 from temporaletl.control.cli.output import note, print_json, say
 from temporaletl.control.cli.session import call
 from temporaletl.control.client.settings import ClientSettings
+from temporaletl.control.operations.pipeline_drawing import draw_picture
 from temporaletl.control.operations.pipelines import (
     Validation,
     draw_pipeline,
@@ -46,13 +49,13 @@ def print_validation(file: Path, *, as_json: bool) -> int:
     return 0 if found.pipeline is not None else MISUSED
 
 
-def print_graph(file: Path) -> int:
+def print_graph(file: Path, *, svg: bool) -> int:
     """Print a definition's graph, or its faults; return the status to exit with."""
     found = read_definition(file)
     if found.pipeline is None:
         print_faults(file, found)
         return MISUSED
-    say(draw_pipeline(found.pipeline))
+    say(draw_picture(found.pipeline) if svg else draw_pipeline(found.pipeline))
     return 0
 
 
@@ -78,6 +81,19 @@ def read_definition(file: Path) -> Validation:
         return found
     said = call(validate_document, found.document.value)
     return replace(said, document=found.document)
+
+
+def valid_document(file: Path) -> dict[str, JsonValue]:
+    """The definition that a file has; prints its faults, and its warnings.
+
+    Raises:
+        ConfigurationError: it has faults.
+    """
+    found = read_definition(file)
+    print_faults(file, found)
+    if found.pipeline is None or not isinstance(found.document.value, dict):
+        raise ConfigurationError(f"{file} is not valid")
+    return found.document.value
 
 
 def print_faults(file: Path, found: Validation) -> None:

@@ -15,7 +15,7 @@ from temporaletl.control.cli.output import (
     show_time,
 )
 from temporaletl.control.cli.session import call
-from temporaletl.control.cli.views.pipelines import print_faults, read_definition
+from temporaletl.control.cli.views.pipelines import print_faults, read_definition, valid_document
 from temporaletl.control.operations.stored_pipelines import (
     diff_definitions,
     find_pipeline,
@@ -24,7 +24,6 @@ from temporaletl.control.operations.stored_pipelines import (
     store_pipeline,
     stored_pipelines,
 )
-from temporaletl.errors import ConfigurationError
 
 
 def store(file: Path, *, as_json: bool) -> int:
@@ -73,7 +72,7 @@ def print_versions(name: str, *, as_json: bool) -> None:
 
 def print_difference(before: str, after: str) -> int:
     """Print what differs between two definitions; 1 where anything does."""
-    lines = diff_definitions(_document(before), _document(after), names=(before, after))
+    lines = diff_definitions(document_of(before), document_of(after), names=(before, after))
     for line in lines:
         say(line)
     if not lines:
@@ -87,14 +86,10 @@ def delete(name: str, *, force: bool) -> None:
     say(f"pipeline {name} deleted; its executions stay")
 
 
-def _document(what: str) -> dict[str, JsonValue]:
+def document_of(what: str) -> dict[str, JsonValue]:
     """The definition that a file has, or a stored version."""
     file = Path(what)
     if not file.is_file():
         name, _, version = what.partition("@")
         return call(find_pipeline, name, version or None).document
-    found = read_definition(file)
-    if found.pipeline is None or not isinstance(found.document.value, dict):
-        print_faults(file, found)
-        raise ConfigurationError(f"{file} is not valid")
-    return found.document.value
+    return valid_document(file)

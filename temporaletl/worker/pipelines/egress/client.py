@@ -85,15 +85,19 @@ class GuardedClient:
             OversizedAnswerError: the answer is larger than it may be.
             SourceUnavailableError: no whole answer came in time.
         """
-        url = self._checked(request)
+        url = self.check(request)
         async with guarded_client(self._settings, within=within) as client:
             response = await client.request(
                 request.method, url, headers=request.headers, content=request.body
             )
         return Answer(response.status_code, dict(response.headers), response.content)
 
-    def _checked(self, request: OutgoingRequest) -> httpx2.URL:
-        """The address of a request, as the client itself reads it."""
+    def check(self, request: OutgoingRequest) -> httpx2.URL:
+        """Check what can be checked of a request without resolving its host; returns its address.
+
+        Raises:
+            RefusedRequestError: it may not be sent.
+        """
         try:
             url = httpx2.URL(request.url).copy_merge_params(dict(request.query))
         except httpx2.InvalidURL as error:

@@ -58,12 +58,11 @@ async def run_ai_agent(context: NodeContext[AiAgentData]) -> Produced:
         ETLError: as `send` and `text_of`, and for refusals of the endpoint as `check_status`.
     """
     data = context.data
-    filled = await context.fill({"instructions": data.instructions, "input": data.input})
-    given = filled["input"] if data.input is not None else await _input(context)
+    instructions, given = await asked(context)
     schema = schema_of(data)
     messages = prompt(
         data,
-        instructions=as_text(filled["instructions"]),
+        instructions=instructions,
         given=given,
         schema=schema,
         key=context.idempotency_key,
@@ -85,6 +84,14 @@ async def run_ai_agent(context: NodeContext[AiAgentData]) -> Produced:
     if data.agent_type == "classify" and isinstance(value, dict):
         return Produced(value["label"])
     return Produced(value)
+
+
+async def asked(context: NodeContext[AiAgentData]) -> tuple[str, JsonValue]:
+    """The instructions of a node, and what they are about; raises as `NodeContext.fill`."""
+    data = context.data
+    filled = await context.fill({"instructions": data.instructions, "input": data.input})
+    given = filled["input"] if data.input is not None else await _input(context)
+    return as_text(filled["instructions"]), given
 
 
 async def _input(context: NodeContext[AiAgentData]) -> JsonValue:

@@ -53,6 +53,13 @@ class Produced:
     copied_from: tuple[str, str] | None = None
     details: Mapping[str, JsonValue] | None = None
 
+    @property
+    def whole(self) -> JsonValue:
+        """Its value; of parts that are at hand, all of them as one list."""
+        if self.parts is None or callable(self.parts):
+            return self.value
+        return [one for part in self.parts for one in part]
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -120,7 +127,8 @@ class NodeContext[Data: NodeData]:
         result = await context.value("inputs.total > 10")
 
     `sources` are the nodes whose results are its input; `input_bytes` counts what was read.
-    `names` are values that are read besides, such as `item`.
+    `names` are values that are read besides, such as `item`; `at_hand` are results that need not be
+    read from the warehouse.
     """
 
     execution: RunningExecution
@@ -132,7 +140,7 @@ class NodeContext[Data: NodeData]:
     services: Services
     names: Mapping[str, JsonValue] = field(default_factory=dict)
     input_bytes: int = 0
-    _read: dict[str, JsonValue] = field(default_factory=dict)
+    at_hand: dict[str, JsonValue] = field(default_factory=dict)
 
     @property
     def idempotency_key(self) -> str:
@@ -222,7 +230,7 @@ class NodeContext[Data: NodeData]:
         Raises:
             OversizedResultError: it is too large to be read at once.
         """
-        if node not in self._read:
+        if node not in self.at_hand:
             value = await asyncio.to_thread(
                 read_result,
                 self.services.warehouse,
@@ -230,10 +238,10 @@ class NodeContext[Data: NodeData]:
                 node,
                 most_megabytes=self.services.settings.result_megabytes,
             )
-            self._read[node] = value
+            self.at_hand[node] = value
             if value is not None:
                 self.input_bytes += encode(value).size
-        return self._read[node]
+        return self.at_hand[node]
 
     def _parsed(self, value: JsonValue, found: list[Template]) -> Any:
         match value:

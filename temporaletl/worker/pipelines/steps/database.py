@@ -49,7 +49,7 @@ async def run_database(context: NodeContext[DatabaseData]) -> Produced:
         raise PermanentError(f"database {database.name} may be read alone")
     rows = await context.value(data.rows or "")
     key = context.idempotency_key
-    count = await asyncio.to_thread(_write, database, data, _checked(rows), within, key)
+    count = await asyncio.to_thread(_write, database, data, checked_rows(rows), within, key)
     return Produced({"rows": count}, details={"rows": count})
 
 
@@ -198,7 +198,12 @@ def _as_json(value: Any) -> JsonValue:  # noqa: PLR0911 - one for each kind
 # Writing
 
 
-def _checked(rows: JsonValue) -> list[dict[str, JsonValue]]:
+def checked_rows(rows: JsonValue) -> list[dict[str, JsonValue]]:
+    """The rows that an expression gives: objects with columns.
+
+    Raises:
+        PermanentError: it gives others.
+    """
     rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
         raise PermanentError("rows is no list of objects")

@@ -25,12 +25,17 @@ async def listed(
     """
     execution_id = context.execution.execution_id
     if (node := context.bare_reference(text)) is not None:
-        return lambda connection: _items(field, iterate_parts(connection, execution_id, node))
+        return lambda connection: items_of(field, iterate_parts(connection, execution_id, node))
     value = await context.value(text)
-    return lambda _connection: _items(field, [value])
+    return lambda _connection: items_of(field, [value])
 
 
-def _items(field: str, parts: Iterable[JsonValue]) -> Iterator[JsonValue]:
+def items_of(field: str, parts: Iterable[JsonValue]) -> Iterator[JsonValue]:
+    """The items of a list that comes in parts.
+
+    Raises:
+        PermanentError: a part is no list; says what it is, and of which field.
+    """
     read = iter(parts)
     first = next(read, None)
     for part in chain([first], read):

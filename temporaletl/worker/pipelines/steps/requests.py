@@ -33,31 +33,30 @@ _FORM = "application/x-www-form-urlencoded"
 
 async def run_api_call(context: NodeContext[ApiCallData]) -> Produced:
     """Send a request; give its answer, or the items of all its pages."""
-    data = context.data
-    url = await address(context, data.url)
-    request = await _request(context, url)
-    if data.paging is not None:
-        return await _pages(context, request, data.paging)
+    request = await api_request(context)
+    if context.data.paging is not None:
+        return await _pages(context, request, context.data.paging)
     answer = await send(context, request)
-    value = await _value(context, answer, host_of(url))
+    value = await _value(context, answer, host_of(request.url))
     return Produced(value, details={"status": answer.status})
 
 
 async def run_webhook(context: NodeContext[WebhookData]) -> Produced:
     """Post the payload, signed where a secret is named, and with a key that is always the same."""
+    request = await webhook_request(context)
+    signed = signed_headers(_signing_key(context), request.headers[_KEY], request.body or b"")
+    answer = await send(context, replace(request, headers={**request.headers, **signed}))
+    return Produced({"status": answer.status})
+
+
+async def webhook_request(context: NodeContext[WebhookData]) -> OutgoingRequest:
+    """The request of a `webhook`, as yet unsigned; raises as `NodeContext.fill` and `address`."""
     data = context.data
     url = await address(context, data.url)
     filled = await context.fill({"payload": data.payload, "headers": data.headers})
     body = json.dumps(filled["payload"], ensure_ascii=False).encode()
-    key = context.idempotency_key
-    headers = {"Content-Type": _JSON, _KEY: key} | _texts(filled["headers"])
-    answer = await send(
-        context,
-        OutgoingRequest(
-            "POST", url, headers | signed_headers(_signing_key(context), key, body), body=body
-        ),
-    )
-    return Produced({"status": answer.status})
+    headers = {"Content-Type": _JSON, _KEY: context.idempotency_key} | _texts(filled["headers"])
+    return OutgoingRequest("POST", url, headers, body=body)
 
 
 def _signing_key(context: NodeContext[WebhookData]) -> bytes | None:
@@ -100,8 +99,10 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or url
 
 
-async def _request(context: NodeContext[ApiCallData], url: str) -> OutgoingRequest:
+async def api_request(context: NodeContext[ApiCallData]) -> OutgoingRequest:
+    """The request of an `api_call`; raises as `NodeContext.fill` and `address`."""
     data = context.data
+    url = await address(context, data.url)
     filled = await context.fill({"headers": data.headers, "query": data.query, "body": data.body})
     headers = _texts(filled["headers"])
     if data.method not in ("GET", "HEAD"):

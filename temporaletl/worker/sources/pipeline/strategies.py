@@ -28,7 +28,13 @@ def strategies_of(warehouse: Warehouse, job: ETLInput) -> Strategies:
 
     Where rejects of one table were met under several declarations of it, the latest holds.
     """
-    queries = [PipelineQuery.from_dict(params) for params in _declared(warehouse, job)]
+    return strategies_for(
+        warehouse, [PipelineQuery.from_dict(one) for one in _declared(warehouse, job)]
+    )
+
+
+def strategies_for(warehouse: Warehouse, queries: Sequence[PipelineQuery]) -> Strategies:
+    """The strategies of these queries; their transform needs no warehouse."""
     classes = {query.table: row_class(query) for query in queries}
     return Strategies(
         PipelineQuery,
