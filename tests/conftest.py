@@ -7,6 +7,7 @@ may be missing everywhere (`pytest.skip("no recorded data ...")`, or the fixture
 
 import contextlib
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from tempfile import mkdtemp
 import pytest
 import structlog
 
+from temporaletl.logs import Logger
 from temporaletl.secrets import forget_secrets
 
 _NO_RECORDS = "no recorded data"
@@ -156,9 +158,14 @@ def _no_settings_of_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(autouse=True)
 def _no_logs_of_other_tests() -> Iterator[None]:
-    """Leave structlog as a test found it: `capture_logs` leaves it configured, to print."""
-    configured = structlog.is_configured()
+    """Leave logs as a test found them: `capture_logs` leaves structlog configured, to print.
+
+    A command that a test runs in this process quiets them.
+    """
+    configured, quiet, level = structlog.is_configured(), Logger.quiet, logging.getLogger().level
     yield
+    Logger.quiet = quiet
+    logging.getLogger().setLevel(level)
     if structlog.is_configured() and not configured:
         structlog.reset_defaults()
 

@@ -10,6 +10,7 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.worker.pipelines.expressions.grammar import ExpressionError
 
 _MOST_SHOWN = 60
+_LONGEST_MESSAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class DefinitionFault:
     line: int | None = None
     column: int | None = None
     warning: bool = False
+
+    def __post_init__(self) -> None:
+        """Cut a message that repeats what is far too long."""
+        if len(self.message) > _LONGEST_MESSAGE:
+            object.__setattr__(self, "message", f"{self.message[:_LONGEST_MESSAGE]}...")
 
     def __str__(self) -> str:
         line = f" line {self.line}" if self.line is not None and self.line > 1 else ""

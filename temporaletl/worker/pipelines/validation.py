@@ -1,6 +1,7 @@
 """Validation of definitions: every fault at once, each with its place."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,8 @@ from temporaletl.worker.pipelines.nodes.types import MAPPED, NODE_TYPES
 from temporaletl.worker.pipelines.surroundings import Surroundings, faults_of_surroundings
 
 _ITEM_NAMES = ("item", "index")
+#: U+0000 as JSON has it, behind no backslash that belongs to the text.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 #: Types of nodes that decide what goes on.
 _JUDGING = ("approval", "condition", "switch")
 
@@ -92,7 +95,7 @@ def validate(document: object, surroundings: Surroundings | None = None) -> Pipe
     """
     checked = _Validation(surroundings or Surroundings())
     pipeline = checked.run(document)
-    if pipeline is None or any(not fault.warning for fault in checked.faults):
+    if pipeline is None:
         raise DefinitionError(fault for fault in checked.faults if not fault.warning)
     return pipeline
 
@@ -105,6 +108,7 @@ class _Validation:
     nodes: list[tuple[str, str, NodeData]] = field(default_factory=list)
 
     def run(self, document: object) -> Pipeline | None:
+        """Collect all faults; the pipeline, where there are warnings at most."""
         if not isinstance(document, dict):
             self._refuse("", "a definition is an object with nodes and edges")
             return None
@@ -131,10 +135,9 @@ class _Validation:
             for index, name in enumerate(definition.webhook.signing_secrets):
                 path = f"webhook.signing_secrets[{index}]"
                 self.faults += self.surroundings.faults_of_secret(name, path)
-        if definition is None or len(steps) < len(nodes) or cycle is not None:
+        if definition is None or not all(fault.warning for fault in self.faults):
             return None
-        warnings = tuple(fault for fault in self.faults if fault.warning)
-        return Pipeline(definition, graph, steps, warnings, _positions_of(document))
+        return Pipeline(definition, graph, steps, tuple(self.faults), _positions_of(document))
 
     def _refuse(self, path: str, message: str, node: str | None = None) -> None:
         self.faults.append(DefinitionFault(path or "definition", message, node))
@@ -147,12 +150,16 @@ class _Validation:
             if isinstance(parts, list) and len(parts) > most:
                 self._refuse(name, f"{len(parts):,} are more than {most:,}")
         try:
-            size = len(json.dumps(document, allow_nan=False).encode())
+            text = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            self._refuse("", "has half of a surrogate pair in a text, which is no character")
         except (TypeError, ValueError, RecursionError) as error:
             self._refuse("", f"is none of JSON: {error}")
         else:
-            if size > MOST_BYTES:
-                self._refuse("", f"{size:,} bytes are more than {MOST_BYTES:,}")
+            if len(text) > MOST_BYTES:
+                self._refuse("", f"{len(text):,} bytes are more than {MOST_BYTES:,}")
+            if _NUL.search(text):
+                self._refuse("", "has the character U+0000 in a text, which no database stores")
         return not self.faults
 
     def _parts[Part: (Node, Edge)](
