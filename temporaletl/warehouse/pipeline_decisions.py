@@ -6,13 +6,13 @@ The first one stands, a person's as well as the end of the time.
 from datetime import datetime
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import Message
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.json_values import as_jsonb
 from temporaletl.warehouse.pipeline_results import write_result
 
 
@@ -74,7 +74,7 @@ def record_decision(
                 || jsonb_build_object('at', clock_timestamp()))
             WHERE execution_id = %s AND node = %s
             """,
-            [Jsonb({"outcome": outcome, "by": by, "comment": comment}), execution_id, node],
+            [as_jsonb({"outcome": outcome, "by": by, "comment": comment}), execution_id, node],
         )
         if author is not None:
             details: dict[str, JsonValue] = {"node": node, "outcome": outcome, "comment": comment}

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message
 from temporaletl.names import execution_workflow_id
+from temporaletl.rows import storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -98,7 +99,7 @@ def enter_refused(warehouse: Warehouse, new: NewExecution, error: str) -> None:
                     started_at = clock_timestamp(), ended_at = clock_timestamp()
                 WHERE execution_id = %s
                 """,
-                [error, new.execution_id],
+                [storable_text(error), new.execution_id],
             )
 
 
@@ -175,7 +176,7 @@ def end_execution(
             {
                 "execution_id": execution_id,
                 "state": state,
-                "error": error,
+                "error": None if error is None else storable_text(error),
                 "error_node": error_node,
             },
         )

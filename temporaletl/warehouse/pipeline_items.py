@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from psycopg.rows import class_row
 from pydantic import JsonValue
 
+from temporaletl.rows import storable_text
+from temporaletl.secrets import cleaned
 from temporaletl.warehouse.connection import Connection
 from temporaletl.warehouse.pipeline_results import decode, read_row, sealed_body
 from temporaletl.warehouse.sessions import only_row
@@ -114,7 +116,10 @@ def record_items(
             "bytes": [one.size for one in items],
             "bodies": [body for body, _ in sealed],
             "key_ids": [key_id for _, key_id in sealed],
-            "errors": [None if one.error is None else json.dumps(one.error) for one in items],
+            "errors": [
+                None if one.error is None else json.dumps(cleaned(one.error, storable_text))
+                for one in items
+            ],
         },
     )
 

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import class_row, dict_row
-from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError, RetryableError
 from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.json_values import as_jsonb
 
 _SETTLED = ("completed", "failed", "skipped", "cancelled", "timed_out")
 
@@ -113,7 +113,7 @@ def note_failure(
         connection.execute(
             "UPDATE pipeline_nodes SET error = %s "
             "WHERE execution_id = %s AND node = %s AND state = 'running'",
-            [Jsonb(error), execution_id, node],
+            [as_jsonb(error), execution_id, node],
         )
 
 
@@ -143,9 +143,9 @@ def note_wait(
             "execution_id": execution_id,
             "node": node,
             "attempt": attempt,
-            "wait": Jsonb(wait),
+            "wait": as_jsonb(wait),
             "input_bytes": input_bytes,
-            "details": None if details is None else Jsonb(details),
+            "details": None if details is None else as_jsonb(details),
         },
     )
     _check(found.rowcount, node)
@@ -187,8 +187,8 @@ def settle_node(
             "state": state,
             "attempt": attempt,
             "handles": list(handles),
-            "error": None if error is None else Jsonb(error),
-            "details": None if details is None else Jsonb(details),
+            "error": None if error is None else as_jsonb(error),
+            "details": None if details is None else as_jsonb(details),
             "input_bytes": input_bytes,
             **(measure._asdict() if measure else dict.fromkeys(Measure._fields)),
         },

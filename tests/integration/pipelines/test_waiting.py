@@ -44,6 +44,19 @@ async def waiting(
             await asyncio.sleep(0.02)
 
 
+async def test_what_no_database_stores_is_replaced_where_it_is_told(pipelines: Pipelines) -> None:
+    warehouse = pipelines.services.warehouse
+    handle = await pipelines.start(asking(), {"n": "7\0"})
+    execution = await waiting(warehouse, handle)
+    record_decision(warehouse, execution, "ask", "approved", by="ann", comment="\0\ud800")
+    await tell(handle, "approved")
+    summary = await handle.result()
+    details = read_nodes(warehouse, execution)[0].details or {}
+    assert details["title"] == "Pay 7\ufffd?"
+    assert details["decision"]["comment"] == "\ufffd\ufffd"
+    assert pipelines.result(summary, "approved")["got"]["comment"] == "\ufffd\ufffd"
+
+
 async def tell(handle: WorkflowHandle[Any, Any], outcome: str) -> None:
     await handle.signal(names.DECIDE, Decision(node="ask", outcome=outcome))
 
