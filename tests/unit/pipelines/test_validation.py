@@ -92,7 +92,7 @@ def test_what_a_canvas_exports_is_a_pipeline() -> None:
         ({"nodes": []}, ["nodes: a pipeline has a node at least"]),
         ({"nodes": {}}, ["nodes: input should be a valid tuple, not {}"]),
         (document(node("a")) | {"nodez": 1}, ["nodez: is not known here; there are"]),
-        (document(node("a"), "b"), ["nodes[1]: input should be a valid dictionary"]),
+        ({"nodes": [node("a"), "b"]}, ["nodes[1]: input should be a valid dictionary"]),
         (document(node("a")) | {"name": "\ud800"}, ["definition: has half of a surrogate pair"]),
         (document(node("a")) | {"name": "\\\0"}, ["definition: has the character U+0000"]),
         (document({"id": "a", "data": {}}), ["nodes[0].type: is missing"]),
