@@ -148,6 +148,10 @@ async def test_no_secret_leaves_its_request(
     history = (await handle.fetch_history()).to_json()
     stored = str(pipelines.nodes(summary)) + str([pipelines.result(summary, n) for n in "ok bad"])
     stored += str(pipelines.result(summary, "told"))
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema"
+    for (table,) in pipelines.services.rows(tables):
+        stored += str(pipelines.services.rows(f"SELECT t::text FROM {table} AS t"))
+    assert summary.execution_id in stored
     for text in (history, stored, caplog.text):
         assert _SECRET not in text
 
