@@ -4,7 +4,7 @@ Functions that take a connection belong to the transaction that writes the node'
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg.rows import class_row, dict_row
@@ -103,6 +103,27 @@ def begin_node(
     if row is None:
         raise NotFoundError(f"there is no execution {execution_id!r}")
     return row
+
+
+def enter_node(
+    connection: Connection, execution_id: str, node: str, kind: str, took: timedelta
+) -> None:
+    """Enter a node's first attempt, which `took` so long, in the transaction that settles it.
+
+    Raises:
+        SupersededNodeError: it has begun otherwise, or the execution has ended.
+    """
+    found = connection.execute(
+        """
+        INSERT INTO pipeline_nodes (execution_id, node, type, state, started_at)
+        SELECT execution_id, %(node)s, %(kind)s, 'running', clock_timestamp() - %(took)s
+        FROM pipeline_executions
+        WHERE execution_id = %(execution_id)s AND ended_at IS NULL
+        ON CONFLICT DO NOTHING
+        """,
+        {"execution_id": execution_id, "node": node, "kind": kind, "took": took},
+    )
+    _check(found.rowcount, node)
 
 
 def note_failure(

@@ -74,6 +74,19 @@ class Graph:
             sorter.add(node, *(link.source for link in self.into[node]))
         return tuple(sorter.static_order())
 
+    def led_by(self, node: str, most: int) -> "Graph":
+        """A node, and at most so many behind it that nothing decides but it and each other."""
+        led = {node}
+        for target in self.order[self.order.index(node) + 1 :]:
+            if len(led) > most:
+                break
+            sources = {link.source for link in self.into[target]}
+            if sources and sources <= led:
+                led.add(target)
+        nodes = tuple(one for one in self.nodes if one in led)
+        links = tuple(link for link in self.links if {link.source, link.target} <= led)
+        return Graph(nodes, links, self.joins)
+
     def cycle(self) -> list[str] | None:
         """The nodes of one cycle, in its order, or None."""
         try:

@@ -22,6 +22,7 @@ from temporaletl.messages import BatchSummary, Message
 from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call, together
 from temporaletl.worker.pipelines.graph import NodeState, Progress
 from temporaletl.worker.pipelines.messages import (
+    QUICK_TYPES,
     ChunkRequest,
     ChunkResult,
     CloseRequest,
@@ -44,8 +45,6 @@ MOST_AT_ONCE = 50
 NODES_PER_RUN = 600
 #: An activity is given up this long after it should have given up by itself.
 _GRACE = timedelta(seconds=30)
-#: Types whose nodes compute alone, mostly in milliseconds.
-_QUICK_TYPES = ("condition", "switch", "transform")
 #: What is waited for ends with an execution that Temporal cancels.
 PATCH = "cancelled-waits-end"
 #: Class of the error of an attempt that took longer than its node allows.
@@ -198,6 +197,10 @@ class Interpreter:
                 self._control.error = self._control.error or outcome.error
                 self._control.stop = self._control.stop or "failed"
             self.last = node.id
+            for followed in outcome.followed:
+                self._started += 1
+                self.progress.settle(followed.node, "completed", followed.handles)
+                self.last = followed.node
         except asyncio.CancelledError:
             self.progress.settle(node.id, "cancelled")
         except FailureError as error:
@@ -386,7 +389,7 @@ class Interpreter:
             NodeOutcome,
             policy=node.policy,
             within=timeout + _GRACE,
-            quick=node.type in _QUICK_TYPES or name == names.FAIL_NODE,
+            quick=node.type in QUICK_TYPES or name == names.FAIL_NODE,
             beats=name != names.FAIL_NODE,
             summary=node.id,
         )

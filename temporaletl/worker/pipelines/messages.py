@@ -83,10 +83,22 @@ class Wait(Message):
         return self.run is None and self.execution_id is None and self.chunks is None
 
 
+#: Types whose nodes compute alone, mostly in milliseconds.
+QUICK_TYPES = ("condition", "switch", "transform")
+
+
+class FollowedNode(Message):
+    """A node that completed together with one before it; `handles` are the outcomes it takes."""
+
+    node: str
+    handles: tuple[str | None, ...] = ()
+
+
 class NodeOutcome(Message):
     """What became of a node: it is settled, or waits.
 
     `handles` are the outcomes whose edges it takes; `bytes` and `items` measure its result.
+    `followed` are quick nodes behind it that completed with it, in their order.
     """
 
     state: NodeState
@@ -96,6 +108,7 @@ class NodeOutcome(Message):
     items: int | None = None
     sha256: str | None = None
     error: NodeError | None = None
+    followed: tuple[FollowedNode, ...] = ()
 
 
 class PlannedNode(Message):

@@ -6,13 +6,16 @@ an attempt that is repeated finds what was recorded, and does nothing.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from time import monotonic
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from temporaletl.errors import ConfigurationError, RetryableError
+from temporaletl.attempts import message_of
+from temporaletl.errors import ConfigurationError, ETLError, RetryableError
 from temporaletl.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.model_tokens import model_use_of
@@ -24,14 +27,18 @@ from temporaletl.warehouse.pipeline_nodes import (
     Measure,
     SupersededNodeError,
     begin_node,
+    enter_node,
     note_wait,
     read_nodes,
     settle_node,
 )
-from temporaletl.warehouse.pipeline_results import copy_result, write_result
+from temporaletl.warehouse.pipeline_results import TRIGGER, copy_result, write_result
+from temporaletl.worker.pipelines.graph import Progress
 from temporaletl.worker.pipelines.messages import (
+    QUICK_TYPES,
     CloseRequest,
     FailRequest,
+    FollowedNode,
     NodeOutcome,
     NodeRequest,
 )
@@ -52,10 +59,20 @@ log = get_logger("temporaletl.worker.pipelines")
 #: What is kept in memory: definitions by their content, and executions without them.
 _MOST_DEFINITIONS = 64
 _MOST_EXECUTIONS = 256
+#: Of the nodes behind a quick one, what runs with it: far less than a local activity may take.
+_MOST_FOLLOWED = 20
+_FOLLOWED_WITHIN = timedelta(milliseconds=500)
 
 
 class NodeTimeoutError(RetryableError):
     """An attempt of a node, or of an item of it, took longer than its `timeout_seconds`."""
+
+
+class _Entry(NamedTuple):
+    """A node that is entered when it is settled: its type, and when it began, monotonic."""
+
+    type: str
+    began: float
 
 
 class NodeRunner:
@@ -84,7 +101,12 @@ class NodeRunner:
         produced = await step_of(step.type).run(context)
         if isinstance(produced, Waiting):
             return await asyncio.to_thread(self._record_wait, context, produced)
-        return await self._settle(context, produced)
+        settled = await self._settle(context, produced)
+        if step.type not in QUICK_TYPES:
+            return settled
+        _keep_at_hand(context, produced)
+        followed = await self._follow(context, pipeline, settled.handles)
+        return settled.model_copy(update={"followed": followed})
 
     async def close(self, request: CloseRequest) -> NodeOutcome:
         """Settle a node that waited; of one that is settled, only say so.
@@ -125,6 +147,49 @@ class NodeRunner:
         except SupersededNodeError:
             recorded = await asyncio.to_thread(read_nodes, self._warehouse, request.execution_id)
             return next(outcome_of(one) for one in recorded if one.node == request.node)
+
+    async def _follow(
+        self, first: NodeContext[Any], pipeline: Pipeline, handles: Sequence[str | None]
+    ) -> tuple[FollowedNode, ...]:
+        """Run the quick nodes behind a quick one at once, as far as nothing else decides them.
+
+        Each is recorded by itself. Where one fails, or the time is over, it is left to the
+        workflow, and so is what is behind it.
+        """
+        deadline = monotonic() + _FOLLOWED_WITHIN.total_seconds()
+        progress = Progress.of(pipeline.graph.led_by(first.node, _MOST_FOLLOWED))
+        progress.settle(first.node, "completed", handles)
+        followed: list[FollowedNode] = []
+        while ready := progress.ready():
+            for node in ready:
+                progress.start(node)
+                step = pipeline.steps[node]
+                began = monotonic()
+                if step.type not in QUICK_TYPES or began >= deadline:
+                    continue
+                context = replace(
+                    first,
+                    node=node,
+                    data=step.data,
+                    before=pipeline.before[node],
+                    sources=tuple(progress.sources(node)),
+                    attempt=1,
+                    input_bytes=0,
+                    read=set(),
+                )
+                try:
+                    async with asyncio.timeout(deadline - began):
+                        produced = await step_of(step.type).run(context)
+                        if isinstance(produced, Waiting):
+                            continue
+                        await self._settle(context, produced, _Entry(step.type, began))
+                except (ETLError, TimeoutError) as error:
+                    log.info("node_left_to_the_workflow", node=node, reason=message_of(error))
+                    continue
+                _keep_at_hand(context, produced)
+                progress.settle(node, "completed", produced.handles)
+                followed.append(FollowedNode(node=node, handles=produced.handles))
+        return tuple(followed)
 
     async def load(self, execution_id: str) -> tuple[StoredExecution, Pipeline]:
         """An execution as it was entered, and its definition; both are kept for its other nodes.
@@ -172,14 +237,23 @@ class NodeRunner:
     def _warehouse(self) -> Warehouse:
         return self.services.warehouse
 
-    async def _settle(self, context: NodeContext[Any], produced: Produced) -> NodeOutcome:
+    async def _settle(
+        self, context: NodeContext[Any], produced: Produced, entry: _Entry | None = None
+    ) -> NodeOutcome:
+        """Record what a node gave; with an `entry`, also that it began."""
         if produced.passes_input and len(context.sources) > 1:
             # One result is copied as it stands; of several, an object is made.
             produced = replace(produced, value=await context.inputs(), passes_input=False)
-        return await asyncio.to_thread(self._record, context, produced)
+        return await asyncio.to_thread(self._record, context, produced, entry)
 
-    def _record(self, context: NodeContext[Any], produced: Produced) -> NodeOutcome:
+    def _record(
+        self, context: NodeContext[Any], produced: Produced, entry: _Entry | None
+    ) -> NodeOutcome:
         with self._warehouse.connection() as connection:
+            if entry is not None:
+                took = timedelta(seconds=monotonic() - entry.began)
+                execution_id = context.execution.execution_id
+                enter_node(connection, execution_id, context.node, entry.type, took)
             measure = self._write(connection, context, produced)
             settle_node(
                 connection,
@@ -263,6 +337,15 @@ def _details(
     """The details of a node: what its step told, and what it took of a language model."""
     taken = model_use_of(connection, execution_id, node) if data.asks_model else None
     return told if taken is None else {**(told or {}), **taken._asdict()}
+
+
+def _keep_at_hand(context: NodeContext[Any], produced: Produced) -> None:
+    """Keep a node's result for those behind it that run with it."""
+    at_hand, source = context.at_hand, next(iter(context.sources), TRIGGER)
+    if not produced.passes_input:
+        at_hand[context.node] = produced.whole
+    elif len(context.sources) <= 1 and source in at_hand:
+        at_hand[context.node] = at_hand[source]
 
 
 def _keep[Kept](kept: OrderedDict[str, Kept], key: str, one: Kept, most: int) -> None:

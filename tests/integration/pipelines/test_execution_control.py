@@ -128,7 +128,7 @@ async def test_a_node_that_takes_too_long_is_timed_out(pipelines: Pipelines) -> 
 async def test_it_continues_as_new_between_nodes_and_while_it_waits(
     pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interpreter, "NODES_PER_RUN", 3)
+    monkeypatch.setattr(interpreter, "NODES_PER_RUN", 1)
     nodes = {f"n{i}": mapping(n=f"(inputs.n if inputs else 0) + {i}") for i in range(10)}
     nodes["n4"] = ("delay", {"seconds": 2})
     edges = [f"n{i} -> n{i + 1}" for i in range(9)]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from tests.integration.pipelines.conftest import Pipelines, definition, mapping
 
@@ -48,6 +49,42 @@ async def test_an_untaken_branch_is_skipped_and_the_join_runs_once(pipelines: Pi
         "no": "skipped",
     }
     assert pipelines.result(summary, "after") == {"got": "big 11", "no": None}
+
+
+async def test_quick_nodes_run_with_the_one_that_decides_them(pipelines: Pipelines) -> None:
+    document = definition(
+        {
+            "first": mapping(n="trigger.n"),
+            "odd": ("condition", {"condition": "inputs.n % 2 == 1"}),
+            "yes": mapping(n="inputs.n + 1"),
+            "no": mapping(n="0"),
+            "join": ("switch", {"cases": [{"name": "big", "when": "inputs.n > 5"}]}),
+            "bad": mapping(x="inputs.nope"),
+            "told": mapping(why="inputs.node", n="first.n"),
+            "waits": ("delay", {"seconds": 1}),
+            "last": mapping(n="join.n", m="waits.why"),
+        },
+        *("first -> odd", "odd -true-> yes", "odd -false-> no", "yes -> join", "no -> join"),
+        *(
+            "join -big-> bad",
+            "bad -error-> told",
+            "told -> waits",
+            "waits -> last",
+        ),
+    )
+    handle = await pipelines.start(document, {"n": 7})
+
+    summary = await handle.result()
+
+    states = dict.fromkeys(document_ids := [one["id"] for one in document["nodes"]], "completed")
+    assert pipelines.states(summary) == states | {"no": "skipped", "bad": "failed"}
+    assert (summary.last, pipelines.result(summary, "last")) == ("last", {"n": 8, "m": "bad"})
+    nodes = pipelines.nodes(summary)
+    assert {nodes[one].attempts for one in document_ids if one not in ("no", "bad")} == {1}
+    assert (nodes["yes"].input_bytes, nodes["join"].result_bytes) == (7, 7)
+    events = [event.event_type for event in (await handle.fetch_history()).events]
+    # To begin, `first` with three more, `bad` and its failure, `told`, `last`, and to end.
+    assert events.count(EventType.EVENT_TYPE_MARKER_RECORDED) == 7
 
 
 async def test_a_failed_node_takes_its_error_edge(pipelines: Pipelines) -> None:

@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
 from pydantic import JsonValue
 
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.pipeline_results import TRIGGER, encode, read_result
+from temporaletl.warehouse.pipeline_results import TRIGGER, read_result
 from temporaletl.worker.pipelines.egress.settings import EgressSettings
 from temporaletl.worker.pipelines.expressions.grammar import Expression, parse_expression
 from temporaletl.worker.pipelines.expressions.templates import (
@@ -141,6 +142,8 @@ class NodeContext[Data: NodeData]:
     names: Mapping[str, JsonValue] = field(default_factory=dict)
     input_bytes: int = 0
     at_hand: dict[str, JsonValue] = field(default_factory=dict)
+    #: The nodes that `input_bytes` counts.
+    read: set[str] = field(default_factory=set)
 
     @property
     def idempotency_key(self) -> str:
@@ -239,9 +242,11 @@ class NodeContext[Data: NodeData]:
                 most_megabytes=self.services.settings.result_megabytes,
             )
             self.at_hand[node] = value
-            if value is not None:
-                self.input_bytes += encode(value).size
-        return self.at_hand[node]
+        value = self.at_hand[node]
+        if value is not None and node not in self.read:
+            self.read.add(node)
+            self.input_bytes += len(msgspec.json.encode(value))
+        return value
 
     def _parsed(self, value: JsonValue, found: list[Template]) -> Any:
         match value:
