@@ -296,6 +296,8 @@ SCENARIOS = {
             attempts=1_000,
         ),
         Scenario("branches", {}, keeps=(PIPELINE,), definition=_BRANCHES),
+        # As `branches`, whose nodes ran one by one: quick ones run with the one before them.
+        Scenario("followed-nodes", {}, keeps=(PIPELINE,), definition=_BRANCHES),
         Scenario("lists", {}, keeps=(PIPELINE,), definition=_LISTS),
         Scenario(
             "approved",
