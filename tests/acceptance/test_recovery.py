@@ -103,7 +103,9 @@ def test_a_worker_frozen_in_the_middle_of_a_page(platform: Platform, empty: int)
         """
     )
     lingering = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-    with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
+    # One job: each that is handed to a frozen worker waits for its heartbeats to be missed.
+    one = ("--param", "issues_per_job=5000")
+    with platform.etl_running("run", "jira", "--mode", "full", *one, "--wait", "--json") as command:
         wait_until_more(platform, 0, counted=lingering)
         with platform.frozen("worker"), platform.another("worker"):
             answer, errors = command.communicate(timeout=120)

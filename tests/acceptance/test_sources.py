@@ -105,6 +105,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
             fixture = make()
             fixtures[fixture.source] = fixture
             environment |= exits.enter_context(contextlib.contextmanager(fixture.serve)())
+            environment |= getattr(fixture, "scans", {})
         folder = tmp_path_factory.mktemp("sources") / "platform"
         platform = exits.enter_context(platform_in(folder, environment))
         yield Sources(platform, fixtures)

@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_refused_in_one_line(etl: Etl) -> None:
     etl("token", "create", "ci")
     for arguments, expected, told in (
         (("ci",), 1, "there is a token 'ci' already"),
-        (("ci2", "--scope", "all"), 2, "'all' is not one of 'read', 'operate'"),
+        (("ci2", "--scope", "all"), 2, "'all' is not one of 'read', 'decrypt', 'operate'"),
         (("ci2", "--expires-in-days", "0"), 2, "not before it is created"),
         (("ci2", "--expires-in-days", "nan"), 2, "no number of days"),
         (("ci2", "--expires-in-days", "1e300"), 2, "no number of days"),

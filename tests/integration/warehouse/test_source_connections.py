@@ -311,7 +311,7 @@ async def test_a_connection_that_is_being_loaded_is_not_deleted(
     async def unscheduled(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(operations, "_check_unscheduled", unscheduled)
+    monkeypatch.setattr(operations, "check_unscheduled", unscheduled)
     await create(platform)
     batch = make_metadata().model_copy(update={"source": "jira", "connection": "acme"})
     begin(warehouse, batch)
