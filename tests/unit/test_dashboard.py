@@ -1,9 +1,11 @@
 """Parts of the dashboard without a server: findings, charts, filters, paths, and its templates."""
 
+import asyncio
 import hashlib
 import json
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from temporaletl.control.operations.health import Health, Part
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs
-from temporaletl.control.web import rendering
+from temporaletl.control.web import rendering, sights as sights_module
 from temporaletl.control.web.access import safe_next
 from temporaletl.control.web.charts import HEIGHT, WIDTH, events_chart, throughput_chart
 from temporaletl.control.web.filters import one_line, show_count, show_prose, show_span, show_time
@@ -203,6 +205,32 @@ async def test_what_was_seen_outlives_an_outage_and_says_since_when() -> None:
     assert (again.value, again.fault, again.since) == (2, None, None)
     with pytest.raises(WarehouseUnavailableError):
         await sights.see("never seen", observe)
+
+
+async def test_what_comes_after_its_page_was_given_is_taken_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PATIENCE", "SHORT_PATIENCE"):
+        monkeypatch.setattr(sights_module, name, timedelta(milliseconds=1))
+    sights = Sights(Observations(fresh=timedelta(0), stale=timedelta(0)))
+    there, answered = asyncio.Event(), asyncio.Event()
+
+    async def observe() -> int:
+        await there.wait()
+        answered.set()
+        return 2
+
+    async def away() -> int:
+        raise WarehouseUnavailableError("away")
+
+    assert (await sights.see("x", partial(asyncio.sleep, 0, 1))).value == 1
+    assert (await sights.see("x", observe)).value == 1
+    there.set()
+    await answered.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    late = await sights.see("x", away)
+    assert (late.value, late.fault) == (2, "away")
 
 
 def test_vendored_scripts_are_those_that_were_published() -> None:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from temporaletl.control.operations.observation import Observations, Observed
@@ -61,10 +62,12 @@ class Sights:
             self._known.popitem(last=False)
         shown = known.observed is not None and known.failing_since is not None
         patience = SHORT_PATIENCE if shown else PATIENCE
+        looking = asyncio.ensure_future(look())
         try:
             async with asyncio.timeout(patience.total_seconds()):
-                observed = await look()
+                observed = await asyncio.shield(looking)
         except (RetryableError, TimeoutError) as error:
+            looking.add_done_callback(partial(_take_late, known))
             known.failing_since = known.failing_since or datetime.now(UTC)
             if known.observed is None:
                 raise
@@ -75,6 +78,12 @@ class Sights:
             raise
         known.observed, known.failing_since = observed, None
         return Sight(observed.value, observed.as_of)
+
+
+def _take_late(known: _Known, looked: asyncio.Future[Observed[Any]]) -> None:
+    """Take what was seen behind a page: it was slow, not away, and the next page waits for it."""
+    if not looked.cancelled() and looked.exception() is None:
+        known.observed, known.failing_since = looked.result(), None
 
 
 class Outages:
