@@ -1,6 +1,7 @@
 """Requests that are too large, too slow or no requests: told what is wrong, and ended."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -33,15 +34,18 @@ async def sent(served: Served, *parts: bytes, pause: float = 0.0) -> tuple[int, 
     """What is answered to bytes that are sent as they are, with pauses between them."""
     host, port = served.address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
+    answer = b""
     try:
         async with asyncio.timeout(20):
             for part in parts:
                 writer.write(part)
                 await writer.drain()
                 if pause:
-                    await asyncio.wait([asyncio.create_task(reader.read(0))], timeout=pause)
-                    await asyncio.sleep(pause)
-            answer = await reader.read()
+                    # Who is answered sends no more: it would reset the connection, and the answer.
+                    with contextlib.suppress(TimeoutError):
+                        answer = await asyncio.wait_for(reader.read(1), pause)
+                        break
+            answer += await reader.read()
     finally:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
