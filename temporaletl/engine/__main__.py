@@ -18,7 +18,7 @@ from temporaletl.connection_providers import load_connections
 from temporaletl.embedded.priority import lower_priority
 from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.engine.limits import EngineLimits
-from temporaletl.errors import ETLError
+from temporaletl.errors import ETLError, WarehouseClosedError
 from temporaletl.logs import configure_logs, get_logger
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
@@ -124,7 +124,8 @@ async def _until_ended(
         if monotonic() - max(told_at, driver.heard_at) > _SILENCE.total_seconds():
             log.warning("engine_stopped", owner=driver.owner, reason="the warehouse is away")
             warehouse.close()
-            await asyncio.wait({driving})
+            with contextlib.suppress(WarehouseClosedError):  # whichever statement comes next
+                await driving
             return
     stopped.cancel()
     driving.result()

@@ -1,6 +1,9 @@
 """A task that is cancelled, and a warehouse that is closed: the books, and what is raised."""
 
 import asyncio
+import gc
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +11,8 @@ from typing import Any
 import pytest
 
 from temporaletl.engine import batch
+from temporaletl.engine.__main__ import serve
+from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.errors import WarehouseClosedError
 from temporaletl.queuer import finishing, planning
 from temporaletl.settings import WarehouseSettings
@@ -93,6 +98,34 @@ async def test_a_run_whose_warehouse_is_closed_ends_at_once(
         await run(own, pages=100, size=1, listener=heard)
     with pytest.raises(WarehouseClosedError, match="never opened"):
         await run(_another(warehouse, postgres_url))
+
+
+async def test_an_engine_told_to_end_while_its_warehouse_is_away_tells_of_no_fault_of_its_own(
+    warehouse: Warehouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    monkeypatch.setenv("WPE_DB_SCHEMA", warehouse.schema)
+    closed, faults = asyncio.Event(), list[dict[str, Any]]()
+    close = Warehouse.close
+
+    def close_and_tell(own: Warehouse) -> None:
+        close(own)
+        closed.set()
+
+    async def look_until_closed(driver: Driver, _stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await closed.wait()
+        with driver._warehouse.connection():
+            pytest.fail("it is closed")
+
+    monkeypatch.setattr(Warehouse, "close", close_and_tell)
+    monkeypatch.setattr(Driver, "run", look_until_closed)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, fault: faults.append(fault))
+    async with asyncio.timeout(_WITHIN_SECONDS):
+        await serve(DriverOptions(), attached=False)
+    gc.collect()  # the loop is told of what nobody retrieved when that goes
+    assert faults == []
 
 
 def test_what_the_programs_own_run_raises_is_what_appears(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
@@ -121,20 +121,19 @@ async def test_a_server_that_is_told_to_end_does_so_soon_and_loses_no_run(
         params = {"pages": 60, "size": 2, "page_seconds": 0.05}
         wanted = {"source": "numbers", "params": params}
         run = (await _request("POST", f"{address}/api/v1/sync/full", json=wanted))["workflowId"]
-        streams = [await _stream(address) for _ in range(50)]
-        await until_pages(warehouse, 3)
-        if away:
-            relay.freeze(admitting=False)
-        told_at = monotonic()
-        process.send_signal(signal.SIGTERM)
-        ended = await finished(process)
-        took = monotonic() - told_at
-    assert (ended.status, "Traceback" in ended.err) == (0, False), ended.err
-    # Its engine as well, whose standard error this is.
-    assert took < 6
-    for reader, writer in streams:
-        assert b"event: end" in await reader.read()
-        writer.close()
+        async with _streams(address, 50) as streams:
+            await until_pages(warehouse, 3)
+            if away:
+                relay.freeze(admitting=False)
+            told_at = monotonic()
+            process.send_signal(signal.SIGTERM)
+            ended = await finished(process)
+            took = monotonic() - told_at
+            assert (ended.status, "Traceback" in ended.err) == (0, False), ended.err
+            # Its engine as well, whose standard error this is.
+            assert took < 6
+            for stream in streams:
+                assert b"event: end" in await stream.read()
     assert 0 < pages(warehouse) < 60
     async with driven(warehouse):
         assert (await until_ended(warehouse, run)).error is None
@@ -142,12 +141,18 @@ async def test_a_server_that_is_told_to_end_does_so_soon_and_loses_no_run(
     assert totals == [(120, 0)]
 
 
-async def _stream(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@asynccontextmanager
+async def _streams(address: str, count: int) -> AsyncGenerator[list[asyncio.StreamReader]]:
     host, port = address.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    return reader, writer
+    streams = []
+    with ExitStack() as opened:
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            opened.callback(writer.close)
+            writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            streams.append(reader)
+        yield streams
 
 
 async def _request(method: str, url: str, **more: Any) -> Any:
