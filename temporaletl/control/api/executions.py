@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.operations.execution_details import (
     ExecutionDetails,
     NodeDetails,
@@ -40,7 +41,7 @@ class ResumeFrom(BaseModel):
     version: Literal["same", "latest"] = Field(
         "same", description="the definition of then, or the latest version of its pipeline"
     )
-    failed_items_only: bool = Field(
+    failed_items_only: Flag = Field(
         default=False,
         description="maps with failed items run again, without the items that completed",
     )

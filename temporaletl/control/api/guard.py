@@ -103,6 +103,12 @@ class Guard:
                 headers = {"Retry-After": str(max(1, round(delay)))}
                 await _refuse(request, refusal, headers, receive, send)
                 return
+        if "\0" in path or b"%00" in scope["query_string"]:
+            nul = Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "the address has U+0000: leave it out"
+            )
+            await _refuse(request, nul, {}, receive, send)
+            return
         body: bytes | Refusal = b""
         if scope["method"] not in _BODILESS:
             most = _PAYLOAD_BYTES if path.startswith(CODEC) else self._most_bytes

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from temporaletl.attempts import message_of
 from temporaletl.clock import utc_now
 from temporaletl.control.operations.dry_effects import effect_of, services_at_rest
-from temporaletl.errors import ConfigurationError, ETLError
+from temporaletl.errors import ConfigurationError, ETLError, PermanentError
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.pipeline_nodes import NodeRecord
-from temporaletl.warehouse.pipeline_results import TRIGGER
+from temporaletl.warehouse.pipeline_results import TRIGGER, encode
 from temporaletl.worker.pipelines.chunks import data_of_items
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE
 from temporaletl.worker.pipelines.graph import NodeState, Progress
@@ -123,12 +123,22 @@ async def dry_run(
     Of lists that would be written or sent, the first `most_shown` are told.
 
     Raises:
-        ConfigurationError: a pin names a node or an outcome that there is not.
+        ConfigurationError: a pin names a node or an outcome that there is not, or a value could not
+            be stored.
     """
+    _check_json("the input", value)
     for node, pin in pins.items():
         _check_pin(pipeline, node, pin)
+        _check_json(f"pin of {node}", pin.result)
     with services_at_rest() as services:
         return await _Running(pipeline, value, pins, services, most_shown).run()
+
+
+def _check_json(what: str, value: JsonValue) -> None:
+    try:
+        encode(value)
+    except PermanentError as error:
+        raise ConfigurationError(f"{what}: {message_of(error)}") from None
 
 
 def _check_pin(pipeline: Pipeline, node: str, pin: Pin) -> None:
@@ -188,12 +198,13 @@ class _Running:
             if pin is not None:
                 return self._pinned(found, pin)
             produced = await self._produced(step, context)
+            if produced is None:
+                return replace(found, state="waiting", needs_pin=True)
+            value = await context.inputs() if produced.passes_input else produced.whole
+            encode(value)  # as it would be stored
         except ETLError as error:
             told = NodeError(type=type(error).__name__, message=message_of(error), node=node)
             return self._failed(DryNode(node, step.type, "failed"), told)
-        if produced is None:
-            return replace(found, state="waiting", needs_pin=True)
-        value = await context.inputs() if produced.passes_input else produced.whole
         return replace(found, handles=produced.handles, result=value)
 
     def _pinned(self, found: DryNode, pin: Pin) -> DryNode:

@@ -13,7 +13,8 @@ with workflow.unsafe.imports_passed_through():
     from temporaletl.failures import refusal, refuse_late, retry_policy
     from temporaletl.messages import RunPolicy
     from temporaletl.worker.pipelines.calls import call
-    from temporaletl.worker.pipelines.interpreter import Control, Interpreter
+    from temporaletl.worker.pipelines.control import Control
+    from temporaletl.worker.pipelines.interpreter import Interpreter
     from temporaletl.worker.pipelines.messages import (
         Carried,
         Decision,

@@ -5,7 +5,6 @@ between them.
 """
 
 import asyncio
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from temporaletl import names
 from temporaletl.failures import first_cause, first_message, retry_policy
 from temporaletl.messages import BatchSummary, Message
 from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call, together
+from temporaletl.worker.pipelines.control import Control
 from temporaletl.worker.pipelines.graph import NodeState, Progress
 from temporaletl.worker.pipelines.messages import (
     QUICK_TYPES,
@@ -29,7 +29,6 @@ from temporaletl.worker.pipelines.messages import (
     Decision,
     ExecutionInput,
     ExecutionPlan,
-    ExecutionState,
     ExecutionSummary,
     FailRequest,
     NodeError,
@@ -47,24 +46,10 @@ NODES_PER_RUN = 600
 _GRACE = timedelta(seconds=30)
 #: What is waited for ends with an execution that Temporal cancels.
 PATCH = "cancelled-waits-end"
+#: What a wait led to comes to its end before an execution continues as new.
+CLOSING_PATCH = "closings-end-first"
 #: Class of the error of an attempt that took longer than its node allows.
 TIMED_OUT = "NodeTimeoutError"
-
-
-@dataclass
-class Control:
-    """What an execution was told: by signals and updates, and by its clock."""
-
-    paused: bool = False
-    #: How it is to end, before its nodes are through; None while it goes on.
-    stop: ExecutionState | None = None
-    error: NodeError | None = None
-    decisions: dict[str, str] = field(default_factory=dict)
-    changed: bool = True
-
-    def note(self) -> None:
-        """Have the interpreter look again."""
-        self.changed = True
 
 
 class Interpreter:
@@ -78,6 +63,7 @@ class Interpreter:
         self._control = control
         self._nodes = {node.id: node for node in plan.nodes}
         self._waits: dict[str, Wait] = {}
+        self._closing: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: dict[str, workflow.ChildWorkflowHandle[Any, Any]] = {}
         self._started = 0
@@ -120,7 +106,7 @@ class Interpreter:
             if not self._tasks and (control.stop is not None or self.progress.is_over):
                 return True
             # One that is stopped ends in this run: the next would not know that it was.
-            if self._draining and control.stop is None and self.at_rest:
+            if self._draining and control.stop is None and self.at_rest and not self._closes():
                 await self._abandon_waits()
                 if control.stop is None:
                     return False
@@ -180,6 +166,10 @@ class Interpreter:
         for task in self._tasks.values():
             task.cancel()
 
+    def _closes(self) -> bool:
+        """Whether a node whose wait is over has not come to its end: it may fail the execution."""
+        return bool(self._closing) and workflow.patched(CLOSING_PATCH)
+
     async def _abandon_waits(self) -> None:
         for task in self._tasks.values():
             task.cancel()
@@ -214,6 +204,7 @@ class Interpreter:
         finally:
             del self._tasks[node.id]
             self._waits.pop(node.id, None)
+            self._closing.discard(node.id)
             self._control.note()
 
     async def _outcome(self, node: PlannedNode) -> NodeOutcome:
@@ -310,6 +301,7 @@ class Interpreter:
             end = end.model_copy(update={"outcome": await self._decided(node.id, wait)})
         else:
             await self._sleep(wait)
+        self._closing.add(node.id)
         return await self._call(names.CLOSE_NODE, end, node)
 
     async def _decided(self, node: str, wait: Wait) -> str:

@@ -65,8 +65,9 @@ async def sent(served: Served, *parts: bytes, pause: float = 0.0) -> tuple[int, 
         (b'{"source":', "application/json", 422, "invalid"),
         (b'{"source":"a","params":{"x":NaN}}', "application/json", 422, "invalid"),
         (b'{"source":"\\ud800"}', "application/json", 422, "invalid"),
+        (b'{"source":"jira","force":0}', "application/json", 422, "invalid"),
     ],
-    ids=["large", "huge", "form", "untyped", "deep", "bytes", "cut", "nan", "surrogate"],
+    ids=["large", "huge", "form", "untyped", "deep", "bytes", "cut", "nan", "surrogate", "flag"],
 )
 async def test_a_body_that_cannot_be_taken_is_refused(
     bounded: Served, body: bytes, kind: str, status: int, code: str
@@ -75,6 +76,23 @@ async def test_a_body_that_cannot_be_taken_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/v1/identities/fill?source=a%00", 422),
+        ("GET", "/api/v1/state/a%00", 422),
+        ("GET", "/runs/a%00", 422),
+        ("GET", "/api/v1/workflow/executions?before=0.5", 422),
+        ("GET", "/api/v1/rejects/replay", 405),
+    ],
+)
+async def test_an_address_that_nothing_can_have_is_refused(
+    bounded: Served, method: str, path: str, status: int
+) -> None:
+    answer = await bounded(method, path)
+    assert answer.status_code == status, answer.text
 
 
 async def test_a_body_of_chunks_without_an_end_is_bounded(bounded: Served) -> None:

@@ -13,9 +13,10 @@ from temporalio.exceptions import ApplicationError
 
 from temporaletl import names
 from temporaletl.worker.pipelines import interpreter as interpreting
+from temporaletl.worker.pipelines.control import Control
 from temporaletl.worker.pipelines.flow import WorkflowExecution
 from temporaletl.worker.pipelines.graph import Join
-from temporaletl.worker.pipelines.interpreter import Control, Interpreter
+from temporaletl.worker.pipelines.interpreter import Interpreter
 from temporaletl.worker.pipelines.messages import (
     ExecutionPlan,
     NodeError,

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Caller, Operator
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import MOST
 from temporaletl.control.api.problems import RESPONSES
@@ -34,7 +35,7 @@ class Span(BaseModel):
 
     start: Timestamp
     connection: str = Field(DEFAULT, max_length=100)
-    dry_run: bool = Field(default=False, description="list what would start, and start nothing")
+    dry_run: Flag = Field(default=False, description="list what would start, and start nothing")
 
 
 class BackfillRequest(Span):
@@ -60,8 +61,8 @@ class BackfillRequest(Span):
     params: dict[str, JsonValue] = Field(
         default={}, validation_alias=AliasChoices("params", "parameters")
     )
-    notify: bool = Field(default=True, description="notify whom the settings name of its end")
-    force: bool = Field(
+    notify: Flag = Field(default=True, description="notify whom the settings name of its end")
+    force: Flag = Field(
         default=False,
         validation_alias=AliasChoices("force", "forced"),
         description="start although a run of the source and connection goes on",

@@ -19,6 +19,7 @@ from temporaletl.control.api.etags import (
     digest_of,
     tagged,
 )
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import (
     After,
@@ -96,8 +97,8 @@ class RefreshRequest(BaseModel):
     )
 
     mode: Literal["incremental", "full"] = "incremental"
-    notify: bool = Field(default=True, description="notify whom the settings name of each end")
-    force: bool = Field(
+    notify: Flag = Field(default=True, description="notify whom the settings name of each end")
+    force: Flag = Field(
         default=False,
         validation_alias=AliasChoices("force", "forced"),
         description="start also those of which a run goes on",

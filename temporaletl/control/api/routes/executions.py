@@ -1,6 +1,5 @@
 """`/workflow`: executions of pipelines: validated, started, watched and controlled."""
 
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from temporaletl.control.api.executions import (
 )
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.problems import RESPONSES
+from temporaletl.control.api.times import Timestamp
 from temporaletl.control.operations.execution_details import (
     execution_details,
 )
@@ -119,7 +119,8 @@ async def get_executions(
     pipeline: Annotated[str | None, Query(max_length=63)] = None,
     state: ExecutionState | None = None,
     before: Annotated[
-        datetime | None, Query(description="created before, exclusive: the last one's `created_at`")
+        Timestamp | None,
+        Query(description="created before it: the last one's `created_at`"),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Executions:

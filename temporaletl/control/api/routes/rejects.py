@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Caller, Operator, Reader
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import Limit
 from temporaletl.control.api.problems import RESPONSES
@@ -36,8 +37,8 @@ class ReplayOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"notify": False}]})
 
-    notify: bool = Field(default=True, description="notify whom the settings name of its end")
-    force: bool = Field(
+    notify: Flag = Field(default=True, description="notify whom the settings name of its end")
+    force: Flag = Field(
         default=False,
         validation_alias=AliasChoices("force", "forced"),
         description="start although a run of the source and connection goes on",
@@ -71,7 +72,7 @@ async def get_rejects(
     return RejectsFound(items=found.rejects, total=found.total)
 
 
-@router.get("/{reject_id}", summary="Show a reject", operation_id="get_reject")
+@router.get("/{reject_id:int}", summary="Show a reject", operation_id="get_reject")
 async def get_one(context: InContext, _: Reader, reject_id: RejectId) -> RejectDetails:
     """Show why a record could not become rows, the record, and the page that wrote the reject."""
     return await get_reject(context.platform, reject_id)
@@ -97,7 +98,7 @@ async def post_replay(
 
 
 @router.post(
-    "/{reject_id}/replay",
+    "/{reject_id:int}/replay",
     summary="Reprocess one reject",
     operation_id="replay_reject",
     status_code=HTTPStatus.ACCEPTED,

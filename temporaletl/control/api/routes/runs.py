@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from temporaletl.control.api.access import Caller, Operator, Reader
 from temporaletl.control.api.answers import shared
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import (
     After,
@@ -48,7 +49,7 @@ class RetryOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"notify": False}]})
 
-    notify: bool = Field(default=True, description="notify whom the settings name of its end")
+    notify: Flag = Field(default=True, description="notify whom the settings name of its end")
 
 
 class RunPage(PageOf[RunReport]):
@@ -86,12 +87,12 @@ class RunRequest(SyncRequest):
     mode: Mode | None = Field(None, description="none: backfill with dates, else incremental")
     date_start: Timestamp | None = None
     date_end: Timestamp | None = Field(None, description="exclusive")
-    notify: bool = Field(default=True, description="notify whom the settings name of its end")
+    notify: Flag = Field(default=True, description="notify whom the settings name of its end")
     engine: Engine | None = Field(
         None, description="what executes it; none: Temporal's services, where Temporal is not off"
     )
     max_in_flight: int = Field(50, ge=1, le=1_000, description="jobs at once")
-    accept_view: bool = Field(
+    accept_view: Flag = Field(
         default=False,
         description="what the account sees now is all there is, though it saw more before",
     )

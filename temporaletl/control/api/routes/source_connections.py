@@ -17,6 +17,7 @@ from temporaletl.control.api.etags import (
     digest_of,
     tagged,
 )
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paging import (
     After,
@@ -115,8 +116,8 @@ class RunRequest(BaseModel):
         validation_alias=AliasChoices("params", "parameters"),
         description="the source's parameters of a run; `parameters` is taken for it",
     )
-    notify: bool = Field(default=True, description="notify whom the settings name of its end")
-    force: bool = Field(
+    notify: Flag = Field(default=True, description="notify whom the settings name of its end")
+    force: Flag = Field(
         default=False,
         validation_alias=AliasChoices("force", "forced"),
         description="start although a run of the connection goes on",

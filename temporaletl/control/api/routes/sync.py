@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from temporaletl.connections import DEFAULT
 from temporaletl.control.api.access import Caller, Operator
 from temporaletl.control.api.context import Context, InContext
+from temporaletl.control.api.flags import Flag
 from temporaletl.control.api.idempotency import IdempotencyKey, once
 from temporaletl.control.api.paths import WorkflowName
 from temporaletl.control.api.problems import RESPONSES
@@ -39,7 +40,7 @@ class SyncRequest(BaseModel):
     connection: str = Field(DEFAULT, max_length=100)
     streams: list[str] = Field(default=[], max_length=100)
     params: dict[str, JsonValue] = Field(default={})
-    force: bool = Field(
+    force: Flag = Field(
         default=False, description="start although a run of the source and connection goes on"
     )
 
