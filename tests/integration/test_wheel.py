@@ -66,6 +66,9 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
         "the library trino is not installed: `pip install 'temporaletl[trino]'`"
     )
     assert faults["jira"].startswith("JIRA_URL is not set")
+    assert faults["ai_agent"] == (
+        "the library openai is not installed: `pip install 'temporaletl[ai]'`"
+    )
     for services in ("temporaletl.queuer", "temporaletl.worker"):
         run(python, "-c", f"import control, temporaletl, {services}", folder=tmp_path)
 
@@ -73,7 +76,14 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
 _FAULTS = """
 import json
 from temporaletl.control.operations.checks import settings_faults
-print(json.dumps(settings_faults()))
+from temporaletl.errors import ConfigurationError
+from temporaletl.worker.pipelines.model.chat import model_library
+faults = dict(settings_faults())
+try:
+    model_library()
+except ConfigurationError as error:
+    faults["ai_agent"] = str(error)
+print(json.dumps(faults))
 """
 # What a distribution puts beside all others in an environment.
 _TOP_LEVEL = """

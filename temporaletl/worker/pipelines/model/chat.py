@@ -116,7 +116,7 @@ async def send(
     """Send a question, once; returns the answer, whatever its status.
 
     Raises:
-        ConfigurationError: no endpoint is set.
+        ConfigurationError: no endpoint is set, or the library is not installed.
         RefusedRequestError, OversizedAnswerError, SourceUnavailableError: as `GuardedClient.send`.
     """
     if settings.url is None:
@@ -124,7 +124,7 @@ async def send(
             "set PIPELINE_MODEL_URL, where a language model answers, for nodes of type ai_agent"
         )
     # It takes a second, which the loop's other tasks shall not wait for.
-    openai = await asyncio.to_thread(_openai)
+    openai = await asyncio.to_thread(model_library)
     key = None if settings.key is None else settings.key.get_secret_value()
     messages: Any = [one._asdict() for one in question.messages]
     bound: Any = openai.omit
@@ -157,9 +157,18 @@ async def send(
 
 
 @cache
-def _openai() -> ModuleType:
-    import openai
+def model_library() -> ModuleType:
+    """The client of language models.
 
+    Raises:
+        ConfigurationError: it is not installed; says which extra brings it.
+    """
+    try:
+        import openai
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "the library openai is not installed: `pip install 'temporaletl[ai]'`"
+        ) from None
     return openai
 
 
