@@ -1,7 +1,7 @@
 """Interface of extract strategies: the request for pages, the pages, and stored events."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -74,12 +74,32 @@ class NothingStored:
 _NOTHING_STORED = NothingStored()
 
 
+@dataclass(slots=True)
+class SegmentEnding:
+    """The end of a segment before that of its job, between the segment and its extraction.
+
+    A strategy is left behind the page that it is asked for. One that reads ahead heeds the ending
+    instead: it requests nothing more, yields what is under way, and ends.
+    """
+
+    is_due: bool = False
+    is_heeded: bool = False
+    #: Whether extraction ended for it: there may be more pages.
+    has_cut_short: bool = False
+
+    def cuts_short(self) -> bool:
+        """Whether to extract nothing more, though there may be more."""
+        self.has_cut_short = self.has_cut_short or self.is_due
+        return self.is_due
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest[Q: Query]:
     """Request of a job for its pages, from a cursor on.
 
     `query` is of the class that the source registered. `cursor` is None for the job's first page,
     else the `cursor` of the last page whose rows are committed. `stored` looks into what is loaded.
+    `ending` is for strategies that read ahead.
 
         async def pages(request: PageRequest[ShopQuery]) -> AsyncGenerator[Page]:
             behind = int(str(request.cursor or 0))
@@ -92,6 +112,7 @@ class PageRequest[Q: Query]:
     query: Q
     cursor: JsonValue = None
     stored: StoredEvents = _NOTHING_STORED
+    ending: SegmentEnding = field(default_factory=SegmentEnding, compare=False)
 
     def now(self) -> datetime:
         """The time by the warehouse's clock, in UTC: for `Page.extracted_at`."""

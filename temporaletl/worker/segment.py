@@ -16,7 +16,7 @@ from temporaletl.clock import use_clock, utc_now
 from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import RetryableError, SourceUnavailableError
-from temporaletl.extraction import Page, PageRequest
+from temporaletl.extraction import Page, PageRequest, SegmentEnding
 from temporaletl.field_settings import load_field_rules
 from temporaletl.logs import get_logger
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
@@ -42,6 +42,7 @@ from temporaletl.worker.loading import (
     PageSupersededError,
 )
 from temporaletl.worker.loading.rejects import PAYLOAD_BYTES
+from temporaletl.worker.segment_time import SegmentTime
 from temporaletl.worker.source_limiter import SourceLimiter
 from temporaletl.worker.thresholds import Thresholds
 from temporaletl.worker.transforming import Transformed, transform_record
@@ -50,8 +51,6 @@ log = get_logger("temporaletl.worker.segment")
 
 #: Extracted pages that may wait for the loader: enough to keep it busy, few enough for memory.
 _PAGES_AHEAD = 4
-#: The share of a segment's time in which its first page must come: the rest is for the error.
-_FOR_FIRST_PAGE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,25 +243,18 @@ class _Segment:
         self._requests = requests
         self._waiting: asyncio.Queue[_ExtractedPage] = asyncio.Queue(_PAGES_AHEAD)
         self._rows_per_record = 1.0  # as met so far
-        self._called_off = False  # extraction, because the segment's time is over
+        self._ending = SegmentEnding()
+        self._time = SegmentTime(limits.duration, context.job.segment_timeout, self._ending)
 
     async def run(self) -> bool:
         """Load pages until the job's end (True) or the segment's (False)."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.duration.total_seconds()
-        for_first = self._context.job.segment_timeout * _FOR_FIRST_PAGE
-        latest_first = loop.time() + for_first.total_seconds()
         first = self.progress.pages
         stopping = asyncio.create_task(self._listener.stopping.wait())
         extracting = asyncio.create_task(self._extract())
         try:
             while not self._listener.stopping.is_set():
-                begun, patience = self.progress.pages > first, None
-                if not self._called_off:
-                    patience = max(0.0, (deadline if begun else latest_first) - loop.time())
-                    if begun and patience == 0:
-                        # What is extracted already is still loaded; no more is extracted.
-                        self._called_off = extracting.cancel()
+                begun = self.progress.pages > first
+                patience = self._time.patience(extracting, begun=begun)
                 pages = await self._take(extracting, stopping, patience)
                 if pages:
                     await asyncio.to_thread(self._load, pages)
@@ -272,23 +264,25 @@ class _Segment:
                     if self.progress.pages - first == self._limits.pages:
                         return False
                 elif extracting.done() and not self._listener.stopping.is_set():
-                    if self._called_off:
+                    if self._time.called_off:
                         # Also where the source took the cancellation for its end, or failed at
                         # it: the next segment meets the true end, or the failure, by itself.
                         return False
                     extracting.result()
+                    if self._ending.has_cut_short:
+                        return False
                     self._thresholds.check(self.progress, final=True)
                     return True
-                elif patience == 0 and not begun:
-                    raise self._no_page_error(for_first)
+                elif not begun and self._time.is_over_for_first:
+                    raise self._no_page_error()
             return False
         finally:
             stopping.cancel()
             extracting.cancel()
             await asyncio.gather(stopping, extracting, return_exceptions=True)
 
-    def _no_page_error(self, waited: timedelta) -> SourceUnavailableError:
-        job = self._context.job
+    def _no_page_error(self) -> SourceUnavailableError:
+        job, waited = self._context.job, self._time.for_first
         return SourceUnavailableError(
             f"{job.source} {job.stream}: no page came in {waited}, which is what a segment has for "
             "its first one (by TEMPORAL_ACTIVITY_TIMEOUT_MINUTES)"
@@ -301,10 +295,11 @@ class _Segment:
             query=self._context.query,
             cursor=self._cursor,
             stored=self._stored,
+            ending=self._ending,
         )
         counted = 0
         async with contextlib.aclosing(self._strategies.extract(request)) as pages:
-            while not self._called_off:
+            while not self._time.called_off:
                 requested_at, began = utc_now(), perf_counter()
                 page = await anext(pages, None)
                 if page is None:
@@ -317,6 +312,8 @@ class _Segment:
                 await self._waiting.put(
                     _ExtractedPage(page, page.extracted_at or requested_at, seconds, size)
                 )
+                if not self._ending.is_heeded and self._ending.cuts_short():
+                    return
 
     async def _take(
         self,

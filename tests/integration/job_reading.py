@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
+import threading
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -311,6 +312,29 @@ def serving[D](
             return server
 
         yield start
+
+
+def hold_until_in_flight(
+    server: FakeServer, count: int, *, passing: Sequence[str] = ()
+) -> threading.Event:
+    """Hold answers until so many requests are under way at once, at most 10 seconds in all.
+
+    Requests whose path holds one of `passing` are not held. The event tells whether they were.
+    """
+    service: Any = server.service
+    honest, together, over = service.answer, threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Response:
+        if server.traffic.in_flight >= count:
+            together.set()
+        held = not over.is_set() and not any(part in request.path for part in passing)
+        if held and not together.wait(timeout=10):
+            over.set()
+        response: Response = honest(request)
+        return response
+
+    service.answer = answer
+    return together
 
 
 type Change = Callable[[Request, Response], Response]

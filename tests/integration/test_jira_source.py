@@ -28,6 +28,7 @@ from tests.integration.job_reading import (
     NOW,
     Read,
     Serve,
+    hold_until_in_flight,
     plan_of,
     read,
     resumes_everywhere,
@@ -101,6 +102,20 @@ async def test_a_full_read_finds_everything_once(served: Serve, personality: str
     assert matches(found, site)
     assert set(found.records.values()) == {1}
     assert not found.rejects
+
+
+@BOTH
+async def test_one_job_keeps_every_request_that_is_allowed_in_use(
+    served: Serve, personality: str
+) -> None:
+    """What completes a page waits here until so much is under way, else for 10 seconds."""
+    site = generate(120, seed=1, personality=personality, limits=SMALL)
+    server = served(site, JIRA_CONCURRENCY="6", JIRA_READ_TIMEOUT_SECONDS="30")
+    (job,) = await jobs_of()
+    all_in_use = hold_until_in_flight(server, 6, passing=("search", "serverInfo"))
+    assert matches(await read([job], size=10), site)
+    assert all_in_use.is_set()
+    assert server.traffic.most_in_flight == 6
 
 
 QUIET = [kind for kind in {**TRANSPORT, **OWN_FAULTS} if kind not in {"hang", "429-date"}]

@@ -4,15 +4,19 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from temporaletl import Page, PageRequest, extract_method
+from temporaletl.external.ahead import in_order
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
-from temporaletl.external.threads import abandon
 from temporaletl.worker.sources.jira.extract import dataset
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import complete
-from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.jira.extract.keyset import FetchedPage, KeysetPagination
 from temporaletl.worker.sources.jira.issue import searched_fields
 from temporaletl.worker.sources.jira.query import JiraQuery
+
+#: Pages completed at once. The lists of a page are some requests, a few of them one after another:
+#: so many pages keep the requests of one job's site in use, and fit in a worker's memory.
+_AHEAD = 4
 
 
 @extract_method("jira-issues")
@@ -37,7 +41,7 @@ async def extract_issues(request: PageRequest[JiraQuery]) -> AsyncGenerator[Page
 async def _issues(client: JiraClient, request: PageRequest[JiraQuery]) -> AsyncGenerator[Page]:
     """Yield pages of issues from the site's search.
 
-    While the lists of one page are completed, the next page is searched for.
+    While the lists of pages are completed, the next ones are searched for.
     """
     settings, query = client.site.settings, request.query
     pagination = KeysetPagination(
@@ -47,18 +51,21 @@ async def _issues(client: JiraClient, request: PageRequest[JiraQuery]) -> AsyncG
         request.cursor,
         fields=searched_fields(settings),
     )
-    ahead = client.site.start(pagination.next)
+
+    async def completed(page: FetchedPage) -> Page:
+        lists = await complete(client, page.records)
+        return Page(
+            records=[record for record in page.records if record.id not in lists.faults],
+            cursor=page.cursor,
+            rejects=[*page.rejects, *lists.rejects],
+            extracted_at=page.requested_at,
+            note="; ".join(filter(None, (page.note, lists.note))) or None,
+        )
+
+    pages = in_order(request, lambda: client.site.start(pagination.next), completed, most=_AHEAD)
     try:
-        while (page := await ahead) is not None:
-            ahead = client.site.start(pagination.next)
-            completed = await complete(client, page.records)
-            yield Page(
-                records=[record for record in page.records if record.id not in completed.faults],
-                cursor=page.cursor,
-                rejects=[*page.rejects, *completed.rejects],
-                extracted_at=page.requested_at,
-                note="; ".join(filter(None, (page.note, completed.note))) or None,
-            )
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
     finally:
         client.stop.set()
-        await abandon([ahead])
