@@ -4,7 +4,6 @@ Unknown fields are ignored and new fields get defaults, so that a worker of one 
 what another version wrote. Times are aware and in UTC; windows are half-open.
 """
 
-import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from temporaletl.names import label
 from temporaletl.secrets import redacted
 
 #: `replay` reprocesses a source's rejects: they go through the present transform, without a window.
@@ -142,16 +140,6 @@ class MetadataRequest(Message):
     run_id: str
 
 
-def batch_id_of(requested: MetadataRequest) -> str:
-    """Name the batch of a request: the same one, however often it is resolved."""
-    request = requested.input
-    run = f"{requested.workflow_id} {requested.run_id}"
-    return (
-        f"{label(request.source, request.connection)}-{request.mode}-"
-        f"{requested.nominal:%Y%m%dT%H%M%SZ}-{_digest(run, size=4)}"
-    )
-
-
 class BatchMetadata(Message):
     """A batch as it is resolved, once, before any job is planned: windows, filters, policy."""
 
@@ -229,18 +217,6 @@ class ETLInput(Message):
         """
         timeout = self.policy.activity_timeout
         return max(timeout, _SCAN_TIMEOUT) if self.scan else timeout
-
-
-def job_id_of(job: ETLInput) -> str:
-    """Name a job by what it covers: source, stream, mode, connection, window and parameters."""
-    parts = [job.connection, job.window.model_dump(mode="json"), job.params]
-    parts += ["scan"] if job.scan else ["reread"] if job.reread else []
-    covers = json.dumps(parts, sort_keys=True)
-    return f"{label(job.source, job.connection)}-{job.stream}-{job.mode}-{_digest(covers, size=8)}"
-
-
-def _digest(text: str, *, size: int) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 class RowCounts(Message):

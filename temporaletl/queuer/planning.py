@@ -6,9 +6,8 @@ Plain functions, called by the activities and by the engine, which runs without 
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
 from pydantic import JsonValue
 
@@ -17,6 +16,7 @@ from temporaletl.connection_providers import find_connection, provided
 from temporaletl.connections import bound
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.external.threads import abandon
+from temporaletl.ids import batch_id_of
 from temporaletl.messages import (
     BatchMetadata,
     ETLInput,
@@ -24,10 +24,10 @@ from temporaletl.messages import (
     QueuerInput,
     RunPolicy,
     Window,
-    batch_id_of,
 )
 from temporaletl.placement import check_placement
 from temporaletl.query import ACCEPT_DELETIONS
+from temporaletl.queuer.generated import in_blocks
 from temporaletl.queuer.narrowed import hold_narrowed
 from temporaletl.queuer.rejects import reprocessing_jobs, second_readings
 from temporaletl.queuer.retries import resolve_retry, retried_jobs
@@ -38,8 +38,9 @@ from temporaletl.strategies import Plan, Planner, budgets, expanders, people, pl
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.deletion_scans import scanned_streams
 from temporaletl.warehouse.identities import record_people
-from temporaletl.warehouse.ledger import JobWriter, begin_batch
+from temporaletl.warehouse.ledger import begin_batch
 from temporaletl.warehouse.open_batches import Namespace
+from temporaletl.warehouse.plans import JobWriter
 from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import last_cursors, trusted_watermarks
@@ -253,36 +254,38 @@ async def _expand(
     if writer.complete:
         return writer.count
     block: list[ETLInput] = []
-    async with contextlib.aclosing(_planned(warehouse, metadata)) as jobs:
-        async for job in jobs:
-            block.append(job)
-            if len(block) == _JOBS_AT_ONCE:
-                await asyncio.to_thread(writer.write, block)
+    async with contextlib.aclosing(_planned(warehouse, metadata)) as found:
+        async for jobs in found:
+            block += jobs
+            while len(block) >= _JOBS_AT_ONCE:
+                await asyncio.to_thread(writer.write, block[:_JOBS_AT_ONCE])
                 report(writer.count)
-                block = []
+                del block[:_JOBS_AT_ONCE]
     if block:
         await asyncio.to_thread(writer.write, block)
     return await asyncio.to_thread(writer.close)
 
 
-async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
+async def _planned(
+    warehouse: Warehouse, metadata: BatchMetadata
+) -> AsyncGenerator[Sequence[ETLInput]]:
     if metadata.mode != "replay":
         await asyncio.to_thread(hold_narrowed, warehouse, metadata)
     if metadata.retries is not None:
-        jobs = retried_jobs(warehouse, metadata, metadata.retries)
+        jobs = in_blocks(retried_jobs(warehouse, metadata, metadata.retries))
     elif metadata.mode == "replay":
-        jobs = reprocessing_jobs(warehouse, metadata)
+        jobs = in_blocks(reprocessing_jobs(warehouse, metadata))
     else:
         jobs = _of_source(warehouse, metadata)
     with_people = metadata.mode != "replay" and metadata.source in people
     recording = asyncio.create_task(_record_people(warehouse, metadata)) if with_people else None
     try:
         async with contextlib.aclosing(jobs):
-            async for job in jobs:
+            async for block in jobs:
                 if recording is not None:
                     # The source lists its people while the jobs are counted out; rows need them.
                     await recording
-                yield job
+                yield block
         if recording is not None:
             await recording
     finally:
@@ -290,28 +293,31 @@ async def _planned(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenera
             await abandon([recording])
 
 
-async def _of_source(warehouse: Warehouse, metadata: BatchMetadata) -> AsyncGenerator[ETLInput]:
+async def _of_source(
+    warehouse: Warehouse, metadata: BatchMetadata
+) -> AsyncGenerator[Sequence[ETLInput]]:
     cursors = await asyncio.to_thread(last_cursors, warehouse, metadata)
     scanned = await asyncio.to_thread(scanned_streams, warehouse, metadata)
-    async with contextlib.aclosing(jobs_of(metadata, cursors, scanned)) as jobs:
-        async for job in jobs:
-            yield job
+    async with contextlib.aclosing(_blocks_of(metadata, cursors, scanned)) as blocks:
+        async for block in blocks:
+            yield block
     if metadata.mode == "incremental":
         # A full run reads all there is anyway, and a backfill is about its window alone.
         async for job in second_readings(warehouse, metadata):
-            yield job
+            yield [job]
 
 
 async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
-    block: list[Identity] = []
-    found = _iterate(people.get(metadata.source)(Plan(metadata)))
-    async with contextlib.aclosing(found) as identities:
-        async for identity in identities:
-            block.append(identity)
-            if len(block) == _PEOPLE_AT_ONCE:
-                await asyncio.to_thread(record_people, warehouse, metadata.connection, block)
-                block = []
-    await asyncio.to_thread(record_people, warehouse, metadata.connection, block)
+    found = in_blocks(people.get(metadata.source)(Plan(metadata)))
+    waiting: list[Identity] = []
+    async with contextlib.aclosing(found) as blocks:
+        async for block in blocks:
+            waiting += block
+            while len(waiting) >= _PEOPLE_AT_ONCE:
+                ready = waiting[:_PEOPLE_AT_ONCE]
+                await asyncio.to_thread(record_people, warehouse, metadata.connection, ready)
+                del waiting[:_PEOPLE_AT_ONCE]
+    await asyncio.to_thread(record_people, warehouse, metadata.connection, waiting)
 
 
 async def jobs_of(
@@ -326,29 +332,26 @@ async def jobs_of(
 
     Raises: as `expand`.
     """
-    plan = Plan(metadata, cursors or {})
+    async with contextlib.aclosing(_blocks_of(metadata, cursors or {}, scanned)) as blocks:
+        async for block in blocks:
+            for job in block:
+                yield job
+
+
+async def _blocks_of(
+    metadata: BatchMetadata, cursors: Mapping[str, JsonValue], scanned: Collection[str]
+) -> AsyncGenerator[Sequence[ETLInput]]:
+    plan = Plan(metadata, cursors)
     describe = planners.get(metadata.source).describe
     # Plain functions and generators may block on their source: they run beside the event loop.
     if inspect.iscoroutinefunction(describe):
         backlog = await describe(plan)
     else:
         backlog = await asyncio.to_thread(describe, plan)
-    async with contextlib.aclosing(_iterate(expanders.get(metadata.source)(plan, backlog))) as jobs:
-        async for job in jobs:
-            yield job
-    async with contextlib.aclosing(_iterate(scan_jobs(plan, backlog, scanned))) as jobs:
-        async for job in jobs:
-            yield job
-
-
-async def _iterate[T](found: Iterable[T] | AsyncGenerator[T]) -> AsyncGenerator[T]:
-    """Iterate over a generator of either kind."""
-    if inspect.isasyncgen(found):
-        async with contextlib.aclosing(cast("AsyncGenerator[T]", found)) as items:
-            async for item in items:
-                yield item
-        return
-    iterator = iter(cast("Iterable[T]", found))
-    ended = object()
-    while (item_ := await asyncio.to_thread(next, iterator, ended)) is not ended:
-        yield cast("T", item_)
+    for jobs in (
+        expanders.get(metadata.source)(plan, backlog),
+        scan_jobs(plan, backlog, scanned),
+    ):
+        async with contextlib.aclosing(in_blocks(jobs)) as blocks:
+            async for block in blocks:
+                yield block

@@ -23,7 +23,8 @@ from temporaletl.connections import DEFAULT, bound
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
 from temporaletl.extraction import Page, PageRequest
-from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window, job_id_of
+from temporaletl.ids import job_id_of
+from temporaletl.messages import BatchMetadata, ETLInput, Mode, QueuerInput, Window
 from temporaletl.queuer.planning import jobs_of
 from temporaletl.registry import Registry
 from temporaletl.rows import Row

@@ -1,4 +1,4 @@
-"""The ledger of batches and jobs: plans, progress and ends.
+"""The ledger of batches and jobs: progress and ends; for plans see `temporaletl.warehouse.plans`.
 
 Every function runs in one short transaction of its own and is safe to repeat. One that waits for
 a job's or a batch's row ends the session of an attempt that is frozen or cut off: see
@@ -6,7 +6,6 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from temporaletl.errors import ConfigurationError, ConflictError, RetryableError
+from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import (
     ENDED,
     BatchMetadata,
@@ -25,22 +24,14 @@ from temporaletl.messages import (
     JobState,
     RowCounts,
     RunPolicy,
-    job_id_of,
 )
 from temporaletl.rows import storable_text
 from temporaletl.secrets import redacted
 from temporaletl.warehouse.connection import Connection, Warehouse
-from temporaletl.warehouse.cursors import escaped, unescaped
+from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.slices import skip_if_taken
 
-
-class SupersededPlanError(RetryableError):
-    """Another attempt writes the batch's jobs; this one must not."""
-
-
-#: A job travels through workflow history twice; this keeps 2,000 of them small.
-MAX_JOB_BYTES = 16 * 1024
 #: What one answer of `open_jobs` may weigh: below the size at which Temporal warns.
 MAX_ANSWER_BYTES = 128 * 1024
 #: Where no policy is at hand.
@@ -137,114 +128,6 @@ def keep_missing(warehouse: Warehouse, batch_id: str) -> None:
         )
 
 
-class JobWriter:
-    """Writer of a batch's jobs to the ledger, numbered from 0 in the order they come.
-
-    A second writer begins anew, forgets what the first one planned, and shuts it out: the
-    batch never mixes jobs of two attempts, which may have met different backlogs. Once planning is
-    `complete` no writer changes the plan any more: the jobs may be running. Holds one block of jobs
-    in memory, whatever their number.
-    """
-
-    def __init__(self, warehouse: Warehouse, batch_id: str, *, lease: timedelta = _LEASE) -> None:
-        self._warehouse = warehouse
-        self._batch_id = batch_id
-        self._planner = uuid.uuid4().hex
-        self.count = 0
-        self.complete = False
-        with warehouse.connection(lease=lease) as connection:
-            planned = connection.execute(
-                """
-                UPDATE etl_batches
-                SET planner = CASE WHEN jobs_planned IS NULL THEN %s ELSE planner END
-                WHERE batch_id = %s AND ended_at IS NULL RETURNING jobs_planned
-                """,
-                [self._planner, batch_id],
-            ).fetchone()
-            if planned is not None and planned[0] is not None:
-                self.count, self.complete = int(str(planned[0])), True
-                return
-            connection.execute(
-                "DELETE FROM etl_jobs WHERE batch_id = %s AND state = 'planned'", [batch_id]
-            )
-
-    def write(self, jobs: Iterable[ETLInput]) -> None:
-        """Enter a block of jobs.
-
-        Raises:
-            ConfigurationError: a job's parameters weigh more than `MAX_JOB_BYTES`, or a job is
-                the same as one before.
-            SupersededPlanError: another attempt plans this batch now.
-        """
-        rows = []
-        for job in jobs:
-            numbered = job.model_copy(update={"seq": self.count, "job_id": job_id_of(job)})
-            text = _as_text(numbered)
-            size = len(text.encode())
-            if size > MAX_JOB_BYTES:
-                raise ConfigurationError(
-                    f"job {self.count} of {self._batch_id} weighs {size} bytes, more than "
-                    f"{MAX_JOB_BYTES}: plan smaller slices"
-                )
-            rows.append(
-                (
-                    self._batch_id,
-                    numbered.seq,
-                    numbered.job_id,
-                    numbered.source,
-                    numbered.connection,
-                    numbered.stream,
-                    numbered.window.start,
-                    numbered.window.end,
-                    numbered.windowless,
-                    text,
-                )
-            )
-            self.count += 1
-        with self._warehouse.connection() as connection:
-            self._hold(connection)
-            try:
-                connection.cursor().executemany(
-                    """
-                    INSERT INTO etl_jobs
-                        (batch_id, seq, job_id, source, connection, stream, window_start,
-                         window_end, windowless, input)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
-                    """,
-                    rows,
-                )
-            except UniqueViolation:
-                # They would have one workflow id, and run one after the other or not at all.
-                raise ConfigurationError(
-                    f"source {rows[0][3]!r} plans one job of {self._batch_id} twice: two of its "
-                    "jobs have the same stream, window and parameters"
-                ) from None
-
-    def close(self) -> int:
-        """Record that planning is complete; return the number of jobs.
-
-        Raises:
-            SupersededPlanError: another attempt plans this batch now.
-        """
-        with self._warehouse.connection() as connection:
-            self._hold(connection)
-            connection.execute(
-                "UPDATE etl_batches SET jobs_planned = %s WHERE batch_id = %s",
-                [self.count, self._batch_id],
-            )
-        return self.count
-
-    def _hold(self, connection: Connection) -> None:
-        planner = connection.execute(
-            "SELECT planner FROM etl_batches WHERE batch_id = %s FOR NO KEY UPDATE",
-            [self._batch_id],
-        ).fetchone()
-        if planner != (self._planner,):
-            raise SupersededPlanError(
-                f"batch {self._batch_id} has ended, or another attempt plans it now"
-            )
-
-
 def open_jobs(
     warehouse: Warehouse, batch_id: str, *, first: int, end: int
 ) -> tuple[list[ETLInput], int]:
@@ -269,14 +152,6 @@ def open_jobs(
             return jobs, int(str(seq))
         jobs.append(ETLInput.model_validate(unescaped(json.loads(str(text)))))
     return jobs, jobs[-1].seq + 1 if len(found) == 500 else end  # noqa: PLR2004 - the LIMIT
-
-
-def _as_text(job: ETLInput) -> str:
-    """The job as JSON that jsonb takes: its parameters may hold a source's cursor."""
-    text = job.model_dump_json()
-    if "\\u0000" not in text:
-        return text
-    return json.dumps(escaped(json.loads(text)), separators=(",", ":"), ensure_ascii=False)
 
 
 def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:

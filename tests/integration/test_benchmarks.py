@@ -72,7 +72,7 @@ def test_the_ledger_of_a_year_is_weighed() -> None:
 
 
 def test_planning_is_measured() -> None:
-    assert output_of("plan", "--jobs", "5", "10").count(" jobs/s") == 2
+    assert output_of("plan", "--jobs", "5", "10").count(" jobs/CPU s") == 2
 
 
 def test_starting_is_measured() -> None:

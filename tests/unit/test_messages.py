@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from pydantic import ValidationError
 
-from temporaletl.messages import ENDED, ETLInput, QueuerInput, RunPolicy, Window, job_id_of
+from temporaletl.ids import job_id_of
+from temporaletl.messages import ENDED, ETLInput, QueuerInput, RunPolicy, Window
 
 JAN = datetime(2024, 1, 1, tzinfo=UTC)
 FEB = datetime(2024, 2, 1, tzinfo=UTC)
@@ -102,6 +103,12 @@ def test_the_order_of_parameters_does_not_name_another_job() -> None:
 )
 def test_whatever_changes_what_a_job_covers_changes_its_id(change: dict[str, object]) -> None:
     assert job_id_of(job(**change)) != job_id_of(job())
+
+
+def test_a_slice_has_the_id_that_earlier_versions_gave_it() -> None:
+    """They may be running it."""
+    told = job(params={"note": 'é "}\0', "size": [1.5, None]})
+    assert job_id_of(told) == "shop-orders-full-789397dddfcfbaa6"
 
 
 def test_a_job_id_says_what_it_is_of() -> None:

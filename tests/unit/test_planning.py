@@ -310,6 +310,21 @@ async def test_plain_strategies_do_not_hold_up_the_event_loop(
     assert threading.current_thread() not in threads
 
 
+async def test_jobs_that_came_before_a_fault_of_their_source_come_first(
+    planners: Registry[Planner], expanders: Registry[Callable[[Plan, Any], Any]]
+) -> None:
+    def failing(plan: Plan, backlog: list[int]) -> Iterator[ETLInput]:
+        yield from plain(plan, backlog)
+        raise ConfigurationError("no more")
+
+    planners.register("shop", planner(lambda _plan: range(502)), place="here")
+    expanders.register("shop", failing, place="here")
+    jobs = jobs_of(METADATA)
+    assert [(await anext(jobs)).params["number"] for _ in range(502)] == list(range(502))
+    with pytest.raises(ConfigurationError, match="no more"):
+        await anext(jobs)
+
+
 class Writer:
     """The ledger's job writer in memory; refuses the job of that number."""
 
@@ -334,19 +349,21 @@ class Writer:
         return self.count
 
 
+@pytest.mark.parametrize("expanding", [plain, asynchronous])
 @pytest.mark.parametrize("number", [0, 1, 500, 501, 1203])
 async def test_jobs_are_written_in_blocks_and_none_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     planners: Registry[Planner],
     expanders: Registry[Callable[[Plan, Any], Any]],
     number: int,
+    expanding: Callable[[Plan, Any], Any],
 ) -> None:
     monkeypatch.setattr(planning, "JobWriter", Writer)
     monkeypatch.setattr(planning, "last_cursors", lambda _warehouse, _metadata: {})
     monkeypatch.setattr(planning, "scanned_streams", lambda _warehouse, _metadata: set())
     monkeypatch.setattr(rejects, "streams_with_rejects", lambda *_: [])
     planners.register("shop", planner(lambda _plan: range(number)), place="here")
-    expanders.register("shop", asynchronous, place="here")
+    expanders.register("shop", expanding, place="here")
     reports: list[int] = []
     assert await expand(None, METADATA, report=reports.append) == number  # type: ignore[arg-type]
     assert [job.params["number"] for job in Writer.written] == list(range(number))

@@ -16,7 +16,8 @@ from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.errors import NotReadyError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
 from temporaletl.field_settings import load_field_rules
-from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput, job_id_of
+from temporaletl.ids import job_id_of
+from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput
 from temporaletl.query import Query
 from temporaletl.queuer.planning import check_request, jobs_of, window_of
 from temporaletl.rows import Reject, Row

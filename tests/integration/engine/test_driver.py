@@ -20,6 +20,7 @@ from temporaletl.warehouse.ownership import (
     stored_metadata,
     waits_for_owner,
 )
+from temporaletl.warehouse.plans import JobWriter
 from tests.integration.engine.driving import (
     SLOW,
     batch_state,
@@ -290,7 +291,7 @@ async def test_a_slice_that_another_engine_loads_is_skipped(warehouse: Warehouse
         taken = _slice_of(warehouse, first)
         metadata = metadata_of(warehouse, first).model_copy(update={"batch_id": "another"})
         ledger.begin_batch(warehouse, metadata, workflow_id="etl-another", run_id="r")
-        writer = ledger.JobWriter(warehouse, "another")
+        writer = JobWriter(warehouse, "another")
         writer.write([taken.model_copy(update={"batch_id": "another"})])
         writer.close()
         job = ledger.open_jobs(warehouse, "another", first=0, end=1)[0][0]

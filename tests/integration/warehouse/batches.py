@@ -10,6 +10,7 @@ from temporaletl.messages import BatchMetadata, BatchSummary, ETLInput, Mode, Wi
 from temporaletl.strategies import Plan
 from temporaletl.warehouse import closing, ledger
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.plans import JobWriter
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -45,7 +46,7 @@ def begin(warehouse: Warehouse, metadata: BatchMetadata) -> None:
 def plan(warehouse: Warehouse, metadata: BatchMetadata, jobs: Iterable[ETLInput]) -> list[ETLInput]:
     """Begin the batch, plan the jobs, and return them as the ledger numbered them."""
     begin(warehouse, metadata)
-    writer = ledger.JobWriter(warehouse, metadata.batch_id)
+    writer = JobWriter(warehouse, metadata.batch_id)
     if not writer.complete:
         writer.write(jobs)
         writer.close()

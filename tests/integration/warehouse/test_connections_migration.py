@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from temporaletl.messages import BatchMetadata, ETLInput, Window, job_id_of
+from temporaletl.ids import job_id_of
+from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.rows import Event, Identity, Row, TemporalWorkflow
 from temporaletl.settings import WarehouseSettings
 from temporaletl.strategies import import_sources, resolve

@@ -1,8 +1,10 @@
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from temporaletl.errors import ConfigurationError
+from temporaletl.ids import job_id_of
 from temporaletl.messages import (
     ENDED,
     BatchMetadata,
@@ -11,21 +13,31 @@ from temporaletl.messages import (
     JobOutcome,
     JobState,
     RowCounts,
+    RunPolicy,
+    Window,
 )
+from temporaletl.strategies import Plan
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ledger import (
     MAX_ANSWER_BYTES,
-    MAX_JOB_BYTES,
-    JobWriter,
-    SupersededPlanError,
     begin_job,
     end_job,
     job_progress,
     open_jobs,
     record_outcomes,
 )
-from tests.integration.warehouse.batches import begin, finish, job, load, make_metadata, plan, rows
+from temporaletl.warehouse.plans import MAX_JOB_BYTES, JobWriter, SupersededPlanError
+from tests.integration.warehouse.batches import (
+    NOON,
+    begin,
+    finish,
+    job,
+    load,
+    make_metadata,
+    plan,
+    rows,
+)
 
 
 def begun(warehouse: Warehouse, planned: Any) -> Any:
@@ -60,6 +72,43 @@ def test_jobs_are_numbered_in_the_order_they_come(warehouse: Warehouse) -> None:
     assert [(one.seq, one.params["number"]) for one in planned] == [(0, 7), (1, 8), (2, 9)]
     assert len({one.job_id for one in planned}) == 3
     assert rows(warehouse, "SELECT jobs_planned FROM etl_batches") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "note", ["plain", 'tab\t"}, line\n\\N \\.', "é😀", "nul \0", ["NaN", {"deep": [1.5, None]}]]
+)
+def test_a_job_is_in_the_ledger_as_it_was_planned(warehouse: Warehouse, note: JsonValue) -> None:
+    metadata = make_metadata()
+    jobs = [
+        job(metadata, 1, note=note),
+        job(metadata, 2, Window(end=NOON), note=note),
+        Plan(metadata).deletion_scan("orders", note=note),
+        job(metadata, 3).model_copy(update={"policy": RunPolicy(max_attempts=1), "reread": True}),
+    ]
+    assert plan(warehouse, metadata, jobs) == [
+        one.model_copy(update={"seq": seq, "job_id": job_id_of(one)})
+        for seq, one in enumerate(jobs)
+    ]
+    columns = "source, stream, window_start, window_end, windowless"
+    assert rows(warehouse, f"SELECT {columns} FROM etl_jobs ORDER BY seq") == [
+        (one.source, one.stream, one.window.start, one.window.end, one.windowless) for one in jobs
+    ]
+
+
+def test_a_block_that_is_refused_leaves_nothing_and_the_next_takes_its_numbers(
+    warehouse: Warehouse,
+) -> None:
+    metadata = make_metadata()
+    begin(warehouse, metadata)
+    writer = JobWriter(warehouse, metadata.batch_id)
+    with pytest.raises(ConfigurationError, match="twice"):
+        writer.write([job(metadata, 1), job(metadata, 1)])
+    writer.write([job(metadata, 2), job(metadata, 3)])
+    assert writer.close() == 2
+    assert rows(warehouse, "SELECT seq, input->'params'->'number' FROM etl_jobs ORDER BY 1") == [
+        (0, 2),
+        (1, 3),
+    ]
 
 
 def test_planning_again_gives_the_same_jobs_once(warehouse: Warehouse) -> None:

@@ -6,6 +6,7 @@ import pytest
 from temporaletl.messages import BatchMetadata, JobState, Mode, Window
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.plans import JobWriter
 from temporaletl.warehouse.state import SyncState, advance, read_states, set_watermark
 from tests.integration.warehouse.batches import HOUR, NOON, begin, finish, job, make_metadata, plan
 
@@ -101,7 +102,7 @@ def test_a_batch_that_was_not_planned_to_the_end_moves_nothing(warehouse: Wareho
     """Its earliest job says nothing: earlier ones may have been the next to be planned."""
     metadata = make_metadata()
     begin(warehouse, metadata)
-    ledger.JobWriter(warehouse, metadata.batch_id).write([job(metadata, 0, hour(3))])
+    JobWriter(warehouse, metadata.batch_id).write([job(metadata, 0, hour(3))])
     advance(warehouse, metadata, finish(warehouse, metadata, cancelled=True))
     assert watermark(warehouse) == START
 

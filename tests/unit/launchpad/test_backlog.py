@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from temporaletl import ConfigurationError, ETLInput, Plan
-from temporaletl.messages import job_id_of
+from temporaletl.ids import job_id_of
 from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.launchpad import members, people
 from temporaletl.queuer.sources.launchpad.inputs import expand_backlog
