@@ -120,6 +120,28 @@ fetch_python() {
             "(https://www.python.org/downloads), or set UV_PYTHON to the path of one, then try again"
 }
 
+# An environment apart from ours, for NAME in the versions and hashes of FILE: sets `home` to it.
+# `size` is said when it is installed: prepare_apart NAME FILE SIZE. Fails where it cannot be had.
+prepare_apart() {
+    home=$cache/$1-$(cksum <"$2" | cut -d ' ' -f 1)
+    [[ -f $home/.complete ]] || alone install_apart "$@"
+}
+
+install_apart() {
+    [[ -f $home/.complete ]] && return # another run was first
+    find_uv
+    say "Installing $1 ($3, some seconds, once) ..."
+    rm -rf -- "$home"
+    local reason
+    reason=$(uv_quietly venv --quiet --python "$python" "$home") &&
+        reason=$(uv_quietly pip install --quiet --python "$home/bin/python" --require-hashes \
+            --no-build --requirement "$2") || {
+        say "no $1: it could not be installed: $reason"
+        return 1
+    }
+    touch -- "$home/.complete"
+}
+
 # Runs uv; where it finds certificates wanting, once more with the system's: some networks are
 # reached with those only. Where it fails, prints the last line of its error.
 uv_quietly() {

@@ -24,6 +24,7 @@ LAST_WORDS = {
     "plan": "MB more than",
     "pipeline": "identical reload",
     "pipeline_load": "pipeline / source",
+    "peers": "reload: ours / dlt's best",
     "questions": "bare DELETE of as many",
     "start": "starts over their goal",
 }
@@ -83,6 +84,18 @@ def test_a_whole_run_is_measured() -> None:
     require_temporal()
     said = output_of("pipeline", "jira", "--size", "20", "--records-per-job", "10")
     assert "0 inserted, 0 updated" in said.partition("identical reload")[2]
+
+
+@pytest.mark.slow
+def test_ours_and_dlt_load_the_same_events_side_by_side() -> None:
+    require_temporal()
+    prepared = subprocess.run(
+        [ROOT / "scripts/peers/prepare"], capture_output=True, text=True, timeout=200, check=False
+    )
+    if prepared.returncode != 0:
+        pytest.skip(prepared.stderr.strip().splitlines()[-1])
+    said = output_of("peers", "--size", "120", "--rounds", "1")
+    assert "round 1: changed: ours" in said
 
 
 def test_the_api_is_measured() -> None:
