@@ -3,9 +3,14 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any
+
+
+def submit[T](threads: Executor, function: Callable[..., T], *args: Any) -> Future[T]:
+    """Run a blocking function in one of the threads, in the caller's context; see `start`."""
+    return threads.submit(contextvars.copy_context().run, function, *args)
 
 
 def start[T](threads: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":

@@ -7,7 +7,7 @@ ours: the library's own retries cut `Retry-After` short, and its lists stop at t
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Unpack, overload
@@ -29,7 +29,7 @@ from temporaletl.external.http import HttpClient, RequestOptions
 from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start
+from temporaletl.external.threads import start, submit
 from temporaletl.secrets import remember_login
 
 Order = Literal["created", "updated"]
@@ -140,6 +140,10 @@ class JiraSite:
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the site's threads."""
         return start(self._threads, function, *args)
+
+    def submit[T](self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """As `start`, for callers that block: not from one of the site's threads."""
+        return submit(self._threads, function, *args)
 
     @property
     def cloud(self) -> bool:

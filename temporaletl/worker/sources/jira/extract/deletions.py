@@ -1,21 +1,15 @@
 """Deletion scans of issues: neither Jira nor the dataset reports what was deleted."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-
-from pydantic import JsonValue
 
 from temporaletl import DeletionScan, Items, PageRequest, deletion_scan
 from temporaletl.external.jira.dataset import open_issues
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, open_site
 from temporaletl.worker.sources.jira.extract.client import ABSENT, JiraClient
-from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
-from temporaletl.worker.sources.jira.extract.search_results import BARE_FIELDS
+from temporaletl.worker.sources.jira.extract.id_listing import list_ids
 from temporaletl.worker.sources.jira.query import JiraQuery
-
-#: As many as a search may ever give; a site gives fewer.
-_ISSUES_AT_ONCE = 1_000
 
 
 @deletion_scan("jira-issues")
@@ -36,10 +30,9 @@ def _of_site(settings: JiraSettings, query: JiraQuery) -> Iterator[DeletionScan]
         yield DeletionScan(
             "issues",
             Items(),
-            partial(_listed, client, IssueRange("created", filters=filters)),
-            partial(is_gone, client),
+            partial(list_ids, client, IssueRange("created", filters=filters)),
+            _check(client),
             scope=(f"the issues of {' AND '.join(filters)}" if filters else "all issues",),
-            start=client.site.start,
         )
     finally:
         client.stop.set()
@@ -54,22 +47,18 @@ def _of_dataset(settings: JiraSettings) -> Iterator[DeletionScan]:
             "issues",
             Items(),
             lambda _: iter([(table.ids(), None)]),
-            None if client is None else partial(is_gone, client),
+            None if client is None else _check(client),
             scope=[table.name],
-            # In Jira's threads, where there are any: there, requests wait for their turn.
-            start=table.server.start if client is None else client.site.start,
+            start=table.server.start,
         )
     finally:
         if client is not None:
             client.stop.set()
 
 
-def _listed(
-    client: JiraClient, issues: IssueRange, position: JsonValue
-) -> Iterator[tuple[Collection[str], JsonValue]]:
-    pagination = KeysetPagination(client, issues, _ISSUES_AT_ONCE, position, fields=BARE_FIELDS)
-    while (page := pagination.next()) is not None:
-        yield page.ids, page.cursor
+def _check(client: JiraClient) -> Callable[[str], bool]:
+    """The check of one issue, in one of the site's threads: these are as many as its requests."""
+    return lambda id_: client.site.submit(is_gone, client, id_).result()
 
 
 def is_gone(client: JiraClient, id_: str) -> bool:
