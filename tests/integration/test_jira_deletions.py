@@ -1,18 +1,25 @@
 """Source `jira`: which of the issues that were loaded are gone."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
-from temporaletl import CredentialsError, PageRequest, SourceProtocolError
+from temporaletl import ConfigurationError, CredentialsError, PageRequest, SourceProtocolError
+from temporaletl.external.jira.settings import JiraSettings
+from temporaletl.external.jira.site import IssueRange, open_site
 from temporaletl.messages import Mode
 from temporaletl.queuer.scans import scan_jobs
 from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.testing.scans import MemoryScan
 from temporaletl.worker.scanning import scanned_pages
+from temporaletl.worker.sources.jira.extract import id_listing
+from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.deletions import scan_issues
+from temporaletl.worker.sources.jira.extract.keyset import KeysetPagination
+from temporaletl.worker.sources.jira.extract.search_results import BARE_FIELDS
 from temporaletl.worker.sources.jira.query import JiraQuery
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import OWN_FAULTS
@@ -59,6 +66,38 @@ async def test_no_fault_makes_an_issue_look_gone(
     site = generate(80, seed=4, personality=personality, limits=SMALL)
     served(site, f"{kind}:0.2")
     assert await gone(*(str(row.id) for row in site.rows), "7") == ["7"]
+
+
+@BOTH
+def test_ids_are_listed_in_parallel_and_from_every_position_on(
+    served: Serve, personality: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_IDS_AT_ONCE", "_ISSUES_AT_ONCE"):
+        monkeypatch.setattr(id_listing, name, 40)
+    site = generate(400, seed=4, personality=personality)
+    everything = {str(row.id) for row in site.rows}
+    server = served(site)
+    server.latency_seconds = 0.05
+    client = JiraClient(open_site(JiraSettings.load()))
+
+    def listed(position: JsonValue = None) -> list[tuple[Collection[str], JsonValue]]:
+        return list(id_listing.list_ids(client, IssueRange("created"), position))
+
+    pages = listed()
+    assert server.traffic.most_in_flight > 3
+    # A first answer and a last one of each stretch, which are as long as one answer.
+    assert server.traffic.count("search") < 2 * (400 // 40 + 1) + 5
+    read: set[str] = set()
+    for ids, position in pages:
+        read.update(ids)
+        assert read.union(*(more for more, _ in listed(position))) == everything
+    # As it was kept by an earlier version, which read one stretch.
+    kept = KeysetPagination(client, IssueRange("created"), 40, fields=BARE_FIELDS)
+    first = kept.next()
+    assert first is not None
+    assert {*first.ids}.union(*(ids for ids, _ in listed(first.cursor))) == everything
+    with pytest.raises(ConfigurationError, match="no cursor of a list of Jira's issues"):
+        listed({"stretches": 7})
 
 
 async def test_what_a_listing_leaves_out_is_asked_for_before_it_counts_as_gone(

@@ -48,7 +48,7 @@ class Stretch(msgspec.Struct, omit_defaults=True):
     from_ms: int | None = None
     to_ms: int | None = None
     token: str | None = None
-    keyset: JsonValue | msgspec.UnsetType = msgspec.UNSET
+    keyset: Any = msgspec.UNSET
 
 
 class Position(msgspec.Struct):
