@@ -12,15 +12,19 @@ from datetime import timedelta
 from typing import Any
 
 from temporaletl.errors import (
+    CredentialsError,
     ETLError,
     ExcessiveWaitError,
     PermanentError,
     RecordError,
     RetryableError,
+    SourceUnavailableError,
+    WarehouseCredentialsError,
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
 from temporaletl.messages import RunPolicy
+from temporaletl.secret_files import replaced_since
 from temporaletl.secrets import redacted
 
 #: A fault of our own rarely heals; it gets this many attempts in case it was a passing one.
@@ -80,6 +84,20 @@ def pause_behind(attempt: int, policy: RunPolicy) -> timedelta:
             break
         pause *= policy.backoff_coefficient
     return min(pause, longest)
+
+
+def unless_replaced(error: Exception, began: float) -> Exception:
+    """The error of an attempt that `began` at a time of `monotonic`, as it is to be recovered from.
+
+    Credentials that were refused while the file that holds them was replaced are read again by the
+    next attempt.
+    """
+    if not isinstance(error, CredentialsError) or not replaced_since(began):
+        return error
+    message = f"{error}; a file of secrets was replaced meanwhile: it is tried again"
+    if isinstance(error, WarehouseCredentialsError):
+        return WarehouseUnavailableError(message)
+    return SourceUnavailableError(message)
 
 
 class Attempts:

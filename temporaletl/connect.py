@@ -25,6 +25,7 @@ from temporalio.runtime import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporaletl.client_credentials import keep_renewed
 from temporaletl.endpoint import CONNECT_TIMEOUT, Endpoint, endpoint
 from temporaletl.errors import (
     ConfigurationError,
@@ -217,6 +218,7 @@ async def open_client(
             else "API_KEY or GRPC_META_* holds what a header cannot carry"
         )
         raise ConfigurationError(f"{target.prefix}{fault}") from None
+    keep_renewed(client, target)
     return client
 
 

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
@@ -20,6 +19,7 @@ from temporaletl.connections import DEFAULT, Declaration, declaration_of, known_
 from temporaletl.environment import presently_given
 from temporaletl.errors import ConfigurationError
 from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_fresh_within
+from temporaletl.secret_files import is_on_disk, read_secret, remember_pasted
 from temporaletl.secrets import holds_secret, remember_secret
 from temporaletl.settings import variables_of
 
@@ -34,8 +34,6 @@ _SHORTEST_VALUE = 4
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 #: Names that no secret looks like.
 _PLAIN_VARIABLE = re.compile("[A-Z0-9_]+")
-#: What stands in a reference by mistake is taken for a secret, if it is no shorter.
-_SHORTEST_PASTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Reference:
         if self.kind == "env":
             named = _PLAIN_VARIABLE.fullmatch(self.location)
             return f"the environment variable {self.location if named else 'that it names'}"
-        return self.location if _is_on_disk(self.location) else "the file that it names"
+        return self.location if is_on_disk(self.location) else "the file that it names"
 
     @property
     def shown(self) -> str:
@@ -58,14 +56,14 @@ class Reference:
         if self.kind == "env":
             is_location = _PLAIN_VARIABLE.fullmatch(self.location) or self.location in os.environ
         else:
-            is_location = self.location.startswith("/") or _is_on_disk(self.location)
+            is_location = self.location.startswith("/") or is_on_disk(self.location)
         return self.location if is_location else "…"
 
     def absent(self) -> str:
         """As in words, where nothing is there: then it is also kept out of all other texts."""
         text = str(self)
         if self.location not in text:
-            _remember_pasted(self.location)
+            remember_pasted(self.location)
         return text
 
 
@@ -123,16 +121,9 @@ class Connection:
             if not value:
                 raise ConfigurationError(f"{self.what}: {name}: {reference.absent()} is not set")
             return value
-        try:
-            value = Path(reference.location).read_text(encoding="utf-8-sig").strip()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise ConfigurationError(
-                f"{self.what}: {name}: cannot read {reference.absent()}: {reason}"
-            ) from None
-        if not value:
-            raise ConfigurationError(f"{self.what}: {name}: {reference} is empty")
-        return value
+        is_secret = name in self.secrets
+        what = f"{self.what}: {name}"
+        return read_secret(reference.location, what=what, is_secret=is_secret).strip()
 
     def without_values(self, message: str) -> str:
         """A message about its settings, which may quote them, without their values."""
@@ -237,32 +228,20 @@ def _reference(what: str, value: Mapping[str, Any]) -> Reference:
     location = value[kinds[0]] if len(value) == len(kinds) == 1 else None
     if not isinstance(location, str):
         for inner in value.values():
-            _remember_pasted(str(inner))
+            remember_pasted(str(inner))
         raise ConfigurationError(
             f'{what}: where it is must be {{ env = "VARIABLE" }} or {{ file = "/path" }}'
         )
     if kinds[0] == "env" and not _VARIABLE.fullmatch(location):
-        _remember_pasted(location)
+        remember_pasted(location)
         raise ConfigurationError(
             f"{what}: env must be the name of an environment variable (letters, digits and "
             "underscores), not the value itself"
         )
     if kinds[0] == "file" and not (location.strip() and location.isprintable()):
-        _remember_pasted(location)
+        remember_pasted(location)
         raise ConfigurationError(f"{what}: file must be the path of a file, not what it holds")
     return Reference(kinds[0], location)
-
-
-def _remember_pasted(text: str) -> None:
-    """Keep out of all texts what may be a secret; a short word would blank other texts."""
-    if len(text) >= _SHORTEST_PASTED:
-        remember_secret(text)
-
-
-def _is_on_disk(location: str) -> bool:
-    """Whether a text is a path for certain: a file, or a place in a folder that somebody chose."""
-    folder = Path(location).parent
-    return os.path.lexists(location) or (folder not in {Path(), Path("/")} and folder.is_dir())
 
 
 def dotenv() -> Mapping[str, str | None]:

@@ -5,7 +5,8 @@ from the variables of the SDK's environment configuration (`TEMPORAL_API_KEY`, `
 `TEMPORAL_TLS_CLIENT_CERT_PATH` or `_DATA`, `TEMPORAL_TLS_CLIENT_KEY_PATH` or `_DATA`,
 `TEMPORAL_TLS_SERVER_CA_CERT_PATH` or `_DATA`, `TEMPORAL_TLS_SERVER_NAME`, `TEMPORAL_PROFILE`,
 `TEMPORAL_CONFIG_FILE`, `TEMPORAL_GRPC_META_*`), which may stand in a `.env` file too. The data
-of a certificate or key is PEM, also with its newlines escaped, or base64 of PEM.
+of a certificate or key is PEM, also with its newlines escaped, or base64 of PEM. `_FILE` behind the
+name of the API key, or of metadata, names a file with it.
 
 No secret appears in an error or a log.
 """
@@ -13,19 +14,18 @@ No secret appears in an error or a log.
 from __future__ import annotations
 
 import base64
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
-
-from dotenv import dotenv_values
 
 from temporaletl import sdk
 from temporaletl.credentials import for_metadata
-from temporaletl.environment import presently_given
+from temporaletl.environment import environment
 from temporaletl.errors import ConfigurationError
+from temporaletl.secret_files import FILE, with_files
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import TemporalSettings, check_encrypted
 
@@ -46,7 +46,8 @@ _SECRET_METADATA = re.compile(r"auth|token|key|secret|cookie|password")
 class Endpoint:
     """Endpoint of a Temporal server; `prefix` begins the names of its variables.
 
-    An address without a port gets Temporal's own, 7233.
+    An address without a port gets Temporal's own, 7233. `reread` gives it with the credentials that
+    are in files as these are at the time; None: none is.
     """
 
     address: str
@@ -55,6 +56,7 @@ class Endpoint:
     tls: bool | TLSConfig = field(default=False, repr=False)
     rpc_metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     prefix: str = "TEMPORAL_"
+    reread: Callable[[], Endpoint] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not re.search(r":\d+$", self.address):
@@ -64,32 +66,25 @@ class Endpoint:
         return f"{self.address} ({self.prefix}ADDRESS)"
 
 
-def environment() -> dict[str, str]:
-    """The variables of the process and, behind them, those of `.env`; empty ones are unset.
-
-    Those that the context gives go before both.
-    """
-    found = {
-        **dotenv_values(".env"),
-        **os.environ,
-        **{k: v for k, v in presently_given().items() if v},
-    }
-    return {name: value for name, value in found.items() if value}
-
-
 def access(
-    variables: Mapping[str, str], *, prefix: str = "TEMPORAL_", disable_file: bool = False
+    variables: Mapping[str, str],
+    *,
+    prefix: str = "TEMPORAL_",
+    disable_file: bool = False,
+    in_files: bool = True,
 ) -> ClientConfigProfile:
     """Read the SDK's client configuration from variables that begin with `prefix`.
 
-    `disable_file` leaves the SDK's configuration file, and so its profiles, out.
+    `disable_file` leaves the SDK's configuration file, and so its profiles, out. `in_files`:
+    whether credentials may be in files; whoever stores a connection does not choose what is read.
 
     Raises:
         ConfigurationError: a variable contradicts another or cannot be read; it is named.
     """
+    given = with_files(variables, _in_files(variables, prefix)) if in_files else variables
     read = {
         f"TEMPORAL_{name.removeprefix(prefix)}": value
-        for name, value in variables.items()
+        for name, value in given.items()
         if name.startswith(prefix)
     }
     # The SDK finds its configuration file below these.
@@ -114,6 +109,13 @@ def access(
         # Only the first line: those behind it quote the configuration file, secrets and all.
         reason = str(error).partition("\n")[0].replace(" TEMPORAL_", f" {prefix}")
         raise ConfigurationError(f"the Temporal client configuration: {reason}") from None
+
+
+def _in_files(variables: Mapping[str, str], prefix: str) -> list[str]:
+    """The variables whose values are in files."""
+    credentials = (f"{prefix}API_KEY", f"{prefix}GRPC_META_")
+    given = (name for name in variables if name.endswith(FILE) and name.startswith(credentials))
+    return [name.removesuffix(FILE) for name in given]
 
 
 def _sendable(variable: str, value: str) -> str:
@@ -146,13 +148,15 @@ def endpoint(settings: TemporalSettings, variables: Mapping[str, str] | None = N
     Raises:
         ConfigurationError: a variable contradicts another or cannot be read; it is named.
     """
-    profile = access(environment() if variables is None else variables)
+    given = environment() if variables is None else variables
+    profile = access(given)
     placed = settings.model_fields_set & {"address", "host", "port"}
     named = "namespace" in settings.model_fields_set
     return secured(
         Endpoint(
             address=settings.target if placed else profile.address or settings.target,
             namespace=settings.namespace if named else profile.namespace or settings.namespace,
+            reread=partial(endpoint, settings, given) if _in_files(given, "TEMPORAL_") else None,
         ),
         profile,
     )

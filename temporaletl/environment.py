@@ -1,5 +1,9 @@
-"""The base class of settings: read from the environment and a `.env` file, with secrets kept in."""
+"""The base class of settings: read from the environment and a `.env` file, with secrets kept in.
 
+A secret may be in a file instead, which the variable with `_FILE` behind its name has the path of.
+"""
+
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -7,7 +11,15 @@ from functools import cache
 from itertools import chain
 from typing import Any, ClassVar, Self
 
-from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator
+from dotenv import dotenv_values
+from pydantic import (
+    AliasChoices,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -17,6 +29,7 @@ from pydantic_settings import (
 
 from temporaletl.credentials import check_visible, for_header
 from temporaletl.errors import SettingsError
+from temporaletl.secret_files import FILE, SecretFile, file_of, shown_path
 from temporaletl.secrets import remember_secret
 from temporaletl.validation import faults_of
 
@@ -41,6 +54,19 @@ def presently_given() -> Mapping[str, str]:
     return _given.get()
 
 
+def environment() -> dict[str, str]:
+    """The variables of the process and, behind them, those of `.env`; empty ones are unset.
+
+    Those that the context gives go before both.
+    """
+    found = {**_process(), **{k: v for k, v in _given.get().items() if v}}
+    return {name: value for name, value in found.items() if value}
+
+
+def _process() -> dict[str, str | None]:
+    return {**dotenv_values(".env", encoding="utf-8-sig"), **os.environ}
+
+
 class Settings(BaseSettings):
     """Base of all settings: frozen, from the environment, empty values unset.
 
@@ -52,6 +78,9 @@ class Settings(BaseSettings):
     free_secrets: ClassVar[frozenset[str]] = frozenset()
     #: Keys on several lines (PEM).
     key_secrets: ClassVar[frozenset[str]] = frozenset()
+
+    #: The files that secrets were read from, by field.
+    _files: Mapping[str, SecretFile] = PrivateAttr(default_factory=dict)
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -133,16 +162,63 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment.
+        """Read the environment, and the files that hold secrets.
 
         Raises:
             SettingsError: names each variable that is missing or wrong, and its use.
+            ConfigurationError: a secret's file cannot be read, or is empty.
         """
+        files = cls.secret_files()
         try:
-            return cls()
+            with given_variables({file.variable: file.read() for file in files.values()}):
+                settings = cls()
         except ValidationError as error:
-            message, variables = _explain(cls, error)
+            message, variables = _explain(cls, error, files)
             raise SettingsError(message, variables=variables) from None
+        settings._files = files
+        return settings
+
+    @classmethod
+    def secret_files(cls) -> Mapping[str, SecretFile]:
+        """The files that secrets are in instead of variables, by field.
+
+        What the context gives hides those of the process.
+
+        Raises:
+            SettingsError: a secret is given in both; both variables are named.
+        """
+        if not cls.secrets():
+            return {}
+        places = [
+            {name.upper(): value for name, value in place.items() if value}
+            for place in (_given.get(), _process())
+        ]
+        found = {}
+        for name, names in file_variables(cls).items():
+            wanted = [one.upper() for one in names]
+            for place in places:
+                if file := file_of(wanted, place):
+                    found[name] = file
+                if any(one in place for one in wanted) or file is not None:
+                    break
+        return found
+
+    def renewed(self) -> Self:
+        """These settings, with the secrets that were read from files as the files hold them now.
+
+        Raises:
+            SettingsError, ConfigurationError: as `load`.
+        """
+        if not self._files:
+            return self
+        same = {name: getattr(self, name) for name in self.model_fields_set}
+        read = {name: file.read() for name, file in self._files.items()}
+        try:
+            settings = type(self)(**{**same, **read})
+        except ValidationError as error:
+            raise SettingsError(_explain(type(self), error, self._files)[0]) from None
+        settings._files = self._files  # noqa: SLF001 - an instance of this class
+        return settings
 
 
 @cache
@@ -150,6 +226,20 @@ def _secrets_of(cls: type[Settings]) -> frozenset[str]:
     return frozenset(
         name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)
     )
+
+
+def file_variables(cls: type[Settings]) -> dict[str, list[str]]:
+    """The variables of a class's secrets that files can hold instead, by field.
+
+    Not those for which the class has a setting of its own: it reads that file otherwise.
+    """
+    variables = {name: variables_of(name, field) for name, field in cls.model_fields.items()}
+    own = {one for names in variables.values() for one in names}
+    return {
+        name: variables[name]
+        for name in cls.secrets()
+        if not any(one + FILE in own for one in variables[name])
+    }
 
 
 def _texts(value: object) -> list[str]:
@@ -169,15 +259,19 @@ def _secrets_in(value: object) -> list[SecretStr]:
     return []
 
 
-def _explain(cls: type[Settings], error: ValidationError) -> tuple[str, frozenset[str] | None]:
+def _explain(
+    cls: type[Settings], error: ValidationError, files: Mapping[str, SecretFile]
+) -> tuple[str, frozenset[str] | None]:
     """What is wrong in words, and the variables concerned, None where it is not single ones."""
-    faults = _faults(cls, error)
+    faults = _faults(cls, error, files)
     variables = None if any(not names for names, _ in faults) else chain(*(n for n, _ in faults))
     message = "; ".join(text for _, text in faults)
     return message, None if variables is None else frozenset(variables)
 
 
-def _faults(cls: type[Settings], error: ValidationError) -> list[tuple[list[str], str]]:
+def _faults(
+    cls: type[Settings], error: ValidationError, files: Mapping[str, SecretFile] | None = None
+) -> list[tuple[list[str], str]]:
     """The faults in words, each with the variables of its field, none where it is no field's."""
     found: list[tuple[list[str], str]] = []
     for fault in faults_of(error):
@@ -193,7 +287,9 @@ def _faults(cls: type[Settings], error: ValidationError) -> list[tuple[list[str]
         what = "is not set" if fault.type == "missing" else f"is wrong: {fault.message}"
         use = f" ({field.description})" if field.description else ""
         names = variables_of(name, field)
-        found.append((names, f"{names[0]} {what}{use}"))
+        file = (files or {}).get(name)
+        shown = names[0] if file is None else f"{file.what}: what {shown_path(file.path)} holds"
+        found.append((names, f"{shown} {what}{use}"))
     return found
 
 

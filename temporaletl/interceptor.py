@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from temporalio import activity
@@ -13,7 +14,14 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from temporaletl.attempts import UNANSWERED, Attempts, limit_of, message_of, recovery_of
+from temporaletl.attempts import (
+    UNANSWERED,
+    Attempts,
+    limit_of,
+    message_of,
+    recovery_of,
+    unless_replaced,
+)
 from temporaletl.connection_file import connections_file
 from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
@@ -79,6 +87,7 @@ class _Recovery(ActivityInboundInterceptor):
                 self._outbound.attempts = attempts
             if attempts.unanswered >= attempts.most_unanswered:
                 raise _unanswered(attempts)
+            began = monotonic()
             try:
                 return await super().execute_activity(input)
             except (ApplicationError, CancelledError):
@@ -92,6 +101,7 @@ class _Recovery(ActivityInboundInterceptor):
                 if isinstance(error, WarehouseClosedError):
                     # Only a service that stops closes its warehouse; another one goes on.
                     error = WarehouseUnavailableError(str(error))
+                error = unless_replaced(error, began)
                 delay = attempts.note_failure(error)
                 self._tell_next()
                 failure = as_application_error(

@@ -21,9 +21,9 @@ from pydantic_core import PydanticUndefined
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import read_entries
 from temporaletl.connections import declaration_of, known_sources
-from temporaletl.endpoint import environment
-from temporaletl.environment import Settings, variables_of
+from temporaletl.environment import Settings, environment, file_variables, variables_of
 from temporaletl.errors import ConfigurationError
+from temporaletl.secret_files import FILE
 
 if TYPE_CHECKING:
     from temporaletl.source_settings import SourceSettings
@@ -82,7 +82,8 @@ _KUBERNETES = re.compile(
 class Setting:
     """A setting: its variables, the documented one first, and what its class says of it.
 
-    `default` is in the words of a variable; empty where there is none.
+    `default` is in the words of a variable; empty where there is none. `files` are variables that
+    name a file with the secret instead.
     """
 
     names: tuple[str, ...]
@@ -90,6 +91,7 @@ class Setting:
     secret: bool = False
     required: bool = False
     default: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class UnknownVariable:
 def platform_settings() -> tuple[Setting, ...]:
     """The settings of the platform, by name."""
     classes = [cls for name in _MODULES for cls in _classes_in(name)]
-    others = [Setting((name,), secret=secret) for name, secret in _OTHERS.items()]
+    others = [_other(name, secret=secret) for name, secret in _OTHERS.items()]
     return _sorted([*(one for cls in classes for one in settings_of_class(cls)), *others])
 
 
@@ -125,8 +127,14 @@ def settings_of_source(source: str) -> tuple[Setting, ...]:
         return ()
     found = [one for cls in declared.classes for one in settings_of_class(cls)]
     found += [Setting((name,)) for name in sorted(declared.names)]
-    found += [Setting((name,), secret=True) for name in sorted(declared.secret_names)]
+    found += [_other(name, secret=True) for name in sorted(declared.secret_names)]
     return _sorted(found)
+
+
+def _other(name: str, *, secret: bool) -> Setting:
+    """A setting of no class; a certificate's key has a path beside its data."""
+    files = (name + FILE,) if secret and not name.endswith("_DATA") else ()
+    return Setting((name,), secret=secret, files=files)
 
 
 def own_classes(source: str) -> "list[type[SourceSettings]]":
@@ -150,7 +158,7 @@ def own_classes(source: str) -> "list[type[SourceSettings]]":
 
 def settings_of_class(cls: type[Settings]) -> list[Setting]:
     """The settings of a class, in the order of its fields."""
-    secrets = cls.secrets()
+    secrets, files = cls.secrets(), file_variables(cls)
     return [
         Setting(
             tuple(variables_of(name, field)),
@@ -158,6 +166,7 @@ def settings_of_class(cls: type[Settings]) -> list[Setting]:
             secret=name in secrets,
             required=field.is_required(),
             default=_as_variable(field.get_default()),
+            files=tuple(one + FILE for one in files.get(name, ())),
         )
         for name, field in cls.model_fields.items()
     ]
@@ -186,7 +195,7 @@ def unknown_variables(sources: Iterable[str]) -> list[UnknownVariable]:
         *platform_settings(),
         *(one for name in sources for one in settings_of_source(name)),
     ]
-    known = {name for one in settings for name in one.names}
+    known = {name for one in settings for name in (*one.names, *one.files)}
     patterns = [*(name for name in known if "*" in name), *_FOREIGN]
     prefixes = (*_PREFIXES, *(prefix for name in sources for prefix in _prefixes_of(name)))
     taken = _referenced()

@@ -13,7 +13,7 @@ from temporaletl.accounts import AccountView, account_views
 from temporaletl.check_messages import Check, Verdict
 from temporaletl.connection_entries import settings_of
 from temporaletl.connections import declaration_of
-from temporaletl.endpoint import environment
+from temporaletl.environment import environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,

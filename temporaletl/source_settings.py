@@ -27,6 +27,7 @@ from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import find_connection, has_connections
 from temporaletl.connections import DEFAULT, binding, connection_in_use, declaration_of
 from temporaletl.errors import ConfigurationError, SettingsError
+from temporaletl.secret_files import SecretFile
 from temporaletl.settings import Settings
 
 
@@ -63,6 +64,14 @@ class SourceSettings(Settings):
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
         self._connection = connection_in_use()
+
+    @classmethod
+    def secret_files(cls) -> Mapping[str, SecretFile]:
+        """Those of the environment; a named connection says itself which files its secrets are in.
+
+        Raises: as `Settings.secret_files`.
+        """
+        return super().secret_files() if _bound_connection(cls) is None else {}
 
     @classmethod
     def settings_customise_sources(

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
-from temporaletl.attempts import Attempts, pause_behind, recovery_of
+from temporaletl.attempts import Attempts, pause_behind, recovery_of, unless_replaced
 from temporaletl.errors import RetryableError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
@@ -44,12 +45,14 @@ class Retries:
         """
         attempts = Attempts(1, (), self.policy.max_attempts)
         while True:
+            began = monotonic()
             try:
                 return await work()
             except (StoppedError, asyncio.CancelledError):
                 raise
             except Exception as error:  # noqa: BLE001 - judged below
-                cause, pause = error, self._pause_behind(error, attempts)
+                cause = unless_replaced(error, began)
+                pause = self._pause_behind(cause, attempts)
             if pause is None:
                 raise cause
             failed(cause, pause)

@@ -38,7 +38,8 @@ from temporaletl.accounts import AccountView, account_view
 from temporaletl.budget import RateBudget
 from temporaletl.connect import UnknownNamespaceError, open_client
 from temporaletl.connections import DEFAULT, connection_in_use, connection_settings
-from temporaletl.endpoint import Endpoint, access, endpoint, environment, secured
+from temporaletl.endpoint import Endpoint, access, endpoint, secured
+from temporaletl.environment import environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -105,7 +106,12 @@ def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
         ConfigurationError: a variable or a certificate is wrong; it is named.
     """
     settings = SourceTemporalSettings.load()
-    own = access(source_variables(environment()), prefix=_PREFIX, disable_file=True)
+    own = access(
+        source_variables(environment()),
+        prefix=_PREFIX,
+        disable_file=True,
+        in_files=connection_in_use() == DEFAULT,
+    )
     platform = TemporalSettings.load()
     if settings.address is None:
         server = endpoint(platform)

@@ -11,7 +11,6 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
-from pydantic import SecretStr
 
 from temporaletl.errors import (
     ConfigurationError,
@@ -105,7 +104,8 @@ class Warehouse:
 
     Safe to share between threads, and behind a pooler that gives each transaction another server
     process. `connection()` opens a transaction that commits on success and rolls back on any
-    exception; a connection that broke is replaced.
+    exception; a connection that broke is replaced. A password that is in a file is read for each
+    new session: it may be replaced meanwhile.
     """
 
     def __init__(self, settings: WarehouseSettings, *, max_connections: int = 8) -> None:
@@ -114,15 +114,12 @@ class Warehouse:
         self.omitted_indexes = settings.omitted_indexes
         self.soft_delete = settings.soft_delete
         self.payload_keys = payload_keys()
-        given = conninfo_to_dict(settings.conninfo().get_secret_value())
-        ours = self.limits.of_client()
-        # What a URL says of keepalives stands; the name is how our sessions know each other.
-        parts: dict[str, Any] = {**ours, **given, "application_name": ours["application_name"]}
-        self._conninfo = SecretStr(make_conninfo(**parts))
+        self._settings = settings
+        self._conninfo()  # raises what a person must change
         self._messages: dict[tuple[bool, bool], bytes] = {}
         self._unsupported: frozenset[str] | None = None
         self._pool = ConnectionPool(
-            self._conninfo.get_secret_value(),
+            self._conninfo,
             connection_class=Session,
             # Transactions are begun by `Session.start`, in one message with all they need.
             kwargs={"autocommit": True},
@@ -134,6 +131,13 @@ class Warehouse:
             open=False,
             name="warehouse",
         )
+
+    def _conninfo(self) -> str:
+        given = conninfo_to_dict(self._settings.renewed().conninfo().get_secret_value())
+        ours = self.limits.of_client()
+        # What a URL says of keepalives stands; the name is how our sessions know each other.
+        parts: dict[str, Any] = {**ours, **given, "application_name": ours["application_name"]}
+        return make_conninfo(**parts)
 
     def _configure(self, connection: Session) -> None:
         # A plan made while a table was small must not serve when it has grown: a lookup of
@@ -208,7 +212,7 @@ class Warehouse:
         """
         with (
             translated(),
-            psycopg.connect(self._conninfo.get_secret_value(), autocommit=True) as session,
+            psycopg.connect(self._conninfo(), autocommit=True) as session,
         ):
             yield session
 
@@ -249,7 +253,7 @@ class Warehouse:
 
         Raises: as `connection`, at once.
         """
-        with translated(), Session.connect(self._conninfo.get_secret_value()) as connection:
+        with translated(), Session.connect(self._conninfo()) as connection:
             connection.limits = self.limits
             connection.execute("SELECT 1")
 

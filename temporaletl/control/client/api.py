@@ -56,7 +56,7 @@ class Api:
         if settings.url is None:
             raise ConfigurationError("ETL_API_URL is not set")
         self.address = settings.url
-        self._auth = _Bearer(settings.read_token())
+        self._auth = _Bearer(settings.token)
         self._session = requests.Session()
         # Without encryption, the environment's proxy would read the token.
         self._session.trust_env = settings.url.startswith("https:")

@@ -17,7 +17,7 @@ from temporaletl.control.operations.preview import numbered_jobs, unwritten_batc
 from temporaletl.control.operations.service_checks import ask_services
 from temporaletl.control.operations.sources import find_source, known_planners, strategies_of
 from temporaletl.control.operations.state import ahead_of_clock
-from temporaletl.endpoint import environment
+from temporaletl.environment import environment
 from temporaletl.errors import ConfigurationError, ETLError, SettingsError
 from temporaletl.extraction import PageRequest
 from temporaletl.messages import QueuerInput

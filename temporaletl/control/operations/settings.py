@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dotenv import dotenv_values
 
-from temporaletl.connection_entries import Connection
+from temporaletl.connection_entries import Connection, Reference
 from temporaletl.connection_providers import provided, read_entries
 from temporaletl.connections import DEFAULT, declaration_of
 from temporaletl.control.operations.connections import unknown_connection
@@ -17,6 +17,7 @@ from temporaletl.control.operations.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message
 from temporaletl.names import label
+from temporaletl.secret_files import FILE, read_secret
 from temporaletl.secrets import REDACTED
 from temporaletl.setting_catalogue import (
     Setting,
@@ -37,7 +38,8 @@ BY_DEFAULT, IN_ENVIRONMENT, IN_DOTENV, BY_STACK = "default", "environment", ".en
 class SettingReport(Message):
     """A setting with its value, which is never a secret's; `of` is a source, or `platform`.
 
-    The value of a named connection's setting may be unreadable here: `fault` says why.
+    The value of a setting that is in a file, or is a named connection's, may be unreadable here:
+    `fault` says why.
     """
 
     of: str
@@ -138,14 +140,37 @@ class _Variables:
     def of(self, whose: str, setting: Setting) -> Iterator[SettingReport]:
         """The setting with its value; for a name with `*`, each variable that it stands for."""
         for name in self._names(setting):
-            value, origin = self._find((name,) if "*" in setting.names[0] else setting.names)
-            yield _report(whose, setting, name, value or setting.default, origin)
+            pattern = "*" in setting.names[0]
+            value, origin = self._find((name,) if pattern else setting.names)
+            file, fault = self._file((name + FILE,) if pattern else setting.files, origin)
+            if file is not None:
+                origin = f"file {file.shown}"
+            yield _report(whose, setting, name, value or setting.default, origin, fault)
+
+    def _file(self, variables: tuple[str, ...], origin: str) -> tuple[Reference | None, str | None]:
+        """The file that a secret is in, and what is wrong with that."""
+        path, found = self._find(variables)
+        if found == BY_DEFAULT:
+            return None, None
+        file = Reference("file", path)
+        if origin not in {BY_DEFAULT, BY_STACK}:
+            return file, f"{variables[0].removesuffix(FILE)} is set, too: unset one of them"
+        try:
+            read_secret(path, what=variables[0])
+        except ConfigurationError as error:
+            return file, str(error)
+        return file, None
 
     def _names(self, setting: Setting) -> list[str]:
         pattern = setting.names[0]
         if "*" not in pattern:
             return [pattern]
-        found = {name for _, place in self._places for name in place if fnmatchcase(name, pattern)}
+        found = {
+            name.removesuffix(FILE)
+            for _, place in self._places
+            for name in place
+            if fnmatchcase(name, pattern)
+        }
         return sorted(found) or [pattern]
 
     def _find(self, names: tuple[str, ...]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from temporaletl.connection_entries import dotenv
 from temporaletl.errors import ConfigurationError, NotFoundError
+from temporaletl.secret_files import read_secret
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import Settings
 
@@ -69,10 +70,7 @@ class Database(BaseModel):
             value, where = os.environ.get(self.dsn.env) or dotenv().get(self.dsn.env), self.dsn.env
         else:
             where = str(self.dsn.file)
-            try:
-                value = Path(where).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeError) as error:
-                raise ConfigurationError(f"database {self.name}: {where}: {error}") from None
+            value = read_secret(where, what=f"database {self.name}").strip()
         if not value:
             raise ConfigurationError(f"database {self.name}: {where} is not set, or is empty")
         remember_secret(value)

@@ -6,14 +6,12 @@ shows them.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from temporaletl.connection_entries import dotenv
-from temporaletl.errors import ConfigurationError, NotFoundError
+from temporaletl.errors import NotFoundError
+from temporaletl.secret_files import FILE, file_of
 from temporaletl.secrets import remember_secret
 from temporaletl.worker.pipelines.surroundings import SECRETS, variable_of
-
-_FILE = "_FILE"
 
 
 class SecretStore:
@@ -22,7 +20,7 @@ class SecretStore:
     def variables(self) -> frozenset[str]:
         """The variables of the secrets there are."""
         return frozenset(
-            name.removesuffix(_FILE) for name in _variables() if name.startswith(SECRETS)
+            name.removesuffix(FILE) for name in _variables() if name.startswith(SECRETS)
         )
 
     def read(self, name: str) -> str:
@@ -30,24 +28,20 @@ class SecretStore:
 
         Raises:
             NotFoundError: there is none of that name.
-            ConfigurationError: its file cannot be read.
+            ConfigurationError: its file cannot be read, or both it and the variable are set.
         """
         variable = variable_of(name)
         given = _variables()
-        value, path = given.get(variable), given.get(variable + _FILE)
-        if value is None and path is not None:
-            try:
-                value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeError) as error:
-                raise ConfigurationError(f"{variable}{_FILE} cannot be read: {error}") from None
+        file = file_of((variable,), given)
+        value = given.get(variable) if file is None else file.read()
         if not value:
             raise NotFoundError(
-                f"there is no secret {name!r}: set {variable}, or {variable}{_FILE} to its file, "
+                f"there is no secret {name!r}: set {variable}, or {variable}{FILE} to its file, "
                 "in the environment of the workers"
             )
         remember_secret(value)
         return value
 
 
-def _variables() -> Mapping[str, str | None]:
-    return {**dotenv(), **os.environ}
+def _variables() -> Mapping[str, str]:
+    return {name: value for name, value in {**dotenv(), **os.environ}.items() if value}

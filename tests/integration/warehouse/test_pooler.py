@@ -153,7 +153,7 @@ def test_nothing_is_left_in_the_sessions_that_a_pooler_keeps(
         loaded = Job(warehouse)
         loaded.load(make_event(1))
         loaded.load(make_event(1, employee_id="another"))
-    with psycopg.connect(warehouse._conninfo.get_secret_value(), prepare_threshold=None) as other:
+    with psycopg.connect(warehouse._conninfo(), prepare_threshold=None) as other:
         left = other.execute(
             "SELECT (SELECT count(*) FROM pg_prepared_statements),"
             " (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),"

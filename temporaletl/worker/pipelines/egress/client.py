@@ -181,7 +181,8 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
     """Sends requests to those whom the settings allow; their answers are bounded."""
 
     def __init__(self, settings: EgressSettings, within: timedelta) -> None:
-        proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
+        given = settings.renewed().proxy
+        proxy = None if given is None else given.get_secret_value()
         # A connection of its own for each request: each is judged, and a request that changes
         # something meets none that the other side has just closed.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)

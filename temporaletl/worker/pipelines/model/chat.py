@@ -125,7 +125,7 @@ async def send(
         )
     # It takes a second, which the loop's other tasks shall not wait for.
     openai = await asyncio.to_thread(model_library)
-    key = None if settings.key is None else settings.key.get_secret_value()
+    key = settings.renewed().key
     messages: Any = [one._asdict() for one in question.messages]
     bound: Any = openai.omit
     if question.schema is not None:
@@ -134,7 +134,7 @@ async def send(
     async with guarded_client(egress, within=within) as http:
         client = openai.AsyncOpenAI(
             # It wants one; endpoints that need none ignore it.
-            api_key=key or "none",
+            api_key="none" if key is None else key.get_secret_value(),
             base_url=settings.url,
             http_client=http,
             max_retries=0,
