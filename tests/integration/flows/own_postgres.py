@@ -22,10 +22,12 @@ _DISK_MEGABYTES = 200
 class OwnPostgres:
     """A server that a test may end and start as it likes; `warehouse` is on it."""
 
-    def __init__(self, folder: Path, watchdog: Watchdog, stop: Stop) -> None:
+    def __init__(self, folder: Path, watchdog: Watchdog, stop: Stop, port: int | None) -> None:
         self.folder = folder
         self._stop = stop
-        self._server = EmbeddedPostgres(folder / "postgresql", logs=folder, watchdog=watchdog)
+        self._server = EmbeddedPostgres(
+            folder / "postgresql", logs=folder, watchdog=watchdog, port=port
+        )
         self.start()
         settings = WarehouseSettings.model_validate(
             {
@@ -43,13 +45,23 @@ class OwnPostgres:
         self._server.end()
 
     @property
+    def url(self) -> str:
+        """Over its socket, where no password is asked for."""
+        return self._server.url
+
+    @property
+    def loopback_url(self) -> str:
+        """Over its port, with the password."""
+        return self._server.loopback_url or ""
+
+    @property
     def running(self) -> bool:
         return self._server.child is not None and self._server.child.exit_status is None
 
 
 @contextmanager
-def own_postgres(folder: Path | None = None) -> Iterator[OwnPostgres]:
-    """Start it, with the warehouse's tables made."""
+def own_postgres(folder: Path | None = None, port: int | None = None) -> Iterator[OwnPostgres]:
+    """Start it, with the warehouse's tables made; it listens on a port where one is given."""
     with ExitStack() as exits:
         if folder is None:
             folder = exits.enter_context(temporary_folder("etl-own-"))
@@ -57,7 +69,7 @@ def own_postgres(folder: Path | None = None) -> Iterator[OwnPostgres]:
         watchdog, stop = Watchdog(lock), Stop()
         exits.callback(stop.close)
         exits.callback(watchdog.close)
-        server = OwnPostgres(folder, watchdog, stop)
+        server = OwnPostgres(folder, watchdog, stop, port)
         exits.callback(server.end)
         with server.warehouse as warehouse:
             migrate(warehouse)
