@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import exceptions, workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
@@ -25,7 +25,7 @@ ANSWERED_WITHIN = timedelta(seconds=45)
 _UNREGISTERED = "NotFoundError"
 
 
-@workflow.defn(name=names.CHECK_FLOW)
+@workflow.defn(name=names.CHECK_FLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class CheckFlow:
     """Workflow of a check; both services run it, each on its own task queue.
 

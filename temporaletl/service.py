@@ -13,7 +13,8 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from temporaletl import names
@@ -170,8 +171,7 @@ def make_workers(
     task_queue = service.task_queue(temporal)
     common: dict[str, Any] = {
         "interceptors": [RecoveryInterceptor()],
-        # Left to itself, the SDK reads every imported module to hash them: two seconds a start.
-        "build_id": f"temporaletl-{version('temporaletl')}",
+        **_build_of(service, temporal),
         "graceful_shutdown_timeout": service.graceful_shutdown,
         # A cancelled segment learns of it in the answer to a heartbeat.
         "max_heartbeat_throttle_interval": timedelta(seconds=2),
@@ -206,6 +206,16 @@ def make_workers(
         for source in budgets
         if moved
     ]
+
+
+def _build_of(service: Service, temporal: TemporalSettings) -> dict[str, Any]:
+    """Which build the workers are; with one that is set, the server tells builds apart."""
+    if temporal.build_id is None:
+        # Left to itself, the SDK reads every imported module to hash them: two seconds a start.
+        return {"build_id": f"temporaletl-{version('temporaletl')}"}
+    name = temporal.deployment_name or f"temporaletl-{service.name}"
+    build = WorkerDeploymentVersion(deployment_name=name, build_id=temporal.build_id)
+    return {"deployment_config": WorkerDeploymentConfig(build, use_worker_versioning=True)}
 
 
 def _name_of(function: Callable[..., Any]) -> str | None:

@@ -142,6 +142,19 @@ class TemporalSettings(Settings):
         description="how often a queuer looks for runs whose workflows are lost",
     )
 
+    build_id: str | None = Field(
+        None,
+        max_length=255,
+        validation_alias="TEMPORAL_WORKER_BUILD_ID",
+        description="the build that a service is, for deployments of several side by side",
+    )
+    deployment_name: str | None = Field(
+        None,
+        max_length=255,
+        validation_alias="TEMPORAL_DEPLOYMENT_NAME",
+        description="the worker deployment that a service's builds belong to",
+    )
+
     ui_address: str | None = Field(
         None,
         validation_alias="TEMPORAL_UI_ADDRESS",

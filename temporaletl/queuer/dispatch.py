@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import Priority
+from temporalio.common import Priority, VersioningBehavior
 from temporalio.exceptions import (
     ChildWorkflowError,
     FailureError,
@@ -35,7 +35,7 @@ _PRIORITY_KEYS = {"backfill": 4, "replay": 4}
 _LONGEST_FAIRNESS_KEY = 64
 
 
-@workflow.defn(name=names.DISPATCH_FLOW)
+@workflow.defn(name=names.DISPATCH_FLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class DispatchFlow:
     """Workflow of a dispatcher: starts ETLFlow children for its share of the ledger's jobs.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, VersioningBehavior
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -39,7 +39,7 @@ _MAX_DISPATCHERS = 8
 _NOW = ControlUpdate()
 
 
-@workflow.defn(name=names.QUEUER_FLOW)
+@workflow.defn(name=names.QUEUER_FLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class QueuerFlow:
     """Workflow of a batch: plans its jobs into the ledger, dispatches them, and closes it.
 

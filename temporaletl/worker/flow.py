@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -33,7 +34,7 @@ PATCH = "pause-in-ledger"
 _NOW = ControlUpdate()
 
 
-@workflow.defn(name=names.ETL_FLOW)
+@workflow.defn(name=names.ETL_FLOW, versioning_behavior=VersioningBehavior.PINNED)
 class ETLFlow:
     """Workflow of a job: runs its segments until it is done.
 
@@ -167,7 +168,11 @@ class ETLFlow:
                 break
         await workflow.wait_condition(workflow.all_handlers_finished)
         if not self._cancelling:
-            workflow.continue_as_new(self._job.model_copy(update={"paused": self._paused}))
+            workflow.continue_as_new(
+                self._job.model_copy(update={"paused": self._paused}),
+                # Servers before 1.32 leave it on its build.
+                initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
+            )
 
     async def _rest(self) -> None:
         """Wait while paused, and have the ledger say so."""

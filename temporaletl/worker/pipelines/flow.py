@@ -5,6 +5,7 @@ import contextlib
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -33,7 +34,7 @@ _POLICY = RunPolicy()
 _BOOKS_WITHIN = timedelta(minutes=1)
 
 
-@workflow.defn(name=names.PIPELINE_FLOW)
+@workflow.defn(name=names.PIPELINE_FLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class WorkflowExecution:
     """Workflow of an execution: runs the nodes of a definition in the order of its graph.
 
@@ -260,7 +261,7 @@ class WorkflowExecution:
             return summary.model_copy(update={"last": interpreter.last})
 
 
-@workflow.defn(name=names.VALIDATION_FLOW)
+@workflow.defn(name=names.VALIDATION_FLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class WorkflowValidation:
     """Workflow that validates a definition, or a stored one, as the workers see it.
 

@@ -58,9 +58,13 @@ async def running(
     attempts: int = 5,
     queue: str | None = None,
     worker: bool = True,
+    build: str | None = None,
     **settings: object,
 ) -> AsyncGenerator[Services]:
-    """Run the queuer and the `worker` until the block ends; `settings` are the worker's."""
+    """Run the queuer and the `worker` until the block ends; `settings` are the worker's.
+
+    With a `build`, they are of deployments that begin with the queue's name.
+    """
     queue = queue or f"test-{uuid.uuid4().hex}"
     temporal = TemporalSettings.model_validate(
         {
@@ -69,6 +73,7 @@ async def running(
             "initial_interval_seconds": 0.05,
             "heartbeat_timeout_seconds": 5,
             "activity_max_retries": attempts,
+            "build_id": build,
         }
     )
     services = [queuer_of(NotificationSettings.load())]
@@ -77,6 +82,8 @@ async def running(
     async with AsyncExitStack() as running_workers:
         running_workers.enter_context(kept_run_log(warehouse))
         for service in services:
-            for polling in make_workers(service, client, warehouse, temporal):
+            name = {"deployment_name": f"{queue}-{service.name}"}
+            of_service = temporal.model_copy(update=name)
+            for polling in make_workers(service, client, warehouse, of_service):
                 await running_workers.enter_async_context(polling)
         yield Services(client, warehouse, queue)
