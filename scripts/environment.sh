@@ -7,7 +7,7 @@
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/temporaletl
 python=$root/.venv/bin/python
-cd -- "$root"
+cd -- "$root" || exit
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
 # The tests start hundreds of processes: without bytecode each takes two seconds more to begin.
 unset PYTHONDONTWRITEBYTECODE

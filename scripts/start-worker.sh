@@ -1,15 +1,63 @@
 #!/usr/bin/env bash
-# Starts one service in the foreground, for containers: scripts/start-worker.sh [worker|queuer]
+# Runs one service in the foreground, as a container's first process:
+# start-worker.sh [worker|queuer|api]; without an argument, the one that TEMPORALETL_SERVICE names.
+#
+# A first process ignores SIGTERM until it has a handler, and Python takes a second or more to have
+# one: this script takes the signal from its first line on and passes it on. A service that was
+# stopped ends with 0, whether it had begun or not.
 set -euo pipefail
-service=${1:-worker}
-case $service in
-    worker | queuer) ;;
+
+service=
+signals=0
+stop() {
+    signals=$((signals + 1))
+    [[ -z $service ]] || kill -TERM "$service" 2>/dev/null || true
+}
+trap stop TERM INT
+
+name=${1:-${TEMPORALETL_SERVICE:-worker}}
+cd -- "${BASH_SOURCE[0]%/*}/.."
+python=.venv/bin/python
+[[ -x $python ]] || python=python3
+case $name in
+    worker | queuer) command=("$python" -m "temporaletl.$name") ;;
+    api) command=("$python" -m temporaletl.control.cli serve) ;;
     *)
-        echo "usage: ${0##*/} [worker|queuer]" >&2
+        printf 'usage: %s [worker|queuer|api]\n' "${0##*/}" >&2
         exit 2
         ;;
 esac
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-python=.venv/bin/python
-[[ -x $python ]] || python=python3
-exec "$python" -m "$service"
+
+# Canonical's temporal-worker charm gives its configuration as TWC_NAME, and once more as
+# TEMPORAL_NAME, where TEMPORAL_QUEUE means another queue than ours.
+for variable in "${!TWC_@}"; do
+    unset "TEMPORAL_${variable#TWC_}"
+done
+# Gives the setting $1 the value of the charm's $2 where that has one and the setting none.
+take() { [[ -n ${!1:-} || -z ${!2:-} ]] || export "$1=${!2}"; }
+take TEMPORAL_ADDRESS TWC_HOST
+take TEMPORAL_NAMESPACE TWC_NAMESPACE
+take TEMPORAL_TLS_SERVER_CA_CERT_DATA TWC_TLS_ROOT_CAS
+case $name in
+    worker) take TEMPORAL_ETL_QUEUE TWC_QUEUE ;;
+    queuer) take TEMPORAL_QUEUE TWC_QUEUE ;;
+esac
+if [[ -n ${TWC_ENCRYPTION_KEY:-} && -z ${ETL_PAYLOAD_KEYS:-}${ETL_PAYLOAD_KEYS_FILE:-} ]]; then
+    # The charm's key has no id; an id stands for one key, so that it is made of the key.
+    digest=$(printf %s "$TWC_ENCRYPTION_KEY" | sha256sum)
+    export ETL_PAYLOAD_KEYS="twc-${digest:0:12}:$TWC_ENCRYPTION_KEY"
+fi
+
+((signals == 0)) || exit 0
+"${command[@]}" &
+service=$!
+((signals == 0)) || stop
+# `wait` also returns when a signal has come: then the service may still be at its last page.
+while
+    before=$signals status=0
+    wait "$service" || status=$?
+    ((signals != before))
+do :; done
+# Ended by the signal itself: it had not begun, and so had nothing to finish.
+((signals == 0 || status != 143)) || status=0
+exit "$status"

@@ -47,20 +47,19 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `report` gets a line with the address once it listens.
 
-    The warehouse is brought up to date first. With START_TEMPORAL_WORKER, the services run beside
-    it: they are started again when they die, and end after it, with the page that they are at.
-    `next_port` takes the next free port where the one of the settings is in use.
+    The warehouse is brought up to date first. Others than this machine are refused until there is
+    a token. With START_TEMPORAL_WORKER, the services run beside it: they are started again when
+    they die, and end after it, with the page that they are at. `next_port` takes the next free
+    port where the one of the settings is in use.
 
     Raises:
-        ConfigurationError: the address cannot be listened at; or it is one that others reach, and
-            there is no token by which to tell who they are; or a destination of notifications is
+        ConfigurationError: the address cannot be listened at; or a destination of notifications is
             none; or a payload key that is in use is missing.
         ETLError: as `Platform.warehouse`.
     """
     warehouse, notification = WarehouseSettings.load(), NotificationSettings.load()
     check_destinations(notification)
     _prepare(warehouse)
-    asyncio.run(_check_reach(settings, warehouse))
     temporal = TemporalSettings.load()
     platform = Platform(temporal, warehouse, warehouse_connections=_WAREHOUSE_CONNECTIONS)
     # Without Temporal, the local engine does what they do.
@@ -73,6 +72,11 @@ def serve(
     server = make_server(app, settings)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     report(f"The dashboard and the HTTP API are at {address}")
+    if not is_loopback(settings.host) and not asyncio.run(_has_tokens(temporal, warehouse)):
+        report(
+            "Others than this machine are refused until there is a token: "
+            "`etl token create NAME --scope operate`"
+        )
     if services is None:
         with _stopping(server, signal.SIGTERM):
             server.run(sockets=[listening])
@@ -150,15 +154,9 @@ def _prepare(settings: WarehouseSettings) -> None:
         enter_keys(warehouse)
 
 
-async def _check_reach(settings: ApiSettings, warehouse: WarehouseSettings) -> None:
-    """Check that an address that others reach is guarded by a token."""
-    async with Platform(TemporalSettings.load(), warehouse) as platform:
-        guarded = is_loopback(settings.host) or await has_tokens(platform)
-    if not guarded:
-        raise ConfigurationError(
-            f"ETL_API_HOST={settings.host} is an address that others reach: create a token first "
-            "(`etl token create NAME --scope operate`)"
-        )
+async def _has_tokens(temporal: TemporalSettings, warehouse: WarehouseSettings) -> bool:
+    async with Platform(temporal, warehouse) as platform:
+        return await has_tokens(platform)
 
 
 def listen(settings: ApiSettings, *, tries: int = 1) -> socket.socket:

@@ -11,7 +11,9 @@ class ApiSettings(Settings):
     host: str = Field(
         "127.0.0.1",
         validation_alias="ETL_API_HOST",
-        description="where the API listens; other than this machine only once a token exists",
+        description=(
+            "where the API listens; others than this machine are refused until a token exists"
+        ),
     )
     port: int = Field(8080, ge=0, le=65_535, validation_alias="ETL_API_PORT")
     start_services: bool = Field(
