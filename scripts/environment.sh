@@ -201,6 +201,24 @@ prepare_faketime() {
     command -v faketime >/dev/null || { [[ $EUID -eq 0 ]] && alone install_debian_package faketime; }
 }
 
+# The container engine that slow tests start, and what makes its base image. Fails where they cannot
+# be had.
+prepare_docker() {
+    docker_is_here || { [[ $EUID -eq 0 ]] && alone install_docker; }
+}
+
+docker_is_here() {
+    (PATH=$PATH:/usr/sbin && [[ -x /usr/bin/docker ]] && command -v dockerd && command -v mmdebstrap) \
+        >/dev/null
+}
+
+install_docker() {
+    docker_is_here && return # another run was first
+    install_debian_package docker.io && install_debian_package mmdebstrap || return 1
+    # The tests start their own: the package's service is not wanted.
+    systemctl disable --now docker.socket docker >/dev/null 2>&1 || true
+}
+
 install_debian_package() {
     command -v apt-get >/dev/null || return 1
     say "Installing Debian's package $1 (some seconds) ..."

@@ -57,7 +57,7 @@ def is_known(variable: str) -> bool:
     """Whether a variable is a setting of ours, or another program's."""
     import_sources("temporaletl.queuer.sources")
     settings = [*platform_settings(), *(settings_of_source("trino"))]
-    names = {name for setting in settings for name in setting.names} | _FOREIGN
+    names = {name for one in settings for name in (*one.names, *one.files)} | _FOREIGN
     return any(fnmatchcase(variable, name) for name in names)
 
 

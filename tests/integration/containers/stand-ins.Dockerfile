@@ -1,5 +1,6 @@
-# Images under the names of docker-compose.yml, where no registry can be reached: the same programs,
-# or for Temporal's UI and Trino a server that answers at the same port.
+# Images under the names of docker-compose.yml, where no registry can be reached. PostgreSQL is real;
+# Temporal is the development server behind the production server's script and tools; its pages and
+# Trino are a server that answers at their port.
 FROM python:3.13-slim-trixie AS postgres
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql-17 && \
@@ -10,21 +11,13 @@ VOLUME /var/lib/postgresql/data
 STOPSIGNAL SIGINT
 ENTRYPOINT ["postgres.sh"]
 
-FROM python:3.13-slim-trixie AS tools
+FROM python:3.13-slim-trixie AS temporal
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends netcat-openbsd && \
     useradd --uid 1000 --create-home temporal
-ENV USER=temporal HOME=/home/temporal
-
-FROM tools AS admin-tools
-COPY temporal temporal-sql-tool /usr/local/bin/
-COPY schema /etc/temporal/schema
-USER temporal
-
-FROM tools AS server
-COPY temporal-server /usr/local/bin/
-COPY entrypoint.sh /etc/temporal/
-WORKDIR /etc/temporal
+ENV HOME=/home/temporal USER=temporal
+COPY --chmod=755 temporal temporal-sql-tool /usr/local/bin/
+COPY --chmod=755 entrypoint.sh /etc/temporal/
 USER temporal
 
 FROM python:3.13-slim-trixie AS page
