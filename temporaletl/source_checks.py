@@ -27,6 +27,7 @@ from temporaletl.source_settings import source_variables
 from temporaletl.strategies import Planner, budgets
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import missing_migrations
 from temporaletl.warehouse.sessions import only_row
 
 ANSWER_WITHIN = timedelta(seconds=30)
@@ -136,14 +137,16 @@ def describe_warehouse(warehouse: Warehouse) -> str:
             )
         )
     user, database, exists, may_create = row
-    if not may_create:
+    if not may_create and missing_migrations(warehouse):
         on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
         raise WarehouseCredentialsError(
-            f"database user {user} lacks CREATE on {on}: GRANT CREATE ON {on} TO {user}"
+            f"database user {user} lacks CREATE on {on}: run `etl migrate` as a user who has it, "
+            f"or GRANT CREATE ON {on} TO {user}"
         )
     at = "a local socket" if host.startswith("/") else host
     there = "is there" if exists else "will be created"
-    return f"{database} at {at}, user {user}; schema {warehouse.schema} {there}"
+    alone = "" if may_create else "; this user creates no tables, `etl migrate` by another one does"
+    return f"{database} at {at}, user {user}; schema {warehouse.schema} {there}{alone}"
 
 
 def secrets_of(source: str) -> dict[str, str]:

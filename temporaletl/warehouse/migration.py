@@ -60,7 +60,8 @@ def _migrate_next(warehouse: Warehouse) -> list[str]:
             on = f"SCHEMA {warehouse.schema}" if exists else f"DATABASE {database}"
             raise WarehouseCredentialsError(
                 f"database user {user} lacks CREATE on {on}, where the warehouse's tables are "
-                f"still to be created: GRANT CREATE ON {on} TO {user}"
+                f"still to be created: run `etl migrate` as a user who has it, or GRANT CREATE ON "
+                f"{on} TO {user}"
             )
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if not exists:  # even IF NOT EXISTS needs the privilege to create one

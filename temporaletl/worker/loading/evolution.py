@@ -78,9 +78,10 @@ def _stale_views(warehouse: Warehouse, source: str) -> list[Change]:
 def migrate_tables(
     warehouse: Warehouse, sources: Mapping[str, Collection[type[Row]]]
 ) -> Iterator[Change]:
-    """Bring the tables that exist to what is declared; yield each change before it is made.
+    """Bring the tables to what is declared; yield each change before it is made.
 
-    Tables are read and written meanwhile. Safe to repeat, also after an interruption.
+    Those of sources that were never loaded are created: a loader may lack the privilege. Tables are
+    read and written meanwhile. Safe to repeat, also after an interruption.
 
     Raises:
         ConflictError: another process does the same.
@@ -112,9 +113,7 @@ def _migrate_source(
 ) -> Iterator[Change]:
     has_events = False
     for layout in map(layout_of, rows):
-        exists, changes = _compare(warehouse, source, layout)
-        if not exists:
-            continue  # the source's first run makes it whole
+        _, changes = _compare(warehouse, source, layout)
         has_events |= layout.partitioned
         for change in changes:
             yield change

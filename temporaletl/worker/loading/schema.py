@@ -251,8 +251,9 @@ def define(
             "owner of the table"
         )
         raise WarehouseCredentialsError(
-            f"database user {user} may not {what}: {error.diag.message_primary}; {remedy}; or let "
-            f"its owner run: {statement.as_string(connection)}"
+            f"database user {user} may not {what}: {error.diag.message_primary}; run `etl migrate` "
+            f"as a user who may, or {remedy}; or let its owner run: "
+            f"{statement.as_string(connection)}"
         ) from error
     except (errors.UniqueViolation, errors.InvalidTableDefinition) as error:
         raise SchemaConflictError(

@@ -21,6 +21,9 @@ def test_the_difference_is_what_migrate_then_makes(etl: Etl, warehouse: Warehous
     ]
     Job(warehouse).load(make_event(1))
     assert etl("schema", "jira", "--diff")[1] == "everything is up to date\n"
+    status, _, err = etl("migrate")
+    assert (status, "create table st_jobs" in err) == (0, True), err
+    assert etl("schema", "--diff")[1] == "everything is up to date\n"
 
     execute(warehouse, "DROP INDEX jira_events_time")
     execute(warehouse, "DROP VIEW issues")
