@@ -11,6 +11,7 @@ it never gets an exception, whose locals it may print.
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import traceback
@@ -139,6 +140,22 @@ def _without_secrets(
     return {str(name): value for name, value in cleaned(event).items()}
 
 
+class _ToldOnce(logging.Filter):
+    """Leaves the text of a failed activity's error to our own line, which knows what to leave out.
+
+    The SDK logs it as it is, whatever it quotes.
+    """
+
+    def filter(self, record: logging.LogRecord) -> logging.LogRecord:
+        if not record.exc_info or not record.name.startswith("temporalio.activity"):
+            return record
+        record = copy.copy(record)
+        if isinstance(record.exc_info, tuple) and record.exc_info[0] is not None:
+            record.error_type = record.exc_info[0].__name__
+        record.exc_info = record.exc_text = None
+        return record
+
+
 def _printable(_logger: object, _name: str, line: Any) -> str:
     return printable_json(str(line))
 
@@ -182,6 +199,7 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
+    handler.addFilter(_ToldOnce())
     Logger.quiet = False
     logging.getLogger().handlers[:] = [handler]
     _set_level(level)
