@@ -23,6 +23,22 @@ def start[T](threads: Executor, function: Callable[..., T], *args: Any) -> "asyn
     return asyncio.get_running_loop().run_in_executor(threads, call)
 
 
+class Begun[T]:
+    """A blocking call that runs in one of the threads, beside its caller.
+
+    Where no thread has taken it up when its result is requested, it runs in the caller's: so it may
+    be begun in one of the threads themselves, also where all of them are busy.
+    """
+
+    def __init__(self, threads: Executor, function: Callable[..., T], *args: Any) -> None:
+        self._call = partial(contextvars.copy_context().run, function, *args)
+        self._future: Future[T] = threads.submit(self._call)
+
+    def result(self) -> T:
+        """Return the result, once. Blocks; raises what the function does."""
+        return self._call() if self._future.cancel() else self._future.result()
+
+
 async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
     """Wait for nothing any more; what runs in a thread ends there by itself."""
     for future in futures:

@@ -19,6 +19,7 @@ FOLDER = ROOT / "scripts" / "bench"
 LAST_WORDS = {
     "../load-test": "pipelines / bare activities",
     "api": "reads over 300 ms",
+    "latency": "servicetitan, nothing new",
     "ledger": "of the size without",
     "load": "changed / first",
     "plan": "MB more than",
@@ -96,6 +97,11 @@ def test_ours_and_dlt_load_the_same_events_side_by_side() -> None:
         pytest.skip(prepared.stderr.strip().splitlines()[-1])
     said = output_of("peers", "--size", "120", "--rounds", "1")
     assert "round 1: changed: ours" in said
+
+
+def test_the_use_of_the_allowed_concurrency_is_measured_for_each_source() -> None:
+    said = output_of("latency", "--size", "20", "--latency-ms", "1")
+    assert said.count(", first load") == said.count(", nothing new") == 4
 
 
 def test_the_api_is_measured() -> None:

@@ -12,7 +12,7 @@ from temporaletl.queuer.sources.jira.params import describe_backlog
 from tests.fakes.jira import generate
 from tests.fakes.jira.service import JiraService
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import plan_of, read
+from tests.integration.job_reading import hold_until_in_flight, plan_of, read
 from tests.integration.test_jira_deletions import gone
 from tests.integration.test_jira_source import BOTH, jobs_of, served
 
@@ -51,6 +51,16 @@ def test_the_view_names_account_permissions_groups_and_projects(
     assert less.containers < seen.containers
     assert less.permissions < seen.permissions
     assert server.traffic.requests < 10
+
+
+@BOTH
+def test_what_the_view_needs_beside_the_account_is_requested_at_once(
+    served: Serve, personality: str
+) -> None:
+    server = served(generate(30, seed=1, personality=personality))
+    together = hold_until_in_flight(server, 3, passing=("myself", "serverInfo"))
+    view()
+    assert together.is_set()
 
 
 def test_every_page_of_projects_is_seen(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

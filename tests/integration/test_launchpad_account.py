@@ -5,7 +5,7 @@ import pytest
 from temporaletl import CredentialsError
 from temporaletl.external.launchpad.account import launchpad_account
 from tests.fakes.launchpad import generate
-from tests.integration.job_reading import Serve
+from tests.integration.job_reading import Serve, hold_until_in_flight
 from tests.integration.launchpad_reading import ACCEPTED, TOKEN, served
 
 __all__ = ["served"]
@@ -25,8 +25,9 @@ def test_without_a_token_it_is_anonymous_and_sees_what_everybody_does(served: Se
     archive = generate(5, people=3)
     hidden, *others = archive.people
     archive.withheld[f"~{hidden}"] = 404
-    served(archive)
+    together = hold_until_in_flight(served(archive), 3)
     view = launchpad_account()
+    assert together.is_set()
     assert view is not None
     assert view.account == "anonymous"
     assert view.containers == {f"~{name}" for name in others}

@@ -7,7 +7,7 @@ import pytest
 from temporaletl import CredentialsError
 from temporaletl.external.servicetitan.account import servicetitan_account
 from tests.fakes.servicetitan import generate
-from tests.integration.job_reading import Serve
+from tests.integration.job_reading import Serve, hold_until_in_flight
 from tests.integration.servicetitan_reading import STREAMS, served
 
 __all__ = ["served"]
@@ -15,8 +15,9 @@ __all__ = ["served"]
 
 def test_the_account_is_the_tenant_with_the_scopes_of_the_app(served: Serve) -> None:
     tenant = generate(3)
-    served(tenant)
+    together = hold_until_in_flight(served(tenant), len(STREAMS), passing=("token",))
     view = servicetitan_account()
+    assert together.is_set()
     assert view.account == f"tenant {tenant.number}"
     assert view.containers == set(STREAMS)
     assert "tn.crm.customers:r" in view.permissions

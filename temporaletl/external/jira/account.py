@@ -93,11 +93,12 @@ def jira_account() -> AccountView | None:
     if not settings.has_api:
         return None
     site = open_site(settings)
+    # First and alone: a login that is refused must not be tried several times at once.
     account, groups = _who(site)
-    told = identity_of(site)
+    found = site.begin(identity_of, site), site.begin(_seen, site), site.begin(_granted, site)
+    told = found[0].result()
     try:
-        seen = frozenset(project.id for project in projects(site))
-        granted = _granted(site)
+        seen, granted = found[1].result(), found[2].result()
     except NotReportedError as error:
         log.warning("account_view_not_told", error=str(error))
         return AccountView(account, permissions=groups, site=told)
@@ -151,6 +152,10 @@ def _check_shown(site: JiraSite, error: MisfitAnswerError) -> None:
     if site.count(IssueRange()) == 0:
         raise error
     log.warning("account_view_not_told", error=str(error))
+
+
+def _seen(site: JiraSite) -> frozenset[str]:
+    return frozenset(project.id for project in projects(site))
 
 
 def _granted(site: JiraSite) -> frozenset[str]:

@@ -29,7 +29,7 @@ from temporaletl.external.http import HttpClient, RequestOptions
 from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start, submit
+from temporaletl.external.threads import Begun, start, submit
 from temporaletl.secrets import remember_login
 
 Order = Literal["created", "updated"]
@@ -144,6 +144,10 @@ class JiraSite:
     def submit[T](self, function: Callable[..., T], *args: Any) -> Future[T]:
         """As `start`, for callers that block: not from one of the site's threads."""
         return submit(self._threads, function, *args)
+
+    def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
+        """Run a blocking function in one of the site's threads, beside the caller's."""
+        return Begun(self._threads, function, *args)
 
     @property
     def cloud(self) -> bool:

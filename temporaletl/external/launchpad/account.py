@@ -36,9 +36,10 @@ def launchpad_account() -> AccountView | None:
         *(f"~{name}" for name in settings.members if len(settings.members) <= _MOST_LOOKED_AT),
         *(name for name in settings.targets if len(settings.targets) <= _MOST_LOOKED_AT),
     ]
+    looks = [(subject, site.begin(_sees, site, subject)) for subject in subjects]
     return AccountView(
         account,
-        containers=frozenset(subject for subject in subjects if _sees(site, subject)),
+        containers=frozenset(subject for subject, seen in looks if seen.result()),
         asked_for=frozenset(subjects),
         # It gives no id of its own. Staging has production's ids, and other content. Behind any
         # other address, such as a proxy's, may be either.

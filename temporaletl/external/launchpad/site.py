@@ -26,7 +26,7 @@ from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start
+from temporaletl.external.threads import Begun, start
 
 if TYPE_CHECKING:
     from temporaletl.external.launchpad.library import Library
@@ -84,6 +84,10 @@ class LaunchpadSite:
     def start[T](self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run a blocking function in one of the site's threads."""
         return start(self._threads, function, *args)
+
+    def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
+        """Run a blocking function in one of the site's threads, beside the caller's."""
+        return Begun(self._threads, function, *args)
 
     def read[T](self, kind: type[T], url: str, *, stop: threading.Event | None = None) -> T:
         """Get and decode. Blocks.

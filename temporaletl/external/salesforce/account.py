@@ -55,10 +55,11 @@ def salesforce_account() -> AccountView | None:
         return None
     wanted = {item.name for stream in STREAMS.values() for item in stream}
     employees = settings.employee_object
+    queryable = org.begin(_queryable, org)
     return AccountView(
         account,
         permissions=_permissions(org),
-        containers=frozenset(wanted & _queryable(org) | {employees}),
+        containers=frozenset(wanted & queryable.result() | {employees}),
         asked_for=frozenset(wanted | {employees}),
         site=f"org {account.partition('/')[0]}",
     )

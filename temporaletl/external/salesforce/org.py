@@ -27,7 +27,7 @@ from temporaletl.external.salesforce.refusals import (
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start
+from temporaletl.external.threads import Begun, start
 from temporaletl.logs import get_logger
 
 log = get_logger("salesforce")
@@ -99,6 +99,10 @@ class SalesforceOrg:
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the org's threads."""
         return start(self._threads, function, *args)
+
+    def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
+        """Run a blocking function in one of the org's threads, beside the caller's."""
+        return Begun(self._threads, function, *args)
 
     @property
     def api(self) -> str:

@@ -27,10 +27,9 @@ def servicetitan_account() -> AccountView:
     settings = ServiceTitanSettings.load()
     site = open_site(settings)
     scopes = site.scopes()
-    refusals: dict[str, CredentialsError] = {}
-    for stream in RESOURCES:
-        if (refusal := _refusal(site, stream)) is not None:
-            refusals[stream] = refusal
+    looks = {stream: site.begin(_refusal, site, stream) for stream in RESOURCES}
+    found = {stream: look.result() for stream, look in looks.items()}
+    refusals = {stream: refusal for stream, refusal in found.items() if refusal is not None}
     if len(refusals) == len(RESOURCES):
         raise next(iter(refusals.values()))
     return AccountView(

@@ -22,7 +22,7 @@ from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start
+from temporaletl.external.threads import Begun, start
 from temporaletl.secrets import remember_secret
 
 #: A token is renewed so long before it expires, or when a fifth of its life is left.
@@ -172,6 +172,10 @@ class ServiceTitanSite:
     def start[T](self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a blocking function in one of the site's threads."""
         return start(self._threads, function, *args)
+
+    def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
+        """Run a blocking function in one of the site's threads, beside the caller's."""
+        return Begun(self._threads, function, *args)
 
     def scopes(self) -> frozenset[str] | None:
         """The app's scopes for the tenant, as the token's server reports them. Blocks.
