@@ -38,6 +38,10 @@ class Begun[T]:
         """Return the result, once. Blocks; raises what the function does."""
         return self._call() if self._future.cancel() else self._future.result()
 
+    def abandon(self) -> None:
+        """Want no result any more: what no thread has taken up does not run."""
+        self._future.cancel()
+
 
 async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
     """Wait for nothing any more; what runs in a thread ends there by itself."""

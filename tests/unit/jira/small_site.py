@@ -3,12 +3,14 @@
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import msgspec
 import requests
 
 from temporaletl.external.jira.site import IssueRange
+from temporaletl.external.threads import Begun
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.keyset import FetchedPage, KeysetPagination
 
@@ -16,6 +18,7 @@ Json = dict[str, Any]
 
 #: Times count from here, in 2023: old enough to be stable.
 BASE_MS = 1_700_000_000_000
+_THREADS = ThreadPoolExecutor(4)
 
 
 def issue(number: int, *, created: int = 0, updated: int | None = None, **fields: Any) -> Json:
@@ -58,6 +61,9 @@ class SmallSite:
         self.tamper = tamper
         self.queries: list[Json] = []
         self.lists: Callable[[str, str, Json], requests.Response] = lambda *_: answer_of(404, {})
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> Begun[Any]:
+        return Begun(_THREADS, function, *args)
 
     def search(
         self,

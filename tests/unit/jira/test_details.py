@@ -1,5 +1,6 @@
 """Complete lists, whatever one answer holds."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ class Lists:
         self.most = most
         self.more = 0  # how many too many the total counts
         self.requests: list[int] = []
-        self.before: Callable[[int], None] = lambda _number: None
+        self.before: Callable[[int], object] = lambda _number: None
 
     def __call__(self, method: str, path: str, given: Json) -> requests.Response:
         assert (method, path) == ("GET", f"issue/7/{self.name.removesuffix('s')}")
@@ -56,6 +57,14 @@ def ids(count: int) -> list[str]:
 @pytest.mark.parametrize(("count", "most"), [(0, 100), (1, 1), (250, 100), (67, 20), (40, 7)])
 def test_a_list_is_read_by_what_came(count: int, most: int) -> None:
     assert read_comments(Lists("comments", comments_of(count), most=most)) == ids(count)
+
+
+def test_pages_behind_two_that_show_their_length_are_requested_at_once() -> None:
+    lists = Lists("comments", comments_of(600))
+    together = threading.Barrier(4)
+    lists.before = lambda number: together.wait(timeout=10) if number > 2 else None
+    assert read_comments(lists) == ids(600)
+    assert sorted(lists.requests) == [0, 100, 200, 300, 400, 500]
 
 
 def test_an_issue_that_is_gone_has_no_list() -> None:

@@ -9,6 +9,7 @@ import msgspec
 from temporaletl import RecordError
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import decode_record
+from temporaletl.external.threads import Begun
 from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.issue import Comment, History, Id, Worklog
@@ -19,6 +20,8 @@ log = get_logger("temporaletl.worker.sources.jira")
 DetailError = RecordError
 
 _LIST_PAGE = 100
+#: Pages of one list that are requested at once.
+_MOST_AHEAD = 8
 _MOST_PASSES = 3
 _MOST_EMPTY = 4
 #: Pages in a row of entries that came before: the server does not heed where they shall begin.
@@ -195,7 +198,11 @@ def _read_list[E: _Entry](
 
 
 class _Pages:
-    """One pass over the pages of a list, which skips each entry that Jira cannot give."""
+    """One pass over the pages of a list, which skips each entry that Jira cannot give.
+
+    A list is read from its beginning, also where the search brought some of it: that shows what was
+    deleted meanwhile. Once two pages showed how long they are, the others are requested at once.
+    """
 
     def __init__(self, client: JiraClient, issue_id: str, path: str) -> None:
         self.totals: set[int] = set()  # as the pages reported them
@@ -209,22 +216,24 @@ class _Pages:
         self._met: set[str] = set()  # ids
         self._repeated = 0  # pages in a row
         self._doubted: int | None = None  # the entry that failed by itself, and is requested again
+        self._length = 0  # of the latest page, where all of it was new
+        self._ahead: dict[int, Begun[_Page | None]] = {}  # by where they start
 
     def read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         """Add each entry; False where there is no such list."""
+        try:
+            return self._read(page, kind, found)
+        finally:
+            self._leave_ahead()
+
+    def _read[E: _Entry](self, page: type[_Page], kind: type[E], found: dict[str, E]) -> bool:
         empty = 0
         while empty < _MOST_EMPTY:
-            # A single entry gets all attempts before it counts as unreadable.
-            attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
+            begun = self._ahead.pop(self._start, None)
             try:
-                answer = self._client.read(
-                    page,
-                    self._path,
-                    attempts=attempts,
-                    startAt=self._start,
-                    maxResults=self._size,
-                )
+                answer = self._fetch(page, self._start) if begun is None else begun.result()
             except FAILURES as error:
+                self._leave_ahead()
                 if not self._narrow(error):
                     raise
                 if self._failing >= _MOST_FAILING:
@@ -254,7 +263,29 @@ class _Pages:
                 self.totals.add(answer.total)
                 if self._start >= answer.total:
                     break
+                self._read_ahead(page, len(answer.entries), answer.total)
         return True
+
+    def _fetch(self, page: type[_Page], start: int) -> _Page | None:
+        # A single entry gets all attempts before it counts as unreadable.
+        attempts = FEW_ATTEMPTS if 1 < self._size < _LIST_PAGE else None
+        return self._client.read(
+            page, self._path, attempts=attempts, startAt=start, maxResults=self._size
+        )
+
+    def _read_ahead(self, page: type[_Page], length: int, total: int) -> None:
+        """Begin to request the pages behind one of such a length, if that is what they have."""
+        all_new = self._repeated == 0
+        if all_new and self._size == _LIST_PAGE and 0 < length == self._length:
+            end = min(total, self._start + _MOST_AHEAD * length)
+            for start in range(self._start, end, length):
+                if start not in self._ahead:
+                    self._ahead[start] = self._client.site.begin(self._fetch, page, start)
+        self._length = length if all_new else 0
+
+    def _leave_ahead(self) -> None:
+        while self._ahead:
+            self._ahead.popitem()[1].abandon()
 
     def _add[E: _Entry](
         self, entries: Sequence[msgspec.Raw], kind: type[E], found: dict[str, E]
