@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -122,7 +123,7 @@ def approximate_count(
 
 
 def _issues(
-    service: "JiraService", version: str, rows: list[Row], wanted: Selection
+    service: "JiraService", version: str, rows: Sequence[Row], wanted: Selection
 ) -> list[bytes]:
     if wanted.names == ("id",) and not wanted.changelog:
         return [b'{"id":"%d"}' % row.id for row in rows]

@@ -83,8 +83,13 @@ def generate(
         clock=clock,
     )
     site.identity = str(uuid5(NAMESPACE_URL, f"{site.personality} {seed}"))
-    site.series = _Series(site, seed, users)
+    site.series = Series(site, seed, users)
     return site
+
+
+def span() -> tuple[int, int]:
+    """When generated issues are created, in milliseconds: from, until."""
+    return _FROM, _UNTIL
 
 
 def _project(number: int, key: str) -> Json:
@@ -133,7 +138,7 @@ def _rows(issues: int, seed: int, projects: list[str], users: list[User]) -> Ite
         )
 
 
-class _Series:
+class Series:
     """Generates issues from their index; see `tests.fakes.jira.site.Series`."""
 
     def __init__(self, site: Site, seed: int, users: list[User]) -> None:

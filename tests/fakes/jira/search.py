@@ -4,7 +4,7 @@ import re
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,8 +40,8 @@ class Searcher:
         self._by_updated_version = -1
         self._membership = -1
 
-    def find(self, text: str, *, bounded: bool = False, known_keys: bool = False) -> list[Row]:
-        """Return the matching issues in order; do not change the list.
+    def find(self, text: str, *, bounded: bool = False, known_keys: bool = False) -> Sequence[Row]:
+        """Return the matching issues in order.
 
         `bounded` refuses a query without restriction; `known_keys` refuses one that names an
         issue which does not exist.
@@ -66,7 +66,7 @@ class Searcher:
                 if cached is not None and cached[0] == version and not known_keys:
                     self._found.move_to_end(text)
                     return cached[1]
-            compiler = _Compiler(self._site, known_keys=known_keys)
+            compiler = Compiler(self._site, known_keys=known_keys)
             rows = self._run(query, compiler)
             if not compiler.moving:
                 with self._guard:
@@ -75,7 +75,7 @@ class Searcher:
                         self._found.popitem(last=False)
             return rows
 
-    def _run(self, query: Query, compiler: "_Compiler") -> list[Row]:
+    def _run(self, query: Query, compiler: "Compiler") -> list[Row]:
         hidden = self._site.hidden_projects
         rows = self._candidates(query.where, compiler)
         if query.where is not None:
@@ -90,7 +90,7 @@ class Searcher:
             rows.sort(key=self._sort_key(name), reverse=descending)
         return rows
 
-    def _candidates(self, where: Node | None, compiler: "_Compiler") -> list[Row]:
+    def _candidates(self, where: Node | None, compiler: "Compiler") -> list[Row]:
         """Narrow the issues by the bounds on `updated`, or by the ids or keys, that must hold."""
         parts = where.parts if isinstance(where, Both) else (where,)
         low: int | None = None
@@ -147,7 +147,7 @@ _SORT_KEYS: dict[str, Callable[[Row], Any]] = {
 }
 
 
-class _Compiler:
+class Compiler:
     """Compiles a query tree into a predicate of one issue."""
 
     def __init__(self, site: Site, *, known_keys: bool) -> None:

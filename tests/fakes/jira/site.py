@@ -98,8 +98,8 @@ class Row:
     updated: int
     status: str
     issuetype: str
-    assignee: str | None
-    labels: tuple[str, ...]
+    assignee: str | None = None
+    labels: tuple[str, ...] = ()
     #: Place in the generated series; -1 for an issue that only exists as `issue`.
     index: int = -1
     #: The issue itself, once it differs from the generated one at its index.
