@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs one service in the foreground, as a container's first process:
-# start-worker.sh [worker|queuer|api]; without an argument, the one that TEMPORALETL_SERVICE names.
+# start-worker.sh [worker|queuer|api [OPTION ...]]; without an argument, the one that
+# TEMPORALETL_SERVICE names. Options are the service's own.
 #
 # A first process ignores SIGTERM until it has a handler, and Python takes a second or more to have
 # one: this script takes the signal from its first line on and passes it on. A service that was
@@ -23,7 +24,7 @@ case $name in
     worker | queuer) command=("$python" -m "temporaletl.$name") ;;
     api) command=("$python" -m temporaletl.control.cli serve) ;;
     *)
-        printf 'usage: %s [worker|queuer|api]\n' "${0##*/}" >&2
+        printf 'usage: %s [worker|queuer|api [OPTION ...]]\n' "${0##*/}" >&2
         exit 2
         ;;
 esac
@@ -49,7 +50,7 @@ if [[ -n ${TWC_ENCRYPTION_KEY:-} && -z ${ETL_PAYLOAD_KEYS:-}${ETL_PAYLOAD_KEYS_F
 fi
 
 ((signals == 0)) || exit 0
-"${command[@]}" &
+"${command[@]}" "${@:2}" &
 service=$!
 ((signals == 0)) || stop
 # `wait` also returns when a signal has come: then the service may still be at its last page.

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +27,7 @@ from temporaletl.connections import bound, known_sources
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs, get_logger
+from temporaletl.process_group import MISCONFIGURED, ProcessGroup
 from temporaletl.service_checks import ServiceChecks
 from temporaletl.setting_catalogue import unknown_variables
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
@@ -66,20 +69,51 @@ class Service:
     beside: Callable[[Client, Warehouse, TemporalSettings], Coroutine[Any, Any, None]] | None = None
 
 
-def main[S: Settings](name: str, settings: type[S], service_of: Callable[[S], Service]) -> None:
+def main[S: Settings](
+    name: str,
+    settings: type[S],
+    service_of: Callable[[S], Service],
+    *,
+    processes: Callable[[S], int] = lambda _settings: 1,
+) -> None:
     """Serve until SIGTERM or SIGINT; exit 2 on what a person must change first."""
     configure_logs()
+    with _refusing(name):
+        loaded = settings.load()
+        service, number = service_of(loaded), processes(loaded)
+        if number == 1:
+            asyncio.run(serve(service))
+            return
+        # All that is imported before is shared; and a wrong setting is told of once.
+        import_sources(service.sources)
+        TemporalSettings.load()
+        WarehouseSettings.load()
+        sys.exit(ProcessGroup(name, number, partial(_serve_in_group, service)).run())
+
+
+def _serve_in_group(service: Service, lifeline: int) -> int:
     try:
-        asyncio.run(serve(service_of(settings.load())))
+        with _refusing(service.name):
+            asyncio.run(serve(service, lifeline=lifeline))
+    except SystemExit:
+        return MISCONFIGURED
+    return 0
+
+
+@contextlib.contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
     except ETLError as error:
         print(fit_to_print(f"{name}: {error}"), file=sys.stderr)  # noqa: T201 - one line
-        sys.exit(2)
+        sys.exit(MISCONFIGURED)
 
 
-async def serve(service: Service) -> None:
+async def serve(service: Service, *, lifeline: int | None = None) -> None:
     """Wait for the warehouse and for Temporal, then poll until stopped.
 
-    The first signal lets running segments end at their next page boundary.
+    The first signal lets running segments end at their next page boundary, and so does the end of
+    a `lifeline`; a second SIGINT ends the process at once.
 
     Raises:
         PermanentError: a source cannot be imported, a setting or a credential is wrong.
@@ -87,10 +121,10 @@ async def serve(service: Service) -> None:
     import_sources(service.sources)
     load_connections()
     temporal = TemporalSettings.load()
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stopping_on_signals(loop)
+    if lifeline is not None:
+        loop.add_reader(lifeline, _hear_the_end, loop, lifeline, stop)
     threads = temporal.max_concurrent_activities * _THREADS_PER_ACTIVITY
     loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix=service.name))
     warehouse = Warehouse(
@@ -122,6 +156,26 @@ async def serve(service: Service) -> None:
     finally:
         stopped.cancel()
         warehouse.close()
+
+
+def _stopping_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.set()
+
+    # What supervises a service may send SIGTERM to it, and to all of its group.
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    return stop
+
+
+def _hear_the_end(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(lifeline)
+    stop.set()
 
 
 async def _prepare(

@@ -6,10 +6,12 @@ beside its connector.
 
 from datetime import timedelta
 from ipaddress import ip_address
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
+    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -18,6 +20,7 @@ from pydantic import (
 )
 
 from temporaletl import names
+from temporaletl.cores import number_of_processes
 from temporaletl.credentials import check_visible
 from temporaletl.environment import Settings, variables_of
 from temporaletl.errors import ConfigurationError
@@ -391,4 +394,9 @@ class WorkerSettings(Settings):
     )
     graceful_shutdown_seconds: PositiveFloat = Field(
         60, validation_alias="ETL_GRACEFUL_SHUTDOWN_SECONDS"
+    )
+    processes: Annotated[int, BeforeValidator(number_of_processes)] = Field(
+        1,
+        validation_alias="ETL_WORKER_PROCESSES",
+        description="worker processes, or `auto`: one for each core",
     )

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from temporaletl.embedded.processes import Child, Stop, Watchdog
+from temporaletl.restart_delay import RestartDelay
 from temporaletl.settings import TemporalSettings, WorkerSettings
 
 #: How long the services may go on with what they do; segments begin again where they stood.
@@ -19,10 +20,6 @@ GRACE = timedelta(seconds=10)
 #: Longer than a service itself waits for what it does.
 _MORE_PATIENCE = timedelta(seconds=5)
 _LOOK_AGAIN = timedelta(milliseconds=200)
-_FIRST_DELAY = timedelta(seconds=1)
-_LONGEST_DELAY = timedelta(seconds=30)
-#: A service that ran so long did not die of what it died of before.
-_STEADY_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Service:
         self.child = child
         self.queue = queue
         self._began = 0.0
-        self._delay = _FIRST_DELAY
+        self._delay = RestartDelay()
         self._due: float | None = None  # when to start it again
         self._death = ""
 
@@ -59,8 +56,6 @@ class Service:
             if now >= self._due:
                 self._start_again(report)
         elif self.child.exit_status is not None:
-            if now - self._began > _STEADY_AFTER.total_seconds():
-                self._delay = _FIRST_DELAY
             self._wait_after(self.child.died(), report)
             self.child.end()
 
@@ -74,11 +69,11 @@ class Service:
             report(f"{self.child.name} was started again")
 
     def _wait_after(self, death: str, report: Callable[[str], None]) -> None:
-        seconds = self._delay.total_seconds()
+        now = time.monotonic()
+        seconds = self._delay.after(now - self._began).total_seconds()
         self._death = death
         report(f"{death}\nIt is started again in {seconds:g} s.")
-        self._due = time.monotonic() + seconds
-        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        self._due = now + seconds
 
     @property
     def state(self) -> ServiceState:
@@ -102,18 +97,24 @@ def both_services(
     *,
     watchdog: Watchdog,
     environment: Mapping[str, str],
-    workers: int = 1,
+    workers: int | None = None,
     logs: Path | None = None,
 ) -> list[Service]:
     """The queuer's process and the workers', not started; see `Child` for `logs`.
 
+    There are ETL_WORKER_PROCESSES workers unless their number is given, each a child of its own.
     They let others of this machine go first: its API answers while they load. Where
     ETL_GRACEFUL_SHUTDOWN_SECONDS is not set, they get `GRACE`.
     """
     temporal, settings = TemporalSettings.load(), WorkerSettings.load()
     chosen = "graceful_shutdown_seconds" in settings.model_fields_set
     grace = timedelta(seconds=settings.graceful_shutdown_seconds) if chosen else GRACE
-    known = {**environment, "ETL_GRACEFUL_SHUTDOWN_SECONDS": f"{grace.total_seconds():g}"}
+    known = {
+        **environment,
+        "ETL_GRACEFUL_SHUTDOWN_SECONDS": f"{grace.total_seconds():g}",
+        "ETL_WORKER_PROCESSES": "1",
+    }
+    workers = workers or settings.processes
     worker = ("temporaletl.worker", temporal.worker_queue)
     modules = {"queuer": ("temporaletl.queuer", temporal.queuer_queue)} | {
         "worker" if workers == 1 else f"worker-{number}": worker for number in range(1, workers + 1)

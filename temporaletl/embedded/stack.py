@@ -64,7 +64,7 @@ class StackOptions:
 
     data: Path = field(default_factory=default_data_folder)
     fresh: bool = False  # remove first what an earlier stack left in the folder
-    workers: int = 1
+    workers: int | None = None  # ETL_WORKER_PROCESSES
     #: The first ports to be tried; 0: any free one. `ui_port` is of Temporal's own web page.
     temporal_port: int = 0
     ui_port: int | None = None

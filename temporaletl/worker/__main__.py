@@ -1,8 +1,10 @@
 """`python -m worker`: the service that turns jobs into rows."""
 
+import argparse
 from datetime import timedelta
 
 from temporaletl import names
+from temporaletl.cores import number_of_processes
 from temporaletl.service import Service, main
 from temporaletl.settings import WorkerSettings
 from temporaletl.worker.activities import WorkerActivities
@@ -32,5 +34,22 @@ def service_of(settings: WorkerSettings) -> Service:
     )
 
 
+def run(processes: int | None = None) -> None:
+    """Serve in so many processes, ETL_WORKER_PROCESSES where none are given; see `main`."""
+    main(
+        "worker",
+        WorkerSettings,
+        service_of,
+        processes=lambda settings: processes or settings.processes,
+    )
+
+
 if __name__ == "__main__":
-    main("worker", WorkerSettings, service_of)
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__)
+    parser.add_argument(
+        "--processes",
+        type=number_of_processes,
+        metavar="N",
+        help="worker processes, or auto: one for each core (ETL_WORKER_PROCESSES)",
+    )
+    run(parser.parse_args().processes)

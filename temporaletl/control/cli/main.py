@@ -70,7 +70,7 @@ app.command(
     rich_help_panel=_MACHINE,
     epilog=examples(
         "etl up",
-        "etl up --workers 2 --data ./etl-data",
+        "etl up --workers auto --data ./etl-data",
         "JIRA_URL=https://jira.example.com etl up  # settings of sources come from here",
     ),
 )(stack.up)
@@ -85,6 +85,13 @@ app.command(
         "etl serve --host 0.0.0.0 --port 8080  # for others, once `etl token create` made a token",
     ),
 )(stack.serve)
+app.command(
+    rich_help_panel=_MACHINE,
+    epilog=examples(
+        "etl worker  # jobs of the servers that the settings name",
+        "etl worker --processes auto  # one process for each core",
+    ),
+)(stack.worker)
 app.command(
     rich_help_panel=_MACHINE,
     epilog=examples(

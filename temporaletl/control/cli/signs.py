@@ -46,7 +46,7 @@ SIGNS = {
     "upgrade": "Getting ready to move the warehouse",
     "uninstall": "Looking at what is there",
 }
-SILENT = frozenset(("up", "down", "serve", "psql", "init", "new-source"))
+SILENT = frozenset(("up", "worker", "down", "serve", "psql", "init", "new-source"))
 
 
 def show_sign_of(arguments: Sequence[str]) -> None:

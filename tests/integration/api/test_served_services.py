@@ -1,4 +1,4 @@
-"""`etl serve` with START_TEMPORAL_WORKER: both services as its child processes."""
+"""Services as child processes: of `etl serve` with START_TEMPORAL_WORKER, and of `etl worker`."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import requests
 
+from temporaletl.embedded.temporal_server import polling
+from temporaletl.endpoint import Endpoint
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.api.conftest import Api
 from tests.integration.command_line import CommandLine, publish_numbers
@@ -94,6 +96,38 @@ async def test_services_run_beside_the_api_are_started_again_and_end_with_it(
         assert b"Ending: the queuer and the worker finish the page" in out
         assert not any(map(is_alive, after.values()))
         await services.client.get_workflow_handle(started).terminate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+async def test_a_worker_of_several_processes_keeps_their_number_and_ends_them_together(
+    temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
+) -> None:
+    services = Services(temporal_server.client, warehouse, f"test-{uuid.uuid4().hex}")
+    etl = CommandLine(services, tmp_path, postgres_url)
+    process = await etl.start("worker", "--processes", "2")
+    server = Endpoint(temporal_server.address, temporal_server.client.namespace)
+    queue = etl.environment()["TEMPORAL_ETL_QUEUE"]
+    seen: set[int] = set()
+
+    async def serve_both(killed: int = 0) -> bool:
+        # The server remembers who has polled, for minutes.
+        seen.update(await polling(server, queue))
+        return len(list(filter(is_alive, seen - {killed}))) == 2
+
+    try:
+        await until(serve_both, within_seconds=_WITHIN_SECONDS)
+        assert process.pid not in seen
+        killed = min(seen)
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: serve_both(killed), within_seconds=_WITHIN_SECONDS)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            _, said = await process.communicate()
+        assert process.returncode == 0, said
+        assert said.count(b'"service_stopped"') == 2
+        assert not any(map(is_alive, seen))
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -1,4 +1,4 @@
-"""`etl up`, `etl down`, `etl serve`."""
+"""`etl up`, `etl down`, `etl serve`, `etl worker`."""
 
 import sys
 from collections.abc import Iterator
@@ -29,6 +29,22 @@ def _port(meaning: str, *, default: str | bool = True) -> Any:
     return typer.Option(metavar="PORT", min=0, max=65535, help=meaning, show_default=default)
 
 
+def _count(text: str) -> int:
+    from temporaletl.cores import number_of_processes
+
+    try:
+        return number_of_processes(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _processes(meaning: str) -> Any:
+    """An option that takes a number of processes, or `auto`."""
+    return typer.Option(
+        parser=_count, metavar="N", help=meaning, show_default="ETL_WORKER_PROCESSES, or 1"
+    )
+
+
 def up(
     data: Data = None,
     fresh: Annotated[
@@ -37,8 +53,8 @@ def up(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --fresh deletes.")] = False,
     workers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Worker processes; one per core is plenty.")
-    ] = 1,
+        int | None, _processes("Worker processes, or auto: one for each core, which is plenty.")
+    ] = None,
     temporal_port: Annotated[int, _port("Temporal's port, or the next free one; 0: any.")] = 7233,
     postgres_port: Annotated[int, _port("PostgreSQL's port, or the next free one; 0: any.")] = 5432,
     ui: Annotated[
@@ -161,3 +177,16 @@ def serve(
         update={name: value for name, value in given.items() if value is not None}
     )
     serving.serve(settings, report=say, fronts=(dashboard.install,), next_port=next_port)
+
+
+def worker(
+    processes: Annotated[
+        int | None, _processes("Worker processes, or auto: one for each core.")
+    ] = None,
+) -> None:
+    """Run a worker until Ctrl-C, which lets the pages at hand end; a second one ends it at once."""
+    from temporaletl.control.cli.session import begin_here
+    from temporaletl.worker.__main__ import run
+
+    begin_here()
+    run(processes)
