@@ -24,7 +24,7 @@ case $name in
     worker | queuer) command=("$python" -m "temporaletl.$name") ;;
     api) command=("$python" -m temporaletl.control.cli serve) ;;
     *)
-        printf 'usage: %s [worker|queuer|api [OPTION ...]]\n' "${0##*/}" >&2
+        printf 'usage: %s [worker|queuer|api]\n' "${0##*/}" >&2
         exit 2
         ;;
 esac

@@ -67,6 +67,7 @@ def running(script: Path, python: str, *before: str) -> Iterator["subprocess.Pop
         (["worker"], {}, "-m temporaletl.worker"),
         ([], {"TEMPORALETL_SERVICE": "queuer"}, "-m temporaletl.queuer"),
         (["queuer"], {"TEMPORALETL_SERVICE": "worker"}, "-m temporaletl.queuer"),
+        (["worker", "--processes", "2"], {}, "-m temporaletl.worker --processes 2"),
         (["api"], {}, "-m temporaletl.control.cli serve"),
     ],
 )
