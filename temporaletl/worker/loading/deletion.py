@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from psycopg import sql
 
-from temporaletl.rows import CompleteSet, Event, Row, storable_text
+from temporaletl.rows import CompleteSet, Event, storable_text
 from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY
-from temporaletl.worker.loading.copying import Stamp
+from temporaletl.worker.loading.copying import PackedArray, PackedArrayDumper, Stamp, array
+from temporaletl.worker.loading.encode import text
+from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.scans import past
 from temporaletl.worker.loading.schema import Target
 
@@ -53,7 +55,7 @@ def delete_missing(
     connection: Connection,
     target: Target,
     complete_sets: Sequence[CompleteSet],
-    rows: Sequence[Row],
+    packed: Packed,
     stamp: Stamp,
     *,
     batch_id: str,
@@ -61,9 +63,9 @@ def delete_missing(
 ) -> int:
     """Delete the stored events of complete sets that the page lacks; return their number.
 
-    Each is entered in `etl_deletions`; where deletions are `soft`, the rows stay with their
-    `deleted_at`. What is newer than the page stays. Runs in the caller's transaction; safe to
-    repeat.
+    `packed` are the page's rows of that table, all of them packed. Each deletion is entered in
+    `etl_deletions`; where deletions are `soft`, the rows stay with their `deleted_at`. What is
+    newer than the page stays. Runs in the caller's transaction; safe to repeat.
     """
     if not complete_sets:
         return 0
@@ -82,10 +84,11 @@ def delete_missing(
     values = {
         "source": stamp.source,
         "connection": stamp.connection,
-        "prefixes": [prefix for prefix, _ in ranges],
-        "ends": [end for _, end in ranges],
-        "kept": [storable_text(row.event_id) for row in _events(rows)],
+        "prefixes": array("text", [text(prefix) for prefix, _ in ranges]),
+        "ends": array("text", [text(end) for _, end in ranges]),
+        "kept": array("text", [*_packed_ids(packed), *map(text, _refused_ids(packed))]),
     }
+    connection.adapters.register_dumper(PackedArray, PackedArrayDumper)
     found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
     missing = [str(event_id) for (event_id,) in found]
     if not missing:
@@ -110,9 +113,15 @@ def delete_missing(
     return deleted.rowcount
 
 
-def _events(rows: Sequence[Row]) -> Iterator[Event]:
-    # An id of another type is refused where rows are packed.
-    return (row for row in rows if isinstance(row, Event) and isinstance(row.event_id, str))
+def _packed_ids(packed: Packed) -> Sequence[bytes]:
+    return packed.keys[packed.layout.own_key.index("event_id")]
+
+
+def _refused_ids(packed: Packed) -> Iterator[str]:
+    """The ids of rows that could not be packed: the source has those events all the same."""
+    for row in (reject.payload for reject in packed.rejects):
+        if isinstance(row, Event) and isinstance(row.event_id, str):
+            yield storable_text(row.event_id)
 
 
 def _end(events: CompleteSet) -> str:

@@ -269,7 +269,7 @@ class Loader:
             ]
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
-            deleted = 0 if keeps_missing else self._delete_missing(connection, page, stamp)
+            deleted = 0 if keeps_missing else self._delete_missing(connection, page, packed, stamp)
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
             return self._record(connection, page, outcomes, conflicts, deleted)
@@ -298,7 +298,13 @@ class Loader:
         assert isinstance(now, datetime)  # noqa: S101 - the column's type
         return now, wrote_since, bool(keeps_missing)  # type: ignore[return-value] # likewise
 
-    def _delete_missing(self, connection: Connection, page: PageLoad, stamp: Stamp) -> int:
+    def _delete_missing(
+        self,
+        connection: Connection,
+        page: PageLoad,
+        packed: Sequence[tuple[Merge, Packed]],
+        stamp: Stamp,
+    ) -> int:
         # A backfill sees a part of what there is.
         if self._lineage.job.mode == "backfill":
             return 0
@@ -307,12 +313,12 @@ class Loader:
                 connection,
                 merge.target,
                 page.complete_sets,
-                page.rows,
+                some,
                 stamp,
                 batch_id=self._lineage.job.batch_id,
                 soft=self._warehouse.soft_delete,
             )
-            for merge in self._merges
+            for merge, some in packed
             if merge.target.layout.partitioned
         )
 

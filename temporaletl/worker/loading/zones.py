@@ -5,6 +5,7 @@ Days and seconds count from 2000-01-01, as PostgreSQL's times do.
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 _DAY = 86_400
@@ -19,6 +20,11 @@ _DAYS_KEPT = 73_000
 # There are about six hundred names; a source that sends other things must not fill the memory.
 _ZONES_KEPT = 2_000
 
+# No zone in the IANA data changes twice within three days, so that equal offsets that far apart
+# hold in between; a stretch of days is worked out at once.
+_DAYS_BETWEEN = 3
+_DAYS_AT_ONCE = 10 * _DAYS_BETWEEN
+
 _FIXED = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d)(?::?([0-5]\d))?)?")
 
 
@@ -31,7 +37,7 @@ class ChangesError(Exception):
 
 
 class Offsets(dict[int, int]):
-    """A zone's offset in seconds by UTC day, worked out for each day that occurs.
+    """A zone's offset in seconds by UTC day, worked out for a month around each day that occurs.
 
     Raises:
         ChangesError: the offset changes on that day; `at` knows it by the second.
@@ -40,17 +46,32 @@ class Offsets(dict[int, int]):
     def __init__(self, zone: tzinfo) -> None:
         super().__init__()
         self._zone = zone
+        self._changing: set[int] = set()
 
     def __missing__(self, day: int) -> int:
-        first, last = self.at(day * _DAY), self.at((day + 1) * _DAY - 1)
-        # No zone in the IANA data changes twice within three days, so that equal offsets at
-        # both ends of a day hold in between.
-        if first != last:
+        if day not in self._changing:
+            if len(self) >= _DAYS_KEPT:
+                self.clear()
+                self._changing.clear()
+            self._work_out(day - day % _DAYS_AT_ONCE)
+        if day in self._changing:
             raise ChangesError
-        if len(self) >= _DAYS_KEPT:
-            self.clear()
-        self[day] = first
-        return first
+        return self[day]
+
+    def _work_out(self, begin: int) -> None:
+        days = range(begin, begin + _DAYS_AT_ONCE + 1, _DAYS_BETWEEN)
+        offsets = [self.at(day * _DAY) for day in days]
+        for first, (offset, following) in zip(days, pairwise(offsets), strict=False):
+            between = range(first, first + _DAYS_BETWEEN)
+            if offset == following:
+                self.update(dict.fromkeys(between, offset))
+                continue
+            for day in between:
+                at_first, at_last = self.at(day * _DAY), self.at((day + 1) * _DAY - 1)
+                if at_first == at_last:
+                    self[day] = at_first
+                else:
+                    self._changing.add(day)
 
     def at(self, second: int) -> int:
         # At the ends of the calendar zoneinfo overflows; no zone changes in those two days.

@@ -24,6 +24,19 @@ def test_an_exact_tombstone_deletes_that_very_event(warehouse: Warehouse) -> Non
     assert stored_ids(warehouse) == left
 
 
+def test_an_event_that_cannot_be_packed_is_not_taken_for_a_missing_one(
+    warehouse: Warehouse,
+) -> None:
+    job = Job(warehouse)
+    ids = ["order:1:paid", "order:1:sent", "order:1:void"]
+    job.load(*(make_event(n, event_id=id_) for n, id_ in enumerate(ids)))
+    refused = make_event(1, event_id="order:1:sent", timezone="Mars/Olympus")
+    page = job.page(make_event(0, event_id="order:1:paid"), refused)
+    progress = job.loader.load(replace(page, complete_sets=[CompleteSet("order:1:")]))
+    assert (progress.rows.rejected, progress.deleted) == (1, 1)
+    assert stored_ids(warehouse) == {"order:1:paid", "order:1:sent"}
+
+
 def test_properties_are_those_of_the_sources_own_event(warehouse: Warehouse) -> None:
     job = Job(warehouse)
     job.load(make_event(1, event_id="a"), make_event(2, event_id="b", event_properties={}))

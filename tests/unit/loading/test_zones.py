@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from temporaletl.worker.loading.encode import event_times
-from temporaletl.worker.loading.zones import UnknownZoneError
+from temporaletl.worker.loading.zones import Offsets, UnknownZoneError
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -63,6 +63,17 @@ def test_every_zone_is_right_at_any_time() -> None:
     for zone in sorted(zoneinfo.available_timezones()):
         moments = [first + timedelta(seconds=chance.randrange(4_300_000_000)) for _ in range(40)]
         assert found(moments, [zone] * len(moments)) == [expected(m, zone) for m in moments]
+
+
+def test_a_month_is_worked_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    at = Offsets.at
+    monkeypatch.setattr(
+        Offsets, "at", lambda self, second: looked.append(second) or at(self, second)
+    )
+    offsets = Offsets(zoneinfo.ZoneInfo("Asia/Tokyo"))
+    assert {offsets[day] for day in range(30)} == {9 * 3_600}
+    assert len(looked) <= 30 / 2
 
 
 def test_zones_may_mix_in_one_block() -> None:
