@@ -104,9 +104,14 @@ def transform_record(
         outputs = [reject_of(record, reason)]
     if rules := context.field_rules:
         outputs = [_ruled(rules, output) for output in outputs]
-    result.rejected_records += reason is not None or any(isinstance(o, Reject) for o in outputs)
+    rejected, rows = reason is not None, result.rows
     for output in outputs:
-        result.add(output)
+        if isinstance(output, Row):
+            rows.append(output)
+        else:
+            rejected = rejected or isinstance(output, Reject)
+            result.add(output)
+    result.rejected_records += rejected
 
 
 def _ruled[T: Output](rules: FieldRules, output: T) -> T:

@@ -29,8 +29,7 @@ def _render(node: Any) -> str:
     if not isinstance(node, dict):
         return node if isinstance(node, str) else ""
     kind = node.get("type")
-    render = _RENDERERS.get(kind) if isinstance(kind, str) else None
-    return (render or _unknown)(node)
+    return _RENDERERS.get(kind, _unknown)(node) if isinstance(kind, str) else _unknown(node)
 
 
 def _content(node: Node) -> list[Any]:
@@ -49,7 +48,8 @@ def _attribute(node: Node, *names: str) -> str:
 
 
 def _inline(node: Node) -> str:
-    return "".join(map(_render, _content(node)))
+    content = node.get("content")
+    return "".join([_render(part) for part in content]) if isinstance(content, list) else ""
 
 
 def _blocks(nodes: list[Any]) -> str:
@@ -86,7 +86,10 @@ def _unknown(node: Node) -> str:
 
 def _text(node: Node) -> str:
     text = str(node.get("text") or "")
-    for mark in node.get("marks") or ():
+    marks = node.get("marks")
+    if not marks:
+        return text
+    for mark in marks:
         if isinstance(mark, dict) and mark.get("type") == "link":
             target = _attribute(mark, "href")
             if target and target != text:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from temporaletl import Event, Json, TransformContext
+from temporaletl import Event, TransformContext
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
-from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.people import employee_of, profile_of
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.timestamps import utc
 
@@ -31,26 +31,25 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
     Raises:
         RecordError: a history has no time.
     """
-    issue_id = record.id
+    issue_id, key = record.id, record.key
     for history in record.histories:
         items = history.items
         if not items:
             continue
         author = history.author
         timestamp = utc(history.created)
-        person, employee = id_of(author), employee_of(author, context)
-        timezone = timezone_of(author)
+        profile, employee = profile_of(author), employee_of(author, context)
         prefix = f"{issue_id}:changelog:{history.id}:"
-        for item, key in zip(items, item_keys(items), strict=True):
+        for item, item_key in zip(items, item_keys(items), strict=True):
             yield Event(
-                event_id=prefix + key,
+                event_id=prefix + item_key,
                 event_type=type_of(item),
                 event_time_utc=timestamp,
-                parent_item_id=record.key,
+                parent_item_id=key,
                 relation_type="author",
-                person=person,
+                person=profile.person,
                 employee_id=employee,
-                timezone=timezone,
+                timezone=profile.timezone,
                 event_properties={
                     "field": item.field,
                     "field_id": item.field_id,
@@ -60,7 +59,7 @@ def changes(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterat
                     "to": item.to,
                     "to_string": item.to_string,
                 },
-                relation_properties=described(author),
+                relation_properties=profile.properties.copy(),
             )
 
 
@@ -70,18 +69,18 @@ def type_of(item: Item) -> str:
     The id identifies system fields, for their names are translated; Data Center gives no ids, and
     names system fields in English. A custom field may be called anything, even `status`.
     """
-    name = (item.field or "").lower()
-    system = item.field_id or (None if item.fieldtype == "custom" else name)
-    known = _TYPES.get(system) if system else None
-    if known is not None:
+    if (known := _TYPES.get(item.field_id or "")) is not None:
         return known
+    name = (item.field or "").lower()
+    if not item.field_id and item.fieldtype != "custom" and name in _TYPES:
+        return _TYPES[name]
     return "sprint_changed" if name == "sprint" else "field_changed"
 
 
 def item_keys(items: Sequence[Item]) -> list[str]:
     """Return a key for each item of one history, the same in whatever order they are listed."""
     keys = [_digest(item) for item in items]
-    if len(keys) == 1 or len(set(keys)) == len(keys):
+    if len(set(keys)) == len(keys):
         return keys
     often = Counter(keys)
     alike: Counter[str] = Counter()
@@ -98,14 +97,11 @@ def item_keys(items: Sequence[Item]) -> list[str]:
 
 
 def _digest(item: Item, *, with_texts: bool = False) -> str:
-    before, after = item.from_, item.to
-    text = f"{item.field_id or item.field}\x1f{_as_text(before)}\x1f{_as_text(after)}"
+    values = [item.from_, item.to]
     # Texts of values that have ids are left out where they can be: people are renamed.
-    if with_texts or (before is None and after is None):
-        text += f"\x1f{_as_text(item.from_string)}\x1f{_as_text(item.to_string)}"
-    return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))
-
-
-def _as_text(value: Json) -> str:
+    if with_texts or values == [None, None]:
+        values += [item.from_string, item.to_string]
     # An empty text is not the absence of one.
-    return "" if value is None else f"={value}"
+    texts = ["" if value is None else f"={value}" for value in values]
+    text = "\x1f".join([f"{item.field_id or item.field}", *texts])
+    return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))

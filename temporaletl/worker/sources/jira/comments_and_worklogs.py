@@ -7,7 +7,7 @@ from typing import Any
 from temporaletl import Event, TransformContext
 from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.issue import Comment, IssueRecord, Person, Worklog
-from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.people import employee_of, id_of, profile_of
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.timestamps import ms_of, utc
 
@@ -79,13 +79,14 @@ def _edited(entry: Comment | Worklog) -> datetime | None:
 def _by(
     person: Person | None, record: IssueRecord, context: TransformContext[JiraQuery]
 ) -> dict[str, Any]:
+    profile = profile_of(person)
     return {
         "parent_item_id": record.key,
         "relation_type": "author",
-        "person": id_of(person),
+        "person": profile.person,
         "employee_id": employee_of(person, context),
-        "timezone": timezone_of(person),
-        "relation_properties": described(person),
+        "timezone": profile.timezone,
+        "relation_properties": profile.properties.copy(),
     }
 
 

@@ -10,7 +10,7 @@ from temporaletl.worker.sources.jira.adf import text_of
 from temporaletl.worker.sources.jira.changelog import changes
 from temporaletl.worker.sources.jira.comments_and_worklogs import comments, worklogs
 from temporaletl.worker.sources.jira.issue import IssueRecord, Named
-from temporaletl.worker.sources.jira.people import described, employee_of, id_of, timezone_of
+from temporaletl.worker.sources.jira.people import employee_of, id_of, profile_of
 from temporaletl.worker.sources.jira.query import JiraQuery
 from temporaletl.worker.sources.jira.timestamps import utc
 
@@ -46,6 +46,7 @@ def transform(record: Any, context: TransformContext[JiraQuery]) -> list[Event |
 def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event:
     fields = record.issue.fields
     creator = fields.creator
+    profile = profile_of(creator)
     estimate = fields.timeoriginalestimate
     return Event(
         event_id=f"{record.id}:created",
@@ -53,9 +54,9 @@ def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event
         event_time_utc=utc(fields.created),
         parent_item_id=record.key,
         relation_type="creator",
-        person=id_of(creator),
+        person=profile.person,
         employee_id=employee_of(creator, context),
-        timezone=timezone_of(creator),
+        timezone=profile.timezone,
         event_properties={
             "summary": fields.summary,
             "description": text_of(fields.description),
@@ -72,7 +73,7 @@ def _created(record: IssueRecord, context: TransformContext[JiraQuery]) -> Event
             "assignee": id_of(fields.assignee),
             **_further(record, context),
         },
-        relation_properties=described(creator),
+        relation_properties=profile.properties.copy(),
         metrics={} if estimate is None else {"original_estimate_seconds": estimate},
     )
 
