@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from temporaletl import names
 from temporaletl.check_flow import CheckFlow
+from temporaletl.collector import spare_collections
 from temporaletl.connect import connect_patiently
 from temporaletl.connection_providers import load_connections, names_of_connections, provided
 from temporaletl.connections import bound, known_sources
@@ -140,6 +141,7 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
             return
         async with contextlib.AsyncExitStack() as running:
             client, workers = await ready
+            spare_collections()
             # Left last: what the workers log at their end is kept, too.
             running.enter_context(kept_run_log(warehouse))
             for worker in workers:

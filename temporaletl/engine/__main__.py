@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from time import monotonic
 
+from temporaletl.collector import spare_collections
 from temporaletl.connection_providers import load_connections
 from temporaletl.embedded.priority import lower_priority
 from temporaletl.engine.driver import Driver, DriverOptions
@@ -74,6 +75,7 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
         ETLError: as `Driver.run` and `migrate`, and for wrong settings.
     """
     load_connections()
+    spare_collections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,8 @@ from requests import exceptions as failures
 from temporaletl.budget import counted_request
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
 
-_BYTES_AT_ONCE = 64 * 1024
+#: Each piece costs a call of the system or more: pages of a source have a megabyte.
+_BYTES_AT_ONCE = 256 * 1024
 
 
 class AnswerTooLargeError(SourceProtocolError):

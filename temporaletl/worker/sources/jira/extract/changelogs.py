@@ -7,7 +7,13 @@ import msgspec
 import requests
 
 from temporaletl import RecordError, SourceUnavailableError
-from temporaletl.external.answers import decode, decode_record
+from temporaletl.external.answers import (
+    DECODE_FAULTS,
+    decode,
+    decode_record,
+    parse,
+    text_of,
+)
 from temporaletl.external.headway import Headway
 from temporaletl.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, JiraClient
@@ -26,12 +32,24 @@ _NO_BULK = frozenset({400, 404, 405})
 _MOST_PROBED = 3
 
 
-class _BulkLog(msgspec.Struct, rename="camel"):
+class _Log(msgspec.Struct, rename="camel"):
+    issue_id: Id
+    change_histories: list[History]
+
+
+class _Bulk(msgspec.Struct, rename="camel"):
+    issue_change_logs: list[_Log]
+    next_page_token: str | None = None
+
+
+class _RawLog(msgspec.Struct, rename="camel"):
     issue_id: Id
     change_histories: list[msgspec.Raw]
 
 
-class _Bulk(msgspec.Struct, rename="camel"):
+class _RawBulk(msgspec.Struct, rename="camel"):
+    """An answer in which something cannot be decoded: then it is found log by log."""
+
     issue_change_logs: list[msgspec.Raw]
     next_page_token: str | None = None
 
@@ -98,10 +116,6 @@ def _read_bulk(
     faults: dict[str, DetailError],
 ) -> bool:
     """Add the histories of up to 1,000 issues; False where bulk does not work."""
-
-    def read(answer: requests.Response) -> _Bulk | None:
-        return None if answer.status_code in _NO_BULK else decode(_Bulk, answer, source="jira")
-
     token: str | None = None
     headway = Headway("jira: changelog/bulkfetch")
     restarts = 0
@@ -110,7 +124,12 @@ def _read_bulk(
         if token:
             query["nextPageToken"] = token
         page = client.site.request(
-            "POST", "changelog/bulkfetch", json=query, read=read, accept=_NO_BULK, stop=client.stop
+            "POST",
+            "changelog/bulkfetch",
+            json=query,
+            read=_decoded,
+            accept=_NO_BULK,
+            stop=client.stop,
         )
         if page is None:
             if token is None or restarts == _MOST_RESTARTS:
@@ -138,8 +157,17 @@ def _read_bulk(
             token = following
 
 
+def _decoded(answer: requests.Response) -> _Bulk | _RawBulk | None:
+    if answer.status_code in _NO_BULK:
+        return None
+    try:
+        return parse(_Bulk, text_of(answer))
+    except DECODE_FAULTS:
+        return decode(_RawBulk, answer, source="jira")
+
+
 def _sort_out(
-    logs: Iterable[msgspec.Raw],
+    logs: Iterable[_Log | msgspec.Raw],
     found: dict[str, dict[str, History]],
     faults: dict[str, DetailError],
 ) -> None:
@@ -148,13 +176,13 @@ def _sort_out(
     Raises:
         RecordError: there is no telling what one of the logs is.
     """
-    for raw_log in logs:
-        log_of_issue = decode_record(_BulkLog, raw_log)
+    for each in logs:
+        log_of_issue = each if isinstance(each, _Log) else decode_record(_RawLog, each)
         issue_id = str(log_of_issue.issue_id)
         histories = found.setdefault(issue_id, {})
         try:
-            for raw in log_of_issue.change_histories:
-                history = decode_record(History, raw)
+            for one in log_of_issue.change_histories:
+                history = one if isinstance(one, History) else decode_record(History, one)
                 histories[str(history.id)] = history
         except DetailError as error:
             faults[issue_id] = error
