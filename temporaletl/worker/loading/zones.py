@@ -23,7 +23,7 @@ _ZONES_KEPT = 2_000
 # No zone in the IANA data changes twice within three days, so that equal offsets that far apart
 # hold in between; a stretch of days is worked out at once.
 _DAYS_BETWEEN = 3
-_DAYS_AT_ONCE = 10 * _DAYS_BETWEEN
+_DAYS_AT_ONCE = 3 * _DAYS_BETWEEN
 
 _FIXED = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d)(?::?([0-5]\d))?)?")
 
@@ -37,7 +37,7 @@ class ChangesError(Exception):
 
 
 class Offsets(dict[int, int]):
-    """A zone's offset in seconds by UTC day, worked out for a month around each day that occurs.
+    """A zone's offset in seconds by UTC day, worked out for the days around each that occurs.
 
     Raises:
         ChangesError: the offset changes on that day; `at` knows it by the second.

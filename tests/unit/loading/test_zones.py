@@ -65,15 +65,15 @@ def test_every_zone_is_right_at_any_time() -> None:
         assert found(moments, [zone] * len(moments)) == [expected(m, zone) for m in moments]
 
 
-def test_a_month_is_worked_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbouring_days_are_worked_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     at = Offsets.at
     monkeypatch.setattr(
         Offsets, "at", lambda self, second: looked.append(second) or at(self, second)
     )
     offsets = Offsets(zoneinfo.ZoneInfo("Asia/Tokyo"))
-    assert {offsets[day] for day in range(30)} == {9 * 3_600}
-    assert len(looked) <= 30 / 2
+    assert {offsets[day] for day in range(27)} == {9 * 3_600}
+    assert len(looked) <= 27 / 2
 
 
 def test_zones_may_mix_in_one_block() -> None:
