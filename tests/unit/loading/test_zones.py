@@ -68,9 +68,12 @@ def test_every_zone_is_right_at_any_time() -> None:
 def test_neighbouring_days_are_worked_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     at = Offsets.at
-    monkeypatch.setattr(
-        Offsets, "at", lambda self, second: looked.append(second) or at(self, second)
-    )
+
+    def counted(offsets: Offsets, second: int) -> int:
+        looked.append(second)
+        return at(offsets, second)
+
+    monkeypatch.setattr(Offsets, "at", counted)
     offsets = Offsets(zoneinfo.ZoneInfo("Asia/Tokyo"))
     assert {offsets[day] for day in range(27)} == {9 * 3_600}
     assert len(looked) <= 27 / 2
