@@ -21,6 +21,7 @@ from tests.integration.job_reading import (
     resumed_everywhere,
 )
 from tests.integration.salesforce_reading import holds, jobs_of, served
+from tests.waiting import until
 
 __all__ = ["served"]
 
@@ -88,6 +89,14 @@ async def test_reading_goes_on_within_the_job_that_is_there(served: Serve) -> No
         assert before.events.keys().isdisjoint(rest.events)
     assert len(before.cursors) == 5  # the job's creation, and four pieces
     assert service_of(server).job_numbers == begun + 2
+
+
+async def test_the_next_piece_is_requested_before_anybody_wants_it(served: Serve) -> None:
+    server = served(generate(100, seed=5), **BULK)
+    async with pages_of(cases(jobs_of())) as pages:
+        begun, first = [await anext(pages) for _ in range(2)]
+        assert (len(begun.records), len(first.records)) == (0, 25)
+        await until(lambda: server.traffic.count("/results") >= 2)
 
 
 async def test_a_job_that_is_gone_is_begun_anew(served: Serve) -> None:

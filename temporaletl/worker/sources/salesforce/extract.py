@@ -23,6 +23,7 @@ from temporaletl import (
     extract_method,
 )
 from temporaletl.clock import utc_now
+from temporaletl.external.ahead import in_order
 from temporaletl.external.answers import DECODE_FAULTS
 from temporaletl.external.headway import Headway
 from temporaletl.external.salesforce.account import salesforce_account
@@ -45,7 +46,12 @@ from temporaletl.external.salesforce.refusals import (
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import MAY_BE_ABSENT, STREAMS
 from temporaletl.logs import get_logger
-from temporaletl.worker.sources.salesforce.bulk import BulkJobBrokeError, BulkQueries, UnreadableRow
+from temporaletl.worker.sources.salesforce.bulk import (
+    BulkJobBrokeError,
+    BulkQueries,
+    Piece,
+    UnreadableRow,
+)
 from temporaletl.worker.sources.salesforce.query import SalesforceQuery
 from temporaletl.worker.sources.salesforce.records import KINDS, SalesforceRecord, fields_of
 
@@ -63,6 +69,8 @@ _LONGEST_POLL_SECONDS = 5.0
 _LOOK = timedelta(seconds=5)
 _LONGEST_REST = timedelta(minutes=1)
 _MOST_BULK_JOBS = 4
+#: Pages decoded or waiting to be loaded; each has thousands of rows.
+_AHEAD = 2
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -153,7 +161,7 @@ async def pages_of(
     if position.ended:
         return
     stop = threading.Event()
-    extraction = _Extraction(org, selection, request.query, read, stop)
+    extraction = _Extraction(org, selection, request, read, stop)
     try:
         if request.cursor is None:
             limit = request.query.bulk_above_rows or org.settings.bulk_above_rows
@@ -177,36 +185,47 @@ class _Extraction:
         self,
         org: SalesforceOrg,
         selection: Selection,
-        query: SalesforceQuery,
+        request: PageRequest[SalesforceQuery],
         read: Read,
         stop: threading.Event,
     ) -> None:
         self._org = org
         self._selection = selection
         self._read = read
-        self._size = query.page_size or org.settings.page_size
+        self._request = request
+        self._size = request.query.page_size or org.settings.page_size
         self._stop = stop
         self._queries = BulkQueries(org, stop)
 
     async def rest(self, after: Keyset | None) -> AsyncGenerator[Page]:
-        """Yield pages; the next one is requested while its predecessor is loaded."""
-        requested_at, ahead = utc_now(), self._fetch(after)
+        """Yield pages; the next ones are requested while their predecessors are loaded."""
+        ended = False
+
+        async def fetch() -> tuple[QueryPage, datetime] | None:
+            nonlocal after, ended
+            if ended:
+                return None
+            requested_at = utc_now()
+            page = await self._fetch(after)
+            after, ended = page.after, page.last
+            return page, requested_at
+
+        async def finish(found: tuple[QueryPage, datetime]) -> Page | None:
+            page, requested_at = found
+            if not (page.rows or page.unreadable):
+                return None
+            records, rejects = await self._org.start(self._read, page.rows)
+            rejects += map(reject_unreadable, page.unreadable)
+            return Page(records, _cursor(Position(after=page.after)), rejects, requested_at)
+
+        pages = in_order(self._request, fetch, finish, most=_AHEAD)
         try:
-            while True:
-                page, page_requested_at = await ahead, requested_at
-                if not page.last:
-                    requested_at, ahead = utc_now(), self._fetch(page.after)
-                if page.rows or page.unreadable:
-                    records, rejects = await self._org.start(self._read, page.rows)
-                    rejects += map(reject_unreadable, page.unreadable)
-                    cursor = _cursor(Position(after=page.after))
-                    yield Page(records, cursor, rejects, page_requested_at)
-                if page.last:
-                    return
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    if page is not None:
+                        yield page
         finally:
             self._stop.set()
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
 
     def _fetch(self, after: Keyset | None) -> "asyncio.Future[QueryPage]":
         return self._org.start(
@@ -272,30 +291,43 @@ class _Extraction:
                 delay=min(_LONGEST_REST, position.looks * _LOOK),
             )
         headway = Headway(f"salesforce: bulk query {job}", begin=position.locator)
-        while not position.ended:
-            piece = await self._org.start(
-                self._queries.piece,
-                job,
-                self._selection.object,
-                position.locator,
-                self._org.settings.bulk_page_rows,
-            )
-            if piece.locator is not None and not headway.leads_on(
-                piece.locator, rows=len(piece.rows)
-            ):
-                continue
-            rows = position.rows + len(piece.rows)
-            if piece.locator is None:
-                expected = await self._org.start(self._queries.rows_in, job)
-                if rows < expected:
-                    raise SourceUnavailableError(
-                        f"salesforce: bulk query {job} gave {rows} of its {expected} rows"
-                    )
-            position = msgspec.structs.replace(
-                position, locator=piece.locator, rows=rows, ended=piece.locator is None
-            )
+
+        async def fetch() -> tuple[Piece, Position] | None:
+            nonlocal position
+            while not position.ended:
+                piece = await self._org.start(
+                    self._queries.piece,
+                    job,
+                    self._selection.object,
+                    position.locator,
+                    self._org.settings.bulk_page_rows,
+                )
+                if piece.locator is not None and not headway.leads_on(
+                    piece.locator, rows=len(piece.rows)
+                ):
+                    continue
+                rows = position.rows + len(piece.rows)
+                if piece.locator is None:
+                    expected = await self._org.start(self._queries.rows_in, job)
+                    if rows < expected:
+                        raise SourceUnavailableError(
+                            f"salesforce: bulk query {job} gave {rows} of its {expected} rows"
+                        )
+                position = msgspec.structs.replace(
+                    position, locator=piece.locator, rows=rows, ended=piece.locator is None
+                )
+                return piece, position
+            return None
+
+        async def finish(found: tuple[Piece, Position]) -> Page:
+            piece, behind = found
             records, rejects = await self._org.start(self._read, piece.rows)
-            yield Page(records, _cursor(position), rejects, began)
+            return Page(records, _cursor(behind), rejects, began)
+
+        pages = in_order(self._request, fetch, finish, most=_AHEAD)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
 
     async def _completes(self, job: str, began: datetime) -> bool:
         """Wait a while for the bulk job; return whether it is complete."""
