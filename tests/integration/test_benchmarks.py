@@ -27,6 +27,7 @@ LAST_WORDS = {
     "pipeline_load": "pipeline / source",
     "peers": "reload: ours / dlt's best",
     "questions": "bare DELETE of as many",
+    "scale": "memory of the largest / of the smallest",
     "start": "starts over their goal",
 }
 _TIMEOUT_SECONDS = 240
@@ -85,6 +86,12 @@ def test_a_whole_run_is_measured() -> None:
     require_temporal()
     said = output_of("pipeline", "jira", "--size", "20", "--records-per-job", "10")
     assert "0 inserted, 0 updated" in said.partition("identical reload")[2]
+
+
+@pytest.mark.slow
+def test_runs_of_growing_size_are_measured() -> None:
+    require_temporal()
+    assert output_of("scale", "--events", "1000", "2000").count(" events from ") == 2
 
 
 @pytest.mark.slow
