@@ -113,7 +113,7 @@ def test_services_of_the_compose_file_have_settings_that_exist_and_secrets_by_fi
 
 def test_whatever_the_compose_file_runs_has_no_more_rights_than_it_needs() -> None:
     services = composed(_COMPOSE)
-    ports = {}
+    ports: dict[str, list[str]] = {}
     for name, each in services.items():
         assert each["cap_drop"] == ["ALL"], name
         assert each["security_opt"] == ["no-new-privileges:true"], name

@@ -4,6 +4,7 @@
 FROM python:3.13-slim-trixie AS postgres
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql-17 && \
+    install --directory --owner postgres --mode 3777 /run/postgresql && \
     install --directory --owner postgres --mode 1777 /var/lib/postgresql/data
 ENV PATH=/usr/lib/postgresql/17/bin:$PATH PGDATA=/var/lib/postgresql/data
 COPY postgres.sh /usr/local/bin/
