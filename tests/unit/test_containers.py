@@ -13,7 +13,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from fastapi.routing import APIRoute
 
+from temporaletl.control.api.routes import health
 from temporaletl.setting_catalogue import platform_settings, settings_of_source
 from temporaletl.strategies import import_sources
 from tests.documentation import ROOT
@@ -84,6 +86,16 @@ def test_a_dockerfile_is_clean_and_starts_its_service(service: str) -> None:
     assert lines[-1] == f'CMD ["{service}"]'
     words = [word for line in lines if line.startswith("ENV ") for word in line.split()[1:]]
     assert all(is_known(word.partition("=")[0]) for word in words), words
+
+
+def test_the_api_is_asked_for_its_health_where_it_tells_of_it() -> None:
+    """By the image, and by Pebble."""
+    (check,) = rock(SERVICES["api"])["checks"].values()
+    addresses = (SERVICES["api"] / "Dockerfile").read_text(), check["http"]["url"]
+    asked = [found for text in addresses for found in re.findall(r"[0-9}](/[a-z0-9/]+)", text)]
+    served = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
+    assert len(asked) == 2
+    assert {*asked} <= served
 
 
 def test_shell_scripts_are_clean() -> None:

@@ -93,7 +93,7 @@ def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def rows_of(stack: Engine) -> int:
-    counted = "SELECT count(*) FROM workplace.events"
+    counted = "SELECT count(*) FROM workplace.temporal_workflows"
     shown = stack.compose(
         *("exec", "--no-TTY", "warehouse", "psql", "--username", "temporaletl"),
         *("--tuples-only", "--command", counted),
