@@ -67,9 +67,9 @@ class Engine:
         return ended.stdout.strip()
 
     def build(self, tag: str, dockerfile: Path, context: Path, *more: str) -> None:
+        asked = ["build", "--quiet", "--network", "host", "--tag", tag, "--file", str(dockerfile)]
         self.docker(
-            *("build", "--quiet", "--network", "host", "--tag", tag, "--file", dockerfile),
-            *(*more, context),
+            *(*asked, *more, context),
             within_seconds=_BUILT_WITHIN_SECONDS,
         )
 
