@@ -106,12 +106,8 @@ def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
         ConfigurationError: a variable or a certificate is wrong; it is named.
     """
     settings = SourceTemporalSettings.load()
-    own = access(
-        source_variables(environment()),
-        prefix=_PREFIX,
-        disable_file=True,
-        in_files=connection_in_use() == DEFAULT,
-    )
+    given, in_files = source_variables(environment()), connection_in_use() == DEFAULT
+    own = access(given, prefix=_PREFIX, disable_file=True, in_files=in_files)
     platform = TemporalSettings.load()
     if settings.address is None:
         server = endpoint(platform)
