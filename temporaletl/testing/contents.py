@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from psycopg import sql
@@ -126,6 +127,7 @@ def _select(warehouse: Warehouse, columns: str, table: str) -> list[dict[str, An
         return cursor.execute(statement).fetchall()
 
 
+@lru_cache(maxsize=10_000)  # the checks of a source load the same, again and again
 def _loads(text: str | bytes) -> Any:
     return json.loads(text, parse_int=_number)
 

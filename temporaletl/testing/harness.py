@@ -297,6 +297,13 @@ def _registered(path: str) -> dict[str, dict[str, Any]]:
     return {service: json.loads(out) for service, (out, _) in outputs.items()}
 
 
+@lru_cache
+def _import_sources_on(path: str) -> None:  # noqa: ARG001 - what can be found depends on it
+    """Import the sources of both services; to look for them takes as long as a short check."""
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
+
+
 def _output_of(process: "subprocess.Popen[str]") -> tuple[str, str]:
     try:
         return process.communicate(timeout=60)
@@ -314,8 +321,7 @@ def make_harness(
     folder: Path,
 ) -> Iterator[Harness]:
     """Serve a source to one check; fail afterwards where a log line holds a secret."""
-    import_sources("temporaletl.queuer.sources")
-    import_sources("temporaletl.worker.sources")
+    _import_sources_on(os.pathsep.join(sys.path))
     if kind.source not in planners:
         raise UnknownSourceError(
             f"source {kind.source!r} is not registered: is its package installed (`pip install "
