@@ -5,6 +5,7 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +30,8 @@ metrics = ["amount"]
 find_deleted = true
 """
 _COUNT = 50
+#: The rows that every fixture serves at first.
+_SOUND = "memory.test.sound"
 _COLUMNS = "order_id, number, zone, placed_at, changed_at, amount"
 
 
@@ -54,19 +57,16 @@ class TrinoFixture(FakeSourceFixture):
     def serve(self) -> Iterator[Mapping[str, str]]:
         self._numbers = itertools.count(_COUNT)
         self._table = f"memory.test.t{uuid.uuid4().hex[:12]}"
-        rows = ", ".join(
-            _row(number, datetime(2025, 3, 1, tzinfo=UTC) + timedelta(hours=number // 4))
-            for number in range(_COUNT)
-        )
-        self.trino.execute(
-            f"CREATE TABLE {self._table} AS SELECT * FROM (VALUES {rows}) AS t ({_COLUMNS})"
-        )
+        _fill(self.trino)
+        self.trino.execute(f"CREATE VIEW {self._table} AS SELECT * FROM {_SOUND}")
+        #: Whether the rows stand in a table of this fixture, and not only in a view of it.
+        self._own = False
         with tempfile.TemporaryDirectory(prefix="etl-fixture-") as folder:
             self._folder = Path(folder)
             (self._folder / "streams.toml").write_text(_STREAMS.format(table=self._table))
             yield from super().serve()
         self.restore()
-        self.trino.execute(f"DROP TABLE {self._table}")
+        self.trino.execute(f"DROP {self._kind} {self._table}")
 
     def make_server(self) -> FakeServer:
         secured = self.trino.secured
@@ -97,8 +97,8 @@ class TrinoFixture(FakeSourceFixture):
         return {"orders": _COUNT}
 
     def change(self, at: datetime) -> None:
-        self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(next(self._numbers), at)}")
         self._rewrite(f"order_id, 'N-new', zone, placed_at, {_moment(at)} AS changed_at, amount")
+        self.trino.execute(f"INSERT INTO {self._table} VALUES {_row(next(self._numbers), at)}")
 
     def corrupt(self) -> None:
         self._rewrite("order_id, number, 'Nowhere/Land', placed_at, changed_at, amount")
@@ -112,13 +112,20 @@ class TrinoFixture(FakeSourceFixture):
 
     def see_less(self) -> None:
         self._unseen = f"{self._table}_unseen"
-        self.trino.execute(f"ALTER TABLE {self._table} RENAME TO {self._unseen}")
+        self._rename(self._table, self._unseen)
 
     def restore(self) -> None:
         super().restore()
         if self._unseen is not None:
-            self.trino.execute(f"ALTER TABLE {self._unseen} RENAME TO {self._table}")
+            self._rename(self._unseen, self._table)
             self._unseen = None
+
+    def _rename(self, name: str, to: str) -> None:
+        self.trino.execute(f"ALTER {self._kind} {name} RENAME TO {to}")
+
+    @property
+    def _kind(self) -> str:
+        return "TABLE" if self._own else "VIEW"
 
     def _rewrite(self, columns: str) -> None:
         """Replace columns of the first row; tables of the memory catalog know no UPDATE."""
@@ -127,8 +134,21 @@ class TrinoFixture(FakeSourceFixture):
             f"CREATE TABLE {spare} AS SELECT * FROM {self._table} WHERE order_id <> 0"
             f" UNION ALL SELECT {columns} FROM {self._table} WHERE order_id = 0"
         )
-        self.trino.execute(f"DROP TABLE {self._table}")
-        self.trino.execute(f"ALTER TABLE {spare} RENAME TO {self._table}")
+        self.trino.execute(f"DROP {self._kind} {self._table}")
+        self._own = True
+        self._rename(spare, self._table)
+
+
+@cache
+def _fill(server: TrinoServer) -> None:
+    """Make the sound table of a server, which takes it longer than to read from it."""
+    rows = ", ".join(
+        _row(number, datetime(2025, 3, 1, tzinfo=UTC) + timedelta(hours=number // 4))
+        for number in range(_COUNT)
+    )
+    server.execute(
+        f"CREATE TABLE IF NOT EXISTS {_SOUND} AS SELECT * FROM (VALUES {rows}) AS t ({_COLUMNS})"
+    )
 
 
 def _moment(at: datetime) -> str:
