@@ -219,6 +219,30 @@ install_docker() {
     systemctl disable --now docker.socket docker >/dev/null 2>&1 || true
 }
 
+# Prometheus' `promtool`, at the end of PATH where it was not on it. Fails where it cannot be had: it
+# is taken out of Debian's package, of which nothing is installed.
+prepare_promtool() {
+    export PATH=$PATH:$cache/bin
+    command -v promtool >/dev/null || alone fetch_promtool
+}
+
+fetch_promtool() {
+    command -v promtool >/dev/null && return # another run was first
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+    say "Fetching promtool out of Debian's package prometheus (some seconds) ..."
+    local folder
+    folder=$(mktemp -d "$cache/promtool.XXXXXX") || return 1
+    (
+        cd -- "$folder" && chmod a+rwx . &&
+            { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
+            dpkg-deb -x prometheus_*.deb . && mkdir -p -- "$cache/bin" &&
+            mv -f usr/bin/promtool "$cache/bin/promtool"
+    ) >/dev/null 2>&1
+    local status=$?
+    rm -rf -- "$folder"
+    return $status
+}
+
 install_debian_package() {
     command -v apt-get >/dev/null || return 1
     say "Installing Debian's package $1 (some seconds) ..."

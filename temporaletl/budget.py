@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporaletl import metrics
 from temporaletl.errors import ConfigurationError
 
 #: A segment reserves requests for so long ahead: few reservations, and few of them unused.
@@ -85,6 +86,7 @@ class RateLimiter:
             self._next = allowed_at + self._interval
         remaining = allowed_at - time.monotonic()
         if remaining > 0:
+            metrics.note_wait("budget", remaining)
             (stop or threading.Event()).wait(remaining)
 
 
@@ -179,9 +181,10 @@ def acquire(stop: threading.Event | None = None) -> None:
 
 
 class Counted:
-    """A request under way; the reader of its answer sets `received_bytes`."""
+    """A request under way; the reader of its answer says how it was answered, and how large."""
 
     received_bytes = 0
+    outcome: metrics.RequestOutcome = "no_answer"
 
 
 @contextmanager
@@ -191,6 +194,8 @@ def counted_request() -> Iterator[Counted]:
     try:
         yield counted
     finally:
+        seconds = time.perf_counter() - began
+        metrics.note_request(counted.outcome, seconds, counted.received_bytes)
         requests = _requests.get()
         if requests is not None:
-            requests.add(time.perf_counter() - began, counted.received_bytes)
+            requests.add(seconds, counted.received_bytes)

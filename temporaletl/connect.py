@@ -165,15 +165,20 @@ def _check_enabled(settings: TemporalSettings) -> None:
         )
 
 
-@cache
-def _logging_runtime() -> Runtime:
-    """The process's runtime: what the SDK's core has to say goes to Python's logs.
+def logging_to_python() -> LoggingConfig:
+    """What the SDK's core has to say goes to Python's logs.
 
     Left to itself it writes to standard output, into the midst of what a command prints there.
     """
     core = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=core)))
+    return LoggingConfig(filter=levels, forwarding=core)
+
+
+@cache
+def _logging_runtime() -> Runtime:
+    """The process's runtime, which measures nothing: see `temporaletl.sdk_telemetry`."""
+    return Runtime(telemetry=TelemetryConfig(logging=logging_to_python()))
 
 
 async def open_client(

@@ -27,6 +27,7 @@ from temporaletl.connection_providers import UnknownConnectionError
 from temporaletl.errors import SettingsError, WarehouseClosedError, WarehouseUnavailableError
 from temporaletl.logs import bound, get_logger, unexpected
 from temporaletl.messages import RunPolicy
+from temporaletl.metrics import note_attempt_failure
 from temporaletl.run_log import run_of
 
 log = get_logger("temporaletl.activity")
@@ -73,12 +74,13 @@ class _Recovery(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         info = activity.info()
+        run = run_of(next(iter(input.args), None))
         with bound(
             workflow_id=info.workflow_id,
             run_id=info.workflow_run_id,
             activity=info.activity_type,
             attempt=info.attempt,
-            **run_of(next(iter(input.args), None)),
+            **run,
         ):
             attempts = Attempts(
                 info.attempt, info.heartbeat_details, limit_of(next(iter(input.args), None))
@@ -107,6 +109,7 @@ class _Recovery(ActivityInboundInterceptor):
                 failure = as_application_error(
                     error, attempt=attempts.failures, limit=attempts.limit, delay=delay
                 )
+                note_attempt_failure(info.activity_type, run, error)
                 log.warning(
                     "activity_failed",
                     error=str(error),

@@ -15,6 +15,7 @@ import copy
 import logging
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
@@ -62,6 +63,24 @@ class Logger:
         if self._configured is None:
             self._configured = structlog.get_logger(self._name)
         return self._configured
+
+
+#: Of this process: what names the present trace, where there are traces.
+_trace_ids: Callable[[], Mapping[str, Any]] | None = None
+
+
+def name_trace_by(ids: Callable[[], Mapping[str, Any]] | None) -> None:
+    """Have all that is logged from here on carry these ids as well; None: no more."""
+    global _trace_ids  # noqa: PLW0603 - of a process, as its logs
+    _trace_ids = ids
+
+
+def _with_trace(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if _trace_ids is not None:
+        event.update(_trace_ids())
+    return event
 
 
 def get_logger(name: str) -> Logger:
@@ -171,6 +190,7 @@ def configure_logs(*, level: int = logging.INFO, stream: TextIO | None = None) -
     target = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

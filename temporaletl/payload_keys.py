@@ -25,6 +25,7 @@ from pydantic import Field, SecretStr
 
 from temporaletl.errors import ConfigurationError, PermanentError, RetryableError
 from temporaletl.logs import get_logger
+from temporaletl.metrics import payload_decode_failures
 from temporaletl.secrets import remember_secret
 from temporaletl.settings import Settings
 
@@ -137,6 +138,7 @@ class PayloadKeys:
         cipher = self._current().ciphers.get(key_id) or self._look().ciphers.get(key_id)
         shown = repr(key_id[:_LONGEST_SHOWN])
         if cipher is None:
+            payload_decode_failures.add(1, reason="missing_key")
             raise MissingPayloadKeyError(
                 f"payload key {shown} is needed to decrypt this {purpose}, and is not in "
                 f"{self.place}: add it there, behind the first one"
@@ -146,6 +148,7 @@ class PayloadKeys:
         try:
             return cipher.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _bound(key_id, purpose))
         except (InvalidTag, ValueError):
+            payload_decode_failures.add(1, reason="undecryptable")
             raise UndecryptablePayloadError(
                 f"this {purpose} cannot be decrypted with payload key {shown}: it was changed, or "
                 f"the key is not the one that encrypted it (see {self.place})"

@@ -28,11 +28,16 @@ from temporaletl.connections import bound, known_sources
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.logs import configure_logs, get_logger
+from temporaletl.metrics import registry
+from temporaletl.metrics_endpoint import MetricsEndpoint
 from temporaletl.process_group import MISCONFIGURED, ProcessGroup
+from temporaletl.sdk_telemetry import measured_runtime, tracing_interceptors
 from temporaletl.service_checks import ServiceChecks
 from temporaletl.setting_catalogue import unknown_variables
 from temporaletl.settings import Settings, TemporalSettings, WarehouseSettings
+from temporaletl.standing import Standing
 from temporaletl.strategies import budgets, import_sources
+from temporaletl.telemetry import observed_process
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -131,7 +136,24 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
     warehouse = Warehouse(
         WarehouseSettings.load(), max_connections=temporal.max_concurrent_activities + 2
     )
-    ready = asyncio.create_task(_prepare(service, warehouse, temporal))
+    standing = Standing(warehouse, stop)
+    try:
+        with registry.read_by(warehouse.measure):
+            async with observed_process(service.name, standing.fault) as endpoint:
+                await _run(service, warehouse, temporal, standing, endpoint)
+    finally:
+        warehouse.close()
+
+
+async def _run(
+    service: Service,
+    warehouse: Warehouse,
+    temporal: TemporalSettings,
+    standing: Standing,
+    endpoint: MetricsEndpoint | None,
+) -> None:
+    stop = standing.stop
+    ready = asyncio.create_task(_prepare(service, warehouse, temporal, endpoint))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
     try:
@@ -147,6 +169,7 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
             for worker in workers:
                 await running.enter_async_context(worker)
                 log.info("service_started", service=service.name, task_queue=worker.task_queue)
+            standing.polls(client, workers)
             entering = asyncio.create_task(_keep_keys_entered(warehouse))
             running.push_async_callback(_call_off, entering)
             if service.beside is not None:
@@ -157,7 +180,6 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
         log.info("service_stopped", service=service.name)
     finally:
         stopped.cancel()
-        warehouse.close()
 
 
 def _stopping_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -181,11 +203,18 @@ def _hear_the_end(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.
 
 
 async def _prepare(
-    service: Service, warehouse: Warehouse, temporal: TemporalSettings
+    service: Service,
+    warehouse: Warehouse,
+    temporal: TemporalSettings,
+    endpoint: MetricsEndpoint | None = None,
 ) -> tuple[Client, list[Worker]]:
     await _open(warehouse)
     await asyncio.to_thread(enter_keys, warehouse)
-    client = await connect_patiently(temporal)
+    client = await connect_patiently(
+        temporal,
+        runtime=measured_runtime(service.name, endpoint),
+        interceptors=tracing_interceptors(),
+    )
     # For rates and the names of secrets: each run reads the warehouse's connections by itself.
     with provided(await asyncio.to_thread(stored_connections, warehouse)):
         for one in unknown_variables(known_sources()):

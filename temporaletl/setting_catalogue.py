@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
+from temporaletl import otlp
 from temporaletl.connection_entries import Connection
 from temporaletl.connection_providers import read_entries
 from temporaletl.connections import declaration_of, known_sources
@@ -34,6 +35,7 @@ _MODULES = (
     "temporaletl.settings",
     "temporaletl.field_settings",
     "temporaletl.connection_file",
+    "temporaletl.metrics_endpoint",
     "temporaletl.payload_keys",
     "temporaletl.external.http",
     "temporaletl.notifications.settings",
@@ -64,6 +66,8 @@ _OTHERS = {
     "ETL_DATA_DIR": False,
     "XDG_DATA_HOME": False,
     "XDG_CACHE_HOME": False,
+    **dict.fromkeys(otlp.VARIABLES, False),
+    **dict.fromkeys(otlp.SECRET_VARIABLES, True),
 }
 #: What the names of the platform's own variables begin with.
 _PREFIXES = ("ETL_", "TEMPORAL_", "WPE_", "PIPELINE_")

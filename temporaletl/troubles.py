@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from temporaletl.metrics import note_retry
 from temporaletl.secrets import redacted
 
 _TRIED_AGAIN = "; it is tried again"
@@ -87,8 +88,14 @@ def one_request() -> Iterator[Callable[[BaseException | None], None]]:
     """
     troubles, request = _troubles.get(), object()
     answered = False
+
+    def failed(error: BaseException | None) -> None:
+        note_retry()
+        if troubles is not None:
+            troubles.add(request, error)
+
     try:
-        yield lambda error: None if troubles is None else troubles.add(request, error)
+        yield failed
         answered = True
     finally:
         if troubles is not None:

@@ -21,6 +21,7 @@ from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.errors import ETLError, WarehouseClosedError
 from temporaletl.logs import configure_logs, get_logger
+from temporaletl.metrics import registry
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.queuer.retention import keep_pruning
@@ -31,6 +32,7 @@ from temporaletl.settings import (
     WarehouseSettings,
     WorkerSettings,
 )
+from temporaletl.telemetry import observed_process
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
@@ -92,8 +94,14 @@ async def serve(options: DriverOptions, *, attached: bool) -> None:
     ) as warehouse:
         notifier = Notifier(warehouse, notification)
         driver = Driver(warehouse, notify=notifier.announce_end, options=options)
-        driving = asyncio.create_task(_drive(driver, warehouse, ledger, stop))
-        await _until_ended(driving, driver, warehouse, stop)
+        with registry.read_by(warehouse.measure):
+            async with observed_process("engine", partial(_fault, warehouse)):
+                driving = asyncio.create_task(_drive(driver, warehouse, ledger, stop))
+                await _until_ended(driving, driver, warehouse, stop)
+
+
+async def _fault(warehouse: Warehouse) -> None:
+    await asyncio.to_thread(warehouse.check)
 
 
 async def _drive(

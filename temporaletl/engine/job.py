@@ -17,6 +17,7 @@ from temporaletl.engine.threads import in_thread
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
 from temporaletl.run_log import run_of
+from temporaletl.tracing import span
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.control import pause_job
@@ -55,8 +56,11 @@ class JobRunner:
         of `hold`, where the job is another's to end.
         """
         workflow_id = names.job_workflow_id(job.job_id)
-        with structlog.contextvars.bound_contextvars(
-            workflow_id=workflow_id, run_id=self.run_id, **run_of(job)
+        with (
+            structlog.contextvars.bound_contextvars(
+                workflow_id=workflow_id, run_id=self.run_id, **run_of(job)
+            ),
+            span("job", **run_of(job)),
         ):
             cause: Exception | None = None
             try:

@@ -7,10 +7,13 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
+from structlog.contextvars import get_contextvars
+
 from temporaletl.attempts import Attempts, pause_behind, recovery_of, unless_replaced
 from temporaletl.errors import RetryableError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
+from temporaletl.metrics import note_attempt_failure
 
 log = get_logger("temporaletl.engine")
 
@@ -63,6 +66,7 @@ class Retries:
         outage = attempts.note_failure(error)
         recovery = recovery_of(error, attempt=attempts.failures, limit=attempts.limit)
         final = recovery.final or self._is_too_long(recovery.delay)
+        note_attempt_failure("local engine", get_contextvars(), error)
         log.warning(
             "attempt_failed",
             error=str(error),

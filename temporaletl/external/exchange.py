@@ -11,6 +11,8 @@ from requests import exceptions as failures
 
 from temporaletl.budget import counted_request
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
+from temporaletl.metrics import RequestOutcome
+from temporaletl.tracing import span
 
 #: Each piece costs a call of the system or more: pages of a source have a megabyte.
 _BYTES_AT_ONCE = 256 * 1024
@@ -45,6 +47,7 @@ def exchange(
         # The plain request, also where a library's session overrides it with retries of
         # its own. The whole body is read, so that a break in the middle is met here.
         with (
+            span("request to source", request=what),
             counted_request() as counted,
             requests.Session.request(
                 session,
@@ -58,6 +61,7 @@ def exchange(
         ):
             body = _body_of(response, what, most_bytes)
             counted.received_bytes = len(body)
+            counted.outcome = outcome_of(response.status_code)
             response._content = body  # noqa: SLF001 - as it would
             return response
     except urllib3.exceptions.ReadTimeoutError:
@@ -97,6 +101,15 @@ def _body_of(response: requests.Response, what: str, most_bytes: int) -> bytes:
             )
         body.write(some)
     return body.getvalue()
+
+
+def outcome_of(status: int) -> RequestOutcome:
+    """The outcome of an answer, for metrics."""
+    if status == requests.codes.too_many_requests:
+        return "rate_limited"
+    if status >= requests.codes.server_error:
+        return "server_error"
+    return "client_error" if status >= requests.codes.bad_request else "ok"
 
 
 def endpoint_of(url: str) -> str:

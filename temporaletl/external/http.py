@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.exchange import endpoint_of, exchange
 from temporaletl.logs import get_logger
+from temporaletl.metrics import note_wait
 from temporaletl.retry_after import retry_after
 from temporaletl.settings import WaitSettings
 from temporaletl.troubles import one_request
@@ -178,7 +180,7 @@ class HttpClient:
                 wait=_pause,
                 stop=give_up | tenacity.stop_when_event_set(stopped),
                 sleep=tenacity.sleep_using_event(stopped),
-                before_sleep=lambda state: failed(_error_of(state)),
+                before_sleep=partial(_note_retry, failed),
                 reraise=True,
             )
             return retrying(self._attempt, method, url, call, accept, read, stopped)
@@ -276,6 +278,7 @@ class HttpClient:
                 kind = RateLimitedError if began_by == _LIMIT else SourceUnavailableError
                 seconds = delay.total_seconds()
                 raise kind(f"{what}: the source asks to wait {seconds:.0f} s", delay=delay)
+            note_wait("retry_after", delay.total_seconds())
             stopped.wait(delay.total_seconds())
 
     def _note_closing(self, response: requests.Response) -> None:
@@ -337,6 +340,13 @@ def _follow_nowhere(_: requests.Response) -> None:
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
+
+
+def _note_retry(
+    failed: Callable[[BaseException | None], None], state: tenacity.RetryCallState
+) -> None:
+    note_wait("retry", state.upcoming_sleep)
+    failed(_error_of(state))
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

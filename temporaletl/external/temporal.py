@@ -50,6 +50,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
     TemporalUnavailableError,
 )
+from temporaletl.external.rpc import counted_call
 from temporaletl.messages import Window
 from temporaletl.settings import TemporalSettings
 from temporaletl.source_settings import RequestRate, SourceSettings, source_variables, variables
@@ -262,7 +263,8 @@ class Visibility:
             while True:
                 try:
                     client = await self._acquire()
-                    return await call(client.workflow_service)
+                    with counted_call():
+                        return await call(client.workflow_service)
                 except RPCError as error:
                     failure = self._failure(error, namespace, token)
                 except SourceUnavailableError as error:

@@ -5,6 +5,7 @@ Plain functions, called by the activities and by the engine, which runs without 
 
 from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, FinishRequest
+from temporaletl.metrics import lost_runs
 from temporaletl.warehouse import closing, state
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import lapsed_batches
@@ -59,5 +60,6 @@ def end_lapsed(warehouse: Warehouse) -> list[BatchSummary]:
             continue
         state.advance(warehouse, batch.metadata, summary)
         log.warning("batch_lost", batch_id=summary.batch_id, reason=summary.error)
+        lost_runs.add(1, source=summary.source, connection=summary.connection)
         ended.append(summary)
     return ended

@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from temporaletl import names, sdk
+from temporaletl import metrics, names, sdk
 from temporaletl.errors import ETLError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary, MetadataRequest, QueuerInput
@@ -256,6 +256,7 @@ async def reconcile(
             continue
         if found is not None:
             log.warning("run_lost", workflow_id=run.workflow_id, reason=found.error)
+            metrics.lost_runs.add(1, source=run.source, connection=run.connection)
             ended.append(found.summary)
     for batch in await asyncio.to_thread(open_batches, warehouse):
         try:
@@ -266,6 +267,7 @@ async def reconcile(
             continue
         if summary is not None:
             log.warning("batch_lost", batch_id=summary.batch_id, reason=summary.error)
+            metrics.lost_runs.add(1, source=summary.source, connection=summary.connection)
             ended.append(summary)
     return ended
 

@@ -1,7 +1,11 @@
 """Closing of batches in the ledger: the summary is computed once, from the jobs' rows."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from psycopg.types.json import Jsonb
 
+from temporaletl import metrics
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import ENDED, BatchMetadata, BatchSummary, JobCounts
 from temporaletl.warehouse.connection import Connection, Warehouse
@@ -50,9 +54,11 @@ def close_batch(
     """As `finish_batch`; and whether it was this call that closed it."""
     with warehouse.connection(lease=metadata.policy.heartbeat_timeout) as connection:
         _refuse_strangers(connection, workflow_id, ownership)
-        return _close(
+        closed = _close(
             connection, metadata, workflow_id=workflow_id, cancelled=cancelled, error=error
         )
+    closed.note()
+    return closed.summary, closed.first
 
 
 def close_lapsed(warehouse: Warehouse, batch: LeasedBatch) -> BatchSummary | None:
@@ -63,13 +69,34 @@ def close_lapsed(warehouse: Warehouse, batch: LeasedBatch) -> BatchSummary | Non
     with warehouse.connection(lease=batch.metadata.policy.heartbeat_timeout) as connection:
         if not is_lapsed(connection, batch.metadata.batch_id):
             return None
-        return _close(
+        closed = _close(
             connection,
             batch.metadata,
             workflow_id=batch.workflow_id,
             cancelled=False,
             error=silent_since(batch.lease_until),
-        )[0]
+        )
+    closed.note()
+    return closed.summary
+
+
+class _Closed(NamedTuple):
+    """A batch that is closed; the `cancelled` jobs of each stream are those that had not ended."""
+
+    summary: BatchSummary
+    first: bool
+    cancelled: Sequence[tuple[str, int]] = ()
+
+    def note(self) -> None:
+        """Count what was closed, once it is committed; what was closed before is counted."""
+        if not self.first:
+            return
+        of_batch = {"source": self.summary.source, "connection": self.summary.connection}
+        mode = self.summary.mode
+        metrics.batches.add(1, mode=mode, outcome=self.summary.state, **of_batch)
+        metrics.batch_duration.observe(self.summary.seconds, mode=mode, **of_batch)
+        for stream, jobs in self.cancelled:
+            metrics.jobs.add(jobs, stream=stream, outcome="cancelled", **of_batch)
 
 
 def _refuse_strangers(
@@ -98,7 +125,7 @@ def _close(
     workflow_id: str,
     cancelled: bool,
     error: str | None,
-) -> tuple[BatchSummary, bool]:
+) -> _Closed:
     batch = connection.execute(
         """
         SELECT summary, extract(epoch FROM now() - created_at)::float8
@@ -109,14 +136,16 @@ def _close(
     if batch is None:
         raise ConfigurationError(f"batch {metadata.batch_id} is not in this ledger")
     if batch[0] is not None:
-        return BatchSummary.model_validate(batch[0]), False
-    connection.execute(
+        return _Closed(BatchSummary.model_validate(batch[0]), first=False)
+    ended = connection.execute(
         """
-        UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
-        WHERE batch_id = %s AND NOT state = ANY (%s)
+        WITH ended AS (
+            UPDATE etl_jobs SET state = 'cancelled', ended_at = now()
+            WHERE batch_id = %s AND NOT state = ANY (%s) RETURNING stream
+        ) SELECT stream, count(*) FROM ended GROUP BY stream
         """,
         [metadata.batch_id, sorted(ENDED)],
-    )
+    ).fetchall()
     summary = _summarise(
         connection,
         metadata,
@@ -141,7 +170,9 @@ def _close(
         """,
         [summary.error, metadata.batch_id],
     )
-    return summary, True
+    return _Closed(
+        summary, first=True, cancelled=[(str(stream), int(str(jobs))) for stream, jobs in ended]
+    )
 
 
 def _summarise(

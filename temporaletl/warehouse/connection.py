@@ -20,6 +20,7 @@ from temporaletl.errors import (
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
+from temporaletl.metrics import warehouse_connections, warehouse_errors
 from temporaletl.payload_keys import payload_keys
 from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.sessions import OPTIONAL, Session, SessionLimits, beginning
@@ -39,6 +40,8 @@ _CONFIGURATION = ("3D000", "3F000")
 _OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
 _DISK_FULL = "53100"
+# Of these, what other sessions cause, and the next attempt mostly gets by.
+_CONTENDED = ("40", "55")
 # 54: the request goes beyond the server's limits, and will the next time.
 _TOO_MUCH = "54"
 # A connection that is refused has no SQLSTATE, only the server's words.
@@ -72,6 +75,15 @@ def describe(error: psycopg.Error) -> ETLError | None:
     return None
 
 
+def _kind_of(error: psycopg.Error, known: ETLError) -> str:
+    """The kind of an error, for metrics: see `temporaletl.metrics.WAREHOUSE_ERRORS`."""
+    if isinstance(known, WarehouseOverloadedError):
+        return "overloaded"
+    if isinstance(known, WarehouseUnavailableError):
+        return "contended" if (error.sqlstate or "").startswith(_CONTENDED) else "unavailable"
+    return "refused"
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise driver errors as the platform's classes; leave faults of our own SQL as they are."""
@@ -86,6 +98,7 @@ def translated() -> Iterator[None]:
         known = describe(error)
         if known is None:
             raise
+        warehouse_errors.add(1, kind=_kind_of(error, known))
         raise known from error
 
 
@@ -158,6 +171,14 @@ class Warehouse:
     def close(self) -> None:
         """Close the pool: nobody waits any more, also for a server that does not answer."""
         self._pool.close(timeout=_CLOSED_WITHIN.total_seconds())
+
+    def measure(self) -> None:
+        """Bring the metrics of the pool up to date."""
+        found = self._pool.get_stats()
+        idle = found.get("pool_available", 0)
+        warehouse_connections.set(found.get("pool_size", 0) - idle, state="used")
+        warehouse_connections.set(idle, state="idle")
+        warehouse_connections.set(found.get("requests_waiting", 0), state="waiting")
 
     def __enter__(self) -> Self:
         return self.open()

@@ -14,6 +14,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from temporaletl import metrics
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import (
     ENDED,
@@ -188,14 +189,17 @@ def end_job(
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         if hold is not None:
             hold(connection)
-        connection.execute(
+        ended = connection.execute(
             """
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
             WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
             """,
             [state, without_secrets(error), job.batch_id, job.seq, sorted(ENDED)],
         )
-        return _read_progress(connection, job)
+        progress = _read_progress(connection, job)
+    of_job = {"source": job.source, "connection": job.connection, "stream": job.stream}
+    metrics.jobs.add(ended.rowcount, outcome=progress.state, **of_job)
+    return progress
 
 
 def without_secrets(text: str | None) -> str | None:
@@ -246,11 +250,21 @@ def record_outcomes(warehouse: Warehouse, batch_id: str, outcomes: Iterable[JobO
         (o.state, without_secrets(o.error), batch_id, o.seq, open_states.get(o.state, _OPEN))
         for o in outcomes
     ]
+    ended: list[tuple[object, ...]] = []
     with warehouse.connection(lease=_LEASE) as connection:
-        connection.cursor().executemany(
+        cursor = connection.cursor()
+        cursor.executemany(
             """
             UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
             WHERE batch_id = %s AND seq = %s AND state = ANY (%s)
+            RETURNING source, connection, stream, state
             """,
             rows,
+            returning=True,
+        )
+        for found in cursor.results():
+            ended += found.fetchall()
+    for source, name, stream, state in ended:
+        metrics.jobs.add(
+            1, source=str(source), connection=str(name), stream=str(stream), outcome=str(state)
         )

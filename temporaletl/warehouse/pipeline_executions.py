@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message
+from temporaletl.metrics import executions
 from temporaletl.names import execution_workflow_id
 from temporaletl.rows import storable_text
 from temporaletl.warehouse.connection import Connection, Warehouse
@@ -171,7 +172,7 @@ def end_execution(
             SET state = %(state)s, error = %(error)s, error_node = %(error_node)s,
                 started_at = coalesce(started_at, clock_timestamp()),
                 ended_at = clock_timestamp()
-            WHERE execution_id = %(execution_id)s AND ended_at IS NULL
+            WHERE execution_id = %(execution_id)s AND ended_at IS NULL RETURNING pipeline
             """,
             {
                 "execution_id": execution_id,
@@ -179,8 +180,8 @@ def end_execution(
                 "error": None if error is None else storable_text(error),
                 "error_node": error_node,
             },
-        )
-        if ended.rowcount != 1:
+        ).fetchone()
+        if ended is None:
             return
         connection.execute(
             """
@@ -198,6 +199,7 @@ def end_execution(
             """,
             [execution_id, [*skipped], [*skipped.values()]],
         )
+    executions.add(1, pipeline=str(ended[0]), outcome=state)
 
 
 def list_executions(warehouse: Warehouse, wanted: ExecutionFilter) -> list[ExecutionEntry]:

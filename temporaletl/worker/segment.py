@@ -20,6 +20,7 @@ from temporaletl.extraction import Page, PageRequest, SegmentEnding
 from temporaletl.field_settings import load_field_rules
 from temporaletl.logs import get_logger
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
+from temporaletl.metrics import note_wait, pages_superseded
 from temporaletl.query import Query
 from temporaletl.rows import ScanItems
 from temporaletl.secrets import redacted
@@ -42,6 +43,7 @@ from temporaletl.worker.loading import (
     PageSupersededError,
 )
 from temporaletl.worker.loading.rejects import PAYLOAD_BYTES
+from temporaletl.worker.measuring import note_stages
 from temporaletl.worker.segment_time import SegmentTime
 from temporaletl.worker.source_limiter import SourceLimiter
 from temporaletl.worker.thresholds import Thresholds
@@ -152,6 +154,7 @@ async def _run_bound(
         return SegmentResult(progress=begun, done=True)
     limiter = SourceLimiter(warehouse, job)
     if (delay := await asyncio.to_thread(limiter.remaining_cool_down)) is not None:
+        note_wait("timer", delay.total_seconds())
         waiting = begun.model_copy(update={"error": f"{job.source} is rate-limited for now"})
         return SegmentResult(progress=waiting, done=False, wait=delay)
     lineage = Lineage(
@@ -188,6 +191,7 @@ async def _run_bound(
                 )
     except PageSupersededError:
         # Another attempt of this segment is ahead of us: leave the job to it.
+        pages_superseded.add(1, source=job.source, connection=job.connection)
         log.info("segment_superseded", job_id=job.job_id, pages=segment.progress.pages)
         return SegmentResult(progress=segment.progress, done=False)
     except RetryableError as error:
@@ -196,9 +200,9 @@ async def _run_bound(
             raise
         log.info("segment_interrupted", job_id=job.job_id, error=str(error))
         interrupted = segment.progress.model_copy(update={"error": redacted(str(error))})
-        return SegmentResult(
-            progress=interrupted, done=False, wait=error.delay or timedelta(seconds=1)
-        )
+        wait = error.delay or timedelta(seconds=1)
+        note_wait("timer", wait.total_seconds())
+        return SegmentResult(progress=interrupted, done=False, wait=wait)
     if not done:
         return SegmentResult(progress=segment.progress, done=False)
     ended = await asyncio.to_thread(_complete, warehouse, job)
@@ -381,14 +385,13 @@ class _Segment:
             )
         )
         self._cursor = pages[-1].page.cursor
-        log.info(
-            "page_loaded",
-            job_id=self._context.job.job_id,
+        note_stages(
+            self._context.job,
             page=self.progress.pages,
             rows=len(output.rows),
             rejects=len(output.rejects),
-            extract_seconds=round(sum(extracted.seconds for extracted in pages), 4),
-            transform_seconds=round(transformed - began, 4),
-            load_seconds=round(perf_counter() - transformed, 4),
+            extract=sum(extracted.seconds for extracted in pages),
+            transform=transformed - began,
+            load=perf_counter() - transformed,
         )
         self._thresholds.check(self.progress, final=False)

@@ -65,6 +65,18 @@ OTHERS = {
     "ETL_DATA_DIR",
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}_{what}"
+        for signal in ("TRACES", "METRICS")
+        for what in ("ENDPOINT", "HEADERS", "PROTOCOL")
+    ),
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_METRICS_EXPORTER",
+    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_SDK_DISABLED",
 }
 #: Those of them that may be in a file, as each secret of a settings class may.
 OTHERS_IN_FILES = {"TEMPORAL_API_KEY", "TEMPORAL_GRPC_META_*", "SOURCE_TEMPORAL_API_KEY"}

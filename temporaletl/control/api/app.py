@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import cache, partial
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
+from temporaletl import metrics
 from temporaletl.control.api import problems
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.document import describe
@@ -37,10 +39,13 @@ from temporaletl.control.api.routes import (
     workflows,
 )
 from temporaletl.control.api.settings import ApiSettings
+from temporaletl.control.operations.health import check_warehouse
 from temporaletl.control.operations.late_watch import keep_notifying
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.warehouse_metrics import WarehouseMetrics
 from temporaletl.engine.process import EngineProcess
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.telemetry import observed_process
 from temporaletl.warehouse.ownership import waits_for_owner
 
 API = "/api/v1"
@@ -70,15 +75,21 @@ def create_app(
     notification = notification or NotificationSettings.load()
     engine = platform.engine = EngineProcess(partial(_waits_for_engine, platform))
 
+    settings = settings or ApiSettings.load()
+    every = timedelta(seconds=settings.warehouse_metrics_seconds)
+    measured = WarehouseMetrics(platform, every)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with platform, engine:
-            notifying = asyncio.create_task(keep_notifying(platform, notification))
-            try:
-                yield
-            finally:
-                notifying.cancel()
-                await asyncio.gather(notifying, return_exceptions=True)
+        observed = observed_process("api", partial(_fault, platform), measured.refresh)
+        with metrics.registry.read_by(platform.measure):
+            async with platform, observed, engine:
+                notifying = asyncio.create_task(keep_notifying(platform, notification))
+                try:
+                    yield
+                finally:
+                    notifying.cancel()
+                    await asyncio.gather(notifying, return_exceptions=True)
 
     app = FastAPI(
         title="TemporalETL",
@@ -92,7 +103,6 @@ def create_app(
         # One path for each thing: no second one with a slash at its end.
         redirect_slashes=False,
     )
-    settings = settings or ApiSettings.load()
     context = app.state.context = Context(platform, settings, notification)
     app.add_middleware(Guard, settings=settings, context=context)
     problems.install(app)
@@ -128,6 +138,11 @@ def _methods_of(path: str) -> set[str]:
         and route.path_regex.match(path.removeprefix(prefix))
         for method in route.methods or ()
     }
+
+
+async def _fault(platform: Platform) -> str | None:
+    found = await check_warehouse(platform)
+    return None if found.verdict == "ok" else f"the warehouse {found.detail}"
 
 
 async def _waits_for_engine(platform: Platform) -> bool:

@@ -7,11 +7,13 @@ too large, too slow, no JSON or nested too deep, and answers what nobody expecte
 import re
 from datetime import timedelta
 from http import HTTPStatus
+from time import perf_counter
 
 from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from temporaletl import metrics
 from temporaletl.control.api.access import CODEC, token_key, ui_origin
 from temporaletl.control.api.bodies import (
     DisconnectedError,
@@ -24,6 +26,7 @@ from temporaletl.control.api.context import Context
 from temporaletl.control.api.limiter import RateLimiter
 from temporaletl.control.api.problems import answer_unexpected, problem, request_id_of
 from temporaletl.control.api.settings import ApiSettings
+from temporaletl.tracing import span
 
 #: What says whether the process lives must be answered to whoever asks.
 _FREE = ("/health/live",)
@@ -31,11 +34,13 @@ _FREE = ("/health/live",)
 #: though they come by one proxy.
 _COUNTED_LATER = re.compile(r"/api/v1/pipelines/[^/]+/webhook")
 _JSON_UNDER = "/api/"
+_VERSIONED = "/api/v1"
 #: Of a request that has payloads, which the server takes up to this size together.
 _PAYLOAD_BYTES = 8 << 20
 #: What Temporal's UI sends along.
 _UI_HEADERS = "authorization, content-type, x-namespace"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+_METHODS = _BODILESS | {"POST", "PUT", "PATCH", "DELETE"}
 
 
 class Guard:
@@ -58,12 +63,12 @@ class Guard:
         request = Request(scope)
         request_id = request_id_of(request)
         origin = ui_origin(request, self._context)
-        started = False
+        started, began, status = False, perf_counter(), 0
 
         async def send_marked(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
-                started = True
+                started, status = True, message["status"]
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -80,7 +85,8 @@ class Guard:
             if origin is not None and request.method == "OPTIONS":
                 await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send_marked)
                 return
-            await self._answer(request, receive, send_marked)
+            with span("request", method=request.method, path=scope["path"]):
+                await self._answer(request, receive, send_marked)
         except DisconnectedError:
             return
         except Exception as error:
@@ -88,6 +94,8 @@ class Guard:
                 # Half an answer cannot be made good; the server breaks it off.
                 raise
             await (await answer_unexpected(request, error))(scope, receive, send_marked)
+        finally:
+            _measure(request, status, perf_counter() - began)
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
         scope = request.scope
@@ -129,6 +137,17 @@ class Guard:
         if kind.lower() == "bearer" and self._context.tokens.knows(key := token_key(text.strip())):
             return key
         return request.client.host if request.client else "unknown"
+
+
+def _measure(request: Request, status: int, seconds: float) -> None:
+    """Count a request by its route, of which there are as many as the application has."""
+    route = getattr(request.scope.get("route"), "path", "none")
+    if request.url.path.startswith(_VERSIONED) and not route.startswith(_JSON_UNDER):
+        route = f"{_VERSIONED}{route}"  # the API's routes do not have it
+    method = request.method if request.method in _METHODS else "other"
+    # Whoever went away before the answer got none.
+    metrics.api_requests.add(1, method=method, route=route, status=str(status or "none"))
+    metrics.api_request_duration.observe(seconds, route=route)
 
 
 async def _refuse(

@@ -36,6 +36,12 @@ class ApiSettings(Settings):
         validation_alias="ETL_API_REQUEST_SECONDS",
         description="how long a request may take to arrive, its head and its body",
     )
+    warehouse_metrics_seconds: PositiveFloat = Field(
+        15,
+        le=3_600,
+        validation_alias="ETL_METRICS_WAREHOUSE_SECONDS",
+        description="the warehouse is asked for its metrics no more often than this",
+    )
     streams: PositiveInt = Field(
         1_000,
         validation_alias="ETL_API_STREAMS",

@@ -134,8 +134,11 @@ class Platform:
             if self._client is None:
                 # It takes time to import, and many operations do without.
                 from temporaletl.connect import connect
+                from temporaletl.sdk_telemetry import tracing_interceptors
 
-                self._client = await connect(self.settings, within=within)
+                self._client = await connect(
+                    self.settings, within=within, interceptors=tracing_interceptors()
+                )
             return self._client
 
     async def _enter_keys(self) -> None:
@@ -245,6 +248,11 @@ class Platform:
             except ETLError:
                 pass
         return datetime.now(UTC)
+
+    def measure(self) -> None:
+        """Bring the metrics of the warehouse's pool up to date, once there is one."""
+        if self._warehouse is not None:
+            self._warehouse.measure()
 
     def _open_warehouse(self) -> Warehouse:
         warehouse = Warehouse(self.warehouse_settings, max_connections=self._connections)

@@ -20,6 +20,7 @@ from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput, JobProgress
 from temporaletl.rows import CompleteSet, Reject, Row, ScanItems, storable_text
 from temporaletl.strategies import transformers
+from temporaletl.tracing import traced
 from temporaletl.transformation import is_wanted, undeclared
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped
@@ -30,6 +31,7 @@ from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.loading.conflicts import Conflicts, conflicts_of
 from temporaletl.worker.loading.copying import Stamp, seed_of
 from temporaletl.worker.loading.deletion import delete_missing
+from temporaletl.worker.loading.measuring import count_page
 from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.rejects import Reprocessed
@@ -174,6 +176,7 @@ class Loader:
         targets = schema.prepare(self._warehouse, self._layouts, job.source, job.connection)
         self._merges = [Merge(target) for target in targets]
 
+    @traced("load page")
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.
 
@@ -272,7 +275,9 @@ class Loader:
             deleted = 0 if keeps_missing else self._delete_missing(connection, page, packed, stamp)
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
-            return self._record(connection, page, outcomes, conflicts, deleted)
+            progress = self._record(connection, page, outcomes, conflicts, deleted)
+        count_page(job, page.rejects, packed, outcomes, deleted)
+        return progress
 
     def _pass_fence(
         self, connection: Connection, page: PageLoad

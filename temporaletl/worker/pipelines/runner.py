@@ -6,14 +6,16 @@ an attempt that is repeated finds what was recorded, and does nothing.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from temporaletl import metrics
 from temporaletl.attempts import message_of
 from temporaletl.errors import ConfigurationError, ETLError, RetryableError
 from temporaletl.logs import get_logger
@@ -98,10 +100,12 @@ class NodeRunner:
         if begun.is_settled or begun.wait is not None:
             return outcome_of(begun)
         context = self.context(execution, pipeline, request, attempt=begun.attempts)
-        produced = await step_of(step.type).run(context)
-        if isinstance(produced, Waiting):
-            return await asyncio.to_thread(self._record_wait, context, produced)
-        settled = await self._settle(context, produced)
+        with _measured(step.type) as attempt:
+            produced = await step_of(step.type).run(context)
+            if isinstance(produced, Waiting):
+                attempt.outcome = "waiting"
+                return await asyncio.to_thread(self._record_wait, context, produced)
+            settled = await self._settle(context, produced)
         if step.type not in QUICK_TYPES:
             return settled
         _keep_at_hand(context, produced)
@@ -125,7 +129,8 @@ class NodeRunner:
         if close is None:
             raise ConfigurationError(f"nodes of type {step.type} wait for nothing")
         context = self.context(execution, pipeline, request, attempt=begun.attempts)
-        return await self._settle(context, await close(context, request))
+        with _measured(step.type):
+            return await self._settle(context, await close(context, request))
 
     async def fail(self, request: FailRequest) -> NodeOutcome:
         """Record that a node failed: its result is the error, or its default, for those behind."""
@@ -186,6 +191,7 @@ class NodeRunner:
                 except (ETLError, TimeoutError) as error:
                     log.info("node_left_to_the_workflow", node=node, reason=message_of(error))
                     continue
+                metrics.note_node(step.type, "completed", monotonic() - began)
                 _keep_at_hand(context, produced)
                 progress.settle(node, "completed", produced.handles)
                 followed.append(FollowedNode(node=node, handles=produced.handles))
@@ -325,6 +331,26 @@ class NodeRunner:
                 details=_details(connection, data, request.execution_id, request.node),
             )
         return outcome(request.state, handles, measure, request.error)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    outcome: Literal["completed", "waiting"] = "completed"
+
+
+@contextmanager
+def _measured(kind: str) -> Iterator[_Attempt]:
+    """Count an attempt of a node of that type, with how it ended and how long it took."""
+    attempt, began = _Attempt(), monotonic()
+    try:
+        yield attempt
+    except BaseException as error:
+        stopped = isinstance(error, asyncio.CancelledError)
+        metrics.note_node(kind, "stopped" if stopped else "failed", monotonic() - began)
+        if not stopped:
+            metrics.node_failures.add(1, type=kind, error=type(error).__name__)
+        raise
+    metrics.note_node(kind, attempt.outcome, monotonic() - began)
 
 
 def _details(
