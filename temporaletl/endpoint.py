@@ -22,12 +22,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from temporaletl import sdk
+from temporaletl.addresses import check_encrypted
 from temporaletl.credentials import for_metadata
 from temporaletl.environment import environment
 from temporaletl.errors import ConfigurationError
 from temporaletl.secret_files import FILE, with_files
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import TemporalSettings, check_encrypted
+from temporaletl.settings import TemporalSettings
 
 if TYPE_CHECKING:
     from temporalio.envconfig import ClientConfigProfile

@@ -18,11 +18,12 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from temporaletl import metrics, names, sdk
+from temporaletl.addresses import is_loopback
 from temporaletl.errors import ETLError
 from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary, MetadataRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lapsed, end_lost
-from temporaletl.settings import TemporalSettings, is_loopback
+from temporaletl.settings import TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import (
     Namespace,

@@ -14,11 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.trino.access import TrinoSettings
-from temporaletl.settings import check_encrypted, site_address
 from temporaletl.source_settings import HttpSettings, RateSettings, SourceSettings, variables
 from temporaletl.strategies import rate_budget
 

@@ -17,11 +17,11 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from temporaletl.addresses import check_encrypted
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.salesforce.settings import SalesforceSettings
-from temporaletl.settings import check_encrypted
 from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
 from temporaletl.strategies import rate_budget
 

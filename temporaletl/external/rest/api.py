@@ -17,12 +17,12 @@ from pydantic import (
 )
 from requests.auth import AuthBase
 
+from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.rest.records import Answer, Shape
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
-from temporaletl.settings import check_encrypted, site_address
 from temporaletl.source_settings import HttpSettings, RateSettings
 
 _EXAMPLE = "https://api.example.com/v1"

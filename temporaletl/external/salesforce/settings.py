@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
+from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText, PlainText
-from temporaletl.settings import check_encrypted, site_address
 from temporaletl.source_settings import (
     HttpSettings,
     RateSettings,

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.connections import connection_settings
 from temporaletl.credentials import HeaderText
-from temporaletl.settings import check_encrypted, site_address
 from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
 from temporaletl.strategies import rate_budget
 

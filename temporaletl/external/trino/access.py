@@ -13,11 +13,11 @@ import requests
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from requests.auth import AuthBase
 
+from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.budget import RateBudget
 from temporaletl.credentials import HeaderText, check_visible
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import check_encrypted, site_address
 from temporaletl.source_settings import HttpSettings, variables
 from temporaletl.strategies import rate_budget
 
