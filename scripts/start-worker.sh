@@ -39,6 +39,8 @@ take() { [[ -n ${!1:-} || -z ${!2:-} ]] || export "$1=${!2}"; }
 take TEMPORAL_ADDRESS TWC_HOST
 take TEMPORAL_NAMESPACE TWC_NAMESPACE
 take TEMPORAL_TLS_SERVER_CA_CERT_DATA TWC_TLS_ROOT_CAS
+take ETL_METRICS_PORT TWC_PROMETHEUS_PORT
+[[ -z ${TWC_PROMETHEUS_PORT:-} ]] || export ETL_METRICS_HOST="${ETL_METRICS_HOST:-0.0.0.0}"
 case $name in
     worker) take TEMPORAL_ETL_QUEUE TWC_QUEUE ;;
     queuer) take TEMPORAL_QUEUE TWC_QUEUE ;;

@@ -86,11 +86,13 @@ def test_another_service_is_refused(script: Path) -> None:
 def test_the_charms_configuration_becomes_settings(script: Path) -> None:
     key = "3q2+7w=="
     charm = {"HOST": "temporal:7233", "NAMESPACE": "etl", "QUEUE": "loads", "TLS_ROOT_CAS": ""}
+    charm["PROMETHEUS_PORT"] = "9000"
     given = {f"{prefix}_{name}": charm[name] for prefix in ("TWC", "TEMPORAL") for name in charm}
     _, worker = started(script, "worker", TWC_ENCRYPTION_KEY=key, **given)
     assert worker["TEMPORAL_ADDRESS"] == "temporal:7233"
     assert worker["TEMPORAL_NAMESPACE"] == "etl"
     assert worker["TEMPORAL_ETL_QUEUE"] == "loads"
+    assert (worker["ETL_METRICS_HOST"], worker["ETL_METRICS_PORT"]) == ("0.0.0.0", "9000")  # noqa: S104
     assert not {"TEMPORAL_HOST", "TEMPORAL_QUEUE", "TEMPORAL_TLS_SERVER_CA_CERT_DATA"} & {*worker}
     digest = sha256(key.encode()).hexdigest()[:12]
     assert worker["ETL_PAYLOAD_KEYS"] == f"twc-{digest}:{key}"
@@ -106,7 +108,7 @@ def test_without_the_charm_settings_stay_as_they_are(script: Path) -> None:
     mine = {"TEMPORAL_QUEUE": "plans", "TEMPORAL_HOST": "temporal", "ETL_PAYLOAD_KEYS": "k1:AA=="}
     _, environment = started(script, "queuer", **mine)
     assert {name: environment.get(name) for name in mine} == mine
-    assert "TEMPORAL_ADDRESS" not in environment
+    assert not {"TEMPORAL_ADDRESS", "ETL_METRICS_HOST"} & {*environment}
 
 
 @pytest.mark.parametrize("status", [0, 2, 143])
