@@ -32,6 +32,7 @@ class _Known:
     readable: bool = True
 
 
+#: By absolute paths.
 _known: dict[str, _Known] = {}
 _guard = threading.Lock()
 
@@ -94,8 +95,9 @@ def read_secret(path: str, *, what: str, is_secret: bool = True) -> str:
         ConfigurationError: it cannot be read, or is empty, and held nothing before; says so of
             `what`, with the path.
     """
+    place = str(Path(path).absolute())  # not resolved: links are how files are replaced
     with _guard:
-        known = _known.get(path)
+        known = _known.get(place)
         try:
             text = _read(path, what)
         except ConfigurationError as error:
@@ -108,7 +110,7 @@ def read_secret(path: str, *, what: str, is_secret: bool = True) -> str:
         if is_secret:
             remember_secret(text)
         if known is None or known.text != text:
-            _known[path] = _Known(text, monotonic())
+            _known[place] = _Known(text, monotonic())
         else:
             known.readable = True
     return text
