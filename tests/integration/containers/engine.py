@@ -68,7 +68,7 @@ class Engine:
 
     def build(self, tag: str, dockerfile: Path, context: Path, *more: str) -> None:
         asked = ["build", "--quiet", "--network", "host", "--tag", tag, "--file", str(dockerfile)]
-        self.docker(*asked, *more, context, within_seconds=_BUILT_WITHIN_SECONDS)
+        self.docker(*asked, *more, str(context), within_seconds=_BUILT_WITHIN_SECONDS)
 
 
 def missing() -> str | None:
