@@ -55,12 +55,15 @@ fi
 "${command[@]}" "${@:2}" &
 service=$!
 ((signals == 0)) || stop
-# `wait` also returns when a signal has come: then the service may still be at its last page.
-while
-    before=$signals status=0
+# `wait` also returns when a signal has come: then the service may still be at its last page. No
+# further signal may interrupt the second `wait`: what the service ended with could be lost.
+before=$signals status=0
+wait "$service" || status=$?
+if ((signals != before)); then
+    trap '' TERM INT
+    status=0
     wait "$service" || status=$?
-    ((signals != before))
-do :; done
+fi
 # Ended by the signal itself: it had not begun, and so had nothing to finish.
 ((signals == 0 || status != 143)) || status=0
 exit "$status"
