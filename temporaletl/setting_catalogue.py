@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: as sources are: a service knows the settings of fronts to tell a variable of theirs from a typo.
 _MODULES = (
     "temporaletl.settings",
+    "temporaletl.addresses",
     "temporaletl.field_settings",
     "temporaletl.connection_file",
     "temporaletl.metrics_endpoint",

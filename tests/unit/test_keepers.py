@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from temporaletl.embedded import services
+from temporaletl import restart_delay
 from temporaletl.embedded.services import Service
 from temporaletl.engine import process
 from temporaletl.engine.process import EngineProcess
@@ -43,7 +43,7 @@ class DeadChild:
 async def test_a_service_that_cannot_be_started_is_started_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(services, "_FIRST_DELAY", timedelta(milliseconds=1))
+    monkeypatch.setattr(restart_delay, "_FIRST", timedelta(milliseconds=1))
     child, reports = DeadChild(), list[str]()
     service = Service(child)  # type: ignore[arg-type]
 

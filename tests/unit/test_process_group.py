@@ -20,6 +20,10 @@ from temporaletl.process_group import ProcessGroup
 configure_logs()
 how, status = sys.argv[1], int(sys.argv[2])
 
+def say(what):
+    # In one piece: others write to the same pipe.
+    os.write(1, f"{what} {os.getpid()}\\n".encode())
+
 def serve(lifeline):
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -28,10 +32,10 @@ def serve(lifeline):
     else:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(write)
-    print("serves", os.getpid(), flush=True)
+    say("serves")
     if how != "fails":
         select.select([read] if how == "stubborn" else [read, lifeline], [], [])
-    print("ends", os.getpid(), flush=True)
+    say("ends")
     return status
 
 sys.exit(ProcessGroup("worker", 2, serve).run())
