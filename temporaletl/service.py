@@ -10,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.common import WorkerDeploymentVersion
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from temporaletl import names
+from temporaletl.builds import build_of, runner_of
 from temporaletl.check_flow import CheckFlow
 from temporaletl.collector import spare_collections
 from temporaletl.connect import connect_patiently
@@ -256,7 +255,7 @@ def make_workers(
     task_queue = service.task_queue(temporal)
     common: dict[str, Any] = {
         "interceptors": [RecoveryInterceptor()],
-        **_build_of(service, temporal),
+        **build_of(service.name, temporal),
         "graceful_shutdown_timeout": service.graceful_shutdown,
         # A cancelled segment learns of it in the answer to a heartbeat.
         "max_heartbeat_throttle_interval": timedelta(seconds=2),
@@ -267,7 +266,7 @@ def make_workers(
         task_queue=task_queue,
         workflows=[*service.workflows, CheckFlow],
         activities=activities,
-        workflow_runner=workflow_runner(),
+        workflow_runner=workflow_runner(temporal),
         max_concurrent_workflow_tasks=temporal.max_concurrent_workflows,
         max_concurrent_activities=temporal.max_concurrent_activities,
         **common,
@@ -293,16 +292,6 @@ def make_workers(
     ]
 
 
-def _build_of(service: Service, temporal: TemporalSettings) -> dict[str, Any]:
-    """Which build the workers are; with one that is set, the server tells builds apart."""
-    if temporal.build_id is None:
-        # Left to itself, the SDK reads every imported module to hash them: two seconds a start.
-        return {"build_id": f"temporaletl-{version('temporaletl')}"}
-    name = temporal.deployment_name or f"temporaletl-{service.name}"
-    build = WorkerDeploymentVersion(deployment_name=name, build_id=temporal.build_id)
-    return {"deployment_config": WorkerDeploymentConfig(build, use_worker_versioning=True)}
-
-
 def _name_of(function: Callable[..., Any]) -> str | None:
     definition = activity._Definition.from_callable(function)  # noqa: SLF001 - it has no other
     return definition.name if definition else None
@@ -321,10 +310,11 @@ def _dispatch_rate(source: str) -> float | None:
     return sum(known) if known and len(known) == len(rates) else None
 
 
-def workflow_runner() -> SandboxedWorkflowRunner:
+def workflow_runner(temporal: TemporalSettings | None = None) -> SandboxedWorkflowRunner:
     """The sandbox that workflows run in, and are replayed in."""
     return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+        runner_class=runner_of(temporal),
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH),
     )
 
 
