@@ -5,8 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,23 @@ def rock(folder: Path) -> dict[str, Any]:
     return read
 
 
+@contextmanager
+def answering(path: str) -> Iterator[int]:
+    """A port where one path is answered with 200, and all others with 404."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == path else 404)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
 # -- images ------------------------------------------------------------------------------------
 
 
@@ -86,6 +106,24 @@ def test_a_dockerfile_is_clean_and_starts_its_service(service: str) -> None:
     assert lines[-1] == f'CMD ["{service}"]'
     words = [word for line in lines if line.startswith("ENV ") for word in line.split()[1:]]
     assert all(is_known(word.partition("=")[0]) for word in words), words
+
+
+@pytest.mark.parametrize("service", ["queuer", "worker"])
+@pytest.mark.parametrize("path", ["/ready", "/health"])
+def test_a_container_is_healthy_once_its_service_is_ready(service: str, path: str) -> None:
+    (check,) = re.findall(
+        r"HEALTHCHECK .*\n +CMD (.+)\n", (SERVICES[service] / "Dockerfile").read_text()
+    )
+    _, *arguments = json.loads(check)
+    with answering(path) as port:
+        asked = subprocess.run(
+            [sys.executable, *arguments],
+            env={"ETL_METRICS_PORT": str(port)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert (asked.returncode == 0) == (path == "/ready"), asked.stderr
 
 
 def test_the_api_is_asked_for_its_health_where_it_tells_of_it() -> None:
