@@ -272,11 +272,19 @@ class Warehouse:
     def check(self) -> None:
         """Connect once, without the pool's retries.
 
-        Raises: as `connection`, at once.
+        Raises:
+            ConfigurationError: the database cannot hold all texts.
+            ETLError: as `connection`, at once.
         """
         with translated(), Session.connect(self._conninfo()) as connection:
             connection.limits = self.limits
             connection.execute("SELECT 1")
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise ConfigurationError(
+                    f"the database {connection.info.dbname} has the encoding {encoding}, and the "
+                    "warehouse needs UTF8: create one WITH TEMPLATE template0 ENCODING 'UTF8'"
+                )
 
 
 def _takes(connection: Session, name: str, value: str) -> bool:

@@ -1,5 +1,14 @@
 """Connections to a real PostgreSQL."""
 
+import uuid
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from temporaletl.errors import ConfigurationError
+from temporaletl.settings import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 
 
@@ -15,3 +24,16 @@ def test_no_plan_outlives_the_table_it_was_made_for(warehouse: Warehouse) -> Non
 def test_unqualified_names_are_those_of_the_schema(warehouse: Warehouse) -> None:
     with warehouse.connection() as connection:
         assert connection.execute("SELECT current_schema()").fetchone() == (warehouse.schema,)
+
+
+def test_a_database_that_cannot_hold_all_texts_is_refused(postgres_url: str) -> None:
+    name = sql.Identifier(f"ascii_{uuid.uuid4().hex[:8]}")
+    make = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(sql.SQL(make).format(name))
+        try:
+            url = make_conninfo(postgres_url, dbname=name.as_string().strip('"'))
+            with pytest.raises(ConfigurationError, match="encoding SQL_ASCII, and .* needs UTF8"):
+                Warehouse(WarehouseSettings.model_validate({"database_url": url})).check()
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
