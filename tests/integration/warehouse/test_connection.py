@@ -33,7 +33,7 @@ def test_a_database_that_cannot_hold_all_texts_is_refused(postgres_url: str) -> 
         admin.execute(sql.SQL(make).format(name))
         try:
             url = make_conninfo(postgres_url, dbname=name.as_string().strip('"'))
-            with pytest.raises(ConfigurationError, match="encoding SQL_ASCII, and .* needs UTF8"):
+            with pytest.raises(ConfigurationError, match=r"encoding SQL_ASCII, and .* needs UTF8"):
                 Warehouse(WarehouseSettings.model_validate({"database_url": url})).check()
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
