@@ -219,6 +219,19 @@ install_docker() {
     systemctl disable --now docker.socket docker >/dev/null 2>&1 || true
 }
 
+# Helm's command, at the end of PATH where it was not on it. Fails where it cannot be had: it is built.
+prepare_helm() {
+    export PATH=$PATH:$cache/bin
+    command -v helm >/dev/null || alone build_helm
+}
+
+build_helm() {
+    command -v helm >/dev/null && return # another run was first
+    command -v go >/dev/null || return 1
+    say "Building Helm (five minutes, once) ..."
+    GOBIN=$cache/bin timeout 1800 go install -trimpath helm.sh/helm/v3/cmd/helm@v3.19.2 >/dev/null 2>&1
+}
+
 # Prometheus' `promtool`, at the end of PATH where it was not on it. Fails where it cannot be had: it
 # is taken out of Debian's package, of which nothing is installed.
 prepare_promtool() {
