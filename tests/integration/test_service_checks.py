@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporaletl import names
+from temporaletl.builds import runner_of
 from temporaletl.check_flow import CheckFlow
 from temporaletl.connect import data_converter
 from temporaletl.control.operations.platform import Platform, is_polled
@@ -130,7 +131,7 @@ async def test_a_service_of_an_earlier_version_is_said_to_be_one(
             task_queue=queues["queuer"],
             workflows=workflows,
             activities=[another],
-            workflow_runner=UnsandboxedWorkflowRunner(),
+            workflow_runner=runner_of(None)(),
         ),
         _platform(temporal_server, queues) as platform,
     ):
