@@ -66,6 +66,19 @@ def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) 
         assert monotonic() < deadline, f"there was nothing beyond {than}: {counted}"
 
 
+def linger(platform: Platform, *, seconds: float, when: str) -> None:
+    """Have transactions of some pages take their time, until the trigger `linger` is dropped."""
+    platform.execute(
+        f"""
+        CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END
+        $$;
+        CREATE TRIGGER linger BEFORE INSERT ON etl_pages FOR EACH ROW WHEN ({when})
+            EXECUTE FUNCTION linger()
+        """
+    )
+
+
 def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:
     assert summary.state == "completed"
     assert summary.rows.inserted == expected
@@ -93,15 +106,7 @@ def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:
 
 def test_a_worker_frozen_in_the_middle_of_a_page(platform: Platform, empty: int) -> None:
     """Another worker continues, although the first one holds its transaction and wakes up later."""
-    platform.execute(
-        """
-        CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_sleep(3); RETURN NEW; END
-        $$;
-        CREATE TRIGGER linger BEFORE INSERT ON etl_pages FOR EACH ROW WHEN (NEW.page = 1)
-            EXECUTE FUNCTION linger()
-        """
-    )
+    linger(platform, seconds=3, when="NEW.page = 1")
     lingering = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     # One job: each that is handed to a frozen worker waits for its heartbeats to be missed.
     one = ("--param", "issues_per_job=5000")
@@ -128,7 +133,11 @@ def test_temporal_stopped_and_started_three_times(platform: Platform, empty: int
         platform.temporal.start(lambda _line: None)
         platform.temporal.wait(platform.stop)
 
-    assert_same_rows(platform, disturbed(platform, restart), empty)
+    # Segments load on meanwhile: quick ones would have loaded everything.
+    linger(platform, seconds=1, when="true")
+    summary = disturbed(platform, restart)
+    platform.execute("DROP TRIGGER linger ON etl_pages")
+    assert_same_rows(platform, summary, empty)
 
 
 def test_a_worker_told_to_end_stops_at_a_page_boundary(platform: Platform, empty: int) -> None:

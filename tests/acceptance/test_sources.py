@@ -176,7 +176,7 @@ def test_a_backfill_changes_neither_rows_nor_state(sources: Sources, source: str
 @each_source
 def test_a_check_finds_all_well(sources: Sources, source: str) -> None:
     checked = sources.platform.etl("check", source)
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
     assert {line.split()[0] for line in checked.stdout.splitlines()} == {"ok"}, checked.stdout
 
 
