@@ -70,7 +70,11 @@ def helm(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     if command is None:
         pytest.skip("no Helm: no `helm` command on PATH")
     return subprocess.run(
-        [command, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [command, *arguments, "--kube-version", _KUBERNETES],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
