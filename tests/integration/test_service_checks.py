@@ -1,16 +1,18 @@
 """`etl check` asks the services: what they see, with their own settings, on each task queue."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporaletl import names
@@ -33,6 +35,8 @@ from tests.waiting import until
 
 _TOKEN = "a-token-that-is-a-secret"
 _SOON = timedelta(seconds=1)
+
+type Handle = WorkflowHandle[Any, Any]
 
 
 @pytest_asyncio.fixture
@@ -161,6 +165,40 @@ async def test_the_wait_for_a_service_that_has_just_ended_is_bounded(
         ended, _ = await ask_services(platform, "numbers", "default")
     assert ended.verdict == "note"
     assert ended.detail.startswith(f"no queuer took a check from task queue {queue} in time")
+
+
+@pytest.mark.parametrize("history", ["unread", "said to be refused"])
+async def test_an_answer_stands_though_its_history_is_read_late(
+    jira: tuple[Services, FakeServer],
+    temporal_server: TemporalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    history: str,
+) -> None:
+    """Result and history are followed side by side, and a check may end while it is given up."""
+    services, server = jira
+    monkeypatch.setenv("JIRA_URL", server.url)
+    monkeypatch.setenv("JIRA_PERSONAL_TOKEN", _TOKEN)
+    terminate = WorkflowHandle.terminate
+
+    async def refusal(*_: object) -> str:
+        if history == "unread":
+            await asyncio.Event().wait()
+        return "a workflow task failed"
+
+    async def ended_first(handle: Handle, *args: object, **named: Any) -> None:
+        await handle.result()
+        await terminate(handle, *args, **named)
+
+    monkeypatch.setattr("temporaletl.control.operations.service_checks._refusal", refusal)
+    monkeypatch.setattr(WorkflowHandle, "terminate", ended_first)
+    queues = {"queuer": services.queue, "worker": f"{services.queue}-etl"}
+    for queue in queues.values():
+        await until(partial(is_polled, services.client, queue))
+    own = f"{queues['worker']}-jira"
+    await until(partial(is_polled, services.client, own, for_segments=True))
+    async with _platform(temporal_server, queues) as platform:
+        found = await ask_services(platform, "jira", "default")
+    assert {one.verdict for one in found} == {"ok"}, found
 
 
 async def test_a_service_names_a_variable_that_is_no_setting_when_it_starts(

@@ -132,12 +132,11 @@ async def _result(
                 timeout=_ANSWERED_WITHIN.total_seconds(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-        if refusal.done() and (said := refusal.result()) is not None:
-            await handle.terminate("it cannot be executed", rpc_timeout=PATIENCE)
+        said = refusal.result() if refusal.done() else None
+        # The history may be read later than the result, which stands whatever has been read of it.
+        unanswered = not result.done() and (said is not None or not begun.done())
+        if unanswered and await _terminated(handle):
             return said
-        if not begun.done():
-            await handle.terminate("nobody waits for it any more", rpc_timeout=PATIENCE)
-            return None
         # Its workflow has ended by now: a server that does not say how, answers no more.
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await result
@@ -149,6 +148,17 @@ async def _result(
         for task in (result, refusal, begun):
             task.cancel()
         await asyncio.gather(result, refusal, begun, return_exceptions=True)
+
+
+async def _terminated(handle: WorkflowHandle[object, ServiceAnswers]) -> bool:
+    """Terminate a check that nobody answers; False if it has ended by itself meanwhile."""
+    try:
+        await handle.terminate("nobody waits for its answer any more", rpc_timeout=PATIENCE)
+    except sdk.RPCError as error:
+        if error.status != sdk.RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 async def _refusal(
