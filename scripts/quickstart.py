@@ -21,7 +21,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from temporaletl import names
-from temporaletl.connect import connect
 from temporaletl.embedded.processes import StackError, StoppedError
 from temporaletl.embedded.running import (
     StackInUseError,
@@ -33,7 +32,8 @@ from temporaletl.embedded.stack import Address, Stack, StackOptions, stopping_on
 from temporaletl.embedded.temporal_command import TemporalCommandError
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from temporaletl.temporal.connect import connect
 from tests.fakes.jira.demo import demo_site
 from tests.fakes.jira.expected_counts import expected_counts
 from tests.fakes.jira.service import JiraService

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 
-from temporaletl import metrics
 from temporaletl.errors import ConfigurationError
+from temporaletl.telemetry import metrics
 
 #: A segment reserves requests for so long ahead: few reservations, and few of them unused.
 _RESERVED_SECONDS = 0.5

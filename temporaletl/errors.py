@@ -25,13 +25,13 @@
     │   └── TooManyConflictsError   rows share keys that shall be theirs alone
     └── RecordError                 this one record becomes a reject; the rest goes on
 
-`temporaletl.interceptor` is the one place that translates them to Temporal.
+`temporaletl.temporal.interceptor` is the one place that translates them to Temporal.
 """
 
 from datetime import timedelta
 from typing import ClassVar
 
-from temporaletl.connections import DEFAULT, connection_in_use
+from temporaletl.bound_connection import DEFAULT, connection_in_use
 
 
 class ETLError(Exception):

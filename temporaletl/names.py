@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 
 #: The schedule of a connection that is given no name.
 DEFAULT_SCHEDULE = "default"

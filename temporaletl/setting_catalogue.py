@@ -18,26 +18,26 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from temporaletl import otlp
-from temporaletl.connection_entries import Connection
-from temporaletl.connection_providers import read_entries
-from temporaletl.connections import declaration_of, known_sources
-from temporaletl.environment import Settings, environment, file_variables, variables_of
+from temporaletl.bound_connection import declaration_of, known_sources
+from temporaletl.connections.entries import Connection
+from temporaletl.connections.providers import read_entries
 from temporaletl.errors import ConfigurationError
-from temporaletl.secret_files import FILE
+from temporaletl.settings.environment import Settings, environment, file_variables, variables_of
+from temporaletl.settings.secret_files import FILE
+from temporaletl.telemetry import otlp
 
 if TYPE_CHECKING:
-    from temporaletl.source_settings import SourceSettings
+    from temporaletl.connections.source_settings import SourceSettings
 
 #: Where the platform's settings classes stand, beside what reads them. They are imported by name,
 #: as sources are: a service knows the settings of fronts to tell a variable of theirs from a typo.
 _MODULES = (
-    "temporaletl.settings",
-    "temporaletl.addresses",
-    "temporaletl.field_settings",
-    "temporaletl.connection_file",
-    "temporaletl.metrics_endpoint",
-    "temporaletl.payload_keys",
+    "temporaletl.settings.platform",
+    "temporaletl.settings.addresses",
+    "temporaletl.settings.fields",
+    "temporaletl.connections.file",
+    "temporaletl.telemetry.endpoint",
+    "temporaletl.temporal.payload_keys",
     "temporaletl.external.http",
     "temporaletl.notifications.settings",
     "temporaletl.warehouse.source_connections",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from temporaletl.metrics import note_retry
 from temporaletl.secrets import redacted
+from temporaletl.telemetry.metrics import note_retry
 
 _TRIED_AGAIN = "; it is tried again"
 

@@ -19,8 +19,8 @@ from tempfile import mkdtemp
 import pytest
 import structlog
 
-from temporaletl.logs import Logger
 from temporaletl.secrets import forget_secrets
+from temporaletl.telemetry.logs import Logger
 
 _NO_RECORDS = "no recorded data"
 

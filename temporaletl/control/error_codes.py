@@ -14,7 +14,7 @@ from temporaletl.errors import (
     SourceUnavailableError,
     UnknownSourceError,
 )
-from temporaletl.payload_keys import MissingPayloadKeyError, UndecryptablePayloadError
+from temporaletl.temporal.payload_keys import MissingPayloadKeyError, UndecryptablePayloadError
 from temporaletl.warehouse.idempotency import RequestRunningError, ReusedKeyError
 from temporaletl.warehouse.source_connections import VersionConflictError
 

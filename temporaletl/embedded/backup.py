@@ -42,7 +42,7 @@ from temporaletl.embedded.postgres_programs import major_of, programs, version_o
 from temporaletl.embedded.running import command_on, read_running, take
 from temporaletl.embedded.staging import STAGED_CLUSTER, STAGED_TEMPORAL, commit, discard, sync
 from temporaletl.errors import ConflictError, NotFoundError
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse, translated
 from temporaletl.warehouse.migration import known_migrations, migrate
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from temporaletl.embedded.processes import ring
 from temporaletl.embedded.staging import remove, settle
 from temporaletl.errors import ConfigurationError
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 
 _LOOK_AGAIN = timedelta(milliseconds=100)
 _TRIES = 3

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from temporaletl.embedded.processes import Child, Stop, Watchdog
-from temporaletl.restart_delay import RestartDelay
-from temporaletl.settings import TemporalSettings, WorkerSettings
+from temporaletl.service.restart_delay import RestartDelay
+from temporaletl.settings.platform import TemporalSettings, WorkerSettings
 
 #: How long the services may go on with what they do; segments begin again where they stood.
 GRACE = timedelta(seconds=10)

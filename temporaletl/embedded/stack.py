@@ -29,16 +29,16 @@ from temporaletl.embedded.running import clear, default_data_folder, publish, ta
 from temporaletl.embedded.services import Service, both_services, end_all
 from temporaletl.embedded.temporal_command import Report, TemporalCommandError
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
-from temporaletl.endpoint import Endpoint, access, endpoint
-from temporaletl.environment import environment as variables
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
 from temporaletl.notifications.destinations import check_destinations
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import (
+from temporaletl.settings.environment import environment as variables
+from temporaletl.settings.platform import (
     TemporalSettings,
     WarehouseSettings,
     WorkerSettings,
 )
+from temporaletl.temporal.endpoint import Endpoint, access, endpoint
 from temporaletl.warehouse.connection import Warehouse
 
 #: The exit status of a start that was stopped.

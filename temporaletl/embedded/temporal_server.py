@@ -14,12 +14,12 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from temporaletl import connect
 from temporaletl.embedded.ports import HOST, ClaimedPort, claim_port
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_command import Report, ensure_temporal
-from temporaletl.endpoint import Endpoint
 from temporaletl.errors import ConfigurationError, TemporalUnavailableError
+from temporaletl.temporal import connect
+from temporaletl.temporal.endpoint import Endpoint
 
 _READY_WITHIN = timedelta(seconds=60)
 _ANSWER_WITHIN = timedelta(seconds=5)

@@ -14,25 +14,25 @@ from datetime import timedelta
 from functools import partial
 from time import monotonic
 
-from temporaletl.collector import spare_collections
-from temporaletl.connection_providers import load_connections
+from temporaletl.connections.providers import load_connections
 from temporaletl.embedded.priority import lower_priority
 from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.errors import ETLError, WarehouseClosedError
-from temporaletl.logs import configure_logs, get_logger
-from temporaletl.metrics import registry
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.queuer.retention import keep_pruning
-from temporaletl.settings import (
+from temporaletl.service.collector import spare_collections
+from temporaletl.settings.platform import (
     EngineSettings,
     LedgerSettings,
     TemporalSettings,
     WarehouseSettings,
     WorkerSettings,
 )
-from temporaletl.telemetry import observed_process
+from temporaletl.telemetry.exporting import observed_process
+from temporaletl.telemetry.logs import configure_logs, get_logger
+from temporaletl.telemetry.metrics import registry
 from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate

@@ -19,7 +19,6 @@ from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.engine.runner import BatchRunner, import_all_sources
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import ConfigurationError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
@@ -27,6 +26,7 @@ from temporaletl.messages import (
     Mode,
 )
 from temporaletl.queuer import finishing, planning
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.run_log import kept_run_log

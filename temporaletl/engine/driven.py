@@ -8,7 +8,6 @@ from typing import Literal
 
 import structlog
 
-from temporaletl.attempts import message_of
 from temporaletl.engine.job import JobRunner
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.listener import Audience, Listener
@@ -16,9 +15,10 @@ from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.engine.runner import BatchRunner
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import ETLError, PermanentError
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata, BatchSummary
 from temporaletl.queuer import planning
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.attempts import message_of
 from temporaletl.warehouse import ownership, runs
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.control import record_rest

@@ -21,9 +21,9 @@ from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.runner import import_all_sources
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import WarehouseUnavailableError
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary
 from temporaletl.queuer.finishing import end_lapsed
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import (
     RunEpoch,

@@ -10,14 +10,14 @@ from typing import Literal
 import structlog
 
 from temporaletl import names
-from temporaletl.attempts import message_of
 from temporaletl.engine.listener import Audience
 from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.engine.threads import in_thread
 from temporaletl.errors import SourceUnavailableError
 from temporaletl.messages import ETLInput, JobProgress, JobState, SegmentResult
-from temporaletl.run_log import run_of
-from temporaletl.tracing import span
+from temporaletl.telemetry.run_log import run_of
+from temporaletl.telemetry.tracing import span
+from temporaletl.temporal.attempts import message_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.control import pause_job

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import renew_lease
 

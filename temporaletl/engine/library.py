@@ -13,9 +13,9 @@ from pydantic import JsonValue
 from temporaletl.engine.batch import run_batch
 from temporaletl.engine.limits import EngineLimits
 from temporaletl.engine.listener import Listener
-from temporaletl.environment import given_variables
 from temporaletl.messages import BatchSummary, Mode
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.environment import given_variables
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from structlog.contextvars import get_contextvars
 
-from temporaletl.attempts import Attempts, pause_behind, recovery_of, unless_replaced
 from temporaletl.errors import RetryableError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import RunPolicy
-from temporaletl.metrics import note_attempt_failure
+from temporaletl.telemetry.logs import get_logger, unexpected
+from temporaletl.telemetry.metrics import note_attempt_failure
+from temporaletl.temporal.attempts import Attempts, pause_behind, recovery_of, unless_replaced
 
 log = get_logger("temporaletl.engine")
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 
-from temporaletl.attempts import message_of
 from temporaletl.engine.job import JobRunner
 from temporaletl.engine.listener import Audience
 from temporaletl.engine.retries import Retries, StoppedError
 from temporaletl.engine.threads import in_thread
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata, BatchSummary, ETLInput, FinishRequest
 from temporaletl.queuer import finishing, planning
 from temporaletl.strategies import import_sources
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.attempts import message_of
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import Ownership

@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 from weakref import WeakSet
 
-from temporaletl.connections import connection_in_use
+from temporaletl.bound_connection import connection_in_use
 
 #: So long it may take until the warehouse knows of a client's rate limit.
 _REPORTED_WITHIN = timedelta(seconds=10)

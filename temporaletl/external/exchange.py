@@ -11,8 +11,8 @@ from requests import exceptions as failures
 
 from temporaletl.budget import counted_request
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
-from temporaletl.metrics import RequestOutcome
-from temporaletl.tracing import span
+from temporaletl.telemetry.metrics import RequestOutcome
+from temporaletl.telemetry.tracing import span
 
 #: Each piece costs a call of the system or more: pages of a source have a megabyte.
 _BYTES_AT_ONCE = 256 * 1024

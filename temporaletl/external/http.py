@@ -34,10 +34,10 @@ from temporaletl.external.cooldown import CoolDown
 from temporaletl.external.deadline import deadline, watch_connections
 from temporaletl.external.error_bodies import message_of
 from temporaletl.external.exchange import endpoint_of, exchange
-from temporaletl.logs import get_logger
-from temporaletl.metrics import note_wait
 from temporaletl.retry_after import retry_after
-from temporaletl.settings import WaitSettings
+from temporaletl.settings.platform import WaitSettings
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.metrics import note_wait
 from temporaletl.troubles import one_request
 
 log = get_logger("temporaletl.http")

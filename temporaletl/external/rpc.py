@@ -6,7 +6,7 @@ from time import perf_counter
 
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.metrics import RequestOutcome, note_request
+from temporaletl.telemetry.metrics import RequestOutcome, note_request
 
 _OUTCOMES: dict[RPCStatusCode, RequestOutcome] = {
     RPCStatusCode.RESOURCE_EXHAUSTED: "rate_limited",

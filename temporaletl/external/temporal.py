@@ -1,24 +1,13 @@
-"""The source `temporal`: listing and counting the executions a Temporal server has on record.
-
-By default the platform's own Temporal is the source. `SOURCE_TEMPORAL_ADDRESS` names another,
-which is then entered with `SOURCE_TEMPORAL_API_KEY`, `SOURCE_TEMPORAL_TLS` and
-`SOURCE_TEMPORAL_TLS_*` alone: the platform's own credentials are not sent there. The variables
-are those of `temporaletl.connect` under another prefix.
-"""
+"""The source `temporal`: listing and counting the executions a Temporal server has on record."""
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from pydantic import Field, NonNegativeFloat
-from pydantic.functional_validators import BeforeValidator
-from pydantic_settings import NoDecode
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
@@ -35,11 +24,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
 from temporaletl.accounts import AccountView, account_view
+from temporaletl.bound_connection import connection_in_use
 from temporaletl.budget import RateBudget
-from temporaletl.connect import UnknownNamespaceError, open_client
-from temporaletl.connections import DEFAULT, connection_in_use, connection_settings
-from temporaletl.endpoint import Endpoint, access, endpoint, secured
-from temporaletl.environment import environment
 from temporaletl.errors import (
     ConfigurationError,
     CredentialsError,
@@ -51,79 +37,19 @@ from temporaletl.errors import (
     TemporalUnavailableError,
 )
 from temporaletl.external.rpc import counted_call
+from temporaletl.external.temporal_settings import SourceTemporalSettings, source_settings
 from temporaletl.messages import Window
-from temporaletl.settings import TemporalSettings
-from temporaletl.source_settings import RequestRate, SourceSettings, source_variables, variables
 from temporaletl.strategies import rate_budget
+from temporaletl.temporal.connect import UnknownNamespaceError, open_client
+from temporaletl.temporal.endpoint import Endpoint
 from temporaletl.troubles import one_request
 
-_PREFIX = "SOURCE_TEMPORAL_"
 _CALL_TIMEOUT = timedelta(seconds=30)
 _THREADS = 2
 #: Seconds before a call is tried again: limits are of so many calls a second, outages mostly short.
 _DELAYS = (1.0, 2.0, 4.0)
 
 RUNNING = "ExecutionStatus = 'Running'"
-
-
-def _names(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return value
-
-
-class SourceTemporalSettings(SourceSettings, alias_generator=variables("SOURCE_TEMPORAL")):
-    """Settings of source `temporal`: server, namespaces, rate. TLS and API key: see the module."""
-
-    usual = ("address", "namespaces")
-
-    address: str | None = Field(
-        None, description="another Temporal, host:port; default the platform's own"
-    )
-    namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
-        (),
-        description="the namespaces to read, separated by commas; default the platform's own",
-    )
-    page_size: int = Field(
-        1000,
-        ge=1,
-        le=1000,  # what servers allow
-        description="executions in one page, 1 to 1000",
-    )
-    requests_per_second: RequestRate = Field(
-        5,
-        description="requests a second of one process; servers allow ten a second for all",
-    )
-    lag_seconds: NonNegativeFloat = Field(
-        10,
-        description="how far windows end behind now, as executions are listed late",
-    )
-
-
-def source_settings() -> tuple[SourceTemporalSettings, Endpoint]:
-    """Read the settings and the endpoint of the source, with its namespaces filled in.
-
-    Raises:
-        ConfigurationError: a variable or a certificate is wrong; it is named.
-    """
-    settings = SourceTemporalSettings.load()
-    given, in_files = source_variables(environment()), connection_in_use() == DEFAULT
-    own = access(given, prefix=_PREFIX, disable_file=True, in_files=in_files)
-    platform = TemporalSettings.load()
-    if settings.address is None:
-        server = endpoint(platform)
-        if own.api_key is not None or own.tls is not None:
-            server = replace(secured(server, own), prefix=_PREFIX)
-    else:
-        if connection_in_use() != DEFAULT and not settings.namespaces:
-            raise ConfigurationError(
-                f"connection {connection_in_use()!r}: SOURCE_TEMPORAL_NAMESPACES is not set (the "
-                "namespaces to read at SOURCE_TEMPORAL_ADDRESS)"
-            )
-        server = Endpoint(settings.address, namespace=platform.namespace, prefix=_PREFIX)
-        server = secured(server, own)
-    namespaces = settings.namespaces or (server.namespace,)
-    return settings.model_copy(update={"namespaces": namespaces}), server
 
 
 def closed_in(window: Window) -> str:
@@ -352,24 +278,6 @@ def visibility() -> Visibility:
     if opened is None or (opened.settings, opened.server) != (settings, server):
         opened = known[name] = Visibility(settings, server)
     return opened
-
-
-connection_settings(
-    "temporal",
-    SourceTemporalSettings,
-    names=(
-        "SOURCE_TEMPORAL_TLS",
-        "SOURCE_TEMPORAL_TLS_*_PATH",
-        "SOURCE_TEMPORAL_TLS_CLIENT_CERT_DATA",
-        "SOURCE_TEMPORAL_TLS_SERVER_CA_CERT_DATA",
-        "SOURCE_TEMPORAL_TLS_SERVER_NAME",
-    ),
-    secret_names=(
-        "SOURCE_TEMPORAL_API_KEY",
-        "SOURCE_TEMPORAL_TLS_CLIENT_KEY_DATA",
-        "SOURCE_TEMPORAL_GRPC_META_*",
-    ),
-)
 
 
 @rate_budget("temporal")

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary
 from temporaletl.notifications.destinations import Destination, destinations_of
 from temporaletl.notifications.events import Event, end_of
 from temporaletl.notifications.posting import WITHIN, DeliveryError, DeliveryRefusedError
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.notifications import (
     Notification,

@@ -10,10 +10,10 @@ from apprise import Apprise, AppriseAsset, NotifyType
 from apprise.common import NotifyFormat
 from apprise.result import AppriseResultStatus
 
-from temporaletl.addresses import check_encrypted
 from temporaletl.notifications.events import TYPES, Event
 from temporaletl.notifications.posting import WITHIN, DeliveryError, DeliveryRefusedError
 from temporaletl.notifications.settings import scheme_of
+from temporaletl.settings.addresses import check_encrypted
 from temporaletl.warehouse.notifications import Kind
 
 _TYPES: dict[Kind, NotifyType] = {

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
-from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.credentials import check_visible
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import Settings
+from temporaletl.settings.addresses import check_encrypted, site_address
+from temporaletl.settings.platform import Settings
 from temporaletl.warehouse.notifications import Kind
 from temporaletl.webhook_signatures import signing_key
 

@@ -13,8 +13,8 @@ from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
 from temporaletl.queuer.reconciliation import keep_reconciling
 from temporaletl.queuer.retention import keep_pruning
-from temporaletl.service import Service, main
-from temporaletl.settings import LedgerSettings, TemporalSettings
+from temporaletl.service.process import Service, main
+from temporaletl.settings.platform import LedgerSettings, TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 
 

@@ -11,7 +11,6 @@ from temporalio.service import RPCError
 from temporaletl import names
 from temporaletl.control_messages import ControlRecord, ControlRequest
 from temporaletl.errors import PermanentError
-from temporaletl.logs import get_logger
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
@@ -26,7 +25,8 @@ from temporaletl.names import label
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.queuer import finishing, planning
 from temporaletl.queuer.reconciliation import closings, describe_workflow, namespace_of
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse

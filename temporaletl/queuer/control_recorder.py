@@ -10,11 +10,11 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
     from temporaletl.control_messages import ControlRecord, ControlRequest
-    from temporaletl.failures import first_message, retry_policy
     from temporaletl.messages import (
         BatchMetadata,
     )
     from temporaletl.queuer.child_control import ChildControl
+    from temporaletl.temporal.failures import first_message, retry_policy
 
 #: What was requested before there was this recording stays unrecorded.
 PATCH = "control-in-ledger"

@@ -14,7 +14,6 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
-    from temporaletl.failures import first_message, retry_policy
     from temporaletl.messages import (
         DispatchInput,
         ETLInput,
@@ -25,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         OutcomesRequest,
     )
     from temporaletl.queuer.child_control import ChildControl
+    from temporaletl.temporal.failures import first_message, retry_policy
 
 #: Jobs that one run starts before it continues as new. Each costs about nine events, and five
 #: more when it is paused or cancelled: far below the 10,000 that we allow a history.

@@ -3,9 +3,9 @@
 Plain functions, called by the activities and by the engine, which runs without Temporal.
 """
 
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, FinishRequest
-from temporaletl.metrics import lost_runs
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.metrics import lost_runs
 from temporaletl.warehouse import closing, state
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import lapsed_batches

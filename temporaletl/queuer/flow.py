@@ -16,7 +16,6 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
     from temporaletl.control_messages import Accepted, ControlUpdate
-    from temporaletl.failures import first_cause, first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
         BatchMetadata,
         BatchStatus,
@@ -31,6 +30,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from temporaletl.queuer.child_control import ChildControl
     from temporaletl.queuer.control_recorder import ControlRecorder
+    from temporaletl.temporal.failures import (
+        first_cause,
+        first_message,
+        refusal,
+        refuse_late,
+        retry_policy,
+    )
 
 _SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 #: A dispatcher starts some tens of jobs a second; beyond these numbers they share the work.

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from temporaletl import names
-from temporaletl.connection_providers import find_connection, provided
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import find_connection, provided
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.external.threads import abandon
 from temporaletl.ids import batch_id_of

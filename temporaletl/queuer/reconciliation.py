@@ -17,13 +17,15 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from temporaletl import metrics, names, sdk
-from temporaletl.addresses import is_loopback
+from temporaletl import names
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import BatchSummary, MetadataRequest, QueuerInput
 from temporaletl.queuer.finishing import end_lapsed, end_lost
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.addresses import is_loopback
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.logs import get_logger, unexpected
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import (
     Namespace,
@@ -214,7 +216,7 @@ async def _reason(client: Client, closed: WorkflowExecutionDescription) -> str |
         await handle.result(follow_runs=False, rpc_timeout=_PATIENCE)
     except sdk.WorkflowFailureError as failure:
         # It takes time to import, and most runs are not lost.
-        from temporaletl.failures import first_message
+        from temporaletl.temporal.failures import first_message
 
         return first_message(failure.cause)
     except sdk.RPCError as error:

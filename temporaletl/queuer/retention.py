@@ -6,8 +6,8 @@ from datetime import timedelta
 from functools import partial
 
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
-from temporaletl.settings import LedgerSettings
+from temporaletl.settings.platform import LedgerSettings
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.retention import Removed, prune
 

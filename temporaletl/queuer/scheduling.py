@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.queuer.planning import check_request
+from temporaletl.temporal import sdk
 from temporaletl.timezones import known_timezone
 
 if TYPE_CHECKING:

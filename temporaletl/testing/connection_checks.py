@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import RetryableError
 from temporaletl.testing.contents import read_content, read_locations, read_rejects
 from temporaletl.testing.harness import Harness, require

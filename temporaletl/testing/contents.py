@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
 from temporaletl.rows import Row
 from temporaletl.strategies import planners, resolve
 from temporaletl.warehouse.connection import Warehouse

@@ -18,8 +18,8 @@ import msgspec
 import pytest
 import structlog
 
-from temporaletl.connection_entries import settings_of
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.connections.entries import settings_of
 from temporaletl.errors import ETLError, UnknownSourceError
 from temporaletl.external import http
 from temporaletl.extraction import Page, PageRequest

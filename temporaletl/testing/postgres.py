@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.testing.empty_schemas import EmptySchemas
 from temporaletl.warehouse.connection import Warehouse, translated
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.warehouse")
 

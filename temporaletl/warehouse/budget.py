@@ -7,7 +7,7 @@ from psycopg.rows import class_row
 
 from temporaletl.errors import RateLimitedError
 from temporaletl.names import connection_option, label
-from temporaletl.settings import WaitSettings
+from temporaletl.settings.platform import WaitSettings
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 #: A cool-down that ends sooner is waited out by the request that meets it.

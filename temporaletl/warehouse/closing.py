@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from temporaletl import metrics
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import ENDED, BatchMetadata, BatchSummary, JobCounts
+from temporaletl.telemetry import metrics
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.leases import LeasedBatch, is_lapsed, silent_since
 from temporaletl.warehouse.ledger import without_secrets

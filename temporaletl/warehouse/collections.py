@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import Message
 from temporaletl.names import label

@@ -20,9 +20,9 @@ from temporaletl.errors import (
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
-from temporaletl.metrics import warehouse_connections, warehouse_errors
-from temporaletl.payload_keys import payload_keys
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
+from temporaletl.telemetry.metrics import warehouse_connections, warehouse_errors
+from temporaletl.temporal.payload_keys import payload_keys
 from temporaletl.warehouse.sessions import OPTIONAL, Session, SessionLimits, beginning
 
 Connection = Session
@@ -76,7 +76,7 @@ def describe(error: psycopg.Error) -> ETLError | None:
 
 
 def _kind_of(error: psycopg.Error, known: ETLError) -> str:
-    """The kind of an error, for metrics: see `temporaletl.metrics.WAREHOUSE_ERRORS`."""
+    """The kind of an error, for metrics: see `temporaletl.telemetry.metrics.WAREHOUSE_ERRORS`."""
     if isinstance(known, WarehouseOverloadedError):
         return "overloaded"
     if isinstance(known, WarehouseUnavailableError):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from psycopg import errors
 
-from temporaletl.logs import get_logger
 from temporaletl.rows import Identity, person_key, storable_text
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 

@@ -14,7 +14,6 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from temporaletl import metrics
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import (
     ENDED,
@@ -28,6 +27,7 @@ from temporaletl.messages import (
 )
 from temporaletl.rows import storable_text
 from temporaletl.secrets import redacted
+from temporaletl.telemetry import metrics
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.open_batches import Namespace

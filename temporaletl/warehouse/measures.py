@@ -9,8 +9,8 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from temporaletl.instruments import Labels
 from temporaletl.messages import Message
+from temporaletl.telemetry.instruments import Labels
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Connection, Warehouse

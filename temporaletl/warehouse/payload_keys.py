@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from temporaletl.errors import ConfigurationError, NotFoundError
 from temporaletl.messages import Message
-from temporaletl.payload_keys import PayloadKeys, Sealed
+from temporaletl.temporal.payload_keys import PayloadKeys, Sealed
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 

@@ -13,9 +13,9 @@ from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import Message
-from temporaletl.metrics import executions
 from temporaletl.names import execution_workflow_id
 from temporaletl.rows import storable_text
+from temporaletl.telemetry.metrics import executions
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import JsonValue
 
 from temporaletl.errors import NotFoundError, PermanentError
-from temporaletl.payload_keys import PayloadKeys, Sealed
+from temporaletl.temporal.payload_keys import PayloadKeys, Sealed
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.pipeline_nodes import (
     Measure,

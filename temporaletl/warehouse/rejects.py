@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from pydantic import JsonValue
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import NotFoundError
 from temporaletl.messages import BatchMetadata, ETLInput, Message
 from temporaletl.warehouse.connection import Connection, Warehouse

@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.rows import class_row, dict_row
 from pydantic import JsonValue
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.messages import (
     BatchSummary,
     JobFailure,

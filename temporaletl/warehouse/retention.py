@@ -25,7 +25,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from temporaletl.messages import Message
-from temporaletl.settings import LedgerSettings
+from temporaletl.settings.platform import LedgerSettings
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 

@@ -13,11 +13,11 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import Message
 from temporaletl.rows import storable_text
-from temporaletl.run_log import DROPPED, Line, RunLog, kept_in
 from temporaletl.secrets import cleaned, redacted
+from temporaletl.telemetry.logs import get_logger, unexpected
+from temporaletl.telemetry.run_log import DROPPED, Line, RunLog, kept_in
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -56,7 +56,7 @@ class RunLogTail(Message):
 
 @contextmanager
 def kept_run_log(warehouse: Warehouse) -> Iterator[None]:
-    """Keep in the warehouse what is logged of runs in this context: see `temporaletl.run_log`."""
+    """Keep in the warehouse what is logged of runs in this context (`telemetry.run_log`)."""
     with kept_in(RunLog(Writer(warehouse).write, _report_refused)):
         yield
 

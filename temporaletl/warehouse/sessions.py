@@ -23,8 +23,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import PoolClosed
 
 from temporaletl.errors import WarehouseUnavailableError
-from temporaletl.logs import get_logger
-from temporaletl.payload_keys import PayloadKeys
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.payload_keys import PayloadKeys
 from temporaletl.warehouse.blockers import BACKEND, Backend, Finding, State, look_into
 
 log = get_logger("temporaletl.warehouse")

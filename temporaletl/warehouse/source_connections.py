@@ -18,12 +18,12 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import Field, JsonValue
 
-from temporaletl.connection_entries import Connection as Entry, Origin, Reference, parse_connection
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.connections.entries import Connection as Entry, Origin, Reference, parse_connection
 from temporaletl.errors import ConfigurationError, ConflictError, NotFoundError
 from temporaletl.messages import Message
 from temporaletl.rows import storable_text
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 #: How messages name the place.

@@ -13,8 +13,8 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.rejects import forget_unread

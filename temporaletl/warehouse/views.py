@@ -12,7 +12,7 @@ from importlib.resources import files
 from psycopg import errors, sql
 from xxhash import xxh32_hexdigest
 
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Connection
 
 log = get_logger("temporaletl.warehouse")

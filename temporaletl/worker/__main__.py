@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from temporaletl import names
 from temporaletl.cores import number_of_processes
-from temporaletl.service import Service, main
-from temporaletl.settings import WorkerSettings
+from temporaletl.service.process import Service, main
+from temporaletl.settings.platform import WorkerSettings
 from temporaletl.worker.activities import WorkerActivities
 from temporaletl.worker.flow import ETLFlow
 from temporaletl.worker.pipelines.activities import PipelineActivities

@@ -9,9 +9,9 @@ from typing import Any
 from temporalio import activity
 
 from temporaletl import names
-from temporaletl.logs import get_logger
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
-from temporaletl.settings import WorkerSettings
+from temporaletl.settings.platform import WorkerSettings
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse

@@ -16,7 +16,6 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
     from temporaletl.control_messages import Accepted, ControlUpdate
-    from temporaletl.failures import first_cause, first_message, refusal, refuse_late, retry_policy
     from temporaletl.messages import (
         EndJobRequest,
         ETLInput,
@@ -25,6 +24,13 @@ with workflow.unsafe.imports_passed_through():
         JobState,
         OpenState,
         SegmentResult,
+    )
+    from temporaletl.temporal.failures import (
+        first_cause,
+        first_message,
+        refusal,
+        refuse_late,
+        retry_policy,
     )
 
 #: Segments that one run goes through before it continues as new; each is some six events.

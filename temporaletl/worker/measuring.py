@@ -1,8 +1,8 @@
 """Measures of a segment's pages: logged, and as metrics."""
 
-from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput
-from temporaletl.metrics import page_duration
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.metrics import page_duration
 
 log = get_logger("temporaletl.worker.segment")
 

@@ -16,10 +16,10 @@ from pydantic import JsonValue
 from temporaletl.deletions import DeletionScan, Items, ScanMethod, accepts_deletions, scans
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
-from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Finding, ScanItems
 from temporaletl.strategies import Strategies, check_query
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.worker.scanning")
 

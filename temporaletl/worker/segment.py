@@ -11,21 +11,21 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, Protocol, Self
 
+from temporaletl.bound_connection import bound
 from temporaletl.budget import Requests, rate_limited
 from temporaletl.clock import use_clock, utc_now
-from temporaletl.connection_providers import find_connection, provided
-from temporaletl.connections import bound
+from temporaletl.connections.providers import find_connection, provided
 from temporaletl.errors import RetryableError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest, SegmentEnding
-from temporaletl.field_settings import load_field_rules
-from temporaletl.logs import get_logger
 from temporaletl.messages import ENDED, ETLInput, JobProgress, SegmentResult
-from temporaletl.metrics import note_wait, pages_superseded
 from temporaletl.query import Query
 from temporaletl.rows import ScanItems
 from temporaletl.secrets import redacted
-from temporaletl.settings import WorkerSettings
+from temporaletl.settings.fields import load_field_rules
+from temporaletl.settings.platform import WorkerSettings
 from temporaletl.strategies import Strategies
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.metrics import note_wait, pages_superseded
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse

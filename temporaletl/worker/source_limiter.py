@@ -4,8 +4,8 @@ import random
 from datetime import timedelta
 from functools import partial
 
+from temporaletl.bound_connection import bound
 from temporaletl.budget import RateLimiter
-from temporaletl.connections import bound
 from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.external.cooldown import lift_cool_downs
 from temporaletl.messages import ETLInput

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from temporaletl.connect import open_client
 from temporaletl.messages import BatchSummary
+from temporaletl.temporal.connect import open_client
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import JiraService, generate
 from tests.fakes.server import FakeServer

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from temporaletl.connect import open_client
 from temporaletl.embedded.temporal_server import EmbeddedTemporal, run
+from temporaletl.temporal.connect import open_client
 from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer

@@ -26,9 +26,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.connect import open_client
 from temporaletl.embedded.processes import Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
+from temporaletl.temporal.connect import open_client
 from tests.etl_process import run_etl
 from tests.integration.temporal_server import require_temporal
 

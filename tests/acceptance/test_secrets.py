@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from temporaletl.connect import connect
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.temporal.connect import connect
 from tests.acceptance.platform import Platform, platform_in
 from tests.echo import STEERING, echoing
 from tests.fakes.jira import generate, serve

@@ -13,8 +13,8 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporaletl.connect import open_client
 from temporaletl.messages import BatchSummary
+from temporaletl.temporal.connect import open_client
 from tests.acceptance.jira_run import (
     PROMISED_SECONDS,
     Run,
@@ -132,7 +132,7 @@ from temporaletl.control.operations.control import control_run
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.progress import follow
 from temporaletl.control.operations.runs import run_request, start_run
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 
 
 async def main() -> None:

@@ -29,9 +29,9 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
-from temporaletl.connections import connection_settings
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.rows import CompleteSet
-from temporaletl.source_settings import SourceSettings
 from temporaletl.testing import SourceFixture
 from temporaletl.testing.fakes import ENDLESS
 

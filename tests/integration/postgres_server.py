@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.testing.postgres import empty_warehouse
 from temporaletl.warehouse.connection import Warehouse
 

@@ -26,7 +26,7 @@ from temporaletl.embedded.postgres import (
 from temporaletl.embedded.running import end_running, read_running
 from temporaletl.embedded.temporal_command import find_temporal
 from temporaletl.errors import ConflictError, NotFoundError
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import known_migrations, migrate
 from tests.fakes.jira.expected_counts import expected_counts

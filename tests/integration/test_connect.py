@@ -1,8 +1,8 @@
 import pytest
 
 from temporaletl import ConfigurationError
-from temporaletl.connect import UnknownNamespaceError, connect, connect_patiently
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.temporal.connect import UnknownNamespaceError, connect, connect_patiently
 from tests.integration.temporal_server import TemporalServer
 
 

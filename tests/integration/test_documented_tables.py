@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from temporaletl import strategies
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.queuer import sources as queuer_sources
 from temporaletl.rows import Event, Row
 from temporaletl.strategies import import_sources

@@ -16,14 +16,14 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporaletl import names
-from temporaletl.builds import runner_of
-from temporaletl.check_flow import CheckFlow
-from temporaletl.connect import data_converter
+from temporaletl.checks.flow import CheckFlow
 from temporaletl.control.operations.platform import Platform, is_polled
 from temporaletl.control.operations.service_checks import ask_services
-from temporaletl.service import _prepare
-from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
+from temporaletl.service.process import _prepare
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.strategies import import_sources
+from temporaletl.temporal.builds import runner_of
+from temporaletl.temporal.connect import data_converter
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.__main__ import service_of as worker_of
 from tests.fakes.jira import generate, serve

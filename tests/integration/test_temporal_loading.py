@@ -9,7 +9,7 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
 from temporaletl import ConfigurationError, PageRequest
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.external.temporal import Visibility
 from temporaletl.messages import QueuerInput
 from temporaletl.rows import TemporalWorkflow

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from temporaletl.connection_entries import settings_of
+from temporaletl.connections.entries import settings_of
 from temporaletl.errors import ConfigurationError, CredentialsError
 from temporaletl.external.launchpad import settings as launchpad_settings
 from temporaletl.testing import FakeSourceFixture

@@ -11,7 +11,7 @@ from psycopg import sql
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.verification import Verification, verify_source
 from temporaletl.messages import QueuerInput
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.testing.batch import Batch
 from temporaletl.testing.harness import Harness, make_harness

@@ -14,10 +14,10 @@ import temporaletl.queuer.dispatch
 import temporaletl.queuer.flow
 import temporaletl.worker.flow
 import temporaletl.worker.pipelines.interpreter
-from temporaletl.connect import data_converter
 from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
-from temporaletl.service import workflow_runner
+from temporaletl.service.process import workflow_runner
+from temporaletl.temporal.connect import data_converter
 from temporaletl.worker.flow import ETLFlow
 from temporaletl.worker.pipelines.flow import WorkflowExecution
 from tests.replay.histories import RECORDER, Recorded, read, recorded, texts

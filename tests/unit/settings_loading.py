@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
 
 
 def loader[S: Settings](

@@ -14,7 +14,7 @@ from temporaletl.control.api.document import operations
 from temporaletl.control.api.problems import MEDIA_TYPE
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.platform import Platform
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 
 APP = create_app(
     Platform(TemporalSettings.model_construct(), WarehouseSettings.model_construct()),

@@ -14,13 +14,11 @@ from temporalio.worker import (
     ExecuteActivityInput,
 )
 
-from temporaletl.attempts import UNANSWERED_ATTEMPTS, limit_of
 from temporaletl.errors import (
     SourceUnavailableError,
     WarehouseOverloadedError,
     WarehouseUnavailableError,
 )
-from temporaletl.interceptor import RecoveryInterceptor
 from temporaletl.messages import (
     BatchMetadata,
     EndJobRequest,
@@ -30,6 +28,8 @@ from temporaletl.messages import (
     OutcomesRequest,
     RunPolicy,
 )
+from temporaletl.temporal.attempts import UNANSWERED_ATTEMPTS, limit_of
+from temporaletl.temporal.interceptor import RecoveryInterceptor
 
 LIMIT = 3
 REQUEST = JobsRequest(batch_id="b", first=0, end=1, policy=RunPolicy(max_attempts=LIMIT))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.checks.sources import password_of, weak
 from temporaletl.control.operations import checks
 from temporaletl.control.operations.checks import check_settings
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError
-from temporaletl.service import _dispatch_rate
-from temporaletl.settings import WarehouseSettings
-from temporaletl.source_checks import password_of, weak
+from temporaletl.service.process import _dispatch_rate
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.strategies import budgets
 
 _GOOD = {

@@ -28,7 +28,7 @@ from temporaletl.control.operations.schedules import due_times
 from temporaletl.errors import ConfigurationError, WarehouseUnavailableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts, Window
 from temporaletl.queuer.scheduling import calendar, parse_ranges
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from tests.waiting import until
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
-from temporaletl import source_checks
+from temporaletl.checks import sources as source_checks
 from temporaletl.control.cli import session
 from temporaletl.control.cli.views.preview import print_preview
 from temporaletl.control.operations import checks, preview as operation

@@ -7,13 +7,14 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus as ServerStatus
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import TLSConfig
 
-from temporaletl import ConfigurationError, CredentialsError, connect
-from temporaletl.connect import UnknownNamespaceError, connect_patiently, data_converter
-from temporaletl.endpoint import Endpoint, access, endpoint
+from temporaletl import ConfigurationError, CredentialsError
 from temporaletl.errors import TemporalUnavailableError
-from temporaletl.payload_keys import generate_key
 from temporaletl.queuer.reconciliation import closings
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.temporal import connect
+from temporaletl.temporal.connect import UnknownNamespaceError, connect_patiently, data_converter
+from temporaletl.temporal.endpoint import Endpoint, access, endpoint
+from temporaletl.temporal.payload_keys import generate_key
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from temporaletl.connection_providers import load_connections
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import load_connections
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.secrets import redacted

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from temporaletl import names, source_settings as base
+from temporaletl import names
 from temporaletl.accounts import account_views
-from temporaletl.connection_providers import (
+from temporaletl.bound_connection import bound, declare_owner
+from temporaletl.connections import source_settings as base
+from temporaletl.connections.providers import (
     UnknownConnectionError,
     find_connection,
     load_connections,
     names_of_connections,
 )
-from temporaletl.connections import bound, declare_owner
+from temporaletl.connections.source_settings import SourceSettings, UnboundSourceError
 from temporaletl.control.operations.checks import check_settings
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError, CredentialsError, WarehouseCredentialsError
@@ -27,13 +29,12 @@ from temporaletl.external.jira.site import close_sites, open_site
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.servicetitan.settings import ServiceTitanSettings
-from temporaletl.external.temporal import source_settings
+from temporaletl.external.temporal_settings import source_settings
 from temporaletl.external.threads import start
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.secrets import redacted
-from temporaletl.service import _dispatch_rate
-from temporaletl.settings import Settings
-from temporaletl.source_settings import SourceSettings, UnboundSourceError
+from temporaletl.service.process import _dispatch_rate
+from temporaletl.settings.platform import Settings
 from tests.unit.connections_file import ACME, TOKEN, ConnectionsFile
 
 ROOT = Path(__file__).parents[2]

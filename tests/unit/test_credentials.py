@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import temporaletl
-from temporaletl.endpoint import endpoint
+from temporaletl.connections.source_settings import variables
 from temporaletl.errors import ConfigurationError, SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.jira.settings import JiraSettings
@@ -22,12 +22,12 @@ from temporaletl.external.servicetitan.settings import ServiceTitanSettings
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.secrets import REDACTED, redacted
-from temporaletl.settings import (
+from temporaletl.settings.platform import (
     Settings,
     TemporalSettings,
     WarehouseSettings,
 )
-from temporaletl.source_settings import variables
+from temporaletl.temporal.endpoint import endpoint
 
 _TENANT = {
     "SERVICETITAN_CLIENT_ID": "cid.canary",

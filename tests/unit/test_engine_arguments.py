@@ -10,7 +10,7 @@ import pytest
 from temporaletl.engine import EngineLimits, run_batch
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import RunPolicy
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits
 

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from temporaletl.errors import ConfigurationError, RecordError
-from temporaletl.field_settings import load_field_rules
 from temporaletl.messages import ETLInput
 from temporaletl.query import Query
 from temporaletl.rows import Event, Reject, TemporalWorkflow
+from temporaletl.settings.fields import load_field_rules
 from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext
 from temporaletl.worker.transforming import Transformed, transform_record

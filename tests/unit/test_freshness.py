@@ -22,8 +22,8 @@ from temporaletl.control.operations.freshness import (
 )
 from temporaletl.control.operations.timetable import Calendar, Timetable
 from temporaletl.errors import SettingsError
-from temporaletl.fresh_within import FreshWithin, parse_by_source, parse_fresh_within
 from temporaletl.queuer.scheduling import cron_calendars
+from temporaletl.settings.fresh_within import FreshWithin, parse_by_source, parse_fresh_within
 from temporaletl.warehouse.freshness import Loads, StreamLoads
 from temporaletl.warehouse.schedules import SeenSchedule
 

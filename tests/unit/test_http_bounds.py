@@ -21,8 +21,8 @@ from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.http import HttpClient
-from temporaletl.interceptor import as_application_error
 from temporaletl.retry_after import retry_after
+from temporaletl.temporal.interceptor import as_application_error
 
 HOUR = timedelta(hours=1)
 Answer = Callable[["_Handler"], None]

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from temporaletl.instruments import Counter, Gauge, Histogram, Registry
+from temporaletl.telemetry.instruments import Counter, Gauge, Histogram, Registry
 
 
 @pytest.fixture

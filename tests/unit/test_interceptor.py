@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from temporaletl.connection_providers import find_connection
+from temporaletl.connections.providers import find_connection
 from temporaletl.control.operations.following import is_misconfiguration
 from temporaletl.errors import (
     ConfigurationError,
@@ -23,7 +23,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.interceptor import RecoveryInterceptor, as_application_error
+from temporaletl.temporal.interceptor import RecoveryInterceptor, as_application_error
 
 
 @pytest.mark.parametrize("kind", [SourceUnavailableError, WarehouseUnavailableError])

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from temporaletl import restart_delay
 from temporaletl.embedded.services import Service
 from temporaletl.engine import process
 from temporaletl.engine.process import EngineProcess
+from temporaletl.service import restart_delay
 from tests.waiting import until
 
 

@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.logs import configure_logs, get_logger, unexpected
 from temporaletl.secrets import REDACTED, forget_secrets, remember_secret
+from temporaletl.telemetry.logs import configure_logs, get_logger, unexpected
 
 
 @pytest.fixture(autouse=True)

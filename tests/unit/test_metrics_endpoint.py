@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from temporaletl.errors import ConfigurationError, WarehouseUnavailableError
-from temporaletl.metrics_endpoint import MetricsEndpoint, metrics_served
+from temporaletl.telemetry.endpoint import MetricsEndpoint, metrics_served
 
 
 async def _ready() -> str | None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from temporaletl.instruments import AnyInstrument, Histogram
-from temporaletl.metrics import registry
+from temporaletl.telemetry.instruments import AnyInstrument, Histogram
+from temporaletl.telemetry.metrics import registry
 from tests.documentation import ROOT, code_in, tables, text_of
 
 DEPLOY = ROOT / "deploy"

@@ -8,10 +8,10 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from temporaletl import otlp, tracing
-from temporaletl.instruments import Counter, Gauge, Histogram
-from temporaletl.otlp_metrics import name_and_unit
 from temporaletl.secrets import redacted
+from temporaletl.telemetry import otlp, tracing
+from temporaletl.telemetry.instruments import Counter, Gauge, Histogram
+from temporaletl.telemetry.otlp_metrics import name_and_unit
 from tests.documentation import ROOT
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

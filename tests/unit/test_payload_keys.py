@@ -10,12 +10,13 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from temporaletl import payload_keys as module
-from temporaletl.connect import data_converter
 from temporaletl.errors import ConfigurationError
-from temporaletl.failures import ENCODED
-from temporaletl.payload_codec import EncryptingCodec, is_encrypted, mark_of
-from temporaletl.payload_keys import (
+from temporaletl.secrets import REDACTED, redacted, remember_secret
+from temporaletl.temporal import payload_keys as module
+from temporaletl.temporal.connect import data_converter
+from temporaletl.temporal.failures import ENCODED
+from temporaletl.temporal.payload_codec import EncryptingCodec, is_encrypted, mark_of
+from temporaletl.temporal.payload_keys import (
     MissingPayloadKeyError,
     PayloadKeys,
     Sealed,
@@ -23,7 +24,6 @@ from temporaletl.payload_keys import (
     generate_key,
     payload_keys,
 )
-from temporaletl.secrets import REDACTED, redacted, remember_secret
 
 CANARY = "canary-5f1e"
 ONE, TWO = (b64encode(bytes(range(n, n + 32))).decode() for n in (0, 100))

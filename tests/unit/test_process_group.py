@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from temporaletl.cores import number_of_processes, usable_cores
-from temporaletl.restart_delay import RestartDelay
+from temporaletl.service.restart_delay import RestartDelay
 
 _GROUP = """
 import os, select, signal, sys
-from temporaletl.logs import configure_logs
-from temporaletl.process_group import ProcessGroup
+from temporaletl.telemetry.logs import configure_logs
+from temporaletl.service.process_group import ProcessGroup
 
 configure_logs()
 how, status = sys.argv[1], int(sys.argv[2])

@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 
-from temporaletl import run_log
-from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput, QueuerInput, Window
-from temporaletl.run_log import DROPPED, Line, RunLog, kept_in, run_of
+from temporaletl.telemetry import run_log
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.run_log import DROPPED, Line, RunLog, kept_in, run_of
 
 log = get_logger("temporaletl.test")
 

@@ -9,18 +9,18 @@ import pytest
 from pydantic import Field, SecretStr
 
 from temporaletl import ConfigurationError, CredentialsError
-from temporaletl.attempts import recovery_of, unless_replaced
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
 from temporaletl.control.operations.sources import known_planners
-from temporaletl.endpoint import endpoint
-from temporaletl.environment import Settings, given_variables
 from temporaletl.errors import WarehouseCredentialsError
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.temporal import source_settings
-from temporaletl.secret_files import replaced_since
+from temporaletl.external.temporal_settings import source_settings
 from temporaletl.secrets import REDACTED, redacted
 from temporaletl.setting_catalogue import platform_settings, settings_of_source
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.environment import Settings, given_variables
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.settings.secret_files import replaced_since
+from temporaletl.temporal.attempts import recovery_of, unless_replaced
+from temporaletl.temporal.endpoint import endpoint
 from temporaletl.worker.pipelines.secrets import SecretStore
 from tests.unit.settings_loading import loader
 from tests.unit.test_cli import Etl, etl

@@ -14,12 +14,9 @@ from rich.text import Text
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from temporaletl.connect import data_converter
 from temporaletl.control.cli import output
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.error_bodies import message_in
-from temporaletl.interceptor import as_application_error
-from temporaletl.logs import configure_logs
 from temporaletl.messages import JobFailure, JobProgress
 from temporaletl.secrets import (
     REDACTED,
@@ -29,6 +26,9 @@ from temporaletl.secrets import (
     remember_secret,
     weakness_of,
 )
+from temporaletl.telemetry.logs import configure_logs
+from temporaletl.temporal.connect import data_converter
+from temporaletl.temporal.interceptor import as_application_error
 
 CANARY = "s3cret/canary+77 ü"
 

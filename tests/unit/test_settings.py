@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import (
+from temporaletl.settings.platform import (
     Settings,
     TemporalSettings,
     WarehouseSettings,

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from temporaletl import sdk
+from temporaletl.temporal import sdk
 from temporaletl.worker.pipelines.steps.steps import STEPS, step_of
 
 #: Libraries of single sources, and what they bring along.
@@ -37,8 +37,8 @@ import temporaletl.control.client.calls
 """
 _WORKER = """
 import temporaletl.queuer.__main__, temporaletl.worker.__main__
-from temporaletl.logs import configure_logs
-from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
+from temporaletl.telemetry.logs import configure_logs
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
 configure_logs()

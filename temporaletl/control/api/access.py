@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from temporaletl.addresses import is_loopback
 from temporaletl.control.api.context import Context, InContext
 from temporaletl.control.api.problems import (
     ForbiddenError,
@@ -24,6 +23,7 @@ from temporaletl.control.api.problems import (
 )
 from temporaletl.control.api.streams import LOCAL
 from temporaletl.control.operations.tokens import authenticate, has_tokens, token_of_login
+from temporaletl.settings.addresses import is_loopback
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.tokens import InvalidTokenError, Scope
 

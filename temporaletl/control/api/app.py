@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
-from temporaletl import metrics
 from temporaletl.control.api import problems
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.document import describe
@@ -45,7 +44,8 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.warehouse_metrics import WarehouseMetrics
 from temporaletl.engine.process import EngineProcess
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.telemetry import observed_process
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.exporting import observed_process
 from temporaletl.warehouse.ownership import waits_for_owner
 
 API = "/api/v1"

@@ -13,7 +13,6 @@ from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from temporaletl import metrics
 from temporaletl.control.api.access import CODEC, token_key, ui_origin
 from temporaletl.control.api.bodies import (
     DisconnectedError,
@@ -26,7 +25,8 @@ from temporaletl.control.api.context import Context
 from temporaletl.control.api.limiter import RateLimiter
 from temporaletl.control.api.problems import answer_unexpected, problem, request_id_of
 from temporaletl.control.api.settings import ApiSettings
-from temporaletl.tracing import span
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.tracing import span
 
 #: What says whether the process lives must be answered to whoever asks.
 _FREE = ("/health/live",)

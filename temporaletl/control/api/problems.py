@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from temporaletl.control.api.streams import TooManyStreamsError
 from temporaletl.control.error_codes import ERROR_CODES
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.secrets import redacted
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.validation import without_prefix
 
 log = get_logger("temporaletl.api")

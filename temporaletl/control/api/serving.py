@@ -13,7 +13,6 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from temporaletl.addresses import is_loopback
 from temporaletl.control.api.app import Front, create_app
 from temporaletl.control.api.context import Context
 from temporaletl.control.api.settings import ApiSettings
@@ -25,7 +24,8 @@ from temporaletl.embedded.services import Service, Supervised, both_services
 from temporaletl.errors import ConfigurationError
 from temporaletl.notifications.destinations import check_destinations
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.addresses import is_loopback
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.payload_keys import enter_keys

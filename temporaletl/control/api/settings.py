@@ -2,7 +2,7 @@
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
 
 
 class ApiSettings(Settings):

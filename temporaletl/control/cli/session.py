@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, override
 from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
 from temporaletl.embedded.running import default_data_folder, use_running
-from temporaletl.logs import quiet_logs
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from temporaletl.telemetry.logs import quiet_logs
 
 if TYPE_CHECKING:
     from temporaletl.control.client.api import Api

@@ -4,9 +4,9 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.errors import ConfigurationError
-from temporaletl.settings import Settings
+from temporaletl.settings.addresses import check_encrypted, site_address
+from temporaletl.settings.platform import Settings
 
 
 class NotOverApiError(ConfigurationError):

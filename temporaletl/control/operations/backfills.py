@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from pydantic import Field, JsonValue
 
-from temporaletl.connection_providers import provided
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
 from temporaletl.control.operations.sources import check_params, find_source

@@ -9,20 +9,9 @@ from functools import partial
 from typing import Literal
 
 from temporaletl.accounts import account_views
-from temporaletl.check_messages import Check
-from temporaletl.connection_providers import find_connection, provided, read_entries
-from temporaletl.connections import DEFAULT, bound
-from temporaletl.control.operations.platform import Platform
-from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
-from temporaletl.control.operations.service_checks import ask_services
-from temporaletl.control.operations.sources import find_source, known_planners, strategies_of
-from temporaletl.control.operations.state import ahead_of_clock
-from temporaletl.environment import environment
-from temporaletl.errors import ConfigurationError, ETLError, SettingsError
-from temporaletl.extraction import PageRequest
-from temporaletl.messages import QueuerInput
-from temporaletl.names import connection_option, label
-from temporaletl.source_checks import (
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.checks.messages import Check
+from temporaletl.checks.sources import (
     Noted,
     Notice,
     attempt,
@@ -35,6 +24,17 @@ from temporaletl.source_checks import (
     unknown,
     weak,
 )
+from temporaletl.connections.providers import find_connection, provided, read_entries
+from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.preview import numbered_jobs, unwritten_batch
+from temporaletl.control.operations.service_checks import ask_services
+from temporaletl.control.operations.sources import find_source, known_planners, strategies_of
+from temporaletl.control.operations.state import ahead_of_clock
+from temporaletl.errors import ConfigurationError, ETLError, SettingsError
+from temporaletl.extraction import PageRequest
+from temporaletl.messages import QueuerInput
+from temporaletl.names import connection_option, label
+from temporaletl.settings.environment import environment
 from temporaletl.strategies import Planner
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.state import watermarks_ahead

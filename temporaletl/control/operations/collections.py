@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from temporaletl.connection_providers import find_connection, provided
+from temporaletl.connections.providers import find_connection, provided
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source

@@ -1,9 +1,9 @@
 """The settings that a connection of a source may give, as forms and documents list them."""
 
-from temporaletl.connections import declaration_of
+from temporaletl.bound_connection import declaration_of
 from temporaletl.control.operations.sources import find_source
 from temporaletl.messages import Message
-from temporaletl.settings import variables_of
+from temporaletl.settings.platform import variables_of
 
 
 class ConnectionSetting(Message):

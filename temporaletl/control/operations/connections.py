@@ -9,16 +9,16 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from temporaletl.check_messages import Check
-from temporaletl.connection_entries import Connection as Entry, Origin, Reference
-from temporaletl.connection_file import connections_file
-from temporaletl.connection_providers import (
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.checks.messages import Check
+from temporaletl.connections.entries import Connection as Entry, Origin, Reference
+from temporaletl.connections.file import connections_file
+from temporaletl.connections.providers import (
     UnknownConnectionError,
     names_of_connections,
     provided,
     read_entries,
 )
-from temporaletl.connections import DEFAULT, bound
 from temporaletl.control.operations.checks import check_settings
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.control_answers import Action, Controlled, Kind
 from temporaletl.control.operations.local_control import control_local_run
 from temporaletl.control.operations.platform import (
@@ -23,6 +23,7 @@ from temporaletl.control_messages import Accepted, ControlUpdate
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
 from temporaletl.queuer.finishing import end_lost
 from temporaletl.queuer.reconciliation import closings, is_unknown_workflow, namespace_of
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import Namespace, open_batch
 from temporaletl.warehouse.reports import find_batch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.attendance import (
     UNATTENDED_LOCAL,
     unattended_queuer,
@@ -32,6 +32,7 @@ from temporaletl.control.operations.status import attendance, hindrances, reacha
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
 from temporaletl.messages import JobProgress, Message
 from temporaletl.queuer.reconciliation import standing_of
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import (
     BatchReport,

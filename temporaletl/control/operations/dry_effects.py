@@ -15,9 +15,9 @@ from pydantic import JsonValue
 
 from temporaletl.control.operations.preview import as_document
 from temporaletl.errors import PermanentError
-from temporaletl.field_settings import load_field_rules
 from temporaletl.messages import ETLInput
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.fields import load_field_rules
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.transformation import TransformContext
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.pipelines.chunks import data_of_items

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from temporaletl.attempts import message_of
 from temporaletl.clock import utc_now
 from temporaletl.control.operations.dry_effects import effect_of, services_at_rest
 from temporaletl.errors import ConfigurationError, ETLError, PermanentError
+from temporaletl.temporal.attempts import message_of
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.pipeline_nodes import NodeRecord
 from temporaletl.warehouse.pipeline_results import TRIGGER, encode

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.errors import ETLError
 from temporaletl.queuer.reconciliation import closings, describe_workflow
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_executions import (
     StoredExecution,

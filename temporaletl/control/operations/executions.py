@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.audit import local_author, record_outcome
 from temporaletl.control.operations.execution_details import workflow_of
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.sources import registered
 from temporaletl.control_messages import ControlUpdate
 from temporaletl.errors import ConfigurationError, ConflictError, ETLError, NotFoundError
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_decisions import read_decision, record_decision

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.platform import is_polled
 from temporaletl.errors import ConfigurationError, CredentialsError, ETLError, RetryableError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput
 from temporaletl.queuer.reconciliation import is_unknown_workflow
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.runs import Engine
 
 if TYPE_CHECKING:

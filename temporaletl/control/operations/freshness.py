@@ -15,18 +15,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from temporaletl.connection_entries import Connection
-from temporaletl.connection_providers import provided, read_entries
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.connections.entries import Connection
+from temporaletl.connections.providers import provided, read_entries
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.seen_schedules import known_schedules
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.control.operations.timetable import Timetable
 from temporaletl.errors import ConfigurationError, ETLError
-from temporaletl.fresh_within import FRESH_WITHIN, FreshWithin, parse_by_source
 from temporaletl.messages import Message
 from temporaletl.names import DEFAULT_SCHEDULE, label
-from temporaletl.settings import Settings
+from temporaletl.settings.fresh_within import FRESH_WITHIN, FreshWithin, parse_by_source
+from temporaletl.settings.platform import Settings
 from temporaletl.warehouse.freshness import Loads, StreamLoads, read_loads
 from temporaletl.warehouse.schedules import SeenSchedule
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import check_known
 from temporaletl.warehouse.identities import (

@@ -19,10 +19,10 @@ from temporaletl.control.operations.freshness import (
 )
 from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.notifications.delivery import Notifier, keep_delivering
 from temporaletl.notifications.events import Event, LateStream, lateness_of, recovery_of
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.freshness import loads_in
 from temporaletl.warehouse.late_streams import (

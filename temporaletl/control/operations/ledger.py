@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from temporaletl.control.operations.platform import Platform
-from temporaletl.settings import LedgerSettings
+from temporaletl.settings.platform import LedgerSettings
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.retention import (

@@ -17,9 +17,9 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.control.operations.status import Runs, open_runs
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
 from temporaletl.messages import Message
 from temporaletl.secrets import redacted
+from temporaletl.telemetry.logs import get_logger, unexpected
 
 log = get_logger("temporaletl.control.live")
 

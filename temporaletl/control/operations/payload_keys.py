@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from temporaletl import sdk
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import (
     OPEN_WORKFLOWS,
@@ -15,6 +14,7 @@ from temporaletl.control.operations.platform import (
     translated_errors,
 )
 from temporaletl.errors import ConfigurationError, ConflictError, NotFoundError
+from temporaletl.temporal import sdk
 from temporaletl.warehouse import payload_keys
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.payload_keys import KeyInUse
@@ -104,7 +104,7 @@ async def retire_key(
 
 
 async def _check_workflows(client: Client, key_id: str) -> None:
-    from temporaletl.payload_codec import mark_of
+    from temporaletl.temporal.payload_codec import mark_of
 
     mark, needing = mark_of(key_id), list[str]()
     async for execution in client.list_workflows(OPEN_WORKFLOWS):
@@ -123,7 +123,7 @@ async def _check_workflows(client: Client, key_id: str) -> None:
 
 async def _encrypt_schedules(client: Client, key_id: str) -> int:
     """Encrypt anew what schedules start workflows with; return how many schedules."""
-    from temporaletl.payload_codec import mark_of
+    from temporaletl.temporal.payload_codec import mark_of
 
     changed = 0
     async for listed in await client.list_schedules(rpc_timeout=PATIENCE):
@@ -178,7 +178,7 @@ async def code_payloads(
         MissingPayloadKeyError, UndecryptablePayloadError: as `PayloadKeys.open`.
         ETLError: as `Platform.current_warehouse`.
     """
-    from temporaletl.payload_codec import EncryptingCodec, is_encrypted
+    from temporaletl.temporal.payload_codec import EncryptingCodec, is_encrypted
 
     warehouse = await platform.current_warehouse()
     codec = EncryptingCodec(warehouse.payload_keys)

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from temporaletl.control.operations.executions import Started, start_execution
 from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import ConfigurationError, ETLError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipelines import signing_secrets

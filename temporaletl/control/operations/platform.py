@@ -15,9 +15,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from temporaletl import sdk
-from temporaletl.connections import DEFAULT
-from temporaletl.endpoint import CONNECT_TIMEOUT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import (
     ConfigurationError,
     ConflictError,
@@ -26,7 +24,9 @@ from temporaletl.errors import (
     NotFoundError,
     TemporalUnavailableError,
 )
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from temporaletl.temporal import sdk
+from temporaletl.temporal.endpoint import CONNECT_TIMEOUT
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import has_ledger, migrate, missing_migrations
@@ -124,7 +124,7 @@ class Platform:
 
         Raises:
             TemporalDisabledError, TemporalUnavailableError, ConfigurationError, CredentialsError:
-                as `temporaletl.connect.connect`, and `enter_keys`.
+                as `temporaletl.temporal.connect.connect`, and `enter_keys`.
         """
         return await self._connected(CONNECT_TIMEOUT)
 
@@ -133,8 +133,8 @@ class Platform:
             await self._enter_keys()
             if self._client is None:
                 # It takes time to import, and many operations do without.
-                from temporaletl.connect import connect
-                from temporaletl.sdk_telemetry import tracing_interceptors
+                from temporaletl.temporal.connect import connect
+                from temporaletl.temporal.telemetry import tracing_interceptors
 
                 self._client = await connect(
                     self.settings, within=within, interceptors=tracing_interceptors()

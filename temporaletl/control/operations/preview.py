@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from pydantic import JsonValue
 
-from temporaletl.connection_providers import provided
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, strategies_of
 from temporaletl.errors import NotReadyError, SourceUnavailableError
 from temporaletl.extraction import Page, PageRequest
-from temporaletl.field_settings import load_field_rules
 from temporaletl.ids import job_id_of
 from temporaletl.messages import BatchMetadata, ETLInput, QueuerInput
 from temporaletl.query import Query
 from temporaletl.queuer.planning import check_request, jobs_of, window_of
 from temporaletl.rows import Reject, Row
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.fields import load_field_rules
+from temporaletl.settings.platform import TemporalSettings
 from temporaletl.strategies import Planner, Strategies
 from temporaletl.transformation import TransformContext, is_wanted, undeclared
 from temporaletl.troubles import Troubles, observed

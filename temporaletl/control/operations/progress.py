@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
-from temporaletl import names, sdk
+from temporaletl import names
 from temporaletl.control.operations.attendance import (
     UNATTENDED_LOCAL,
     unattended_queuer,
@@ -37,6 +37,7 @@ from temporaletl.control.operations.runs import (
 )
 from temporaletl.errors import ETLError
 from temporaletl.messages import BatchStatus, BatchSummary, QueuerInput, RowCounts
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally

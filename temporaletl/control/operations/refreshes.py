@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
-from temporaletl.connection_providers import UnknownConnectionError
+from temporaletl.connections.providers import UnknownConnectionError
 from temporaletl.control.operations.audit import local_author, record_outcome
 from temporaletl.control.operations.collections import get_collection
 from temporaletl.control.operations.platform import Platform

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.sources import check_known

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from msgspec import Meta
 
-from temporaletl import sdk
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.operations.following import explain, query_status
 from temporaletl.control.operations.local_runs import open_state
 from temporaletl.control.operations.platform import PATIENCE
 from temporaletl.messages import BatchStatus, JobFailure, Message, RowCounts, Window
 from temporaletl.names import parse_label
 from temporaletl.queuer.reconciliation import loss_of, namespace_of, standing_of
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.leases import silent_since

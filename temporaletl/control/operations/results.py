@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from temporaletl import sdk
 from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.following import Ended, explain, is_misconfiguration
 from temporaletl.control.operations.platform import PATIENCE, Platform
 from temporaletl.control.operations.reports import RunReport
 from temporaletl.errors import ConflictError, ETLError, NotFoundError
 from temporaletl.messages import BatchSummary, Mode
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.reports import summary_of
 from temporaletl.warehouse.runs import find_run
 

@@ -9,9 +9,9 @@ from functools import partial
 
 from pydantic import JsonValue, ValidationError
 
-from temporaletl import names, sdk
-from temporaletl.connection_providers import provided
-from temporaletl.connections import DEFAULT
+from temporaletl import names
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.following import Handle, Run, TemporalRun
 from temporaletl.control.operations.local_runs import LocalRun
 from temporaletl.control.operations.platform import (
@@ -30,12 +30,13 @@ from temporaletl.errors import (
     TemporalUnavailableError,
     WarehouseUnavailableError,
 )
-from temporaletl.logs import get_logger
 from temporaletl.messages import BatchSummary, Mode, QueuerInput
 from temporaletl.queuer import reconciliation
 from temporaletl.queuer.planning import check_request, check_span
 from temporaletl.queuer.reconciliation import namespace_of
 from temporaletl.secrets import holds_secret
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal import sdk
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, find_batch, summary_of

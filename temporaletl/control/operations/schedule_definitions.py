@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from temporaletl import names, sdk
-from temporaletl.connection_providers import provided
+from temporaletl import names
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.control.operations.runs import run_request
 from temporaletl.control.operations.schedule_reports import ScheduleReport, report_of, version_of
@@ -29,6 +29,7 @@ from temporaletl.queuer.scheduling import (
     make_schedule,
     schedule_of,
 )
+from temporaletl.temporal import sdk
 from temporaletl.validation import faults_of
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.pipelines import find_version

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue
 
-from temporaletl import sdk
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.operations.timetable import members
 from temporaletl.messages import Message, QueuerInput
 from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
+from temporaletl.temporal import sdk
 from temporaletl.worker.pipelines.messages import ExecutionInput
 
 if TYPE_CHECKING:

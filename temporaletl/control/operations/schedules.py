@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from temporaletl import names, sdk
-from temporaletl.connection_entries import Connection
-from temporaletl.connection_providers import provided, read_entries
+from temporaletl import names
+from temporaletl.connections.entries import Connection
+from temporaletl.connections.providers import provided, read_entries
 from temporaletl.control.operations.audit import local_author, record_outcome
 from temporaletl.control.operations.platform import (
     PATIENCE,
@@ -33,6 +33,7 @@ from temporaletl.errors import (
 )
 from temporaletl.names import DEFAULT_SCHEDULE, ScheduleKey
 from temporaletl.rows import storable_text
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.schedules import skipped_runs
 

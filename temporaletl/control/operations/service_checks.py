@@ -8,8 +8,8 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-from temporaletl import names, sdk
-from temporaletl.check_messages import (
+from temporaletl import names
+from temporaletl.checks.messages import (
     Check,
     QueueAnswer,
     ServiceAnswer,
@@ -20,6 +20,7 @@ from temporaletl.control.operations.attendance import unattended, unattended_seg
 from temporaletl.control.operations.following import failure_message
 from temporaletl.control.operations.platform import PATIENCE, Platform, translated_errors
 from temporaletl.errors import ETLError, TemporalUnavailableError
+from temporaletl.temporal import sdk
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle

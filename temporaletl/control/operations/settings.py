@@ -8,16 +8,15 @@ from typing import NamedTuple
 
 from dotenv import dotenv_values
 
-from temporaletl.connection_entries import Connection, Reference
-from temporaletl.connection_providers import provided, read_entries
-from temporaletl.connections import DEFAULT, declaration_of
+from temporaletl.bound_connection import DEFAULT, declaration_of
+from temporaletl.connections.entries import Connection, Reference
+from temporaletl.connections.providers import provided, read_entries
 from temporaletl.control.operations.connections import unknown_connection
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import find_source, known_planners
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import Message
 from temporaletl.names import label
-from temporaletl.secret_files import FILE, read_secret
 from temporaletl.secrets import REDACTED
 from temporaletl.setting_catalogue import (
     Setting,
@@ -28,6 +27,7 @@ from temporaletl.setting_catalogue import (
     settings_of_source,
     unknown_variables,
 )
+from temporaletl.settings.secret_files import FILE, read_secret
 
 #: Whose the settings are that no source has.
 PLATFORM = "platform"

@@ -9,8 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from temporaletl.connection_file import connections_file
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.checks.sources import load_settings
+from temporaletl.connections.file import connections_file
 from temporaletl.control.operations.settings_files import (
     read_text,
     with_connection,
@@ -18,7 +19,6 @@ from temporaletl.control.operations.settings_files import (
     write_files,
 )
 from temporaletl.control.operations.sources import find_source
-from temporaletl.environment import given_variables
 from temporaletl.errors import ConfigurationError, SettingsError
 from temporaletl.setting_catalogue import (
     Setting,
@@ -26,7 +26,7 @@ from temporaletl.setting_catalogue import (
     settings_of_class,
     settings_of_source,
 )
-from temporaletl.source_checks import load_settings
+from temporaletl.settings.environment import given_variables
 
 #: Where variables are written, in the folder of the command.
 DOTENV = Path(".env")

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from temporaletl.connection_providers import find_connection, provided
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.connections.providers import find_connection, provided
 from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import (
     ConfigurationError,

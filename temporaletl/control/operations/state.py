@@ -7,8 +7,8 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from temporaletl.connection_providers import UnknownConnectionError, find_connection, provided
-from temporaletl.connections import DEFAULT, bound
+from temporaletl.bound_connection import DEFAULT, bound
+from temporaletl.connections.providers import UnknownConnectionError, find_connection, provided
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import check_known, find_source, know_source

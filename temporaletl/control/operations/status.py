@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from temporaletl import sdk
 from temporaletl.control.operations.attendance import unattended
 from temporaletl.control.operations.platform import NoLedgerError, Platform
 from temporaletl.control.operations.reports import (
@@ -24,6 +23,7 @@ from temporaletl.errors import (
     WarehouseUnavailableError,
 )
 from temporaletl.queuer.reconciliation import describe_workflow, standing_of, unbooked
+from temporaletl.temporal import sdk
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import BatchReport, list_batches

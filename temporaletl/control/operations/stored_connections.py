@@ -10,10 +10,10 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from temporaletl.connection_entries import Connection as Entry, Origin
-from temporaletl.connection_file import FileConnections
-from temporaletl.connection_providers import provided
-from temporaletl.connections import bound, declaration_of
+from temporaletl.bound_connection import bound, declaration_of
+from temporaletl.connections.entries import Connection as Entry, Origin
+from temporaletl.connections.file import FileConnections
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.audit import local_author
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.runs import end_if_lost
@@ -26,7 +26,7 @@ from temporaletl.errors import (
 )
 from temporaletl.names import label
 from temporaletl.rows import storable_text
-from temporaletl.settings import variables_of
+from temporaletl.settings.platform import variables_of
 from temporaletl.strategies import Planner
 from temporaletl.warehouse.audit import Author, record
 from temporaletl.warehouse.runs import open_requests

@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from temporaletl.connection_providers import provided
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import provided
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.preview import numbered_jobs, pages_of, unwritten_batch
 from temporaletl.control.operations.sources import find_source, strategies_of
-from temporaletl.field_settings import load_field_rules
 from temporaletl.messages import ETLInput, QueuerInput
 from temporaletl.queuer.planning import check_request
 from temporaletl.rows import Event, Identity, Row
+from temporaletl.settings.fields import load_field_rules
 from temporaletl.strategies import Strategies
 from temporaletl.transformation import TransformContext, is_wanted
 from temporaletl.warehouse.clock import warehouse_now

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from temporaletl import metrics
 from temporaletl.control.operations.freshness import StreamFreshness, freshness
 from temporaletl.control.operations.observation import Observations
 from temporaletl.control.operations.platform import Platform
 from temporaletl.errors import ETLError
-from temporaletl.instruments import Gauge, Labels
-from temporaletl.logs import get_logger
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.instruments import Gauge, Labels
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.measures import Measures, measure
 
-log = get_logger("temporaletl.metrics")
+log = get_logger("temporaletl.telemetry.metrics")
 
 _READ = (
     *(metrics.watermark, metrics.last_success, metrics.freshness_objective, metrics.stream_late),

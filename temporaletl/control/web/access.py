@@ -8,7 +8,6 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
 
-from temporaletl.addresses import is_loopback
 from temporaletl.control.api.access import (
     COOKIE,
     Caller,
@@ -22,6 +21,7 @@ from temporaletl.control.api.problems import UnauthenticatedError, request_id_of
 from temporaletl.control.operations.tokens import token_of_login
 from temporaletl.control.web.sights import PATIENCE, SHORT_PATIENCE
 from temporaletl.errors import ETLError, RetryableError
+from temporaletl.settings.addresses import is_loopback
 from temporaletl.warehouse.logins import Login
 from temporaletl.warehouse.tokens import InvalidTokenError
 

@@ -25,7 +25,7 @@ from temporaletl.control.web.access import LogInNeededError, Visitors, log_in_pa
 from temporaletl.control.web.rendering import HEADERS, render
 from temporaletl.control.web.sights import Outages, Sight, Sights
 from temporaletl.errors import ConfigurationError, ETLError
-from temporaletl.logs import get_logger, unexpected
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.validation import without_prefix
 
 log = get_logger("temporaletl.web")

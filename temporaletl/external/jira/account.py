@@ -17,7 +17,7 @@ from temporaletl.external.error_bodies import message_of
 from temporaletl.external.jira.identity import identity_of
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import IssueRange, JiraSite, open_site
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.jira")
 

@@ -12,7 +12,7 @@ import requests
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.jira.site import JiraSite
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.external.jira")
 

@@ -14,12 +14,17 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.addresses import check_encrypted, site_address
-from temporaletl.connections import connection_settings
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import (
+    HttpSettings,
+    RateSettings,
+    SourceSettings,
+    variables,
+)
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.trino.access import TrinoSettings
-from temporaletl.source_settings import HttpSettings, RateSettings, SourceSettings, variables
+from temporaletl.settings.addresses import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _EXAMPLE = "https://example.atlassian.net"

@@ -17,12 +17,17 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from temporaletl.addresses import check_encrypted
-from temporaletl.connections import connection_settings
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import (
+    HttpSettings,
+    RateSettings,
+    RequestRate,
+    variables,
+)
 from temporaletl.credentials import HeaderText
 from temporaletl.deletions import FindDeleted
 from temporaletl.external.salesforce.settings import SalesforceSettings
-from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
+from temporaletl.settings.addresses import check_encrypted
 from temporaletl.strategies import rate_budget
 
 #: As launchpadlib names them, but for "edge", which is long gone.

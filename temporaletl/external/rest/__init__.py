@@ -10,6 +10,7 @@ Every paginator yields `Page`s of `Record`s, goes on from any of their cursors, 
 that ends from one that breaks off. A record may come again, never not at all.
 """
 
+from temporaletl.connections.source_settings import variables
 from temporaletl.external.rest.api import (
     RestApi,
     RestSettings,
@@ -24,7 +25,6 @@ from temporaletl.external.rest.narrowing import reread
 from temporaletl.external.rest.numbering import by_number
 from temporaletl.external.rest.planning import rest_source
 from temporaletl.external.rest.records import Record, decoded
-from temporaletl.source_settings import variables
 
 __all__ = [
     "Record",

@@ -17,13 +17,13 @@ from pydantic import (
 )
 from requests.auth import AuthBase
 
-from temporaletl.addresses import check_encrypted, site_address
+from temporaletl.connections.source_settings import HttpSettings, RateSettings
 from temporaletl.errors import SourceProtocolError
 from temporaletl.external.http import HttpClient
 from temporaletl.external.rest.records import Answer, Shape
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import start
-from temporaletl.source_settings import HttpSettings, RateSettings
+from temporaletl.settings.addresses import check_encrypted, site_address
 
 _EXAMPLE = "https://api.example.com/v1"
 

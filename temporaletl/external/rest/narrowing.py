@@ -9,10 +9,10 @@ from temporaletl.errors import ETLError, SourceProtocolError, SourceUnavailableE
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.rest.api import RestApi
 from temporaletl.external.rest.records import Answer, Record, Shape, marks_of
-from temporaletl.logs import get_logger
 from temporaletl.rereading import Reread, Unread
 from temporaletl.rows import Reject
 from temporaletl.secrets import redacted
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.rest")
 

@@ -14,8 +14,8 @@ from temporaletl.external.salesforce.org import open_org
 from temporaletl.external.salesforce.query import Selection
 from temporaletl.external.salesforce.refusals import InvalidFieldError, InvalidTypeError
 from temporaletl.external.salesforce.settings import SalesforceSettings
-from temporaletl.logs import get_logger
 from temporaletl.rows import Identity
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.timezones import known_timezone
 
 log = get_logger("salesforce")

@@ -24,7 +24,7 @@ from temporaletl.external.salesforce.query import (
     read_page,
 )
 from temporaletl.external.salesforce.refusals import UnrenderableError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 

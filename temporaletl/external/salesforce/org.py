@@ -28,7 +28,7 @@ from temporaletl.external.salesforce.refusals import (
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import Begun, start
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 

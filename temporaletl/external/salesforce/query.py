@@ -25,7 +25,7 @@ from temporaletl.external.salesforce.refusals import (
     UnrenderableError,
 )
 from temporaletl.external.salesforce.settings import check_field, check_name
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 

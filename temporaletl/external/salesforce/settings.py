@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
-from temporaletl.addresses import check_encrypted, site_address
-from temporaletl.connections import connection_settings
-from temporaletl.credentials import HeaderText, PlainText
-from temporaletl.source_settings import (
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import (
     HttpSettings,
     RateSettings,
     RequestRate,
     SourceSettings,
     variables,
 )
+from temporaletl.credentials import HeaderText, PlainText
+from temporaletl.settings.addresses import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 #: How Salesforce lets a program in.

@@ -15,10 +15,15 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.addresses import check_encrypted, site_address
-from temporaletl.connections import connection_settings
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import (
+    HttpSettings,
+    RateSettings,
+    RequestRate,
+    variables,
+)
 from temporaletl.credentials import HeaderText
-from temporaletl.source_settings import HttpSettings, RateSettings, RequestRate, variables
+from temporaletl.settings.addresses import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 SOURCE = "servicetitan"

@@ -13,12 +13,12 @@ import requests
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from requests.auth import AuthBase
 
-from temporaletl.addresses import check_encrypted, site_address
 from temporaletl.budget import RateBudget
+from temporaletl.connections.source_settings import HttpSettings, variables
 from temporaletl.credentials import HeaderText, check_visible
 from temporaletl.errors import ConfigurationError, CredentialsError, SourceUnavailableError
 from temporaletl.secrets import remember_secret
-from temporaletl.source_settings import HttpSettings, variables
+from temporaletl.settings.addresses import check_encrypted, site_address
 from temporaletl.strategies import rate_budget
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")

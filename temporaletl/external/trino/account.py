@@ -8,8 +8,8 @@ from temporaletl.external.answers import decode_record
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams, spelled_out
-from temporaletl.logs import get_logger
 from temporaletl.messages import Window
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("trino")
 

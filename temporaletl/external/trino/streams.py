@@ -32,12 +32,12 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.connections import connection_settings
+from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import Parameter
 from temporaletl.messages import Mode, Window
-from temporaletl.source_settings import SourceSettings
 from temporaletl.timezones import known_timezone
 from temporaletl.validation import faults_of
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg import sql
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import SchemaConflictError
 from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import PARTITION_KEY, Layout

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from psycopg import adapt, pq, sql
 from psycopg.abc import Buffer
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.warehouse.connection import Connection
 from temporaletl.worker.loading.columns import (
     CONNECTION,

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from temporaletl import strategies
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import ConflictError
 from temporaletl.rows import Identity, Row
 from temporaletl.warehouse.connection import Connection, Warehouse

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from temporaletl import metrics
 from temporaletl.messages import ETLInput
 from temporaletl.rows import Reject
+from temporaletl.telemetry import metrics
 from temporaletl.worker.loading.merge import Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
 

@@ -16,11 +16,11 @@ from temporaletl.errors import (
     SchemaConflictError,
     WarehouseUnavailableError,
 )
-from temporaletl.logs import get_logger
 from temporaletl.messages import ETLInput, JobProgress
 from temporaletl.rows import CompleteSet, Reject, Row, ScanItems, storable_text
 from temporaletl.strategies import transformers
-from temporaletl.tracing import traced
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.telemetry.tracing import traced
 from temporaletl.transformation import is_wanted, undeclared
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import ConfigurationError, SchemaConflictError, WarehouseCredentialsError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.views import create_views
 from temporaletl.worker.loading.catalog import (

@@ -10,10 +10,10 @@ from typing import Any
 from temporalio import activity
 
 from temporaletl import names
-from temporaletl.attempts import Attempts, message_of
 from temporaletl.errors import NotFoundError, RetryableError
-from temporaletl.logs import get_logger
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.attempts import Attempts, message_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_executions import (
     end_execution,

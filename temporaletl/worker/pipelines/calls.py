@@ -13,8 +13,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from temporaletl.failures import first_cause, retry_policy
 from temporaletl.messages import Message, RunPolicy
+from temporaletl.temporal.failures import first_cause, retry_policy
 
 Result = TypeVar("Result", bound=Message)
 

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from pydantic import JsonValue
 
-from temporaletl.attempts import message_of, pause_behind, recovery_of
 from temporaletl.errors import (
     ConfigurationError,
     ETLError,
@@ -22,7 +21,8 @@ from temporaletl.errors import (
     WarehouseClosedError,
     WarehouseUnavailableError,
 )
-from temporaletl.logs import get_logger, unexpected
+from temporaletl.telemetry.logs import get_logger, unexpected
+from temporaletl.temporal.attempts import message_of, pause_behind, recovery_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_items import (
     Chunk,

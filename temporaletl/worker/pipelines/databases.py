@@ -16,11 +16,11 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from temporaletl.connection_entries import dotenv
+from temporaletl.connections.entries import dotenv
 from temporaletl.errors import ConfigurationError, NotFoundError
-from temporaletl.secret_files import read_secret
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
+from temporaletl.settings.secret_files import read_secret
 
 _VARIABLE = "PIPELINE_DATABASES"
 

@@ -11,8 +11,8 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 with workflow.unsafe.imports_passed_through():
     from temporaletl import names
     from temporaletl.control_messages import ControlUpdate
-    from temporaletl.failures import refusal, refuse_late, retry_policy
     from temporaletl.messages import RunPolicy
+    from temporaletl.temporal.failures import refusal, refuse_late, retry_policy
     from temporaletl.worker.pipelines.calls import call
     from temporaletl.worker.pipelines.control import Control
     from temporaletl.worker.pipelines.interpreter import Interpreter

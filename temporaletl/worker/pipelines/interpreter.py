@@ -16,8 +16,8 @@ from temporalio.exceptions import (
 )
 
 from temporaletl import names
-from temporaletl.failures import first_cause, first_message, retry_policy
 from temporaletl.messages import BatchSummary, Message
+from temporaletl.temporal.failures import first_cause, first_message, retry_policy
 from temporaletl.worker.pipelines.calls import UNTIL_CANCELLED, call, together
 from temporaletl.worker.pipelines.control import Control
 from temporaletl.worker.pipelines.graph import NodeState, Progress

@@ -7,7 +7,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger, unexpected
+from temporaletl.telemetry.logs import get_logger, unexpected
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.pipeline_executions import (
     end_execution,

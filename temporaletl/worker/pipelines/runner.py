@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
-from temporaletl import metrics
-from temporaletl.attempts import message_of
 from temporaletl.errors import ConfigurationError, ETLError, RetryableError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.attempts import message_of
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.model_tokens import model_use_of
 from temporaletl.warehouse.pipeline_executions import (

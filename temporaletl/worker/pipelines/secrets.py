@@ -7,10 +7,10 @@ shows them.
 import os
 from collections.abc import Mapping
 
-from temporaletl.connection_entries import dotenv
+from temporaletl.connections.entries import dotenv
 from temporaletl.errors import NotFoundError
-from temporaletl.secret_files import FILE, file_of
 from temporaletl.secrets import remember_secret
+from temporaletl.settings.secret_files import FILE, file_of
 from temporaletl.worker.pipelines.surroundings import SECRETS, variable_of
 
 

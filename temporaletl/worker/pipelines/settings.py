@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
 
 
 class PipelineSettings(Settings):

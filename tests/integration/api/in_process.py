@@ -22,7 +22,7 @@ from temporaletl.control.api.serving import listen, make_server
 from temporaletl.control.api.settings import ApiSettings
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import create_token
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.tokens import Scope

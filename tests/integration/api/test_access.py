@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 
 

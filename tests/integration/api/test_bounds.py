@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from temporaletl.control.api import transport
 from temporaletl.control.operations.platform import Platform
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 
 SYNC = "/api/v1/sync/full"

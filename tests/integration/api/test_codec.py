@@ -12,8 +12,8 @@ from temporalio.api.common.v1 import Payload
 from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tokens import log_in
-from temporaletl.payload_keys import generate_key
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
+from temporaletl.temporal.payload_keys import generate_key
 from temporaletl.warehouse.audit import read_audit
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from temporaletl.run_log import DROPPED, Line
 from temporaletl.secrets import remember_secret
+from temporaletl.telemetry.run_log import DROPPED, Line
 from temporaletl.warehouse import run_log
 from temporaletl.warehouse.run_log import Writer, read_log
 from tests.integration.api.in_process import Served

@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from temporaletl.embedded.temporal_server import polling
-from temporaletl.endpoint import Endpoint
+from temporaletl.temporal.endpoint import Endpoint
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.api.conftest import Api
 from tests.integration.command_line import CommandLine, publish_numbers

@@ -16,7 +16,7 @@ from temporaletl.control.operations.schedules import (
     resume_schedule,
 )
 from temporaletl.names import ScheduleKey
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from tests.integration.api.in_process import Served, serving
 from tests.waiting import until
 

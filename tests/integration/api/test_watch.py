@@ -24,7 +24,7 @@ from temporaletl.control.operations.freshness import freshness
 from temporaletl.control.operations.health import WITHIN, Health, check_health
 from temporaletl.control.operations.platform import Platform
 from temporaletl.messages import QueuerInput
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from tests.integration.api.in_process import (
     Served,
     platform_of,

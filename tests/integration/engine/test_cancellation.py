@@ -15,7 +15,7 @@ from temporaletl.engine.__main__ import serve
 from temporaletl.engine.driver import Driver, DriverOptions
 from temporaletl.errors import WarehouseClosedError
 from temporaletl.queuer import finishing, planning
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.running import FIRST, Heard, run, select, watermark

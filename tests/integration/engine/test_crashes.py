@@ -32,7 +32,7 @@ _PROJECT = Path(__file__).parents[3]
 _OWNER = """
 import asyncio, itertools, os, pkgutil, signal, sys
 from temporaletl.engine.driver import Driver
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.driving import OPTIONS
 

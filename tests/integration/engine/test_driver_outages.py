@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from temporaletl.attempts import UNEXPECTED_ATTEMPTS
 from temporaletl.engine import driver
 from temporaletl.engine.driven import MOST_ADOPTIONS
 from temporaletl.errors import WarehouseUnavailableError
+from temporaletl.temporal.attempts import UNEXPECTED_ATTEMPTS
 from temporaletl.warehouse import ownership, run_control, runs
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.driving import (

@@ -16,7 +16,7 @@ import pytest
 from temporaletl.errors import ConflictError
 from temporaletl.messages import BatchSummary, ETLInput, JobProgress
 from temporaletl.queuer.finishing import end_lapsed, end_lost
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import open_batch, open_batches
 from tests.integration.engine.driving import driven, requested, until_ended
@@ -28,7 +28,7 @@ _PROJECT = Path(__file__).parents[3]
 #: Its pages are slow, and its end is far away.
 _RUN = """
 import asyncio, sys
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.running import run
 from tests.integration.flows import numbers

@@ -25,7 +25,7 @@ from temporaletl.control.operations.runs import (
 )
 from temporaletl.control.operations.schedules import list_schedules
 from temporaletl.errors import ConflictError, TemporalDisabledError, TemporalUnavailableError
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.runs import claim_run
 from tests.integration.engine.driving import (

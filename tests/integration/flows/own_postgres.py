@@ -11,7 +11,7 @@ from pathlib import Path
 
 from temporaletl.embedded.postgres import EmbeddedPostgres, temporary_folder
 from temporaletl.embedded.processes import Stop, Watchdog
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 

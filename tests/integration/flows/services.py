@@ -13,8 +13,8 @@ from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.queuer.__main__ import service_of as queuer_of
-from temporaletl.service import make_workers
-from temporaletl.settings import TemporalSettings, WorkerSettings
+from temporaletl.service.process import make_workers
+from temporaletl.settings.platform import TemporalSettings, WorkerSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.worker.__main__ import service_of as worker_of

@@ -18,7 +18,7 @@ from temporaletl.control.operations.history import recent_runs
 from temporaletl.control.operations.platform import OPEN_WORKFLOWS, Platform
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.messages import BatchSummary, QueuerInput
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.services import Services, running
 from tests.integration.temporal_server import TemporalServer

@@ -10,10 +10,10 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl import ConfigurationError, CredentialsError
-from temporaletl.connect import connect
 from temporaletl.errors import ETLError, TemporalUnavailableError
 from temporaletl.messages import QueuerInput
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from temporaletl.temporal.connect import connect
 from temporaletl.warehouse.connection import Warehouse
 from tests.certificates import Authority
 from tests.integration.flows.own_postgres import OwnPostgres, own_postgres
@@ -134,7 +134,7 @@ async def test_an_api_key_and_a_password_are_replaced_while_a_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("temporaletl.client_credentials._LOOKED_AT_SECONDS", 0.1)
+    monkeypatch.setattr("temporaletl.temporal.client_credentials._LOOKED_AT_SECONDS", 0.1)
     key, password = tmp_path / "key", tmp_path / "password"
     key.write_text(f"{OLD}\n")
     given = conninfo_to_dict(postgres.loopback_url)

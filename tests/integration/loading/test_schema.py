@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from temporaletl.errors import ConfigurationError, CredentialsError, SchemaConflictError
 from temporaletl.rows import Event, Json, Row
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import catalog
 from tests.integration.loading.jobs import Job, counts, execute, fetch, make_event

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from temporaletl import CompleteSet
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import JobEvents
 from tests.integration.loading.jobs import Job, make_event

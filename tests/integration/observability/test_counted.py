@@ -7,18 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from temporaletl import metrics
+from temporaletl.bound_connection import bound
 from temporaletl.budget import counted_request
-from temporaletl.connections import bound
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.warehouse_metrics import WarehouseMetrics
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.external.exchange import outcome_of
-from temporaletl.instruments import Counter
 from temporaletl.messages import JobOutcome
-from temporaletl.service import make_workers
-from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
-from temporaletl.standing import Standing
+from temporaletl.service.process import make_workers
+from temporaletl.service.readiness import Standing
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
+from temporaletl.telemetry import metrics
+from temporaletl.telemetry.instruments import Counter
 from temporaletl.warehouse.budget import block_source
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ledger import begin_job, end_job, record_outcomes

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from temporaletl.metrics import registry
+from temporaletl.telemetry.metrics import registry
 from temporaletl.testing.postgres import empty_warehouse
 from tests.documentation import ROOT, code_in, tables, text_of
 from tests.integration.observability.collector import Collector, collecting

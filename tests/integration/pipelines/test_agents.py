@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from temporaletl.attempts import message_of
 from temporaletl.errors import ETLError, RetryableError
 from temporaletl.secrets import REDACTED
+from temporaletl.temporal.attempts import message_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.model_tokens import TokenBudgetError, reserve_tokens, settle_tokens
 from temporaletl.warehouse.pipeline_nodes import NodeRecord, read_nodes

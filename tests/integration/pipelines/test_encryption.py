@@ -25,14 +25,15 @@ from temporalio.client import (
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from temporaletl import names, payload_keys
-from temporaletl.connect import data_converter
+from temporaletl import names
 from temporaletl.control.operations.payload_keys import list_keys, retire_key
 from temporaletl.errors import ConfigurationError, ConflictError
-from temporaletl.failures import first_cause
 from temporaletl.messages import QueuerInput
-from temporaletl.payload_codec import EncryptingCodec, mark_of
-from temporaletl.payload_keys import PayloadKeys, UndecryptablePayloadError, generate_key
+from temporaletl.temporal import payload_keys
+from temporaletl.temporal.connect import data_converter
+from temporaletl.temporal.failures import first_cause
+from temporaletl.temporal.payload_codec import EncryptingCodec, mark_of
+from temporaletl.temporal.payload_keys import PayloadKeys, UndecryptablePayloadError, generate_key
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.payload_keys import enter_keys
 from temporaletl.warehouse.pipeline_results import TRIGGER, read_result, write_result

@@ -18,8 +18,8 @@ from psycopg import sql
 from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
-from temporaletl.logs import configure_logs
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from temporaletl.telemetry.logs import configure_logs
 from temporaletl.warehouse.connection import Warehouse
 from tests.echo import echoing
 from tests.integration.api.in_process import Served, platform_of, schema_of, serving

@@ -12,7 +12,7 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
 from temporaletl.engine.request import make_request
 from temporaletl.queuer.planning import resolve_batch
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from temporaletl.warehouse import run_control, runs
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ownership import adopt_run, waits_for_owner

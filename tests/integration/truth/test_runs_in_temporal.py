@@ -18,8 +18,8 @@ from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.queuer.__main__ import service_of as queuer_of
-from temporaletl.service import make_workers
-from temporaletl.settings import TemporalSettings, WarehouseSettings, WorkerSettings
+from temporaletl.service.process import make_workers
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.__main__ import service_of as worker_of
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.api.in_process import Served, serving, warehouse_settings
 from tests.integration.truth.said import text_of

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from temporaletl import Event
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import ETLInput
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading import Lineage, Loader, PageLoad
 from temporaletl.worker.loading.copying import copy_rows

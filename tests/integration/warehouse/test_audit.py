@@ -10,7 +10,7 @@ from temporaletl.control.operations.state import move_watermark, unblock
 from temporaletl.control.operations.tokens import create_token, list_tokens, revoke_token
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.secrets import remember_secret
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.audit import AuditEntry, Author, read_audit, record
 from temporaletl.warehouse.budget import block_source
 from temporaletl.warehouse.connection import Warehouse

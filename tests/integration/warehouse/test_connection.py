@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from temporaletl.errors import ConfigurationError
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from temporaletl.ids import job_id_of
 from temporaletl.messages import BatchMetadata, ETLInput, Window
 from temporaletl.rows import Event, Identity, Row, TemporalWorkflow
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.strategies import import_sources, resolve
 from temporaletl.warehouse.closing import close_batch
 from temporaletl.warehouse.connection import Warehouse
@@ -39,7 +39,7 @@ BATCH = "jira-full-20240501T120000Z-00000000"
 #: As a service does when it starts.
 _MIGRATE = """
 import sys
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 with Warehouse(WarehouseSettings.load()) as warehouse:

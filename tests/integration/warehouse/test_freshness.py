@@ -20,7 +20,7 @@ from temporaletl.errors import ConfigurationError
 from temporaletl.messages import JobState, Window
 from temporaletl.notifications.delivery import Notifier
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.ledger import end_job
 from temporaletl.warehouse.schedules import SeenSchedule, record_schedules, seen_schedules

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from temporaletl.errors import ConfigurationError, CredentialsError, WarehouseUnavailableError
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import create_schema, migrate
 from tests.integration.warehouse.batches import rows

@@ -154,7 +154,7 @@ _KILLED = """
 import os, signal, sys
 from temporaletl.notifications import delivery
 from temporaletl.notifications.settings import NotificationSettings
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 delivery.mark_sent = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with Warehouse(WarehouseSettings.load()) as warehouse:

@@ -15,7 +15,7 @@ from psycopg import sql
 from temporaletl import Event
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.messages import RunPolicy
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate

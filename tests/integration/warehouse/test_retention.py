@@ -17,7 +17,7 @@ from temporaletl.control.web import dashboard
 from temporaletl.messages import BatchMetadata, BatchSummary, JobState, Window
 from temporaletl.queuer.retention import keep_pruning
 from temporaletl.rows import Event
-from temporaletl.settings import LedgerSettings, TemporalSettings
+from temporaletl.settings.platform import LedgerSettings, TemporalSettings
 from temporaletl.warehouse import ledger, retention
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.reports import BatchReport, list_batches

@@ -11,10 +11,10 @@ from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
 from temporaletl import CredentialsError
+from temporaletl.checks.sources import describe_warehouse
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tables import migrate_warehouse
-from temporaletl.settings import TemporalSettings, WarehouseSettings
-from temporaletl.source_checks import describe_warehouse
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.testing import SourceFixture
 from temporaletl.testing.harness import make_harness
 from temporaletl.warehouse.connection import Warehouse

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.idempotency import Answer, RequestKey, claim
 from temporaletl.warehouse.migration import migrate

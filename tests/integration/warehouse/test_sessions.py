@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from temporaletl import Event
 from temporaletl.errors import CredentialsError, WarehouseOverloadedError, WarehouseUnavailableError
 from temporaletl.messages import RunPolicy
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse, translated
 from temporaletl.warehouse.ledger import begin_job, end_job
 from temporaletl.warehouse.sessions import Session

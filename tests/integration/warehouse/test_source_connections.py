@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from temporaletl.connection_providers import find_connection, provided, read_entries
-from temporaletl.connections import bound
+from temporaletl.bound_connection import bound
+from temporaletl.connections.providers import find_connection, provided, read_entries
+from temporaletl.connections.source_settings import UnboundSourceError
 from temporaletl.control.operations import connections as listing, stored_connections as operations
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import known_planners
 from temporaletl.errors import ConfigurationError, ConflictError, NotFoundError, UnknownSourceError
 from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.secrets import redacted
-from temporaletl.settings import TemporalSettings, WarehouseSettings
-from temporaletl.source_settings import UnboundSourceError
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.audit import AuditEntry, Author, read_audit
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.source_connections import (

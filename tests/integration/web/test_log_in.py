@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings
 from tests.integration.tcp_relay import TcpRelay
 from tests.integration.web.stack import Stack

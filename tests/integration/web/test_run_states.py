@@ -28,7 +28,7 @@ from temporaletl.messages import (
     Window,
 )
 from temporaletl.queuer.reconciliation import namespace_of
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.open_batches import sight
 from tests.integration.api.in_process import Served, schema_of, serving, warehouse_settings

@@ -12,16 +12,15 @@ from temporaletl import (
     SourceProtocolError,
     SourceUnavailableError,
 )
-from temporaletl.endpoint import Endpoint
 from temporaletl.errors import TemporalUnavailableError
 from temporaletl.external import temporal
 from temporaletl.external.temporal import (
-    SourceTemporalSettings,
     StaleTokenError,
     Visibility,
-    source_settings,
     visibility,
 )
+from temporaletl.external.temporal_settings import SourceTemporalSettings, source_settings
+from temporaletl.temporal.endpoint import Endpoint
 from temporaletl.troubles import Troubles, observed
 
 

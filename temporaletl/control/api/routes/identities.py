@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.etags import NOT_MODIFIED, IfNoneMatch, digest_of, tagged

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.idempotency import IdempotencyKey, once

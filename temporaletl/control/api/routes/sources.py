@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from temporaletl.check_messages import Check
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.checks.messages import Check
 from temporaletl.control.api.access import Operator, Reader
 from temporaletl.control.api.context import InContext
 from temporaletl.control.api.problems import RESPONSES

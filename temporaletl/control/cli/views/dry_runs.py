@@ -24,7 +24,7 @@ from temporaletl.control.operations.dry_runs import (
 from temporaletl.control.operations.execution_details import execution_details
 from temporaletl.control.operations.executions import read_node_result
 from temporaletl.errors import ConfigurationError
-from temporaletl.logs import quiet_logs
+from temporaletl.telemetry.logs import quiet_logs
 from temporaletl.worker.pipelines.documents import read_json, read_yaml
 from temporaletl.worker.pipelines.validation import Pipeline, validate
 

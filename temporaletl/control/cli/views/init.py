@@ -13,10 +13,10 @@ from pathlib import Path
 import typer
 from dotenv import dotenv_values
 
-from temporaletl.check_messages import Check
-from temporaletl.connection_entries import Connection
-from temporaletl.connection_providers import read_entries
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.checks.messages import Check
+from temporaletl.connections.entries import Connection
+from temporaletl.connections.providers import read_entries
 from temporaletl.control.cli.output import note, print_json, say
 from temporaletl.control.cli.session import begin_here, call
 from temporaletl.control.cli.views.sources import EXIT_STATUS, say_check

@@ -13,7 +13,7 @@ from temporaletl.control.cli.output import (
 )
 from temporaletl.control.cli.session import begin, call
 from temporaletl.control.operations import payload_keys
-from temporaletl.payload_keys import check_id, generate_key
+from temporaletl.temporal.payload_keys import check_id, generate_key
 
 
 def generate(key_id: str) -> None:

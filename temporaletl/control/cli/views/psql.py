@@ -17,7 +17,7 @@ from temporaletl.embedded.postgres import POSTGRES_FOLDER
 from temporaletl.embedded.postgres_programs import programs
 from temporaletl.embedded.running import default_data_folder, read_running
 from temporaletl.errors import ConfigurationError
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 
 
 def print_url() -> int:

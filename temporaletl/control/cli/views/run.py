@@ -42,7 +42,7 @@ from temporaletl.control.operations.progress import (
 from temporaletl.control.operations.runs import run_request
 from temporaletl.messages import BatchSummary, Mode
 from temporaletl.names import connection_option, label
-from temporaletl.settings import TemporalSettings
+from temporaletl.settings.platform import TemporalSettings
 from temporaletl.warehouse.runs import Engine
 
 #: How long a command stays to see whether the run can be planned at all.

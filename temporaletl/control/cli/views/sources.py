@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from temporaletl.check_messages import Check
+from temporaletl.checks.messages import Check
 from temporaletl.command import FAILED, MISUSED
 from temporaletl.control.cli.output import (
     add_row,

@@ -40,8 +40,8 @@ from temporaletl.embedded.removal import (
 )
 from temporaletl.embedded.running import default_data_folder
 from temporaletl.errors import ConfigurationError
-from temporaletl.logs import quiet_logs
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
+from temporaletl.telemetry.logs import quiet_logs
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
 
-from temporaletl.check_messages import Check
+from temporaletl.checks.messages import Check
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.calls.sources import CHECKED_WITHIN
 from temporaletl.control.client.operations import over_api

@@ -1,6 +1,6 @@
 """The people of a source, over the API."""
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.identities import fill_identities, list_identities

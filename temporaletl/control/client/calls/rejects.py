@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.rejects import list_rejects

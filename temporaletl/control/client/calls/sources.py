@@ -5,13 +5,13 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from temporaletl.check_messages import Check
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.checks.messages import Check
+from temporaletl.checks.sources import Notice
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.checks import check_source
 from temporaletl.control.operations.sources import Source, list_sources
-from temporaletl.source_checks import Notice
 
 #: A check tries each stream, for half a minute at most.
 CHECKED_WITHIN = timedelta(minutes=5)

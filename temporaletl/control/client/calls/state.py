@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.client.api import Api
 from temporaletl.control.client.operations import over_api
 from temporaletl.control.operations.state import (

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Response
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.api.paging import decode_cursor, encode_cursor
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.identities import fill_identities, list_identities

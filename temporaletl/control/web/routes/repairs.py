@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Response
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.operations.rejects import replay_request
 from temporaletl.control.operations.retries import retry_request
 from temporaletl.control.operations.runs import run_request

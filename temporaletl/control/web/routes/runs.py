@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Path, Query, Response
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.control.api.paging import decode_cursor, encode_cursor
 from temporaletl.control.operations.audit import record_outcome
 from temporaletl.control.operations.backfills import plan_backfill

@@ -14,7 +14,7 @@ from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import JiraSite, open_site
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import open_trino
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.queuer.sources.jira")
 

@@ -6,7 +6,7 @@ from temporaletl import ConfigurationError
 from temporaletl.external.launchpad.settings import person_name
 from temporaletl.external.salesforce.employees import Employee, read_employees
 from temporaletl.external.salesforce.settings import SalesforceSettings
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.queuer.sources.launchpad")
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from temporaletl import ETLInput, Plan, Window, transform_inputs_method
 from temporaletl.external.temporal import closed_in, visibility
-from temporaletl.logs import get_logger
 from temporaletl.queuer.sources.temporal.params import SOURCE, STREAM, Backlog
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporal")
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from temporaletl import Plan, Query, Window, params_method
-from temporaletl.external.temporal import SourceTemporalSettings, source_settings
+from temporaletl.external.temporal_settings import SourceTemporalSettings, source_settings
 
 SOURCE = "temporal"
 STREAM = "workflows"

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 from pydantic import Field, SecretStr, field_validator
 
-from temporaletl.settings import Settings
+from temporaletl.settings.platform import Settings
 from temporaletl.worker.pipelines.egress.addresses import Network
 
 _HIGHEST_PORT = 65_535

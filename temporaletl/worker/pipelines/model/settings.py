@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from temporaletl.addresses import check_encrypted, site_address
-from temporaletl.settings import Settings
+from temporaletl.settings.addresses import check_encrypted, site_address
+from temporaletl.settings.platform import Settings
 
 
 class ModelSettings(Settings):

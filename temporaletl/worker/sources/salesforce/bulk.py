@@ -21,7 +21,7 @@ from temporaletl.external.answers import (
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.salesforce.org import SalesforceOrg
 from temporaletl.external.salesforce.query import Selection, probe, with_seen_columns
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 

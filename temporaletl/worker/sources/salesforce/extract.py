@@ -45,7 +45,7 @@ from temporaletl.external.salesforce.refusals import (
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import MAY_BE_ABSENT, STREAMS
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.salesforce.bulk import (
     BulkJobBrokeError,
     BulkQueries,

@@ -31,8 +31,8 @@ from temporaletl.external.temporal import (
     with_run_ids,
 )
 from temporaletl.external.threads import start
-from temporaletl.logs import get_logger
 from temporaletl.rows import TemporalWorkflow
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.temporal.payload import undecodable
 from temporaletl.worker.sources.temporal.query import TemporalQuery
 

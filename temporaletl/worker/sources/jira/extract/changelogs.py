@@ -15,7 +15,7 @@ from temporaletl.external.answers import (
     text_of,
 )
 from temporaletl.external.headway import Headway
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, JiraClient
 from temporaletl.worker.sources.jira.extract.details import DetailError, Listing, read_changelog
 from temporaletl.worker.sources.jira.issue import History, Id

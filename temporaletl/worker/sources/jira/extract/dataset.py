@@ -18,7 +18,7 @@ from temporaletl.external.jira.settings import JiraSettings
 from temporaletl.external.jira.site import open_site
 from temporaletl.external.trino.order import Position
 from temporaletl.external.trino.results import Undecodable
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import JiraClient
 from temporaletl.worker.sources.jira.extract.completion import (
     LISTS,

@@ -10,7 +10,7 @@ from temporaletl import RecordError
 from temporaletl.errors import ETLError
 from temporaletl.external.answers import decode_record
 from temporaletl.external.threads import Begun
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.issue import Comment, History, Id, Worklog
 

@@ -15,7 +15,7 @@ from temporaletl import ConfigurationError, Reject
 from temporaletl.errors import ETLError
 from temporaletl.external.jira.account import NotReportedError, Project, projects
 from temporaletl.external.jira.site import IssueRange
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.jira.extract.client import FAILURES, FEW_ATTEMPTS, JiraClient
 from temporaletl.worker.sources.jira.extract.search_results import (
     BARE_FIELDS,

@@ -13,7 +13,7 @@ from temporaletl.external.answers import MisfitAnswerError, decode_record
 from temporaletl.external.exchange import AnswerTooLargeError
 from temporaletl.external.headway import Headway
 from temporaletl.external.launchpad.site import LaunchpadSite
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.worker.sources.launchpad")
 

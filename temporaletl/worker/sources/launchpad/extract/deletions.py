@@ -11,7 +11,7 @@ from temporaletl import DeletionScan, Items, PageRequest, deletion_scan
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.site import STABLE, open_site
 from temporaletl.external.launchpad.transport import UnreadableError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.launchpad.extract import bugs, merge_proposals, questions
 from temporaletl.worker.sources.launchpad.extract.client import LaunchpadClient
 from temporaletl.worker.sources.launchpad.extract.listing import Kind, number_in

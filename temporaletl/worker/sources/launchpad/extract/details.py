@@ -18,7 +18,7 @@ from temporaletl.external.answers import DECODE_FAULTS, decode_record
 from temporaletl.external.launchpad.site import STABLE, LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
 from temporaletl.external.threads import abandon
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.launchpad.entries import (
     Activity,
     Comment,

@@ -6,7 +6,7 @@ from datetime import datetime
 from temporaletl import ConfigurationError, Reject
 from temporaletl.external.launchpad.site import DEVEL, STABLE, LaunchpadSite
 from temporaletl.external.launchpad.transport import UnreadableError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.launchpad.query import LaunchpadQuery
 
 log = get_logger("temporaletl.worker.sources.launchpad")

@@ -37,7 +37,7 @@ from temporaletl.errors import ETLError
 from temporaletl.external.headway import Headway
 from temporaletl.external.servicetitan.resources import ExportPosition
 from temporaletl.external.servicetitan.settings import OVERLAP
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.servicetitan.extract.client import (
     FAILURES,
     FEW_ATTEMPTS,

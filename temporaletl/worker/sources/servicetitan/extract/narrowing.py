@@ -13,7 +13,7 @@ from typing import Any
 
 from temporaletl import Reject
 from temporaletl.errors import ETLError
-from temporaletl.logs import get_logger
+from temporaletl.telemetry.logs import get_logger
 from temporaletl.worker.sources.servicetitan.extract.client import (
     FAILURES,
     FEW_ATTEMPTS,

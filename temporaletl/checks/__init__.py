@@ -1,0 +1,1 @@
+"""Checks: what a source needs, tried where a command runs and where the services do."""

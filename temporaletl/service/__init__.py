@@ -1,0 +1,1 @@
+"""Processes of the services: started, watched, ready, drained and ended."""

@@ -1,0 +1,1 @@
+"""Settings: read from the environment, a `.env` file, secret files and connections."""

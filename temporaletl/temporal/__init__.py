@@ -1,0 +1,1 @@
+"""Temporal, as both services use it: clients, payload encryption, errors, builds."""
