@@ -121,7 +121,8 @@ def import_base_images(engine: Engine, folder: Path) -> None:
         part = made.with_suffix(".part")
         including = f"--include={_IN_BASE}"
         engine.run(
-            *("mmdebstrap", "--mode=root", "--variant=minbase", including, "trixie", part, _DEBIAN),
+            *("mmdebstrap", "--mode=root", "--format=tar", "--variant=minbase", including),
+            *("trixie", part, _DEBIAN),
             within_seconds=_BUILT_WITHIN_SECONDS,
         )
         part.rename(made)
