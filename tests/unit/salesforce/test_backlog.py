@@ -1,23 +1,25 @@
-"""What is planned for which window."""
+"""What is planned for which window, and into which slices."""
 
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, pairwise
 
 import pytest
 
 from temporaletl import Window
-from tests.integration.job_reading import NOW, plan_of
-from tests.integration.salesforce_reading import STREAMS, jobs_of
+from temporaletl.messages import Mode
+from tests.fakes.salesforce import Org, generate
+from tests.fakes.server import FakeServer
+from tests.integration.job_reading import NOW, Serve, plan_of, read
+from tests.integration.salesforce_reading import STREAMS, holds, jobs_of, served
 
-START = datetime(2025, 1, 1, tzinfo=UTC)
+__all__ = ["served"]
+
+START = datetime(2023, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"KEY": "k", "SECRET": "s"}.items():
-        monkeypatch.setenv(f"SF_CONSUMER_{name}", value)
-    monkeypatch.setenv("SF_DOMAIN", "example.my")
+@pytest.fixture
+def server(served: Serve) -> FakeServer:
+    return served(generate(60, seed=1))
 
 
 def planned(mode: str, **more: object) -> set[tuple[object, ...]]:
@@ -26,16 +28,25 @@ def planned(mode: str, **more: object) -> set[tuple[object, ...]]:
     return {tuple(job.params[name] for name in names) for job in jobs}
 
 
-def test_every_object_of_a_stream_is_a_job() -> None:
-    for mode in ("full", "incremental"):
-        assert planned(mode, streams=("cases",)) == {
-            ("Case", "SystemModstamp", False, False),
-            ("CaseHistory", "CreatedDate", False, True),
-            ("CaseComment", "SystemModstamp", False, False),
-        }
+@pytest.mark.parametrize(
+    ("mode", "start", "stamp"),
+    [
+        ("full", None, "CreatedDate"),
+        ("incremental", None, "CreatedDate"),
+        ("incremental", START, "SystemModstamp"),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_every_object_of_a_stream_is_a_job(mode: str, start: datetime, stamp: str) -> None:
+    assert planned(mode, start=start, streams=("cases",)) == {
+        ("Case", stamp, False, False),
+        ("CaseHistory", "CreatedDate", False, True),
+        ("CaseComment", stamp, False, False),
+    }
 
 
-def test_a_backfill_looks_for_creations_and_for_deletions() -> None:
+def test_a_backfill_looks_for_creations_and_for_deletions(served: Serve) -> None:
+    served(generate(200, seed=7))
     assert planned("backfill", start=START, streams=("cases",)) == {
         ("Case", "CreatedDate", False, True),
         ("Case", "SystemModstamp", True, True),
@@ -44,24 +55,109 @@ def test_a_backfill_looks_for_creations_and_for_deletions() -> None:
     }
 
 
+@pytest.mark.usefixtures("server")
 def test_only_the_streams_that_were_asked_for_are_planned() -> None:
     assert {job.stream for job in jobs_of(streams=("tasks", "events"))} == {"tasks", "events"}
     assert {job.stream for job in jobs_of()} == set(STREAMS)
 
 
-def test_employees_are_rows_of_the_object_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_employees_are_rows_of_the_object_that_is_set(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SF_EMPLOYEE_OBJECT", "Employee__c")
-    assert planned("full", streams=("employees",)) == {
-        ("Employee__c", "SystemModstamp", False, False)
-    }
+    expected = {("Employee__c", "SystemModstamp", False, False)}
+    assert planned("full", streams=("employees",)) == expected
+    assert not server.traffic.requested()
 
 
-def test_an_empty_window_is_no_job() -> None:
+def test_an_empty_window_is_no_job_and_no_request(server: FakeServer) -> None:
     assert jobs_of("incremental", start=NOW, end=NOW) == []
+    assert not server.traffic.requested()
 
 
+@pytest.mark.usefixtures("server")
 def test_jobs_carry_their_window_and_what_a_person_set() -> None:
     for job in jobs_of("incremental", start=START, page_size=300):
         assert job.window == Window(start=START, end=NOW)
         assert job.params["page_size"] == 300
     assert plan_of("salesforce", ["cases"]).windows["cases"].start is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "start"), [("full", None), ("incremental", START), ("backfill", START)]
+)
+@pytest.mark.parametrize("faults", [(), ("ties:0.5",), ("changing-rows:0.2",)])
+async def test_slices_meet_and_hold_every_row_once(
+    served: Serve, mode: Mode, start: datetime | None, faults: tuple[str, ...]
+) -> None:
+    org = generate(60, seed=1)
+    served(org, *faults)
+    jobs = jobs_of(mode, start=start, rows_per_job=25)
+    whole = Window(start=start, end=NOW)
+    for _, of_object in groupby(jobs, lambda job: (job.params["object"], job.params["deleted"])):
+        slices = list(of_object)
+        assert slices[0].window.start == whole.start
+        assert slices[-1].window.end == whole.end
+        assert all(one.window.end == other.window.start for one, other in pairwise(slices))
+        assert all(each.params["bounded"] for each in slices[:-1])
+    assert len(jobs) > 16
+    found = await read(jobs)
+    assert holds(found, org)
+    if mode != "backfill" and not (faults and start):  # a row that changes moves to the last slice
+        assert set(found.records.values()) == {1}
+
+
+async def test_a_stamp_on_the_edge_of_two_slices_is_in_the_second(served: Serve) -> None:
+    org, edges = Org(), [START + timedelta(minutes=n) for n in range(120)]
+    by_the_ms = (timedelta(0), timedelta(milliseconds=1), timedelta(milliseconds=-1))
+    for at in edges:
+        for beside in by_the_ms:
+            org.add("Task", at + beside, Subject="x")
+    served(org)
+    jobs = jobs_of("incremental", start=START - timedelta(days=1), rows_per_job=20)
+    assert len(jobs) > 10
+    cuts = {job.window.start for job in jobs[1:]}
+    assert all(cut.microsecond == cut.second == 0 for cut in cuts if cut)
+    assert cuts & {*edges}
+    found = await read(jobs)
+    assert len(found.records) == len(org.all("Task"))
+    assert set(found.records.values()) == {1}
+
+
+def test_an_object_of_few_pages_is_one_job_and_is_counted_once(served: Serve) -> None:
+    server = served(generate(60, seed=1), SF_PAGE_SIZE="200")
+    jobs = jobs_of()
+    assert len(jobs) == 8
+    assert all(job.params["counted"] for job in jobs)
+    assert server.traffic.count("/queryAll") == 8
+
+
+def test_many_rows_become_as_many_jobs_as_keep_the_requests_busy(served: Serve) -> None:
+    org = generate(0)
+    for number in range(400):
+        org.add("Task", START + timedelta(days=number), Subject="x")
+    server = served(org)
+    assert len(jobs_of(streams=("tasks",))) == 8
+    assert server.traffic.count("/queryAll") == 10
+
+
+def test_without_rows_there_is_no_job(served: Serve) -> None:
+    served(generate(0))
+    assert jobs_of() == []
+
+
+async def test_what_cannot_be_counted_is_one_job_that_tells(served: Serve) -> None:
+    org = generate(60, seed=1)
+    org.absent.add("CaseComment")
+    served(org, "query-timeout:each")
+    jobs = jobs_of(rows_per_job=25, streams=("cases",))
+    assert [job.params["counted"] for job in jobs] == [False] * 3
+
+
+async def test_slices_of_many_rows_are_read_in_bulk(served: Serve) -> None:
+    org = generate(60, seed=1)
+    server = served(org, SF_BULK_ABOVE_ROWS="10")
+    found = await read(jobs_of(rows_per_job=25))
+    assert holds(found, org)
+    assert set(found.records.values()) == {1}
+    assert server.traffic.count("/results") > 12

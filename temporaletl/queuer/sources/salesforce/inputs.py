@@ -8,7 +8,7 @@ from temporaletl.queuer.sources.salesforce.params import SOURCE, Slice
 
 @transform_inputs_method(SOURCE)
 def expand_backlog(plan: Plan, backlog: tuple[Slice, ...]) -> Iterator[ETLInput]:
-    """Make one job of each slice; how it is read, its own number of rows decides later."""
+    """Make one job of each slice; how it is read, the number of its rows decides."""
     for part in backlog:
         yield plan.job(
             part.stream,
@@ -17,4 +17,5 @@ def expand_backlog(plan: Plan, backlog: tuple[Slice, ...]) -> Iterator[ETLInput]
             stamp=part.stamp,
             deleted=part.deleted,
             bounded=part.bounded,
+            counted=part.counted,
         )

@@ -1,30 +1,59 @@
 """The backlog of source `salesforce`: slices of the streams' objects, by their stamps."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import Field, PositiveInt
 
-from temporaletl import Plan, Query, Window, params_method
+from temporaletl import PermanentError, Plan, Query, Window, params_method
 from temporaletl.external.salesforce.account import salesforce_account
+from temporaletl.external.salesforce.narrowing import OF_A_ROW
+from temporaletl.external.salesforce.org import SalesforceOrg, open_org
+from temporaletl.external.salesforce.query import Order, Selection, count, outermost
+from temporaletl.external.salesforce.refusals import QueryTimeoutError
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
+from temporaletl.external.threads import gather_all
+from temporaletl.logs import get_logger
+from temporaletl.queuer.division import EPOCH, Counts, divide
+
+log = get_logger("salesforce")
 
 #: Importing it registers it.
 ACCOUNT = salesforce_account
 SOURCE = "salesforce"
 
+#: Pages of a job that is not divided: its counts would take as long as reading them.
+_PAGES_UNDIVIDED = 8
+#: Pages of a job of an object that is, at least.
+_LEAST_PAGES = 4
+#: The same where it is read in bulk, in SF_BULK_ABOVE_ROWS: each query takes a while.
+_LEAST_IN_BULK = 2
+#: A job for each request that may be under way; parts that are a little larger are not divided
+#: for the sake of that.
+_SHARE = 1.25
+#: What a count fails with for its object's sake: its job tells of it, or gets around it.
+_OF_AN_OBJECT = (PermanentError, QueryTimeoutError, *OF_A_ROW)
+
 
 class SalesforceParams(Query):
-    """Parameters of a run: see `temporaletl.worker.sources.salesforce.query`."""
+    """Parameters of a run: see `temporaletl.worker.sources.salesforce.query`.
+
+    A job reads about `rows_per_job` rows; by default as many as keep a worker's requests busy.
+    """
 
     page_size: int | None = Field(None, ge=1, le=2_000)
     bulk_above_rows: PositiveInt | None = None
+    rows_per_job: PositiveInt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A job's rows: of one object, by one stamp."""
+    """A job's rows: of one object, by one stamp.
+
+    `counted` is whether its object has few enough rows for REST, as counted when it was planned.
+    """
 
     stream: str
     window: Window
@@ -32,6 +61,18 @@ class Slice:
     stamp: str = "SystemModstamp"
     deleted: bool = False
     bounded: bool = True
+    counted: bool = False
+
+    def selection(self, window: Window) -> Selection:
+        """Return its rows within a window, none of their fields."""
+        return Selection(
+            object=self.object,
+            fields=(),
+            stamp=self.stamp,
+            start=window.start,
+            end=window.end,
+            deleted=self.deleted,
+        )
 
 
 # Rows are stamped when they are written and seen when their transaction is committed, which may
@@ -45,13 +86,14 @@ class Slice:
     params=SalesforceParams,
     filters=(),
 )
-def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
-    """Plan the slices of the run's streams, without a request to Salesforce.
+async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
+    """Count the rows of the streams' objects, and plan slices of those that have many.
 
     Raises:
         ConfigurationError: a parameter or a setting is wrong; it is named.
+        RetryableError: as `temporaletl.external.salesforce.query.count`.
     """
-    SalesforceParams.from_dict(plan.metadata.params)
+    params = SalesforceParams.from_dict(plan.metadata.params)
     settings = SalesforceSettings.load()
     slices: list[Slice] = []
     for stream, window in plan.windows.items():
@@ -61,7 +103,9 @@ def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
             slices.append(Slice(stream, window, settings.employee_object, bounded=False))
         for item in STREAMS.get(stream, ()):
             slices += slices_of(item, stream, window, plan.metadata.mode)
-    return tuple(slices)
+    division = _Division(open_org(settings), params)
+    parts = await gather_all(map(division.parts_of, slices))
+    return tuple(part for found in parts for part in found)
 
 
 def slices_of(item: SalesforceObject, stream: str, window: Window, mode: str) -> list[Slice]:
@@ -75,4 +119,76 @@ def slices_of(item: SalesforceObject, stream: str, window: Window, mode: str) ->
             slices.append(Slice(stream, window, item.name, deleted=True))
         return slices
     # No upper bound: a row that changes every few minutes would always be above it.
+    if window.start is None:
+        # Of all rows, none leaves its slice while they are read: creation never changes.
+        return [Slice(stream, window, item.name, stamp="CreatedDate", bounded=False)]
     return [Slice(stream, window, item.name, bounded=False)]
+
+
+class _Division:
+    """The division of an org's objects into slices that keep all allowed requests busy."""
+
+    def __init__(self, org: SalesforceOrg, params: SalesforceParams) -> None:
+        self._org = org
+        self._given = params.rows_per_job
+        self._page = params.page_size or org.settings.page_size
+        self._in_bulk_above = params.bulk_above_rows or org.settings.bulk_above_rows
+
+    async def parts_of(self, whole: Slice) -> list[Slice]:
+        """Return the slices of a slice, which meet exactly; none where there are no rows.
+
+        Employees are few, and what cannot be counted remains whole: no other fails with it.
+        """
+        if whole.stream == EMPLOYEES:
+            return [whole]
+        rows = 0
+
+        def size(count: int) -> int:
+            nonlocal rows
+            rows = count
+            return self._size(count)
+
+        try:
+            windows = await divide(
+                Counts(partial(self._count, whole)),
+                whole.window if whole.bounded else Window(start=whole.window.start),
+                size=size,
+                ends=lambda _: self._ends(whole),
+            )
+        except _OF_AN_OBJECT as error:
+            log.info("salesforce_not_counted", object=whole.object, reason=str(error))
+            return [whole]
+        counted = rows <= self._in_bulk_above
+        return [
+            replace(
+                whole,
+                window=window if window.end else Window(start=window.start, end=whole.window.end),
+                bounded=window.end is not None,
+                counted=counted,
+            )
+            for window in windows
+        ]
+
+    def _size(self, rows: int) -> int:
+        """How many rows a job reads at most, of an object that has so many."""
+        if self._given is not None:
+            return self._given
+        if rows <= _PAGES_UNDIVIDED * self._page:
+            return rows
+        in_bulk = rows > self._in_bulk_above
+        least = _LEAST_IN_BULK * self._in_bulk_above if in_bulk else _LEAST_PAGES * self._page
+        return max(least, int(_SHARE * rows / self._org.settings.concurrency))
+
+    async def _count(self, whole: Slice, window: Window) -> int:
+        return await self._org.start(count, self._org, whole.selection(window))
+
+    async def _ends(self, whole: Slice) -> tuple[datetime, datetime]:
+        """The oldest and the newest stamp within the window, between which bounds may lie."""
+        orders: tuple[Order, Order] = ("ASC", "DESC")
+        selection = whole.selection(whole.window)
+        oldest, newest = await gather_all(
+            self._org.start(outermost, self._org, selection, order) for order in orders
+        )
+        if oldest is None or newest is None:
+            return EPOCH, EPOCH  # it has no stamps to divide it by
+        return oldest, newest

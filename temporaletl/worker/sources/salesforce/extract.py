@@ -163,7 +163,7 @@ async def pages_of(
     stop = threading.Event()
     extraction = _Extraction(org, selection, request, read, stop)
     try:
-        if request.cursor is None:
+        if request.cursor is None and not request.query.counted:
             limit = request.query.bulk_above_rows or org.settings.bulk_above_rows
             rows = await extraction.count(at_most=limit)
             if rows == 0:
