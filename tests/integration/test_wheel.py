@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_it_stands_beside_a_distribution_that_has_a_package_called_control(
     )
     for services in ("temporaletl.queuer", "temporaletl.worker"):
         run(python, "-c", f"import control, temporaletl, {services}", folder=tmp_path)
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    build = (sys.executable, "-m", "hatchling", "build", "-d", tmp_path, "-t")
+    run(*build, "sdist", folder=PROJECT)
+    (source,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(source, tmp_path, filter="data")
+    run(*build, "wheel", folder=tmp_path / source.name.removesuffix(".tar.gz"))
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 _FAULTS = """
