@@ -19,24 +19,25 @@ class Recorded:
     workflow: str
     scenario: str
     number: int  # several of one workflow in a scenario count from 1
+    folder: Path = FOLDER
 
     @property
     def file(self) -> Path:
-        return FOLDER / f"{self.workflow}-{self.scenario}-{self.number}.json"
+        return self.folder / f"{self.workflow}-{self.scenario}-{self.number}.json"
 
     @classmethod
     def of(cls, file: Path) -> Self:
         workflow, _, rest = file.stem.partition("-")
         scenario, _, number = rest.rpartition("-")
-        return cls(workflow, scenario, int(number))
+        return cls(workflow, scenario, int(number), file.parent)
 
     def __str__(self) -> str:
         return self.file.stem
 
 
-def recorded() -> list[Recorded]:
+def recorded(folder: Path = FOLDER) -> list[Recorded]:
     """All histories there are, in order."""
-    return sorted((Recorded.of(file) for file in FOLDER.glob("*.json")), key=str)
+    return sorted((Recorded.of(file) for file in folder.glob("*.json")), key=str)
 
 
 def read(history: Recorded) -> WorkflowHistory:

@@ -15,7 +15,7 @@ from tests.integration.flows.services import running
 from tests.integration.postgres_server import postgres_url, warehouse
 from tests.integration.temporal_server import TemporalServer, shared_temporal, temporal_server
 from tests.replay.histories import FOLDER, Recorded, write
-from tests.replay.scenarios import OUTAGE, SCENARIOS, Scenario
+from tests.replay.scenarios import OUTAGE, SCENARIOS, Scenario, set_bounds
 
 __all__ = ["postgres_url", "shared_temporal", "temporal_server", "warehouse"]
 
@@ -27,8 +27,7 @@ async def test_record(
     warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for bound, value in scenario.bounds.items():
-        monkeypatch.setattr(bound, value)
+    set_bounds(scenario.bounds, monkeypatch)
     if "outage" in scenario.params:
         outages.add(OUTAGE)
     client = temporal_server.client

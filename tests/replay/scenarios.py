@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowHandle
 
 from temporaletl import names
@@ -17,8 +19,23 @@ from tests.waiting import until
 QUEUER, DISPATCH, ETL = names.QUEUER_FLOW, names.DISPATCH_FLOW, names.ETL_FLOW
 PIPELINE = names.PIPELINE_FLOW
 OUTAGE = "recorded"
+#: Where the workflows of today have the bounds that scenarios and histories of releases name.
+BOUNDS = {
+    "JOBS_PER_RUN": "temporaletl.queuer.dispatch.JOBS_PER_RUN",
+    "_JOBS_PER_DISPATCHER": "temporaletl.queuer.flow._JOBS_PER_DISPATCHER",
+    "NODES_PER_RUN": "temporaletl.worker.pipelines.interpreter.NODES_PER_RUN",
+    "SEGMENTS_PER_RUN": "temporaletl.worker.flow.SEGMENTS_PER_RUN",
+}
+
+_until = partial(until, within_seconds=120)
 
 type Batch = WorkflowHandle[Any, Any]
+
+
+def set_bounds(bounds: Mapping[str, int], patch: pytest.MonkeyPatch) -> None:
+    """Give the workflows the bounds of a scenario, until the test ends."""
+    for name, value in bounds.items():
+        patch.setattr(BOUNDS[name], value)
 
 
 async def _nothing(_services: Services, _batch: Batch) -> None: ...
@@ -36,7 +53,7 @@ class Scenario:
     attempts: int = 5
     #: Settings of the worker.
     worker: Mapping[str, Any] = field(default_factory=dict)
-    #: The bounds that the workflows had when they were recorded, where not their own.
+    #: The bounds that the workflows had when they were recorded, where not their own: see BOUNDS.
     bounds: Mapping[str, int] = field(default_factory=dict)
     #: Of a pipeline, in place of a batch.
     definition: Mapping[str, Any] | None = None
@@ -60,63 +77,63 @@ class Scenario:
 
 def _signals(*signals: str) -> Callable[[Services, Batch], Awaitable[None]]:
     async def act(services: Services, batch: Batch) -> None:
-        await until(lambda: _pages(services) > 0)
+        await _until(lambda: _pages(services) > 0)
         for signal in signals:
             await batch.signal(signal)
             if signal == names.PAUSE:
-                await until(lambda: _is_quiet(services))
+                await _until(lambda: _is_quiet(services))
 
     return act
 
 
 async def _pause_and_resume_by_update(services: Services, batch: Batch) -> None:
-    await until(lambda: _pages(services) > 0)
+    await _until(lambda: _pages(services) > 0)
     await batch.execute_update(names.PAUSE)
 
     async def paused() -> bool:
         return str((await batch.query(names.STATUS))["state"]) == "paused"
 
-    await until(paused)
+    await _until(paused)
     await batch.execute_update(names.RESUME)
 
 
 async def _cancel_by_update(services: Services, batch: Batch) -> None:
-    await until(lambda: _pages(services) > 0)
+    await _until(lambda: _pages(services) > 0)
     await batch.execute_update(names.CANCEL)
 
 
 async def _cancel_from_outside(services: Services, batch: Batch) -> None:
-    await until(lambda: _pages(services) > 0)
+    await _until(lambda: _pages(services) > 0)
     await batch.cancel()
 
 
 async def _cancel_the_planning(_services: Services, batch: Batch) -> None:
-    await until(lambda: _plans(batch))
+    await _until(lambda: _plans(batch))
     await batch.signal(names.CANCEL)
 
 
 async def _cancel_the_planning_from_outside(_services: Services, batch: Batch) -> None:
-    await until(lambda: _plans(batch))
+    await _until(lambda: _plans(batch))
     await batch.cancel()
 
 
 async def _pause_the_planning(_services: Services, batch: Batch) -> None:
-    await until(lambda: _plans(batch))
+    await _until(lambda: _plans(batch))
     await batch.signal(names.PAUSE)
 
     async def planned() -> bool:
         return (await batch.query(names.STATUS))["jobs"] is not None
 
-    await until(planned)
+    await _until(planned)
     await batch.signal(names.RESUME)
 
 
 async def _pause_in_an_outage(services: Services, batch: Batch) -> None:
     outages.add(OUTAGE)
     try:
-        await until(lambda: _waits_for_its_next_attempt(services))
+        await _until(lambda: _waits_for_its_next_attempt(services))
         await batch.signal(names.PAUSE)
-        await until(lambda: _is_quiet(services))
+        await _until(lambda: _is_quiet(services))
     finally:
         outages.discard(OUTAGE)
     await batch.signal(names.RESUME)
@@ -132,7 +149,7 @@ async def _waits(_services: Services, execution: Batch) -> ExecutionStatus:
         [(rows,)] = _services.rows("SELECT count(*) FROM pipeline_nodes WHERE wait IS NOT NULL")
         return found.nodes.get("wait") == "running" and bool(rows)
 
-    await until(waits)
+    await _until(waits)
     assert found is not None
     return found
 
@@ -272,20 +289,20 @@ SCENARIOS = {
             "continued-dispatching",
             {"jobs": 7, "size": 1},
             keeps=(QUEUER, DISPATCH),
-            bounds={"temporaletl.queuer.dispatch.JOBS_PER_RUN": 3},
+            bounds={"JOBS_PER_RUN": 3},
         ),
         Scenario(
             "several-dispatchers",
             {"jobs": 6, "size": 1},
             keeps=(QUEUER, DISPATCH),
-            bounds={"temporaletl.queuer.flow._JOBS_PER_DISPATCHER": 2},
+            bounds={"_JOBS_PER_DISPATCHER": 2},
         ),
         Scenario(
             "continued-segments",
             {"jobs": 1, "pages": 5, "size": 2, "page_seconds": 0.02},
             keeps=(DISPATCH, ETL),
             worker={"segment_seconds": 0.001, "rows_per_page": 1},
-            bounds={"temporaletl.worker.flow.SEGMENTS_PER_RUN": 2},
+            bounds={"SEGMENTS_PER_RUN": 2},
         ),
         Scenario("retried-segment", {"jobs": 1, "pages": 6, "flaky_page": 3}, keeps=(ETL,)),
         Scenario(
@@ -332,7 +349,7 @@ SCENARIOS = {
             "continued-nodes",
             {},
             keeps=(PIPELINE,),
-            bounds={"temporaletl.worker.pipelines.interpreter.NODES_PER_RUN": 1},
+            bounds={"NODES_PER_RUN": 1},
             definition=_waiting(seconds=2),
         ),
     )

@@ -21,7 +21,7 @@ from temporaletl.temporal.connect import data_converter
 from temporaletl.worker.flow import ETLFlow
 from temporaletl.worker.pipelines.flow import WorkflowExecution
 from tests.replay.histories import RECORDER, Recorded, read, recorded, texts
-from tests.replay.scenarios import SCENARIOS
+from tests.replay.scenarios import SCENARIOS, set_bounds
 
 _MOST_BYTES = 64 * 1024
 
@@ -38,8 +38,7 @@ def replayer() -> Replayer:
 async def test_a_recorded_history_replays(
     history: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for bound, value in SCENARIOS[history.scenario].bounds.items():
-        monkeypatch.setattr(bound, value)
+    set_bounds(SCENARIOS[history.scenario].bounds, monkeypatch)
     await replayer().replay_workflow(read(history))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -145,3 +146,9 @@ def test_an_audit_that_cannot_be_made_says_so_and_is_none(
     )
     assert done.returncode == status, done.stderr
     assert ("audit: skipped" in done.stderr) == (status != 3)
+
+
+def test_every_file_names_the_same_version() -> None:
+    """The check of a release."""
+    release = runpy.run_path(str(ROOT / "scripts" / "release.py"))
+    assert release["agreed_version"]() == packages()["temporaletl"]["version"]
