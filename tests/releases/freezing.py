@@ -22,7 +22,7 @@ from temporaletl.control.operations.tables import declared_rows
 from temporaletl.control.operations.tokens import create_token
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.embedded.postgres_programs import programs
-from temporaletl.settings import TemporalSettings, WarehouseSettings
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.collections import Member
@@ -40,7 +40,7 @@ from tests.replay.scenarios import SCENARIOS
 #: that are acted upon once the warehouse shows what no other run may have left there.
 _RUNS = (
     *("approved", "cancelled-by-signal", "completed", "failed-job", "planning-failure"),
-    *("branches", "lists"),
+    *("branches", "loaded-lists"),
 )
 _AUTHOR = Author(name="cli:recorder")
 _JIRA = {"JIRA_URL": "https://acme.example.com", "JIRA_EMAIL": "loader@acme.example.com"}
@@ -90,7 +90,7 @@ async def enter(platform: Platform) -> None:
     await create_connection(platform, "acme", "jira", _JIRA, _SECRETS, author=_AUTHOR)
     members = [Member(source="jira", connection="acme")]
     await create_collection(platform, "all", members, author=_AUTHOR)
-    document = dict(SCENARIOS["lists"].definition or {})
+    document = dict(SCENARIOS["loaded-lists"].definition or {})
     await store_pipeline(platform, document, name="lists", author=_AUTHOR)
 
 

@@ -246,7 +246,14 @@ def test_a_released_warehouse_is_migrated_without_a_loss(
     held = {table for table, count in before.rows.items() if count}
     assert held >= {
         *("etl_audit", "etl_batches", "etl_identities", "etl_jobs", "etl_pages", "etl_rejects"),
-        *("etl_runs", "etl_sync_state", "etl_tokens", "numbers_events", "pipeline_results"),
+        *(
+            "etl_runs",
+            "etl_sync_state",
+            "etl_tokens",
+            "numbers_events",
+            "pipeline_results",
+            "recorded",
+        ),
         *("pipeline_versions", "source_connections"),
     }
     bring_up_to_date(left)

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from temporaletl.control.operations.tables import declared_rows
-from temporaletl.settings import WarehouseSettings
+from temporaletl.settings.platform import WarehouseSettings
 from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
+from temporaletl.strategies import import_sources
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
@@ -27,6 +28,8 @@ async def test_record(
     warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import_sources("temporaletl.queuer.sources")
+    import_sources("temporaletl.worker.sources")
     set_bounds(scenario.bounds, monkeypatch)
     if "outage" in scenario.params:
         outages.add(OUTAGE)

@@ -315,7 +315,9 @@ SCENARIOS = {
         Scenario("branches", {}, keeps=(PIPELINE,), definition=_BRANCHES),
         # As `branches`, whose nodes ran one by one: quick ones run with the one before them.
         Scenario("followed-nodes", {}, keeps=(PIPELINE,), definition=_BRANCHES),
+        # Its load failed: there was no source of pipelines' rows.
         Scenario("lists", {}, keeps=(PIPELINE,), definition=_LISTS),
+        Scenario("loaded-lists", {}, keeps=(PIPELINE,), definition=_LISTS),
         Scenario(
             "approved",
             {},
