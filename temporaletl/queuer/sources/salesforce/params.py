@@ -15,8 +15,8 @@ from temporaletl.external.salesforce.refusals import QueryTimeoutError
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
 from temporaletl.external.threads import gather_all
-from temporaletl.logs import get_logger
 from temporaletl.queuer.division import EPOCH, Counts, divide
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 
