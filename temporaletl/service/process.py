@@ -24,7 +24,7 @@ from temporaletl.checks.services import ServiceChecks
 from temporaletl.connections.providers import load_connections, names_of_connections, provided
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.service.collector import spare_collections
-from temporaletl.service.process_group import MISCONFIGURED, ProcessGroup
+from temporaletl.service.process_group import MISCONFIGURED, Membership, ProcessGroup
 from temporaletl.service.readiness import Standing
 from temporaletl.setting_catalogue import unknown_variables
 from temporaletl.settings.platform import Settings, TemporalSettings, WarehouseSettings
@@ -96,10 +96,10 @@ def main[S: Settings](
         sys.exit(ProcessGroup(name, number, partial(_serve_in_group, service)).run())
 
 
-def _serve_in_group(service: Service, lifeline: int) -> int:
+def _serve_in_group(service: Service, group: Membership) -> int:
     try:
         with _refusing(service.name):
-            asyncio.run(serve(service, lifeline=lifeline))
+            asyncio.run(serve(service, group=group))
     except SystemExit:
         return MISCONFIGURED
     return 0
@@ -114,11 +114,11 @@ def _refusing(name: str) -> Iterator[None]:
         sys.exit(MISCONFIGURED)
 
 
-async def serve(service: Service, *, lifeline: int | None = None) -> None:
+async def serve(service: Service, *, group: Membership | None = None) -> None:
     """Wait for the warehouse and for Temporal, then poll until stopped.
 
     The first signal lets running segments end at their next page boundary, and so does the end of
-    a `lifeline`; a second SIGINT ends the process at once.
+    a `group`'s parent; a second SIGINT ends the process at once.
 
     Raises:
         PermanentError: a source cannot be imported, a setting or a credential is wrong.
@@ -128,8 +128,8 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
     temporal = TemporalSettings.load()
     loop = asyncio.get_running_loop()
     stop = _stopping_on_signals(loop)
-    if lifeline is not None:
-        loop.add_reader(lifeline, _hear_the_end, loop, lifeline, stop)
+    if group is not None:
+        loop.add_reader(group.lifeline, _hear_the_end, loop, group.lifeline, stop)
     threads = temporal.max_concurrent_activities * _THREADS_PER_ACTIVITY
     loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix=service.name))
     warehouse = Warehouse(
@@ -138,7 +138,8 @@ async def serve(service: Service, *, lifeline: int | None = None) -> None:
     standing = Standing(warehouse, stop)
     try:
         with registry.read_by(warehouse.measure):
-            async with observed_process(service.name, standing.fault) as endpoint:
+            observed = observed_process(service.name, standing.fault, group=group)
+            async with observed as endpoint:
                 await _run(service, warehouse, temporal, standing, endpoint)
     finally:
         warehouse.close()

@@ -2,13 +2,14 @@
 
 import contextlib
 import gc
+import mmap
 import os
 import select
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -19,22 +20,50 @@ log = get_logger("temporaletl.service.process_group")
 
 #: The exit status with which a service refuses what a person must change first.
 MISCONFIGURED = 2
+_PORT_BYTES = 2
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HEEDED = (*_STOPPING, signal.SIGCHLD)
+
+
+class Membership:
+    """A process's place in its group.
+
+    `lifeline` is a file that is ready for reading once the parent is gone; `names` are those of all
+    processes. Each enters the port of its endpoint into `ports`, memory that all share.
+    """
+
+    def __init__(
+        self, lifeline: int, index: int, names: Sequence[str], ports: MutableSequence[int]
+    ) -> None:
+        self.lifeline = lifeline
+        self.names = names
+        self._index = index
+        self._ports = ports
+
+    def serves_at(self, port: int) -> None:
+        """Say at which port this process can be asked."""
+        self._ports[self._index] = port
+
+    def others(self) -> dict[str, int]:
+        """The ports of the other processes; 0 for one that serves none yet, or has died."""
+        ports = dict(zip(self.names, self._ports, strict=True))
+        del ports[self.names[self._index]]
+        return ports
 
 
 class ProcessGroup:
     """So many processes of one service.
 
-    `serve` gets a file that is ready for reading once this process is gone, and returns the exit
-    status; it must end cleanly at SIGTERM, and then. Each process is forked, so that all share the
-    memory of what was imported before: `run` must be called in the main thread, and while there is
-    no other.
+    `serve` returns the exit status; it must end cleanly at SIGTERM, and once the lifeline of its
+    membership tells of the parent's end. Each process is forked, so that all share the memory of
+    what was imported before: `run` must be called in the main thread, and while there is no other.
     """
 
-    def __init__(self, name: str, number: int, serve: Callable[[int], int]) -> None:
+    def __init__(self, name: str, number: int, serve: Callable[[Membership], int]) -> None:
         self._serve = serve
-        self._members = [_Member(f"{name}-{index}") for index in range(1, number + 1)]
+        self._members = [_Member(index, f"{name}-{index + 1}") for index in range(number)]
+        shared = memoryview(mmap.mmap(-1, number * _PORT_BYTES))
+        self._ports: memoryview[int] = shared.cast("H")
         self._status = 0
         self._stopping = False
 
@@ -100,6 +129,7 @@ class ProcessGroup:
         for member in self._running:
             if (status := member.ended()) is None:
                 continue
+            self._ports[member.index] = 0
             if status == MISCONFIGURED:
                 self._status = MISCONFIGURED
                 self._stop()
@@ -137,13 +167,13 @@ class ProcessGroup:
             member.due = member.began + delay.total_seconds()
             log.warning("process_not_started", process=member.name, reason=error.strerror)
         if pid == 0:
-            self._be_child(before)
+            self._be_child(member, before)
         member.pid = pid
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid is not None:
             log.info("process_started", process=member.name, pid=pid)
 
-    def _be_child(self, signals: Iterable[int]) -> NoReturn:
+    def _be_child(self, member: "_Member", signals: Iterable[int]) -> NoReturn:
         status = 1
         try:
             os.setsid()  # a terminal's Ctrl-C is the parent's to answer
@@ -155,7 +185,8 @@ class ProcessGroup:
             # Otherwise held open by this child, it would never tell of the parent's end.
             os.close(self._lifeline[1])
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            status = self._serve(self._lifeline[0])
+            names = [each.name for each in self._members]
+            status = self._serve(Membership(self._lifeline[0], member.index, names, self._ports))
         except BaseException:  # noqa: BLE001 - it ends here
             traceback.print_exc()
         finally:
@@ -168,7 +199,8 @@ class ProcessGroup:
 class _Member:
     """One of the processes; `due` is when to start it, by the monotonic clock."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, index: int, name: str) -> None:
+        self.index = index
         self.name = name
         self.pid: int | None = None
         self.began = 0.0

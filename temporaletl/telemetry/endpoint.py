@@ -1,19 +1,21 @@
 """The endpoint of a process for Prometheus and for probes: `/metrics`, `/health`, `/ready`.
 
-It is of the process's event loop: that it answers is what `/health` says. The metrics of Temporal's
-SDK, which has an exporter of its own, are passed through behind ours.
+A probe asks one process of a group: its `/ready` is the whole group's. The endpoint is of the
+process's event loop: that it answers is what `/health` says. The metrics of Temporal's SDK, which
+has an exporter of its own, are passed through behind ours.
 """
 
 import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from importlib.metadata import version
 from time import monotonic
+from typing import Protocol
 
 from pydantic import Field
 
@@ -25,8 +27,11 @@ from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.telemetry.metrics")
 
-#: The processes of one machine share their settings: each takes the next free port.
+#: The processes of one machine share their settings: each takes the next free port. A group tries
+#: one more for each of its processes.
 _PORTS_TRIED = 20
+#: Where this machine reaches what listens everywhere.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened at
 _LAST_PORT = 65_535
 _MOST_HEAD_BYTES = 16 * 1024
 _REQUEST_WITHIN = timedelta(seconds=5)
@@ -35,6 +40,7 @@ _READY_EVERY = timedelta(seconds=3)
 _READY_WITHIN = timedelta(seconds=4)
 _REFRESH_WITHIN = timedelta(seconds=8)
 _TEXT = "text/plain; charset=utf-8"
+_NOT_READY = "not ready: "
 
 #: Why a process is not ready; None where it is. It may raise, which is why as well.
 Ready = Callable[[], Awaitable[str | None]]
@@ -57,14 +63,31 @@ class MetricsSettings(Settings):
     )
 
 
+class Group(Protocol):
+    """The processes of one service, of which this is one; `names` are all of theirs."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def serves_at(self, port: int) -> None:
+        """Say at which port this process can be asked."""
+
+    def others(self) -> Mapping[str, int]:
+        """The ports of the other processes; 0 for one that serves none."""
+
+
 class MetricsEndpoint:
-    """What one process serves; `refresh` is awaited before its metrics are read."""
+    """What one process serves; `refresh` is awaited before its metrics are read.
+
+    `group`: of which the process is one.
+    """
 
     def __init__(
         self,
         service: str,
         ready: Ready,
         refresh: Callable[[], Awaitable[None]] | None = None,
+        group: Group | None = None,
     ) -> None:
         self.service = service
         #: `host:port` of the exporter of Temporal's SDK, once there is one.
@@ -72,6 +95,7 @@ class MetricsEndpoint:
         self.address = ""
         self._ready = ready
         self._refresh = refresh
+        self._group = group
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
         self._fault: str | None = None
@@ -84,10 +108,9 @@ class MetricsEndpoint:
             case "/health":
                 return HTTPStatus.OK, _TEXT, "alive\n"
             case "/ready":
-                fault = await self._find_fault()
-                if fault is not None:
-                    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"not ready: {fault}\n"
-                return HTTPStatus.OK, _TEXT, "ready\n"
+                return _readiness(await self._find_fault_of_all())
+            case "/ready/process":
+                return _readiness(await self._find_fault())
             case _:
                 return HTTPStatus.NOT_FOUND, _TEXT, "/metrics, /health or /ready\n"
 
@@ -103,19 +126,32 @@ class MetricsEndpoint:
     async def _of_sdk(self) -> str:
         if self.sdk is None:
             return ""
-        host, _, port = self.sdk.rpartition(":")
         try:
-            async with asyncio.timeout(_REQUEST_WITHIN.total_seconds()):
-                reader, writer = await asyncio.open_connection(host, int(port))
-                try:
-                    writer.write(f"GET /metrics HTTP/1.0\r\nHost: {self.sdk}\r\n\r\n".encode())
-                    head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
-                finally:
-                    writer.close()
+            status, body = await _get(self.sdk, "/metrics")
         except (OSError, TimeoutError) as error:
             log.warning("sdk_metrics_not_read", reason=str(error) or type(error).__name__)
             return ""
-        return body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""
+        return body if status == HTTPStatus.OK else ""
+
+    async def _find_fault_of_all(self) -> str | None:
+        others = self._group.others() if self._group is not None else {}
+        faults = await asyncio.gather(
+            self._find_fault(), *(self._ask(name, port) for name, port in others.items())
+        )
+        return next((fault for fault in faults if fault is not None), None)
+
+    async def _ask(self, name: str, port: int) -> str | None:
+        """Why another process of the group is not ready; None where it is."""
+        if not port:
+            return f"{name} does not run yet"
+        host = self.address.rpartition(":")[0]
+        try:
+            status, body = await _get(f"{host}:{port}", "/ready/process")
+        except (OSError, TimeoutError):
+            return f"{name} does not answer"
+        return (
+            None if status == HTTPStatus.OK else f"{name}: {body.strip().removeprefix(_NOT_READY)}"
+        )
 
     async def _find_fault(self) -> str | None:
         async with self._looking:
@@ -155,9 +191,33 @@ class MetricsEndpoint:
                 writer.close()
 
 
+def _readiness(fault: str | None) -> tuple[HTTPStatus, str, str]:
+    if fault is not None:
+        return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{_NOT_READY}{fault}\n"
+    return HTTPStatus.OK, _TEXT, "ready\n"
+
+
+async def _get(address: str, path: str) -> tuple[int, str]:
+    """The status and the body that a server of this machine, at `host:port`, has for a path."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    async with asyncio.timeout(_REQUEST_WITHIN.total_seconds()):
+        reader, writer = await asyncio.open_connection(_LOOPBACK.get(host, host), int(port))
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            head, _, body = (await reader.read(-1)).decode().partition("\r\n\r\n")
+        finally:
+            writer.close()
+    status = head.partition(" ")[2][:3]
+    return int(status) if status.isdecimal() else 0, body
+
+
 @asynccontextmanager
 async def metrics_served(
-    service: str, ready: Ready, refresh: Callable[[], Awaitable[None]] | None = None
+    service: str,
+    ready: Ready,
+    refresh: Callable[[], Awaitable[None]] | None = None,
+    group: Group | None = None,
 ) -> AsyncIterator[MetricsEndpoint | None]:
     """Inside the block, serve this process's metrics and health where ETL_METRICS_PORT says so.
 
@@ -171,11 +231,14 @@ async def metrics_served(
     if settings.port is None:
         yield None
         return
-    endpoint = MetricsEndpoint(service, ready, refresh)
-    listening = _listen(settings.host, settings.port)
+    endpoint = MetricsEndpoint(service, ready, refresh, group)
+    tried = _PORTS_TRIED + (len(group.names) if group is not None else 0)
+    listening = _listen(settings.host, settings.port, tried if settings.port else 1)
     host, port = listening.getsockname()[:2]
     endpoint.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     server = await asyncio.start_server(endpoint.handle, sock=listening, limit=_MOST_HEAD_BYTES)
+    if group is not None:
+        group.serves_at(port)
     log.info("metrics_served", service=service, address=endpoint.address)
     try:
         yield endpoint
@@ -183,16 +246,16 @@ async def metrics_served(
         server.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, tried: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for number in range(port, min(port + (_PORTS_TRIED if port else 1), _LAST_PORT + 1)):
+    for number in range(port, min(port + tried, _LAST_PORT + 1)):
         try:
             return socket.create_server((host, number), family=family, backlog=64)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 reason = error.strerror
                 break
-            reason = f"it and the next {_PORTS_TRIED - 1} ports are in use"
+            reason = f"it and the next {tried - 1} ports are in use"
     raise ConfigurationError(
         f"metrics cannot be served at ETL_METRICS_HOST={host}, ETL_METRICS_PORT={port}: {reason}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from temporaletl.errors import ConfigurationError, WarehouseUnavailableError
+from temporaletl.service.process_group import Membership
 from temporaletl.telemetry.endpoint import MetricsEndpoint, metrics_served
 
 
@@ -31,6 +32,7 @@ async def ask(endpoint: MetricsEndpoint | None, path: str, method: str = "GET") 
     assert endpoint is not None
     host, _, port = endpoint.address.rpartition(":")
     async with asyncio.timeout(30):
+        # To connect to no address in particular is to connect to this machine.
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
@@ -77,6 +79,26 @@ async def test_however_many_ask_at_once_readiness_is_looked_at_once() -> None:
     async with metrics_served("worker", look) as endpoint:
         await asyncio.gather(*(ask(endpoint, "/ready") for _ in range(20)))
     assert looks == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])  # noqa: S104
+async def test_a_group_is_ready_once_all_of_its_processes_are(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("ETL_METRICS_HOST", host)
+    ports = [0, 0]
+    first, second = (Membership(-1, index, ("worker-1", "worker-2"), ports) for index in (0, 1))
+
+    async def answer_beside(ready: Callable[[], Awaitable[str | None]]) -> tuple[int, str]:
+        async with metrics_served("worker", ready, group=second):
+            return await ask(asked, "/ready")
+
+    async with metrics_served("worker", _ready, group=first) as asked:
+        assert await ask(asked, "/ready") == (503, "not ready: worker-2 does not run yet\n")
+        assert await answer_beside(_starts) == (503, "not ready: worker-2: it waits for Temporal\n")
+        assert await ask(asked, "/ready") == (503, "not ready: worker-2 does not answer\n")
+        assert await ask(asked, "/ready/process") == (200, "ready\n")
+        assert await answer_beside(_ready) == (200, "ready\n")
 
 
 async def test_metrics_are_served_though_some_cannot_be_refreshed_or_passed_on() -> None:

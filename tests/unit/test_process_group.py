@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from temporaletl.cores import number_of_processes, usable_cores
+from temporaletl.service.process_group import MISCONFIGURED
 from temporaletl.service.restart_delay import RestartDelay
 
 _GROUP = """
 import os, select, signal, sys
 from temporaletl.telemetry.logs import configure_logs
-from temporaletl.service.process_group import ProcessGroup
+from temporaletl.service.process_group import MISCONFIGURED, ProcessGroup
 
 configure_logs()
 how, status = sys.argv[1], int(sys.argv[2])
@@ -24,7 +25,7 @@ def say(what):
     # In one piece: others write to the same pipe.
     os.write(1, f"{what} {os.getpid()}\\n".encode())
 
-def serve(lifeline):
+def serve(member):
     read, write = os.pipe()
     os.set_blocking(write, False)
     if how == "stubborn":
@@ -32,9 +33,15 @@ def serve(lifeline):
     else:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(write)
+    member.serves_at(9464)
     say("serves")
+    if how == "one fails" and "worker-2" in member.others():
+        while not all(member.others().values()):
+            select.select([], [], [], 0.01)
+        return MISCONFIGURED
     if how != "fails":
-        select.select([read] if how == "stubborn" else [read, lifeline], [], [])
+        select.select([read] if how == "stubborn" else [read, member.lifeline], [], [])
+    say(f"sees {member.others()} and")
     say("ends")
     return status
 
@@ -136,6 +143,19 @@ def test_the_exit_status_says_how_they_ended(how: str, status: int, told: int) -
             running.process.send_signal(signal.SIGTERM)
         assert running.end() == told
         assert "restart_in_seconds" not in running.said
+
+
+def test_members_know_where_to_ask_the_others_and_of_the_dead_nowhere() -> None:
+    with group() as running:
+        running.hear("serves", 2)
+        running.process.send_signal(signal.SIGTERM)
+        running.hear("ends", 1)
+        first = running.said
+        running.end()
+    assert "sees {'worker-1': 9464}" in first or "sees {'worker-2': 9464}" in first
+    with group("one fails") as running:
+        assert running.end() == MISCONFIGURED
+    assert "sees {'worker-1': 0}" in running.said
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -105,7 +107,7 @@ async def test_a_worker_of_several_processes_keeps_their_number_and_ends_them_to
     temporal_server: TemporalServer, warehouse: Warehouse, postgres_url: str, tmp_path: Path
 ) -> None:
     services = Services(temporal_server.client, warehouse, f"test-{uuid.uuid4().hex}")
-    etl = CommandLine(services, tmp_path, postgres_url)
+    etl = CommandLine(services, tmp_path, postgres_url).having(ETL_METRICS_PORT="0")
     process = await etl.start("worker", "--processes", "2")
     server = Endpoint(temporal_server.address, temporal_server.client.namespace)
     queue = etl.environment()["TEMPORAL_ETL_QUEUE"]
@@ -116,10 +118,31 @@ async def test_a_worker_of_several_processes_keeps_their_number_and_ends_them_to
         seen.update(await polling(server, queue))
         return len(list(filter(is_alive, seen - {killed}))) == 2
 
+    async def said_address() -> str:
+        assert process.stderr is not None
+        while b'"metrics_served"' not in (line := await process.stderr.readline()):
+            assert line
+        return str(json.loads(line)["address"])
+
+    async def is_ready(address: str) -> bool:
+        with contextlib.suppress(requests.RequestException):
+            url = f"http://{address}/ready"
+            return (await asyncio.to_thread(requests.get, url, timeout=10)).ok
+        return False
+
+    async def all_are(ready: bool) -> bool:
+        return set(await asyncio.gather(*map(is_ready, addresses))) == {ready}
+
     try:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            addresses = [await said_address(), await said_address()]
         await until(serve_both, within_seconds=_WITHIN_SECONDS)
         assert process.pid not in seen
         killed = min(seen)
+        # Whichever is asked answers for both.
+        for number, ready in ((signal.SIGCONT, True), (signal.SIGSTOP, False)):
+            os.kill(killed, number)
+            await until(partial(all_are, ready), within_seconds=_WITHIN_SECONDS)
         os.kill(killed, signal.SIGKILL)
         await until(lambda: serve_both(killed), within_seconds=_WITHIN_SECONDS)
         process.send_signal(signal.SIGTERM)
