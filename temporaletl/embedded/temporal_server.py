@@ -26,7 +26,7 @@ _ANSWER_WITHIN = timedelta(seconds=5)
 #: Without these, a server with a file is 2.5 times slower.
 _PRAGMAS = ("journal_mode=wal", "synchronous=normal")
 #: Priorities and fairness keys are heeded only so; and fairness holds within one partition.
-_MATCHING = (
+MATCHING = (
     "matching.useNewMatcher=true",
     "matching.enableFairness=true",
     "matching.numTaskqueueReadPartitions=1",
@@ -76,7 +76,7 @@ class EmbeddedTemporal:
                 *("--port", self.endpoint.address.rpartition(":")[2]),
                 *("--namespace", self.endpoint.namespace, "--db-filename", self._file),
                 *(word for pragma in _PRAGMAS for word in ("--sqlite-pragma", pragma)),
-                *(word for value in _MATCHING for word in ("--dynamic-config-value", value)),
+                *(word for value in MATCHING for word in ("--dynamic-config-value", value)),
             ],
             logs=self._logs,
             watchdog=self._watchdog,

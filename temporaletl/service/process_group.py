@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -33,7 +33,7 @@ class Membership:
     """
 
     def __init__(
-        self, lifeline: int, index: int, names: Sequence[str], ports: MutableSequence[int]
+        self, lifeline: int, index: int, names: Sequence[str], ports: "memoryview[int]"
     ) -> None:
         self.lifeline = lifeline
         self.names = names

@@ -1,5 +1,6 @@
 """The benchmarks run: at a size that is no measure of anything, but through all they do."""
 
+import shutil
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -10,6 +11,7 @@ from types import ModuleType
 import psycopg
 import pytest
 
+from tests.integration.temporal_production import find_postgres, production_temporal
 from tests.integration.temporal_server import require_temporal
 from tests.integration.trino_server import TrinoServer
 
@@ -19,6 +21,7 @@ FOLDER = ROOT / "scripts" / "bench"
 LAST_WORDS = {
     "../load-test": "pipelines / bare activities",
     "api": "reads over 300 ms",
+    "fan_out": "0 jobs lost",
     "latency": "servicetitan, nothing new",
     "ledger": "of the size without",
     "load": "changed / first",
@@ -104,6 +107,21 @@ def test_ours_and_dlt_load_the_same_events_side_by_side() -> None:
         pytest.skip(prepared.stderr.strip().splitlines()[-1])
     said = output_of("peers", "--size", "120", "--rounds", "1")
     assert "round 1: changed: ours" in said
+
+
+def test_a_run_of_many_tiny_jobs_is_measured() -> None:
+    require_temporal()
+    assert output_of("fan_out", "--jobs", "5").startswith("5 jobs, 5 rows")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_same_is_measured_on_the_production_server_of_temporal() -> None:
+    if find_postgres() is None or shutil.which("go") is None:
+        pytest.skip("no PostgreSQL with btree_gin, or no Go to build Temporal's server")
+    production_temporal()
+    said = output_of("fan_out", "--jobs", "5", "--production")
+    assert "commits of Temporal: " in said
 
 
 def test_the_use_of_the_allowed_concurrency_is_measured_for_each_source() -> None:

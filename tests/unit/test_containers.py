@@ -19,6 +19,7 @@ import yaml
 from fastapi.routing import APIRoute
 
 from temporaletl.control.api.routes import health
+from temporaletl.embedded.temporal_server import MATCHING
 from temporaletl.setting_catalogue import platform_settings, settings_of_source
 from temporaletl.strategies import import_sources
 from tests.documentation import ROOT
@@ -180,6 +181,14 @@ def test_the_development_override_opens_ports_to_this_machine_alone() -> None:
     numbers = [port["published"] for port in published]
     assert sorted(numbers) == ["5432", "7233", "8080", "8081", "8233"]
     assert all(is_known(name) for name in services["worker"]["environment"])
+
+
+def test_temporal_of_the_compose_file_has_the_settings_of_the_embedded_one() -> None:
+    settings = yaml.safe_load((ROOT / "deploy/temporal.yaml").read_text())
+    found = {f"{name}={str(one['value']).lower()}" for name, (one,) in settings.items()}
+    assert found == {*MATCHING}
+    mounted = {each["source"] for each in composed(_COMPOSE)["temporal"]["volumes"]}
+    assert mounted == {str(ROOT / "deploy/temporal.yaml")}
 
 
 def _version() -> str:

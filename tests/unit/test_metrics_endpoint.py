@@ -32,7 +32,6 @@ async def ask(endpoint: MetricsEndpoint | None, path: str, method: str = "GET") 
     assert endpoint is not None
     host, _, port = endpoint.address.rpartition(":")
     async with asyncio.timeout(30):
-        # To connect to no address in particular is to connect to this machine.
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
@@ -86,7 +85,7 @@ async def test_a_group_is_ready_once_all_of_its_processes_are(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setenv("ETL_METRICS_HOST", host)
-    ports = [0, 0]
+    ports = memoryview(bytearray(4)).cast("H")
     first, second = (Membership(-1, index, ("worker-1", "worker-2"), ports) for index in (0, 1))
 
     async def answer_beside(ready: Callable[[], Awaitable[str | None]]) -> tuple[int, str]:

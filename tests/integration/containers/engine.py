@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,13 +13,14 @@ from pathlib import Path
 
 from temporaletl.embedded.temporal_command import cache_folder, find_temporal
 from tests.documentation import ROOT
+from tests.integration.temporal_production import production_temporal
 from tests.waiting import until
 
 _HERE = Path(__file__).parent
 #: Debian's own: others may want a plugin for builds, which is not there.
 _DOCKER = "/usr/bin/docker"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-_BASE = "python:3.13-slim-trixie"
+BASE = "python:3.13-slim-trixie"
 _IN_BASE = "ca-certificates,python3,python3-venv"
 _DEBIAN = "deb http://deb.debian.org/debian trixie main"
 _UV = "ghcr.io/astral-sh/uv:0.13.9"
@@ -27,6 +28,8 @@ _STARTED_WITHIN_SECONDS = 60
 _BUILT_WITHIN_SECONDS = 1800
 #: Where Debian has what only root runs.
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
+#: Others of this machine may have those of the compose file.
+_ANY_PORTS = {"ETL_API_PORT": "0", "TEMPORAL_UI_PORT": "0"}
 SERVICES = ("worker", "queuer", "api")
 #: The images of docker-compose.yml that are not ours, by the stage of stand-ins.Dockerfile.
 _STAND_INS = {
@@ -36,6 +39,8 @@ _STAND_INS = {
     "temporalio/ui:2.49.1": "page",
     "trinodb/trino:476": "page",
 }
+#: Where the lifecycle of a rock's parts runs.
+PARTS = "rock-parts:test"
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,11 @@ class Engine:
         return self.run(compose, *arguments, within_seconds=within_seconds)
 
     def run(self, *command: str | Path, within_seconds: float) -> str:
+        """What a command prints that finds this engine; it must succeed."""
         ended = subprocess.run(
             [str(word) for word in command],
             cwd=ROOT,
-            env={**os.environ, "DOCKER_HOST": self.address, "DOCKER_BUILDKIT": "1"},
+            env={**os.environ, **_ANY_PORTS, "DOCKER_HOST": self.address, "DOCKER_BUILDKIT": "1"},
             capture_output=True,
             text=True,
             timeout=within_seconds,
@@ -65,6 +71,17 @@ class Engine:
         )
         assert ended.returncode == 0, f"{command}: {ended.stdout[-2000:]}{ended.stderr[-4000:]}"
         return ended.stdout.strip()
+
+    def logs(self, container: str) -> str:
+        """All that a container has said."""
+        ended = subprocess.run(
+            [_DOCKER, "--host", self.address, "logs", container],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        return ended.stdout
 
     def build(self, tag: str, dockerfile: Path, context: Path, *more: str) -> None:
         asked = ["build", "--quiet", "--network", "host", "--tag", tag, "--file", str(dockerfile)]
@@ -131,7 +148,7 @@ def import_base_images(engine: Engine, folder: Path) -> None:
     (base / "Dockerfile").write_text(
         f"FROM debian-with-python\nCOPY {_CERTIFICATES.name} {_CERTIFICATES}\n"
     )
-    engine.build(_BASE, base / "Dockerfile", base)
+    engine.build(BASE, base / "Dockerfile", base)
     asked = f'source "{ROOT}/scripts/environment.sh"; find_uv; printf %s "$uv"'
     shutil.copy(engine.run("bash", "-c", asked, within_seconds=300), uv / "uv")
     (uv / "Dockerfile").write_text("FROM scratch\nCOPY uv /uv\n")
@@ -151,9 +168,23 @@ def build_ours(engine: Engine) -> None:
 
 def build_stand_ins(engine: Engine, folder: Path) -> None:
     """The other images of docker-compose.yml: the same programs or smaller ones."""
-    shutil.copytree(_HERE, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    temporal = find_temporal()
-    assert temporal is not None, "no Temporal server"
-    shutil.copy(temporal, folder / "temporal")
-    for tag, stage in _STAND_INS.items():
+    server = production_temporal()
+    _build_stages(engine, folder, _STAND_INS, server=server)
+
+
+def build_parts(engine: Engine, folder: Path) -> None:
+    """An image that runs the lifecycle of parts: rock_parts.py."""
+    _build_stages(engine, folder, {PARTS: "parts"})
+
+
+def _build_stages(
+    engine: Engine, folder: Path, stages: Mapping[str, str], *, server: Path | None = None
+) -> None:
+    shutil.copytree(_HERE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    if server is not None:
+        temporal = find_temporal()
+        assert temporal is not None, "no Temporal command"
+        shutil.copy(temporal, folder / "temporal")
+        shutil.copytree(server, folder / "server")
+    for tag, stage in stages.items():
         engine.build(tag, folder / "stand-ins.Dockerfile", folder, "--target", stage)

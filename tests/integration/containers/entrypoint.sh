@@ -1,5 +1,6 @@
 #!/bin/sh
-# Stands in for the production server's: the development server, which keeps nothing.
+# What the image `temporalio/server` starts; that one looks its address up where none is given, and
+# finds several in a container of several networks.
 set -eu
-: "${DB:?}" "${POSTGRES_SEEDS:?}" "${POSTGRES_USER:?}" "${POSTGRES_PWD:?}" "${NUM_HISTORY_SHARDS:?}"
-exec temporal server start-dev --headless --ip "$BIND_ON_IP"
+: "${BIND_ON_IP:?}" "${TEMPORAL_BROADCAST_ADDRESS:?}"
+exec temporal-server start
