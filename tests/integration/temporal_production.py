@@ -31,6 +31,8 @@ _PROGRAMS = {"temporal-server": "cmd/server", "temporal-sql-tool": "cmd/tools/sq
 _BUILT_WITHIN_SECONDS = 3000
 _READY_WITHIN = timedelta(minutes=5)
 _SHARDS = 512
+#: The server keeps its ports as PostgreSQL's smallint: most free ones are too large.
+_FIRST_PORT = 17_000
 #: Each part of the server listens twice, and its front a third time.
 _PORTS = (
     "FRONTEND_HTTP_PORT",
@@ -95,7 +97,7 @@ def running_temporal(folder: Path, programs: Path | None = None) -> Iterator[Run
         stop, watchdog = Stop(), Watchdog()
         exits.callback(stop.close)
         exits.callback(watchdog.close)
-        ports = {name: claim_port() for name in ("POSTGRES", *_PORTS)}
+        ports = {name: claim_port(_FIRST_PORT) for name in ("POSTGRES", *_PORTS)}
         for claimed in ports.values():
             exits.callback(claimed.release)
         postgres, url = _postgres(

@@ -25,14 +25,13 @@ _FIRST_WORDS = {
     "queuer": "warehouse_unavailable",
     "api": "did not answer",
 }
-#: Puts the parts over the base, as a rock's layer is: where that has a link, the link stays. Python
-#: itself is the base's; rockcraft leaves the links to it out, and names the packages' folder to it.
+#: As a rock's layer is put over its base: where that has a link, the link stays. Python itself is
+#: the base's; rockcraft leaves the links to it out.
 _OVER_THE_BASE = """
 tar --directory /prime --create --exclude './bin/python*' . |
     tar --directory / --extract --keep-directory-symlink
-export PYTHONPATH=$(echo /lib/python3*/site-packages)
-exec setpriv --reuid {user} --regid {user} --clear-groups /app/scripts/start-worker.sh {service}
 """
+_ROCK = "rock:test"
 
 
 def recipe(service: str) -> dict[str, Any]:
@@ -68,29 +67,42 @@ def test_a_rock_has_what_its_recipe_says(prime: Path) -> None:
     assert not (prime / "CACHEDIR.TAG").exists()
 
 
+@pytest.fixture(scope="module")
+def rock(bare_engine: Engine, prime: Path) -> Engine:
+    """The engine, with an image of the parts over the base."""
+    container = bare_engine.docker(
+        *("create", "--volume", f"{prime}:/prime:ro", BASE, "sh", "-euc", _OVER_THE_BASE)
+    )
+    bare_engine.docker("start", "--attach", container)
+    bare_engine.docker("commit", container, _ROCK)
+    bare_engine.docker("rm", container)
+    return bare_engine
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_rock_starts_its_service_and_ends_it(
-    bare_engine: Engine, prime: Path, service: str
-) -> None:
+def test_a_rock_starts_its_service_and_ends_it(rock: Engine, prime: Path, service: str) -> None:
+    # Where rockcraft has Python look for packages, too.
+    [packages] = prime.glob("lib/python3*/site-packages")
     given = {
         **recipe(service)["environment"],
         "DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/none",
+        "PYTHONPATH": f"/{packages.relative_to(prime)}",
     }
-    container = bare_engine.docker(
-        *("run", "--detach", "--init", "--volume", f"{prime}:/prime:ro"),
+    container = rock.docker(
+        *("run", "--detach", "--init", "--user", f"{_DAEMON}:{_DAEMON}"),
         *(word for name, value in given.items() for word in ("--env", f"{name}={value}")),
-        *(BASE, "sh", "-euc", _OVER_THE_BASE.format(user=_DAEMON, service=service)),
+        *(_ROCK, "/app/scripts/start-worker.sh", service),
     )
     try:
         asyncio.run(
             until(
-                lambda: _FIRST_WORDS[service] in bare_engine.logs(container),
+                lambda: _FIRST_WORDS[service] in rock.logs(container),
                 within_seconds=_SAYS_WITHIN_SECONDS,
             )
         )
-        bare_engine.docker("stop", "--time", "70", container)
-        state = json.loads(bare_engine.docker("inspect", "--format", "{{json .State}}", container))
+        rock.docker("stop", "--time", "70", container)
+        state = json.loads(rock.docker("inspect", "--format", "{{json .State}}", container))
         # The API does not wait for its servers.
-        assert state["ExitCode"] == 0 or service == "api", bare_engine.logs(container)
+        assert state["ExitCode"] == 0 or service == "api", rock.logs(container)
     finally:
-        bare_engine.docker("rm", "--force", container)
+        rock.docker("rm", "--force", container)
