@@ -65,6 +65,8 @@ def test_a_rock_has_what_its_recipe_says(prime: Path) -> None:
     assert "etl" in left
     assert not [name for name in left if name.startswith(("activate", "deactivate"))]
     assert not (prime / "CACHEDIR.TAG").exists()
+    # It would hide what the base has there: no program would start.
+    assert not (prime / "lib64").is_symlink()
 
 
 @pytest.fixture(scope="module")
