@@ -108,6 +108,26 @@ def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         engine.compose("down", "--volumes", "--timeout", "10")
 
 
+def states_of(stack: Engine) -> list[dict[str, Any]]:
+    """What compose knows of each container of the stack."""
+    shown = stack.compose("ps", "--all", "--format", "json")
+    return [json.loads(line) for line in shown.splitlines()]
+
+
+def start(stack: Engine, *options: str) -> None:
+    """Start the stack and wait until all is well: on a busy machine a check may fail before."""
+    stack.compose("up", "--detach", "--no-build", *options)
+    asyncio.run(
+        until(
+            lambda: all(
+                each["Health"] in ("", "healthy") and each["ExitCode"] == 0
+                for each in states_of(stack)
+            ),
+            within_seconds=_COMES_SO_FAR_WITHIN_SECONDS,
+        )
+    )
+
+
 def rows_of(stack: Engine) -> int:
     counted = "SELECT count(*) FROM workplace.temporal_workflows"
     shown = stack.compose(
@@ -152,7 +172,7 @@ def test_services_of_the_stack_are_small_and_end_cleanly_at_any_age(
     stack: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What it prints are the figures of docs/containers.md."""
-    stack.compose("up", "--detach", "--no-build", "--wait")
+    start(stack)
     shown = []
     for service in SERVICES:
         container, image = container_of(stack, service), image_of(service)
@@ -171,27 +191,24 @@ def test_services_of_the_stack_are_small_and_end_cleanly_at_any_age(
 
 
 def test_the_stack_loads_is_scaled_ends_and_goes_on_with_its_data(stack: Engine) -> None:
-    stack.compose("up", "--detach", "--no-build", "--wait")
+    start(stack)
     token = etl(stack, "token", "create", "test", "--scope", "operate")
     etl(stack, "run", "temporal", "--mode", "full", "--wait")
     first = rows_of(stack)
     assert first > 0
 
-    stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "worker=3")
+    start(stack, "--scale", "worker=3")
     etl(stack, "run", "temporal", "--wait")
     second = rows_of(stack)
     assert second > first
     assert len(stack.compose("ps", "--quiet", "worker").split()) == 3
 
     stack.compose("stop")
-    states = [
-        json.loads(line) for line in stack.compose("ps", "--all", "--format", "json").splitlines()
-    ]
-    ours = [each for each in states if each["Service"] in SERVICES]
+    ours = [each for each in states_of(stack) if each["Service"] in SERVICES]
     assert {each["ExitCode"] for each in ours} == {0}, ours
     stack.compose("down")
 
-    stack.compose("up", "--detach", "--no-build", "--wait")
+    start(stack)
     assert rows_of(stack) == second
     asks = (
         "import sys, urllib.request as r; print(r.urlopen(r.Request("
