@@ -109,9 +109,12 @@ def test_ours_and_dlt_load_the_same_events_side_by_side() -> None:
     assert "round 1: changed: ours" in said
 
 
+_FEW_JOBS = ("--jobs", "5", "--idle-seconds", "0.1")
+
+
 def test_a_run_of_many_tiny_jobs_is_measured() -> None:
     require_temporal()
-    assert output_of("fan_out", "--jobs", "5").startswith("5 jobs, 5 rows")
+    assert output_of("fan_out", *_FEW_JOBS).startswith("5 jobs, 5 rows")
 
 
 @pytest.mark.slow
@@ -120,7 +123,7 @@ def test_the_same_is_measured_on_the_production_server_of_temporal() -> None:
     if find_postgres() is None or shutil.which("go") is None:
         pytest.skip("no PostgreSQL with btree_gin, or no Go to build Temporal's server")
     production_temporal()
-    said = output_of("fan_out", "--jobs", "5", "--production")
+    said = output_of("fan_out", *_FEW_JOBS, "--production")
     assert "commits of Temporal: " in said
 
 
