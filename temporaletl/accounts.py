@@ -8,6 +8,7 @@ with the widest one under which rows were loaded.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from temporaletl.connections import connection_in_use
 from temporaletl.registry import Registry, place_of
 
 #: Items of a difference that a message names.
@@ -94,6 +95,32 @@ def _some(names: list[str]) -> str:
 type ViewMethod = Callable[[], AccountView | None]
 
 account_views: Registry[ViewMethod] = Registry("account view")
+
+#: Sources and connections whose last view was read by this process without an error.
+_accepted: set[tuple[str, str]] = set()
+
+
+def read_view(source: str) -> AccountView | None:
+    """Read the account view of the bound connection of a source that has one. Blocks.
+
+    Raises: what the source's own function raises.
+    """
+    key = source, connection_in_use()
+    try:
+        view = account_views.get(source)()
+    except BaseException:
+        _accepted.discard(key)
+        raise
+    _accepted.add(key)
+    return view
+
+
+def login_was_accepted(source: str) -> bool:
+    """Whether the login of the bound connection was accepted when its view was last read.
+
+    Else it must be tried once and alone: sites lock out whom they refuse several times at once.
+    """
+    return (source, connection_in_use()) in _accepted
 
 
 def account_view[F: ViewMethod](source: str) -> Callable[[F], F]:

@@ -171,6 +171,8 @@ class BatchMetadata(Message):
 
 class ExpandedBatch(Message):
     jobs: int
+    #: All of them, where they are few: their dispatcher then need not list them.
+    few: "tuple[ETLInput, ...] | None" = None
 
 
 _SCAN_TIMEOUT = timedelta(hours=2)
@@ -308,6 +310,7 @@ class DispatchInput(Message):
     end: int
     max_in_flight: int
     paused: bool = False  # carried over when the flow continues as new
+    jobs: tuple[ETLInput, ...] | None = None  # those of its share that are open; None: to be listed
 
 
 class JobCounts(Message):

@@ -129,9 +129,15 @@ class Transformer:
     rows: tuple[type[Row], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PeopleReading:
+    read: PeopleMethod
+    rows_alone: bool  # see `identities_method`
+
+
 planners: Registry[Planner] = Registry("params method")
 expanders: Registry[TransformInputsMethod] = Registry("transform inputs method")
-people: Registry[PeopleMethod] = Registry("identities method")
+people: Registry[PeopleReading] = Registry("identities method")
 budgets: Registry[BudgetMethod] = Registry("rate budget")
 queries: Registry[type[Query]] = Registry("query type")
 extractors: Registry[ExtractMethod[Any]] = Registry("extract method")
@@ -206,10 +212,14 @@ def transform_inputs_method[F: TransformInputsMethod](source: str) -> Callable[[
     return register
 
 
-def identities_method[F: PeopleMethod](source: str) -> Callable[[F], F]:
+def identities_method[F: PeopleMethod](
+    source: str, *, rows_alone: bool = False
+) -> Callable[[F], F]:
     """Register `people(plan)`, a generator, plain or async, of `Identity` rows.
 
-    Optional. Called once for each batch, before its jobs are planned.
+    Optional. Called once for each batch, beside the planning of its jobs; they wait for it. With
+    `rows_alone`, nothing but the rows of a batch needs its people: it is not called for an
+    incremental batch without jobs.
 
         @identities_method("shop")
         def clerks(plan: Plan) -> Iterator[Identity]:
@@ -220,7 +230,7 @@ def identities_method[F: PeopleMethod](source: str) -> Callable[[F], F]:
     """
 
     def register(function: F) -> F:
-        people.register(source, function, place=place_of(function))
+        people.register(source, PeopleReading(function, rows_alone), place=place_of(function))
         return function
 
     return register

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from psycopg.conninfo import conninfo_to_dict
 
-from temporaletl.accounts import AccountView, account_views
+from temporaletl.accounts import AccountView, read_view
 from temporaletl.bound_connection import declaration_of
 from temporaletl.checks.messages import Check, Verdict
 from temporaletl.connections.entries import settings_of
@@ -91,7 +91,7 @@ def load_settings(source: str, planner: Planner) -> str:
 
 async def read_account(source: str) -> str:
     """Whom the source takes us for, in words; raises what the source's account view does."""
-    view = await asyncio.to_thread(account_views.get(source))
+    view = await asyncio.to_thread(read_view, source)
     return "the source does not report its account" if view is None else _described(view)
 
 

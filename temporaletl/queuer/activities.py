@@ -14,6 +14,7 @@ from temporaletl.errors import PermanentError
 from temporaletl.messages import (
     BatchMetadata,
     BatchSummary,
+    ETLInput,
     ExpandedBatch,
     FinishRequest,
     JobsPage,
@@ -36,6 +37,8 @@ from temporaletl.warehouse.workflow_claims import SkippedRunError, claim_for_tem
 
 log = get_logger("temporaletl.queuer.activities")
 
+#: So many jobs are handed to their dispatcher; more are listed by it.
+_FEW_JOBS = 8
 #: How long a batch must be at rest to be paused: a segment that was on its way to a worker when the
 #: pause was requested has begun by then, and counts.
 _REST_SECONDS = 1.0
@@ -104,9 +107,21 @@ class QueuerActivities:
             with observed(troubles):
                 jobs = await planning.expand(self._warehouse, metadata, report=report)
             log.info("batch_planned", batch_id=metadata.batch_id, jobs=jobs)
-            return ExpandedBatch(jobs=jobs)
+            return ExpandedBatch(jobs=jobs, few=await self._few(metadata.batch_id, jobs))
         finally:
             beating.cancel()
+
+    async def _few(self, batch_id: str, number: int) -> tuple[ETLInput, ...] | None:
+        """A plan's open jobs, where there are few in it; their parameters may be long all the same.
+
+        They are part of the histories of the batch's workflow and its dispatcher.
+        """
+        if not 0 < number <= _FEW_JOBS:
+            return None
+        jobs, following = await asyncio.to_thread(
+            ledger.open_jobs, self._warehouse, batch_id, first=0, end=number
+        )
+        return tuple(jobs) if following == number else None
 
     @activity.defn(name=names.LIST_JOBS)
     async def list_jobs(self, request: JobsRequest) -> JobsPage:

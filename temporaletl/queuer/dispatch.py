@@ -78,25 +78,16 @@ class DispatchFlow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         if position < share.end and not self._control.cancelling:
             workflow.continue_as_new(
-                share.model_copy(update={"first": position, "paused": self._control.paused})
+                share.model_copy(
+                    update={"first": position, "paused": self._control.paused, "jobs": None}
+                )
             )
 
     async def _dispatch(self) -> int:
         """Start jobs until the share or this run's limit ends; return the next job's number."""
         position, started = self._share.first, 0
         while position < self._share.end:
-            page: JobsPage = await workflow.execute_activity(
-                names.LIST_JOBS,
-                JobsRequest(
-                    batch_id=self._share.metadata.batch_id,
-                    first=position,
-                    end=self._share.end,
-                    policy=self._share.metadata.policy,
-                ),
-                result_type=JobsPage,
-                start_to_close_timeout=timedelta(minutes=1),
-                retry_policy=retry_policy(self._share.metadata.policy),
-            )
+            page = await self._list_jobs(position)
             for job in page.jobs:
                 await workflow.wait_condition(self._may_start)
                 if self._control.cancelling:
@@ -110,6 +101,23 @@ class DispatchFlow:
                 position = job.seq + 1
             position = page.next
         return position
+
+    async def _list_jobs(self, position: int) -> JobsPage:
+        if self._share.jobs is not None:
+            return JobsPage(jobs=self._share.jobs, next=self._share.end)
+        page: JobsPage = await workflow.execute_activity(
+            names.LIST_JOBS,
+            JobsRequest(
+                batch_id=self._share.metadata.batch_id,
+                first=position,
+                end=self._share.end,
+                policy=self._share.metadata.policy,
+            ),
+            result_type=JobsPage,
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=retry_policy(self._share.metadata.policy),
+        )
+        return page
 
     def _may_start(self) -> bool:
         return self._control.cancelling or (

@@ -182,12 +182,13 @@ class QueuerFlow:
         try:
             if workflow.cancellation_reason() is not None:
                 raise asyncio.CancelledError  # noqa: TRY301 - the batch is in the books already
-            self._jobs = await self._expand(metadata)
+            expanded = await self._expand(metadata)
+            self._jobs = None if expanded is None else expanded.jobs
             await workflow.wait_condition(
                 lambda: self._control.cancelling or not self._control.paused
             )
-            if self._jobs is not None and not self._control.cancelling:
-                await self._dispatch(metadata, self._jobs)
+            if expanded is not None and not self._control.cancelling:
+                await self._dispatch(metadata, expanded)
         except (asyncio.CancelledError, FailureError) as error:
             failure = error
         # Failed or cancelled from outside: close the books first, then say so.
@@ -209,7 +210,7 @@ class QueuerFlow:
             raise failure
         return summary
 
-    async def _expand(self, metadata: BatchMetadata) -> int | None:
+    async def _expand(self, metadata: BatchMetadata) -> ExpandedBatch | None:
         """Plan the jobs; None when a `cancel` stopped that."""
         expanding = workflow.start_activity(
             names.EXPAND_JOBS,
@@ -229,13 +230,13 @@ class QueuerFlow:
             if self._control.cancelling and is_cancelled_exception(error):
                 return None
             raise
-        return expanded.jobs
+        return expanded
 
-    async def _dispatch(self, metadata: BatchMetadata, jobs: int) -> None:
+    async def _dispatch(self, metadata: BatchMetadata, expanded: ExpandedBatch) -> None:
         self._dispatching = True
-        shards = min(_MAX_DISPATCHERS, -(-jobs // _JOBS_PER_DISPATCHER))
+        shards = min(_MAX_DISPATCHERS, -(-expanded.jobs // _JOBS_PER_DISPATCHER))
         ends = await asyncio.gather(
-            *(self._run_dispatcher(metadata, jobs, shard, shards) for shard in range(shards)),
+            *(self._run_dispatcher(metadata, expanded, shard, shards) for shard in range(shards)),
             return_exceptions=True,
         )
         # Where one failed, the others have still run their jobs to the end.
@@ -244,8 +245,9 @@ class QueuerFlow:
                 raise end
 
     async def _run_dispatcher(
-        self, metadata: BatchMetadata, jobs: int, shard: int, shards: int
+        self, metadata: BatchMetadata, expanded: ExpandedBatch, shard: int, shards: int
     ) -> None:
+        jobs = expanded.jobs
         child = await workflow.start_child_workflow(
             names.DISPATCH_FLOW,
             DispatchInput(
@@ -253,6 +255,7 @@ class QueuerFlow:
                 first=jobs * shard // shards,
                 end=jobs * (shard + 1) // shards,
                 max_in_flight=max(1, metadata.max_in_flight // shards),
+                jobs=expanded.few,  # then there is one dispatcher
             ),
             id=names.dispatch_workflow_id(metadata.batch_id, shard),
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,

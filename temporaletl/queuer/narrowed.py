@@ -1,7 +1,7 @@
 """Batches that read less than watermarks stand for: a narrower account, or a run's filters."""
 
 from temporaletl import names
-from temporaletl.accounts import account_views
+from temporaletl.accounts import account_views, read_view
 from temporaletl.errors import ConfigurationError
 from temporaletl.messages import BatchMetadata
 from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
@@ -34,7 +34,7 @@ def _note_view(warehouse: Warehouse, metadata: BatchMetadata) -> str | None:
     """
     if metadata.source not in account_views:
         return None
-    view = account_views.get(metadata.source)()
+    view = read_view(metadata.source)
     if view is None:
         return None
     if metadata.accept_view:

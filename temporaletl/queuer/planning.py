@@ -15,7 +15,6 @@ from temporaletl import names
 from temporaletl.bound_connection import bound
 from temporaletl.connections.providers import find_connection, provided
 from temporaletl.errors import ConfigurationError, UnknownSourceError
-from temporaletl.external.threads import abandon
 from temporaletl.ids import batch_id_of
 from temporaletl.messages import (
     BatchMetadata,
@@ -27,17 +26,15 @@ from temporaletl.messages import (
 )
 from temporaletl.placement import check_placement
 from temporaletl.query import ACCEPT_DELETIONS
+from temporaletl.queuer.beside import beside_planning
 from temporaletl.queuer.generated import in_blocks
-from temporaletl.queuer.narrowed import hold_narrowed
 from temporaletl.queuer.rejects import reprocessing_jobs, second_readings
 from temporaletl.queuer.retries import resolve_retry, retried_jobs
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.registry import AFTER_RESTART
-from temporaletl.rows import Identity
-from temporaletl.strategies import Plan, Planner, budgets, expanders, people, planners
+from temporaletl.strategies import Plan, Planner, budgets, expanders, planners
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.deletion_scans import scanned_streams
-from temporaletl.warehouse.identities import record_people
 from temporaletl.warehouse.ledger import begin_batch
 from temporaletl.warehouse.open_batches import Namespace
 from temporaletl.warehouse.plans import JobWriter
@@ -46,7 +43,6 @@ from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import last_cursors, trusted_watermarks
 
 _JOBS_AT_ONCE = 500
-_PEOPLE_AT_ONCE = 1_000
 
 
 def check_request(request: QueuerInput) -> Planner:
@@ -269,28 +265,22 @@ async def _expand(
 async def _planned(
     warehouse: Warehouse, metadata: BatchMetadata
 ) -> AsyncGenerator[Sequence[ETLInput]]:
-    if metadata.mode != "replay":
-        await asyncio.to_thread(hold_narrowed, warehouse, metadata)
     if metadata.retries is not None:
         jobs = in_blocks(retried_jobs(warehouse, metadata, metadata.retries))
     elif metadata.mode == "replay":
         jobs = in_blocks(reprocessing_jobs(warehouse, metadata))
     else:
         jobs = _of_source(warehouse, metadata)
-    with_people = metadata.mode != "replay" and metadata.source in people
-    recording = asyncio.create_task(_record_people(warehouse, metadata)) if with_people else None
-    try:
-        async with contextlib.aclosing(jobs):
+    async with contextlib.aclosing(jobs):
+        if metadata.mode == "replay":
             async for block in jobs:
-                if recording is not None:
-                    # The source lists its people while the jobs are counted out; rows need them.
-                    await recording
                 yield block
-        if recording is not None:
-            await recording
-    finally:
-        if recording is not None:
-            await abandon([recording])
+            return
+        async with beside_planning(warehouse, metadata) as beside:
+            async for block in jobs:
+                await beside.done(has_jobs=True)
+                yield block
+            await beside.done(has_jobs=False)
 
 
 async def _of_source(
@@ -305,19 +295,6 @@ async def _of_source(
         # A full run reads all there is anyway, and a backfill is about its window alone.
         async for job in second_readings(warehouse, metadata):
             yield [job]
-
-
-async def _record_people(warehouse: Warehouse, metadata: BatchMetadata) -> None:
-    found = in_blocks(people.get(metadata.source)(Plan(metadata)))
-    waiting: list[Identity] = []
-    async with contextlib.aclosing(found) as blocks:
-        async for block in blocks:
-            waiting += block
-            while len(waiting) >= _PEOPLE_AT_ONCE:
-                ready = waiting[:_PEOPLE_AT_ONCE]
-                await asyncio.to_thread(record_people, warehouse, metadata.connection, ready)
-                del waiting[:_PEOPLE_AT_ONCE]
-    await asyncio.to_thread(record_people, warehouse, metadata.connection, waiting)
 
 
 async def jobs_of(

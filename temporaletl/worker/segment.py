@@ -167,13 +167,13 @@ async def _run_bound(
     loader = Loader(
         warehouse, strategies.rows, lineage, reject_payload_bytes=limits.reject_payload_bytes
     )
-    await asyncio.to_thread(loader.prepare)
-    people = await asyncio.to_thread(
-        people_of_batch, warehouse, job.source, job.connection, job.batch_id
+    _, people, clock = await asyncio.gather(
+        asyncio.to_thread(loader.prepare),
+        asyncio.to_thread(people_of_batch, warehouse, job.source, job.connection, job.batch_id),
+        asyncio.to_thread(read_clock, warehouse),
     )
     rules = load_field_rules(job.source, strategies.rows)
     context = TransformContext(job=job, query=query, identities=people, field_rules=rules)
-    clock = await asyncio.to_thread(read_clock, warehouse)
     stored = JobEvents(warehouse, job.source, job.connection)
     try:
         with use_clock(clock), rate_limited(limiter.rate_limiter()) as requests:

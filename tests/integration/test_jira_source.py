@@ -1,7 +1,6 @@
 """Source `jira` against the fake site, over real HTTP, from the backlog to events."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +13,10 @@ from temporaletl import (
     ETLInput,
     Window,
 )
-from temporaletl.external.jira.account import jira_account
 from temporaletl.external.jira.site import close_sites
 from temporaletl.messages import Mode
 from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
-from temporaletl.queuer.sources.jira.people import identify
 from temporaletl.worker.sources.jira import transform
 from temporaletl.worker.sources.jira.extract import issues
 from tests.fakes.faults import TRANSPORT
@@ -179,23 +176,6 @@ async def test_an_incremental_read_has_what_changed_and_no_upper_bound(
     assert expected <= set(found.records)
     assert len(found.records) < 40
     assert str(site.rows[0].id) in found.records
-
-
-async def test_a_run_with_nothing_new_costs_nine_requests_whatever_there_is(served: Serve) -> None:
-    server = served(generate(60, seed=3))
-    jira_account()
-    assert list(identify(plan_of("jira", [])))
-    jobs = await jobs_of("incremental", start=NOW - timedelta(hours=1))
-    assert not (await read(jobs)).records
-    assert Counter(each.request.path.rpartition("/")[2] for each in server.traffic.requested()) == {
-        "serverInfo": 1,  # once in each process
-        "myself": 1,
-        "tenant_info": 1,
-        "search": 3,  # of projects; of people, the second page being the last
-        "mypermissions": 1,
-        "approximate-count": 1,
-        "jql": 1,
-    }
 
 
 @BOTH

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import requests
 
-from temporaletl.accounts import AccountView, account_view
+from temporaletl.accounts import AccountView, account_view, login_was_accepted
 from temporaletl.errors import CredentialsError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.error_bodies import message_of
@@ -94,8 +94,14 @@ def jira_account() -> AccountView | None:
         return None
     site = open_site(settings)
     # First and alone: a login that is refused must not be tried several times at once.
-    account, groups = _who(site)
+    known = None if login_was_accepted("jira") else _who(site)
     found = site.begin(identity_of, site), site.begin(_seen, site), site.begin(_granted, site)
+    try:
+        account, groups = known or _who(site)
+    except BaseException:
+        for each in found:
+            each.abandon()
+        raise
     told = found[0].result()
     try:
         seen, granted = found[1].result(), found[2].result()

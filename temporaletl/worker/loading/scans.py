@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
-from temporaletl.accounts import account_views
+from temporaletl.accounts import account_views, read_view
 from temporaletl.deletions import Items
 from temporaletl.messages import ETLInput
 from temporaletl.query import ACCEPT_DELETIONS
@@ -147,7 +147,7 @@ class JobScan:
         return found
 
     def lacking_view(self) -> str | None:
-        view = account_views.get(self._source)() if self._source in account_views else None
+        view = read_view(self._source) if self._source in account_views else None
         if view is None:
             return None
         known = known_view(self._warehouse, self._source, self._stream["connection"])

@@ -14,7 +14,7 @@ MINUTE_MS = MINUTE // timedelta(milliseconds=1)
 _CENTURIES = (1 << 27) * MINUTE
 #: Jobs of a range that is not divided by a given size: enough to keep every request of a worker
 #: busy, and few enough for what each job costs.
-_LEAST_PER_JOB, _MOST_PER_JOB = 500, 4_000
+LEAST_PER_JOB, _MOST_PER_JOB = 500, 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def issues_per_job(count: int, concurrency: int) -> int:
 
     With two jobs for each request that may be under way, one that takes longer keeps none idle.
     """
-    size = _LEAST_PER_JOB
+    size = LEAST_PER_JOB
     while size < _MOST_PER_JOB and size * 2 * concurrency < count:
         size *= 2
     return size

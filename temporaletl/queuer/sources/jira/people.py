@@ -19,6 +19,7 @@ from temporaletl.telemetry.logs import get_logger
 log = get_logger("temporaletl.queuer.sources.jira")
 
 _PEOPLE_AT_ONCE = 1_000
+_PAGES_AHEAD = 8
 #: This list alone is kept from us: by a permission, or by the scope of a token that reads issues.
 _NOT_SHOWN = frozenset({400, 401, 403, 404, 405, 410})
 
@@ -36,7 +37,7 @@ class _User(msgspec.Struct, rename="camel"):
     time_zone: str | None = None
 
 
-@identities_method("jira")
+@identities_method("jira", rows_alone=True)
 def identify(plan: Plan) -> Iterator[Identity]:
     """Yield every account, also of those who left.
 
@@ -81,26 +82,40 @@ def _listed(site: JiraSite, path: str) -> Iterator[Identity]:
 
     # On Data Center, a dot is in everybody's name.
     query = {} if site.cloud else {"username": ".", "includeInactive": "true"}
-    known: set[str] = set()
-    start = 0
-    while True:
+
+    def page_at(start: int) -> list[msgspec.Raw]:
         page = {"startAt": start, "maxResults": _PEOPLE_AT_ONCE}
-        users = site.request("GET", path, params=query | page, read=read, accept=_NOT_SHOWN)
-        before = len(known)
-        for user in _decoded(users):
-            person = user.account_id or user.name or user.key
-            if person and person not in known:
-                known.add(person)
-                yield identity(
-                    person,
-                    email=user.email_address,
-                    name=user.display_name,
-                    timezone=user.time_zone,
-                )
-        if len(known) == before:
-            return
-        # By what came: the site may give less than is requested.
-        start += len(users)
+        return site.request("GET", path, params=query | page, read=read, accept=_NOT_SHOWN)
+
+    # The pages of the last list are requested at once: most likely they are those of this one.
+    begun = {start: site.begin(page_at, start) for start in site.people_pages[:_PAGES_AHEAD]}
+    known: set[str] = set()
+    starts: list[int] = []
+    start = 0
+    try:
+        while True:
+            ahead = begun.pop(start, None)
+            users = page_at(start) if ahead is None else ahead.result()
+            starts.append(start)
+            # By what came: the site may give less than is requested.
+            start += len(users)
+            before = len(known)
+            for user in _decoded(users):
+                person = user.account_id or user.name or user.key
+                if person and person not in known:
+                    known.add(person)
+                    yield identity(
+                        person,
+                        email=user.email_address,
+                        name=user.display_name,
+                        timezone=user.time_zone,
+                    )
+            if len(known) == before:
+                site.people_pages = tuple(starts)
+                return
+    finally:
+        for ahead in begun.values():
+            ahead.abandon()
 
 
 def _decoded(users: list[msgspec.Raw]) -> Iterator[_User]:
