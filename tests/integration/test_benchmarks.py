@@ -21,6 +21,7 @@ FOLDER = ROOT / "scripts" / "bench"
 LAST_WORDS = {
     "../load-test": "pipelines / bare activities",
     "api": "reads over 300 ms",
+    "dispatch": "jobs / bare children",
     "fan_out": "0 jobs lost",
     "latency": "servicetitan, nothing new",
     "ledger": "of the size without",
@@ -79,6 +80,12 @@ def test_the_ledger_of_a_year_is_weighed() -> None:
 
 def test_planning_is_measured() -> None:
     assert output_of("plan", "--jobs", "5", "10").count(" jobs/CPU s") == 2
+
+
+def test_dispatch_is_measured_beside_bare_children() -> None:
+    require_temporal()
+    said = output_of("dispatch", "--jobs", "4", "--rounds", "1")
+    assert "round 1: children" in said
 
 
 def test_starting_is_measured() -> None:
