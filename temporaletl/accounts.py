@@ -8,7 +8,7 @@ with the widest one under which rows were loaded.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from temporaletl.connections import connection_in_use
+from temporaletl.bound_connection import connection_in_use
 from temporaletl.registry import Registry, place_of
 
 #: Items of a difference that a message names.

@@ -21,7 +21,6 @@ from temporaletl.external.jira.dataset import open_issues
 from temporaletl.external.jira.settings import JiraSettings, check_jql
 from temporaletl.external.jira.site import IssueRange, JiraSite, as_ms, open_site
 from temporaletl.external.trino.access import TrinoSettings
-from temporaletl.logs import get_logger
 from temporaletl.queuer.sources.jira.division import (
     LEAST_PER_JOB,
     MINUTE_MS,
@@ -29,6 +28,7 @@ from temporaletl.queuer.sources.jira.division import (
     divide,
     issues_per_job,
 )
+from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("temporaletl.queuer.sources.jira")
 
