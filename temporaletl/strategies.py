@@ -129,15 +129,10 @@ class Transformer:
     rows: tuple[type[Row], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PeopleReading:
-    read: PeopleMethod
-    rows_alone: bool  # see `identities_method`
-
-
 planners: Registry[Planner] = Registry("params method")
 expanders: Registry[TransformInputsMethod] = Registry("transform inputs method")
-people: Registry[PeopleReading] = Registry("identities method")
+people: Registry[PeopleMethod] = Registry("identities method")
+rows_only_people: set[str] = set()  # sources; see `identities_method`
 budgets: Registry[BudgetMethod] = Registry("rate budget")
 queries: Registry[type[Query]] = Registry("query type")
 extractors: Registry[ExtractMethod[Any]] = Registry("extract method")
@@ -212,14 +207,11 @@ def transform_inputs_method[F: TransformInputsMethod](source: str) -> Callable[[
     return register
 
 
-def identities_method[F: PeopleMethod](
-    source: str, *, rows_alone: bool = False
-) -> Callable[[F], F]:
+def identities_method[F: PeopleMethod](source: str, *, rows_only: bool = False) -> Callable[[F], F]:
     """Register `people(plan)`, a generator, plain or async, of `Identity` rows.
 
-    Optional. Called once for each batch, beside the planning of its jobs; they wait for it. With
-    `rows_alone`, nothing but the rows of a batch needs its people: it is not called for an
-    incremental batch without jobs.
+    Optional. Called once for each batch, beside the planning of its jobs, which wait for it. Where
+    `rows_only` a batch's rows need its people, not for an incremental batch without jobs.
 
         @identities_method("shop")
         def clerks(plan: Plan) -> Iterator[Identity]:
@@ -230,7 +222,8 @@ def identities_method[F: PeopleMethod](
     """
 
     def register(function: F) -> F:
-        people.register(source, PeopleReading(function, rows_alone), place=place_of(function))
+        people.register(source, function, place=place_of(function))
+        rows_only_people.update({source} if rows_only else ())
         return function
 
     return register

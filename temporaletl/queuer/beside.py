@@ -10,7 +10,7 @@ from temporaletl.messages import BatchMetadata
 from temporaletl.queuer.generated import in_blocks
 from temporaletl.queuer.narrowed import hold_narrowed
 from temporaletl.rows import Identity
-from temporaletl.strategies import Plan, people
+from temporaletl.strategies import Plan, people, rows_only_people
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.identities import record_people
 
@@ -86,7 +86,7 @@ class BesidePlanning:
     def _needs_people_always(self) -> bool:
         metadata = self._metadata
         return metadata.source in people and not (
-            metadata.mode == "incremental" and people.get(metadata.source).rows_alone
+            metadata.mode == "incremental" and metadata.source in rows_only_people
         )
 
     def _record(self) -> None:
@@ -94,7 +94,7 @@ class BesidePlanning:
             self._recording = asyncio.create_task(self._record_people())
 
     async def _record_people(self) -> None:
-        found = in_blocks(people.get(self._metadata.source).read(Plan(self._metadata)))
+        found = in_blocks(people.get(self._metadata.source)(Plan(self._metadata)))
         waiting: list[Identity] = []
         async with contextlib.aclosing(found) as blocks:
             async for block in blocks:

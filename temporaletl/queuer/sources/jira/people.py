@@ -37,7 +37,7 @@ class _User(msgspec.Struct, rename="camel"):
     time_zone: str | None = None
 
 
-@identities_method("jira", rows_alone=True)
+@identities_method("jira", rows_only=True)
 def identify(plan: Plan) -> Iterator[Identity]:
     """Yield every account, also of those who left.
 
