@@ -202,7 +202,7 @@ def _has_namespace(address: str) -> bool:
     temporal = ensure_temporal()
 
     def says(*words: str) -> bool:
-        asked = [temporal, *words, "--address", address, "--namespace", "default"]
+        asked = [str(temporal), *words, "--address", address, "--namespace", "default"]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
     if says("workflow", "count"):
