@@ -288,7 +288,7 @@ def test_every_command_that_a_page_shows_exists() -> None:
 def test_every_script_and_module_that_a_page_names_exists() -> None:
     for page in pages():
         text = page.read_text("utf-8")
-        for name in re.findall(r"\bscripts/[a-z][a-z./-]*[a-z]", text):
+        for name in re.findall(r"\bscripts/[a-z][a-z_./-]*[a-z]", text):
             assert (ROOT / name).exists(), (page.name, name)
         for name in re.findall(r"python -m ([a-z_.]+[a-z_])", text):
             if name not in {"http.server", "tests.fakes.demo"}:
