@@ -8,18 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
-
 from temporaletl.embedded.ports import HOST, ClaimedPort, claim_port
 from temporaletl.embedded.processes import Child, Stop, Watchdog
 from temporaletl.embedded.temporal_command import Report, ensure_temporal
 from temporaletl.errors import ConfigurationError, TemporalUnavailableError
 from temporaletl.temporal import connect
 from temporaletl.temporal.endpoint import Endpoint
+from temporaletl.temporal.pollers import pollers
 
 _READY_WITHIN = timedelta(seconds=60)
 _ANSWER_WITHIN = timedelta(seconds=5)
@@ -126,23 +121,9 @@ async def _answers(endpoint: Endpoint) -> bool:
 
 async def polling(endpoint: Endpoint, queue: str) -> set[int]:
     """The process ids of this machine's workers that poll a queue for workflow tasks."""
+    known: frozenset[str] = frozenset()
     with contextlib.suppress(ConfigurationError, TemporalUnavailableError):
-        return await _pollers(await connect.open_client(endpoint, within=_ANSWER_WITHIN), queue)
-    return set()
-
-
-async def _pollers(client: Client, queue: str) -> set[int]:
-    try:
-        answer = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=TaskQueue(name=queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-            ),
-            timeout=_ANSWER_WITHIN,
-        )
-    except RPCError:
-        return set()
+        known = await pollers(await connect.open_client(endpoint, within=_ANSWER_WITHIN), queue)
     # The SDK names a worker PROCESS@HOST.
-    named = (poller.identity.partition("@") for poller in answer.pollers)
+    named = (identity.partition("@") for identity in known)
     return {int(pid) for pid, _, host in named if pid.isdigit() and host == socket.gethostname()}

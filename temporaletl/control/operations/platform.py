@@ -27,6 +27,7 @@ from temporaletl.errors import (
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.temporal import sdk
 from temporaletl.temporal.endpoint import CONNECT_TIMEOUT
+from temporaletl.temporal.pollers import pollers
 from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import has_ledger, migrate, missing_migrations
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(seconds=5)
 #: Who starts a run waits no longer to learn whether Temporal is there.
 _ANSWERS_WITHIN = timedelta(seconds=2)
-#: A poll lasts a minute at most, and the server remembers pollers for longer.
-_POLLED_WITHIN = timedelta(seconds=70)
-
 
 #: The list filter for workflows that are open. A newer server's `Paused` is open, and the name of
 #: it is one that an older server refuses.
@@ -328,27 +326,11 @@ def translated_errors(*, absent: str | None = None) -> Iterator[None]:
 
 
 async def is_polled(client: Client, queue: str, *, for_segments: bool = False) -> bool:
-    """Whether a service polls a task queue; True where that cannot be known.
+    """Whether a service polls a task queue; True where Temporal does not say.
 
     `for_segments` checks a source's own queue, which has no workflows.
     """
     try:
-        answer = await client.workflow_service.describe_task_queue(
-            sdk.DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=sdk.TaskQueue(name=queue),
-                task_queue_type=(
-                    sdk.TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
-                    if for_segments
-                    else sdk.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
-                ),
-            ),
-            timeout=PATIENCE,
-        )
-    except sdk.RPCError:
+        return bool(await pollers(client, queue, for_activities=for_segments))
+    except TemporalUnavailableError:
         return True
-    now = datetime.now(UTC)
-    return any(
-        now - poller.last_access_time.ToDatetime(tzinfo=UTC) < _POLLED_WITHIN
-        for poller in answer.pollers
-    )
