@@ -29,6 +29,7 @@ LAST_WORDS = {
     "plan": "MB more than",
     "pipeline": "identical reload",
     "pipeline_load": "pipeline / source",
+    "pipeline_map": "0 goals of the map missed",
     "peers": "reload: ours / dlt's best",
     "questions": "bare DELETE of as many",
     "scale": "memory of the largest / of the smallest",
@@ -156,6 +157,13 @@ def test_pipelines_are_measured_beside_bare_activities() -> None:
 def test_a_load_of_a_pipeline_is_measured_beside_a_source() -> None:
     require_temporal()
     assert "round 1: source" in output_of("pipeline_load", "--rows", "50", "--rounds", "1")
+
+
+def test_a_map_over_many_items_is_measured() -> None:
+    require_temporal()
+    said = output_of("pipeline_map", "--items", "120")
+    assert "120 items, all: 120 tried, item 40 failed" in said
+    assert "120 items, failed alone: 1 tried, item 40 failed" in said
 
 
 @pytest.mark.slow
