@@ -36,6 +36,7 @@ from temporaletl.warehouse.pipeline_results import read_result
 from temporaletl.worker.pipelines.executions import enter, new_execution_id
 from temporaletl.worker.pipelines.faults import DefinitionFault
 from temporaletl.worker.pipelines.messages import Decision, ExecutionInput, ExecutionStatus
+from temporaletl.worker.pipelines.secrets import refuse_secrets
 from temporaletl.worker.pipelines.validation import validate
 
 #: What is read of a result at once.
@@ -89,6 +90,7 @@ async def start_execution(
 
     Raises:
         DefinitionError: the definition cannot run.
+        ConfigurationError: a secret stands in the definition, or in the input.
         NotFoundError: there is no such pipeline, version or execution.
         TemporalDisabledError, TemporalUnavailableError: nothing runs pipelines; nothing is entered.
         ETLError: as `Platform.current_warehouse`.
@@ -96,6 +98,8 @@ async def start_execution(
     client = await platform.answering_client()
     warehouse = await platform.current_warehouse()
     await asyncio.to_thread(_know_sources)
+    for what, value in (("definition", request.definition), ("input", request.input)):
+        await asyncio.to_thread(refuse_secrets, what, value)
     if event_key is not None and request.pipeline is not None:
         known = await asyncio.to_thread(find_event, warehouse, request.pipeline, event_key)
         if known is not None:

@@ -28,6 +28,7 @@ from temporaletl.warehouse.pipelines import (
 )
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import Definition
+from temporaletl.worker.pipelines.secrets import refuse_secrets
 from temporaletl.worker.pipelines.validation import validate
 
 
@@ -44,7 +45,7 @@ async def store_pipeline(
 
     Raises:
         DefinitionError: it cannot run, with every fault.
-        ConfigurationError: it has no name, or another one than `name`.
+        ConfigurationError: it has no name, or another one than `name`; or a secret stands in it.
         ETLError: as `Platform.current_warehouse`.
     """
     warehouse = await platform.current_warehouse()
@@ -55,6 +56,7 @@ def _store(
     warehouse: Warehouse, document: dict[str, JsonValue], name: str | None, author: Author
 ) -> StoredVersion:
     registered()
+    refuse_secrets("definition", document)
     given = document.get("name")
     if name is not None and given is not None and given != name:
         raise ConfigurationError(f"the definition is called {given!r}, not {name!r}")

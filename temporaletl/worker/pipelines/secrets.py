@@ -7,9 +7,11 @@ shows them.
 import os
 from collections.abc import Mapping
 
+from pydantic import JsonValue
+
 from temporaletl.connections.entries import dotenv
-from temporaletl.errors import NotFoundError
-from temporaletl.secrets import remember_secret
+from temporaletl.errors import ConfigurationError, NotFoundError
+from temporaletl.secrets import holds_secret, remember_secret
 from temporaletl.settings.secret_files import FILE, file_of
 from temporaletl.worker.pipelines.surroundings import SECRETS, variable_of
 
@@ -45,3 +47,16 @@ class SecretStore:
 
 def _variables() -> Mapping[str, str]:
     return {name: value for name, value in {**dotenv(), **os.environ}.items() if value}
+
+
+def refuse_secrets(what: str, value: JsonValue) -> None:
+    """See that no secret that this process knows stands in what is stored as it is.
+
+    Raises:
+        ConfigurationError: one does.
+    """
+    if holds_secret(value):
+        raise ConfigurationError(
+            f"{what}: a secret that this process knows must not stand there: "
+            '{{ secret("name") }} names one'
+        )

@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from http.cookies import SimpleCookie
 from typing import Any
@@ -18,14 +18,18 @@ from psycopg import sql
 from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.web import dashboard as front
+from temporaletl.secrets import REDACTED
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.telemetry.logs import configure_logs
 from temporaletl.warehouse.connection import Warehouse
 from tests.echo import echoing
+from tests.fakes.server import Request, Response
 from tests.integration.api.in_process import Served, platform_of, schema_of, serving
 from tests.integration.engine.running import select
 from tests.integration.flows.services import Services, running
+from tests.integration.pipelines.site import serving_site
 from tests.integration.temporal_server import TemporalServer
+from tests.pipelines import definition, mapping
 from tests.waiting import until
 from tests.webhooks import Webhooks, running_webhooks
 
@@ -33,6 +37,7 @@ _WITHIN_SECONDS = 60
 #: Wherever a secret is, so is this.
 CANARY = "canary77"
 BY_ENV, BY_FILE = f"env-token/{CANARY}+1", f"file<token>{CANARY}&2"
+BY_NODE = f"of a node&{CANARY}=3"
 PASTED = f"pasted-{CANARY}-where-it-does-not-belong"
 SETTINGS = {"JIRA_EMAIL": "me@example.com"}
 CONNECTIONS = "/api/v1/source-connections"
@@ -46,6 +51,7 @@ class Stack:
     services: Services
     webhooks: Webhooks
     echo: str
+    site: str
     log: io.StringIO
     cookie: str = ""
     #: What was handed out on purpose: tokens and log-ins, without CANARY in them.
@@ -77,7 +83,9 @@ async def stack(
         running_webhooks() as webhooks,
         echoing() as echo,
         pytest.MonkeyPatch.context() as environment,
+        serving_site(environment) as site,
     ):
+        site.routes = {"/taken": _repeated(200), "/refused": _repeated(400)}
         host = f"127.0.0.1:{webhooks.port}"
         hooks = [
             f"http://{host}/500/{CANARY}-webhook",
@@ -85,6 +93,7 @@ async def stack(
             f"json://user:{CANARY}-pass@{host}/500/{CANARY}-apprise",
         ]
         environment.setenv("ACME_TOKEN", BY_ENV)
+        environment.setenv("PIPELINE_SECRET_SHOP", BY_NODE)
         environment.setenv("ETL_SECRET_FOLDERS", str(folder))
         environment.setenv("SLACK_WEBHOOK_URL", f"http://{host}/404/services/T0/{CANARY}-slack")
         environment.setenv("NOTIFY_URLS", ",".join(hooks))
@@ -98,10 +107,20 @@ async def stack(
                 platform_of(services, with_password), services, fronts=(front.install,)
             ) as served,
         ):
-            yield await _with_access(Stack(served, services, webhooks, echo, log))
+            yield await _with_access(Stack(served, services, webhooks, echo, site.url, log))
     structlog.reset_defaults()
     root.setLevel(before[0])
     root.handlers[:] = before[1]
+
+
+def _repeated(status: int) -> Callable[[Request], Response]:
+    """Repeats the secret that it was sent: in a good answer, or in an error."""
+
+    def answer(request: Request) -> Response:
+        assert BY_NODE in request.headers["x-key"]
+        return Response.of({"data": dict(request.headers), "error": str(request.query)}, status)
+
+    return answer
 
 
 async def _with_access(stack: Stack) -> Stack:
@@ -211,6 +230,80 @@ async def _pasted(stack: Stack) -> None:
     stack.answers.append((await anybody("GET", "/api/v1/runs")).text)
 
 
+def _leaky(site: str) -> dict[str, Any]:
+    """A pipeline whose nodes send a secret, get it back, and pass on what they got."""
+    secret = '{{ secret("shop") }}'
+
+    def call(path: str, **more: Any) -> dict[str, Any]:
+        sent = {"headers": {"X-Key": secret}, "query": {"key": f"a {secret}"}}
+        return {"url": f"{site}/{path}", **sent, **more}
+
+    hook = {"url": f"{site}/refused", "payload": {"n": 1}, "signing_secret": "shop"}
+    each = {"over": "trigger", "type": "api_call", "data": call("refused")}
+    return definition(
+        {
+            "taken": ("api_call", call("taken")),
+            "kept": mapping(all="inputs"),
+            "refused": ("api_call", call("refused")),
+            "why": mapping(all="inputs"),
+            "hook": ("webhook", {**hook, "headers": {"X-Key": secret}, "on_error": "continue"}),
+            "each": ("map", each),
+            "last": mapping(n="1 // 0"),
+        },
+        "taken -> kept",
+        "refused -error-> why",
+        "hook -> each",
+        "each -> last",
+    )
+
+
+async def _pipelines(stack: Stack) -> None:
+    """Execute a pipeline whose nodes fail with secrets in hand; then paste one into another."""
+    document = _leaky(stack.site)
+    stored = await stack("PUT", "/api/v1/pipelines/leaky", json={"definition": document})
+    assert stored.status_code == 200, stored.text
+    body = {"pipeline": "leaky", "input": [1, 2]}
+    started = await stack("POST", "/api/v1/workflow/execute/", json=body)
+    assert started.status_code == 202, started.text
+    name = started.json()["execution_id"]
+    status: dict[str, Any] = {}
+
+    async def has_ended() -> bool:
+        status.update((await stack("GET", f"/api/v1/workflow/status/{name}")).json())
+        return status["state"] not in ("pending", "running")
+
+    await until(has_ended, within_seconds=_WITHIN_SECONDS)
+    states = {node["id"]: node["state"] for node in status["nodes"]}
+    ended = dict.fromkeys(nodes := [node["id"] for node in document["nodes"]], "completed")
+    assert states == {**ended, "refused": "failed", "hook": "failed", "last": "failed"}
+    for node in nodes:
+        shown = await stack("GET", f"/api/v1/workflow/executions/{name}/nodes/{node}/result")
+        assert node not in ("kept", "why") or REDACTED in shown.text
+    resume = {"resume": {"execution_id": name, "node": "last"}}
+    pasted = {"x": f"of a {BY_NODE}"}
+    requested: list[tuple[dict[str, Any], int]] = [
+        (resume, 202),
+        ({"pipeline": "leaky", "input": pasted}, 422),
+        ({"definition": {**document, "description": BY_NODE}}, 422),
+    ]
+    for request, code in requested:
+        answer = await stack("POST", "/api/v1/workflow/execute/", json=request)
+        assert answer.status_code == code, answer.text
+    wrong = {"definition": definition({"n": mapping(n=f"'{BY_NODE}'")})}
+    assert (await stack("PUT", "/api/v1/pipelines/w", json=wrong)).status_code == 422
+    await stack("POST", "/api/v1/workflow/validate/", json=wrong)
+    for path in (f"history/{name}", f"status/{name}", "executions", f"executions/{BY_NODE}"):
+        await stack("GET", f"/api/v1/workflow/{quote(path)}")
+    for path in ("", "/leaky", "/leaky/versions", f"/{quote(BY_NODE, safe='')}"):
+        await stack("GET", f"/api/v1/pipelines{path}")
+    for path in ("/pipelines", "/pipelines/leaky", f"/executions/{name}"):
+        page = await stack.page(path)
+        assert page.status_code == 200, page.text
+    form = {"input": f'"{BY_NODE}"'}
+    await stack.page("/pipelines/leaky/execute", "POST", data=form)
+    await stack.page(f"/executions/{name}/nodes/last/decide", "POST", data={"comment": BY_NODE})
+
+
 async def _all_pages(stack: Stack) -> None:
     for path in (
         *("", "/rejects", "/schedules", "/people", "/notifications", "/audit", "/tokens"),
@@ -263,7 +356,8 @@ async def _histories(stack: Stack) -> str:
     client = stack.services.client
     handles = [
         client.get_workflow_handle(one.id, run_id=one.run_id)
-        async for one in client.list_workflows(f"TaskQueue = '{stack.services.queue}'")
+        for queue in (stack.services.queue, f"{stack.services.queue}-etl")
+        async for one in client.list_workflows(f"TaskQueue = '{queue}'")
     ]
     assert handles
     return "".join([(await handle.fetch_history()).to_json() for handle in handles])
@@ -272,6 +366,7 @@ async def _histories(stack: Stack) -> str:
 async def test_no_secret_is_in_anything_that_leaves_or_stays(stack: Stack) -> None:
     await _connections(stack)
     await _pasted(stack)
+    await _pipelines(stack)
     await stack("POST", "/api/v1/notifications/test", json={})
     await until(
         lambda: len(select(stack.services.warehouse, "SELECT FROM etl_notifications")) > 0,
