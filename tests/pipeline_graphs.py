@@ -88,3 +88,12 @@ def expected(
         return "skipped" if not runs else "failed" if node in failing else "completed"
 
     return {node: became(node) for node in drawn.nodes}
+
+
+def held(drawn: Drawn, states: Mapping[str, str], node: str, became: str) -> dict[str, str]:
+    """What becomes of nodes where all others have come to their end, and `node` never does."""
+    behind = {node}
+    for link in drawn.links:  # in the nodes' order
+        if link.source in behind:
+            behind.add(link.target)
+    return {**{one: "skipped" if one in behind else states[one] for one in states}, node: became}
