@@ -90,7 +90,10 @@ def test_dispatch_is_measured_beside_bare_children() -> None:
 
 
 def test_starting_is_measured() -> None:
-    assert "etl --help " in output_of("start", "--rounds", "1", "--only", "etl --help")
+    require_temporal()
+    measured = ("etl --help", "etl status", "etl run", "(both)")
+    said = output_of("start", "--rounds", "1", "--only", *measured)
+    assert [line.partition("  ")[0] for line in said.splitlines()[:-1]] == [*measured]
 
 
 def test_a_whole_run_is_measured() -> None:
