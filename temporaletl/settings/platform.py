@@ -186,6 +186,29 @@ class WarehouseSettings(Settings):
         description="whether events that the source deleted stay, with their deleted_at",
     )
 
+    months_from_rows: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="WPE_DB_MONTHS_FROM_ROWS",
+        description="from so many events on a source's are to be divided by month; 0: never",
+    )
+    keep_months: str = Field(
+        "",
+        validation_alias="WPE_DB_KEEP_MONTHS",
+        description="how many whole months of a source's events are kept: jira=24,launchpad=36",
+    )
+
+    @field_validator("keep_months")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        _months_kept(value)
+        return value
+
+    @property
+    def months_kept(self) -> dict[str, int]:
+        """How many whole months of events are kept, by source; of others all."""
+        return _months_kept(self.keep_months)
+
     @property
     def omitted_indexes(self) -> frozenset[str]:
         """Names of the indexes that are switched off."""
@@ -234,6 +257,18 @@ class WarehouseSettings(Settings):
                 host=self.host, port=self.port, dbname=self.name, user=self.user, password=password
             )
         )
+
+
+def _months_kept(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        source, _, months = map(str.strip, part.partition("="))
+        if not source or source in found or not months.isdecimal() or int(months) < 1:
+            raise ValueError(
+                f"{part!r} is not a source with a number of months, once: jira=24,launchpad=36"
+            )
+        found[source] = int(months)
+    return found
 
 
 class EngineSettings(Settings):

@@ -126,6 +126,8 @@ class Warehouse:
         self.limits = limits_of(settings)
         self.omitted_indexes = settings.omitted_indexes
         self.soft_delete = settings.soft_delete
+        self.months_from_rows = settings.months_from_rows
+        self.keep_months = settings.months_kept
         self.payload_keys = payload_keys()
         self._settings = settings
         self._conninfo()  # raises what a person must change

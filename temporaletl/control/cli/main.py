@@ -10,6 +10,7 @@ from temporaletl.control.cli.commands import (
     access,
     authoring,
     connections,
+    partitions,
     pipelines,
     runs,
     schedules,
@@ -285,6 +286,12 @@ app.add_typer(
     name="ledger",
     rich_help_panel=_KEEPING,
     help="How large the record of runs is, and what of it is due to go.",
+)
+app.add_typer(
+    partitions.partitions,
+    name="partitions",
+    rich_help_panel=_KEEPING,
+    help="Events of a source by month, and how long they are kept.",
 )
 app.add_typer(
     access.token, name="token", rich_help_panel=_ACCESS, help="The tokens that the API takes."

@@ -31,6 +31,7 @@ SIGNS = {
     "schedule-backfill": "Starting the runs",
     "schema": "Reading the tables",
     "ledger": "Weighing the ledger",
+    "partitions": "Weighing the events",
     "migrate": "Looking at the tables",
     "verify": "Reading the source",
     "state": "Reading the watermarks",

@@ -55,6 +55,10 @@ class TableState:
     #: Unique keys that hold rows of two connections for the same.
     narrow: tuple[UniqueKey, ...] = ()
     comment: str | None = None
+    #: The table of keys of a source whose events are divided by month.
+    keys: str | None = None
+    #: Some source's are: each partition then has a key of its own, and the table none.
+    divided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,16 @@ def target_name(layout: Layout, source: str) -> str:
     return f"{source}_{layout.table}" if layout.partitioned else layout.table
 
 
+def keys_name(table: str) -> str:
+    """Name of the table of keys of a source's table that is divided by month."""
+    return f"{table}_keys"
+
+
+def rest_name(table: str) -> str:
+    """Name of its partition for what is of no month that has one."""
+    return f"{table}_rest"
+
+
 _RELATION = """
     SELECT c.oid, c.relkind::text,
            coalesce((SELECT p.partstrat::text || ':' || a.attname FROM pg_partitioned_table p
@@ -84,9 +98,14 @@ _RELATION = """
     WHERE n.nspname = %s AND c.relname = %s
 """
 _PARTITION = """
-    SELECT c.oid, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    SELECT c.oid, c.relname, c.relkind = 'p'
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = %s
       AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES IN (' || %s || ')'
+"""
+_DIVIDED = """
+    SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                   WHERE i.inhparent = %s AND c.relkind = 'p')
 """
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), attnotnull,
@@ -121,7 +140,8 @@ def inspect_table(connection: Connection, destination: Destination, layout: Layo
             _check_unattached(connection, schema, layout, source)
         return TableState(root=False, target=None, columns={}, keyed=False, empty=True)
     oid, kind, partitioning = root
-    root_oid = oid
+    root_oid, keys_oid = oid, None
+    divided, keys = False, None
     if layout.partitioned:
         if partitioning != f"l:{PARTITION_KEY}":
             raise SchemaConflictError(
@@ -131,26 +151,21 @@ def inspect_table(connection: Connection, destination: Destination, layout: Layo
         partition = _partition(connection, oid, source)
         if partition is None:
             _check_unattached(connection, schema, layout, source)
-        oid, target = partition or (oid, None)
+        oid, target, by_month = partition or (oid, None, False)
+        ((divided,),) = _rows(connection, _DIVIDED, root_oid)
+        if by_month and target is not None:
+            keys, keys_oid = _keys_of(connection, schema, target)
     elif kind not in ("r", "p"):
         raise SchemaConflictError(f"{layout.table} is there, but is no table: rename it")
     else:
         target = layout.table
     rows: list[tuple[Any, ...]] = list(connection.execute(_COLUMNS, [oid]))
     columns = {r[0]: StoredColumn(*r) for r in rows}
-    keyed, narrow = False, []
-    # Within a partition all rows have the same source.
-    within = layout.partitioned and target is not None
-    wanted = {*layout.key} - ({PARTITION_KEY} if within else set())
-    for found in _rows(connection, _KEYS, [root_oid, oid]):
-        name, index, constraint, primary, names, included, of, inherited = found
-        key = UniqueKey(name, index, constraint, primary, frozenset(names), frozenset(included))
-        if of == oid and wanted <= key.columns <= {*layout.key}:
-            keyed = True
-        if key.columns <= {*layout.key} - {layout.connection} and not inherited:
-            narrow.append(key)
+    whole = target is None or not layout.partitioned
+    keyed, narrow = _unique_keys(connection, layout, root_oid, keys_oid or oid, whole=whole)
     empty = target is None or (
-        layout.connection in columns and not _holds_rows(connection, destination, layout, target)
+        layout.connection in columns
+        and not _holds_rows(connection, destination, layout, keys or target, whole=keys is None)
     )
     ((comment,),) = _rows(connection, "SELECT obj_description(%s, 'pg_class')", oid)
     return TableState(
@@ -161,11 +176,47 @@ def inspect_table(connection: Connection, destination: Destination, layout: Layo
         empty=empty,
         narrow=tuple(narrow),
         comment=comment,
+        keys=keys,
+        divided=bool(divided),
     )
 
 
+def _unique_keys(
+    connection: Connection, layout: Layout, root: int, table: int, *, whole: bool
+) -> tuple[bool, list[UniqueKey]]:
+    """Whether a table has the layout's key; and the keys that are too narrow, its root's as well.
+
+    Within a partition, which is not the `whole`, all rows have the same source.
+    """
+    keyed, narrow = False, []
+    wanted = {*layout.key} - (set() if whole else {PARTITION_KEY})
+    for found in _rows(connection, _KEYS, [root, table]):
+        name, index, constraint, primary, names, included, of, inherited = found
+        key = UniqueKey(name, index, constraint, primary, frozenset(names), frozenset(included))
+        if of == table and wanted <= key.columns <= {*layout.key}:
+            keyed = True
+        if key.columns <= {*layout.key} - {layout.connection} and not inherited:
+            narrow.append(key)
+    return keyed, narrow
+
+
+def _keys_of(connection: Connection, schema: str, target: str) -> tuple[str, int]:
+    found = _relation(connection, schema, keys_name(target))
+    if found is None:
+        raise SchemaConflictError(
+            f"table {target} is partitioned, but not by `etl partitions divide`: there is no "
+            f"{keys_name(target)}, which says where each event is"
+        )
+    return keys_name(target), found[0]
+
+
 def _holds_rows(
-    connection: Connection, destination: Destination, layout: Layout, target: str
+    connection: Connection,
+    destination: Destination,
+    layout: Layout,
+    target: str,
+    *,
+    whole: bool,
 ) -> bool:
     """Whether any row of the connection is there."""
     # Found by the key's index, or known to be absent: never by reading rows of others.
@@ -174,7 +225,7 @@ def _holds_rows(
     conditions = [
         owner.format(sql.Identifier(layout.connection), sql.Literal(destination.connection)),
     ]
-    if layout.partitioned:
+    if layout.partitioned and whole:
         conditions.append(
             owner.format(sql.Identifier(PARTITION_KEY), sql.Literal(destination.source))
         )
@@ -184,11 +235,11 @@ def _holds_rows(
     return bool(_rows(connection, statement))
 
 
-def _partition(connection: Connection, parent: int, source: str) -> tuple[int, str] | None:
+def _partition(connection: Connection, parent: int, source: str) -> tuple[int, str, bool] | None:
     # As PostgreSQL writes a bound: never with E'', whatever is in it.
     literal = "'{}'".format(source.replace("'", "''"))
     found = _rows(connection, _PARTITION, parent, literal)
-    return (found[0][0], found[0][1]) if found else None
+    return (found[0][0], found[0][1], found[0][2]) if found else None
 
 
 def _check_unattached(connection: Connection, schema: str, layout: Layout, source: str) -> None:

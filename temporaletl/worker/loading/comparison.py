@@ -19,9 +19,10 @@ from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.worker.loading.catalog import Destination, inspect_table
 from temporaletl.worker.loading.columns import DELETED, PARTITION_KEY, Layout, layout_of
 from temporaletl.worker.loading.copying import Stamp, copy_rows, head_of, seed_of
+from temporaletl.worker.loading.detached import is_before, loaded_from
 from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.schema import Target
-from temporaletl.worker.loading.statements import statements_for
+from temporaletl.worker.loading.statements import statements_for, within
 
 Kind = Literal["missing", "changed", "surplus"]
 #: A key's values, those of its own columns.
@@ -33,7 +34,7 @@ _NO_MONTH = ""
 _COMPARE = """
     SELECT {keys}, t.{own} IS NULL, {differing}, t.{specific_version}, t.{extracted_at}
     FROM {changed} AS s LEFT JOIN LATERAL (
-        SELECT * FROM {target} AS t WHERE {same} {present} LIMIT 1
+        SELECT t.* FROM {target} AS t {located} WHERE {same} {present} LIMIT 1
     ) AS t ON true
     WHERE t.{own} IS NULL OR ({stored}) IS DISTINCT FROM ({coming})
 """
@@ -69,11 +70,13 @@ class Comparison:
         destination = Destination(warehouse.schema, source, connection)
         with warehouse.connection(snapshot=True) as session:
             state = inspect_table(session, destination, self.layout)
+            #: What is older was detached, and is not loaded.
+            self._loaded_from = loaded_from(session, source) if self.layout.partitioned else None
         #: None where no run has made the table.
         self._target = (
             None
             if state.target is None
-            else Target(self.layout, warehouse.schema, state.target, empty=False)
+            else Target(self.layout, warehouse.schema, state.target, empty=False, keys=state.keys)
         )
         self._source = source
         self._connection = connection
@@ -96,7 +99,7 @@ class Comparison:
             self._add(stream, rows[first : first + _ROWS_AT_ONCE])
 
     def _add(self, stream: str, rows: Sequence[Row]) -> None:
-        by_key = {self._key(row): row for row in rows}
+        by_key = {self._key(row): row for row in rows if not is_before(self._loaded_from, row)}
         for key, row in by_key.items():
             self._differences.pop(key, None)
             if (digest := hash(key)) not in self._seen:
@@ -168,13 +171,26 @@ class Comparison:
             extracted_at=sql.Identifier(layout.ours["extracted_at"]),
             changed=changed,
             target=target.identifier,
+            located=sql.SQL("")
+            if (keys := target.keys_identifier()) is None
+            else sql.SQL("CROSS JOIN {} AS k").format(keys),
             same=sql.SQL(" AND ").join(
                 sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in layout.key
-            ),
+            )
+            + self._same_key(target),
             present=present if layout.partitioned else sql.SQL(""),
             stored=_listed("t.{}", plain),
             coming=_listed("s.{}", plain),
         )
+
+    def _same_key(self, target: Target) -> sql.Composable:
+        if target.keys is None:
+            return sql.SQL("")
+        same = (
+            sql.SQL(" AND k.{0} = s.{0}").format(sql.Identifier(name))
+            for name in (self.layout.connection, *self.layout.own_key)
+        )
+        return sql.SQL("").join(same) + within(target)
 
     def surplus(self, start: datetime | None, end: datetime | None) -> Iterator[Difference]:
         """Yield the stored rows that were not among those compared, and count all by month.

@@ -6,12 +6,13 @@ from psycopg import sql
 
 from temporaletl.rows import CompleteSet, Event, storable_text
 from temporaletl.warehouse.connection import Connection
-from temporaletl.worker.loading.columns import HASH, PARTITION_KEY
+from temporaletl.worker.loading.columns import CONNECTION, HASH, PARTITION_KEY
 from temporaletl.worker.loading.copying import PackedArray, PackedArrayDumper, Stamp, array
 from temporaletl.worker.loading.encode import text
 from temporaletl.worker.loading.packing import Packed
 from temporaletl.worker.loading.scans import past
 from temporaletl.worker.loading.schema import Target
+from temporaletl.worker.loading.statements import within
 
 # The ids are in the index's order, bytes by bytes, so that a prefix is a range of them. LATERAL
 # with OFFSET keeps the planner from reading the whole table for each. Planned each time: a long
@@ -19,9 +20,9 @@ from temporaletl.worker.loading.schema import Target
 _FIND = """
     SELECT found.event_id FROM unnest(%(prefixes)s::text[], %(ends)s::text[]) AS w (prefix, past),
     LATERAL (
-        SELECT t.event_id FROM {target} AS t
+        SELECT t.event_id FROM {target} AS t {cross}
         WHERE t.{partition} = %(source)s AND t.{connection} = %(connection)s
-          AND t.event_id >= w.prefix AND t.event_id < w.past AND t.deleted_at IS NULL
+          AND t.event_id >= w.prefix AND t.event_id < w.past AND t.deleted_at IS NULL {within}
         OFFSET 0
     ) AS found
     WHERE NOT found.event_id = ANY (%(kept)s::text[])
@@ -31,15 +32,17 @@ _MISSING = """
     t.{partition} = %(source)s AND t.{connection} = %(connection)s
       AND t.event_id = ANY (%(missing)s::text[]) AND t.deleted_at IS NULL
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= %(extracted_at)s
-           OR t.{extracted_at} > clock_timestamp())
+           OR t.{extracted_at} > clock_timestamp()) {within}
 """
-_DELETE = "DELETE FROM {target} AS t WHERE {missing}"
+# Of a table that is divided by month, its keys say where an event is.
+_SAME = " AND k.{connection} = %(connection)s AND k.event_id = t.event_id"
+_DELETE = "DELETE FROM {target} AS t {using} WHERE {missing}"
 # Without a hash it is changed for whoever loads it again. What was extracted before is older.
 _SOFT_DELETE = """
     UPDATE {target} AS t SET deleted_at = now(), {updated_at} = now(), {hash} = NULL,
         {extracted_at} = %(extracted_at)s, {job_id} = %(job_id)s, {workflow_id} = %(workflow_id)s,
         {run_id} = %(run_id)s
-    WHERE {missing}
+    {from_} WHERE {missing}
 """
 _TRACED = """
     WITH gone AS ({deletion} RETURNING t.event_id)
@@ -72,15 +75,6 @@ def delete_missing(
     ranges = sorted(
         {(storable_text(one.prefix), storable_text(_end(one))) for one in complete_sets}
     )
-    layout = target.layout
-    # The statement takes parameters: a percent sign in a name must be doubled.
-    names = (name.replace("%", "%%") for name in (target.schema, target.name))
-    parts: dict[str, sql.Composable] = {
-        "target": sql.Identifier(*names),
-        "partition": sql.Identifier(PARTITION_KEY),
-        **{name: sql.Identifier(own.replace("%", "%%")) for name, own in layout.ours.items()},
-        "hash": sql.Identifier(layout.ours[HASH]),
-    }
     values = {
         "source": stamp.source,
         "connection": stamp.connection,
@@ -89,19 +83,34 @@ def delete_missing(
         "kept": array("text", [*_packed_ids(packed), *map(text, _refused_ids(packed))]),
     }
     connection.adapters.register_dumper(PackedArray, PackedArrayDumper)
-    found = connection.execute(sql.SQL(_FIND).format(**parts), values, prepare=False)
+    find = sql.SQL(_FIND).format(**_parts(target))
+    found = connection.execute(find, values, prepare=False)
     missing = [str(event_id) for (event_id,) in found]
-    if not missing:
+    return delete_events(connection, target, missing, stamp, batch_id=batch_id, soft=soft)
+
+
+def delete_events(
+    connection: Connection,
+    target: Target,
+    ids: Sequence[str],
+    stamp: Stamp,
+    *,
+    batch_id: str,
+    soft: bool,
+) -> int:
+    """Delete the events of these ids that are stored, as `delete_missing` does."""
+    if not ids:
         return 0
-    which = sql.SQL(_MISSING).format(**parts)
-    deletion = sql.SQL(_SOFT_DELETE if soft else _DELETE).format(**parts, missing=which)
+    parts, layout = _parts(target), target.layout
+    parts["missing"] = sql.SQL(_MISSING).format(**parts)
+    deletion = sql.SQL(_SOFT_DELETE if soft else _DELETE).format(**parts)
     deleted = connection.execute(
         sql.SQL(_TRACED).format(deletion=deletion),
         {
             "source": stamp.source,
             "connection": stamp.connection,
             "table": layout.table,
-            "missing": missing,
+            "missing": list(ids),
             "extracted_at": stamp.extracted_at,
             "batch_id": batch_id,
             "job_id": stamp.job_id,
@@ -111,6 +120,27 @@ def delete_missing(
         prepare=False,
     )
     return deleted.rowcount
+
+
+def _parts(target: Target) -> dict[str, sql.Composable]:
+    # The statements take parameters: a percent sign in a name must be doubled.
+    layout, keys = target.layout, target.keys_identifier(doubled=True)
+    ours = {name: sql.Identifier(own.replace("%", "%%")) for name, own in layout.ours.items()}
+    located = {
+        name: sql.SQL("") if keys is None else sql.SQL("{} {} AS k").format(sql.SQL(word), keys)
+        for name, word in (("cross", "CROSS JOIN"), ("using", "USING"), ("from_", "FROM"))
+    }
+    same: sql.Composable = sql.SQL("")
+    if keys is not None:
+        same = sql.SQL(_SAME).format(connection=ours[CONNECTION]) + within(target)
+    return {
+        "target": target.named(doubled=True),
+        "partition": sql.Identifier(PARTITION_KEY),
+        **ours,
+        "hash": ours[HASH],
+        **located,
+        "within": same,
+    }
 
 
 def _packed_ids(packed: Packed) -> Sequence[bytes]:

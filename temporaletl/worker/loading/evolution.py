@@ -87,13 +87,13 @@ def migrate_tables(
         ConflictError: another process does the same.
         CredentialsError: the user does not own a table; says what to grant.
     """
-    with warehouse.apart() as session, _alone(session, warehouse.schema):
+    with warehouse.apart() as session, alone(session, warehouse.schema):
         for source, rows in sources.items():
             yield from _migrate_source(session, warehouse, source, rows)
 
 
 @contextmanager
-def _alone(session: psycopg.Connection[Any], name: str) -> Iterator[None]:
+def alone(session: psycopg.Connection[Any], name: str) -> Iterator[None]:
     held = [_LOCK, name]
     # Waiting would hold back the very statement that is waited for.
     taken = session.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", held).fetchone()

@@ -12,6 +12,8 @@ from temporaletl.worker.loading.columns import Layout
 
 _LONGEST_NAME = 63
 _ALL = "all"
+_CREATE = "CREATE INDEX CONCURRENTLY"
+_DROP = "DROP INDEX CONCURRENTLY"
 
 # Of expressions and of conditions other than ours nobody knows what they serve.
 _INDEXES = """
@@ -22,6 +24,13 @@ _INDEXES = """
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
     JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE n.nspname = %s AND t.relname = %s AND i.indexprs IS NULL
+"""
+
+
+_PARTITIONS = """
+    SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+    JOIN pg_class AS t ON t.oid = i.inhparent JOIN pg_namespace AS n ON n.oid = t.relnamespace
+    WHERE n.nspname = %s AND t.relname = %s ORDER BY c.relname
 """
 
 
@@ -66,10 +75,12 @@ def index_changes(
     """
     found = connection.execute(_INDEXES, [schema, table]).fetchall()
     names = {str(name): bool(valid) for name, _, valid, _, _ in found}
+    parts = [str(part) for (part,) in connection.execute(_PARTITIONS, [schema, table])]
     wanted = wanted_indexes(layout, omitted)
     for index in layout.indexes:
         name = index_name(table, index)
-        drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name))
+        # Of a table that has months it is not done beside others, but at once.
+        drop = _drop(schema, name, "DROP INDEX" if parts else _DROP)
         if index not in wanted:
             if name in names:
                 yield IndexChange(f"drop index {name}", (drop,))
@@ -82,18 +93,44 @@ def index_changes(
             for _, method, valid, whole, columns in found
         )
         if not serves:
-            create = _create(schema, table, index, "CREATE INDEX CONCURRENTLY")
+            create = (
+                _create_by_part(schema, table, parts, index)
+                if parts
+                else (_create(schema, table, index, _CREATE),)
+            )
             # One whose creation was interrupted is there, and of no use.
-            statements = (drop, create) if name in names else (create,)
+            statements = (drop, *create) if name in names else create
             yield IndexChange(
                 f"create index {name} on {table} ({', '.join(index.columns)})", statements
             )
 
 
-def _create(schema: str, table: str, index: Index, verb: str) -> sql.Composed:
-    return sql.SQL("{} {} ON {} USING {} ({}){}").format(
+def _create_by_part(
+    schema: str, table: str, parts: list[str], index: Index
+) -> tuple[sql.Composed, ...]:
+    """Create an index of a table that has months, in one after the other."""
+    name = index_name(table, index)
+    statements = [_create(schema, table, index, "CREATE INDEX", only=True)]
+    for part in parts:
+        own = index_name(part, index)
+        attach = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
+            sql.Identifier(schema, name), sql.Identifier(schema, own)
+        )
+        statements += [_drop(schema, own, _DROP), _create(schema, part, index, _CREATE), attach]
+    return tuple(statements)
+
+
+def _drop(schema: str, name: str, verb: str) -> sql.Composed:
+    return sql.SQL("{} IF EXISTS {}").format(sql.SQL(verb), sql.Identifier(schema, name))
+
+
+def _create(
+    schema: str, table: str, index: Index, verb: str, *, only: bool = False
+) -> sql.Composed:
+    return sql.SQL("{} {} ON {}{} USING {} ({}){}").format(
         sql.SQL(verb),
         sql.Identifier(index_name(table, index)),
+        sql.SQL("ONLY " if only else ""),
         sql.Identifier(schema, table),
         sql.SQL(index.method),
         sql.SQL(", ").join(map(sql.Identifier, index.columns)),

@@ -35,8 +35,12 @@ class Packed:
     The lists grow in step while `blocks` is iterated; after `finish` they are complete.
     """
 
-    def __init__(self, layout: Layout, rows: Sequence[Row], seed: bytes) -> None:
+    def __init__(
+        self, layout: Layout, rows: Sequence[Row], seed: bytes, older: Sequence[str] = ()
+    ) -> None:
         self.layout = layout
+        #: Ids of the page's events that are not loaded, as their time was detached.
+        self.older = older
         self.rows: list[Row] = []
         #: A list for each column of the key.
         self.keys: tuple[list[bytes], ...] = tuple([] for _ in layout.own_key)

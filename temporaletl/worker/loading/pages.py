@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
-from psycopg import errors
+from psycopg import errors, sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from temporaletl.errors import (
     ConfigurationError,
-    RetryableError,
     SchemaConflictError,
     WarehouseUnavailableError,
 )
@@ -30,7 +29,9 @@ from temporaletl.worker.loading import rejects, schema
 from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.loading.conflicts import Conflicts, conflicts_of
 from temporaletl.worker.loading.copying import Stamp, seed_of
-from temporaletl.worker.loading.deletion import delete_missing
+from temporaletl.worker.loading.deletion import delete_events, delete_missing
+from temporaletl.worker.loading.detached import without_older
+from temporaletl.worker.loading.fence import pass_fence
 from temporaletl.worker.loading.measuring import count_page
 from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
@@ -41,13 +42,6 @@ log = get_logger("temporaletl.worker.loading")
 
 # Deadlocks are rare, as rows are locked in the order of their keys.
 _REPETITIONS = 5
-
-
-class PageSupersededError(RetryableError):
-    """Another attempt has committed this page or ended the job; nothing of ours is kept.
-
-    The next attempt reads the job's cursor and goes on behind it.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +81,10 @@ class PageLoad:
     reprocessed: Mapping[int, Reprocessed] = field(default_factory=dict)
 
 
+class _DetachedError(Exception):
+    """Months were detached since the page was packed: it is packed anew, without their events."""
+
+
 # The lookup must go through the key's index, whatever statistics say. A table that was just
 # filled has none, and the planner then likes to read it whole for every key.
 _SETTINGS = """
@@ -94,14 +92,6 @@ _SETTINGS = """
     SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
     SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off;
     SET LOCAL jit TO off
-"""
-# The row's lock is the fence: a second attempt at the same page waits here, and then sees the
-# first one's.
-_FENCE = """
-    SELECT pages, state, now(), CASE WHEN inserted + updated > 0 THEN started_at END,
-        (SELECT keeps_missing FROM etl_batches AS b WHERE b.batch_id = etl_jobs.batch_id)
-    FROM etl_jobs
-    WHERE batch_id = %(batch_id)s AND seq = %(seq)s FOR NO KEY UPDATE
 """
 # The jobs of one batch share out what there is: they do not extract the same rows.
 _OTHERS_RUNNING = """
@@ -161,6 +151,8 @@ class Loader:
                     "a stream yields one row class for a table"
                 )
         self._merges: list[Merge] = []
+        self._settings: sql.SQL | sql.Composed = sql.SQL(_SETTINGS)
+        self._loaded_from: datetime | None = None
 
     def prepare(self) -> None:
         """Create and extend tables and the source's partition, and check their types.
@@ -175,6 +167,13 @@ class Loader:
         job = self._lineage.job
         targets = schema.prepare(self._warehouse, self._layouts, job.source, job.connection)
         self._merges = [Merge(target) for target in targets]
+        # Who detaches months waits for pages that have begun, and pages see what was detached.
+        locks = sql.SQL("").join(
+            sql.SQL("; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE").format(target.identifier)
+            for target in targets
+            if target.layout.partitioned
+        )
+        self._settings = sql.SQL(_SETTINGS) + locks
 
     @traced("load page")
     def load(self, page: PageLoad) -> JobProgress:
@@ -213,6 +212,8 @@ class Loader:
         for _ in range(_REPETITIONS):
             try:
                 return self._commit(page, packed)
+            except _DetachedError:
+                packed = self._pack(page.rows)
             except WarehouseUnavailableError as error:
                 if not isinstance(
                     error.__cause__, errors.DeadlockDetected | errors.SerializationFailure
@@ -236,18 +237,22 @@ class Loader:
             some: Sequence[Row] = by_class[layout.row]
             if layout.partitioned and lineage.job.mode == "backfill":
                 some = [row for row in some if is_wanted(lineage.job, row)]
+            some, older = without_older(self._loaded_from, some)
             seed = seed_of(layout, lineage.job.source, lineage.version, lineage.specific_version)
-            packed.append((merge, Packed(layout, some, seed)))
+            packed.append((merge, Packed(layout, some, seed, older)))
         return packed
 
     def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
         job = self._lineage.job
         with self._warehouse.connection() as connection:
-            connection.execute(_SETTINGS)
+            connection.execute(self._settings)
             with connection.leased(job.policy.heartbeat_timeout):
-                now, wrote_since, keeps_missing = self._pass_fence(connection, page)
+                fence = pass_fence(connection, job, page.number)
+            if fence.loaded_from != self._loaded_from:
+                self._loaded_from = fence.loaded_from
+                raise _DetachedError
             # Nothing can have been requested after now, whoever's clock says so.
-            page = replace(page, extracted_at=min(page.extracted_at, now))
+            page = replace(page, extracted_at=min(page.extracted_at, fence.now))
             stamp = Stamp(
                 source=job.source,
                 connection=job.connection,
@@ -257,8 +262,8 @@ class Loader:
                 workflow_id=self._lineage.workflow_id,
                 run_id=self._lineage.run_id,
                 extracted_at=page.extracted_at,
-                now=now,
-                wrote_since=wrote_since,
+                now=fence.now,
+                wrote_since=fence.wrote_since,
             )
             streams = self._running_streams(connection)
             outcomes = [
@@ -272,60 +277,38 @@ class Loader:
             ]
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
-            deleted = 0 if keeps_missing else self._delete_missing(connection, page, packed, stamp)
+            deleted = self._delete(
+                connection, page, packed, stamp, keeps_missing=fence.keeps_missing
+            )
             write_findings(connection, job, page.scanned)
             conflicts = conflicts_of(page.rows, page.page_starts, packed, outcomes)
             progress = self._record(connection, page, outcomes, conflicts, deleted)
         count_page(job, page.rejects, packed, outcomes, deleted)
         return progress
 
-    def _pass_fence(
-        self, connection: Connection, page: PageLoad
-    ) -> tuple[datetime, datetime | None, bool]:
-        """Lock the job's row and check that this page is its next.
-
-        Return the time, when the job began if it has written rows, and whether its batch keeps
-        missing rows.
-        """
-        job = self._lineage.job
-        name = f"job {job.job_id} (batch {job.batch_id}, number {job.seq})"
-        found = connection.execute(_FENCE, {"batch_id": job.batch_id, "seq": job.seq}).fetchone()
-        if found is None:
-            raise PageSupersededError(f"{name} is no longer in the ledger")
-        pages, state, now, wrote_since, keeps_missing = found
-        if pages != page.number:
-            raise PageSupersededError(
-                f"{name} has {pages} pages committed, so that this one, number {page.number}, "
-                "was loaded by another attempt"
-            )
-        if state != "running":
-            raise PageSupersededError(f"{name} is {state}, so that its page is not loaded")
-        assert isinstance(now, datetime)  # noqa: S101 - the column's type
-        return now, wrote_since, bool(keeps_missing)  # type: ignore[return-value] # likewise
-
-    def _delete_missing(
+    def _delete(
         self,
         connection: Connection,
         page: PageLoad,
         packed: Sequence[tuple[Merge, Packed]],
         stamp: Stamp,
+        *,
+        keeps_missing: bool,
     ) -> int:
+        job, soft = self._lineage.job, self._warehouse.soft_delete
         # A backfill sees a part of what there is.
-        if self._lineage.job.mode == "backfill":
-            return 0
-        return sum(
-            delete_missing(
-                connection,
-                merge.target,
-                page.complete_sets,
-                some,
-                stamp,
-                batch_id=self._lineage.job.batch_id,
-                soft=self._warehouse.soft_delete,
-            )
-            for merge, some in packed
-            if merge.target.layout.partitioned
-        )
+        sets = () if keeps_missing or job.mode == "backfill" else page.complete_sets
+        deleted = 0
+        for merge, some in packed:
+            target = merge.target
+            if target.layout.partitioned:
+                deleted += delete_events(
+                    connection, target, some.older, stamp, batch_id=job.batch_id, soft=soft
+                )
+                deleted += delete_missing(
+                    connection, target, sets, some, stamp, batch_id=job.batch_id, soft=soft
+                )
+        return deleted
 
     def _running_streams(self, connection: Connection) -> list[str]:
         job = self._lineage.job

@@ -39,10 +39,26 @@ class Target:
     name: str
     #: It held no row of the connection when it was inspected.
     empty: bool
+    #: Its table of keys, where it is divided by month.
+    keys: str | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.name)
+        return self.named()
+
+    def named(self, *, doubled: bool = False) -> sql.Identifier:
+        """Its name; with percent signs `doubled` for a statement that takes parameters."""
+        return _named(self.schema, self.name, doubled=doubled)
+
+    def keys_identifier(self, *, doubled: bool = False) -> sql.Identifier | None:
+        """The name of its table of keys, likewise."""
+        return None if self.keys is None else _named(self.schema, self.keys, doubled=doubled)
+
+
+def _named(schema: str, name: str, *, doubled: bool) -> sql.Identifier:
+    return sql.Identifier(
+        *(part.replace("%", "%%") if doubled else part for part in (schema, name))
+    )
 
 
 def prepare(
@@ -86,7 +102,7 @@ def _ready(connection: Connection, destination: Destination, layout: Layout) -> 
         return None
     if destination.named and state.narrow:
         return None
-    return Target(layout, destination.schema, state.target, state.empty)
+    return Target(layout, destination.schema, state.target, state.empty, state.keys)
 
 
 def _complete(
@@ -110,7 +126,7 @@ def _complete(
     if state.root and not {column.name for column in layout.columns} <= state.columns.keys():
         for table in {layout.table, state.target or layout.table}:
             _comment(connection, schema, table, layout)
-    if state.root and (not state.keyed or destination.named):
+    if state.root and (not state.keyed or destination.named) and not state.divided:
         _extend_key(connection, destination, layout, state)
     if layout.partitioned and state.target is None:
         name = target_name(layout, source)
@@ -120,6 +136,7 @@ def _complete(
         for statement in (
             sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(partition, root),
             set_not_null(schema, name, layout.required),
+            *([_primary_key(layout, partition)] if state.divided else []),
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})").format(
                 root, partition, sql.Literal(source)
             ),

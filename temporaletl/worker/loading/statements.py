@@ -44,17 +44,17 @@ _CREATE_CHANGED = """
     SELECT {columns} FROM {target} WITH NO DATA
 """
 _UPDATE = """
-    UPDATE {target} AS t SET {changes} FROM {changed} AS s
-    WHERE {same} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s{located}
+    WHERE {same}{within} AND (t.{extracted_at} IS NULL OR t.{extracted_at} <= s.{extracted_at})
 """
 # No honest time is ahead of the clock. `clock_timestamp`, not `now`: others may have committed
 # since this transaction began.
 _UPDATE_AHEAD = """
-    UPDATE {target} AS t SET {changes} FROM {changed} AS s
-    WHERE {same} AND t.{extracted_at} > clock_timestamp()
+    UPDATE {target} AS t SET {changes} FROM {changed} AS s{located}
+    WHERE {same}{within} AND t.{extracted_at} > clock_timestamp()
 """
 _REWRITTEN = """
-    FROM {changed} AS s JOIN {target} AS t ON {same}
+    FROM {changed} AS s{located} JOIN {target} AS t ON {same}{within}
     WHERE t.{job_id} = %(job_id)s AND t.{updated_at} >= %(since)s AND t.{hash} <> s.{hash}
 """
 # LIMIT keeps the planner from turning the lookups into one join over the whole table.
@@ -62,22 +62,39 @@ _LOOKUP = """
     SELECT array_agg(i.position - 1) FILTER (WHERE t.{key} IS NULL),
            array_agg(i.position - 1) FILTER (WHERE t.{key} IS NOT NULL)
     FROM {requested} LEFT JOIN LATERAL (
-        SELECT t.{key}, t.{hash} FROM {target} AS t WHERE {match} LIMIT 1
+        SELECT t.{key}, t.{hash} FROM {keys} AS t WHERE {keyed} LIMIT 1
     ) AS t ON true
     WHERE t.{key} IS NULL OR t.{hash} IS DISTINCT FROM i.hash
 """
 _LOCK = """
     SELECT count(*) FROM (
-        SELECT 1 FROM {requested} JOIN {target} AS t ON {match}
+        SELECT 1 FROM {requested} JOIN {keys} AS t ON {keyed}
         ORDER BY i.position FOR NO KEY UPDATE OF t
     ) AS locked
 """
 _CONFIRM = """
-    UPDATE {target} AS t SET {lineage} FROM {requested}
-    WHERE {match} AND t.{hash} = i.hash
+    UPDATE {target} AS t SET {lineage} FROM {requested}{requested_located}
+    WHERE {match}{within} AND t.{hash} = i.hash
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
 """
+# Of a table that is divided by month, the keys say in which partition to look.
+_WITHIN = """
+    AND t.event_time_utc >= k.month::timestamp AT TIME ZONE 'UTC'
+    AND t.event_time_utc < (k.month + interval '1 month') AT TIME ZONE 'UTC'
+"""
+
+
+def within(target: Target) -> sql.SQL:
+    """That a row `t` of a divided table is where its key `k` says; of another table nothing."""
+    return sql.SQL("" if target.keys is None else _WITHIN)
+
+
+def _located(keys: sql.Composable | None, condition: sql.Composable) -> sql.Composable:
+    """Joins the keys of a divided table as `k`."""
+    if keys is None:
+        return sql.SQL("")
+    return sql.SQL(" JOIN {} AS k ON {}").format(keys, condition)
 
 
 def statements_for(target: Target) -> Statements:
@@ -102,6 +119,8 @@ def statements_for(target: Target) -> Statements:
         "same": _pairs("t.{0} = s.{0}", layout.key, " AND "),
         "requested": _requested_keys(layout),
         "match": _match(layout),
+        "keyed": _match(layout) if target.keys is None else _match_key(layout, "t"),
+        "within": within(target),
         "key": sql.Identifier(layout.own_key[0]),
         "hash": sql.Identifier(layout.ours[HASH]),
         "extracted_at": sql.Identifier(layout.ours["extracted_at"]),
@@ -113,8 +132,16 @@ def statements_for(target: Target) -> Statements:
         ),
     }
     # Where a statement takes parameters, a percent sign in a name must be doubled.
-    name_parts = (part.replace("%", "%%") for part in (target.schema, target.name))
-    with_parameters = {**parts, "target": sql.Identifier(*name_parts)}
+    own = _pairs("k.{0} = s.{0}", (layout.connection, *layout.own_key), " AND ")
+    parts["located"] = _located(target.keys_identifier(), own)
+    doubled, keys = target.named(doubled=True), target.keys_identifier(doubled=True)
+    with_parameters = {
+        **parts,
+        "target": doubled,
+        "keys": keys or doubled,
+        "located": _located(keys, own),
+        "requested_located": _located(keys, _match_key(layout, "k")),
+    }
     return Statements(
         changed=changed,
         copy=copy.format(target.identifier, listed),
@@ -149,13 +176,18 @@ def _requested_keys(layout: Layout) -> sql.Composed:
 
 
 def _match(layout: Layout) -> sql.Composed:
-    match = sql.SQL("t.{} = {} AND {}").format(
-        sql.Identifier(layout.connection),
-        sql.Placeholder("connection"),
-        _pairs("t.{0} = i.{0}", layout.own_key, " AND "),
-    )
+    match = _match_key(layout, "t")
     if not layout.partitioned:
         return match
     return sql.SQL("t.{} = {} AND {}").format(
         sql.Identifier(PARTITION_KEY), sql.Placeholder("source"), match
+    )
+
+
+def _match_key(layout: Layout, table: str) -> sql.Composed:
+    return sql.SQL("{}.{} = {} AND {}").format(
+        sql.Identifier(table),
+        sql.Identifier(layout.connection),
+        sql.Placeholder("connection"),
+        _pairs(table + ".{0} = i.{0}", layout.own_key, " AND "),
     )
