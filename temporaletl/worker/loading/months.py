@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from psycopg import errors, sql
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.errors import ConflictError
 from temporaletl.rows import Event, Row
 from temporaletl.warehouse.connection import Connection, Warehouse

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from psycopg import sql
 
-from temporaletl.connections import DEFAULT
+from temporaletl.bound_connection import DEFAULT
 from temporaletl.rows import Row
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading.catalog import Destination, inspect_table, keys_name
