@@ -116,18 +116,19 @@ def trino_server() -> Iterator[TrinoServer]:
 def running_trino(launcher: Path, java: str) -> Iterator[TrinoServer]:
     """Run a server of its own, with an empty schema `memory.test`, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="etl-trino-") as folder:
-        server = _configure(Path(folder))
+        server = _configure(Path(folder), plugins=launcher.parents[1] / "plugin")
         with _running(launcher, java, Path(folder), server):
             server.execute("CREATE SCHEMA IF NOT EXISTS memory.test")
             yield server
 
 
-def _configure(folder: Path) -> TrinoServer:
-    """Write the server's configuration into the folder."""
+def _configure(folder: Path, *, plugins: Path) -> TrinoServer:
+    """Write the server's configuration into the folder: of its plugins, two are loaded."""
     port, secure_port = _free_ports(2)
     key, certificate = _make_certificate()
     (folder / "catalog").mkdir()
     (folder / "data").mkdir()
+    (folder / "plugin").mkdir()
     (folder / "server.pem").write_bytes(private_pem(key).encode() + certificate)
     (folder / "certificate.pem").write_bytes(certificate)
     (folder / "public.pem").write_text(public_pem(key))
@@ -156,15 +157,23 @@ def _configure(folder: Path) -> TrinoServer:
         http-server.authentication.jwt.key-file={folder / "public.pem"}
         http-server.authentication.allow-insecure-over-http=true
         internal-communication.shared-secret=of-the-tests
+        http-server.log.enabled=false
+        plugin.dir={folder / "plugin"}
+        query.execution-policy=all-at-once
+        # Many times a second the server goes through all that it remembers.
+        query.min-expire-age=1m
+        task.info.max-age=1m
         """,
     )
-    # Compiled quickly rather than well: the tests end before anything else pays.
+    # Compiled quickly rather than well, and not verified: the tests end before anything else pays.
     _write(
         folder / "jvm.config",
         """
         -Xmx1536M
         -XX:TieredStopAtLevel=1
         -XX:+UseSerialGC
+        -XX:+UnlockDiagnosticVMOptions
+        -XX:-BytecodeVerificationRemote
         -XX:+ExitOnOutOfMemoryError
         -Djdk.attach.allowAttachSelf=true
         """,
@@ -172,6 +181,7 @@ def _configure(folder: Path) -> TrinoServer:
     _write(folder / "log.properties", "io.trino=WARN")
     for catalog in ("memory", "tpch"):
         _write(folder / "catalog" / f"{catalog}.properties", f"connector.name={catalog}")
+        (folder / "plugin" / catalog).symlink_to(plugins / catalog)
     secured = Secured(secure_port, folder / "certificate.pem", private_pem(key))
     return TrinoServer("127.0.0.1", port, secured)
 
