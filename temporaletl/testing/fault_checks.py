@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 from time import monotonic
 from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -23,6 +22,7 @@ from temporaletl.testing.contents import (
 from temporaletl.testing.fakes.faults import ANSWERS, ENDLESS, IN_PLACE, TRANSPORT
 from temporaletl.testing.harness import Harness, require
 from temporaletl.testing.snapshot import (
+    assert_as_without_faults,
     assert_recovered,
     assert_reported,
     assert_unchanged,
@@ -30,8 +30,7 @@ from temporaletl.testing.snapshot import (
     take_snapshot,
 )
 from temporaletl.testing.source_fixture import FakeSourceFixture, SourceFixture
-from temporaletl.testing.tables import Tables, assert_same, keys_only
-from temporaletl.warehouse.connection import Warehouse
+from temporaletl.testing.tables import assert_same
 
 #: Rates from rare to certain: the first at which the fault is injected at all ends the check.
 _RATES = ("0.2", "0.5", "1:3")
@@ -76,7 +75,7 @@ class FaultChecks:
             if injected:
                 break
         assert injected, f"{fault} is never injected"
-        _assert_as_without_faults(harness, faulty, unsettled=fault in harness.fixture.unsettling)
+        assert_as_without_faults(harness, faulty, unsettled=fault in harness.fixture.unsettling)
 
     def test_a_fault_in_each_request_once_changes_nothing(
         self, harness: Harness, once: str
@@ -87,7 +86,7 @@ class FaultChecks:
         faulty = harness.warehouse()
         harness.load(faulty)
         assert harness.fixture.clear_faults(), f"{once} is never injected"
-        _assert_as_without_faults(harness, faulty)
+        assert_as_without_faults(harness, faulty)
 
     def test_a_fault_that_stays_deletes_nothing_and_is_reported(
         self, harness: Harness, lasting: str
@@ -176,29 +175,6 @@ class FaultChecks:
                 for read in (1, 0):
                     harness.run(_abandon(harness.extract(job), fixture, read=read))
         assert hung["hang"] > before, "hang is never injected"
-
-
-#: The content of the last fault-free load of each kind of source fixture.
-_sound: WeakKeyDictionary[type[SourceFixture], Tables] = WeakKeyDictionary()
-
-
-def _assert_as_without_faults(
-    harness: Harness, faulty: Warehouse, *, unsettled: bool = False
-) -> None:
-    """Fail unless a warehouse holds what a fault-free load brings; its keys, if `unsettled`.
-
-    Fixtures of a kind serve the same, except for an address in it perhaps. So a load is compared
-    with the last fault-free one, and only where it differs with another one of this server.
-    """
-    found, kind = read_content(faulty, harness.source), type(harness.fixture)
-    if found == _sound.get(kind):
-        return
-    sound = harness.warehouse()
-    harness.load(sound)
-    expected = _sound[kind] = read_content(sound, harness.source)
-    if unsettled:
-        found, expected = keys_only(found), keys_only(expected)
-    assert_same(found, expected)
 
 
 def _require_fault(harness: Harness, fault: str) -> None:
