@@ -68,19 +68,6 @@ async def test_a_collection_without_its_entries_is_an_error_and_touches_nothing(
     assert before.events == events
 
 
-@EACH
-@pytest.mark.parametrize("body", [b"{}", b"", b"<html><title>Log in</title>", b'{"entries": [{"a'])
-async def test_an_answer_that_is_none_once_is_asked_for_again(
-    served: Serve, stream: str, body: bytes
-) -> None:
-    before, server = await whole(served, stream)
-    for ending in ("/1.0/", "/devel/", PARTS[stream], "/bugs/3", "/~person-1"):
-        corrupt(server, in_place_of(ending, body, times=1))
-    found = await read(await jobs_of(stream))
-    assert found.events == before.events
-    assert not found.rejects
-
-
 @EVERY_POISON
 async def test_a_bug_that_cannot_be_decoded_is_one_reject_with_its_text(
     served: Serve, poison: str

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from temporaletl import SourceUnavailableError, Window
-from temporaletl.external.salesforce.org import close_orgs
 from temporaletl.messages import Mode
 from tests.fakes.faults import TRANSPORT
 from tests.fakes.salesforce import generate
@@ -55,17 +54,6 @@ async def test_no_fault_hides_anything(served: Serve, kind: str, seed: int, mode
     # What no query of ours can meet: it never follows a locator as long as there are rows.
     unmet = {"locator-evicted", "repeated-locator", "short-piece"}
     assert server.faults.injected[kind] or kind in {*unmet, "ties", "null-people"}
-
-
-async def test_faulty_answers_leave_the_same_rows_as_sound_ones(served: Serve) -> None:
-    org = generate(60, seed=3)
-    served(org)
-    sound = await read(jobs_of())
-    close_orgs()
-    faults = ("503:0.2", "reset:0.2", "empty-page:0.2", "short-page:0.2", "locator-evicted:0.5")
-    served(org, *faults)
-    faulty = await read(jobs_of())
-    assert faulty.events == sound.events
 
 
 async def test_rows_with_one_stamp_are_read_in_spite_of_their_number(served: Serve) -> None:

@@ -12,11 +12,9 @@ from temporaletl import (
     RecordError,
     TransformContext,
 )
-from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.sources.trino.query import TrinoQuery
 from temporaletl.worker.sources.trino.transform import transform
 from tests.integration.job_reading import pages_of, read
-from tests.integration.loading.jobs import Job
 from tests.integration.trino_reading import COLUMNS, DAY, ORDERS, SMALL, Lake, jobs_of, order
 
 #: The server takes long to start where the machine is busy.
@@ -305,20 +303,3 @@ async def test_what_changed_between_two_loads_is_what_a_full_load_finds(lake: La
     assert first.events | second.events == whole.events
     assert len(whole.events) == 42
     assert second.records.total() < whole.records.total() + 1
-
-
-async def test_rows_load_once_and_a_reload_writes_nothing(lake: Lake, warehouse: Warehouse) -> None:
-    lake.orders(", ".join(order(n, placed=DAY + timedelta(minutes=n)) for n in range(50)))
-    (planned,) = jobs_of(page_rows=20)
-    context = TransformContext(job=planned, query=TrinoQuery())
-    counts: list[dict[str, int]] = []
-    for _ in range(2):
-        job = Job(warehouse, source="trino", stream="orders", rows=(Event,))
-        async with pages_of(planned) as pages:
-            async for page in pages:
-                rows = [event for each in page.records for event in transform(each, context)]
-                progress = job.load(*rows, at=page.extracted_at)
-        counts.append({k: v for k, v in progress.rows.model_dump().items() if v})
-        with warehouse.connection() as connection:
-            connection.execute("UPDATE etl_jobs SET state = 'completed'")
-    assert counts == [{"inserted": 50}, {"unchanged": 50}]
