@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest_asyncio
-from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.messages import QueuerInput
 from temporaletl.warehouse.connection import Warehouse
@@ -178,10 +177,9 @@ async def test_a_wait_outlives_the_address_of_temporal(etl: CommandLine) -> None
     outages.add("moved")
     try:
         with TcpRelay(f"host={host} port={port}") as relay:
-            through = conninfo_to_dict(relay.url)
-            process = await etl.having(
-                TEMPORAL_ADDRESS=f"{through['host']}:{through['port']}"
-            ).start("run", "numbers", "--param", 'outage="moved"', "--wait", "--json")
+            process = await etl.having(TEMPORAL_ADDRESS=relay.address).start(
+                "run", "numbers", "--param", 'outage="moved"', "--wait", "--json"
+            )
             running = "SELECT 1 FROM etl_jobs WHERE state = 'running'"
             await until(lambda: etl.services.rows(running) != [])
     finally:
