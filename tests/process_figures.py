@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 #: What is counted as nothing and as one: the resolution of `cpu_seconds`.
@@ -26,3 +27,23 @@ def peak_memory_bytes(pid: int) -> int:
 
 def forget_peak_memory(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds at a moment."""
+
+    memory_bytes: int
+    descriptors: int
+    threads: int
+
+
+def held_by(pid: int) -> Held:
+    told = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    )
+    return Held(
+        memory_bytes=int(told["VmRSS"].split()[0]) * 1024,
+        descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
+        threads=int(told["Threads"]),
+    )

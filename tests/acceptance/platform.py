@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,9 @@ _ETL = Path(sys.executable).with_name("etl")
 _PASSWORD = "a-password"
 _READY_WITHIN = timedelta(seconds=60)
 _QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
+#: The services of a platform, each with the module that it runs.
+SERVICES: Mapping[str, str] = {name: name for name in _QUEUES}
+_LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
 #: What a developer's own environment must not lend to the tests.
 _FOREIGN = (
     "TEMPORAL_",
@@ -54,17 +57,18 @@ class Platform:
     postgres: EmbeddedPostgres
     temporal: EmbeddedTemporal
     services: dict[str, Child]
+    modules: Mapping[str, str]
     stop: Stop
 
     def start_service(self, name: str) -> None:
         self.services[name].start()
 
-    def await_service(self, name: str) -> None:
+    def await_service(self, name: str, *, within: timedelta = _READY_WITHIN) -> None:
         """Wait until the service polls Temporal."""
-        child = self.services[name]
+        child, queue = self.services[name], _QUEUES[self.modules[name]]
         child.wait_until(
-            lambda: child.pid in asyncio.run(polling(self.temporal.endpoint, _QUEUES[name])),
-            within=_READY_WITHIN,
+            lambda: child.pid in asyncio.run(polling(self.temporal.endpoint, queue)),
+            within=within,
             stop=self.stop,
         )
 
@@ -155,13 +159,37 @@ def access_to(jira: FakeServer) -> dict[str, str]:
     return {"JIRA_URL": jira.url, "JIRA_EMAIL": "me@example.com", "JIRA_API_TOKEN": "a-token"}
 
 
+def shifted_clock(shift: str) -> dict[str, str] | None:
+    """The environment of a process with a shifted clock; durations stay the same.
+
+    None where the library for it is not to be had: Debian's package `faketime` has it.
+    """
+    library = next((str(p) for pattern in _LIBRARIES for p in Path("/").glob(pattern[1:])), None)
+    if library is None:
+        return None
+    return {
+        "LD_PRELOAD": library,
+        "FAKETIME": shift,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # Processes of another user, as PostgreSQL's, may not have what it would share with them.
+        "FAKETIME_DISABLE_SHM": "1",
+        "NO_FAKE_STAT": "1",
+    }
+
+
 @contextlib.contextmanager
 def platform_in(
-    folder: Path, environment: Mapping[str, str], *, password: str = _PASSWORD
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    password: str = _PASSWORD,
+    services: Mapping[str, str] = SERVICES,
+    through: Callable[[str], str] = str,
 ) -> Iterator[Platform]:
     """Start the platform below `folder`, and end all of it after the block.
 
     PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
+    It is what `through` makes of the server's own, such as a relay's.
     """
     require_temporal()
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +213,7 @@ def platform_in(
         temporal.wait(stop)
         own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         variables = own | {
-            "DATABASE_URL": postgres.url.replace("@", f":{password}@", 1),
+            "DATABASE_URL": through(postgres.url.replace("@", f":{password}@", 1)),
             "TEMPORAL_ADDRESS": temporal.endpoint.address,
             "ETL_DATA_DIR": str(folder / "none"),
             "ETL_HEARTBEAT_TIMEOUT_SECONDS": "3",
@@ -193,20 +221,20 @@ def platform_in(
             "TEMPORAL_WORKFLOW_INITIAL_INTERVAL_SECONDS": "0.2",
             **environment,
         }
-        services = {
+        children = {
             name: Child(
                 name,
-                [sys.executable, "-P", "-m", name],
+                [sys.executable, "-P", "-m", module],
                 logs=logs,
                 watchdog=watchdog,
                 environment=variables,
             )
-            for name in _QUEUES
+            for name, module in services.items()
         }
-        platform = Platform(folder, variables, postgres, temporal, services, stop)
-        for name, child in services.items():
+        platform = Platform(folder, variables, postgres, temporal, children, services, stop)
+        for name, child in children.items():
             exits.callback(child.end)
             platform.start_service(name)
-        for name in services:
+        for name in children:
             platform.await_service(name)
         yield platform

@@ -17,7 +17,7 @@ import pytest
 from psycopg import conninfo
 
 from temporaletl.messages import BatchSummary
-from tests.acceptance.platform import Platform, access_to, platform_in
+from tests.acceptance.platform import Platform, access_to, platform_in, shifted_clock
 from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.tcp_relay import TcpRelay
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.timeout(400)
 
 _ISSUES = 80
 _WELL_WITHIN_SECONDS = 180
-_LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
 _DATA = (
     "event_id, parent_item_id, event_type, relation_type, event_time_utc, event_properties, "
     "relation_properties, metrics, version, specific_version"
@@ -129,18 +128,10 @@ def run(platform: Platform, mode: str) -> Any:
 
 
 def faketime(shift: str) -> dict[str, str]:
-    """The environment of a process with a shifted clock; durations stay the same."""
-    library = next((str(p) for pattern in _LIBRARIES for p in Path("/").glob(pattern[1:])), None)
-    if library is None:
+    clock = shifted_clock(shift)
+    if clock is None:
         pytest.skip("no libfaketime: Debian's package `faketime` has it")
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME": shift,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        # Processes of another user, as PostgreSQL's, may not have what it would share with them.
-        "FAKETIME_DISABLE_SHM": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    return clock
 
 
 @contextlib.contextmanager
@@ -219,8 +210,7 @@ def test_a_clock_that_is_set_right_in_the_middle_of_a_run_loses_nothing(
 @contextlib.contextmanager
 def relayed_worker(platform: Platform, relay: TcpRelay, name: str) -> Iterator[None]:
     """The worker, with the warehouse or the source behind a relay."""
-    parts = conninfo.conninfo_to_dict(relay.url)
-    address = f"{parts['host']}:{parts['port']}"
+    address = relay.address
     if name == "source":
         settings = {"JIRA_URL": f"http://{address}"}
     else:

@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporaletl.messages import BatchSummary
 from temporaletl.testing import FakeSourceFixture
 from tests.acceptance.platform import Platform, platform_in
+from tests.acceptance.stored_rows import TABLES, content_columns, differences, part_of
 from tests.fakes.faults import ENDLESS
 from tests.source_fixtures.jira import JiraFixture
 from tests.source_fixtures.launchpad import LaunchpadFixture
@@ -24,21 +25,10 @@ from tests.source_fixtures.servicetitan import ServiceTitanFixture
 pytestmark = pytest.mark.timeout(300)
 
 FIXTURES = (JiraFixture, LaunchpadFixture, SalesforceFixture, ServiceTitanFixture)
-TABLES: Mapping[str, tuple[str, ...]] = {
-    "jira": ("jira_events",),
-    "launchpad": ("launchpad_events",),
-    "salesforce": ("salesforce_events", "etl_identities"),
-    "servicetitan": ("st_customers", "st_jobs", "st_invoices", "st_estimates"),
-}
-_LINEAGE = (
-    "job_id", "workflow_id", "run_id", "extracted_at", "fetched_at", "loaded_at", "updated_at",
-    # The identities that a run's planning enters are not hashed.
-    "row_hash",
-)  # fmt: skip
 #: The share of requests that suffer some fault.
 _RATE_TOGETHER = 0.5
 
-each_source = pytest.mark.parametrize("source", sorted(TABLES))
+each_source = pytest.mark.parametrize("source", sorted(kind.source for kind in FIXTURES))
 
 
 class Sources:
@@ -54,17 +44,17 @@ class Sources:
     def empty(self, source: str) -> None:
         """Delete all rows and the watermark of a source: the next run loads everything."""
         for table in TABLES[source]:
-            self.platform.execute(f"DELETE FROM {self._own(table, source)}")
+            self.platform.execute(f"DELETE FROM {part_of(table, source)}")
         self.platform.execute(f"DELETE FROM etl_sync_state WHERE source = '{source}'")
 
     def keep(self, source: str, name: str) -> int:
         """Copy the present rows of a source under a name; return their number."""
         total = 0
         for table in TABLES[source]:
-            columns = ", ".join(self._columns(table))
+            columns = ", ".join(content_columns(self.platform.rows, table))
             self.platform.execute(
                 f"DROP TABLE IF EXISTS {name}_{table}; "
-                f"CREATE TABLE {name}_{table} AS SELECT {columns} FROM {self._own(table, source)}"
+                f"CREATE TABLE {name}_{table} AS SELECT {columns} FROM {part_of(table, source)}"
             )
             [(count,)] = self.platform.rows(f"SELECT count(*) FROM {name}_{table}")
             total += int(count)
@@ -72,27 +62,17 @@ class Sources:
 
     def differences(self, source: str, name: str) -> list[tuple[object, ...]]:
         """A few of the rows that differ from those copied under a name, of either side."""
-        found: list[tuple[object, ...]] = []
-        for table in TABLES[source]:
-            columns = ", ".join(self._columns(table))
-            now = f"SELECT {columns} FROM {self._own(table, source)}"
-            then = f"SELECT {columns} FROM {name}_{table}"
-            found += self.platform.rows(f"{now} EXCEPT ALL {then} LIMIT 3")
-            found += self.platform.rows(f"{then} EXCEPT ALL {now} LIMIT 3")
-        return found
-
-    def _own(self, table: str, source: str) -> str:
-        """The source's part of a table: all sources share the identities."""
-        if table == "etl_identities":
-            return f"{table} WHERE source_kind_id = '{source}'"
-        return table
-
-    def _columns(self, table: str) -> list[str]:
-        found = self.platform.rows(
-            "SELECT attname FROM pg_attribute "
-            f"WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
-        )
-        return [name for (name,) in found if name.removeprefix("etl_") not in _LINEAGE]
+        rows = self.platform.rows
+        return [
+            row
+            for table in TABLES[source]
+            for row in differences(
+                rows,
+                ", ".join(content_columns(rows, table)),
+                part_of(table, source),
+                f"{name}_{table}",
+            )
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +218,7 @@ def test_people_are_listed_and_filled_by_commands(sources: Sources) -> None:
 
 def test_no_secret_stands_in_any_history_log_or_table(sources: Sources) -> None:
     secrets = [secret for fixture in sources.fixtures.values() for secret in fixture.secrets]
-    for source in sorted(TABLES):
+    for source in sources.fixtures:
         sources.load(source)
     text = asyncio.run(_histories(sources.platform))
     assert text.count("eventType") > 100

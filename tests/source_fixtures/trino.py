@@ -45,6 +45,8 @@ class TrinoFixture(FakeSourceFixture):
 
     #: The server of the session, with HTTPS for its own tokens.
     trino: ClassVar[TrinoServer]
+    #: Further lines of the stream.
+    more: ClassVar[str] = ""
 
     @classmethod
     def use(cls, server: TrinoServer) -> None:
@@ -63,7 +65,9 @@ class TrinoFixture(FakeSourceFixture):
         self._own = False
         with tempfile.TemporaryDirectory(prefix="etl-fixture-") as folder:
             self._folder = Path(folder)
-            (self._folder / "streams.toml").write_text(_STREAMS.format(table=self._table))
+            (self._folder / "streams.toml").write_text(
+                _STREAMS.format(table=self._table) + self.more
+            )
             yield from super().serve()
         self.restore()
         self.trino.execute(f"DROP {self._kind} {self._table}")
