@@ -1,0 +1,127 @@
+"""Disturbances of a running platform, each undone at the end of its block."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from time import monotonic
+
+from temporaletl.embedded.processes import Child, StackError
+from tests.acceptance.platform import Platform, shifted_clock
+from tests.integration.tcp_relay import TcpRelay
+from tests.soak.plan import Disturbance
+from tests.soak.runs import Runs
+
+#: The machine may be busy.
+_STARTS_WITHIN = timedelta(minutes=5)
+_BETWEEN_TRIES = timedelta(seconds=0.5)
+
+type Log = Callable[[str], None]
+
+
+class Disturber:
+    """Disturbs a platform whose services reach the warehouse through the relay."""
+
+    def __init__(self, platform: Platform, warehouse: TcpRelay, runs: Runs, log: Log) -> None:
+        self._platform = platform
+        self._warehouse = warehouse
+        self._runs = runs
+        self._log = log
+
+    @contextlib.contextmanager
+    def disturbed(self, disturbance: Disturbance) -> Iterator[None]:
+        """Disturb until the end of the block; services may then still be starting."""
+        target = disturbance.target
+        match disturbance.kind:
+            case "kill" | "stop":
+                self._end(target, killed=disturbance.kind == "kill")
+                yield
+                self._start(target)
+            case "freeze":
+                with self._frozen(target):
+                    yield
+            case "cut":
+                self._warehouse.cut()
+                yield
+            case "swallow":
+                self._warehouse.freeze(admitting=False)
+                yield
+                self._warehouse.cut()
+            case "clock":
+                with self._shifted(target, disturbance.detail):
+                    yield
+            case "pause":
+                self._runs.steer("pause", target)
+                yield
+                self._runs.steer("resume", target)
+            case _:
+                self._runs.steer("cancel", target)
+                yield
+
+    def restore(self) -> None:
+        """Start what has died, and wait until every service polls."""
+        for name, child in self._platform.services.items():
+            if not child.running:
+                self._log(f"{name} had ended with {child.exit_status}, and is started again")
+                child.end()
+                child.start()
+        for name in self._platform.services:
+            self._platform.await_service(name, within=_STARTS_WITHIN)
+
+    @contextlib.contextmanager
+    def _frozen(self, name: str) -> Iterator[None]:
+        if not self._platform.services[name].running:
+            yield
+            return
+        with self._platform.frozen(name):
+            yield
+
+    @contextlib.contextmanager
+    def _shifted(self, name: str, shift: str) -> Iterator[None]:
+        clock = shifted_clock(shift)
+        assert clock is not None, "no libfaketime"
+        self._platform.services[name].end()
+        wrong = dataclasses.replace(
+            self._platform, environment={**self._platform.environment, **clock}
+        )
+        with wrong.another(name):
+            yield
+        self._platform.start_service(name)
+
+    def _end(self, name: str, *, killed: bool) -> None:
+        platform = self._platform
+        children: dict[str, Child | None] = {
+            **platform.services,
+            "postgresql": platform.postgres.child,
+            "temporal": platform.temporal.child,
+        }
+        child = children[name]
+        assert child is not None
+        if killed and child.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        child.end()
+
+    def _start(self, name: str) -> None:
+        deadline = monotonic() + _STARTS_WITHIN.total_seconds()
+        while True:
+            try:
+                match name:
+                    case "postgresql":
+                        self._platform.postgres.start(self._platform.stop)
+                    case "temporal":
+                        self._platform.temporal.start(lambda _line: None)
+                        self._platform.temporal.wait(self._platform.stop)
+                    case _:
+                        self._platform.start_service(name)
+            except StackError as error:
+                # Sessions of a killed PostgreSQL end by themselves, and until then no other starts.
+                if monotonic() > deadline:
+                    raise
+                self._log(f"{name} did not start: {str(error).splitlines()[0]}")
+                self._end(name, killed=False)
+                self._platform.stop.wait(_BETWEEN_TRIES)
+            else:
+                return
