@@ -169,7 +169,11 @@ def build(folder: Path | None, image_tag: str | None, for_docker: Sequence[str])
     notes = changes(version)
     frozen = (sys.executable, "-m", "tests.releases.frozen", version)
     asked = subprocess.run(
-        frozen, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, check=False
+        frozen,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if asked.returncode:
         stale = ", ".join(asked.stdout.decode().splitlines())
@@ -263,6 +267,8 @@ def build_images(
         return
     lines = []
     for service in SERVICES:
+        # BuildKit takes files of one size and time for the same; the times are the commit's.
+        (source / service / "Dockerfile").touch()
         name = f"temporaletl-{service}:{tag}"
         labels = {"version": version, "revision": git("rev-parse", "HEAD")}
         words = [f"--label=org.opencontainers.image.{key}={one}" for key, one in labels.items()]

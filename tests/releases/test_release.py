@@ -326,6 +326,7 @@ def test_images_are_built_and_listed(clone: Path, tmp_path_factory: pytest.TempP
         ]
         for name, image in listed:
             shown = json.loads(engine.docker("image", "inspect", image))[0]
+            assert [f"temporaletl-{each}:{VERSION}" for each in shown["Config"]["Cmd"]] == [name]
             assert shown["RepoTags"] == [name]
             revision = shown["Config"]["Labels"]["org.opencontainers.image.revision"]
             assert revision == git(clone, "rev-parse", "HEAD").strip()
