@@ -255,7 +255,7 @@ class QueuerFlow:
                 first=jobs * shard // shards,
                 end=jobs * (shard + 1) // shards,
                 max_in_flight=max(1, metadata.max_in_flight // shards),
-                jobs=expanded.few,  # then there is one dispatcher
+                jobs=expanded.few if shards == 1 else None,
             ),
             id=names.dispatch_workflow_id(metadata.batch_id, shard),
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,

@@ -282,7 +282,7 @@ async def test_a_used_up_day_is_a_limit_with_a_delay(
 
 async def test_the_share_of_the_day_that_is_left_to_others_is_respected(served: Serve) -> None:
     org = generate(60, seed=4)
-    server = served(org, SF_API_USAGE_LIMIT="0.5")
+    server = served(org, SF_API_USAGE_LIMIT="0.5", SF_CONCURRENCY="1")
     service_of(server).daily_limit = 20
     with (
         structlog.testing.capture_logs() as logs,
@@ -302,6 +302,7 @@ async def test_too_many_long_requests_are_a_short_wait(
 ) -> None:
     served(generate(5), "concurrent-limit:1")
     monkeypatch.setattr(refusals, "_CONCURRENCY_PAUSE", timedelta(seconds=30))
+    monkeypatch.setattr("temporaletl.queuer.sources.salesforce.params._ATTEMPTS", 1)
     with pytest.raises(RateLimitedError, match="too many long requests") as caught:
         await read(jobs_of(streams=("tasks",)), patience=0)
     assert caught.value.delay == timedelta(seconds=30)

@@ -1,12 +1,15 @@
 """The backlog of source `salesforce`: slices of the streams' objects, by their stamps."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from temporaletl import PermanentError, Plan, Query, Window, params_method
+from temporaletl import PermanentError, Plan, Query, RateLimitedError, Window, params_method
 from temporaletl.external.salesforce.account import salesforce_account
 from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
@@ -17,6 +20,7 @@ from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, Salesfor
 from temporaletl.external.threads import gather_all
 from temporaletl.queuer.division import EPOCH, Counts, divide
 from temporaletl.telemetry.logs import get_logger
+from temporaletl.troubles import one_request
 
 log = get_logger("salesforce")
 
@@ -33,6 +37,9 @@ _LEAST_IN_BULK = 2
 #: A job for each request that may be under way; parts that are a little larger are not divided
 #: for the sake of that.
 _SHARE = 1.25
+#: A limit of requests at once passes; with the day's, the whole planning is tried again later.
+_LONGEST_PAUSE = timedelta(minutes=1)
+_ATTEMPTS = 6
 #: What a count fails with for its object's sake: its job tells of it, or gets around it.
 _OF_AN_OBJECT = (PermanentError, QueryTimeoutError, *OF_A_ROW)
 
@@ -180,15 +187,28 @@ class _Division:
         return max(least, int(_SHARE * rows / self._org.settings.concurrency))
 
     async def _count(self, whole: Slice, window: Window) -> int:
-        return await self._org.start(count, self._org, whole.selection(window))
+        return await self._asked(count, whole.selection(window))
 
     async def _ends(self, whole: Slice) -> tuple[datetime, datetime]:
         """The oldest and the newest stamp within the window, between which bounds may lie."""
         orders: tuple[Order, Order] = ("ASC", "DESC")
         selection = whole.selection(whole.window)
         oldest, newest = await gather_all(
-            self._org.start(outermost, self._org, selection, order) for order in orders
+            self._asked(outermost, selection, order) for order in orders
         )
         if oldest is None or newest is None:
             return EPOCH, EPOCH  # it has no stamps to divide it by
         return oldest, newest
+
+    async def _asked[T](self, ask: Callable[..., T], *about: Any) -> T:
+        """Ask the org, after a pause again where it takes no more requests at once."""
+        with one_request() as failed:
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await self._org.start(ask, self._org, *about)
+                except RateLimitedError as error:
+                    if error.delay is None or error.delay > _LONGEST_PAUSE:
+                        raise
+                    failed(error)
+                    await asyncio.sleep(error.delay.total_seconds())
+            return await self._org.start(ask, self._org, *about)
