@@ -136,5 +136,7 @@ def wal_position(platform: Platform) -> int:
 
 
 def warehouse_state(platform: Platform) -> list[tuple[Any, ...]]:
-    """The physical location and writer of every event's row: any write changes them."""
-    return platform.rows("SELECT event_id, ctid::text, xmin::text FROM events ORDER BY event_id")
+    """Location, writer and locker of every event's row: any write or lock changes them."""
+    return platform.rows(
+        "SELECT event_id, ctid::text, xmin::text, xmax::text FROM events ORDER BY event_id"
+    )

@@ -178,8 +178,8 @@ async def test_sessions_that_are_all_refused_end_the_run(
     doors = service_of(server).doors
     monkeypatch.setattr(doors, "open", lambda: "00D-refused")
     with pytest.raises(CredentialsError, match="sessions are refused"):
-        await read(jobs_of(streams=("tasks",)))
-    assert server.traffic.requests < 2 * 15  # of the planning's count, and of the job's
+        await read(jobs_of())
+    assert server.traffic.requests < 15
 
 
 async def test_a_permission_taken_away_during_a_run_ends_it(served: Serve) -> None:
@@ -311,8 +311,8 @@ async def test_too_many_long_requests_are_a_short_wait(
 async def test_an_address_that_is_no_salesforce_is_told_so(served: Serve) -> None:
     server = served(generate(5), SF_API_VERSION="99.0")
     with pytest.raises(SourceProtocolError, match="SF_INSTANCE_URL and SF_API_VERSION"):
-        await read(jobs_of(streams=("tasks",)))
-    assert server.traffic.requests == 3  # a login, and a count by the planning and by the job
+        await read(jobs_of())
+    assert server.traffic.requests == 2
 
 
 @pytest.mark.parametrize(

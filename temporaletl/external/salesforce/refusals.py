@@ -42,7 +42,11 @@ class InvalidFieldError(ConfigurationError):
         self.field = field
 
 
-class InvalidTypeError(CredentialsError):
+class ObjectRefusedError(CredentialsError):
+    """The user may not do this with an object; others may still be read."""
+
+
+class InvalidTypeError(ObjectRefusedError):
     """A query names an object that the org does not have, or that the user may not see."""
 
 
@@ -108,9 +112,9 @@ _KINDS: dict[str, tuple[type[ETLError], str]] = {
         CredentialsError,
         "the org's edition or the profile of {user} has no API: grant 'API Enabled'",
     ),
-    "FUNCTIONALITY_NOT_ENABLED": (CredentialsError, "the org has not enabled this"),
-    "INSUFFICIENT_ACCESS": (CredentialsError, "{user} lacks a permission"),
-    "INSUFFICIENT_ACCESS_OR_READONLY": (CredentialsError, "{user} lacks a permission"),
+    "FUNCTIONALITY_NOT_ENABLED": (ObjectRefusedError, "the org has not enabled this"),
+    "INSUFFICIENT_ACCESS": (ObjectRefusedError, "{user} lacks a permission"),
+    "INSUFFICIENT_ACCESS_OR_READONLY": (ObjectRefusedError, "{user} lacks a permission"),
     "INVALIDENTITY": (NotInBulkError, ""),
     "INVALIDJOB": (GoneError, ""),
     "INVALID_OPERATION_WITH_EXPIRED_PASSWORD": (
@@ -131,7 +135,7 @@ _BY_STATUS: dict[int, tuple[type[ETLError], str]] = {
         CredentialsError,
         "its sessions are refused, though the login succeeds: check the session policies of {user}",
     ),
-    codes.forbidden: (CredentialsError, "{user} may not do this"),
+    codes.forbidden: (ObjectRefusedError, "{user} may not do this"),
     codes.not_found: (GoneError, "check SF_INSTANCE_URL and SF_API_VERSION"),
     codes.server_error: (UnrenderableError, ""),
 }

@@ -37,7 +37,7 @@ def without_older(
 
     Of rows with one id the last counts, as for the load.
     """
-    if not any(is_before(time, row) for row in rows):
+    if time is None or not any(is_before(time, row) for row in rows):
         return rows, ()
     last = {id_: row for row in rows if (id_ := _id_of(row)) is not None}
     kept = [row for row in rows if not is_before(time, last.get(_id_of(row) or "", row))]

@@ -9,12 +9,25 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from temporaletl import PermanentError, Plan, Query, RateLimitedError, Window, params_method
+from temporaletl import (
+    Plan,
+    Query,
+    RateLimitedError,
+    SourceProtocolError,
+    Window,
+    params_method,
+)
+from temporaletl.accounts import login_was_accepted
 from temporaletl.external.salesforce.account import salesforce_account
 from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import Order, Selection, count, outermost
-from temporaletl.external.salesforce.refusals import QueryTimeoutError
+from temporaletl.external.salesforce.refusals import (
+    GoneError,
+    InvalidFieldError,
+    ObjectRefusedError,
+    QueryTimeoutError,
+)
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
 from temporaletl.external.threads import gather_all
@@ -41,7 +54,13 @@ _SHARE = 1.25
 _LONGEST_PAUSE = timedelta(minutes=1)
 _ATTEMPTS = 6
 #: What a count fails with for its object's sake: its job tells of it, or gets around it.
-_OF_AN_OBJECT = (PermanentError, QueryTimeoutError, *OF_A_ROW)
+_OF_AN_OBJECT = (
+    ObjectRefusedError,
+    InvalidFieldError,
+    SourceProtocolError,
+    QueryTimeoutError,
+    *OF_A_ROW,
+)
 
 
 class SalesforceParams(Query):
@@ -98,6 +117,7 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
 
     Raises:
         ConfigurationError: a parameter or a setting is wrong; it is named.
+        CredentialsError, SourceProtocolError: the org refuses whatever is asked of it.
         RetryableError: as `temporaletl.external.salesforce.query.count`.
     """
     params = SalesforceParams.from_dict(plan.metadata.params)
@@ -111,7 +131,11 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
         for item in STREAMS.get(stream, ()):
             slices += slices_of(item, stream, window, plan.metadata.mode)
     division = _Division(open_org(settings), params)
-    parts = await gather_all(map(division.parts_of, slices))
+    # A login that may be refused is tried alone first, not by many requests at once.
+    counted = (n for n, each in enumerate(slices, 1) if each.stream != EMPLOYEES)
+    alone = 0 if login_was_accepted(SOURCE) else next(counted, 0)
+    parts = await gather_all(map(division.parts_of, slices[:alone]))
+    parts += await gather_all(map(division.parts_of, slices[alone:]))
     return tuple(part for found in parts for part in found)
 
 
@@ -162,6 +186,8 @@ class _Division:
                 size=size,
                 ends=lambda _: self._ends(whole),
             )
+        except GoneError:
+            raise  # the address is wrong, for whatever is asked
         except _OF_AN_OBJECT as error:
             log.info("salesforce_not_counted", object=whole.object, reason=str(error))
             return [whole]
