@@ -32,9 +32,10 @@ from temporaletl.telemetry.logs import get_logger
 
 log = get_logger("salesforce")
 
-#: Requests at once from one process; an org takes few long ones at a time.
-#: Sessions that are refused one after the other, each just opened: something else is wrong.
+#: Refusals of one request in sessions of which none was good for anything: not theirs to mend.
 _MOST_SESSIONS = 3
+#: Refusals of one request in sessions that are good for others, and may end under many at once.
+_MOST_REFUSALS = 10
 #: A refused login is not tried again for so long: a few wrong ones lock the user out.
 _REFUSED_SECONDS = 60.0
 _ANSWERED = JUDGED | {codes.unauthorized}
@@ -84,6 +85,7 @@ class SalesforceOrg:
         self._guard = threading.Lock()
         self._login: Login | None = None
         self._refused: tuple[float, str] | None = None
+        self._untried = 0  # sessions opened since the last that was let in
         self._usage = 0.0  # share of the daily limit
         self._cool_down = CoolDown("salesforce")
         #: Names of fields that the org does not show, by object; see `with_seen_columns`.
@@ -103,6 +105,14 @@ class SalesforceOrg:
     def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
         """Run a blocking function in one of the org's threads, beside the caller's."""
         return Begun(self._threads, function, *args)
+
+    @property
+    def let_in(self) -> bool:
+        """Whether the newest session has been good for a request.
+
+        Else one request must be alone: what refuses it would refuse many at once.
+        """
+        return self._login is not None and not self._untried
 
     @property
     def api(self) -> str:
@@ -146,15 +156,17 @@ class SalesforceOrg:
 
         call = {"params": params, "json": json, "headers": headers, "stop": stop}
         http = self._brief if briefly else self._http
-        sessions = 0
+        refusals = 0
         while True:
             self._wait_for_opening()
             url = f"{self._session().instance}{path}"
             answer: T | _Refused = http.request(method, url, accept=_ANSWERED, read=take, **call)
             if not isinstance(answer, _Refused):
+                self._untried = 0
                 return answer
-            sessions += 1
-            if answer.status != codes.unauthorized or sessions == _MOST_SESSIONS:
+            refusals += 1
+            most = _MOST_SESSIONS if self._untried >= _MOST_SESSIONS else _MOST_REFUSALS
+            if answer.status != codes.unauthorized or refusals >= most:
                 break
         if isinstance(answer.error, RateLimitedError) and answer.error.delay:
             self._cool_down.begin(answer.error.delay, str(answer.error))
@@ -177,6 +189,7 @@ class SalesforceOrg:
         except CredentialsError as error:
             self._refused = (time.monotonic() + _REFUSED_SECONDS, str(error))
             raise
+        self._untried += 1
         return self._login
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -124,8 +124,12 @@ async def test_a_destination_that_fails_neither_fails_nor_repeats_a_run_and_is_s
     found = (await stack("GET", "/api/v1/notifications?limit=200", "read")).json()["items"]
     states = {one["destination"]: one["state"] for one in found if one["event_key"] == key}
     assert states == {"NOTIFY_URLS.1": "pending", "NOTIFY_URLS.2": "sent"}
+
+    async def is_shown() -> bool:
+        return (await stack.part("notifications"))["verdict"] == "degraded"
+
+    await until(is_shown, within_seconds=_WITHIN_SECONDS)
     part = await stack.part("notifications")
-    assert part["verdict"] == "degraded"
     assert part["detail"].startswith("NOTIFY_URLS.1 answered 500 (")
     listed = (await stack("GET", "/api/v1/notifications/destinations", "read")).json()["items"]
     assert {one["name"]: one["error"] for one in listed} == {

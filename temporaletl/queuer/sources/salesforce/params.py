@@ -17,7 +17,6 @@ from temporaletl import (
     Window,
     params_method,
 )
-from temporaletl.accounts import login_was_accepted
 from temporaletl.external.salesforce.account import salesforce_account
 from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
@@ -130,10 +129,11 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
             slices.append(Slice(stream, window, settings.employee_object, bounded=False))
         for item in STREAMS.get(stream, ()):
             slices += slices_of(item, stream, window, plan.metadata.mode)
-    division = _Division(open_org(settings), params)
+    org = open_org(settings)
+    division = _Division(org, params)
     # A login that may be refused is tried alone first, not by many requests at once.
     counted = (n for n, each in enumerate(slices, 1) if each.stream != EMPLOYEES)
-    alone = 0 if login_was_accepted(SOURCE) else next(counted, 0)
+    alone = 0 if org.let_in else next(counted, 0)
     parts = await gather_all(map(division.parts_of, slices[:alone]))
     parts += await gather_all(map(division.parts_of, slices[alone:]))
     return tuple(part for found in parts for part in found)
