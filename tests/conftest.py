@@ -19,6 +19,8 @@ from tempfile import mkdtemp
 import pytest
 import structlog
 
+from temporaletl import accounts
+from temporaletl.queuer import beside
 from temporaletl.secrets import forget_secrets
 from temporaletl.telemetry.logs import Logger
 
@@ -168,6 +170,13 @@ def _no_logs_of_other_tests() -> Iterator[None]:
     logging.getLogger().setLevel(level)
     if structlog.is_configured() and not configured:
         structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _no_logins_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start without a login that was accepted, or jobs that were found, in another test."""
+    monkeypatch.setattr(accounts, "_accepted", set())
+    monkeypatch.setattr(beside, "_with_jobs", set())
 
 
 @pytest.fixture(autouse=True)
