@@ -179,7 +179,11 @@ async def test_sessions_that_are_all_refused_end_the_run(
     monkeypatch.setattr(doors, "open", lambda: "00D-refused")
     with pytest.raises(CredentialsError, match="sessions are refused"):
         await read(jobs_of())
-    assert server.traffic.requests < 15
+    requests = server.traffic.requests
+    assert requests < 15
+    with pytest.raises(CredentialsError, match="sessions are refused"):
+        await read(jobs_of())
+    assert server.traffic.requests == requests + 1
 
 
 async def test_a_permission_taken_away_during_a_run_ends_it(served: Serve) -> None:

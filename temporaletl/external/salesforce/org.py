@@ -36,7 +36,7 @@ log = get_logger("salesforce")
 _MOST_SESSIONS = 3
 #: Refusals of one request in sessions that are good for others, and may end under many at once.
 _MOST_REFUSALS = 10
-#: A refused login is not tried again for so long: a few wrong ones lock the user out.
+#: No login is tried for so long after a refused one: a few wrong ones lock the user out.
 _REFUSED_SECONDS = 60.0
 _ANSWERED = JUDGED | {codes.unauthorized}
 #: Attempts at what most likely fails again, as one row in it cannot be rendered.
@@ -166,7 +166,11 @@ class SalesforceOrg:
                 return answer
             refusals += 1
             most = _MOST_SESSIONS if self._untried >= _MOST_SESSIONS else _MOST_REFUSALS
-            if answer.status != codes.unauthorized or refusals >= most:
+            if answer.status != codes.unauthorized:
+                break
+            if refusals >= most:
+                if self._untried:  # whoever asks beside this one need not find it out again
+                    self._refuse_logins(answer.error)
                 break
         if isinstance(answer.error, RateLimitedError) and answer.error.delay:
             self._cool_down.begin(answer.error.delay, str(answer.error))
@@ -187,10 +191,13 @@ class SalesforceOrg:
         try:
             self._login = log_in(self.settings)
         except CredentialsError as error:
-            self._refused = (time.monotonic() + _REFUSED_SECONDS, str(error))
+            self._refuse_logins(error)
             raise
         self._untried += 1
         return self._login
+
+    def _refuse_logins(self, error: ETLError) -> None:
+        self._refused = (time.monotonic() + _REFUSED_SECONDS, str(error))
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._login is not None:
