@@ -27,6 +27,8 @@ from tests.integration.temporal_server import require_temporal
 _ETL = Path(sys.executable).with_name("etl")
 _PASSWORD = "a-password"
 _READY_WITHIN = timedelta(seconds=60)
+#: In seconds; a server may be frozen.
+_CONNECTS_WITHIN = 10
 _QUEUES = {"queuer": names.QUEUER_TASK_QUEUE, "worker": names.WORKER_TASK_QUEUE}
 #: The services of a platform, each with the module that it runs.
 SERVICES: Mapping[str, str] = {name: name for name in _QUEUES}
@@ -72,6 +74,13 @@ class Platform:
             stop=self.stop,
         )
 
+    def child(self, name: str) -> Child:
+        """The process of a service, or of one of the servers `postgresql` and `temporal`."""
+        servers = {"postgresql": self.postgres.child, "temporal": self.temporal.child}
+        child = servers[name] if name in servers else self.services[name]
+        assert child is not None, "it is started with the platform"
+        return child
+
     def kill(self, name: str) -> None:
         """Kill a service with SIGKILL."""
         child = self.services[name]
@@ -80,8 +89,8 @@ class Platform:
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """Stop a service (SIGSTOP), and continue it after the block."""
-        child = self.services[name]
+        """Stop a service or a server (SIGSTOP), and continue it after the block."""
+        child = self.child(name)
         os.killpg(child.pid, signal.SIGSTOP)
         try:
             yield
@@ -106,14 +115,19 @@ class Platform:
                 process.wait(timeout=20)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            connection.execute("SET search_path TO workplace")
+        with self._connected() as connection:
             return connection.execute(statement.encode()).fetchall()
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            connection.execute("SET search_path TO workplace")
+        with self._connected() as connection:
             connection.execute(statement.encode())
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        url, within = self.postgres.url, _CONNECTS_WITHIN
+        with psycopg.connect(url, autocommit=True, connect_timeout=within) as connection:
+            connection.execute("SET search_path TO workplace")
+            yield connection
 
     def etl(
         self,
@@ -185,11 +199,13 @@ def platform_in(
     password: str = _PASSWORD,
     services: Mapping[str, str] = SERVICES,
     through: Callable[[str], str] = str,
+    temporal_through: Callable[[str], str] = str,
 ) -> Iterator[Platform]:
     """Start the platform below `folder`, and end all of it after the block.
 
     PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
-    It is what `through` makes of the server's own, such as a relay's.
+    It is what `through` makes of the server's own, such as a relay's; as is the address that
+    `temporal_through` makes of Temporal's.
     """
     require_temporal()
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +230,7 @@ def platform_in(
         own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         variables = own | {
             "DATABASE_URL": through(postgres.url.replace("@", f":{password}@", 1)),
-            "TEMPORAL_ADDRESS": temporal.endpoint.address,
+            "TEMPORAL_ADDRESS": temporal_through(temporal.endpoint.address),
             "ETL_DATA_DIR": str(folder / "none"),
             "ETL_HEARTBEAT_TIMEOUT_SECONDS": "3",
             "ETL_SEGMENT_SECONDS": "3",

@@ -3,20 +3,25 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from temporalio.client import Client
 
+from temporaletl.temporal.connect import open_client
 from tests.acceptance.platform import Platform
 from tests.acceptance.stored_rows import Query
 from tests.integration.temporal_server import require_temporal
 from tests.process_figures import Held
 from tests.soak import invariants
 from tests.soak.footprint import Bounds, Footprint, Process, Table
+from tests.soak.leftovers import open_executions, stray_processes
 from tests.soak.report import as_text
 from tests.soak.rounds import Soak, soaking
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -81,7 +86,19 @@ def lineage(query: Query) -> list[str]:
     return invariants.untold_rows(query, "salesforce")
 
 
+def late(query: Query) -> list[str]:
+    return [
+        problem
+        for (run,) in query("SELECT workflow_id FROM etl_runs WHERE source = 'salesforce'")
+        for problem in invariants.late_rows(query, run, datetime.min.replace(tzinfo=UTC))
+    ]
+
+
 _ONE_ROW = "WHERE st_id = (SELECT min(st_id) FROM st_customers)"
+_LAST_BATCH = (
+    "WHERE batch_id = (SELECT batch_id FROM etl_batches WHERE source = 'salesforce' "
+    "ORDER BY created_at DESC LIMIT 1)"
+)
 _ONE_JOB = "WHERE ctid = (SELECT min(ctid) FROM etl_jobs WHERE inserted > 0)"
 
 
@@ -99,6 +116,11 @@ _ONE_JOB = "WHERE ctid = (SELECT min(ctid) FROM etl_jobs WHERE inserted > 0)"
             "UPDATE etl_sync_state SET watermark = watermark + interval '1 minute'",
             invariants.wrong_watermarks,
             "is ahead of what is loaded",
+        ),
+        (
+            f"UPDATE etl_jobs SET updated = updated + 1 {_LAST_BATCH}",
+            late,
+            "had not stored what the next one did",
         ),
         (f"UPDATE etl_jobs SET ended_at = NULL {_ONE_JOB}", invariants.open_ends, "a job has no"),
         ("UPDATE etl_batches SET ended_at = NULL", invariants.open_ends, "a batch has no end"),
@@ -125,9 +147,9 @@ FIRST = {"memory_bytes": 100_000_000, "descriptors": 20, "threads": 10}
         ({"memory_bytes": 300_000_000}, "bytes of memory"),
         ({"descriptors": 100}, "descriptors"),
         ({"threads": 100}, "threads"),
-        ({"sessions": 31}, "sessions are open"),
+        ({"sessions": 37}, "sessions are open"),
         ({"dead": 10_000}, "dead rows"),
-        ({"bytes": 100_000_000}, "bytes for 1,000 rows"),
+        ({"bytes": 6_000_000}, "bytes for 1,000 rows"),
         ({"bytes": 1_000_000, "rows": 1_000, "threads": 12}, None),
     ],
 )
@@ -135,7 +157,8 @@ def test_what_grows_beyond_its_bounds_is_found(grown: dict[str, int], found: str
     def footprint(**figures: int) -> Footprint:
         held = {name: figures.pop(name, value) for name, value in FIRST.items()}
         sessions = figures.pop("sessions", 8)
-        table: dict[str, Any] = {"rows": 1_000, "dead": 0, "bytes": 500_000, **figures}
+        table: dict[str, Any] = {"rows": 1_000, "dead": 0, "live_bytes": 200_000, **figures}
+        table.setdefault("bytes", 500_000)
         return Footprint((Process("worker", 7, Held(**held)),), sessions, (Table("t", **table),))
 
     bounds = Bounds()
@@ -143,6 +166,30 @@ def test_what_grows_beyond_its_bounds_is_found(grown: dict[str, int], found: str
     problems = bounds.exceeded(footprint(**grown), 3)
     assert len(problems) == (found is not None)
     assert found is None or found in problems[0]
+
+
+def test_a_process_that_was_left_behind_is_found(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "600"], env={"ETL_DATA_DIR": str(tmp_path / "none")}) as stray:
+        try:
+            [found] = stray_processes(tmp_path, [1])
+            assert stray_processes(tmp_path, [1, stray.pid]) == []
+        finally:
+            stray.kill()
+    assert found == f"process {stray.pid} was left behind: sleep 600 "
+
+
+async def test_an_execution_that_goes_on_is_found(platform: Platform) -> None:
+    endpoint = platform.temporal.endpoint
+    client = await open_client(endpoint, within=timedelta(minutes=1))
+    left = await client.start_workflow("Left", id="left", task_queue="nobody")
+    await until(lambda: is_listed(client), within_seconds=60)
+    assert await open_executions(endpoint, within_seconds=0) == ["left goes on in Temporal"]
+    await left.terminate()
+    assert await open_executions(endpoint) == []
+
+
+async def is_listed(client: Client) -> bool:
+    return (await client.count_workflows("WorkflowId = 'left'")).count == 1
 
 
 @pytest.mark.slow

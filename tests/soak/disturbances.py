@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from time import monotonic
 
-from temporaletl.embedded.processes import Child, StackError
+from temporaletl.embedded.processes import StackError
 from tests.acceptance.platform import Platform, shifted_clock
 from tests.integration.tcp_relay import TcpRelay
 from tests.soak.plan import Disturbance
@@ -17,16 +17,26 @@ from tests.soak.runs import Runs
 #: The machine may be busy.
 _STARTS_WITHIN = timedelta(minutes=5)
 _BETWEEN_TRIES = timedelta(seconds=0.5)
+#: What a full disk does to each page that is stored, and the end of that.
+_FILL = """
+    CREATE OR REPLACE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END
+    $$;
+    CREATE TRIGGER no_room BEFORE INSERT ON etl_pages FOR EACH ROW EXECUTE FUNCTION no_room()
+"""
+_CLEAR = "DROP FUNCTION no_room() CASCADE"
 
 type Log = Callable[[str], None]
 
 
 class Disturber:
-    """Disturbs a platform whose services reach the warehouse through the relay."""
+    """Disturbs a platform whose services reach the servers through these relays."""
 
-    def __init__(self, platform: Platform, warehouse: TcpRelay, runs: Runs, log: Log) -> None:
+    def __init__(
+        self, platform: Platform, relays: Mapping[str, TcpRelay], runs: Runs, log: Log
+    ) -> None:
         self._platform = platform
-        self._warehouse = warehouse
+        self._relays = relays
         self._runs = runs
         self._log = log
 
@@ -43,12 +53,20 @@ class Disturber:
                 with self._frozen(target):
                     yield
             case "cut":
-                self._warehouse.cut()
+                self._relays[target].cut()
                 yield
             case "swallow":
-                self._warehouse.freeze(admitting=False)
+                self._relays[target].freeze(admitting=False)
                 yield
-                self._warehouse.cut()
+                self._relays[target].cut()
+            case "fill":
+                self._platform.execute(_FILL)
+                yield
+                self._platform.execute(_CLEAR)
+            case "write-protect":
+                self._set_read_only("on")
+                yield
+                self._set_read_only("off")
             case "clock":
                 with self._shifted(target, disturbance.detail):
                     yield
@@ -60,23 +78,31 @@ class Disturber:
                 self._runs.steer("cancel", target)
                 yield
 
-    def restore(self) -> None:
-        """Start what has died, and wait until every service polls."""
+    def restore(self) -> list[str]:
+        """Start what has died, and wait until every service polls; which ones had died."""
+        died = []
         for name, child in self._platform.services.items():
             if not child.running:
+                died.append(child.died())
                 self._log(f"{name} had ended with {child.exit_status}, and is started again")
                 child.end()
                 child.start()
         for name in self._platform.services:
             self._platform.await_service(name, within=_STARTS_WITHIN)
+        return died
 
     @contextlib.contextmanager
     def _frozen(self, name: str) -> Iterator[None]:
-        if not self._platform.services[name].running:
+        if not self._platform.child(name).running:
             yield
             return
         with self._platform.frozen(name):
             yield
+
+    def _set_read_only(self, value: str) -> None:
+        """As a managed PostgreSQL does whose disk is nearly full; holds for open sessions too."""
+        self._platform.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        self._platform.execute("SELECT pg_reload_conf()")
 
     @contextlib.contextmanager
     def _shifted(self, name: str, shift: str) -> Iterator[None]:
@@ -91,14 +117,7 @@ class Disturber:
         self._platform.start_service(name)
 
     def _end(self, name: str, *, killed: bool) -> None:
-        platform = self._platform
-        children: dict[str, Child | None] = {
-            **platform.services,
-            "postgresql": platform.postgres.child,
-            "temporal": platform.temporal.child,
-        }
-        child = children[name]
-        assert child is not None
+        child = self._platform.child(name)
         if killed and child.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)

@@ -11,13 +11,13 @@ MOST_MEMORY_SHARE = 1.5
 MOST_MEMORY_BYTES = 64_000_000
 MOST_DESCRIPTORS = 40
 MOST_THREADS = 40
-#: Of one process at rest: two more than it has activities at once.
-MOST_SESSIONS_EACH = 10
+#: Of one process at rest: its pool's, two more than it has activities at once, and two apart.
+MOST_SESSIONS_EACH = 12
 #: Dead rows that autovacuum may not have come to, besides as many as there are live ones.
 MOST_DEAD = 5_000
-#: What a table may weigh beside its rows, and for each row in terms of the first weighing.
-MOST_TABLE_BYTES = 8_000_000
-MOST_TABLE_SHARE = 3
+#: What a table may weigh, with its indexes, in terms of its rows, and besides.
+MOST_TABLE_SHARE = 6
+MOST_TABLE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Table:
     name: str
     rows: int
     dead: int
+    live_bytes: int
     bytes: int
 
 
@@ -52,7 +53,10 @@ def take_footprint(query: Query, pids: Mapping[str, int]) -> Footprint:
     )
     counted = {}
     for name, _, _ in tables:
-        [(counted[name],)] = query(f'SELECT count(*) FROM workplace."{name}"')
+        [counted[name]] = query(
+            "SELECT count(*), coalesce(sum(pg_column_size(t)), 0)::bigint "
+            f'FROM workplace."{name}" AS t'
+        )
     [(sessions,)] = query(
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -60,19 +64,22 @@ def take_footprint(query: Query, pids: Mapping[str, int]) -> Footprint:
     return Footprint(
         processes=tuple(Process(name, pid, held_by(pid)) for name, pid in pids.items()),
         sessions=sessions,
-        tables=tuple(Table(name, counted[name], dead, size) for name, dead, size in tables),
+        tables=tuple(
+            Table(name, rows, dead, live, size)
+            for name, dead, size in tables
+            for rows, live in [counted[name]]
+        ),
     )
 
 
 class Bounds:
-    """Compares footprints with the first of the same process, and of the same table."""
+    """Compares footprints with the first of the same process."""
 
     def __init__(self) -> None:
         self._processes: dict[int, Held] = {}
-        self._tables: dict[str, Table] = {}
 
     def exceeded(self, footprint: Footprint, services: int) -> list[str]:
-        """What is above its bound; the first footprint of anything becomes its measure."""
+        """What is above its bound; the first footprint of a process becomes its measure."""
         found: list[str] = []
         for process in footprint.processes:
             first = self._processes.setdefault(process.pid, process.held)
@@ -93,10 +100,7 @@ class Bounds:
         for table in footprint.tables:
             if table.dead > table.rows + MOST_DEAD:
                 found.append(f"{table.name} has {table.dead} dead rows for {table.rows} live ones")
-            if not table.rows:
-                continue
-            measure = self._tables.setdefault(table.name, table)
-            most = MOST_TABLE_BYTES + MOST_TABLE_SHARE * table.rows * measure.bytes / measure.rows
+            most = MOST_TABLE_BYTES + MOST_TABLE_SHARE * table.live_bytes
             if table.bytes > most:
                 found.append(
                     f"{table.name} has {table.bytes:,} bytes for {table.rows:,} rows, "

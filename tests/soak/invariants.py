@@ -1,6 +1,7 @@
 """What must hold of the warehouse once all runs have ended: each function finds what does not."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from temporaletl.messages import Mode
 from tests.acceptance.stored_rows import TABLES, Query, content_columns, differences, part_of
@@ -134,6 +135,28 @@ def wrong_sums(query: Query, sources: Sequence[str]) -> list[str]:
         if rows != counted:
             found.append(f"{source}: {rows} rows are stored, and the ledger counts {counted}")
     return found
+
+
+def late_rows(query: Query, run: str, changed_at: datetime) -> list[str]:
+    """What a run still had to store, though one had read the same data before, rejecting nothing.
+
+    Overlapping windows hide from later looks what a run left out.
+    """
+    found = query(
+        f"""
+        SELECT b.source, b.batch_id, sum(j.inserted), sum(j.updated)
+        FROM workplace.etl_batches AS b JOIN workplace.etl_jobs AS j USING (batch_id)
+        WHERE b.workflow_id = '{run}' AND EXISTS (
+            SELECT FROM workplace.etl_batches AS e
+            WHERE (e.source, e.connection, e.state) = (b.source, b.connection, 'completed')
+                AND e.created_at BETWEEN '{changed_at.isoformat()}' AND b.created_at
+                AND e.batch_id <> b.batch_id AND NOT EXISTS (
+                    SELECT FROM workplace.etl_jobs AS r
+                    WHERE r.batch_id = e.batch_id AND r.rejected > 0))
+        GROUP BY 1, 2 HAVING sum(j.inserted + j.updated) > 0
+        """
+    )
+    return [f"a completed run had not stored what the next one did: {row}" for row in found]
 
 
 def open_ends(query: Query) -> list[str]:

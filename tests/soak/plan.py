@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from temporaletl.messages import Mode
 from temporaletl.testing.fakes.faults import ENDLESS
 
+LINKS = ("postgresql's network", "temporal's network")
 #: Kinds of disturbances, each with what it can be done to; "source" stands for any of them.
 KINDS: Mapping[str, tuple[str, ...]] = {
     "kill": ("worker", "queuer", "postgresql", "temporal"),
     "stop": ("worker", "queuer", "postgresql", "temporal"),  # as an operator does
-    "freeze": ("worker", "steady", "queuer"),
-    "cut": ("warehouse",),
-    "swallow": ("warehouse",),  # connections stay open and pass nothing on
-    "clock": ("worker",),
+    "freeze": ("worker", "steady", "queuer", "postgresql", "temporal"),
+    "cut": LINKS,
+    "swallow": LINKS,  # connections stay open and pass nothing on
+    "fill": ("postgresql",),  # its disk
+    "write-protect": ("postgresql",),
+    "clock": ("worker", "queuer"),
     "pause": ("source",),
     "cancel": ("source",),
 }

@@ -24,15 +24,16 @@ def as_document(seed: int, sources: Sequence[str], outcomes: Sequence[Outcome]) 
 
 
 def as_text(seed: int, sources: Sequence[str], outcomes: Sequence[Outcome]) -> str:
-    runs, disturbances = Counter[str](), Counter[str]()
+    runs, disturbances, injected = Counter[str](), Counter[str](), Counter[str]()
     for outcome in outcomes:
         runs.update(outcome.runs)
         disturbances.update(outcome.disturbances)
+        injected.update(outcome.injected)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    injected = sum(outcome.injected for outcome in outcomes)
     lines = [
         f"seed {seed}: {len(outcomes)} rounds of {', '.join(sources)} in {seconds:,.0f} s",
-        f"disturbances: {_counted(disturbances)}; {injected:,} requests suffered a fault",
+        f"disturbances: {_counted(disturbances)}",
+        f"answers with a fault: {_counted(injected)}",
         f"runs: {_counted(runs)}",
     ]
     footprints = [outcome.footprint for outcome in outcomes if outcome.footprint is not None]

@@ -26,7 +26,8 @@ from tests.integration.tcp_relay import TcpRelay
 from tests.soak import invariants
 from tests.soak.disturbances import Disturber, Log
 from tests.soak.footprint import Bounds, Footprint, take_footprint
-from tests.soak.plan import KINDS, Round, Step, draw_round
+from tests.soak.leftovers import open_executions, stray_processes
+from tests.soak.plan import KINDS, LINKS, Round, Step, draw_round
 from tests.soak.runs import Runs
 from tests.soak.sources import Sources, served
 
@@ -53,7 +54,8 @@ class Outcome:
     number: int
     seconds: float
     disturbances: Mapping[str, int]
-    injected: int
+    #: Requests that suffered a fault, by its kind.
+    injected: Mapping[str, int]
     #: Of the runs that began in it, by state.
     runs: Mapping[str, int]
     footprint: Footprint | None
@@ -67,7 +69,7 @@ class Soak:
         self,
         platform: Platform,
         sources: Sources,
-        warehouse: TcpRelay,
+        relays: Mapping[str, TcpRelay],
         *,
         seed: int,
         log: Log,
@@ -79,12 +81,15 @@ class Soak:
         self.sources = sources
         self.seed = seed
         self.log = log
-        #: What leads around the relay, which is cut.
-        self.direct = platform.environment | {"DATABASE_URL": platform.postgres.url}
+        #: What leads around the relays, which are cut.
+        self.direct = platform.environment | {
+            "DATABASE_URL": platform.postgres.url,
+            "TEMPORAL_ADDRESS": platform.temporal.endpoint.address,
+        }
         self.runs = Runs(
             partial(platform.etl, environment=self.direct), self.query, platform.stop, log
         )
-        self._disturber = Disturber(platform, warehouse, self.runs, log)
+        self._disturber = Disturber(platform, relays, self.runs, log)
         self._bounds = Bounds()
         self._watermarks: dict[tuple[str, str], Any] = {}
         self._known_runs = 0
@@ -108,7 +113,7 @@ class Soak:
         """Disturb the platform as the seed says, let it come to rest, and check it."""
         plan = self._draw(number)
         began, disturbances = monotonic(), Counter[str]()
-        injected = self.sources.injected
+        injected = self.sources.injected.copy()
         self.log(
             f"round {number}: {plan.latency_ms} ms latency; deletions: "
             f"{', '.join(plan.deletions) or 'none'}; unservable: "
@@ -121,14 +126,15 @@ class Soak:
             self._disturb(step)
         self.log(f"round {number}: comes to rest")
         self.sources.settle()
-        self._disturber.restore()
-        problems = self.runs.await_ends(_RUNS_END_WITHIN_SECONDS)
-        if not problems:
-            problems = self._close(plan) or self.broken(plan.closing)
+        problems = [f"by itself, {died}" for died in self._disturber.restore()]
+        problems = problems or self.runs.await_ends(_RUNS_END_WITHIN_SECONDS)
+        problems = problems or self._close(plan) or self.broken(plan.closing)
         footprint = None
         if not problems:
-            footprint = take_footprint(self.query, self._pids())
+            pids = self._pids()
+            footprint = take_footprint(self.query, pids)
             problems = self._bounds.exceeded(footprint, len(self.platform.services))
+            problems += stray_processes(self.platform.folder, pids.values())
         ended = list(self.runs.ends())
         states = Counter(run.state for run in ended[self._known_runs :])
         self._known_runs = len(ended)
@@ -138,7 +144,7 @@ class Soak:
             number=number,
             seconds=round(monotonic() - began, 1),
             disturbances=dict(disturbances),
-            injected=self.sources.injected - injected,
+            injected=dict(self.sources.injected - injected),
             runs=dict(states),
             footprint=footprint,
             problems=problems,
@@ -156,6 +162,7 @@ class Soak:
         problems += invariants.wrong_watermarks(self.query)
         problems += invariants.wrong_sums(self.query, list(closing))
         problems += invariants.open_ends(self.query)
+        problems += asyncio.run(open_executions(self.platform.temporal.endpoint))
         now = invariants.watermarks(self.query)
         problems += [
             f"{stream}: the watermark went back from {before} to {now.get(stream)}"
@@ -191,7 +198,12 @@ class Soak:
         problems += self.runs.await_ends(_RUNS_END_WITHIN_SECONDS)
         if problems:
             return problems
-        return [
+        for source, run in closing.items():
+            # What cannot be read is missing until it can, what is deleted until a full run.
+            if run and source not in (*plan.deletions, *plan.unservable):
+                changed = self.sources.changed_at[source]
+                problems += invariants.late_rows(self.query, run, changed)
+        return problems + [
             f"{run.source}: an undisturbed {plan.closing[run.source]} run, {run.workflow_id}, "
             f"ended as {run.state}: {run.error}"
             for run in self.runs.ends([run for run in closing.values() if run])
@@ -218,9 +230,8 @@ class Soak:
         ]
 
     def _pids(self) -> dict[str, int]:
-        assert self.platform.temporal.child is not None
-        services = {name: child.pid for name, child in self.platform.services.items()}
-        return services | {"temporal": self.platform.temporal.child.pid}
+        names = (*self.platform.services, "temporal", "postgresql")
+        return {name: self.platform.child(name).pid for name in names}
 
     def until(self, deadline: float, *, most: int | None = None) -> Iterator[Outcome]:
         """Run rounds, at least one, until that moment of the monotonic clock, or one that broke."""
@@ -252,12 +263,19 @@ def soaking(
         for package in ("temporaletl.queuer.sources", "temporaletl.worker.sources"):
             import_sources(package)  # what makes a fresh load
         sources, environment = exits.enter_context(served(names, trino=trino))
-        relays: list[TcpRelay] = []
+        relays: dict[str, TcpRelay] = {}
+
+        def relayed(link: str, target: str) -> str:
+            relays[link] = exits.enter_context(TcpRelay(target))
+            return relays[link].address
 
         def through(url: str) -> str:
-            relays.append(exits.enter_context(TcpRelay(url)))
-            user = conninfo_to_dict(url)
-            return f"postgresql://{user['user']}:a-password@{relays[0].address}/{user['dbname']}"
+            user, address = conninfo_to_dict(url), relayed(LINKS[0], url)
+            return f"postgresql://{user['user']}:a-password@{address}/{user['dbname']}"
+
+        def temporal_through(address: str) -> str:
+            host, _, port = address.rpartition(":")
+            return relayed(LINKS[1], f"host={host} port={port}")
 
         platform = exits.enter_context(
             platform_in(
@@ -265,7 +283,8 @@ def soaking(
                 environment | _ENVIRONMENT,
                 services={**SERVICES, "steady": "worker"},
                 through=through,
+                temporal_through=temporal_through,
             )
         )
-        soak = Soak(platform, sources, relays[0], **options)
+        soak = Soak(platform, sources, relays, **options)
         yield soak

@@ -1,6 +1,7 @@
 """The sources of a soak, served at once, and their data's changes."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,8 +61,9 @@ class Sources:
             name: sorted(set(fixture.faults) - set(fixture.unsettling))
             for name, fixture in fixtures.items()
         }
-        #: Requests that suffered a fault.
-        self.injected = 0
+        #: Requests that suffered a fault, by its kind, where the fixture tells.
+        self.injected = Counter[str]()
+        self.changed_at = dict.fromkeys(fixtures, datetime.now(UTC))
         self._records = dict.fromkeys(fixtures, 0)
 
     @property
@@ -74,6 +76,7 @@ class Sources:
 
     def change(self, source: str) -> None:
         self._fixtures[source].change(datetime.now(UTC) - _AGO)
+        self.changed_at[source] = datetime.now(UTC)
         self._records[source] += 1
 
     def prepare(self, plan: Round) -> None:
@@ -100,8 +103,9 @@ class Sources:
     def relieve(self) -> None:
         """Answer without faults again."""
         for fixture in self._fixtures.values():
-            self.injected += fixture.clear_faults()
+            fixture.clear_faults()
             if isinstance(fixture, FakeSourceFixture):
+                self.injected.update(fixture.server.faults.injected)
                 fixture.server.faults.injected.clear()  # limits count anew
 
     def settle(self) -> None:
