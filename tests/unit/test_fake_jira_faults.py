@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from typing import Any
 import pytest
 import requests
 
+from tests.certificates import Authority
 from tests.fakes.faults import Faults, FaultSpecError
 from tests.fakes.jira import expected_counts, generate, serve
 from tests.fakes.jira.__main__ import COMMAND
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.server import FakeServer
+from tests.integration.trino_relay import over_tls
 
 Json = dict[str, Any]
 Get = Callable[..., requests.Response]
@@ -93,6 +96,27 @@ def test_a_hang_ends_when_the_fake_closes() -> None:
             os.sched_yield()
         server.close()
         assert connection.recv(100) == b""
+
+
+def test_a_hang_over_tls_ends_when_the_client_gives_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(tmp_path)
+    signed = authority.sign("fake")
+    (tmp_path / "server.pem").write_text(signed.key.read_text() + signed.certificate.read_text())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(authority.certificate)
+    with over_tls(serve(generate(1), faults=["hang:1"]), tmp_path) as server:
+        with (
+            socket.create_connection(("127.0.0.1", server.port)) as plain,
+            client.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            connection.sendall(b"GET /rest/api/3/field HTTP/1.1\r\nHost: x\r\n\r\nand more")
+            while not server.traffic.in_flight:
+                os.sched_yield()
+        while server.traffic.in_flight:
+            os.sched_yield()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_hang_is_bounded() -> None:

@@ -8,6 +8,7 @@ import gzip
 import select
 import socket
 import socketserver
+import ssl
 import struct
 import sys
 import threading
@@ -31,6 +32,7 @@ from temporaletl.testing.fakes.faults import (
 
 __all__ = ["Exchange", "FakeServer", "Request", "Response", "Service", "Traffic"]
 
+_HEARD_BYTES = 65_536
 _LARGEST_BODY = 64 * 1024 * 1024
 #: How long a peer that stopped reading may hold a thread, in seconds.
 _SEND_SECONDS = 60
@@ -200,10 +202,13 @@ class _Handler(socketserver.StreamRequestHandler):
         """Stay silent until the client leaves, the fake closes, or the time is up."""
         fake = self.server.fake
         ends = time.monotonic() + fake.faults.hang.total_seconds()
+        self.request.settimeout(0)
         while not fake.closing.is_set() and time.monotonic() < ends:
             readable, _, _ = select.select([self.request], [], [], 0.02)
-            if readable and not self.request.recv(1, socket.MSG_PEEK):
-                return
+            # What else it says is not heard; of TLS, half a record may have come.
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+                if readable and not self.request.recv(_HEARD_BYTES):
+                    return
 
     def _reset(self, response: Response) -> Literal[False]:
         """Send the whole head and half of the body, then a TCP reset; the connection is gone."""
