@@ -53,6 +53,7 @@ def platform(soak: Soak) -> Platform:
     assert text.endswith("\nall invariants held"), text
     assert outcome.runs["completed"] >= len(SOURCES)
     assert sum(outcome.disturbances.values()) > 0
+    assert outcome.met > 0
     return soak.platform
 
 

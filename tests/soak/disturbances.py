@@ -41,42 +41,42 @@ class Disturber:
         self._log = log
 
     @contextlib.contextmanager
-    def disturbed(self, disturbance: Disturbance) -> Iterator[None]:
-        """Disturb until the end of the block; services may then still be starting."""
+    def disturbed(self, disturbance: Disturbance) -> Iterator[bool]:
+        """Disturb until the end of the block; services may then still be starting.
+
+        False: there was nothing to disturb.
+        """
         target = disturbance.target
         match disturbance.kind:
             case "kill" | "stop":
-                self._end(target, killed=disturbance.kind == "kill")
-                yield
+                yield self._end(target, killed=disturbance.kind == "kill")
                 self._start(target)
             case "freeze":
-                with self._frozen(target):
-                    yield
+                with self._frozen(target) as frozen:
+                    yield frozen
             case "cut":
                 self._relays[target].cut()
-                yield
+                yield True
             case "swallow":
                 self._relays[target].freeze(admitting=False)
-                yield
+                yield True
                 self._relays[target].cut()
             case "fill":
                 self._platform.execute(_FILL)
-                yield
+                yield True
                 self._platform.execute(_CLEAR)
             case "write-protect":
                 self._set_read_only("on")
-                yield
+                yield True
                 self._set_read_only("off")
             case "clock":
                 with self._shifted(target, disturbance.detail):
-                    yield
+                    yield True
             case "pause":
-                self._runs.steer("pause", target)
-                yield
+                yield self._runs.steer("pause", target) is not None
                 self._runs.steer("resume", target)
             case _:
-                self._runs.steer("cancel", target)
-                yield
+                yield self._runs.steer("cancel", target) is not None
 
     def restore(self) -> list[str]:
         """Start what has died, and wait until every service polls; which ones had died."""
@@ -92,12 +92,12 @@ class Disturber:
         return died
 
     @contextlib.contextmanager
-    def _frozen(self, name: str) -> Iterator[None]:
+    def _frozen(self, name: str) -> Iterator[bool]:
         if not self._platform.child(name).running:
-            yield
+            yield False
             return
         with self._platform.frozen(name):
-            yield
+            yield True
 
     def _set_read_only(self, value: str) -> None:
         """As a managed PostgreSQL does whose disk is nearly full; holds for open sessions too."""
@@ -116,12 +116,15 @@ class Disturber:
             yield
         self._platform.start_service(name)
 
-    def _end(self, name: str, *, killed: bool) -> None:
+    def _end(self, name: str, *, killed: bool) -> bool:
+        """End a process; whether it ran."""
         child = self._platform.child(name)
-        if killed and child.running:
+        ran = child.running
+        if killed and ran:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
         child.end()
+        return ran
 
     def _start(self, name: str) -> None:
         deadline = monotonic() + _STARTS_WITHIN.total_seconds()

@@ -29,12 +29,13 @@ def as_text(seed: int, sources: Sequence[str], outcomes: Sequence[Outcome]) -> s
         runs.update(outcome.runs)
         disturbances.update(outcome.disturbances)
         injected.update(outcome.injected)
+    met = sum(outcome.met for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
     lines = [
         f"seed {seed}: {len(outcomes)} rounds of {', '.join(sources)} in {seconds:,.0f} s",
         f"disturbances: {_counted(disturbances)}",
         f"answers with a fault: {_counted(injected)}",
-        f"runs: {_counted(runs)}",
+        f"runs: {_counted(runs)}; {met} times one went on as it was disturbed",
     ]
     footprints = [outcome.footprint for outcome in outcomes if outcome.footprint is not None]
     if footprints:

@@ -58,6 +58,8 @@ class Outcome:
     injected: Mapping[str, int]
     #: Of the runs that began in it, by state.
     runs: Mapping[str, int]
+    #: How often a run went on as a disturbance began.
+    met: int
     footprint: Footprint | None
     problems: Sequence[str]
 
@@ -112,7 +114,7 @@ class Soak:
     def run_round(self, number: int) -> Outcome:
         """Disturb the platform as the seed says, let it come to rest, and check it."""
         plan = self._draw(number)
-        began, disturbances = monotonic(), Counter[str]()
+        began, disturbances, met = monotonic(), Counter[str](), 0
         injected = self.sources.injected.copy()
         self.log(
             f"round {number}: {plan.latency_ms} ms latency; deletions: "
@@ -122,8 +124,7 @@ class Soak:
         self.sources.prepare(plan)
         for step in plan.steps:
             self.log(f"round {number}: {step}")
-            disturbances.update(each.kind for each in step.disturbances)
-            self._disturb(step)
+            met += self._disturb(step, disturbances)
         self.log(f"round {number}: comes to rest")
         self.sources.settle()
         problems = [f"by itself, {died}" for died in self._disturber.restore()]
@@ -146,6 +147,7 @@ class Soak:
             disturbances=dict(disturbances),
             injected=dict(self.sources.injected - injected),
             runs=dict(states),
+            met=met,
             footprint=footprint,
             problems=problems,
         )
@@ -172,26 +174,32 @@ class Soak:
         self._watermarks = now
         return problems
 
-    def _disturb(self, step: Step) -> None:
+    def _disturb(self, step: Step, counted: Counter[str]) -> int:
+        """Do what comes together, and count what struck; how many runs it met."""
         going = {source for source, _ in self.runs.going()}
-        for source, mode in step.modes.items():
-            if source not in going:
-                self.runs.start(source, mode)
         self.sources.suffer(step)
         try:
+            self.runs.start(
+                {source: mode for source, mode in step.modes.items() if source not in going}
+            )
+            met = len(self.runs.going())
             with contextlib.ExitStack() as exits:
                 for each in step.disturbances:
-                    exits.enter_context(self._disturber.disturbed(each))
+                    if exits.enter_context(self._disturber.disturbed(each)):
+                        counted[each.kind] += 1
+                    else:
+                        self.log(f"nothing was there to {each}")
                 for source in step.changes:
                     self.sources.change(source)
                 self.platform.stop.wait(timedelta(seconds=step.seconds))
         finally:
             self.sources.relieve()
+        return met
 
     def _close(self, plan: Round) -> list[str]:
         """Run every source once more, undisturbed."""
         self.log(f"round {plan.number}: runs once more")
-        closing = {source: self.runs.start(source, mode) for source, mode in plan.closing.items()}
+        closing = self.runs.start(plan.closing)
         problems = [
             f"{source}: no run could be started" for source, run in closing.items() if not run
         ]

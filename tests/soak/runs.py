@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -35,10 +36,15 @@ class Runs:
         self._stop = stop
         self._log = log
 
-    def start(self, source: str, mode: Mode) -> str | None:
-        """Start a run; None where the command fails, which is logged."""
-        done = self._command("run", source, "--mode", mode, "--json")
-        return None if done is None else str(json.loads(done)["workflow_id"])
+    def start(self, modes: Mapping[str, Mode]) -> dict[str, str | None]:
+        """Start runs at once, by source; None where the command fails, which is logged."""
+
+        def started(source: str) -> str | None:
+            done = self._command("run", source, "--mode", modes[source], "--json")
+            return None if done is None else str(json.loads(done)["workflow_id"])
+
+        with ThreadPoolExecutor(max_workers=max(1, len(modes))) as threads:
+            return dict(zip(modes, threads.map(started, modes), strict=True))
 
     def steer(self, how: str, source: str) -> str | None:
         """Pause, resume or cancel the run of a source; None where none goes on, or it refuses."""
