@@ -15,6 +15,7 @@ from temporaletl.messages import Mode
 from tests.acceptance.stored_rows import Query
 
 _BETWEEN_LOOKS = timedelta(seconds=0.3)
+_BETWEEN_TRIES = timedelta(seconds=5)
 _COMMAND_SECONDS = 60
 
 #: Runs an `etl` command to its end.
@@ -71,7 +72,8 @@ class Runs:
                 "SELECT workflow_id FROM workplace.etl_batches "
                 "WHERE ended_at IS NULL AND state IN ('pausing', 'paused')"
             ):
-                self._command("resume", run)
+                if self._command("resume", run) is None:  # it is about to end, or cannot be asked
+                    self._stop.wait(_BETWEEN_TRIES)
             self._stop.wait(_BETWEEN_LOOKS)
         return []
 

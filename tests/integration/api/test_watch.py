@@ -126,7 +126,7 @@ async def test_a_destination_that_fails_neither_fails_nor_repeats_a_run_and_is_s
     assert states == {"NOTIFY_URLS.1": "pending", "NOTIFY_URLS.2": "sent"}
 
     async def is_shown() -> bool:
-        return (await stack.part("notifications"))["verdict"] == "degraded"
+        return bool((await stack.part("notifications"))["verdict"] == "degraded")
 
     await until(is_shown, within_seconds=_WITHIN_SECONDS)
     part = await stack.part("notifications")
