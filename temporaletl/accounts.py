@@ -5,7 +5,9 @@ then is not deleted. So before anything is concluded from absence, the account's
 with the widest one under which rows were loaded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from temporaletl.bound_connection import connection_in_use
@@ -96,8 +98,9 @@ type ViewMethod = Callable[[], AccountView | None]
 
 account_views: Registry[ViewMethod] = Registry("account view")
 
-#: Sources and connections whose last view was read by this process without an error.
+#: Sources and connections whose login was accepted when this process last read their view.
 _accepted: set[tuple[str, str]] = set()
+_when_accepted: ContextVar[Callable[[], None] | None] = ContextVar("when_accepted", default=None)
 
 
 def read_view(source: str) -> AccountView | None:
@@ -111,8 +114,28 @@ def read_view(source: str) -> AccountView | None:
     except BaseException:
         _accepted.discard(key)
         raise
-    _accepted.add(key)
+    note_accepted(source)
     return view
+
+
+def note_accepted(source: str) -> None:
+    """Note that the login of the bound connection was accepted: others may ask beside it.
+
+    A function that reads a view may say so before it has all of that.
+    """
+    _accepted.add((source, connection_in_use()))
+    if (tell := _when_accepted.get()) is not None:
+        tell()
+
+
+@contextmanager
+def when_accepted(tell: Callable[[], None]) -> Iterator[None]:
+    """Be told, from whatever thread, when a view's login in this context has been accepted."""
+    token = _when_accepted.set(tell)
+    try:
+        yield
+    finally:
+        _when_accepted.reset(token)
 
 
 def login_was_accepted(source: str) -> bool:

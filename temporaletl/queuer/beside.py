@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from temporaletl.accounts import account_views, login_was_accepted
+from temporaletl.accounts import account_views, login_was_accepted, when_accepted
 from temporaletl.external.threads import abandon
 from temporaletl.messages import BatchMetadata
 from temporaletl.queuer.generated import in_blocks
@@ -31,11 +31,22 @@ async def beside_planning(
 
     Raises: as `hold_narrowed`, and as the source's identities method.
     """
-    account = asyncio.create_task(asyncio.to_thread(hold_narrowed, warehouse, metadata))
+    is_known = metadata.source not in account_views or login_was_accepted(metadata.source)
+    accepted, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def accept() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(accepted.set)
+
+    with when_accepted(accept):
+        account = asyncio.create_task(asyncio.to_thread(hold_narrowed, warehouse, metadata))
+    account.add_done_callback(lambda _: accepted.set())
     beside = BesidePlanning(warehouse, metadata, account)
     try:
-        if metadata.source in account_views and not login_was_accepted(metadata.source):
-            await account
+        if not is_known:
+            await accepted.wait()
+            if account.done():
+                await account
         beside.begin()
         try:
             yield beside

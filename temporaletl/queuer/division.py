@@ -28,9 +28,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    start: int  # minutes since 1970
-    end: int
+class Stretch:
+    """A stretch of time whose bounds are whole minutes, and how much was counted in it."""
+
+    start: datetime
+    end: datetime
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the windows of a division, and about how much it holds."""
+
+    window: Window
     held: int
 
 
@@ -56,47 +66,73 @@ async def divide(
     most = size(count)
     if count <= most:
         return (whole,)
-    earliest, latest = await ends(most)
-    low = (earliest - EPOCH) // MINUTE
-    high = max(-((EPOCH - latest) // MINUTE), low + 1)
+    stretch = between(*await ends(most), count)
+    return tuple(part.window for part in await divide_counted(counts, whole, [stretch], most=most))
 
-    async def divided(stretch: _Stretch) -> list[_Stretch]:
-        if stretch.held <= most or stretch.end - stretch.start <= 1:
+
+def between(earliest: datetime, latest: datetime, held: int) -> Stretch:
+    """Return the stretch from the minute of the one time to the end of that of the other."""
+    low = (earliest - EPOCH) // MINUTE
+    return Stretch(_time(low), _time(max(-((EPOCH - latest) // MINUTE), low + 1)), held)
+
+
+async def divide_counted(
+    counts: Counts,
+    whole: Window,
+    stretches: Sequence[Stretch],
+    *,
+    most: int,
+    most_undivided: int | None = None,
+) -> tuple[Part, ...]:
+    """Divide a window of which stretches are counted, in their order; see `divide`.
+
+    Between them there is nothing. A stretch of more than `most_undivided`, by default `most`, is
+    counted in parts. What lies before the first one or behind the last one counts there.
+
+    Raises: as counting does.
+    """
+    undivided = most if most_undivided is None else most_undivided
+    low = stretches[0].start
+
+    async def divided(stretch: Stretch) -> list[Stretch]:
+        if stretch.held <= undivided or stretch.end - stretch.start <= MINUTE:
             return [stretch]
         bounds = _bounds(stretch)
 
-        def window_of(start: int, end: int) -> Window:
-            return Window(start=whole.start if start == low else _time(start), end=_time(end))
+        def window_of(start: datetime, end: datetime) -> Window:
+            return Window(start=whole.start if start == low else start, end=end)
 
         # The last part holds what the others do not: also what is newer than the highest bound.
         held = await gather_all(counts.count(window_of(*each)) for each in pairwise(bounds[:-1]))
         held.append(max(0, stretch.held - sum(held)))
-        parts = [_Stretch(*ends, n) for ends, n in zip(pairwise(bounds), held, strict=True)]
+        parts = [Stretch(*ends, n) for ends, n in zip(pairwise(bounds), held, strict=True)]
         return [each for found in await gather_all(map(divided, parts)) for each in found]
 
-    starts: list[int] = []
-    total = 0
-    for stretch in await divided(_Stretch(low, high, count)):
-        if starts and (stretch.held == 0 or total + stretch.held <= most):
-            total += stretch.held
-        else:
-            starts.append(stretch.start)
-            total = stretch.held
-    cuts = [whole.start, *map(_time, starts[1:]), whole.end]
-    return tuple(Window(start=start, end=end) for start, end in pairwise(cuts))
+    starts: list[datetime] = []
+    totals: list[int] = []
+    for found in await gather_all(map(divided, stretches)):
+        for stretch in found:
+            if starts and (stretch.held == 0 or totals[-1] + stretch.held <= most):
+                totals[-1] += stretch.held
+            else:
+                starts.append(stretch.start)
+                totals.append(stretch.held)
+    cuts = [whole.start, *starts[1:], whole.end]
+    windows = (Window(start=start, end=end) for start, end in pairwise(cuts))
+    return tuple(map(Part, windows, totals))
 
 
 def _time(minute: int) -> datetime:
     return EPOCH + minute * MINUTE
 
 
-def _bounds(stretch: _Stretch) -> Sequence[int]:
+def _bounds(stretch: Stretch) -> Sequence[datetime]:
     """The bounds of a stretch's parts: halves of halves."""
-    bounds = [stretch.start, stretch.end]
+    bounds = [(time - EPOCH) // MINUTE for time in (stretch.start, stretch.end)]
     while len(bounds) <= _PARTS:
         middles = [start + (end - start) // 2 for start, end in pairwise(bounds)]
         finer = sorted({*bounds, *middles})
         if len(finer) == len(bounds):
             break
         bounds = finer
-    return bounds
+    return [_time(minute) for minute in bounds]

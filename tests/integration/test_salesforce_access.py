@@ -222,7 +222,8 @@ async def test_an_object_that_may_not_be_read_is_named_and_fails_no_other(
 async def test_a_permission_for_one_object_taken_away_during_a_run_names_it(served: Serve) -> None:
     org = generate(60, seed=2)
     served(org)
-    async with pages_of(jobs_of(streams=("cases",))[0]) as pages:
+    jobs = jobs_of(streams=("cases",), rows_per_job=1_000)
+    async with pages_of(next(job for job in jobs if job.params["object"] == "Case")) as pages:
         await anext(pages)
         org.locked = {"Case"}
         with pytest.raises(CredentialsError, match="for Case: INSUFFICIENT_ACCESS"):

@@ -14,7 +14,7 @@ from temporaletl.external.salesforce.settings import SalesforceSettings
 from tests.fakes.exchange import Request, Response
 from tests.fakes.salesforce import Org, generate
 from tests.fakes.salesforce.service import error
-from tests.integration.job_reading import Change, Read, Serve, corrupt, read
+from tests.integration.job_reading import Change, Read, Serve, corrupt, hold_until_in_flight, read
 from tests.integration.salesforce_reading import holds, jobs_of, served
 
 #: A fixture.
@@ -43,7 +43,7 @@ CASES = ("cases",)
 
 
 def is_query(request: Request) -> bool:
-    return "/query" in request.path and "COUNT()" not in request.first("q")
+    return "/query" in request.path and "COUNT(" not in request.first("q")
 
 
 @pytest.fixture
@@ -283,3 +283,13 @@ def test_the_account_is_the_user_with_its_permissions_and_objects(served: Serve,
     service.forbidden = True
     with pytest.raises(CredentialsError, match="API_DISABLED_FOR_ORG"):
         salesforce_account()
+
+
+def test_what_the_view_needs_is_requested_at_once_where_the_login_was_let_in(
+    served: Serve, org: Org
+) -> None:
+    server = served(org)
+    salesforce_account()
+    together = hold_until_in_flight(server, 3)
+    salesforce_account()
+    assert together.is_set()

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from temporaletl.accounts import AccountView, account_view
+from temporaletl.accounts import AccountView, account_view, note_accepted
 from temporaletl.external.answers import MisfitAnswerError, decode_record, reading
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import Selection, ask
@@ -15,6 +15,7 @@ from temporaletl.external.salesforce.refusals import (
 )
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import STREAMS
+from temporaletl.external.threads import Begun
 
 #: Permissions beyond the sharing rules; without them, a user sees what is shared with it.
 _PERMISSIONS = ("PermissionsViewAllData", "PermissionsModifyAllData", "PermissionsViewAllUsers")
@@ -50,15 +51,17 @@ def salesforce_account() -> AccountView | None:
     """
     settings = SalesforceSettings.load()
     org = open_org(settings)
+    begun = _begin(org) if org.let_in else None
     account = _account(org)
     if account is None:
         return None
+    note_accepted("salesforce")
+    queryable, permissions = begun or _begin(org)
     wanted = {item.name for stream in STREAMS.values() for item in stream}
     employees = settings.employee_object
-    queryable = org.begin(_queryable, org)
     return AccountView(
         account,
-        permissions=_permissions(org),
+        permissions=permissions.result(),
         containers=frozenset(wanted & queryable.result() | {employees}),
         asked_for=frozenset(wanted | {employees}),
         site=f"org {account.partition('/')[0]}",
@@ -78,6 +81,10 @@ def _account(org: SalesforceOrg) -> str | None:
             f"salesforce: {org.api} names an identity without the Ids of an org and a user"
         )
     return f"{ids['org']}/{ids['user']}"
+
+
+def _begin(org: SalesforceOrg) -> tuple[Begun[frozenset[str]], Begun[frozenset[str]]]:
+    return org.begin(_queryable, org), org.begin(_permissions, org)
 
 
 def _queryable(org: SalesforceOrg) -> frozenset[str]:

@@ -9,7 +9,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -231,23 +231,6 @@ def ask(
             return answer
         path, params = f"/{answer.next_records_url.lstrip('/')}", {}
     raise SourceUnavailableError(f"salesforce: {_MOST_EMPTY} answers in a row without rows: {soql}")
-
-
-def count(org: SalesforceOrg, selection: Selection, stop: threading.Event | None = None) -> int:
-    """Return how many rows there are now. Raises: as `ask`."""
-    soql = f"SELECT COUNT() FROM {check_name(selection.object)}{selection.where()}"  # noqa: S608
-    return ask(org, selection, soql, 200, stop).total_size
-
-
-def outermost(org: SalesforceOrg, selection: Selection, order: Order) -> datetime | None:
-    """Return the stamp of the first row in that order; None where none is there to be read.
-
-    Raises: as `ask`.
-    """
-    bare = replace(selection, fields=(), optional=(), order=order)
-    rows = ask(org, bare, bare.page_soql(bare.columns(), None, 1), 200).records
-    keyset = keyset_of(rows[0], bare.stamp) if rows else None
-    return utc(keyset.at) if keyset else None
 
 
 def read_page(

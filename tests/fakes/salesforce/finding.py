@@ -66,6 +66,8 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
     rows = service.org.select(understood, everything=everything)
     if understood.columns is None:
         return Response.of({"totalSize": len(rows), "done": True, "records": []})
+    if understood.aggregates:
+        return _groups(understood, rows)
     size = _size(request)
     if service.faults.draw("short-page", request):
         size = max(1, min(len(rows), size) // 2)
@@ -76,6 +78,24 @@ def query(service: "SalesforceService", request: Request, *, everything: bool) -
         return _page(service, understood, rows, len(rows), None)
     name = service.cursors.keep(Cursor(understood, rows, size))
     return _page(service, understood, rows[:size], len(rows), f"{name}-{size}")
+
+
+def _groups(understood: SoqlQuery, rows: list[Row]) -> Response:
+    """Answer the values of each group; without GROUP BY, all rows are one, be there any or none."""
+    groups: dict[tuple[Any, ...], list[Row]] = {} if understood.groups else {(): []}
+    for row in rows:
+        groups.setdefault(tuple(get(row) for get in understood.groups), []).append(row)
+    if len(groups) > _LARGEST:
+        # There is no second answer.
+        raise RefusedError(
+            400, "EXCEEDED_ID_LIMIT", "Aggregate query does not support queryMore()."
+        )
+    records = [
+        {"attributes": {"type": "AggregateResult"}}
+        | {each.alias: each.of(group) for each in understood.aggregates}
+        for group in groups.values()
+    ]
+    return Response.of({"totalSize": len(records), "done": True, "records": records})
 
 
 def _permissions(service: "SalesforceService", soql: str, names: list[str]) -> Response:

@@ -1,6 +1,7 @@
 """A small SOQL: from text to a query whose names are checked and whose condition can be tested.
 
-SELECT of fields, of fields of related rows, or COUNT(); WHERE with AND, OR, NOT, brackets,
+SELECT of fields, of fields of related rows, COUNT(), or COUNT, MIN and MAX of a field in the groups
+of GROUP BY, whose date functions are in UTC; WHERE with AND, OR, NOT, brackets,
 comparisons, LIKE, IN and NOT IN; ORDER BY with directions and nulls; LIMIT and OFFSET. As in the
 real one, AND and OR do not mix without brackets.
 """
@@ -39,6 +40,10 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+#: Where each date function's part stands in the text of a time.
+_DATE_PARTS = {"CALENDAR_YEAR": slice(0, 4), "CALENDAR_MONTH": slice(5, 7)}
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     kind: str
@@ -57,6 +62,21 @@ class Order:
     nulls_last: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A value of each group of rows, under its alias."""
+
+    function: str
+    get: Getter
+    alias: str
+
+    def of(self, rows: list[Row]) -> Any:
+        values = [value for row in rows if (value := self.get(row)) is not None]
+        if self.function == "COUNT":
+            return len(values)
+        return (min if self.function == "MIN" else max)(values, default=None)
+
+
 @dataclass(slots=True)
 class SoqlQuery:
     """A parsed query. `columns` is None for COUNT()."""
@@ -64,6 +84,8 @@ class SoqlQuery:
     text: str
     object: str
     columns: list[tuple[str, ...]] | None
+    aggregates: list[Aggregate] = field(default_factory=list)
+    groups: list[Getter] = field(default_factory=list)
     test: Test | None = None
     order: list[Order] = field(default_factory=list)
     limit: int | None = None
@@ -150,7 +172,8 @@ class _Parser:
 
     def query(self) -> SoqlQuery:
         self._word("SELECT")
-        names = self._names()
+        functions = self._functions()
+        names = [] if functions else self._names()
         self._word("FROM")
         named = self._take("word")
         self._type = self._catalogue.type(named.text, self._soql, named.column)
@@ -158,9 +181,15 @@ class _Parser:
         if names is not None:
             columns = [self._resolve(each)[0] for each in names]
         query = SoqlQuery(self._soql, self._type.name, columns)
+        for function, of, alias in functions:
+            query.aggregates.append(Aggregate(function, self._resolve(of)[2], alias))
         if self._next.is_word("WHERE"):
             self._place += 1
             query.test = self._condition(query.bounds)
+        if functions and self._next.is_word("GROUP"):
+            self._place += 1
+            self._word("BY")
+            query.groups = self._groups()
         if self._next.is_word("ORDER"):
             self._place += 1
             self._word("BY")
@@ -176,6 +205,42 @@ class _Parser:
     @property
     def _next(self) -> Token:
         return self._tokens[self._place]
+
+    def _functions(self) -> list[tuple[str, Token, str]]:
+        """The functions of fields that are selected, with their aliases."""
+        found: list[tuple[str, Token, str]] = []
+        ahead = self._tokens[self._place :]
+        if not (ahead[0].is_word("COUNT", "MIN", "MAX") and ahead[1].text == "("):
+            return found
+        if ahead[2].text == ")":
+            return found
+        while True:
+            function = self._take("word").text.upper()
+            self._sign("(")
+            of = self._take("word")
+            self._sign(")")
+            alias = f"expr{len(found)}"
+            if self._next.kind == "word" and not self._next.is_word("FROM"):
+                alias = self._take("word").text
+            found.append((function, of, alias))
+            if self._next.text != ",":
+                return found
+            self._place += 1
+
+    def _groups(self) -> list[Getter]:
+        groups: list[Getter] = []
+        while True:
+            named = self._take("word")
+            part = _DATE_PARTS.get(named.text.upper())
+            if part is None:
+                groups.append(self._resolve(named)[2])
+            else:
+                self._sign("(")
+                groups.append(_part_of(self._resolve(self._take("word"))[2], part))
+                self._sign(")")
+            if self._next.text != ",":
+                return groups
+            self._place += 1
 
     def _names(self) -> list[Token] | None:
         if self._next.is_word("COUNT") and self._tokens[self._place + 1].text == "(":
@@ -333,6 +398,10 @@ def stamp_of(timestamp: datetime) -> str:
     """Return a time as rows hold it: such texts sort by time."""
     utc = timestamp.astimezone(UTC)
     return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}+0000"
+
+
+def _part_of(get: Getter, part: slice) -> Getter:
+    return lambda row: None if (found := get(row)) is None else int(found[part])
 
 
 def _folded(value: Any, kind: str) -> Any:

@@ -1,15 +1,18 @@
 """What is planned for which window, and into which slices."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 
 import pytest
 
-from temporaletl import Window
+from temporaletl import ETLInput, Window
 from temporaletl.messages import Mode
+from temporaletl.queuer.division import EPOCH
 from tests.fakes.salesforce import Org, generate
+from tests.fakes.salesforce.service import error
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import NOW, Serve, plan_of, read
+from tests.integration.job_reading import NOW, Serve, corrupt, plan_of, read
 from tests.integration.salesforce_reading import STREAMS, holds, jobs_of, served
 
 __all__ = ["served"]
@@ -20,6 +23,13 @@ START = datetime(2023, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def server(served: Serve) -> FakeServer:
     return served(generate(60, seed=1))
+
+
+def by_object(jobs: Sequence[ETLInput]) -> list[list[ETLInput]]:
+    def of(job: ETLInput) -> str:
+        return f"{job.params['object']} {job.params['deleted']}"
+
+    return [list(found) for _, found in groupby(sorted(jobs, key=of), of)]
 
 
 def planned(mode: str, **more: object) -> set[tuple[object, ...]]:
@@ -62,12 +72,16 @@ def test_only_the_streams_that_were_asked_for_are_planned() -> None:
 
 
 def test_employees_are_rows_of_the_object_that_is_set(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    org = generate(0)
+    org.add("Employee__c", START)
+    server = served(org)
     monkeypatch.setenv("SF_EMPLOYEE_OBJECT", "Employee__c")
     expected = {("Employee__c", "SystemModstamp", False, False)}
     assert planned("full", streams=("employees",)) == expected
-    assert not server.traffic.requested()
+    (counted,) = server.traffic.requested("/query/")
+    assert counted.request.first("q") == "SELECT COUNT() FROM Employee__c"
 
 
 def test_an_empty_window_is_no_job_and_no_request(server: FakeServer) -> None:
@@ -94,8 +108,8 @@ async def test_slices_meet_and_hold_every_row_once(
     served(org, *faults)
     jobs = jobs_of(mode, start=start, rows_per_job=25)
     whole = Window(start=start, end=NOW)
-    for _, of_object in groupby(jobs, lambda job: (job.params["object"], job.params["deleted"])):
-        slices = list(of_object)
+    for of_object in by_object(jobs):
+        slices = sorted(of_object, key=lambda job: job.window.start or EPOCH)
         assert slices[0].window.start == whole.start
         assert slices[-1].window.end == whole.end
         assert all(one.window.end == other.window.start for one, other in pairwise(slices))
@@ -116,7 +130,7 @@ async def test_a_stamp_on_the_edge_of_two_slices_is_in_the_second(served: Serve)
     served(org)
     jobs = jobs_of("incremental", start=START - timedelta(days=1), rows_per_job=20)
     assert len(jobs) > 10
-    cuts = {job.window.start for job in jobs[1:]}
+    cuts = {job.window.start for job in jobs} - {START - timedelta(days=1)}
     assert all(cut.microsecond == cut.second == 0 for cut in cuts if cut)
     assert cuts & {*edges}
     found = await read(jobs)
@@ -132,13 +146,54 @@ def test_an_object_of_few_pages_is_one_job_and_is_counted_once(served: Serve) ->
     assert server.traffic.count("/queryAll") == 8
 
 
-def test_many_rows_become_as_many_jobs_as_keep_the_requests_busy(served: Serve) -> None:
+def org_of_tasks(*per_month: int) -> Org:
     org = generate(0)
-    for number in range(400):
-        org.add("Task", START + timedelta(days=number), Subject="x")
+    for number, rows in enumerate(per_month):
+        month = datetime(2023, 1 + number, 1, tzinfo=UTC)
+        for row in range(rows):
+            org.add("Task", month + row * timedelta(days=27) / rows, Subject="x")
+    return org
+
+
+@pytest.mark.parametrize(
+    ("per_month", "jobs", "requests"),
+    [
+        ([40] * 10, 10, 1),  # as many as keep the requests busy, after a single answer
+        ([80, 40], 2, 1),  # what is a little more than a job's is not counted again for that
+        ([160, 10, 10, 10, 10], 5, 8),  # a month of very many is
+    ],
+)
+def test_months_are_counted_in_one_request_and_only_large_ones_further(
+    served: Serve, per_month: list[int], jobs: int, requests: int
+) -> None:
+    server = served(org_of_tasks(*per_month))
+    planned = jobs_of(streams=("tasks",))
+    assert len(planned) == jobs
+    assert server.traffic.count("/queryAll") == requests
+
+
+async def test_the_jobs_of_most_rows_come_first(served: Serve) -> None:
+    org = org_of_tasks(10, 70, 30, 60)
+    for number in range(50):
+        org.add("Event", START + timedelta(hours=number), Subject="x")
+    served(org)
+    rows = [sum((await read([job])).records.values()) for job in jobs_of()]
+    assert rows == [70, 60, 50, 30, 10]
+
+
+@pytest.mark.parametrize("code", ["QUERY_TIMEOUT", "MALFORMED_QUERY"])
+async def test_what_is_not_counted_by_months_is_counted_and_divided_by_time(
+    served: Serve, code: str
+) -> None:
+    org = generate(60, seed=1)
     server = served(org)
-    assert len(jobs_of(streams=("tasks",))) == 8
-    assert server.traffic.count("/queryAll") == 10
+    refusal = error(400, code, "no groups")
+    corrupt(server, lambda r, a: refusal if "GROUP BY" in r.first("q") else a)
+    jobs = jobs_of(rows_per_job=25)
+    assert len(jobs) > 16
+    found = await read(jobs)
+    assert holds(found, org)
+    assert set(found.records.values()) == {1}
 
 
 def test_without_rows_there_is_no_job(served: Serve) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,6 +81,21 @@ def test_the_library_pages_through_a_query(client: Any, org: Org) -> None:
     present = client.query("SELECT COUNT() FROM Case")["totalSize"]
     assert present == 2_500 - sum(row["IsDeleted"] for row in org.all("Case"))
     assert client.api_usage["api-usage"].used > 0
+
+
+def test_the_library_counts_by_months(client: Any, org: Org) -> None:
+    found = client.query_all(
+        "SELECT COUNT(Id) cases, MIN(CreatedDate), MAX(CreatedDate) newest FROM Case "
+        "WHERE CreatedDate >= 2024-02-01T00:00:00Z "
+        "GROUP BY CALENDAR_YEAR(CreatedDate), CALENDAR_MONTH(CreatedDate)",
+        include_deleted=True,
+    )["records"]
+    stamps = [row["CreatedDate"] for row in org.all("Case")]
+    months = Counter(stamp[:7] for stamp in stamps if stamp >= "2024-02")
+    assert {row["newest"][:7]: row["cases"] for row in found} == months
+    assert {row["expr0"] for row in found} == {
+        min(stamp for stamp in stamps if stamp.startswith(month)) for month in months
+    }
 
 
 def test_the_library_reads_bulk_results(client: Any, org: Org) -> None:

@@ -1,10 +1,11 @@
 """The backlog of source `salesforce`: slices of the streams' objects, by their stamps."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from pydantic import Field, PositiveInt
@@ -18,9 +19,16 @@ from temporaletl import (
     params_method,
 )
 from temporaletl.external.salesforce.account import salesforce_account
+from temporaletl.external.salesforce.counts import (
+    MonthCount,
+    count,
+    count_by_month,
+    outermost,
+)
+from temporaletl.external.salesforce.employees import employees_of
 from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
-from temporaletl.external.salesforce.query import Order, Selection, count, outermost
+from temporaletl.external.salesforce.query import Order, Selection
 from temporaletl.external.salesforce.refusals import (
     GoneError,
     InvalidFieldError,
@@ -30,7 +38,7 @@ from temporaletl.external.salesforce.refusals import (
 from temporaletl.external.salesforce.settings import SalesforceSettings
 from temporaletl.external.salesforce.streams import EMPLOYEES, STREAMS, SalesforceObject
 from temporaletl.external.threads import gather_all
-from temporaletl.queuer.division import EPOCH, Counts, divide
+from temporaletl.queuer.division import EPOCH, Counts, Stretch, between, divide_counted
 from temporaletl.telemetry.logs import get_logger
 from temporaletl.troubles import one_request
 
@@ -40,15 +48,14 @@ log = get_logger("salesforce")
 ACCOUNT = salesforce_account
 SOURCE = "salesforce"
 
-#: Pages of a job that is not divided: its counts would take as long as reading them.
-_PAGES_UNDIVIDED = 8
-#: Pages of a job of an object that is, at least.
-_LEAST_PAGES = 4
+#: So many jobs for each request that may be under way: one that takes longer keeps none idle.
+_JOBS_A_REQUEST = 3
+#: Pages of a job of an object that is divided, at least.
+_LEAST_PAGES = 2
 #: The same where it is read in bulk, in SF_BULK_ABOVE_ROWS: each query takes a while.
 _LEAST_IN_BULK = 2
-#: A job for each request that may be under way; parts that are a little larger are not divided
-#: for the sake of that.
-_SHARE = 1.25
+#: Months of no more than so many jobs' rows are not counted further: that takes a wait, too.
+_UNDIVIDED = 2
 #: A limit of requests at once passes; with the day's, the whole planning is tried again later.
 _LONGEST_PAUSE = timedelta(minutes=1)
 _ATTEMPTS = 6
@@ -60,6 +67,9 @@ _OF_AN_OBJECT = (
     QueryTimeoutError,
     *OF_A_ROW,
 )
+#: What may be said of counts by months alone: there are too many rows, or Salesforce does not
+#: group those of the object.
+_OF_GROUPS = (QueryTimeoutError, SourceProtocolError)
 
 
 class SalesforceParams(Query):
@@ -130,13 +140,15 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
         for item in STREAMS.get(stream, ()):
             slices += slices_of(item, stream, window, plan.metadata.mode)
     org = open_org(settings)
-    division = _Division(org, params)
+    planning = _Planning(org, params)
     # A login that may be refused is tried alone first, not by many requests at once.
-    counted = (n for n, each in enumerate(slices, 1) if each.stream != EMPLOYEES)
-    alone = 0 if org.let_in else next(counted, 0)
-    parts = await gather_all(map(division.parts_of, slices[:alone]))
-    parts += await gather_all(map(division.parts_of, slices[alone:]))
-    return tuple(part for found in parts for part in found)
+    alone = 0 if org.let_in else 1
+    counted = await gather_all(map(planning.counted, slices[:alone]))
+    counted += await gather_all(map(planning.counted, slices[alone:]))
+    divided = await gather_all(map(planning.parts_of, counted, repeat(_rows(counted))))
+    parts = [part for found in divided for part in found]
+    # The largest first: what begins last shall not take longest.
+    return tuple(part for part, _ in sorted(parts, key=lambda part: -part[1]))
 
 
 def slices_of(item: SalesforceObject, stream: str, window: Window, mode: str) -> list[Slice]:
@@ -156,7 +168,20 @@ def slices_of(item: SalesforceObject, stream: str, window: Window, mode: str) ->
     return [Slice(stream, window, item.name, bounded=False)]
 
 
-class _Division:
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A slice with its rows in all, None where they cannot be counted; and by stretches of time."""
+
+    whole: Slice
+    rows: int | None
+    stretches: tuple[Stretch, ...] = ()
+
+
+def _rows(counted: Iterable[_Counted]) -> int:
+    return sum(each.rows or 0 for each in counted)
+
+
+class _Planning:
     """The division of an org's objects into slices that keep all allowed requests busy."""
 
     def __init__(self, org: SalesforceOrg, params: SalesforceParams) -> None:
@@ -165,52 +190,74 @@ class _Division:
         self._page = params.page_size or org.settings.page_size
         self._in_bulk_above = params.bulk_above_rows or org.settings.bulk_above_rows
 
-    async def parts_of(self, whole: Slice) -> list[Slice]:
-        """Return the slices of a slice, which meet exactly; none where there are no rows.
-
-        Employees are few, and what cannot be counted remains whole: no other fails with it.
-        """
-        if whole.stream == EMPLOYEES:
-            return [whole]
-        rows = 0
-
-        def size(count: int) -> int:
-            nonlocal rows
-            rows = count
-            return self._size(count)
-
+    async def counted(self, whole: Slice) -> _Counted:
+        """Count the rows of a slice; what cannot be counted fails no other."""
         try:
-            windows = await divide(
-                Counts(partial(self._count, whole)),
-                whole.window if whole.bounded else Window(start=whole.window.start),
-                size=size,
-                ends=lambda _: self._ends(whole),
-            )
+            if whole.stream == EMPLOYEES:  # they are few
+                start = whole.window.start
+                selection = employees_of(self._org.settings, start=start)
+                return _Counted(whole, await self._asked(count, selection))
+            try:
+                months = await self._asked(count_by_month, whole.selection(_window_of(whole)))
+            except GoneError:
+                raise
+            except _OF_GROUPS as error:
+                log.info("salesforce_months_not_counted", object=whole.object, reason=str(error))
+                return _Counted(whole, await self._count(whole, _window_of(whole)))
         except GoneError:
             raise  # the address is wrong, for whatever is asked
         except _OF_AN_OBJECT as error:
             log.info("salesforce_not_counted", object=whole.object, reason=str(error))
-            return [whole]
-        counted = rows <= self._in_bulk_above
-        return [
-            replace(
-                whole,
-                window=window if window.end else Window(start=window.start, end=whole.window.end),
-                bounded=window.end is not None,
-                counted=counted,
+            return _Counted(whole, None)
+        return _Counted(whole, sum(month.rows for month in months), _stretches_of(months))
+
+    async def parts_of(self, counted: _Counted, of_all: int) -> list[tuple[Slice, int]]:
+        """Return a slice's slices, which meet exactly, with their rows; none where there are none.
+
+        `of_all` are the rows of all that is planned. What cannot be counted remains whole.
+        """
+        whole, rows = counted.whole, counted.rows
+        if rows is None:
+            return [(whole, self._in_bulk_above)]
+        if rows == 0:
+            return []
+        read_by_rest = replace(whole, counted=rows <= self._in_bulk_above)
+        most = self._size(rows, of_all)
+        undivided = most if self._given is not None else _UNDIVIDED * most
+        if rows <= undivided or whole.stream == EMPLOYEES:
+            return [(read_by_rest, rows)]
+        try:
+            parts = await divide_counted(
+                Counts(partial(self._count, whole)),
+                _window_of(whole),
+                counted.stretches or [between(*await self._ends(whole), rows)],
+                most=most,
+                most_undivided=undivided,
             )
-            for window in windows
+        except GoneError:
+            raise
+        except _OF_AN_OBJECT as error:
+            log.info("salesforce_not_counted", object=whole.object, reason=str(error))
+            return [(whole, rows)]
+        return [
+            (
+                replace(
+                    read_by_rest,
+                    window=Window(start=part.window.start, end=part.window.end or whole.window.end),
+                    bounded=whole.bounded or part.window.end is not None,
+                ),
+                part.held,
+            )
+            for part in parts
         ]
 
-    def _size(self, rows: int) -> int:
+    def _size(self, rows: int, of_all: int) -> int:
         """How many rows a job reads at most, of an object that has so many."""
         if self._given is not None:
             return self._given
-        if rows <= _PAGES_UNDIVIDED * self._page:
-            return rows
         in_bulk = rows > self._in_bulk_above
         least = _LEAST_IN_BULK * self._in_bulk_above if in_bulk else _LEAST_PAGES * self._page
-        return max(least, int(_SHARE * rows / self._org.settings.concurrency))
+        return max(least, of_all // (_JOBS_A_REQUEST * self._org.settings.concurrency))
 
     async def _count(self, whole: Slice, window: Window) -> int:
         return await self._asked(count, whole.selection(window))
@@ -238,3 +285,19 @@ class _Division:
                     failed(error)
                     await asyncio.sleep(error.delay.total_seconds())
             return await self._org.start(ask, self._org, *about)
+
+
+def _window_of(whole: Slice) -> Window:
+    """The window of what is read of a slice."""
+    return whole.window if whole.bounded else Window(start=whole.window.start)
+
+
+def _stretches_of(months: Sequence[MonthCount]) -> tuple[Stretch, ...]:
+    """Return the stretches of time from each month's oldest row to its newest."""
+    found: list[Stretch] = []
+    for month in months:
+        stretch = between(month.oldest, month.newest, month.rows)
+        if found and stretch.start <= found[-1].start:  # two months may meet within a minute
+            stretch = replace(stretch, held=found.pop().held + stretch.held)
+        found.append(stretch)
+    return tuple(found)

@@ -27,6 +27,7 @@ from temporaletl.external.ahead import in_order
 from temporaletl.external.answers import DECODE_FAULTS
 from temporaletl.external.headway import Headway
 from temporaletl.external.salesforce.account import salesforce_account
+from temporaletl.external.salesforce.counts import count
 from temporaletl.external.salesforce.narrowing import read_around
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import (
@@ -34,7 +35,6 @@ from temporaletl.external.salesforce.query import (
     QueryPage,
     Selection,
     Unreadable,
-    count,
     keyset_of,
 )
 from temporaletl.external.salesforce.refusals import (
@@ -216,7 +216,8 @@ class _Extraction:
                 return None
             records, rejects = await self._org.start(self._read, page.rows)
             rejects += map(reject_unreadable, page.unreadable)
-            return Page(records, _cursor(Position(after=page.after)), rejects, requested_at)
+            behind = Position(after=page.after, ended=page.last)
+            return Page(records, _cursor(behind), rejects, requested_at)
 
         pages = in_order(self._request, fetch, finish, most=_AHEAD)
         try:
