@@ -6,6 +6,7 @@ comparisons, LIKE, IN and NOT IN; ORDER BY with directions and nulls; LIMIT and 
 real one, AND and OR do not mix without brackets.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -209,6 +210,7 @@ class _Parser:
     def _functions(self) -> list[tuple[str, Token, str]]:
         """The functions of fields that are selected, with their aliases."""
         found: list[tuple[str, Token, str]] = []
+        unnamed = itertools.count()
         ahead = self._tokens[self._place :]
         if not (ahead[0].is_word("COUNT", "MIN", "MAX") and ahead[1].text == "("):
             return found
@@ -219,9 +221,8 @@ class _Parser:
             self._sign("(")
             of = self._take("word")
             self._sign(")")
-            alias = f"expr{len(found)}"
-            if self._next.kind == "word" and not self._next.is_word("FROM"):
-                alias = self._take("word").text
+            named = self._next.kind == "word" and not self._next.is_word("FROM")
+            alias = self._take("word").text if named else f"expr{next(unnamed)}"
             found.append((function, of, alias))
             if self._next.text != ",":
                 return found
