@@ -85,7 +85,7 @@ async def test_no_fault_hides_anything_in_bulk(served: Serve, kind: str, seed: i
 async def test_reading_goes_on_within_the_job_that_is_there(served: Serve) -> None:
     org = generate(100, seed=5)
     server = served(org, **BULK)
-    job = cases(jobs_of())
+    job = cases(jobs_of(rows_per_job=1_000))
     begun = service_of(server).job_numbers
     async for before, rest in resumed_everywhere(job):
         assert before.events.keys().isdisjoint(rest.events)
@@ -95,7 +95,7 @@ async def test_reading_goes_on_within_the_job_that_is_there(served: Serve) -> No
 
 async def test_the_next_piece_is_requested_before_anybody_wants_it(served: Serve) -> None:
     server = served(generate(100, seed=5), **BULK)
-    async with pages_of(cases(jobs_of())) as pages:
+    async with pages_of(cases(jobs_of(rows_per_job=1_000))) as pages:
         begun, first = [await anext(pages) for _ in range(2)]
         assert (len(begun.records), len(first.records)) == (0, 25)
         await until(lambda: server.traffic.count("/results") >= 2)
@@ -104,7 +104,7 @@ async def test_the_next_piece_is_requested_before_anybody_wants_it(served: Serve
 async def test_a_job_that_is_gone_is_begun_anew(served: Serve) -> None:
     org = generate(100, seed=6)
     server = served(org, **BULK)
-    job = cases(jobs_of())
+    job = cases(jobs_of(rows_per_job=1_000))
     found = Read()
     async with pages_of(job) as pages:
         async for page in pages:
@@ -122,7 +122,7 @@ async def test_a_job_that_is_gone_is_begun_anew(served: Serve) -> None:
 async def test_results_that_are_always_gone_fail_the_job(served: Serve) -> None:
     served(generate(30, seed=7), "bulk-gone:1", **BULK)
     with pytest.raises(SourceProtocolError, match="gone before they were read"):
-        await read([cases(jobs_of())])
+        await read([cases(jobs_of(rows_per_job=1_000))])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_a_job_that_fails_is_an_error_and_not_an_empty_success(
 ) -> None:
     served(generate(30, seed=8), f"{kind}:1", **BULK)
     with pytest.raises(BulkJobFailedError, match=rf"Case ended as {words}.*SF_BULK_ABOVE_ROWS"):
-        await read([cases(jobs_of())])
+        await read([cases(jobs_of(rows_per_job=1_000))])
 
 
 async def test_a_slow_job_is_waited_for_in_bounded_looks(
@@ -143,7 +143,7 @@ async def test_a_slow_job_is_waited_for_in_bounded_looks(
     server = served(org, **BULK)
     service_of(server).bulk_looks = 12
     monkeypatch.setattr(extract, "_LOOK", timedelta(seconds=0.01))
-    found = await read([cases(jobs_of())])
+    found = await read([cases(jobs_of(rows_per_job=1_000))])
     assert len(found.records) == 30
     # Whoever waits does not keep the other jobs from asking, and is not taken to stand still.
     assert {type(error) for error in found.interruptions} == {NotReadyError}
@@ -158,7 +158,7 @@ async def test_a_job_that_takes_for_ever_is_aborted(served: Serve) -> None:
     service = service_of(server)
     service.bulk_looks = 10_000
     with pytest.raises(ConfigurationError, match="SF_BULK_TIMEOUT_MINUTES"):
-        await read([cases(jobs_of())])
+        await read([cases(jobs_of(rows_per_job=1_000))])
     assert [job.state for job in service.jobs.values()] == ["Aborted"]
 
 
@@ -182,7 +182,7 @@ async def test_what_the_bulk_api_does_not_have_is_read_by_rest(served: Serve) ->
 
 async def test_rows_too_many_to_be_counted_are_read_in_bulk(served: Serve) -> None:
     org = generate(30, seed=10)
-    server = served(org, "query-timeout:1:4")  # of the planning, and of the job
+    server = served(org, "query-timeout:1:7")  # of the planning, and of the job
     assert len((await read([cases(jobs_of(streams=("cases",)))])).records) == 30
     assert service_of(server).job_numbers == 1
 
@@ -191,7 +191,7 @@ async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -
     org = generate(100, seed=11)
     server = served(org, **BULK)
     service = service_of(server)
-    job = cases(jobs_of())
+    job = cases(jobs_of(rows_per_job=1_000))
     found = Read()
     async with pages_of(job) as pages:
         async for page in pages:
@@ -203,5 +203,5 @@ async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -
 
 async def test_an_abandoned_bulk_extraction_ends_at_once(served: Serve) -> None:
     server = served(generate(60, seed=12), SF_READ_TIMEOUT_SECONDS="20", **BULK)
-    job = cases(jobs_of())
+    job = cases(jobs_of(rows_per_job=1_000))
     await abandon_second_page(job, server.faults)

