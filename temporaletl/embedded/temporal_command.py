@@ -124,7 +124,9 @@ async def _start_downloaded(folder: Path) -> None:
 
     async with asyncio.timeout(_DOWNLOAD_WITHIN.total_seconds()):
         # The SDK has no download without a start.
-        server = await WorkflowEnvironment.start_local(download_dest_dir=str(folder))
+        server = await WorkflowEnvironment.start_local(
+            download_dest_dir=str(folder), dev_server_startup_timeout=_DOWNLOAD_WITHIN
+        )
         await server.shutdown()
 
 

@@ -19,6 +19,8 @@ from temporalio.testing import WorkflowEnvironment
 from temporaletl.embedded.temporal_command import find_temporal
 from tests.waiting import until
 
+_STARTED_WITHIN = timedelta(minutes=2)
+
 
 @dataclass(frozen=True)
 class TemporalServer:
@@ -64,10 +66,11 @@ def require_temporal() -> Path:
 async def shared_temporal() -> AsyncIterator[TemporalServer]:
     """A server in memory on a free port, stopped when the session ends; namespace "default"."""
     binary = require_temporal()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(2 * _STARTED_WITHIN.total_seconds()):
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=str(binary),
             dev_server_log_level="error",
+            dev_server_startup_timeout=_STARTED_WITHIN,
             data_converter=pydantic_data_converter,
         )
     async with environment:

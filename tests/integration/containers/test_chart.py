@@ -151,6 +151,27 @@ def test_pods_have_settings_that_exist_and_no_right_that_they_need_not(
         assert container["args"] == [name.rpartition("-")[2]]
 
 
+@pytest.mark.parametrize("values", [_LEAST, _ALL], ids=["least", "all"])
+def test_the_migration_has_ended_before_anything_else_is_made_or_replaced(
+    render: Render, values: dict[str, Any]
+) -> None:
+    """Helm waits for a hook's job, and makes all that is no hook afterwards."""
+    documents = render(values)
+    hooks = [one for one in documents if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    [job] = hooks
+    assert job["kind"] == "Job"
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    # One of the release before would be in its way.
+    assert "before-hook-creation" in job["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    spec = job["spec"]["template"]["spec"]
+    made = {one["metadata"]["name"] for one in documents if one is not job}
+    needed = {spec.get("serviceAccountName", "default")}
+    for volume in spec["volumes"]:
+        needed.add(volume.get("secret", {}).get("secretName", ""))
+        needed.add(volume.get("configMap", {}).get("name", ""))
+    assert needed & made == set(), "what the chart itself makes is not there before"
+
+
 def test_secrets_are_files_and_a_migrator_has_its_own(render: Render) -> None:
     found = dict(pods(render(_ALL)))
     for service, secret, keys in (
