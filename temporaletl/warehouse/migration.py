@@ -6,9 +6,9 @@ from itertools import takewhile
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
-from temporaletl.errors import WarehouseCredentialsError
+from temporaletl.errors import WarehouseCredentialsError, WarehouseUnavailableError
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
@@ -16,6 +16,8 @@ from temporaletl.warehouse.sessions import only_row
 _LOCK = 7_233_301
 #: How a migration begins that takes long, and must not hold the locks of others meanwhile.
 ALONE = b"-- Alone in its transaction"
+# Services that load meanwhile lock the same tables in other orders: deadlocks are to be expected.
+_REPETITIONS = 20
 
 
 def migrate(warehouse: Warehouse) -> list[str]:
@@ -29,9 +31,19 @@ def migrate(warehouse: Warehouse) -> list[str]:
         CredentialsError: the user lacks CREATE; the message says on what.
     """
     made: list[str] = []
-    while applied := _migrate_next(warehouse):
+    while applied := _migrate_beside_services(warehouse):
         made += applied
     return made
+
+
+def _migrate_beside_services(warehouse: Warehouse) -> list[str]:
+    for _ in range(_REPETITIONS):
+        try:
+            return _migrate_next(warehouse)
+        except WarehouseUnavailableError as error:
+            if not isinstance(error.__cause__, errors.DeadlockDetected):
+                raise
+    return _migrate_next(warehouse)
 
 
 def _migrate_next(warehouse: Warehouse) -> list[str]:

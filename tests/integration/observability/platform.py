@@ -22,7 +22,7 @@ from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
 SERVICES = ("api", "queuer", "worker")
-_WITHIN_SECONDS = 100
+_WITHIN_SECONDS = 300
 
 
 @dataclass

@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 import requests
 import structlog
-from psycopg import sql
 
 from temporaletl.control.api.access import COOKIE
 from temporaletl.control.operations.platform import Platform
@@ -21,7 +20,6 @@ from temporaletl.control.web import dashboard as front
 from temporaletl.secrets import REDACTED
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.telemetry.logs import configure_logs
-from temporaletl.warehouse.connection import Warehouse
 from tests.echo import echoing
 from tests.fakes.server import Request, Response
 from tests.integration.api.in_process import Served, platform_of, schema_of, serving
@@ -29,6 +27,7 @@ from tests.integration.engine.running import select
 from tests.integration.flows.services import Services, running
 from tests.integration.pipelines.site import serving_site
 from tests.integration.temporal_server import TemporalServer
+from tests.integration.truth.stored import stored
 from tests.pipelines import definition, mapping
 from tests.waiting import until
 from tests.webhooks import Webhooks, running_webhooks
@@ -332,26 +331,6 @@ async def _broken(stack: Stack) -> None:
             stack.answers.append(f"broken {path}: {answer.status_code} {answer.text}")
 
 
-def _stored(warehouse: Warehouse) -> dict[str, str]:
-    """All rows of all tables, as text."""
-    tables = select(
-        warehouse,
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s "
-        "AND table_type = 'BASE TABLE'",
-        warehouse.schema,
-    )
-    with warehouse.connection() as connection:
-        return {
-            name: "\n".join(
-                str(row)
-                for row in connection.execute(
-                    sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t").format(sql.Identifier(name))
-                ).fetchall()
-            )
-            for (name,) in tables
-        }
-
-
 async def _histories(stack: Stack) -> str:
     client = stack.services.client
     handles = [
@@ -376,7 +355,7 @@ async def test_no_secret_is_in_anything_that_leaves_or_stays(stack: Stack) -> No
     await _all_pages(stack)
     texts = {
         **{f"answer {number}": text for number, text in enumerate(stack.answers)},
-        **{f"table {name}": text for name, text in _stored(stack.services.warehouse).items()},
+        **{f"table {name}": text for name, text in stored(stack.services.warehouse).items()},
         "log": stack.log.getvalue(),
         "histories": await _histories(stack),
         "notifications": "".join(post.raw.decode() for post in stack.webhooks.posts),
