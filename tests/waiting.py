@@ -2,9 +2,12 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 
 _BETWEEN_LOOKS_SECONDS = 0.05
+#: Between two looks passes so many times what one took: to wait shall cost little.
+_PAUSE_PER_LOOK = 4
 
 
 async def until(
@@ -13,9 +16,11 @@ async def until(
     """Return once the condition holds; raise TimeoutError when it does not in time."""
     async with asyncio.timeout(within_seconds):
         while True:
+            began = time.monotonic()
             holds = condition()
             if inspect.isawaitable(holds):
                 holds = await holds
             if holds:
                 return
-            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+            took = time.monotonic() - began
+            await asyncio.sleep(max(_BETWEEN_LOOKS_SECONDS, min(took * _PAUSE_PER_LOOK, 1)))

@@ -1,7 +1,7 @@
 """A Temporal server that loses its data during a run, and runs that are terminated."""
 
+import asyncio
 from collections.abc import Iterator
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from temporaletl.temporal.connect import open_client
 from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -60,10 +61,8 @@ def slow_run(platform: Platform, jira: FakeServer) -> Iterator[str]:
 
 
 def await_rows(platform: Platform, statement: str) -> list[tuple[Any, ...]]:
-    deadline = monotonic() + _WITHIN_SECONDS
-    while not (found := platform.rows(statement)):
-        assert monotonic() < deadline, f"nothing came of {statement}"
-    return found
+    asyncio.run(until(lambda: bool(platform.rows(statement)), within_seconds=_WITHIN_SECONDS))
+    return platform.rows(statement)
 
 
 def forget(temporal: EmbeddedTemporal, platform: Platform) -> None:

@@ -1,14 +1,15 @@
 """Recovery: whatever is killed during a run, the rows are those of an undisturbed one."""
 
+import asyncio
 import json
 from collections.abc import Callable
-from time import monotonic
 
 import pytest
 
 from temporaletl.messages import BatchSummary
 from tests.acceptance.platform import Platform
 from tests.fakes.jira import Site, expected_counts
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -61,9 +62,7 @@ def inserted(platform: Platform, counted: str = _INSERTED) -> int:
 
 
 def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) -> None:
-    deadline = monotonic() + 60
-    while inserted(platform, counted) <= than:
-        assert monotonic() < deadline, f"there was nothing beyond {than}: {counted}"
+    asyncio.run(until(lambda: inserted(platform, counted) > than, within_seconds=60))
 
 
 def linger(platform: Platform, *, seconds: float, when: str) -> None:

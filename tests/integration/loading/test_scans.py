@@ -1,8 +1,8 @@
 """What the warehouse knows of deletion scans, and what an account saw when rows were loaded."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from temporaletl.warehouse.accounts import known_view, replace_view, widen_view
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.loading.scans import JobScan, write_findings
 from tests.integration.loading.jobs import Job, execute, fetch, make_event
+from tests.waiting import until
 
 IDS = ["bug:1:created", "bug:1:x", "bug:12:created", "bug:2:a", "bugs:9:x", "\U0010fffe:1"]
 BUGS = Items("bug:")
@@ -52,9 +53,7 @@ def test_two_attempts_that_begin_a_scan_at_once_both_begin_it(loaded: Warehouse)
         holding.execute("SELECT FROM etl_jobs FOR UPDATE")
         begun = [threads.submit(scan.resume, list_alone=False) for _ in range(2)]
         waiting = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
-        deadline = monotonic() + 20
-        while fetch(loaded, waiting)[0]["n"] < 2 and monotonic() < deadline:
-            pass
+        asyncio.run(until(lambda: fetch(loaded, waiting)[0]["n"] >= 2))
         holding.commit()
         assert [one.result(timeout=20) for one in begun] == [None, None]
     assert scan.is_intact()
