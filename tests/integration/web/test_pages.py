@@ -1,7 +1,6 @@
-"""Every page in both widths and themes: no findings of axe, nothing sideways, and a picture.
+"""Every page in light and dark: no findings of axe, and nothing sideways.
 
-The pictures are in the folder that ETL_SCREENSHOTS names. Without it, one of each page in light and
-one in dark are among the test's temporary files.
+Where ETL_SCREENSHOTS names a folder, they are looked at in both widths, and drawn there.
 """
 
 from collections.abc import AsyncIterator

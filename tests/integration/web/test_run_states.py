@@ -1,7 +1,7 @@
 """The page of a run in each state: what it says first, and what can be done there.
 
-The ledger's rows are written by SQL, and no service is there. Pages are drawn,
-all of them into the folder that ETL_SCREENSHOTS names.
+The ledger's rows are written by SQL, and no service is there. Where ETL_SCREENSHOTS names a folder,
+all pages are drawn there.
 """
 
 import re
@@ -215,7 +215,7 @@ async def test_the_page_of_a_run_says_how_it_stands_and_what_can_be_done(
     assert len(page) < 200_000
 
 
-async def test_pages_of_runs_are_drawn(states: Served, dashboard: Stack, screenshots: Path) -> None:
+async def test_pages_of_runs_are_whole(states: Served, dashboard: Stack, screenshots: Path) -> None:
     views = wanted_views()
     # One of each kind, unless somebody wants to look at them all.
     drawn = RUNS if views is ALL else ("running", "failed", "lost")
