@@ -308,7 +308,7 @@ async def test_without_a_warehouse_temporal_tells_what_it_knows(etl: CommandLine
 
 
 async def test_an_unknown_name_is_one_line(etl: CommandLine) -> None:
-    asked = [("status", "nope"), ("pause", "nope"), ("cancel", "nope " * 400)]
+    asked = [("status", "nope"), ("pause", "nope"), ("resume", "nope"), ("cancel", "nope " * 400)]
     for done in await asyncio.gather(*(etl(*arguments) for arguments in asked)):
         assert (done.status, done.out) == (1, "")
         assert done.err.startswith("etl: no run")

@@ -74,9 +74,11 @@ def etl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ("cancel", "Missing argument 'WORKFLOW_ID'"),
         ("schedule nope", "there is no source 'nope'"),
         ("schedule jira 9", "day of week '9'"),
+        ("schedule jira Noday 3", "day of week 'Noday'"),
         ("schedule jira 1 24", "hour '24'"),
         ("schedule jira 1 3 --timezone Mars", "time zone 'Mars'"),
         ("schedule jira 1 3 --overlap some", "'buffer-one'"),
+        ("schedule jira 1 3 --catchup-window-minutes 0", "catchup_window_minutes"),
         ("schedule jira 1 3 --mode backfill", "--mode"),
         ("schedule-backfill jira --from 2025-01-01", "Missing option '--to'"),
         ("schedule-backfill jira --from x --to y", "--from 'x' is no ISO date"),
@@ -105,13 +107,15 @@ def test_wrong_usage_is_one_line_and_status_2(etl: Etl, arguments: str, told: st
 
 
 @pytest.mark.parametrize(
-    "arguments", ["run jira", "status", "pause some-id", "schedules", "schedule-pause jira"]
+    "arguments",
+    ["run jira", "status", "pause some-id", "cancel some-id", "schedules", "schedule-pause jira"],
 )
 def test_a_temporal_that_is_away_is_one_line_and_status_1(etl: Etl, arguments: str) -> None:
     status, out, err = etl(*arguments.split())
     *before, line = err.splitlines()
     assert (status, out) == (1, "")
     assert line.startswith("etl: no Temporal server answers at 127.0.0.1:1 (TEMPORAL_ADDRESS)")
+    assert "etl up" in line
     assert all("no warehouse is configured here" in each for each in before)
 
 
