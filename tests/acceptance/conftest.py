@@ -9,8 +9,8 @@ from tests.acceptance.platform import Platform, access_to, platform_in
 from tests.fakes.jira import Site, generate, serve
 from tests.fakes.server import FakeServer
 
-#: About 20,000 events.
-ISSUES = 1_000
+#: About 8,000 events.
+ISSUES = 400
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +29,9 @@ def jira(site: Site) -> Iterator[FakeServer]:
 def platform(jira: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     environment = {
         **access_to(jira),
-        "JIRA_PAGE_SIZE": "20",
+        "JIRA_PAGE_SIZE": "8",
         # Small pages: many transactions in which a process can be killed.
-        "ETL_ROWS_PER_PAGE": "200",
+        "ETL_ROWS_PER_PAGE": "80",
     }
     with platform_in(tmp_path_factory.mktemp("platform"), environment) as running:
         yield running
