@@ -31,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run also the tests that take minutes")
 
 
+#: The groups that take longest.
+_CHAINS = ("trino", "dashboard")
 #: In the names of tests that take long, or belong to many of one process.
 _LONG = (
     *("tests/acceptance/", "test_standard_suite", "test_new_source", "test_installed", "trino"),
@@ -52,7 +54,13 @@ def pytest_collection_modifyitems(
         config.hook.pytest_deselected(items=[*slow])
     yield
     # Begun last, they would keep one process busy while the others have nothing left.
-    items.sort(key=lambda item: not any(name in item.nodeid.lower() for name in _LONG))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if _group_of(item) in _CHAINS:
+        return 0
+    return 1 if any(name in item.nodeid.lower() for name in _LONG) else 2
 
 
 @pytest.hookimpl(tryfirst=True)
