@@ -15,7 +15,6 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from temporaletl import names
 from temporaletl.bound_connection import bound, known_sources
@@ -33,7 +32,7 @@ from temporaletl.telemetry.endpoint import MetricsEndpoint
 from temporaletl.telemetry.exporting import observed_process
 from temporaletl.telemetry.logs import configure_logs, get_logger
 from temporaletl.telemetry.metrics import registry
-from temporaletl.temporal.builds import build_of, runner_of
+from temporaletl.temporal.builds import build_of, workflow_runner
 from temporaletl.temporal.connect import connect_patiently
 from temporaletl.temporal.interceptor import RecoveryInterceptor
 from temporaletl.temporal.telemetry import measured_runtime, tracing_interceptors
@@ -46,7 +45,6 @@ from temporaletl.warehouse.source_connections import stored_connections
 
 log = get_logger("temporaletl.service.process")
 
-_PASSED_THROUGH = ("temporaletl",)
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 # How soon it is known that a file of payload keys has another key first, and how often it is said.
@@ -309,14 +307,6 @@ def _dispatch_rate(source: str) -> float | None:
             rates.append(budgets.get(source)().requests_per_second)
     known = [rate for rate in rates if rate is not None]
     return sum(known) if known and len(known) == len(rates) else None
-
-
-def workflow_runner(temporal: TemporalSettings | None = None) -> SandboxedWorkflowRunner:
-    """The sandbox that workflows run in, and are replayed in."""
-    return SandboxedWorkflowRunner(
-        runner_class=runner_of(temporal),
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH),
-    )
 
 
 async def _open(warehouse: Warehouse) -> None:

@@ -37,7 +37,12 @@ def build_of(service: str, temporal: TemporalSettings) -> dict[str, Any]:
     return {"deployment_config": WorkerDeploymentConfig(build, use_worker_versioning=True)}
 
 
-def runner_of(temporal: TemporalSettings | None) -> type[WorkflowRunner]:
-    """What runs the workflows of such workers, inside the sandbox; None: of no build."""
+def workflow_runner(temporal: TemporalSettings | None = None) -> WorkflowRunner:
+    """What runs the workflows of such workers, and replays them; None: of no build.
+
+    Without the SDK's sandbox: all that a workflow of ours uses would pass through it, so that it
+    guards nothing, and costs more than the rest of an activation. Recorded histories are replayed
+    in the tests, and what differs from one replay to the next is kept out of workflows there.
+    """
     named = temporal is not None and temporal.build_id is not None
-    return UnsandboxedWorkflowRunner if named else _WithoutBehaviors
+    return UnsandboxedWorkflowRunner() if named else _WithoutBehaviors()

@@ -13,7 +13,7 @@ from temporaletl.control.operations.platform import is_polled
 from temporaletl.embedded.temporal_server import polling
 from temporaletl.errors import TemporalUnavailableError
 from temporaletl.service.readiness import Standing
-from temporaletl.temporal.builds import runner_of
+from temporaletl.temporal.builds import workflow_runner
 from temporaletl.temporal.endpoint import Endpoint
 from temporaletl.temporal.pollers import pollers
 from temporaletl.warehouse.connection import Warehouse
@@ -28,7 +28,7 @@ async def test_a_queue_is_polled_by_those_who_take_its_tasks_and_where_temporal_
     client = temporal_server.client
     endpoint = Endpoint(temporal_server.address, client.namespace)
     worker = Worker(
-        client, task_queue=queue, workflows=[CheckFlow], workflow_runner=runner_of(None)()
+        client, task_queue=queue, workflows=[CheckFlow], workflow_runner=workflow_runner()
     )
     async with worker:
 

@@ -22,7 +22,7 @@ from temporaletl.control.operations.service_checks import ask_services
 from temporaletl.service.process import _prepare
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.strategies import import_sources
-from temporaletl.temporal.builds import runner_of
+from temporaletl.temporal.builds import workflow_runner
 from temporaletl.temporal.connect import data_converter
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.__main__ import service_of as worker_of
@@ -135,7 +135,7 @@ async def test_a_service_of_an_earlier_version_is_said_to_be_one(
             task_queue=queues["queuer"],
             workflows=workflows,
             activities=[another],
-            workflow_runner=runner_of(None)(),
+            workflow_runner=workflow_runner(),
         ),
         _platform(temporal_server, queues) as platform,
     ):

@@ -16,7 +16,7 @@ import temporaletl.worker.flow
 import temporaletl.worker.pipelines.interpreter
 from temporaletl.queuer.dispatch import DispatchFlow
 from temporaletl.queuer.flow import QueuerFlow
-from temporaletl.service.process import workflow_runner
+from temporaletl.temporal.builds import workflow_runner
 from temporaletl.temporal.connect import data_converter
 from temporaletl.worker.flow import ETLFlow
 from temporaletl.worker.pipelines.flow import WorkflowExecution
