@@ -19,6 +19,9 @@ from temporaletl.worker.segment import SegmentLimits, run_segment
 
 log = get_logger("temporaletl.worker.activities")
 
+#: A first attempt that answers sooner sends no heartbeat: the server writes each of them.
+_FIRST_BEAT_AFTER = timedelta(seconds=1)
+
 
 class ActivityProgress:
     """Progress of a segment's activity: heartbeats, and its stop on cancellation or shutdown."""
@@ -29,17 +32,25 @@ class ActivityProgress:
         self.troubles = Troubles()
         self._interval = heartbeat_timeout / 5
         self._pages = 0
+        self._begun = False
 
     def report(self, progress: JobProgress) -> None:
         self._pages = progress.pages
-        self._beat()
+        if self._begun:
+            self._beat()
 
     def _beat(self) -> None:
         trouble = self.troubles.notice
         activity.heartbeat(self._pages, *([] if trouble is None else [trouble]))
 
     async def beat(self) -> None:
-        """Heartbeat until cancelled, so that a dead worker is noticed and a live one is not."""
+        """Heartbeat until cancelled, so that a dead worker is noticed and a live one is not.
+
+        An attempt behind others does so at once: it carries on what theirs have counted.
+        """
+        if activity.info().attempt == 1:
+            await asyncio.sleep(min(_FIRST_BEAT_AFTER, self._interval).total_seconds())
+        self._begun = True
         while True:
             self._beat()
             await asyncio.sleep(self._interval.total_seconds())
