@@ -265,16 +265,9 @@ class Loader:
                 now=fence.now,
                 wrote_since=fence.wrote_since,
             )
-            streams = self._running_streams(connection)
-            outcomes = [
-                merge.run(
-                    connection,
-                    some,
-                    stamp,
-                    contested=any(_writes(job.source, one, merge) for one in streams),
-                )
-                for merge, some in packed
-            ]
+            outcomes = [Outcome() for _ in packed]
+            if page.rows:
+                outcomes = self._merge(connection, packed, stamp)
             if repaired := sum(outcome.repaired for outcome in outcomes):
                 log.warning("times_ahead_repaired", job_id=job.job_id, rows=repaired)
             deleted = self._delete(
@@ -285,6 +278,20 @@ class Loader:
             progress = self._record(connection, page, outcomes, conflicts, deleted)
         count_page(job, page.rejects, packed, outcomes, deleted)
         return progress
+
+    def _merge(
+        self, connection: Connection, packed: Sequence[tuple[Merge, Packed]], stamp: Stamp
+    ) -> list[Outcome]:
+        streams = self._running_streams(connection)
+        return [
+            merge.run(
+                connection,
+                some,
+                stamp,
+                contested=any(_writes(stamp.source, one, merge) for one in streams),
+            )
+            for merge, some in packed
+        ]
 
     def _delete(
         self,
