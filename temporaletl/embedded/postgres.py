@@ -46,7 +46,10 @@ _CREATE_WITHIN = timedelta(minutes=2)
 #: After a crash it first replays its log.
 _READY_WITHIN = timedelta(minutes=2)
 #: Who may open the socket may connect; over the network, a password is asked for.
-_ACCESS = f"local all all trust\nhost all all {HOST}/32 scram-sha-256\n"
+_ACCESS = "".join(
+    f"local {what} all trust\nhost {what} all {HOST}/32 scram-sha-256\n"
+    for what in ("all", "replication")  # which "all" leaves out
+)
 
 
 class ClusterVersionError(ConfigurationError):

@@ -40,6 +40,7 @@ from temporaletl.terminal import fit_to_print
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
 from temporaletl.warehouse.payload_keys import enter_keys
+from temporaletl.warehouse.replica import require_primary
 from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.warehouse.source_connections import stored_connections
 
@@ -315,6 +316,7 @@ async def _open(warehouse: Warehouse) -> None:
         try:
             await asyncio.to_thread(warehouse.check)
             warehouse.open()
+            await asyncio.to_thread(require_primary, warehouse)
             await asyncio.to_thread(migrate, warehouse)
         except WarehouseUnavailableError as error:
             log.warning("warehouse_unavailable", reason=str(error), retry_in_seconds=delay)

@@ -39,7 +39,11 @@ _CONFIGURATION = ("3D000", "3F000")
 # One statement was too much: the next attempt's may be, too.
 _OVERLOADED = ("57014", "53200")
 _TRANSIENT = ("08", "53", "57", "40", "55", "58", "25006", "25P03", "25P04")
-_DISK_FULL = "53100"
+_HINDRANCES = {
+    "53100": "has no room on its disk",
+    "25006": "takes no writes here, as it is a streaming replica or its user may only read, and "
+    "what writes needs the primary (WPE_DB_HOST or DATABASE_URL)",
+}
 # Of these, what other sessions cause, and the next attempt mostly gets by.
 _CONTENDED = ("40", "55")
 # 54: the request goes beyond the server's limits, and will the next time.
@@ -68,7 +72,7 @@ def describe(error: psycopg.Error) -> ETLError | None:
         )
     broken = isinstance(error, psycopg.OperationalError | PoolTimeout)
     if state.startswith(_TRANSIENT) or (broken and not state.startswith(_TOO_MUCH)):
-        what = "has no room on its disk" if state == _DISK_FULL else "did not answer"
+        what = _HINDRANCES.get(state, "did not answer")
         return WarehouseUnavailableError(f"the warehouse {what}: {message}")
     if isinstance(error, psycopg.InterfaceError):
         return WarehouseUnavailableError(f"the connection to the warehouse broke: {message}")

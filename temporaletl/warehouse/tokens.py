@@ -168,7 +168,7 @@ def revoke_token(connection: Connection, name: str) -> Token:
 
 
 def authenticate(warehouse: Warehouse, text: str) -> Token:
-    """The token whose text this is; its use is recorded, once a minute at most.
+    """The token whose text this is; its use is recorded, once a minute at most, but by no replica.
 
     Raises:
         InvalidTokenError: it is wrong, has expired or was revoked.
@@ -180,7 +180,8 @@ def authenticate(warehouse: Warehouse, text: str) -> Token:
     query = sql.SQL(
         """
         SELECT {}, secret_sha256, {} AS is_valid,
-            last_used_at IS NULL OR last_used_at < clock_timestamp() - %s AS is_use_due
+            NOT pg_is_in_recovery()
+                AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - %s) AS is_use_due
         FROM etl_tokens WHERE token_id = %s
         """
     ).format(COLUMNS, VALID)

@@ -28,6 +28,7 @@ from temporaletl.warehouse.migration import missing_migrations
 from temporaletl.warehouse.notifications import failing_destinations, known_destinations
 from temporaletl.warehouse.ownership import waits_for_owner
 from temporaletl.warehouse.pipelines import list_pipelines
+from temporaletl.warehouse.replica import replica_remark
 from temporaletl.warehouse.schedules import SeenSchedule
 from temporaletl.warehouse.waiting import OldestWaiting, oldest_waiting
 
@@ -144,7 +145,8 @@ _Found = tuple[Verdict, str, datetime | None]
 async def _warehouse(platform: Platform) -> _Found:
     warehouse = await platform.warehouse()
     await _aside(warehouse.check)
-    return "ok", "answers", None
+    remark = await _aside(lambda: replica_remark(warehouse))
+    return "ok", f"answers; {remark}" if remark else "answers", None
 
 
 async def _migrations(platform: Platform) -> _Found:

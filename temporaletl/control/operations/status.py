@@ -26,6 +26,7 @@ from temporaletl.queuer.reconciliation import describe_workflow, standing_of, un
 from temporaletl.temporal import sdk
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.replica import replica_remark
 from temporaletl.warehouse.reports import BatchReport, list_batches
 from temporaletl.warehouse.runs import RequestedRun, runs_without_batch
 from temporaletl.warehouse.state import watermarks_ahead
@@ -135,13 +136,15 @@ async def reachable(platform: Platform) -> tuple[Warehouse | None, Client | None
 
 
 async def reachable_warehouse(platform: Platform) -> tuple[Warehouse | None, list[str]]:
-    """The warehouse, None where it is missing; and why it is."""
+    """The warehouse, None where it is missing; and why it is, or that it may be behind."""
     if not platform.has_warehouse:
         return None, ["no warehouse is configured here: only what Temporal knows is shown"]
     try:
-        return await platform.warehouse(), []
+        warehouse = await platform.warehouse()
+        remark = await asyncio.to_thread(replica_remark, warehouse)
     except (NoLedgerError, WarehouseUnavailableError) as error:
         return None, [f"only what Temporal knows is shown: {error}"]
+    return warehouse, [remark] if remark else []
 
 
 class Attendance(NamedTuple):
