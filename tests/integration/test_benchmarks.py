@@ -1,5 +1,6 @@
 """The benchmarks run: at a size that is no measure of anything, but through all they do."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ LAST_WORDS = {
     "api": "reads over 300 ms",
     "dispatch": "jobs / bare children",
     "fan_out": "0 jobs lost",
+    "growth": "what is full first",
     "latency": "servicetitan, nothing new",
     "ledger": "of the size without",
     "load": "changed / first",
@@ -62,8 +64,9 @@ def test_every_benchmark_is_run_here() -> None:
 
 
 def test_the_load_stage_is_measured() -> None:
-    said = output_of("load", "--rows", "1000", "--page", "250", "--rounds", "1")
+    said = output_of("load", "--rows", "1000", "--page", "250", "--rounds", "1", "--divided")
     assert "round 1: limit" in said
+    assert "changed: divided / undivided, CPU" in said
     assert "WAL of the reload" in said
 
 
@@ -106,6 +109,18 @@ def test_a_whole_run_is_measured() -> None:
 def test_runs_of_growing_size_are_measured() -> None:
     require_temporal()
     assert output_of("scale", "--events", "1000", "2000").count(" events from ") == 2
+
+
+@pytest.mark.slow
+def test_what_a_growing_platform_needs_is_worked_out_from_measured_costs() -> None:
+    require_temporal()
+    small = ("--issues", "8", "--page", "4", "--small-page", "1", "--small-job", "2")
+    sizes = ("--events-a-day", "1000000", "--sources", "10", "100")
+    said = output_of("growth", *small, "--idle-runs", "1", *sizes)
+    assert said.count(" events a day: ") > said.count("1,000,000 events a day: ") == 2
+    history = re.search(r"^history events +([\d,.e+]+) ", said, re.MULTILINE)
+    assert history is not None, said
+    assert float(history[1]) > 5, said  # a run has that many at least
 
 
 @pytest.mark.slow
