@@ -21,7 +21,7 @@ from temporaletl.settings.platform import TemporalSettings
 from temporaletl.temporal.endpoint import Endpoint
 from tests.documentation import ROOT
 from tests.integration.temporal_production import running_temporal
-from tests.process_figures import cpu_seconds
+from tests.process_figures import cpu_seconds, peak_memory_bytes
 from tests.waiting import until
 
 #: The services, by name, and the task queues that they poll.
@@ -51,6 +51,11 @@ class PlatformProcesses:
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds by part, until now."""
         return {part: cpu_seconds([pid, *_children_of(pid)]) for part, pid in self.pids.items()}
+
+    def peak_memory_bytes(self, part: str) -> int:
+        """The most that each process of a part has held, together."""
+        pid = self.pids[part]
+        return sum(map(peak_memory_bytes, [pid, *_children_of(pid)]))
 
     def temporal_commits(self) -> int:
         """Commits of the production server's PostgreSQL, until now."""
