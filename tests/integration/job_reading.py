@@ -47,6 +47,13 @@ _REJECTING = frozenset({"salesforce", "trino"})
 #: Interruptions that end a reading; steps of a bulk query are interrupted one by one.
 _MOST_INTERRUPTIONS = 30
 _MOST_IN_BULK = 60
+#: The faults of the transport that take no seconds each: one reading may suffer all of them.
+QUICK = tuple(kind for kind in TRANSPORT if kind not in {"hang", "429-date"})
+
+
+def spread(kinds: Sequence[str]) -> list[str]:
+    """Faults of these kinds, rare enough for a reading to come to its end."""
+    return [f"{kind}:{0.2 if len(kinds) == 1 else 0.1}" for kind in kinds]
 
 
 def plan_of(

@@ -19,13 +19,13 @@ from temporaletl.queuer.sources.jira.inputs import expand_backlog
 from temporaletl.queuer.sources.jira.params import describe_backlog
 from temporaletl.worker.sources.jira import transform
 from temporaletl.worker.sources.jira.extract import issues
-from tests.fakes.faults import TRANSPORT
 from tests.fakes.jira import expected_counts, generate, serve
 from tests.fakes.jira.load import load
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import Limits, Site
 from tests.integration.job_reading import (
     NOW,
+    QUICK,
     Read,
     Serve,
     hold_until_in_flight,
@@ -33,6 +33,7 @@ from tests.integration.job_reading import (
     read,
     resumes_everywhere,
     serving,
+    spread,
 )
 
 #: Importing them registers the strategies.
@@ -118,21 +119,19 @@ async def test_one_job_keeps_every_request_that_is_allowed_in_use(
     assert server.traffic.most_in_flight == 6
 
 
-QUIET = [kind for kind in {**TRANSPORT, **OWN_FAULTS} if kind not in {"hang", "429-date"}]
-
-
 @BOTH
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-@pytest.mark.parametrize("kind", QUIET)
+@pytest.mark.parametrize("kinds", [QUICK, *zip(OWN_FAULTS)], ids="+".join)
 async def test_no_fault_hides_anything(
-    served: Serve, personality: str, kind: str, mode: Mode
+    served: Serve, personality: str, kinds: tuple[str, ...], mode: Mode
 ) -> None:
     site = generate(60, seed=2, personality=personality, limits=SMALL)
-    server = served(site, f"{kind}:0.2")
+    server = served(site, *spread(kinds))
     start = LONG_AGO if mode == "incremental" else None
     found = await read(await jobs_of(mode, start=start), size=12)
     assert matches(found, site)
     assert server.traffic.during_pause == 0
+    assert kinds != QUICK or server.faults.injected.keys() == set(QUICK)
 
 
 @BOTH

@@ -6,16 +6,17 @@ import pytest
 
 from temporaletl import Window
 from temporaletl.messages import Mode
-from tests.fakes.faults import TRANSPORT
 from tests.fakes.launchpad import Archive, expected_counts, generate
 from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
 from tests.integration.job_reading import (
     NOW,
+    QUICK,
     Read,
     Serve,
     pages_of,
     read,
     resumes_everywhere,
+    spread,
 )
 from tests.integration.launchpad_reading import LONG_AGO, STREAMS, jobs_of, served
 
@@ -86,43 +87,29 @@ async def test_what_two_jobs_meet_gives_the_same_rows(served: Serve) -> None:
 
 #: Answers so small that few entries already need every kind of paging.
 PAGED = {"batch_limit": 3}
-QUIET = [kind for kind in {**TRANSPORT, **OWN_FAULTS} if kind not in {"hang", "429-date"}]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("kind", QUIET)
-async def test_no_fault_hides_or_changes_anything(served: Serve, kind: str, seed: int) -> None:
-    shaping = f"{kind}:0.2" if kind in {"ties", "null-people"} else ""
-    expected = await faultless(served, seed, shaping)
-    server = served(tiny(seed), f"{kind}:0.2", seed=seed, service=PAGED)
+@pytest.mark.parametrize("kinds", [QUICK, *zip(OWN_FAULTS)], ids="+".join)
+async def test_no_fault_hides_or_changes_anything(served: Serve, kinds: tuple[str, ...]) -> None:
+    shaping = [f"{kind}:0.2" for kind in kinds if kind in {"ties", "null-people"}]
+    archive = tiny(seed=1)
+    served(archive, *shaping, seed=1)
+    expected = {stream: await read(await jobs_of(stream)) for stream in STREAMS}
+    assert {stream: each.types for stream, each in expected.items()} == expected_counts(archive)
+    server = served(tiny(seed=1), *spread(kinds), seed=1, service=PAGED)
     for stream in STREAMS:
         found = await read(await jobs_of(stream), size=4)
         assert found.events == expected[stream].events
         assert not found.rejects
     assert server.traffic.during_pause == 0
-    assert kind not in TRANSPORT or server.faults.injected[kind]
+    assert kinds != QUICK or server.faults.injected.keys() == set(QUICK)
 
 
-_faultless: dict[tuple[int, str], dict[str, Read]] = {}
-
-
-async def faultless(served: Serve, seed: int, shaping: str) -> dict[str, Read]:
-    """Read the same archive without faults, once for all tests."""
-    if (seed, shaping) not in _faultless:
-        archive = tiny(seed)
-        served(archive, *filter(None, [shaping]), seed=seed)
-        found = {stream: await read(await jobs_of(stream)) for stream in STREAMS}
-        assert {stream: each.types for stream, each in found.items()} == expected_counts(archive)
-        _faultless[seed, shaping] = found
-    return _faultless[seed, shaping]
-
-
-@pytest.mark.parametrize("seed", [5, 6])
-async def test_all_paging_faults_at_once_hide_nothing(served: Serve, seed: int) -> None:
-    archive = generate(16, proposals=8, questions=6, seed=seed, people=4)
+async def test_all_paging_faults_at_once_hide_nothing(served: Serve) -> None:
+    archive = generate(16, proposals=8, questions=6, seed=5, people=4)
     kinds = ("repeated-page-link", "short-page", "empty-page", "total-too-large", "changing-rows")
     faults = ("ties:0.7", *(f"{kind}:0.2" for kind in kinds))
-    server = served(archive, *faults, seed=seed, service=PAGED)
+    server = served(archive, *faults, seed=5, service=PAGED)
     for stream in STREAMS:
         found = await read(await jobs_of(stream), size=5)
         assert found.types == expected_counts(archive)[stream]
