@@ -36,6 +36,8 @@ from temporaletl.testing.tables import assert_same
 _RATES = ("0.2", "0.5", "1:3")
 #: Faults that take seconds each, with a limit.
 COSTLY = {"hang": ":3", "429-date": ":3", "slow": ":2"}
+#: Faults that each request may suffer, and its repeats.
+_EACH = frozenset({*TRANSPORT, *ANSWERS}.difference(COSTLY, ENDLESS, ["expired-token"]))
 _NO_FAULTS = "(none)"
 #: Faults that no retry repairs while they last.
 _LASTING = (*IN_PLACE, "cut", "cut-gzip")
@@ -51,10 +53,11 @@ class FaultChecks:
     fixture: ClassVar[type[SourceFixture]]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        faults = sorted(set(self.fixture.faults) - set(ENDLESS)) or [_NO_FAULTS]
         served = set(self.fixture.faults).intersection
+        # What fails each request, and some of them again, fails more than it would by a rate.
+        rated = set(self.fixture.faults) - served(_EACH) - set(ENDLESS)
         known = {
-            "fault": faults,
+            "fault": sorted(rated) or [_NO_FAULTS],
             "once": sorted(served((*TRANSPORT, *ANSWERS)) - set(ENDLESS)) or [_NO_FAULTS],
             "lasting": sorted(served(_LASTING)) or [_NO_FAULTS],
             "absent": sorted(served(IN_PLACE)) or [_NO_FAULTS],
@@ -81,8 +84,7 @@ class FaultChecks:
         self, harness: Harness, once: str
     ) -> None:
         _require_fault(harness, once)
-        costly = once in COSTLY or once == "expired-token"
-        harness.fixture.inject_fault(f"{once}:1:1" if costly else f"{once}:each")
+        harness.fixture.inject_fault(f"{once}:each:0.2" if once in _EACH else f"{once}:1:1")
         faulty = harness.warehouse()
         harness.load(faulty)
         assert harness.fixture.clear_faults(), f"{once} is never injected"
@@ -181,7 +183,7 @@ class FaultChecks:
 
 def _require_fault(harness: Harness, fault: str) -> None:
     if fault == _NO_FAULTS:
-        pytest.skip(f"{type(harness.fixture).__name__} names no faults")
+        pytest.skip(f"{type(harness.fixture).__name__} names no faults of this check")
 
 
 async def _abandon(

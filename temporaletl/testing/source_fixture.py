@@ -92,7 +92,7 @@ class SourceFixture(ABC):
         raise MissingCapabilityError("the fixture cannot corrupt a record (corrupt)")
 
     def inject_fault(self, fault: str) -> None:
-        """Inject a fault from now on: `KIND:RATE`, `KIND:RATE:LIMIT` or `KIND:each`."""
+        """Inject a fault from now on: `KIND:RATE`, `KIND:RATE:LIMIT` or `KIND:each[:RATE]`."""
         raise MissingCapabilityError(f"the fixture injects no faults (inject_fault {fault})")
 
     def clear_faults(self) -> int:

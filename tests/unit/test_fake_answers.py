@@ -124,6 +124,13 @@ def test_a_fault_may_strike_each_request_once() -> None:
         ]
 
 
+def test_a_fault_that_strikes_each_request_may_strike_its_repeats_by_a_rate() -> None:
+    with served("503:each:0.5") as server:
+        codes = [ask(server, f"/{path}").status_code for path in range(8) for _ in range(9)]
+    assert codes[::9] == [503] * 8
+    assert {*codes[1::9]} == {200, 503}
+
+
 def test_a_fault_may_strike_one_endpoint_alone() -> None:
     with served("empty-object:1") as server:
         server.faults.only = lambda request: endpoint_of(request) == "GET /v1/things/*"

@@ -25,7 +25,7 @@ def serving_options(own_faults: dict[str, str]) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND:RATE[:LIMIT]",
-        help="repeatable; KIND:each fails each request once",
+        help="repeatable; KIND:each[:RATE] fails each request once, and repeats at the rate",
     )
     parser.add_argument("--seed", type=int, default=0, help="of generated data and faults")
     parser.add_argument("--latency-ms", type=float, default=0, help="added to each answer")

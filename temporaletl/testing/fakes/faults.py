@@ -51,12 +51,15 @@ class FaultSpecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How often one kind happens; `limit` bounds the total, `each` what one request suffers."""
+    """How often one kind happens; `limit` bounds the total.
+
+    With `each`, every request suffers so many first, and only then by the rate.
+    """
 
     kind: str
     rate: float
     limit: int | None = None
-    each: int | None = None
+    each: int = 0
 
 
 class Faults:
@@ -131,13 +134,11 @@ class Faults:
             if self.only is not None and not self.only(request):
                 return False
             attempt = self._seen[kind, print_of_request]
-            if fault.each is not None and attempt >= fault.each:
-                return False
             self._seen[kind, print_of_request] = attempt + 1
             drawn = xxhash.xxh3_64_intdigest(
                 f"{self.seed}|{kind}|{print_of_request}|{attempt}".encode()
             )
-            if drawn >= fault.rate * 2**64:
+            if attempt >= fault.each and drawn >= fault.rate * 2**64:
                 return False
             self.injected[kind] += 1
             return True
@@ -152,19 +153,24 @@ class Faults:
 def parse_fault(spec: str) -> Fault:
     """Read KIND:RATE or KIND:RATE:LIMIT; or KIND:each, which fails each request once.
 
+    KIND:each:RATE also fails what repeats a request, at this rate.
+
     Raises:
         FaultSpecError: the text has another shape.
     """
     kind, *numbers = spec.split(":")
-    if numbers == ["each"]:
-        return Fault(kind, 1.0, each=1)
+    each = numbers[:1] == ["each"]
+    if each:
+        numbers = numbers[1:] or ["0"]
     try:
         rate = float(numbers[0])
         limit = int(numbers[1]) if len(numbers) > 1 else None
     except (IndexError, ValueError):
-        raise FaultSpecError(f"{spec!r} is not KIND:RATE, KIND:RATE:LIMIT or KIND:each") from None
+        raise FaultSpecError(
+            f"{spec!r} is not KIND:RATE, KIND:RATE:LIMIT or KIND:each[:RATE]"
+        ) from None
     if not 0 <= rate <= 1 or numbers[2:] or (limit is not None and limit < 0):
         raise FaultSpecError(f"{spec!r}: the rate goes from 0 to 1, the limit is a count")
     if limit is None and kind in _ONCE:
         limit = 1
-    return Fault(kind, rate, limit)
+    return Fault(kind, rate, limit, each=int(each))
