@@ -10,7 +10,8 @@ import msgspec
 
 from tests.fakes.exchange import Request, Response
 from tests.fakes.salesforce.refusal import RefusedError, SoqlError, no_column
-from tests.fakes.salesforce.soql import Row, SoqlQuery, stamp_of
+from tests.fakes.salesforce.row_tests import Row
+from tests.fakes.salesforce.soql import SoqlQuery, stamp_of
 
 if TYPE_CHECKING:
     from tests.fakes.salesforce.service import SalesforceService

@@ -4,7 +4,7 @@ import random
 from datetime import timedelta
 
 from tests.fakes.salesforce.org import Org, timestamp
-from tests.fakes.salesforce.soql import Row
+from tests.fakes.salesforce.row_tests import Row
 
 _STATUSES = ("New", "Working", "Escalated", "Closed")
 _STAGES = ("Prospecting", "Proposal", "Negotiation", "Closed Won", "Closed Lost")

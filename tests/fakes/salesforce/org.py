@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.fakes.salesforce.refusal import RefusedError
+from tests.fakes.salesforce.row_tests import Row
 from tests.fakes.salesforce.schema import TYPES, ObjectType, make_id
-from tests.fakes.salesforce.soql import Catalogue, Order, Row, SoqlQuery, parse, stamp_of
+from tests.fakes.salesforce.soql import Catalogue, Order, SoqlQuery, parse, stamp_of
 
 #: Fields whose changes the org keeps, by object; the history's object and its reference.
 TRACKED = {

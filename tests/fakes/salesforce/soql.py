@@ -14,12 +14,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.salesforce.refusal import SoqlError, no_column, no_relation, no_type
+from tests.fakes.salesforce.row_tests import (
+    Aggregate,
+    Getter,
+    Row,
+    Test,
+    equals,
+    is_in,
+    like,
+    part_of,
+)
 from tests.fakes.salesforce.schema import ObjectType
-
-Row = dict[str, Any]
-#: Reads a field, or one of a related row, from a row.
-Getter = Callable[[Row], Any]
-Test = Callable[[Row], bool]
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -61,21 +66,6 @@ class Order:
     get: Getter
     descending: bool = False
     nulls_last: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """A value of each group of rows, under its alias."""
-
-    function: str
-    get: Getter
-    alias: str
-
-    def of(self, rows: list[Row]) -> Any:
-        values = [value for row in rows if (value := self.get(row)) is not None]
-        if self.function == "COUNT":
-            return len(values)
-        return (min if self.function == "MIN" else max)(values, default=None)
 
 
 @dataclass(slots=True)
@@ -237,7 +227,7 @@ class _Parser:
                 groups.append(self._resolve(named)[2])
             else:
                 self._sign("(")
-                groups.append(_part_of(self._resolve(self._take("word"))[2], part))
+                groups.append(part_of(self._resolve(self._take("word"))[2], part))
                 self._sign(")")
             if self._next.text != ",":
                 return groups
@@ -292,19 +282,19 @@ class _Parser:
         token = self._tokens[self._place]
         self._place += 1
         if token.is_word("LIKE"):
-            return _like(get, str(self._value(kind, named)))
+            return like(get, str(self._value(kind, named)))
         if token.is_word("IN"):
-            return _is_in(get, self._values(kind, named), kind)
+            return is_in(get, self._values(kind, named), kind)
         if token.is_word("NOT") and self._next.is_word("IN"):
             self._place += 1
-            among = _is_in(get, self._values(kind, named), kind)
+            among = is_in(get, self._values(kind, named), kind)
             return lambda row: not among(row)
         if token.kind != "sign" or token.text in "(),":
             self._place -= 1
             raise self._unexpected()
         value = self._value(kind, named)
         if token.text in {"=", "!=", "<>"}:
-            return _equals(get, value, kind, negated=token.text != "=")
+            return equals(get, value, kind, negated=token.text != "=")
         if token.text in {">", ">="} and len(path) == 1 and value is not None:
             bounds.setdefault(path[0], value)
         compare = _COMPARISONS[token.text]
@@ -399,27 +389,3 @@ def stamp_of(timestamp: datetime) -> str:
     """Return a time as rows hold it: such texts sort by time."""
     utc = timestamp.astimezone(UTC)
     return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}+0000"
-
-
-def _part_of(get: Getter, part: slice) -> Getter:
-    return lambda row: None if (found := get(row)) is None else int(found[part])
-
-
-def _folded(value: Any, kind: str) -> Any:
-    return value.lower() if kind in {"string", "any"} and isinstance(value, str) else value
-
-
-def _equals(get: Getter, value: Any, kind: str, *, negated: bool) -> Test:
-    wanted = _folded(value, kind)
-    return lambda row: (_folded(get(row), kind) == wanted) is not negated
-
-
-def _is_in(get: Getter, values: list[Any], kind: str) -> Test:
-    wanted = {_folded(value, kind) for value in values}
-    return lambda row: _folded(get(row), kind) in wanted
-
-
-def _like(get: Getter, pattern: str) -> Test:
-    parts = [{"%": ".*", "_": "."}.get(each, re.escape(each)) for each in pattern]
-    shape = re.compile("".join(parts), re.IGNORECASE | re.DOTALL)
-    return lambda row: shape.fullmatch(str(get(row) or "")) is not None
