@@ -9,7 +9,7 @@ from psycopg import sql
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.running import select
 
-_BYTES = re.compile(r"\\\\x([0-9a-f]+)")
+_BYTES = re.compile(r'"\\\\x((?:[0-9a-f]{2})+)"')
 
 
 def stored(warehouse: Warehouse) -> dict[str, str]:
