@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-_NOT_COPIED = shutil.ignore_patterns(".*")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*")
 _WITHIN_SECONDS = 400
 
 
@@ -72,7 +72,7 @@ class Folder:
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy what a source is written into, and what its tests need; compiled, as it is here."""
+    """Copy what a source is written into, and what its tests need."""
     for name in ("temporaletl", "tests"):
         shutil.copytree(PROJECT / name, target / name, ignore=_NOT_COPIED)
     for name in ("queuer", "worker"):
