@@ -1,6 +1,7 @@
 """Services of the build before go on while `etl migrate` of the next one changes the warehouse."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -61,8 +62,8 @@ async def test_workers_that_may_not_create_go_on_while_the_schema_becomes_the_ne
         for _change in migrate_tables(migrating, declared_rows(None)):
             pass
         with Warehouse(settings("etl_loader"), max_connections=10) as warehouse:
-            client, options = temporal_server.client, {"segment_seconds": 1, "rows_per_page": 20}
-            async with running(client, warehouse, **options) as services:
+            start = partial(running, temporal_server.client, segment_seconds=1, rows_per_page=20)
+            async with start(warehouse) as services:
                 params = {"jobs": 4, "pages": 40, "size": 10, "page_seconds": 0.1, "bad_every": 10}
                 run = await services.start(
                     QueuerInput(source="numbers", mode="full", params=params)
@@ -78,6 +79,6 @@ async def test_workers_that_may_not_create_go_on_while_the_schema_becomes_the_ne
         # As one that is started again does, and a rollback: nothing is missing to it.
         with Warehouse(settings("etl_loader"), max_connections=10) as warehouse:
             assert migration.migrate(warehouse) == []
-            async with running(client, warehouse, **options) as services:
+            async with start(warehouse) as services:
                 again = await services.run(jobs=4, pages=40, size=10, bad_every=10)
         assert (again.state, again.rows.unchanged) == ("completed", 1440)

@@ -22,7 +22,7 @@ def stored(warehouse: Warehouse) -> dict[str, str]:
     with warehouse.connection() as connection:
         return {
             name: "\n".join(
-                _BYTES.sub(_legible, text)
+                _BYTES.sub(_legible, str(text))
                 for (text,) in connection.execute(
                     sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t").format(sql.Identifier(name))
                 ).fetchall()
@@ -31,7 +31,7 @@ def stored(warehouse: Warehouse) -> dict[str, str]:
         }
 
 
-def _legible(found: "re.Match[str]") -> str:
+def _legible(found: re.Match[str]) -> str:
     body = bytes.fromhex(found[1])
     with suppress(zlib.error):  # what is stored as it is, or encrypted
         body = zlib.decompress(body)
