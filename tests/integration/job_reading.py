@@ -44,16 +44,16 @@ from tests.fakes.server import FakeServer
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Sources in whose tests a record may be rejected by its transform; elsewhere that is a fault.
 _REJECTING = frozenset({"salesforce", "trino"})
-#: Interruptions that end a reading; steps of a bulk query are interrupted one by one.
+#: Interruptions that end the reading of a job; steps of a bulk query are interrupted one by one.
 _MOST_INTERRUPTIONS = 30
 _MOST_IN_BULK = 60
 #: The faults of the transport that take no seconds each: one reading may suffer all of them.
 QUICK = tuple(kind for kind in TRANSPORT if kind not in {"hang", "429-date"})
 
 
-def spread(kinds: Sequence[str]) -> list[str]:
+def spread(kinds: Sequence[str], *, each_of_many: float = 0.1) -> list[str]:
     """Faults of these kinds, rare enough for a reading to come to its end."""
-    return [f"{kind}:{0.2 if len(kinds) == 1 else 0.1}" for kind in kinds]
+    return [f"{kind}:{0.2 if len(kinds) == 1 else each_of_many}" for kind in kinds]
 
 
 def plan_of(
@@ -225,7 +225,7 @@ async def read(
     found = Read() if into is None else into
     for job in jobs:
         usual = _MOST_IN_BULK if job.source == "salesforce" else _MOST_INTERRUPTIONS
-        most = usual if patience is None else patience
+        most = len(found.interruptions) + (usual if patience is None else patience)
         position = cursor
         pages_left = most_pages
         scan = MemoryScan(lambda: found.events) if job.scan else None

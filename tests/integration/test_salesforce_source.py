@@ -46,7 +46,7 @@ OWN = [kind for kind in OWN_FAULTS if not kind.startswith("bulk")]
 @pytest.mark.parametrize("kinds", [QUICK, *zip(OWN)], ids="+".join)
 async def test_no_fault_hides_anything(served: Serve, kinds: tuple[str, ...], mode: Mode) -> None:
     org = generate(60, seed=2)
-    server = served(org, *spread(kinds), seed=7)
+    server = served(org, *spread(kinds, each_of_many=0.15), seed=7)
     start = LONG_AGO if mode == "incremental" else None
     found = await read(jobs_of(mode, start=start))
     assert holds(found, org)

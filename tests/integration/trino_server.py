@@ -5,6 +5,7 @@ import datetime
 import ipaddress
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.keys import private_key, private_pem, public_pem
 
+#: Below those that the system gives connections.
+_PORTS = range(20_000, 30_000)
 _STARTS_WITHIN_SECONDS = 600
 _STOPS_WITHIN_SECONDS = 20
 _BETWEEN_LOOKS_SECONDS = 0.2
@@ -191,9 +194,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in "x" * count]
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports that stay free while the server starts."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def _make_certificate() -> tuple[rsa.RSAPrivateKey, bytes]:

@@ -27,7 +27,13 @@ class Aggregate:
 
 
 def part_of(get: Getter, part: slice) -> Getter:
-    return lambda row: None if (found := get(row)) is None else int(found[part])
+    """Read a part of a date; None of what is none, as in a record that a test has damaged."""
+
+    def read(row: Row) -> int | None:
+        digits = str(get(row))[part]
+        return int(digits) if digits.isdecimal() else None
+
+    return read
 
 
 def folded(value: Any, kind: str) -> Any:

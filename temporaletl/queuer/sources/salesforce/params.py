@@ -25,7 +25,6 @@ from temporaletl.external.salesforce.counts import (
     count_by_month,
     outermost,
 )
-from temporaletl.external.salesforce.employees import employees_of
 from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import Order, Selection
@@ -142,7 +141,8 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
     org = open_org(settings)
     planning = _Planning(org, params)
     # A login that may be refused is tried alone first, not by many requests at once.
-    alone = 0 if org.let_in else 1
+    asking = (n for n, each in enumerate(slices, 1) if each.stream != EMPLOYEES)
+    alone = 0 if org.let_in else next(asking, 0)
     counted = await gather_all(map(planning.counted, slices[:alone]))
     counted += await gather_all(map(planning.counted, slices[alone:]))
     divided = await gather_all(map(planning.parts_of, counted, repeat(_rows(counted))))
@@ -192,11 +192,9 @@ class _Planning:
 
     async def counted(self, whole: Slice) -> _Counted:
         """Count the rows of a slice; what cannot be counted fails no other."""
+        if whole.stream == EMPLOYEES:
+            return _Counted(whole, None)  # they are few, and one job
         try:
-            if whole.stream == EMPLOYEES:  # they are few
-                start = whole.window.start
-                selection = employees_of(self._org.settings, start=start)
-                return _Counted(whole, await self._asked(count, selection))
             try:
                 months = await self._asked(count_by_month, whole.selection(_window_of(whole)))
             except GoneError:
@@ -224,7 +222,7 @@ class _Planning:
         read_by_rest = replace(whole, counted=rows <= self._in_bulk_above)
         most = self._size(rows, of_all)
         undivided = most if self._given is not None else _UNDIVIDED * most
-        if rows <= undivided or whole.stream == EMPLOYEES:
+        if rows <= undivided:
             return [(read_by_rest, rows)]
         try:
             parts = await divide_counted(
