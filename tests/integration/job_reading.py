@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import threading
 from collections import Counter, defaultdict
@@ -352,6 +353,22 @@ def corrupt(server: FakeServer, change: Change) -> None:
     service: Any = server.service
     honest = service.answer
     service.answer = lambda request: change(request, honest(request))
+
+
+def after_success(ending: str, happen: Callable[[], object], *, number: int = 1) -> Change:
+    """Have this happen as soon as so many requests of paths with this ending have succeeded.
+
+    No later request is answered before, whatever is read ahead of the page that is awaited.
+    """
+    successes = itertools.count(1)
+
+    def change(request: Request, answer: Response) -> Response:
+        succeeded = request.path.endswith(ending) and answer.status == 200
+        if succeeded and next(successes) == number:
+            happen()
+        return answer
+
+    return change
 
 
 def in_place_of(ending: str, body: bytes, status: int = 200, *, times: int = 10**9) -> Change:

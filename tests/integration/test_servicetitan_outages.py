@@ -7,7 +7,7 @@ import pytest
 
 from temporaletl import RetryableError, SourceUnavailableError
 from tests.fakes.exchange import Request, Response
-from tests.integration.job_reading import Read, Serve, pages_of
+from tests.integration.job_reading import Read, Serve, after_success, corrupt, pages_of, read
 from tests.integration.servicetitan_reading import (
     POISONED,
     ids,
@@ -66,14 +66,10 @@ async def test_a_feed_is_not_gone_around_where_the_list_is_down(served: Serve) -
 
 async def test_a_site_that_was_down_for_a_while_is_followed_on_by_its_feed(served: Serve) -> None:
     server = served(tenant_with(30), service={"export_rows": 7})
-    (job,) = jobs_of(streams=[POISONED])
-    found = Read()
-    async with pages_of(job) as pages:
-        found.add(job, await anext(pages))
-        # As many as are asked for one answer.
-        server.faults.add("502:1:5")
-        async for page in pages:
-            found.add(job, page)
+    # As many as are asked for one answer.
+    corrupt(server, after_success("/jobs", lambda: server.faults.add("502:1:5")))
+    found = await read(jobs_of(streams=[POISONED]), patience=0)
+    assert server.faults.injected["502"] == 5
     assert len(found.rows[POISONED]) == 30
     assert found.records.total() == 30
     assert not server.traffic.requested("/tenant/1234567/jobs")

@@ -9,7 +9,7 @@ from temporaletl import ConfigurationError, CredentialsError, RateLimitedError
 from temporaletl.external import http
 from tests.fakes.server import FakeServer
 from tests.fakes.servicetitan import generate
-from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.job_reading import Read, Serve, after_success, corrupt, pages_of, read
 from tests.integration.servicetitan_reading import STREAMS, is_whole, jobs_of, served
 
 __all__ = ["served"]
@@ -97,13 +97,8 @@ async def test_a_wrong_path_names_its_setting(
 async def test_a_token_refused_in_the_middle_is_renewed_once(served: Serve, paging: str) -> None:
     tenant = generate(80, seed=1)
     server = served(tenant)
-    found = Read()
-    (job,) = jobs_of(streams=["jobs"], paging=paging)
-    async with pages_of(job) as pages:
-        async for page in pages:
-            found.add(job, page)
-            if len(found.stream_cursors["jobs"]) == 2:
-                service_of(server).expire_tokens()
+    corrupt(server, after_success("/jobs", service_of(server).expire_tokens, number=2))
+    found = await read(jobs_of(streams=["jobs"], paging=paging), patience=0)
     assert set(found.rows["jobs"]) == set(tenant.collections["jobs"].rows)
     assert server.traffic.count("connect/token") == 2
     assert server.traffic.statuses[401] == 1
@@ -127,23 +122,21 @@ async def test_one_token_serves_all_jobs_of_a_process(served: Serve) -> None:
 @BOTH
 async def test_a_client_revoked_in_the_middle_ends_the_job(served: Serve, paging: str) -> None:
     server = served(generate(80, seed=1))
-    (job,) = jobs_of(streams=["jobs"], paging=paging)
-    async with pages_of(job) as pages:
-        await anext(pages)
-        service_of(server).revoke_client()
-        with pytest.raises(CredentialsError, match="SERVICETITAN_CLIENT_ID"):
-            await anext(pages)
+    corrupt(server, after_success("/jobs", service_of(server).revoke_client, number=3))
+    found = Read()
+    with pytest.raises(CredentialsError, match="SERVICETITAN_CLIENT_ID"):
+        await read(jobs_of(streams=["jobs"], paging=paging), into=found)
+    assert 0 < len(found.rows["jobs"]) < 80
 
 
 @BOTH
 async def test_a_scope_taken_away_in_the_middle_ends_the_job(served: Serve, paging: str) -> None:
     server = served(generate(80, seed=1))
-    (job,) = jobs_of(streams=["jobs"], paging=paging)
-    async with pages_of(job) as pages:
-        await anext(pages)
-        service_of(server).scopes.remove("jobs")
-        with pytest.raises(CredentialsError, match="read scope for jobs"):
-            await anext(pages)
+    corrupt(server, after_success("/jobs", service_of(server).scopes.clear, number=3))
+    found = Read()
+    with pytest.raises(CredentialsError, match="read scope for jobs"):
+        await read(jobs_of(streams=["jobs"], paging=paging), into=found)
+    assert 0 < len(found.rows["jobs"]) < 80
 
 
 async def test_a_long_wait_is_handed_to_the_platform(served: Serve) -> None:
