@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests import exceptions as failures
+from requests.adapters import HTTPAdapter
 
 from temporaletl.budget import counted_request
 from temporaletl.errors import ConfigurationError, SourceProtocolError, SourceUnavailableError
@@ -18,8 +19,18 @@ from temporaletl.telemetry.tracing import span
 _BYTES_AT_ONCE = 256 * 1024
 
 
+#: Threads that wait for what a source's own have not begun, and then request it themselves.
+_MOST_CALLERS = 16
+
+
 class AnswerTooLargeError(SourceProtocolError):
     """An answer is larger than ETL_ANSWER_LIMIT_MEGABYTES: fewer records may be requested."""
+
+
+def keep_connections(session: requests.Session, concurrency: int) -> None:
+    """Have a session keep the connections of as many requests at once as a source may make."""
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=concurrency + _MOST_CALLERS))
 
 
 def exchange(

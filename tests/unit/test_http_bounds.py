@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import chain, repeat
@@ -19,7 +20,7 @@ from temporaletl import ConfigurationError, RateLimitedError, SourceUnavailableE
 from temporaletl.errors import ExcessiveWaitError
 from temporaletl.external import http
 from temporaletl.external.answers import MisfitAnswerError, reading
-from temporaletl.external.exchange import AnswerTooLargeError
+from temporaletl.external.exchange import AnswerTooLargeError, keep_connections
 from temporaletl.external.http import HttpClient
 from temporaletl.retry_after import retry_after
 from temporaletl.temporal.interceptor import as_application_error
@@ -261,3 +262,21 @@ def test_a_source_that_asks_for_ages_again_fails_its_job() -> None:
     first, second = (as_application_error(error, attempt=attempt) for attempt in (1, 2))
     assert (first.non_retryable, first.next_retry_delay) == (False, HOUR)
     assert second.non_retryable
+
+
+def test_callers_beside_a_sources_own_threads_lose_no_connection(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_at_once = threading.Barrier(4, timeout=20)
+
+    def meet(handler: _Handler) -> None:
+        all_at_once.wait()
+        FINE(handler)
+
+    server, _ = served(meet)
+    with requests.Session() as session, ThreadPoolExecutor(4) as threads:
+        keep_connections(session, 1)
+        client = HttpClient(session, source="shop", credentials="SHOP_TOKEN")
+        asked = [threads.submit(client.request, "GET", server.url, read=read) for _ in range(4)]
+        assert [len(each.result().books) for each in asked] == [1] * 4
+    assert "pool is full" not in caplog.text

@@ -14,7 +14,6 @@ from typing import Any, Literal, Unpack, overload
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.answers import (
@@ -25,6 +24,7 @@ from temporaletl.external.answers import (
     reading,
 )
 from temporaletl.external.error_bodies import message_of
+from temporaletl.external.exchange import keep_connections
 from temporaletl.external.http import HttpClient, RequestOptions
 from temporaletl.external.jira.login import LoginGuard
 from temporaletl.external.jira.settings import JiraSettings
@@ -118,9 +118,7 @@ class JiraSite:
             timeout=timeouts,
         )
         self._session: requests.Session = self._library._session  # noqa: SLF001 - it has no other
-        for scheme in ("http://", "https://"):
-            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
-            self._session.mount(scheme, adapter)
+        keep_connections(self._session, settings.concurrency)
         #: The settings that say who we are, in words.
         self.credentials = "JIRA_PERSONAL_TOKEN" if token else "JIRA_EMAIL and JIRA_API_TOKEN"
         LoginGuard(self._session, credentials=self.credentials)

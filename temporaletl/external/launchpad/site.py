@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import CredentialsError, SourceProtocolError
 from temporaletl.external.answers import decode_object, reading
+from temporaletl.external.exchange import keep_connections
 from temporaletl.external.http import HttpClient
 from temporaletl.external.launchpad.settings import LaunchpadSettings
 from temporaletl.external.launchpad.transport import Signature, Transport, UnreadableError
@@ -57,9 +57,7 @@ class LaunchpadSite:
         self._credentials = credentials_of(settings)
         self._session = requests.Session()
         self._session.auth = Signature(self._credentials)
-        for scheme in ("http://", "https://"):
-            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
-            self._session.mount(scheme, adapter)
+        keep_connections(self._session, settings.concurrency)
         self._named = _TOKEN if not settings.anonymous else f"{_TOKEN} (none is set)"
         client = HttpClient(
             self._session,

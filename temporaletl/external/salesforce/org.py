@@ -11,10 +11,10 @@ from typing import Any
 
 import requests
 from requests import codes
-from requests.adapters import HTTPAdapter
 
 from temporaletl.errors import CredentialsError, ETLError, RateLimitedError, SourceUnavailableError
 from temporaletl.external.cooldown import CoolDown
+from temporaletl.external.exchange import keep_connections
 from temporaletl.external.http import TRANSIENT, HttpClient
 from temporaletl.external.salesforce.login import Login, log_in
 from temporaletl.external.salesforce.refusals import (
@@ -65,8 +65,7 @@ class SalesforceOrg:
         self.settings = settings
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="salesforce")
         self._transport = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._transport.mount(scheme, HTTPAdapter(pool_maxsize=settings.concurrency))
+        keep_connections(self._transport, settings.concurrency)
         self._transport.auth = self._sign
         self._http, self._brief = (
             HttpClient(

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 from requests import codes
-from requests.adapters import HTTPAdapter
 
 from temporaletl.credentials import for_header
 from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
 from temporaletl.external.answers import MisfitAnswerError, decode, decode_record
 from temporaletl.external.error_bodies import message_of
+from temporaletl.external.exchange import keep_connections
 from temporaletl.external.http import HttpClient
 from temporaletl.external.servicetitan.resources import Resource
 from temporaletl.external.servicetitan.settings import SOURCE, ServiceTitanSettings
@@ -159,8 +159,7 @@ class ServiceTitanSite:
         self._session = requests.Session()
         self._session.auth = self._login.sign
         self._session.headers["Accept"] = "application/json"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=settings.concurrency))
+        keep_connections(self._session, settings.concurrency)
         self._http = _client(settings, self._session, self._login)
 
     def close(self) -> None:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from temporaletl.budget import unlimited
 from temporaletl.errors import (
@@ -30,6 +29,7 @@ from temporaletl.errors import (
     SourceProtocolError,
     SourceUnavailableError,
 )
+from temporaletl.external.exchange import keep_connections
 from temporaletl.external.http import HttpClient
 from temporaletl.external.shared import Shared
 from temporaletl.external.threads import Begun, start
@@ -287,9 +287,7 @@ class TrinoServer:
         self.settings = settings
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="trino")
         self._session = _Session(str(settings.ca_file) if settings.ca_file else None)
-        for scheme in ("http://", "https://"):
-            adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.concurrency)
-            self._session.mount(scheme, adapter)
+        keep_connections(self._session, settings.concurrency)
         if settings.client_cert is not None:
             key = settings.client_key
             certificate = str(settings.client_cert)
