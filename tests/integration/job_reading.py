@@ -272,11 +272,17 @@ async def resumes_everywhere(job: ETLInput, size: int | None = None) -> int:
     return len([None async for _ in resumed_everywhere(job, size)])
 
 
-async def abandon_second_page(job: ETLInput, faults: Faults) -> None:
-    """Cancel a job that waits for its second page, while the source does not answer."""
+async def abandon_second_page(
+    job: ETLInput, server: FakeServer, ending: str, *, number: int = 1
+) -> None:
+    """Cancel a job that waits for its second page, while the source does not answer.
+
+    Of the first page, the last answer is the success of this number at paths with this ending.
+    """
+    faults = server.faults
+    corrupt(server, after_success(ending, lambda: faults.add("hang:1"), number=number))
     async with asyncio.timeout(10), pages_of(job) as pages:
         await anext(pages)
-        faults.add("hang:1")
         reading = asyncio.ensure_future(anext(pages))
         async with asyncio.timeout(4):
             while not faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event

@@ -313,7 +313,7 @@ async def test_settings_reach_the_requests(served: Serve) -> None:
 async def test_an_abandoned_list_ends_at_once(served: Serve) -> None:
     server = served(generate(60, seed=1), SERVICETITAN_READ_TIMEOUT_SECONDS="20")
     (job,) = jobs_of(streams=["jobs"], paging="list")
-    await abandon_second_page(job, server.faults)
+    await abandon_second_page(job, server, "/jobs", number=3)
 
 
 async def test_pages_of_a_list_know_when_they_were_requested(served: Serve) -> None:
