@@ -72,6 +72,7 @@ class NumbersQuery(Query):
     missing: int = -1  # the value that the source no longer has
     people: tuple[str, ...] = ()  # who counted the numbers, in turn
     plan_seconds: float = 0.0  # how long each job takes to be planned
+    stalled: str = ""  # while `outages` holds this name, no job is planned
     here: tuple[int, ...] = ()  # the jobs whose numbers are still there; a scan looks for others
     scan_fails: bool = False
     complete: bool = False  # pages yield a complete set of their job
@@ -115,6 +116,8 @@ def people(_plan: Plan) -> Iterator[Identity]:
 async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     if backlog.jobs < 0:
         raise ConfigurationError("numbers: jobs must not be negative")
+    while backlog.stalled in outages:
+        await asyncio.sleep(0.01)
     for job in range(backlog.jobs):
         await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)

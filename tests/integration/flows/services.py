@@ -50,6 +50,14 @@ class Services:
             connection.execute(statement.encode())
 
 
+async def planning(batch: WorkflowHandle[Any, Any]) -> bool:
+    """Whether the batch's jobs are being planned now."""
+    return any(
+        pending.activity_type.name == names.EXPAND_JOBS
+        for pending in (await batch.describe()).raw_description.pending_activities
+    )
+
+
 @asynccontextmanager
 async def running(
     client: Client,

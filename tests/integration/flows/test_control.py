@@ -19,7 +19,7 @@ from temporaletl.messages import (
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import find_batch
 from tests.integration.flows.numbers import outages
-from tests.integration.flows.services import Services, running
+from tests.integration.flows.services import Services, planning, running
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
@@ -143,15 +143,13 @@ async def test_resume_of_what_is_not_paused_changes_nothing(services: Services) 
     await batch.result()
 
 
-async def test_a_pause_while_planning_is_paused_once_that_has_ended(services: Services) -> None:
-    batch = await start(services, jobs=20, plan_seconds=0.1)
-
-    async def plans() -> bool:
-        pending = (await batch.describe()).raw_description.pending_activities
-        return any(one.activity_type.name == names.EXPAND_JOBS for one in pending)
-
-    await until(plans)
+async def test_a_pause_while_planning_is_paused_once_that_has_ended(
+    services: Services, outage: str
+) -> None:
+    batch = await start(services, jobs=20, stalled=outage)
+    await until(lambda: planning(batch))
     assert await update(batch, names.PAUSE) == Accepted(state="pausing", jobs_running=0)
+    outages.discard(outage)
     await until(lambda: rests(services, batch))
     assert job_states(services) == ["planned"] * 20
     assert (await update(batch, names.RESUME)).state == "running"

@@ -9,7 +9,7 @@ from temporalio.exceptions import CancelledError
 from temporaletl import names
 from temporaletl.messages import BatchSummary, QueuerInput
 from tests.integration.flows.numbers import outages
-from tests.integration.flows.services import Services
+from tests.integration.flows.services import Services, planning
 from tests.waiting import until
 
 type Batch = WorkflowHandle[Any, BatchSummary]
@@ -20,14 +20,6 @@ SERVICES = {"attempts": 1_000, "segment_seconds": 1, "rows_per_page": 50}
 
 async def start(services: Services, **params: Any) -> Batch:
     return await services.start(QueuerInput(source="numbers", mode="full", params=params))
-
-
-async def planning(batch: Batch) -> bool:
-    """Whether the batch's jobs are being planned now."""
-    return any(
-        pending.activity_type.name == names.EXPAND_JOBS
-        for pending in (await batch.describe()).raw_description.pending_activities
-    )
 
 
 def job_states(services: Services) -> list[str]:
@@ -73,11 +65,12 @@ async def test_cancelling_the_planning_from_outside_closes_the_books_as_cancelle
 
 
 async def test_a_batch_paused_while_it_is_planned_starts_no_job_until_it_is_resumed(
-    services: Services,
+    services: Services, outage: str
 ) -> None:
-    batch = await start(services, jobs=10, plan_seconds=0.05)
+    batch = await start(services, jobs=10, stalled=outage)
     await until(lambda: planning(batch))
     await batch.signal(names.PAUSE)
+    outages.discard(outage)
 
     async def planned() -> bool:
         return bool((await batch.query(names.STATUS))["jobs"] == 10)
@@ -89,9 +82,10 @@ async def test_a_batch_paused_while_it_is_planned_starts_no_job_until_it_is_resu
     assert (await batch.result()).jobs.completed == 10
 
 
-async def test_a_batch_cancelled_while_it_is_paused_ends(services: Services) -> None:
-    batch = await start(services, jobs=10, plan_seconds=0.05)
+async def test_a_batch_cancelled_while_it_is_paused_ends(services: Services, outage: str) -> None:
+    batch = await start(services, jobs=10, stalled=outage)
     await batch.signal(names.PAUSE)
+    outages.discard(outage)
     await until(lambda: job_states(services) == ["planned"] * 10)
     await batch.signal(names.CANCEL)
     assert (await batch.result()).jobs.cancelled == 10

@@ -13,8 +13,9 @@ from temporaletl.messages import (
     BatchSummary,
     QueuerInput,
 )
+from tests.integration.flows.numbers import outages
 from tests.integration.flows.own_postgres import OwnPostgres, own_postgres, small_disk
-from tests.integration.flows.services import Services, running
+from tests.integration.flows.services import Services, planning, running
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
@@ -148,17 +149,12 @@ async def test_the_end_of_a_job_that_is_cancelled_in_an_outage_is_entered_after_
 
 
 async def test_a_batch_that_is_planned_in_an_outage_is_planned_after_it(
-    services: Services, postgres: OwnPostgres
+    services: Services, postgres: OwnPostgres, outage: str
 ) -> None:
-    # The first jobs are written with the 500th.
-    batch = await start(services, jobs=600, plan_seconds=0.004, pages=0)
-
-    async def planning() -> bool:
-        pending = (await batch.describe()).raw_description.pending_activities
-        return any(each.activity_type.name == names.EXPAND_JOBS for each in pending)
-
-    await until(planning)
+    batch = await start(services, jobs=600, stalled=outage, pages=0)
+    await until(lambda: planning(batch))
     postgres.end()
+    outages.discard(outage)
     await out_of_attempts(services, batch.id)
     await batch.signal(names.PAUSE)
     postgres.start()
