@@ -20,7 +20,7 @@ from tests.fakes.exchange import Response
 from tests.fakes.salesforce import Doors, expected_counts, generate
 from tests.fakes.salesforce.service import SalesforceService
 from tests.fakes.server import FakeServer
-from tests.integration.job_reading import Read, Serve, pages_of, read
+from tests.integration.job_reading import Read, Serve, after_success, corrupt, read
 from tests.integration.salesforce_reading import holds, jobs_of, served
 from tests.keys import private_key, private_pem, public_pem
 
@@ -148,27 +148,25 @@ async def test_a_token_revoked_during_a_run_is_renewed_once(served: Serve) -> No
     org = generate(60, seed=2)
     server = served(org)
     doors = service_of(server).doors
-    found = Read()
-    for job in jobs_of():
-        async with pages_of(job) as pages:
-            async for page in pages:
-                found.add(job, page)
-                if len(found.cursors) == 3:
-                    doors.sessions.clear()
-    assert holds(found, org)
+    jobs = jobs_of()
+    corrupt(server, after_success("/queryAll/", doors.sessions.clear, number=3))
+    assert holds(await read(jobs, patience=0), org)
     assert doors.opened == 2
 
 
 async def test_credentials_revoked_during_a_run_end_it(served: Serve, key: tuple[str, str]) -> None:
     server = served(generate(60, seed=2), **APP)
     doors = guarded(server, key)
-    async with pages_of(jobs_of()[0]) as pages:
-        await anext(pages)
+
+    def revoke() -> None:
         doors.sessions.clear()
         doors.apps = {}
-        with pytest.raises(CredentialsError, match="SF_CONSUMER_KEY"):
-            async for _ in pages:
-                pass
+
+    jobs = jobs_of()[:1]
+    corrupt(server, after_success("/queryAll/", revoke))
+    with pytest.raises(CredentialsError, match="SF_CONSUMER_KEY"):
+        await read(jobs, into=(found := Read()))
+    assert found.events
 
 
 async def test_sessions_that_are_all_refused_end_the_run(
@@ -188,12 +186,13 @@ async def test_sessions_that_are_all_refused_end_the_run(
 
 async def test_a_permission_taken_away_during_a_run_ends_it(served: Serve) -> None:
     server = served(generate(60, seed=2))
-    async with pages_of(jobs_of()[0]) as pages:
-        await anext(pages)
-        service_of(server).forbidden = True
-        with pytest.raises(CredentialsError, match=r"API_DISABLED_FOR_ORG.*API Enabled"):
-            async for _ in pages:
-                pass
+    jobs = jobs_of()[:1]
+    corrupt(
+        server, after_success("/queryAll/", lambda: setattr(service_of(server), "forbidden", True))
+    )
+    with pytest.raises(CredentialsError, match=r"API_DISABLED_FOR_ORG.*API Enabled"):
+        await read(jobs, into=(found := Read()))
+    assert found.events
 
 
 @pytest.mark.parametrize(
@@ -221,14 +220,13 @@ async def test_an_object_that_may_not_be_read_is_named_and_fails_no_other(
 
 async def test_a_permission_for_one_object_taken_away_during_a_run_names_it(served: Serve) -> None:
     org = generate(60, seed=2)
-    served(org)
+    server = served(org)
     jobs = jobs_of(streams=("cases",), rows_per_job=1_000)
-    async with pages_of(next(job for job in jobs if job.params["object"] == "Case")) as pages:
-        await anext(pages)
-        org.locked = {"Case"}
-        with pytest.raises(CredentialsError, match="for Case: INSUFFICIENT_ACCESS"):
-            async for _ in pages:
-                pass
+    job = next(job for job in jobs if job.params["object"] == "Case")
+    corrupt(server, after_success("/queryAll/", lambda: setattr(org, "locked", {"Case"})))
+    with pytest.raises(CredentialsError, match="for Case: INSUFFICIENT_ACCESS"):
+        await read([job], into=(found := Read()))
+    assert found.events
 
 
 async def test_a_history_that_is_not_tracked_is_left_out_with_one_warning(served: Serve) -> None:
