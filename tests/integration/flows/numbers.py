@@ -38,6 +38,7 @@ from temporaletl.deletions import (
     scan_inputs_method,
 )
 from temporaletl.troubles import one_request
+from tests.waiting import until
 
 #: Nobody shall see it.
 SECRET = "a-secret-of-numbers"
@@ -116,8 +117,7 @@ def people(_plan: Plan) -> Iterator[Identity]:
 async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     if backlog.jobs < 0:
         raise ConfigurationError("numbers: jobs must not be negative")
-    while backlog.stalled in outages:
-        await asyncio.sleep(0.01)
+    await until(lambda: backlog.stalled not in outages, within_seconds=60)
     for job in range(backlog.jobs):
         await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)
