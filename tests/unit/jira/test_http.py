@@ -184,13 +184,20 @@ def test_attempts_are_bounded(served: Served) -> None:
     assert server.traffic.requests == 3
 
 
-def test_stopping_ends_the_retries(served: Served) -> None:
+def test_stopping_ends_the_retries(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     server, client = served(Response.of({}, 503))
-    stop = threading.Event()
-    stop.set()
+    stop, answer = threading.Event(), server.service.answer
+    heard: list[str] = []
+
+    def stopping(request: Request) -> Response:
+        heard.append(request.path)
+        stop.set()
+        return answer(request)
+
+    monkeypatch.setattr(server.service, "answer", stopping)
     with pytest.raises(SourceUnavailableError):
         client.request("GET", f"{server.url}/a", stop=stop)
-    assert server.traffic.requests == 1
+    assert heard == ["/a"]
 
 
 def test_a_401_names_the_settings_to_correct(served: Served) -> None:
