@@ -163,12 +163,12 @@ class SalesforceOrg:
             if not isinstance(answer, _Refused):
                 self._untried = 0
                 return answer
-            refusals += 1
-            most = _MOST_SESSIONS if self._untried >= _MOST_SESSIONS else _MOST_REFUSALS
             if answer.status != codes.unauthorized:
                 break
-            if refusals >= most:
-                if self._untried:  # whoever asks beside this one need not find it out again
+            refusals += 1
+            none_is_good = self._untried >= _MOST_SESSIONS
+            if refusals >= (_MOST_SESSIONS if none_is_good else _MOST_REFUSALS):
+                if none_is_good:  # whoever asks beside this one need not find it out again
                     self._refuse_logins(answer.error)
                 break
         if isinstance(answer.error, RateLimitedError) and answer.error.delay:
