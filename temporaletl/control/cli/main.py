@@ -245,7 +245,7 @@ app.add_typer(
     pipelines.pipeline,
     name="pipeline",
     rich_help_panel=_PIPELINES,
-    help="Node graphs of your own: check and draw their definitions.",
+    help="Node graphs of your own: check, store, run and watch them.",
 )
 app.add_typer(
     warehouse.state,
