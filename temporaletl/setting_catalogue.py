@@ -14,20 +14,18 @@ from functools import cache
 from importlib import import_module
 from itertools import takewhile
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from temporaletl.bound_connection import declaration_of, known_sources
+from temporaletl.connections.declarations import declaration_of, known_sources
 from temporaletl.connections.entries import Connection
 from temporaletl.connections.providers import read_entries
+from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings.environment import Settings, environment, file_variables, variables_of
 from temporaletl.settings.secret_files import FILE
 from temporaletl.telemetry import otlp
-
-if TYPE_CHECKING:
-    from temporaletl.connections.source_settings import SourceSettings
 
 #: Where the platform's settings classes stand, beside what reads them. They are imported by name,
 #: as sources are: a service knows the settings of fronts to tell a variable of theirs from a typo.
@@ -142,7 +140,7 @@ def _other(name: str, *, secret: bool) -> Setting:
     return Setting((name,), secret=secret, files=files)
 
 
-def own_classes(source: str) -> "list[type[SourceSettings]]":
+def own_classes(source: str) -> list[type[SourceSettings]]:
     """The settings classes of a source but those that it borrows from another one.
 
     The owner of a class declares it first: `jira` borrows Trino's, which it declares second.
@@ -157,7 +155,8 @@ def own_classes(source: str) -> "list[type[SourceSettings]]":
     return [
         cls
         for cls in ([] if declared is None else declared.classes)
-        if position(source, cls) == min(position(other, cls) for other in known_sources())
+        if issubclass(cls, SourceSettings)
+        and position(source, cls) == min(position(other, cls) for other in known_sources())
     ]
 
 

@@ -24,8 +24,8 @@ from typing import Any, Protocol, get_args, get_origin
 
 from pydantic import JsonValue
 
-from temporaletl.bound_connection import declare_owner
 from temporaletl.budget import RateBudget
+from temporaletl.connections.declarations import declare_owner
 from temporaletl.errors import ConfigurationError, StrategyImportError
 from temporaletl.extraction import ExtractMethod, PageRequest
 from temporaletl.messages import BatchMetadata, ETLInput, Window

@@ -10,8 +10,8 @@ from datetime import timedelta
 from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.accounts import AccountView, read_view
-from temporaletl.bound_connection import declaration_of
 from temporaletl.checks.messages import Check, Verdict
+from temporaletl.connections.declarations import declaration_of
 from temporaletl.connections.entries import settings_of
 from temporaletl.connections.source_settings import source_variables
 from temporaletl.errors import (

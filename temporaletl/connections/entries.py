@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from dotenv import dotenv_values
 
-from temporaletl.bound_connection import DEFAULT, Declaration, declaration_of, known_sources
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.connections.declarations import Declaration, declaration_of, known_sources
 from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import holds_secret, remember_secret
 from temporaletl.settings.environment import presently_given

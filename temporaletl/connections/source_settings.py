@@ -22,8 +22,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from temporaletl.bound_connection import DEFAULT, binding, connection_in_use, declaration_of
+from temporaletl.bound_connection import DEFAULT, binding, connection_in_use
 from temporaletl.budget import RATES, RateBudget
+from temporaletl.connections.declarations import declaration_of
 from temporaletl.connections.entries import Connection
 from temporaletl.connections.providers import find_connection, has_connections
 from temporaletl.errors import ConfigurationError, SettingsError

@@ -13,7 +13,8 @@ from pydantic import Field, NonNegativeFloat
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import NoDecode
 
-from temporaletl.bound_connection import DEFAULT, connection_in_use, connection_settings
+from temporaletl.bound_connection import DEFAULT, connection_in_use
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import (
     RequestRate,
     SourceSettings,

@@ -17,9 +17,10 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from temporaletl import names
-from temporaletl.bound_connection import bound, known_sources
+from temporaletl.bound_connection import bound
 from temporaletl.checks.flow import CheckFlow
 from temporaletl.checks.services import ServiceChecks
+from temporaletl.connections.declarations import known_sources
 from temporaletl.connections.providers import load_connections, names_of_connections, provided
 from temporaletl.errors import ConfigurationError, ETLError, WarehouseUnavailableError
 from temporaletl.service.collector import spare_collections

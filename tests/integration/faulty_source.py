@@ -29,7 +29,7 @@ from temporaletl import (
     transform_inputs_method,
     transform_method,
 )
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.rows import CompleteSet
 from temporaletl.testing import SourceFixture

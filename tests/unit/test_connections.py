@@ -11,8 +11,9 @@ from pydantic import Field
 
 from temporaletl import names
 from temporaletl.accounts import account_views
-from temporaletl.bound_connection import bound, declare_owner
+from temporaletl.bound_connection import bound
 from temporaletl.connections import source_settings as base
+from temporaletl.connections.declarations import declare_owner
 from temporaletl.connections.providers import (
     UnknownConnectionError,
     find_connection,

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from temporaletl import strategies
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.messages import (
     BatchMetadata,

@@ -1,6 +1,6 @@
 """The settings that a connection of a source may give, as forms and documents list them."""
 
-from temporaletl.bound_connection import declaration_of
+from temporaletl.connections.declarations import declaration_of
 from temporaletl.control.operations.sources import find_source
 from temporaletl.messages import Message
 from temporaletl.settings.platform import variables_of

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dotenv import dotenv_values
 
-from temporaletl.bound_connection import DEFAULT, declaration_of
+from temporaletl.bound_connection import DEFAULT
+from temporaletl.connections.declarations import declaration_of
 from temporaletl.connections.entries import Connection, Reference
 from temporaletl.connections.providers import provided, read_entries
 from temporaletl.control.operations.connections import unknown_connection

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from temporaletl.bound_connection import bound, declaration_of
+from temporaletl.bound_connection import bound
+from temporaletl.connections.declarations import declaration_of
 from temporaletl.connections.entries import Connection as Entry, Origin
 from temporaletl.connections.file import FileConnections
 from temporaletl.connections.providers import provided

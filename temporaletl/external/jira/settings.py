@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import (
     HttpSettings,
     RateSettings,

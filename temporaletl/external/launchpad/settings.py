@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import (
     HttpSettings,
     RateSettings,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import (
     HttpSettings,
     RateSettings,

@@ -32,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.trino.access import TrinoSettings

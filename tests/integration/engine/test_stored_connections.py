@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import tests.integration.flows.numbers  # noqa: F401 - registers the source
-from temporaletl.bound_connection import connection_settings
+from temporaletl.connections.declarations import connection_settings
 from temporaletl.connections.providers import UnknownConnectionError, find_connection
 from temporaletl.messages import ETLInput, JobProgress
 from temporaletl.warehouse.connection import Warehouse

@@ -107,7 +107,7 @@ def _ask_before_clearing(data: Path | None) -> None:
 
 def _sources() -> Iterator[str]:
     """Which sources a run can be started of, what the others lack, and what is no setting."""
-    from temporaletl.bound_connection import known_sources
+    from temporaletl.connections.declarations import known_sources
     from temporaletl.control.operations.checks import settings_faults
     from temporaletl.errors import ETLError
     from temporaletl.setting_catalogue import unknown_variables
