@@ -5,7 +5,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,36 +96,51 @@ def refusal() -> Iterator[dict[str, Any]]:
     outages.discard("refused")
 
 
+WITHIN = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def time_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes the time that a preview has pass at once."""
+    loop, passed = asyncio.get_running_loop(), timedelta(0)
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + passed.total_seconds())
+
+    def pass_by() -> None:
+        nonlocal passed
+        passed += WITHIN
+
+    return pass_by
+
+
 async def test_what_is_tried_again_is_told_at_once_and_given_up_in_the_end(
-    refusal: dict[str, Any],
+    refusal: dict[str, Any], time_passes: Callable[[], None]
 ) -> None:
     notices: list[str] = []
+
+    def notice(text: str) -> None:
+        notices.append(text)
+        time_passes()
+
     with pytest.raises(SourceUnavailableError) as given_up:
-        await previewed(
-            asked(**refusal), limit=1, within=timedelta(seconds=0.5), notice=notices.append
-        )
+        await previewed(asked(**refusal), limit=1, within=WITHIN, notice=notice)
     assert notices == ["the source refuses connections; it is tried again"]
-    assert str(given_up.value) == "nothing was read within 0.5 s: the source refuses connections"
+    assert str(given_up.value) == "nothing was read within 60 s: the source refuses connections"
 
 
 async def test_a_slow_preview_ends_in_time_with_what_it_has_read(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, time_passes: Callable[[], None]
 ) -> None:
     """No request fails: the second job is planned for longer than anybody waits."""
-    loop, time_left = asyncio.get_running_loop(), timedelta(minutes=1)
-    passed = 0.0
 
     async def expand(plan: Any, _backlog: Any) -> AsyncGenerator[Any]:
-        nonlocal passed
         yield plan.job("all", plan.windows["all"], job=0)
-        passed = time_left.total_seconds()
+        time_passes()
         await asyncio.Event().wait()
 
-    now = loop.time
-    monkeypatch.setattr(loop, "time", lambda: now() + passed)
     with monkeypatch.context() as patched:
         patched.setitem(expanders._entries, "numbers", (expand, ""))
-        [found] = await previewed(asked(size=3), limit=100, within=time_left)
+        [found] = await previewed(asked(size=3), limit=100, within=WITHIN)
     assert (len(found.rows), found.jobs, found.complete) == (3, 1, False)
     assert found.stopped == "stopped after 60 s"
     request = asked(size=3, plan_seconds=60)
@@ -152,7 +167,7 @@ def test_a_command_does_not_wait_for_what_it_has_given_up(
 
 
 async def test_streams_that_a_preview_did_not_reach_say_so(
-    refusal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    refusal: dict[str, Any], monkeypatch: pytest.MonkeyPatch, time_passes: Callable[[], None]
 ) -> None:
     async def reads(
         platform: Platform, request: QueuerInput, found: StreamPreview, *, limit: int
@@ -167,8 +182,8 @@ async def test_streams_that_a_preview_did_not_reach_say_so(
     monkeypatch.setattr(operation, "read_stream", reads)
     monkeypatch.setattr(operation, "check_request", check_streams)
     request = asked(**refusal).model_copy(update={"streams": ("read", "refused", "behind")})
-    found = await previewed(request, limit=9, within=timedelta(seconds=0.5))
-    why = "0.5 s: the source refuses connections"
+    found = await previewed(request, limit=9, within=WITHIN, notice=lambda _text: time_passes())
+    why = "60 s: the source refuses connections"
     assert [each.stopped for each in found] == [
         None,
         f"stopped after {why}",
