@@ -28,6 +28,7 @@ from temporaletl.queuer import finishing, planning
 from temporaletl.queuer.reconciliation import closings, describe_workflow, namespace_of
 from temporaletl.settings.platform import TemporalSettings
 from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.heartbeats import to_its_end
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
@@ -68,6 +69,9 @@ class QueuerActivities:
 
     @activity.defn(name=names.GET_METADATA)
     async def get_metadata(self, request: MetadataRequest) -> BatchMetadata:
+        return await to_its_end(self._enter(request))
+
+    async def _enter(self, request: MetadataRequest) -> BatchMetadata:
         namespace = await _namespace()
         covering = await asyncio.to_thread(claim_for_temporal, self._warehouse, request, namespace)
         try:
@@ -164,7 +168,7 @@ class QueuerActivities:
 
     @activity.defn(name=names.FINISH_BATCH)
     async def finish_batch(self, request: FinishRequest) -> BatchSummary:
-        summary = await asyncio.to_thread(finishing.finish, self._warehouse, request)
+        summary = await to_its_end(asyncio.to_thread(finishing.finish, self._warehouse, request))
         log.info("batch_ended", batch_id=summary.batch_id, state=summary.state)
         return summary
 

@@ -301,6 +301,7 @@ class QueuerFlow:
             argument,
             result_type=result,
             start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=policy.heartbeat_timeout,
             retry_policy=retry_policy(policy),
             # It writes to the ledger: whether it did must be known before the next step.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

@@ -12,15 +12,13 @@ from temporaletl import names
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
 from temporaletl.settings.platform import WorkerSettings
 from temporaletl.telemetry.logs import get_logger
+from temporaletl.temporal.heartbeats import FIRST_BEAT_AFTER
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.segment import SegmentLimits, run_segment
 
 log = get_logger("temporaletl.worker.activities")
-
-#: A first attempt that answers sooner sends no heartbeat: the server writes each of them.
-_FIRST_BEAT_AFTER = timedelta(seconds=1)
 
 
 class ActivityProgress:
@@ -49,7 +47,7 @@ class ActivityProgress:
         An attempt behind others does so at once: it carries on what theirs have counted.
         """
         if activity.info().attempt == 1:
-            await asyncio.sleep(min(_FIRST_BEAT_AFTER, self._interval).total_seconds())
+            await asyncio.sleep(min(FIRST_BEAT_AFTER, self._interval).total_seconds())
         self._begun = True
         while True:
             self._beat()

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -65,17 +66,26 @@ def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) 
     asyncio.run(until(lambda: inserted(platform, counted) > than, within_seconds=60))
 
 
-def linger(platform: Platform, *, seconds: float, when: str) -> None:
-    """Have transactions of some pages take their time, until the trigger `linger` is dropped."""
+LINGERING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+@contextmanager
+def lingering(
+    platform: Platform, *, seconds: float, when: str, of: str = "INSERT ON etl_pages"
+) -> Iterator[None]:
+    """Have transactions of some rows take their time, until the block ends."""
     platform.execute(
         f"""
         CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END
         $$;
-        CREATE TRIGGER linger BEFORE INSERT ON etl_pages FOR EACH ROW WHEN ({when})
-            EXECUTE FUNCTION linger()
+        CREATE TRIGGER linger BEFORE {of} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION linger()
         """
     )
+    try:
+        yield
+    finally:
+        platform.execute(f"DROP TRIGGER linger ON {of.split()[-1]}")
 
 
 def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:
@@ -105,16 +115,35 @@ def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:
 
 def test_a_worker_frozen_in_the_middle_of_a_page(platform: Platform, empty: int) -> None:
     """Another worker continues, although the first one holds its transaction and wakes up later."""
-    linger(platform, seconds=3, when="NEW.page = 1")
-    lingering = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     # One job: each that is handed to a frozen worker waits for its heartbeats to be missed.
     one = ("--param", "issues_per_job=5000")
-    with platform.etl_running("run", "jira", "--mode", "full", *one, "--wait", "--json") as command:
-        wait_until_more(platform, 0, counted=lingering)
+    with (
+        lingering(platform, seconds=3, when="NEW.page = 1"),
+        platform.etl_running("run", "jira", "--mode", "full", *one, "--wait", "--json") as command,
+    ):
+        wait_until_more(platform, 0, counted=LINGERING)
         with platform.frozen("worker"), platform.another("worker"):
             answer, errors = command.communicate(timeout=120)
         assert command.returncode == 0, errors
-    platform.execute("DROP TRIGGER linger ON etl_pages")
+    assert_same_rows(platform, BatchSummary.model_validate(json.loads(answer)), empty)
+
+
+@pytest.mark.parametrize(
+    ("of", "when"),
+    [("INSERT ON etl_batches", "true"), ("UPDATE ON etl_batches", "NEW.ended_at IS NOT NULL")],
+    ids=["begins", "ends"],
+)
+def test_a_queuer_killed_in_the_middle_of_the_books_of_a_batch(
+    platform: Platform, empty: int, of: str, when: str
+) -> None:
+    """Another one closes them soon: without heartbeats, Temporal would wait for five minutes."""
+    with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
+        with lingering(platform, seconds=2, of=of, when=when):
+            wait_until_more(platform, 0, counted=LINGERING)
+            platform.kill("queuer")
+        platform.start_service("queuer")
+        answer, errors = command.communicate(timeout=120)
+        assert command.returncode == 0, errors
     assert_same_rows(platform, BatchSummary.model_validate(json.loads(answer)), empty)
 
 
@@ -133,9 +162,8 @@ def test_temporal_stopped_and_started_three_times(platform: Platform, empty: int
         platform.temporal.wait(platform.stop)
 
     # Segments load on meanwhile: quick ones would have loaded everything.
-    linger(platform, seconds=1, when="true")
-    summary = disturbed(platform, restart)
-    platform.execute("DROP TRIGGER linger ON etl_pages")
+    with lingering(platform, seconds=1, when="true"):
+        summary = disturbed(platform, restart)
     assert_same_rows(platform, summary, empty)
 
 
