@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
@@ -62,6 +63,45 @@ async def test_cancelling_the_planning_from_outside_closes_the_books_as_cancelle
     assert services.rows("SELECT state, summary->>'error' FROM etl_batches") == [
         ("cancelled", None)
     ]
+
+
+async def test_cancelling_from_outside_while_a_batch_is_opened_leaves_its_books_closed(
+    services: Services,
+) -> None:
+    services.rows_changed(
+        """
+        CREATE TABLE held (); INSERT INTO held DEFAULT VALUES;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            WHILE EXISTS (SELECT FROM held) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW;
+        END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON etl_batches FOR EACH ROW EXECUTE FUNCTION wait()
+        """
+    )
+    batch = await start(services)
+
+    async def pending() -> Any:
+        return next(iter((await batch.describe()).raw_description.pending_activities), None)
+
+    async def is_cancelled() -> bool:
+        found = await pending()
+        wanted = PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+        return found is not None and found.state == wanted
+
+    await until(pending)
+    await batch.cancel()
+    await until(is_cancelled)
+    heard_of = (await pending()).last_heartbeat_time
+
+    async def is_told() -> bool:
+        return bool((await pending()).last_heartbeat_time != heard_of)
+
+    await until(is_told, within_seconds=60)
+    services.rows_changed("DELETE FROM held")
+    with pytest.raises(WorkflowFailureError) as ended:
+        await batch.result()
+    assert isinstance(ended.value.cause, CancelledError)
+    assert services.rows("SELECT state FROM etl_batches") == [("cancelled",)]
+    assert services.rows("SELECT ended_at IS NULL FROM etl_runs") in ([], [(False,)])
 
 
 async def test_a_batch_paused_while_it_is_planned_starts_no_job_until_it_is_resumed(
