@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,6 +48,8 @@ class Answer:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    #: What happens before it is sent.
+    meanwhile: Callable[[], object] = str
 
     @classmethod
     def problem(cls, status: int, code: str, detail: str = "said", **headers: str) -> "Answer":
@@ -80,6 +82,7 @@ def script() -> Iterator[Script]:
             known.requests.append((self.command, self.path, dict(self.headers)))
             answer = known.answers.pop(0) if len(known.answers) > 1 else known.answers[0]
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answer.meanwhile()
             if answer.cut:
                 self.close_connection = True
                 self.connection.close()
@@ -176,6 +179,27 @@ async def test_the_token_goes_to_its_address_and_follows_no_redirect(
     [(_, path, headers)] = script.requests
     assert (path, headers["Authorization"]) == ("/api/v1/tokens", f"Bearer {TOKEN}")
     assert TOKEN not in repr(script.api().__dict__)
+
+
+async def test_a_token_is_replaced_in_its_file_between_requests_and_during_one(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("etl_first")
+    monkeypatch.setenv("ETL_API_URL", script.address)
+    monkeypatch.setenv("ETL_API_TOKEN_FILE", str(file))
+    refused = Answer.problem(401, "unauthenticated")
+    replaced = replace(refused, meanwhile=lambda: file.write_text("etl_third"))
+    script.answers = [Answer(body=[]), Answer(body=[]), replaced, Answer(body=[]), refused]
+    async with Api(ClientSettings.load()) as api:
+        await api.get(list[str], "first")
+        file.write_text("etl_second")
+        for _ in range(2):
+            await api.get(list[str], "then")
+        with pytest.raises(ApiCredentialsError):
+            await api.get(list[str], "last")
+    sent = [headers["Authorization"] for _, _, headers in script.requests]
+    assert sent == [f"Bearer etl_{n}" for n in ("first", "second", "second", "third", "third")]
 
 
 async def test_a_start_whose_answer_is_cut_off_is_sent_again_with_its_key(script: Script) -> None:

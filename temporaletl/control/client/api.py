@@ -6,12 +6,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import requests
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from temporaletl.control.client.problems import ApiProtocolError, ApiUnavailableError, error_of
 from temporaletl.control.client.settings import ClientSettings
@@ -34,15 +35,26 @@ _PAUSE = timedelta(milliseconds=500)
 
 
 class _Bearer(requests.auth.AuthBase):
-    """Sends the token. Without it, `requests` would send what a `.netrc` has instead."""
+    """Sends the token, of a file the one that it holds now.
 
-    def __init__(self, token: SecretStr | None) -> None:
-        self._token = token
+    Without it, `requests` would send what a `.netrc` has instead.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token is not None:
-            request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if (header := self._header()) is not None:
+            request.headers["Authorization"] = header
         return request
+
+    def is_other_than(self, request: requests.PreparedRequest) -> bool:
+        """Whether the token was replaced since a request was sent."""
+        return request.headers.get("Authorization") != self._header()
+
+    def _header(self) -> str | None:
+        token = self._settings.renewed().token
+        return None if token is None else f"Bearer {token.get_secret_value()}"
 
 
 class Api:
@@ -56,7 +68,7 @@ class Api:
         if settings.url is None:
             raise ConfigurationError("ETL_API_URL is not set")
         self.address = settings.url
-        self._auth = _Bearer(settings.token)
+        self._auth = _Bearer(settings)
         self._session = requests.Session()
         # Without encryption, the environment's proxy would read the token.
         self._session.trust_env = settings.url.startswith("https:")
@@ -181,17 +193,26 @@ class Api:
         stop: threading.Event,
     ) -> requests.Response:
         what = f"the API at {self.address}"
+
+        def send() -> requests.Response:
+            return exchange(
+                self._session,
+                method,
+                url,
+                call,
+                what=what,
+                timeout=(_CONNECT_WITHIN.total_seconds(), within.total_seconds()),
+                most_bytes=_MOST_BYTES,
+            )
+
         try:
             with deadline(within, stop) as limit:
-                return exchange(
-                    self._session,
-                    method,
-                    url,
-                    call,
-                    what=what,
-                    timeout=(_CONNECT_WITHIN.total_seconds(), within.total_seconds()),
-                    most_bytes=_MOST_BYTES,
-                )
+                answer = send()
+                refused = answer.status_code == HTTPStatus.UNAUTHORIZED
+                if refused and self._auth.is_other_than(answer.request):
+                    # Replaced and revoked while it was on its way: nothing was done.
+                    answer = send()
+                return answer
         except SourceUnavailableError as error:
             reason = str(error).removeprefix(f"{what}: ")
             if limit.passed:
