@@ -224,11 +224,13 @@ async def _prepare(
 
 async def _keep_keys_entered(warehouse: Warehouse) -> None:
     """Enter the payload key that encrypts, when another one does, and now and then."""
-    entered, looks = warehouse.payload_keys.first, 0
+    keys = warehouse.payload_keys
+    entered, looks = keys.first, 0
     while entered is not None:
         await asyncio.sleep(_KEYS_LOOKED_AT_SECONDS)
         looks += 1
-        if (first := warehouse.payload_keys.first) == entered and looks % _KEYS_ENTERED_EVERY:
+        is_entered = (first := keys.first) == entered and not keys.unentered
+        if is_entered and looks % _KEYS_ENTERED_EVERY:
             continue
         try:
             await asyncio.to_thread(enter_keys, warehouse)

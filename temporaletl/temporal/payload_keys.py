@@ -95,6 +95,9 @@ class PayloadKeys:
         self._file = file
         self._guard = threading.Lock()
         self._looked_at = monotonic()
+        self._entered: frozenset[str] = frozenset()
+        #: The ids of keys that have encrypted here, and are not known to be entered as in use.
+        self.unentered: frozenset[str] = frozenset()
         self._stamp = None if file is None else _stamp_of(file)
         if file is not None:
             text = _text_of(file)
@@ -119,9 +122,18 @@ class PayloadKeys:
         """What tells whether another process has the same key under this id; None: no such key."""
         return self._current().checks.get(key_id)
 
+    def note_entered(self, key_ids: frozenset[str]) -> None:
+        """Take note that these keys are entered as in use."""
+        with self._guard:
+            self._entered |= key_ids
+            self.unentered -= self._entered
+
     def seal(self, plain: bytes, purpose: Purpose) -> Sealed | None:
         """Encrypt with the first key; None where there is none."""
         for key_id, cipher in self._current().ciphers.items():
+            if key_id not in self._entered and key_id not in self.unentered:
+                with self._guard:
+                    self.unentered |= {key_id}
             nonce = os.urandom(_NONCE_BYTES)
             bound = _bound(key_id, purpose)
             return Sealed(key_id, nonce + cipher.encrypt(nonce, plain, bound))

@@ -36,7 +36,7 @@ class KeyInUse(Message):
 
 
 def enter_keys(warehouse: Warehouse) -> None:
-    """Check that this process has every key that is in use, and enter the one it encrypts with.
+    """Check that this process has every key that is in use, and enter those it encrypted with.
 
     Safe to repeat. A warehouse of an earlier version has none in use.
 
@@ -52,14 +52,18 @@ def enter_keys(warehouse: Warehouse) -> None:
         first = keys.first
         if first is None:
             return
-        connection.execute(
-            """
-            INSERT INTO etl_payload_keys AS k (key_id, check_value) VALUES (%s, %s)
-            ON CONFLICT (key_id) DO UPDATE SET last_used_at = clock_timestamp()
-            WHERE k.last_used_at < clock_timestamp() - %s
-            """,
-            [first, keys.check_value(first), _USED_WITHIN],
-        )
+        # One may have encrypted for a moment only, before the next one replaced it.
+        used = keys.unentered | {first}
+        for key_id in sorted(used & set(keys.ids)):
+            connection.execute(
+                """
+                INSERT INTO etl_payload_keys AS k (key_id, check_value) VALUES (%s, %s)
+                ON CONFLICT (key_id) DO UPDATE SET last_used_at = clock_timestamp()
+                WHERE k.last_used_at < clock_timestamp() - %s
+                """,
+                [key_id, keys.check_value(key_id), _USED_WITHIN],
+            )
+    keys.note_entered(used)
 
 
 def _entered(connection: Connection) -> list[KeyInUse]:

@@ -144,9 +144,12 @@ class Platform:
         if self._client is not None and self._warehouse is None:
             return  # it was not there when Temporal was first reached, and is not waited for again
         warehouse = await self.warehouse_if_any()
-        if warehouse is None or (self._is_entered and warehouse.payload_keys.first == self._first):
+        if warehouse is None:
             return
-        self._first = warehouse.payload_keys.first
+        keys = warehouse.payload_keys
+        if self._is_entered and keys.first == self._first and not keys.unentered:
+            return
+        self._first = keys.first
         await asyncio.to_thread(enter_keys, warehouse)
         self._is_entered = True
 

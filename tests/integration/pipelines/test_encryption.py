@@ -213,6 +213,16 @@ async def test_a_run_goes_on_while_its_key_is_replaced_and_the_old_one_is_retire
     ]
 
 
+def test_a_key_that_encrypted_for_a_moment_only_is_in_use_all_the_same(
+    put: Put, warehouse: Warehouse
+) -> None:
+    warehouse.payload_keys.seal(b"text", "payload")
+    put("k2", "k1")
+    enter_keys(warehouse)
+    assert keys_of(warehouse, "etl_payload_keys") == {"k1", "k2"}
+    assert not warehouse.payload_keys.unentered
+
+
 async def test_another_key_of_the_same_id_is_refused(
     encrypted: Pipelines, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
