@@ -144,11 +144,13 @@ class Platform:
         )
 
     @contextlib.contextmanager
-    def etl_running(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run a command in the background until the block ends."""
+    def etl_running(
+        self, *words: str, environment: Mapping[str, str] | None = None
+    ) -> Iterator["subprocess.Popen[str]"]:
+        """As `etl`, in the background until the block ends."""
         process = subprocess.Popen(
             [_ETL, *words],
-            env=self.environment,
+            env=self.environment if environment is None else environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -200,12 +202,13 @@ def platform_in(
     services: Mapping[str, str] = SERVICES,
     through: Callable[[str], str] = str,
     temporal_through: Callable[[str], str] = str,
+    port: int | None = None,
 ) -> Iterator[Platform]:
     """Start the platform below `folder`, and end all of it after the block.
 
-    PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one.
-    It is what `through` makes of the server's own, such as a relay's; as is the address that
-    `temporal_through` makes of Temporal's.
+    PostgreSQL asks for no password, but the `DATABASE_URL` of all commands and services has one;
+    on a `port` (0: any), it asks for it. It is what `through` makes of the server's own, such as a
+    relay's; as is the address that `temporal_through` makes of Temporal's.
     """
     require_temporal()
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +221,7 @@ def platform_in(
         stop = Stop()
         exits.callback(stop.close)
         data = exits.enter_context(temporary_folder("etl-platform-"))
-        postgres = EmbeddedPostgres(data / "postgresql", logs=logs, watchdog=watchdog)
+        postgres = EmbeddedPostgres(data / "postgresql", logs=logs, watchdog=watchdog, port=port)
         temporal = EmbeddedTemporal(
             folder / "temporal.db", logs=logs, watchdog=watchdog, namespace="default"
         )
@@ -229,7 +232,9 @@ def platform_in(
         temporal.wait(stop)
         own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         variables = own | {
-            "DATABASE_URL": through(postgres.url.replace("@", f":{password}@", 1)),
+            "DATABASE_URL": through(
+                postgres.loopback_url or postgres.url.replace("@", f":{password}@", 1)
+            ),
             "TEMPORAL_ADDRESS": temporal_through(temporal.endpoint.address),
             "ETL_DATA_DIR": str(folder / "none"),
             "ETL_HEARTBEAT_TIMEOUT_SECONDS": "3",

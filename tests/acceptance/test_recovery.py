@@ -1,69 +1,33 @@
 """Recovery: whatever is killed during a run, the rows are those of an undisturbed one."""
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from temporaletl.messages import BatchSummary
+from tests.acceptance.disturbed_run import (
+    assert_same_rows,
+    disturbed,
+    load_undisturbed,
+    wait_until_more,
+)
 from tests.acceptance.platform import Platform
-from tests.fakes.jira import Site, expected_counts
-from tests.waiting import until
+from tests.fakes.jira import Site
 
 pytestmark = pytest.mark.timeout(300)
-
-_DATA = (
-    "source_kind_id, event_id, parent_item_id, event_type, relation_type, person, employee_id, "
-    "event_time_utc, week, timezone, event_time, event_properties, relation_properties, metrics, "
-    "version, specific_version, row_hash"
-)
-_INTERRUPTIONS = 3
 
 
 @pytest.fixture(scope="module")
 def undisturbed(platform: Platform, site: Site) -> int:
-    """Load the site undisturbed, and copy the rows; return their number."""
-    summary = platform.load("jira", "--mode", "full")
-    assert summary.state == "completed"
-    platform.execute(
-        f"DROP TABLE IF EXISTS expected; CREATE TABLE expected AS SELECT {_DATA} FROM events"
-    )
-    [(count,)] = platform.rows("SELECT count(*) FROM expected")
-    assert count == summary.rows.inserted == expected_counts(site).events
-    return int(count)
+    return load_undisturbed(platform, site)
 
 
 @pytest.fixture
 def empty(platform: Platform, undisturbed: int) -> int:
     platform.execute("TRUNCATE events")
     return undisturbed
-
-
-def disturbed(platform: Platform, disturb: Callable[[], None]) -> BatchSummary:
-    """Load the site, and disturb the run whenever it has loaded more."""
-    with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
-        for _ in range(_INTERRUPTIONS):
-            loaded = inserted(platform)
-            wait_until_more(platform, loaded)
-            assert command.poll() is None, "the run was over before it could be disturbed"
-            disturb()
-        answer, errors = command.communicate(timeout=120)
-    assert command.returncode == 0, errors
-    return BatchSummary.model_validate(json.loads(answer))
-
-
-_INSERTED = "SELECT count(*) FROM events"
-
-
-def inserted(platform: Platform, counted: str = _INSERTED) -> int:
-    [(count,)] = platform.rows(counted)
-    return int(count)
-
-
-def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) -> None:
-    asyncio.run(until(lambda: inserted(platform, counted) > than, within_seconds=60))
 
 
 LINGERING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
@@ -85,19 +49,7 @@ def lingering(
     try:
         yield
     finally:
-        platform.execute(f"DROP TRIGGER linger ON {of.split()[-1]}")
-
-
-def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:
-    assert summary.state == "completed"
-    assert summary.rows.inserted == expected
-    assert inserted(platform) == expected
-    for first, second in (("events", "expected"), ("expected", "events")):
-        [(different,)] = platform.rows(
-            f"SELECT count(*) FROM (SELECT {_DATA} FROM {first} "
-            f"EXCEPT ALL SELECT {_DATA} FROM {second}) AS difference"
-        )
-        assert different == 0
+        platform.execute(f"DROP TRIGGER linger ON {of.rsplit(maxsplit=1)[-1]}")
 
 
 def test_a_worker_killed_three_times(platform: Platform, empty: int) -> None:

@@ -51,6 +51,8 @@ class TlsEndpoint:
         self.keys = keys
         self.refused = 0
         self.accepted: dict[str, int] = {}
+        #: The keys that open connections sent last.
+        self.sent: dict[object, str] = {}
         self.address = ""
 
     async def serve(self) -> asyncio.Server:
@@ -71,14 +73,15 @@ class TlsEndpoint:
             for task in (inward, outward):
                 task.cancel()
             await asyncio.gather(inward, outward, return_exceptions=True)
+            self.sent.pop(connection, None)
             for each in (writer, inner_writer):
                 each.transport.abort()
 
-    def admits(self, header: bytes) -> bool:
+    def admits(self, connection: object, header: bytes) -> bool:
         """Whether a call with this authorization may pass; counts both."""
         if self.keys is None:
             return True
-        key = header.decode().removeprefix("Bearer ")
+        key = self.sent[connection] = header.decode().removeprefix("Bearer ")
         if key not in self.keys:
             self.refused += 1
             return False
@@ -103,7 +106,7 @@ class _Connection:
             if kind == _HEADERS:
                 assert flags & _END_HEADERS, "no header of a test is so long"
                 headers = dict(self._decoder.decode(_block(flags, payload), raw=True))
-                if not self._endpoint.admits(bytes(headers.get(b"authorization", b""))):
+                if not self._endpoint.admits(self, bytes(headers.get(b"authorization", b""))):
                     # Its headers had to pass, for the tables of both sides; its call does not.
                     self._refused.add(stream)
                     self._server.write(_frame(_RESET, 0, stream, _CANCEL))
