@@ -1,14 +1,16 @@
 """Rate limits of requests to sources, counted over all workers together.
 
 A source that declares a `RateBudget` has a task queue of its own, from which Temporal starts no
-more segments a second than requests are allowed. Within a segment a rate limiter delays each
-request; the warehouse hands out its reservations: see `temporaletl.warehouse.budget`.
+more segments a second than requests are allowed. Within a segment, and while a batch is planned, a
+rate limiter delays each request; the warehouse hands out its reservations: see
+`temporaletl.warehouse.budget`.
 """
 
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ class RateBudget:
 
 
 class RateLimiter:
-    """Rate limiter of one segment's requests. Safe to use from many threads."""
+    """Rate limiter of the requests of one segment, or of a plan. Safe to use from many threads."""
 
     def __init__(self, requests_per_second: float, reserve: Reserve) -> None:
         self._interval = 1 / requests_per_second
@@ -69,13 +71,16 @@ class RateLimiter:
         self._guard = threading.Lock()
         self._left = 0
         self._next = 0.0  # monotonic seconds
+        self._over = threading.Event()
 
     def acquire(self, stop: threading.Event | None = None) -> None:
         """Wait until the rate allows one request; setting `stop` ends the waiting. Blocks.
 
         Raises: what `reserve` raises.
+            CancelledError: nobody waits for the request any more.
         """
         with self._guard:
+            self._check()
             if self._left == 0:
                 delay = self._reserve(self._at_once)
                 self._next = time.monotonic() + delay.total_seconds()
@@ -87,7 +92,19 @@ class RateLimiter:
         remaining = allowed_at - time.monotonic()
         if remaining > 0:
             metrics.note_wait("budget", remaining)
-            (stop or threading.Event()).wait(remaining)
+            wanted_no_more = stop or self._over
+            while remaining > 0 and not (wanted_no_more.is_set() or self._over.is_set()):
+                wanted_no_more.wait(min(remaining, _LOOKS_FOR_STOP_SECONDS))
+                remaining = allowed_at - time.monotonic()
+        self._check()
+
+    def end(self) -> None:
+        """Let no request through any more: what waits, as it was begun ahead, is not sent."""
+        self._over.set()
+
+    def _check(self) -> None:
+        if self._over.is_set():
+            raise CancelledError("the work that the request was for has ended")
 
 
 class Requests:
@@ -138,6 +155,7 @@ def rate_limited(limiter: RateLimiter | None) -> Iterator[Requests]:
     """Rate-limit and count the requests of this context; with None they are only counted.
 
     Tasks belong to the context, and threads that are started with it, as `asyncio.to_thread` does.
+    What waits for its turn when the context ends is not sent any more.
     """
     requests = Requests()
     tokens = _limiter.set(limiter), _requests.set(requests)
@@ -145,6 +163,8 @@ def rate_limited(limiter: RateLimiter | None) -> Iterator[Requests]:
         yield requests
     finally:
         requests.end()
+        if limiter is not None:
+            limiter.end()
         _limiter.reset(tokens[0])
         _requests.reset(tokens[1])
 
@@ -160,10 +180,10 @@ def unlimited() -> Iterator[None]:
 
 
 def acquire(stop: threading.Event | None = None) -> None:
-    """Wait until the rate limit allows one request to the running segment's source. Blocks.
+    """Wait until the rate limit allows one request to the source of the segment or plan. Blocks.
 
     `HttpClient` calls it; a source with another client does so before each of its requests.
-    Outside of a segment there is nothing to wait for; for a source without a budget, until
+    Outside of both there is nothing to wait for; for a source without a budget, until
     enough of what was read before is loaded.
 
         def get(path: str) -> bytes:
@@ -172,6 +192,7 @@ def acquire(stop: threading.Event | None = None) -> None:
 
     Raises:
         RateLimitedError: the source is in a cool-down that is too long to be waited out.
+        CancelledError: the segment, or the planning, has ended.
     """
     requests, limiter = _requests.get(), _limiter.get()
     if requests is not None:

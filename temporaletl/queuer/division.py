@@ -1,19 +1,23 @@
 """Division of a window into those of its jobs, by counts of what each part holds."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from temporaletl.external.threads import gather_all
+from temporaletl.external.threads import abandon, gather_all
 from temporaletl.messages import Window
 
 #: Bounds lie on whole ones, so that no source's precision matters.
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Into so many parts a stretch is divided at once: a power of two, so that bounds stay the same
-#: where another count divides it further. All are counted together, which is one wait for a source.
+#: Into so many parts a stretch is divided at once, at most: a power of two, so that bounds stay the
+#: same where another count divides it further. All are counted together, which is one wait for a
+#: source.
 _PARTS = 8
+#: A window of which nothing is known but its ends is divided into so many, at least and at most.
+_CELLS = (8, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +53,55 @@ async def divide(
     whole: Window,
     *,
     size: Callable[[int], int],
-    ends: Callable[[int], Awaitable[tuple[datetime, datetime]]],
+    ends: Callable[[], Awaitable[tuple[datetime, datetime]]],
 ) -> tuple[Window, ...]:
     """Divide a window into consecutive ones of at most about `size(count of all)` items.
 
     The outer bounds stay as they are, open ones open; none where an exact count finds nothing.
-    `ends`, of that size, are the times between which bounds may lie; what is outside of them is in
-    the first and the last window, and counts there. Windows that still hold too many lie within
-    one minute.
+    `ends` are the times between which bounds may lie, requested beside the count; what is outside
+    of them is in the first and the last window, and counts there. Windows that still hold too many
+    lie within one minute.
 
-    Raises: as counting does.
+    Raises: as counting does, and `ends`.
     """
-    count = await counts.count(whole)
+    count, bounds = await _both(counts.count(whole), ends())
     if count == 0 and counts.exact:
         return ()
     most = size(count)
     if count <= most:
         return (whole,)
-    stretch = between(*await ends(most), count)
-    return tuple(part.window for part in await divide_counted(counts, whole, [stretch], most=most))
+    cells = _cells(between(*bounds, count), whole, 2 * -(-count // most))
+    inner = [Window(start=start, end=end) for start, end in pairwise(cells)]
+    inner[0] = Window(start=whole.start, end=inner[0].end)
+    # The last one holds what the others do not, as in `divide_counted`.
+    held = await gather_all(map(counts.count, inner[:-1]))
+    held.append(max(0, count - sum(held)))
+    stretches = [Stretch(*each, n) for each, n in zip(pairwise(cells), held, strict=True)]
+    parts = await divide_counted(counts, whole, stretches, most=most)
+    return tuple(part.window for part in parts)
+
+
+async def _both[A, B](one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await abandon(tasks)
+
+
+def _cells(stretch: Stretch, whole: Window, parts: int) -> Sequence[datetime]:
+    """The bounds of about so many equally long parts of a stretch, at least two.
+
+    They are powers of two of minutes long, from 1970 on: so many issues more or less change none.
+    """
+    least, most = _CELLS
+    parts = max(least, min(most, parts))
+    low, high = (stretch.start - EPOCH) // MINUTE, (stretch.end - EPOCH) // MINUTE - 1
+    length = 1
+    while high // length - low // length >= parts:
+        length *= 2
+    bounds = [_time(n * length) for n in range(low // length, high // length + 2)]
+    return [whole.start or bounds[0], *bounds[1:-1], whole.end or bounds[-1]]
 
 
 def between(earliest: datetime, latest: datetime, held: int) -> Stretch:
@@ -97,7 +131,7 @@ async def divide_counted(
     async def divided(stretch: Stretch) -> list[Stretch]:
         if stretch.held <= undivided or stretch.end - stretch.start <= MINUTE:
             return [stretch]
-        bounds = _bounds(stretch)
+        bounds = _bounds(stretch, most)
 
         def window_of(start: datetime, end: datetime) -> Window:
             return Window(start=whole.start if start == low else start, end=end)
@@ -126,13 +160,12 @@ def _time(minute: int) -> datetime:
     return EPOCH + minute * MINUTE
 
 
-def _bounds(stretch: Stretch) -> Sequence[datetime]:
-    """The bounds of a stretch's parts: halves of halves."""
+def _bounds(stretch: Stretch, most: int) -> Sequence[datetime]:
+    """The bounds of a stretch's parts: halves of halves, as many as bring each to its size."""
     bounds = [(time - EPOCH) // MINUTE for time in (stretch.start, stretch.end)]
-    while len(bounds) <= _PARTS:
+    parts = 1
+    while parts < _PARTS and 2 * parts * most < 3 * stretch.held:
+        parts *= 2
         middles = [start + (end - start) // 2 for start, end in pairwise(bounds)]
-        finer = sorted({*bounds, *middles})
-        if len(finer) == len(bounds):
-            break
-        bounds = finer
+        bounds = sorted({*bounds, *middles})
     return [_time(minute) for minute in bounds]

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from temporaletl import names
 from temporaletl.bound_connection import bound
+from temporaletl.budget import rate_limited
 from temporaletl.connections.providers import find_connection, provided
 from temporaletl.errors import ConfigurationError, UnknownSourceError
 from temporaletl.ids import batch_id_of
@@ -33,6 +34,7 @@ from temporaletl.queuer.retries import resolve_retry, retried_jobs
 from temporaletl.queuer.scans import check_acceptance, scan_jobs
 from temporaletl.registry import AFTER_RESTART
 from temporaletl.strategies import Plan, Planner, budgets, expanders, planners
+from temporaletl.warehouse.budget import rate_limiter_of
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.deletion_scans import scanned_streams
 from temporaletl.warehouse.ledger import begin_batch
@@ -231,7 +233,8 @@ async def expand(
     """Write a batch's jobs to the ledger as its source plans them; return their number.
 
     The source's people are recorded first, so that all jobs find the same. Memory does not grow
-    with the number of jobs. Safe to repeat: a complete plan stands. `report` gets their number.
+    with the number of jobs. What is requested meanwhile counts under the source's rate limit. Safe
+    to repeat: a complete plan stands. `report` gets their number.
 
     Raises:
         UnknownSourceError: the source is not registered.
@@ -249,14 +252,18 @@ async def _expand(
     writer = await asyncio.to_thread(JobWriter, warehouse, metadata.batch_id, lease=lease)
     if writer.complete:
         return writer.count
+    limiter = await asyncio.to_thread(
+        rate_limiter_of, warehouse, metadata.source, metadata.connection
+    )
     block: list[ETLInput] = []
-    async with contextlib.aclosing(_planned(warehouse, metadata)) as found:
-        async for jobs in found:
-            block += jobs
-            while len(block) >= _JOBS_AT_ONCE:
-                await asyncio.to_thread(writer.write, block[:_JOBS_AT_ONCE])
-                report(writer.count)
-                del block[:_JOBS_AT_ONCE]
+    with rate_limited(limiter):
+        async with contextlib.aclosing(_planned(warehouse, metadata)) as found:
+            async for jobs in found:
+                block += jobs
+                while len(block) >= _JOBS_AT_ONCE:
+                    await asyncio.to_thread(writer.write, block[:_JOBS_AT_ONCE])
+                    report(writer.count)
+                    del block[:_JOBS_AT_ONCE]
     if block:
         await asyncio.to_thread(writer.write, block)
     return await asyncio.to_thread(writer.close)

@@ -34,8 +34,8 @@ from temporaletl.testing.contents import key_of
 from temporaletl.testing.postgres import empty_warehouse, server_url
 from temporaletl.testing.source_fixture import MissingCapabilityError, SourceFixture
 from temporaletl.transformation import TransformContext
+from temporaletl.warehouse import budget
 from temporaletl.warehouse.connection import Warehouse
-from temporaletl.worker import source_limiter
 from temporaletl.worker.loading.rejects import storable_json
 from temporaletl.worker.transforming import reject_of
 
@@ -337,7 +337,7 @@ def make_harness(
     patch.setattr(http, "_SHORTEST_ANSWER", timedelta(seconds=1))
     # A rate budget is for a source that others use, too: here it would only make each segment,
     # and there are hundreds of them, wait for its turn.
-    patch.setattr(source_limiter, "budgets", Registry("rate budget"))
+    patch.setattr(budget, "budgets", Registry("rate budget"))
     caplog.set_level(logging.INFO)
     with ExitStack() as exits, structlog.testing.capture_logs() as lines:
         fixture = kind()

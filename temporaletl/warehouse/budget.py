@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from psycopg.rows import class_row
 
+from temporaletl.bound_connection import bound
+from temporaletl.budget import RateLimiter
 from temporaletl.errors import RateLimitedError
 from temporaletl.names import connection_option, label
 from temporaletl.settings.platform import WaitSettings
+from temporaletl.strategies import budgets
 from temporaletl.warehouse.connection import Connection, Warehouse
 
 #: A cool-down that ends sooner is waited out by the request that meets it.
@@ -42,6 +46,21 @@ def _limits() -> dict[str, timedelta]:
     longest = timedelta(minutes=WaitSettings.load().longest_wait_minutes)
     # Some more: a cool-down is written a little after the clock was read.
     return {"furthest": _FURTHEST_RESERVATION, "longest": longest + _FURTHEST_RESERVATION}
+
+
+def rate_limiter_of(warehouse: Warehouse, source: str, connection_name: str) -> RateLimiter | None:
+    """The rate limiter of requests to a source; None where the source has no limit.
+
+    Raises:
+        ConfigurationError: the source's settings are wrong.
+    """
+    if source not in budgets:
+        return None
+    with bound(source, connection_name):
+        rate = budgets.get(source)().requests_per_second
+    if rate is None:
+        return None
+    return RateLimiter(rate, partial(reserve_requests, warehouse, source, connection_name, rate))
 
 
 def reserve_requests(

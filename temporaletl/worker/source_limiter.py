@@ -2,16 +2,13 @@
 
 import random
 from datetime import timedelta
-from functools import partial
 
-from temporaletl.bound_connection import bound
 from temporaletl.budget import RateLimiter
 from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.external.cooldown import lift_cool_downs
 from temporaletl.messages import ETLInput
 from temporaletl.rereading import reread_method_of
-from temporaletl.strategies import budgets
-from temporaletl.warehouse.budget import block_source, remaining_cool_down, reserve_requests
+from temporaletl.warehouse.budget import block_source, rate_limiter_of, remaining_cool_down
 from temporaletl.warehouse.connection import Warehouse
 
 #: A shorter cool-down concerns only the segment that met it.
@@ -47,15 +44,7 @@ class SourceLimiter:
         Raises:
             ConfigurationError: the source's settings are wrong.
         """
-        if self._job.source not in budgets:
-            return None
-        source, connection = self._job.source, self._job.connection
-        with bound(source, connection):
-            rate = budgets.get(source)().requests_per_second
-        if rate is None:
-            return None
-        reserve = partial(reserve_requests, self._warehouse, source, connection, rate)
-        return RateLimiter(rate, reserve)
+        return rate_limiter_of(self._warehouse, self._job.source, self._job.connection)
 
     def block_after(self, error: RetryableError) -> None:
         """Block the source for all workers, for the delay that an error's answer requested."""

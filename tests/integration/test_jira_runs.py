@@ -75,6 +75,16 @@ async def test_all_that_planning_requests_is_requested_at_once_where_the_login_i
     assert "approximate-count" not in requested
 
 
+async def test_a_first_load_is_planned_beside_the_view_once_the_account_is_known(
+    warehouse: Warehouse, served: Serve
+) -> None:
+    server = served(generate(60, seed=3, personality="cloud"))
+    # The view and the site, the people, how many issues there are, the first and the last.
+    together = hold_until_in_flight(server, 6, passing=("myself", "serverInfo"))
+    await run_batch(warehouse, "jira", mode="full", limits=EngineLimits())
+    assert together.is_set()
+
+
 async def test_a_login_that_is_refused_is_tried_alone_from_then_on(
     warehouse: Warehouse, served: Serve
 ) -> None:

@@ -11,7 +11,6 @@ from temporaletl import (
     ConfigurationError,
     CredentialsError,
     RateLimitedError,
-    SourceProtocolError,
 )
 from temporaletl.errors import ETLError
 from temporaletl.external.salesforce import refusals
@@ -313,7 +312,7 @@ async def test_too_many_long_requests_are_a_short_wait(
 
 async def test_an_address_that_is_no_salesforce_is_told_so(served: Serve) -> None:
     server = served(generate(5), SF_API_VERSION="99.0")
-    with pytest.raises(SourceProtocolError, match="SF_INSTANCE_URL and SF_API_VERSION"):
+    with pytest.raises(ConfigurationError, match="SF_INSTANCE_URL and SF_API_VERSION"):
         await read(jobs_of())
     assert server.traffic.requests == 2
 

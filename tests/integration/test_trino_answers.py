@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
@@ -252,3 +253,18 @@ async def test_the_account_is_the_user_and_the_tables_that_the_streams_read(lake
     view = trino_account()
     assert view.account == "jane"
     assert view.containers == {table, "tpch.tiny.region"}
+
+
+def test_tables_are_requested_as_soon_as_trino_lets_the_user_in(lake: Lake, behind: Behind) -> None:
+    lake.orders(order(1))
+    explained = threading.Event()
+
+    def hold(request: Request, answer: Response) -> Response:
+        """Hold what is left of the query for the user's name until the tables are requested."""
+        if b"EXPLAIN" in request.body:
+            explained.set()
+        assert request.method == "POST" or explained.wait(timeout=30)
+        return answer
+
+    behind(hold)
+    assert trino_account().containers

@@ -90,6 +90,20 @@ async def test_a_window_is_cut_into_slices_that_overlap_nowhere(lake: Lake) -> N
     assert found.records.total() == 24
 
 
+async def test_behind_the_last_row_is_one_slice_that_has_what_comes_there_later(
+    lake: Lake,
+) -> None:
+    table = lake.orders(
+        ", ".join(order(n, changed=DAY + timedelta(hours=n)) for n in (0, 30)),
+        more="slice_hours = 24",
+    )
+    jobs = jobs_of(end=DAY + timedelta(days=300))
+    assert [job.window.start for job in jobs] == [None, DAY + timedelta(days=1)]
+    assert jobs[-1].window.end == DAY + timedelta(days=300)
+    lake.trino.execute(f"INSERT INTO {table} VALUES {order(7, changed=DAY + timedelta(days=9))}")
+    assert (await read(jobs)).numbers == {0, 30, 7}
+
+
 @pytest.mark.parametrize("size", [1, 3, 10])
 async def test_reading_goes_on_from_every_cursor_also_among_ties(lake: Lake, size: int) -> None:
     rows = [order(n, changed=DAY + timedelta(hours=n // 8)) for n in range(24)]

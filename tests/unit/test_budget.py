@@ -1,7 +1,9 @@
 """Rate limits of requests, and how requests are counted."""
 
+import contextlib
 import contextvars
 import threading
+from concurrent.futures import CancelledError
 from datetime import timedelta
 
 import pytest
@@ -60,6 +62,33 @@ def test_reservations_grow_with_the_number_of_requests() -> None:
     for _ in range(15):
         limiter.acquire()
     assert reserved == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("stop", [None, threading.Event()])
+def test_who_waits_for_a_turn_when_the_work_ends_sends_nothing(
+    stop: threading.Event | None,
+) -> None:
+    waits, ended = threading.Event(), threading.Event()
+
+    def reserve(_count: int) -> timedelta:
+        waits.set()
+        return timedelta(hours=1)
+
+    def ask() -> None:
+        with contextlib.suppress(CancelledError):
+            acquire(stop)
+            return
+        ended.set()
+
+    with rate_limited(RateLimiter(1, reserve)):
+        context = contextvars.copy_context()
+        waiting = threading.Thread(target=context.run, args=(ask,))
+        waiting.start()
+        assert waits.wait(timeout=10)
+    waiting.join(timeout=10)
+    assert ended.is_set()
+    with pytest.raises(CancelledError):
+        context.run(acquire)
 
 
 def test_outside_of_a_segment_there_is_nothing_to_wait_for() -> None:

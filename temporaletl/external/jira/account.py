@@ -10,7 +10,12 @@ from typing import Any
 import msgspec
 import requests
 
-from temporaletl.accounts import AccountView, account_view, login_was_accepted
+from temporaletl.accounts import (
+    AccountView,
+    account_view,
+    login_was_accepted,
+    note_accepted,
+)
 from temporaletl.errors import CredentialsError
 from temporaletl.external.answers import MisfitAnswerError, decode
 from temporaletl.external.error_bodies import message_of
@@ -94,7 +99,10 @@ def jira_account() -> AccountView | None:
         return None
     site = open_site(settings)
     # First and alone: a login that is refused must not be tried several times at once.
-    known = None if login_was_accepted("jira") else _who(site)
+    known = None
+    if not login_was_accepted("jira"):
+        known = _who(site)
+        note_accepted("jira")
     found = site.begin(identity_of, site), site.begin(_seen, site), site.begin(_granted, site)
     try:
         account, groups = known or _who(site)

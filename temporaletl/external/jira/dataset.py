@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.external.jira.settings import JiraSettings
-from temporaletl.external.jira.site import IssueRange
+from temporaletl.external.jira.site import IssueRange, as_ms
 from temporaletl.external.trino.access import TrinoSettings
-from temporaletl.external.trino.order import Ordered, quoted
+from temporaletl.external.trino.order import Ordered, outer_times, quoted
 from temporaletl.external.trino.server import Parameter, Statement, TrinoServer, open_trino
-from temporaletl.external.trino.values import Column
+from temporaletl.external.trino.values import Column, utc_timestamp
 from temporaletl.rows import Identity
 from temporaletl.timezones import known_timezone
 
@@ -59,6 +59,18 @@ class IssueTable:
     def count(self, issues: IssueRange) -> int:
         """Return how many issues of the range there are now."""
         return self.ordered(issues).count(self.server, name=self.name)
+
+    def ends(self, issues: IssueRange) -> tuple[int, int] | None:
+        """Return the times of the first and the last issue, in milliseconds; None without issues.
+
+        Blocks; raises as `Statement.fetch`.
+        """
+        of_range = self.ordered(issues)
+        times = outer_times(
+            self.server, of_range.sql, of_range.parameters, of_range.time, name=self.name
+        )
+        first, last = (None if time is None else _ms(time) for time in times)
+        return None if first is None or last is None else (first, last)
 
     def ordered(self, issues: IssueRange) -> Ordered:
         """Return the issues of a range, each as `ISSUE_COLUMNS`, texts or null."""
@@ -127,6 +139,13 @@ class IssueTable:
 
 def _timestamp(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _ms(time: str) -> int | None:
+    try:
+        return as_ms(utc_timestamp(time))
+    except ValueError:
+        return None  # of no year that Python knows
 
 
 def read_people(server: TrinoServer, table: str) -> Iterator[Identity]:

@@ -90,6 +90,14 @@ class _Ids(msgspec.Struct, rename="camel"):
     next_page_token: str | None = None
 
 
+class _Timed(msgspec.Struct):
+    fields: dict[str, str | None]
+
+
+class _Times(msgspec.Struct):
+    issues: list[_Timed]
+
+
 class JiraSite:
     """One Jira as one process sees it: its session, its threads, its kind.
 
@@ -267,6 +275,33 @@ class JiraSite:
 
         path = "search/approximate-count"
         return self.request("POST", path, json={"jql": jql}, read=counted, accept=_BAD_REQUEST)
+
+    def ends(self, issues: IssueRange) -> tuple[int, int] | None:
+        """Return the times of the first and the last issue, in milliseconds; None without issues.
+
+        Blocks. Raises: as `search`, after one attempt.
+        """
+        newest = self.begin(self._outermost, issues, "DESC")
+        try:
+            first = self._outermost(issues, "ASC")
+        except BaseException:
+            newest.abandon()
+            raise
+        last = newest.result()
+        return None if first is None or last is None else (first, last)
+
+    def _outermost(self, issues: IssueRange, order: Literal["ASC", "DESC"]) -> int | None:
+        query = {
+            "jql": f"{issues.jql()} ORDER BY {issues.order} {order}",
+            "maxResults": 1,
+            "fields": [issues.order],
+        }
+        found = self.search(query, read=reading(_Times, source="jira"), attempts=1).issues
+        text = found[0].fields.get(issues.order) if found else None
+        try:
+            return None if text is None else as_ms(datetime.fromisoformat(text))
+        except (ValueError, OverflowError):
+            raise MisfitAnswerError(f"jira: {text!r} is no time of an issue") from None
 
     def count_few(self, issues: IssueRange, most: int) -> int | None:
         """Return how many issues there are, exactly, by their ids; None for more than `most`.

@@ -66,8 +66,11 @@ class UnrenderableError(SourceUnavailableError):
     """Salesforce fails at an answer: it is out of order, or at one row that lies in the answer."""
 
 
-class GoneError(SourceProtocolError):
-    """There is nothing at that address, or no longer: a bulk job ends its life after a week."""
+class GoneError(ConfigurationError):
+    """There is nothing at that address, or no longer: a bulk job ends its life after a week.
+
+    It is no fault of an object or of a query: whatever is requested there is refused.
+    """
 
 
 class _Fault(msgspec.Struct):

@@ -5,6 +5,7 @@ import msgspec
 from temporaletl.accounts import AccountView, account_view, note_accepted
 from temporaletl.errors import ConfigurationError, CredentialsError, RecordError
 from temporaletl.external.answers import decode_record
+from temporaletl.external.threads import Begun
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.server import TrinoServer, open_trino
 from temporaletl.external.trino.streams import Stream, load_streams, spelled_out
@@ -47,12 +48,19 @@ def trino_account() -> AccountView:
     """
     server = open_trino(TrinoSettings.load())
     streams = load_streams()
-    ((user,),) = server.ask("SELECT current_user", name="who asks")
-    note_accepted("trino")
-    begun = {
-        name: server.begin(_tables, server, stream, streams.described(name))
-        for name, stream in streams.streams.items()
-    }
+    begun: dict[str, Begun[set[str]]] = {}
+
+    def let_in() -> None:
+        note_accepted("trino")
+        for name, stream in streams.streams.items():
+            begun[name] = server.begin(_tables, server, stream, streams.described(name))
+
+    try:
+        ((user,),) = server.ask("SELECT current_user", name="who asks", answered=let_in)
+    except BaseException:
+        for found in begun.values():
+            found.abandon()
+        raise
     tables: set[str] = set()
     all_readable = True
     for name, found in begun.items():

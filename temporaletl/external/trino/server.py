@@ -88,12 +88,15 @@ class _Relay(requests.Session):
         *,
         secured: str | None,
         longest: timedelta,
+        answered: Callable[[], None] | None = None,
     ) -> None:
         """`secured` is the address that our credentials are for, None without credentials.
 
-        `longest` is how long the query may go on, from its first request.
+        `longest` is how long the query may go on, from its first request. `answered` is called at
+        the first answer: Trino has let us in.
         """
         super().__init__()
+        self._answered = answered
         self._http = http
         self._stop = stop
         self._secured = secured
@@ -138,6 +141,9 @@ class _Relay(requests.Session):
             error.args = (text.replace("REQUESTS_CA_BUNDLE", "TRINO_CA_FILE"),)
             raise
         if answer.status_code not in _GONE:
+            tell, self._answered = self._answered, None
+            if tell is not None:
+                tell()
             return answer
         if method == "POST":
             raise ConfigurationError(
@@ -174,6 +180,7 @@ class Statement:
     """One query. Its rows are fetched one batch after the other, by one thread at a time.
 
     `name` says in errors whose query it is; its text begins behind `lines_before` lines of ours.
+    `answered` is called at Trino's first answer, long before the query's end.
     """
 
     def __init__(
@@ -184,6 +191,7 @@ class Statement:
         *,
         name: str,
         lines_before: int = 0,
+        answered: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._sql = sql
@@ -192,7 +200,7 @@ class Statement:
         self._credentials = server.settings.credentials
         self._stop = threading.Event()
         self._guard = threading.Lock()
-        self._cursor = server.connect(self._stop).cursor()
+        self._cursor = server.connect(self._stop, answered).cursor()
         self._columns: tuple[Column, ...] | None = None
 
     def columns(self) -> tuple[Column, ...]:
@@ -318,7 +326,9 @@ class TrinoServer:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
-    def connect(self, stop: threading.Event) -> "Connection":
+    def connect(
+        self, stop: threading.Event, answered: Callable[[], None] | None = None
+    ) -> "Connection":
         """Make the library's connection for one query; no request is sent yet."""
         from temporaletl.external.trino.connection import Connection
 
@@ -334,7 +344,9 @@ class TrinoServer:
             catalog=settings.catalog,
             schema=settings.schema_name,
             http_scheme=settings.scheme,
-            http_session=_Relay(self._http, stop, secured=self._secured, longest=longest),
+            http_session=_Relay(
+                self._http, stop, secured=self._secured, longest=longest, answered=answered
+            ),
             # Times without a zone are UTC: this is where Trino takes their zone from.
             timezone="UTC",
             legacy_primitive_types=True,
@@ -378,10 +390,18 @@ class TrinoServer:
         with contextlib.suppress(RuntimeError):
             self._threads.submit(statement.close)
 
-    def ask(self, sql: str, parameters: Sequence[Parameter] = (), *, name: str) -> list[list[Any]]:
+    def ask(
+        self,
+        sql: str,
+        parameters: Sequence[Parameter] = (),
+        *,
+        name: str,
+        answered: Callable[[], None] | None = None,
+    ) -> list[list[Any]]:
         """Return all rows of a small result. Blocks; raises as `Statement.fetch`."""
         rows: list[list[Any]] = []
-        with contextlib.closing(Statement(self, sql, parameters, name=name)) as statement:
+        asked = Statement(self, sql, parameters, name=name, answered=answered)
+        with contextlib.closing(asked) as statement:
             while found := statement.fetch(self.settings.page_size):
                 rows += found
         return rows

@@ -52,6 +52,7 @@ class MeteredQuery(Query):
     jobs: int = 1
     job: int = 0
     requests: int = 1
+    planned: int = 0
 
 
 @rate_budget("metered")
@@ -61,7 +62,11 @@ def budget() -> RateBudget:
 
 @params_method("metered", streams=("all",), overlap=timedelta(0), lag=timedelta(0))
 def describe(plan: Plan) -> MeteredQuery:
-    return MeteredQuery.from_dict(plan.metadata.params)
+    backlog = MeteredQuery.from_dict(plan.metadata.params)
+    for _ in range(backlog.planned):
+        acquire()
+        asked.append(time.monotonic())
+    return backlog
 
 
 @transform_inputs_method("metered")
@@ -127,11 +132,16 @@ def most_within(span: float) -> int:
     return max(sum(t <= u < t + span for u in times) for t in times)
 
 
-async def test_jobs_of_several_workers_together_keep_to_the_budget(services: Services) -> None:
-    await load(services, jobs=6, requests=25)
+@pytest.mark.parametrize("planned", [0, 50])
+async def test_jobs_of_several_workers_together_keep_to_the_budget(
+    services: Services, planned: int
+) -> None:
+    """What is requested while they are planned counts, too."""
+    in_jobs = 150 - planned
+    await load(services, jobs=5, requests=in_jobs // 5, planned=planned)
 
     assert len(asked) == 150
-    assert services.rows("SELECT count(*) FROM events") == [(150,)]
+    assert services.rows("SELECT count(*) FROM events") == [(in_jobs,)]
     # Turns are reserved half a second ahead, and a thread may be late by some of them.
     assert most_within(1.0) <= RATE * 1.5
     assert max(asked) - min(asked) >= 150 / RATE - 1

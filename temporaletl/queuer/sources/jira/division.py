@@ -10,8 +10,6 @@ from temporaletl.queuer import division
 from temporaletl.queuer.division import EPOCH, MINUTE
 
 MINUTE_MS = MINUTE // timedelta(milliseconds=1)
-#: Two of them, as a power of two of minutes.
-_CENTURIES = (1 << 27) * MINUTE
 #: Jobs of a range that is not divided by a given size: enough to keep every request of a worker
 #: busy, and few enough for what each job costs.
 LEAST_PER_JOB, _MOST_PER_JOB = 500, 4_000
@@ -22,9 +20,11 @@ class Counts:
     """Counts of issues: by the site, or by the dataset in Trino.
 
     `exact` is whether a count of nothing means that there is nothing; Cloud's is about right only.
+    `ends` are the times of a range's first and last issue in milliseconds, where they are known.
     """
 
     count: Callable[[IssueRange], Awaitable[int]]
+    ends: Callable[[IssueRange], Awaitable[tuple[int, int] | None]]
     exact: bool
 
 
@@ -53,13 +53,12 @@ async def divide(
         from_ms, to_ms = bounds
         return replace(whole, from_ms=from_ms, to_ms=to_ms)
 
-    async def ends(most: int) -> tuple[datetime, datetime]:
-        low = span.start or await _lowest(counts, whole, most)
-        if span.end is not None:
-            return low, span.end
-        # A power of two of minutes, so that a later batch of the same range has the same bounds.
-        minutes = max(_time(now_ms) - low, timedelta(0)) // MINUTE
-        return low, low + (1 << minutes.bit_length()) * MINUTE
+    async def ends() -> tuple[datetime, datetime]:
+        low, high = span.start, span.end
+        found = await counts.ends(whole) if low is None else None
+        if found is not None:
+            low, high = _time(found[0]), high or _time(found[1])
+        return low or EPOCH, high or _time(now_ms)
 
     span = Window(
         start=None if whole.from_ms is None else _time(whole.from_ms),
@@ -68,12 +67,6 @@ async def divide(
     of_windows = division.Counts(lambda window: counts.count(range_of(window)), counts.exact)
     windows = await division.divide(of_windows, span, size=size, ends=ends)
     return tuple(map(range_of, windows))
-
-
-async def _lowest(counts: Counts, whole: IssueRange, most: int) -> datetime:
-    """The lower bound to divide from: 1970, or earlier where an import has older issues."""
-    older = await counts.count(replace(whole, to_ms=min(0, whole.to_ms or 0)))
-    return EPOCH if older <= most else EPOCH - _CENTURIES
 
 
 def _time(ms: int) -> datetime:

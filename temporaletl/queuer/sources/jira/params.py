@@ -1,5 +1,6 @@
 """The backlog of source `jira`: the issues of a window, in ranges of thousands."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -126,23 +127,33 @@ async def _divided(
             few = await site.start(_count_few, site, whole)
             if few is not None and few <= size(few):
                 return (whole,) if few else ()
-        return await divide(Counts(partial(site.start, site.count), exact), whole, now_ms, size)
+        counts = Counts(partial(site.start, site.count), partial(site.start, _ends, site), exact)
+        return await divide(counts, whole, now_ms, size)
     table = open_issues(settings)
     # Where issues are read from the site, the dataset may be behind.
     exact = settings.extract_from == "trino"
-    counts = Counts(partial(table.server.start, table.count), exact)
+    start = table.server.start
+    counts = Counts(partial(start, table.count), partial(start, table.ends), exact)
     return await divide(counts, whole, now_ms, size)
 
 
 def _count_few(site: JiraSite, issues: IssueRange) -> int | None:
     """Count what is new exactly, where it is as little as it mostly is; None where it is more."""
+    return _unless_it_fails(lambda: site.count_few(issues, LEAST_PER_JOB))
+
+
+def _ends(site: JiraSite, issues: IssueRange) -> tuple[int, int] | None:
+    return _unless_it_fails(lambda: site.ends(issues))
+
+
+def _unless_it_fails[T](search: Callable[[], T]) -> T | None:
+    """Search; None where a search fails: it may for one issue, and jobs know what to do then."""
     try:
-        return site.count_few(issues, LEAST_PER_JOB)
+        return search()
     except (SourceProtocolError, SourceUnavailableError) as error:
         if isinstance(error, SourceUnavailableError) and error.delay is not None:
             raise
-        # A search may fail for one issue in it, and the jobs know what to do then.
-        log.warning("ids_not_shown", error=str(error))
+        log.warning("issues_not_shown", error=str(error))
         return None
 
 

@@ -29,7 +29,6 @@ from temporaletl.external.salesforce.narrowing import OF_A_ROW
 from temporaletl.external.salesforce.org import SalesforceOrg, open_org
 from temporaletl.external.salesforce.query import Order, Selection
 from temporaletl.external.salesforce.refusals import (
-    GoneError,
     InvalidFieldError,
     ObjectRefusedError,
     QueryTimeoutError,
@@ -125,7 +124,7 @@ async def describe_backlog(plan: Plan) -> tuple[Slice, ...]:
 
     Raises:
         ConfigurationError: a parameter or a setting is wrong; it is named.
-        CredentialsError, SourceProtocolError: the org refuses whatever is asked of it.
+        CredentialsError: the org refuses whatever is asked of it.
         RetryableError: as `temporaletl.external.salesforce.query.count`.
     """
     params = SalesforceParams.from_dict(plan.metadata.params)
@@ -197,13 +196,9 @@ class _Planning:
         try:
             try:
                 months = await self._asked(count_by_month, whole.selection(_window_of(whole)))
-            except GoneError:
-                raise
             except _OF_GROUPS as error:
                 log.info("salesforce_months_not_counted", object=whole.object, reason=str(error))
                 return _Counted(whole, await self._count(whole, _window_of(whole)))
-        except GoneError:
-            raise  # the address is wrong, for whatever is asked
         except _OF_AN_OBJECT as error:
             log.info("salesforce_not_counted", object=whole.object, reason=str(error))
             return _Counted(whole, None)
@@ -232,8 +227,6 @@ class _Planning:
                 most=most,
                 most_undivided=undivided,
             )
-        except GoneError:
-            raise
         except _OF_AN_OBJECT as error:
             log.info("salesforce_not_counted", object=whole.object, reason=str(error))
             return [(whole, rows)]

@@ -32,14 +32,18 @@ def scan_inputs(plan: Plan, _backlog: Backlog, _stream: str) -> Mapping[str, Jso
 
 
 def slices(share: Share) -> Iterator[Window]:
-    """Cut a window; none of the slices overlap, and nothing lies between them."""
+    """Cut a window; none of the slices overlap, and nothing lies between them.
+
+    The last one has all that is behind the last row: what comes there later is in it, too.
+    """
     start, end, length = share.window.start, share.window.end, share.slice_length
     begin = start or share.first
     if length is None or begin is None or end is None:
         yield share.window
         return
     bound = _EPOCH + (begin - _EPOCH) // length * length + length
-    while bound < end:
+    last = end if share.last is None else share.last
+    while bound < end and bound <= last:
         yield Window(start=start, end=bound)
         start, bound = bound, bound + length
     yield Window(start=start, end=end)

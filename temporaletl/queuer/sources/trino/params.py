@@ -33,7 +33,8 @@ class Share:
 
     window: Window
     slice_length: timedelta | None  # None: all at once
-    first: datetime | None  # where slices begin if the window has no start
+    first: datetime | None = None  # where slices begin if the window has no start
+    last: datetime | None = None  # behind it is nothing yet: that is one slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _lag() -> timedelta:
     filters=("parameters",),
 )
 def describe(plan: Plan) -> Backlog:
-    """Plan the windows; queries Trino for the first slice's start, if that is not known.
+    """Plan the windows; queries Trino for where slices begin and end, if that is not known.
 
     Raises:
         ConfigurationError: a parameter, a setting or a stream is wrong.
@@ -73,7 +74,7 @@ def describe(plan: Plan) -> Backlog:
     streams = load_streams()
     server = open_trino(TrinoSettings.load())
     shares: dict[str, Share] = {}
-    firsts: dict[str, Begun[datetime | None]] = {}
+    ends: dict[str, Begun[tuple[datetime | None, datetime | None]]] = {}
     for name, window in plan.windows.items():
         stream = streams.get(name)
         stream.bound(window, params.parameters)  # refuses what does not fit, before any job
@@ -86,18 +87,23 @@ def describe(plan: Plan) -> Backlog:
             sql, values = stream.bound(Window(), params.parameters)
             column = stream.ordered_by(plan.metadata.mode)
             of_stream = streams.described(name)
-            firsts[name] = server.begin(_first, server, sql, values, column, of_stream)
-        shares[name] = Share(window, length, None)
-    for name, first in firsts.items():
-        shares[name] = replace(shares[name], first=first.result())
+            ends[name] = server.begin(_ends, server, sql, values, column, of_stream)
+        shares[name] = Share(window, length)
+    for name, found in ends.items():
+        first, last = found.result()
+        shares[name] = replace(shares[name], first=first, last=last)
     return Backlog(shares)
 
 
-def _first(
+def _ends(
     server: TrinoServer, sql: str, values: Sequence[Parameter], column: str, name: str
-) -> datetime | None:
-    earliest, _ = outer_times(server, sql, values, column, name=name)
+) -> tuple[datetime | None, datetime | None]:
+    earliest, latest = map(_time, outer_times(server, sql, values, column, name=name))
+    return earliest, latest
+
+
+def _time(text: str | None) -> datetime | None:
     try:
-        return None if earliest is None else utc_timestamp(earliest)
+        return None if text is None else utc_timestamp(text)
     except ValueError:
-        return None  # before the year 1: one slice holds it all
+        return None  # of no year that Python knows: one slice holds it
