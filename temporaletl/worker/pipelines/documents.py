@@ -126,7 +126,10 @@ class _YamlReader:
         if text in _WORDS:
             return _WORDS[text]
         if _INTEGER.fullmatch(text):
-            return int(text)
+            try:
+                return int(text)
+            except ValueError:
+                raise self._fault(node, f"a number of {len(text):,} digits is too long") from None
         return float(text) if _NUMBER.fullmatch(text) else text
 
     @staticmethod

@@ -198,13 +198,14 @@ class _Validation:
             self.faults += faults_of_shape(error, "", Definition.model_fields)
             return None
 
-    def _distinct(self, nodes: Sequence[tuple[str, Node]]) -> list[str]:
+    def _distinct(self, nodes: Sequence[tuple[str, Node]]) -> dict[str, str]:
+        """The places of the nodes, by id."""
         seen: dict[str, str] = {}
         for path, node in nodes:
             if node.id in seen:
                 self._refuse(f"{path}.id", f"{node.id} is also the id of {seen[node.id]}", node.id)
             seen.setdefault(node.id, path)
-        return [*seen]
+        return seen
 
     def _step(self, path: str, node: Node) -> Step | None:
         kind = NODE_TYPES.get(node.type)
@@ -250,12 +251,12 @@ class _Validation:
                 )
             yield Link(edge.source, edge.target, edge.source_handle)
 
-    def _check_reach(self, graph: Graph, ids: Sequence[str]) -> None:
-        for index, node in enumerate(ids):
+    def _check_reach(self, graph: Graph, ids: Mapping[str, str]) -> None:
+        for node, path in ids.items():
             into, out_of = graph.into[node], graph.out_of[node]
             if graph.links and not into and not out_of:
                 self._refuse(
-                    f"nodes[{index}]",
+                    path,
                     f"{node} is unreachable: no edge leads to it, or from it",
                     node,
                 )
@@ -266,7 +267,7 @@ class _Validation:
                 if other is not None:
                     handles = f"{link.handle or 'none'} and {other.handle or 'none'}"
                     self._refuse(
-                        f"nodes[{index}].data.join",
+                        f"{path}.data.join",
                         f"{node} is unreachable: {link.source} never ends with both {handles}",
                         node,
                     )

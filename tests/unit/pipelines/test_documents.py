@@ -62,6 +62,7 @@ def test_yaml_is_read_by_its_core_schema_with_the_line_of_each_place() -> None:
         ("x" * 1_000_001, "1,000,001 characters are more than 1,000,000"),
         ("a: \x00", "not YAML"),
         ("--- 1\n--- 2", "not YAML"),
+        ("a:\n  b: " + "9" * 5_000, "line 2 column 6: a number of 5,000 digits is too long"),
     ],
 )
 def test_yaml_that_is_hostile_or_unclear_is_refused_at_its_place(

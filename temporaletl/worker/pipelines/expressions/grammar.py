@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 from temporaletl.worker.pipelines.expressions.language import (
     FUNCTIONS,
@@ -185,15 +186,21 @@ class _Checker:
             self.refuse(node, 'read a node by its id, as in nodes["fetch-1"]')
         elif name in self.names:
             self.roots.add(name)
-        elif name in self.nodes and name not in FUNCTIONS:
-            self.read.add(name)
-            self._edit(node, node.col_offset, f'nodes["{name}"]')
+        elif name not in FUNCTIONS and (called := self._called(name)) is not None:
+            self.read.add(called)
+            self._edit(node, node.col_offset, f'nodes["{called}"]')
         elif name.startswith("_"):
             self.refuse(node, f"{name}: names do not begin with _")
         elif name in FUNCTIONS:
             self.refuse(node, f"{name} is a function: call it")
         else:
             self.refuse(node, self._unknown(name))
+
+    def _called(self, name: str) -> str | None:
+        """The node of a name, in which Python spells each letter in one way: its id may not."""
+        if name in self.nodes:
+            return name
+        return next((one for one in self.nodes if normalize("NFKC", one) == name), None)
 
     def _unknown(self, name: str) -> str:
         before = ", ".join(sorted(self.nodes)) or "none"

@@ -1,8 +1,10 @@
 """Templates: texts with `{{ expression }}` holes, split once; what fills a hole is never parsed."""
 
-import ast
+import io
 import json
 import re
+import tokenize
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -14,8 +16,12 @@ from temporaletl.worker.pipelines.expressions.grammar import (
     Fault,
     parse_expression,
 )
+from temporaletl.worker.pipelines.expressions.language import MOST_CHARACTERS
 
 _OPEN, _CLOSE = "{{", "}}"
+#: What begins a part of an expression in which }} may stand.
+_MAY_HOLD_ENDS = re.compile(r"""["'{#]""")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _SECRET = re.compile(r"""\s*secret\(\s*(?:"([\w.-]+)"|'([\w.-]+)')\s*\)\s*""")
 _LOOKS_LIKE_SECRET = re.compile(r"\bsecret\s*\(")
 
@@ -93,14 +99,17 @@ def parse_template(
     """
     parts: list[str | Expression | SecretHole] = []
     faults: list[Fault] = []
+    lines = _Lines(text)
     rest = 0
+    lost = False  # behind a hole whose end is unclear; to look for that of each would take too long
     while (start := text.find(_OPEN, rest)) >= 0:
         if start > rest:
             parts.append(text[rest:start])
         inside = start + len(_OPEN)
-        end = _end_of_hole(text, inside)
-        if end is None:
-            faults.append(_placed(Fault(1, 1, "{{ is not closed by }}"), text, start))
+        end, is_clear = _end_of_hole(text, inside, first=lost)
+        lost = not is_clear
+        if end < 0:
+            faults.append(lines.placed(Fault(1, 1, "{{ is not closed by }}"), start))
             rest = len(text)
             break
         hole = text[inside:end]
@@ -108,11 +117,11 @@ def parse_template(
         try:
             part = _parse_hole(hole, nodes, names, secrets=secrets)
             if isinstance(part, SecretHole):
-                at = _placed(Fault(1, 1, ""), text, start)
+                at = lines.placed(Fault(1, 1, ""), start)
                 part = SecretHole(part.name, at.line, at.column)
             parts.append(part)
         except ExpressionError as error:
-            faults += [_placed(fault, text, inside) for fault in error.faults]
+            faults += [lines.placed(fault, inside) for fault in error.faults]
     if faults:
         raise ExpressionError(faults)
     if rest < len(text):
@@ -140,28 +149,56 @@ def _parse_hole(
             if secrets
             else "secrets may stand in headers, authentication and parameters alone"
         )
-        raise ExpressionError([_placed(Fault(1, 1, message), hole, called.start())])
+        raise ExpressionError([_Lines(hole).placed(Fault(1, 1, message), called.start())])
     return parse_expression(hole, nodes, names=names)
 
 
-def _end_of_hole(text: str, inside: int) -> int | None:
-    """The first }} that ends an expression, else the first of all: an expression may hold some."""
-    first = end = text.find(_CLOSE, inside)
-    if first < 0:
-        return None
-    while end >= 0:
-        try:
-            ast.parse(f"({text[inside:end]}\n)", mode="eval")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            end = text.find(_CLOSE, end + 1)
-        else:
-            return end
-    return first
+def _end_of_hole(text: str, inside: int, *, first: bool) -> tuple[int, bool]:
+    """The }} that ends an expression, and whether it does: else it is the first of all.
+
+    An expression may hold others, in texts and objects: its tokens tell them apart, in one go, as
+    far as it may be long. With `first` nobody looks at them.
+    """
+    nearest = text.find(_CLOSE, inside)
+    if first or nearest < 0:
+        return nearest, False
+    if not _MAY_HOLD_ENDS.search(text, inside, nearest):
+        return nearest, True
+    lines = io.StringIO("{" + text[inside : inside + MOST_CHARACTERS])
+    depth, starts = 0, [inside - 1]
+
+    def read_line() -> str:
+        line = lines.readline()
+        starts.append(starts[-1] + len(line))
+        return line
+
+    try:
+        for token in tokenize.generate_tokens(read_line):
+            if token.type == tokenize.COMMENT and depth == 1:
+                # A comment goes to the end of its line, or of its hole.
+                in_comment = token.string.find(_CLOSE)
+                if in_comment >= 0:
+                    return starts[token.start[0] - 1] + token.start[1] + in_comment, True
+            if token.type != tokenize.OP:
+                continue
+            depth += (token.string in _OPENING) - (token.string in _CLOSING)
+            if depth == 0:
+                end = starts[token.start[0] - 1] + token.start[1]
+                return (end, True) if text.startswith(_CLOSE, end) else (nearest, False)
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        pass  # parsing it says what is wrong
+    return nearest, False
 
 
-def _placed(fault: Fault, text: str, offset: int) -> Fault:
-    """A fault of a part of the text that begins at `offset`, in the whole of it."""
-    before = text[:offset]
-    line = before.count("\n") + fault.line
-    column = fault.column + len(before.rpartition("\n")[2]) * (fault.line == 1)
-    return Fault(line, column, fault.message)
+class _Lines:
+    """Where the lines of a text begin."""
+
+    def __init__(self, text: str) -> None:
+        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+
+    def placed(self, fault: Fault, offset: int) -> Fault:
+        """A fault of a part of the text that begins at `offset`, in the whole of it."""
+        before = bisect_right(self._starts, offset) - 1
+        in_line = offset - self._starts[before]
+        column = fault.column + in_line * (fault.line == 1)
+        return Fault(before + fault.line, column, fault.message)
