@@ -42,9 +42,6 @@ _USER = "postgres"
 #: The shortest `sun_path` is that of macOS, with 104 bytes, one of them for the end.
 _LONGEST_SOCKET_BYTES = 103
 _NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
-_CREATE_WITHIN = timedelta(minutes=2)
-#: After a crash it first replays its log.
-_READY_WITHIN = timedelta(minutes=2)
 #: Who may open the socket may connect; over the network, a password is asked for.
 _ACCESS = "".join(
     f"local {what} all trust\nhost {what} all {HOST}/32 scram-sha-256\n"
@@ -133,7 +130,7 @@ class EmbeddedPostgres:
             patience=timedelta(seconds=30),
         )
         self.child.start()
-        self.child.wait_until(self._prepared, within=_READY_WITHIN, stop=stop)
+        self.child.wait_until(self._prepared, stop=stop)
         return self.child
 
     def end(self) -> None:
@@ -209,7 +206,7 @@ class EmbeddedPostgres:
         )
         creation.start()
         try:
-            creation.wait_until(lambda: creation.exit_status == 0, within=_CREATE_WITHIN, stop=stop)
+            creation.wait_until(lambda: creation.exit_status == 0, stop=stop)
         finally:
             creation.end()
         half.rename(self._folder)

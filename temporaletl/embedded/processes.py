@@ -18,6 +18,8 @@ from temporaletl.embedded.priority import lower_priority
 from temporaletl.errors import ConfigurationError
 
 _LOOK_AGAIN = timedelta(milliseconds=50)
+#: For what hangs: a death is seen at once, and a busy machine takes minutes for a start of seconds.
+_READY_WITHIN = timedelta(minutes=5)
 #: A log longer than this is set aside, as `NAME.log.1`.
 _LONGEST_LOG_BYTES = 10_000_000
 
@@ -291,8 +293,8 @@ class Child:
         self,
         ready: Callable[[], bool],
         *,
-        within: timedelta,
         stop: Stop,
+        within: timedelta = _READY_WITHIN,
         every: timedelta = _LOOK_AGAIN,
     ) -> None:
         """Wait until `ready()`, which is called `every` so often.

@@ -45,7 +45,6 @@ from temporaletl.warehouse.connection import Warehouse
 INTERRUPTED = 130
 
 _LOOK_AGAIN = timedelta(milliseconds=200)
-_SERVICE_READY_WITHIN = timedelta(seconds=60)
 
 
 class Address(NamedTuple):
@@ -271,7 +270,6 @@ class Stack:
         for service in self._services:
             service.child.wait_until(
                 partial(self._serves, service, server),
-                within=_SERVICE_READY_WITHIN,
                 stop=self._stop,
                 every=_LOOK_AGAIN,
             )

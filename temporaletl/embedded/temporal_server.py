@@ -16,7 +16,6 @@ from temporaletl.temporal import connect
 from temporaletl.temporal.endpoint import Endpoint
 from temporaletl.temporal.pollers import pollers
 
-_READY_WITHIN = timedelta(seconds=60)
 _ANSWER_WITHIN = timedelta(seconds=5)
 #: Without these, a server with a file is 2.5 times slower.
 _PRAGMAS = ("journal_mode=wal", "synchronous=normal")
@@ -84,7 +83,6 @@ class EmbeddedTemporal:
         assert self.child is not None, "not started"  # noqa: S101
         self.child.wait_until(
             lambda: self._listens() and run(_answers(self.endpoint)),
-            within=_READY_WITHIN,
             stop=stop,
         )
 
