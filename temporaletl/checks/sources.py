@@ -98,9 +98,11 @@ async def read_account(source: str) -> str:
 def _described(view: AccountView) -> str:
     parts = [view.account or "an account that the source does not name"]
     if view.permissions:
-        parts.append(f"may {', '.join(sorted(view.permissions)[:_NAMED])}")
+        parts.append(f"has {', '.join(sorted(view.permissions)[:_NAMED])}")
     if view.containers:
-        parts.append(f"sees {len(view.containers):,} of what its items lie in")
+        count = len(view.containers)
+        what = "project, tenant or table" if count == 1 else "projects, tenants or tables"
+        parts.append(f"sees {count:,} {what}")
     return "; ".join(parts)
 
 

@@ -285,6 +285,15 @@ def test_every_command_that_a_page_shows_exists() -> None:
                 assert taken <= options[one], (page, line)
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_commands_of_a_page_can_be_run_as_they_stand(page: Path) -> None:
+    text = page.read_text("utf-8")
+    # Beside a running `etl up`, which has these ports.
+    assert not re.findall(r"fakes?[._]\S+ --port (?:5432|7233|8080|8233)\b.*", text)
+    # The scripts fetch a uv of their own, which is not on PATH.
+    assert not re.search(r"^\$ uvx? ", text, re.MULTILINE) or "[uv](https://" in text
+
+
 def test_every_script_and_module_that_a_page_names_exists() -> None:
     for page in pages():
         text = page.read_text("utf-8")

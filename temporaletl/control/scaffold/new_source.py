@@ -184,9 +184,9 @@ def _refuse(taken: Path) -> NoReturn:
 def _steps_in_checkout(name: str) -> tuple[tuple[str, str], ...]:
     return (
         (f"scripts/test tests/integration/test_{name}_source.py", "it passes the standard suite"),
-        (f"python -m tests.fakes.{name} --port 8080", "serve the fake, then in another terminal:"),
+        (f"python -m tests.fakes.{name} --port 8090", "serve the fake, then in another terminal:"),
         (
-            f"{name.upper()}_URL=http://127.0.0.1:8080 {name.upper()}_TOKEN=any etl preview {name}",
+            f"{name.upper()}_URL=http://127.0.0.1:8090 {name.upper()}_TOKEN=any etl preview {name}",
             "its first rows",
         ),
         (f"edit {_WORKER_SOURCES}/{name}.py", "what is read, and what becomes of it"),
@@ -198,9 +198,9 @@ def _steps_of_package(name: str, home: Path) -> tuple[tuple[str, str], ...]:
         (f"cd {shlex.quote(str(home))}", ""),
         *install_steps(installers()),
         ("pytest", "it passes the standard suite"),
-        (f"python tests/fake_{name}.py --port 8080", "serve the fake, then in another terminal:"),
+        (f"python tests/fake_{name}.py --port 8090", "serve the fake, then in another terminal:"),
         (
-            f"{name.upper()}_URL=http://127.0.0.1:8080 {name.upper()}_TOKEN=any etl preview {name}",
+            f"{name.upper()}_URL=http://127.0.0.1:8090 {name.upper()}_TOKEN=any etl preview {name}",
             "its first rows; services that run already know it after a restart",
         ),
         (f"edit temporaletl_{name}.py", "what is read, and what becomes of it"),
