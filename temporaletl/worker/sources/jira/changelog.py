@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import xxhash
+from xxhash import xxh3_64_hexdigest
 
 from temporaletl import Event, TransformContext
 from temporaletl.worker.sources.jira.issue import IssueRecord, Item
@@ -80,7 +80,7 @@ def type_of(item: Item) -> str:
 def item_keys(items: Sequence[Item]) -> list[str]:
     """Return a key for each item of one history, the same in whatever order they are listed."""
     keys = [_digest(item) for item in items]
-    if len(set(keys)) == len(keys):
+    if len(keys) == 1 or len(set(keys)) == len(keys):
         return keys
     often = Counter(keys)
     alike: Counter[str] = Counter()
@@ -97,11 +97,17 @@ def item_keys(items: Sequence[Item]) -> list[str]:
 
 
 def _digest(item: Item, *, with_texts: bool = False) -> str:
-    values = [item.from_, item.to]
-    # Texts of values that have ids are left out where they can be: people are renamed.
-    if with_texts or values == [None, None]:
-        values += [item.from_string, item.to_string]
+    before, after = item.from_, item.to
     # An empty text is not the absence of one.
-    texts = ["" if value is None else f"={value}" for value in values]
-    text = "\x1f".join([f"{item.field_id or item.field}", *texts])
-    return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))
+    text = (
+        f"{item.field_id or item.field}"
+        f"\x1f{'' if before is None else f'={before}'}\x1f{'' if after is None else f'={after}'}"
+    )
+    # Texts of values that have ids are left out where they can be: people are renamed.
+    if with_texts or (before is None and after is None):
+        before, after = item.from_string, item.to_string
+        text += (
+            f"\x1f{'' if before is None else f'={before}'}"
+            f"\x1f{'' if after is None else f'={after}'}"
+        )
+    return xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))

@@ -18,25 +18,19 @@ def comments(record: IssueRecord, context: TransformContext[JiraQuery]) -> Itera
     Raises:
         RecordError: a comment has no time.
     """
+    issue_id = record.id
     for comment in record.comments:
-        prefix = f"{record.id}:comment:{comment.id}"
-        created, edited = utc(comment.created), _edited(comment)
-        yield Event(
-            event_id=f"{prefix}:created",
-            event_type="comment_created",
-            event_time_utc=created,
-            event_properties=_said(comment),
-            **_by(comment.author, record, context),
+        prefix = f"{issue_id}:comment:{comment.id}"
+        created = utc(comment.created)
+        edited, said = _edited(comment, created), _said(comment)
+        yield _event(
+            f"{prefix}:created", "comment_created", created, comment.author, said, record, context
         )
         if edited is not None:
             # Its time is part of the id, so that the next edit is another event beside it.
-            yield Event(
-                event_id=f"{prefix}:updated:{ms_of(comment.updated)}",
-                event_type="comment_updated",
-                event_time_utc=edited,
-                event_properties=_said(comment),
-                **_by(comment.update_author, record, context),
-            )
+            event_id = f"{prefix}:updated:{ms_of(comment.updated)}"
+            person, again = comment.update_author, said.copy()
+            yield _event(event_id, "comment_updated", edited, person, again, record, context)
 
 
 def worklogs(record: IssueRecord, context: TransformContext[JiraQuery]) -> Iterator[Event]:
@@ -47,47 +41,65 @@ def worklogs(record: IssueRecord, context: TransformContext[JiraQuery]) -> Itera
     Raises:
         RecordError: a worklog has no time.
     """
+    issue_id = record.id
     for worklog in record.worklogs:
-        prefix = f"{record.id}:worklog:{worklog.id}"
-        created, edited = utc(worklog.created), _edited(worklog)
-        yield Event(
-            event_id=f"{prefix}:created",
-            event_type="worklog_created",
-            event_time_utc=created,
-            event_properties=_worked(worklog),
-            metrics=_measured(worklog),
-            **_by(worklog.author, record, context),
+        prefix = f"{issue_id}:worklog:{worklog.id}"
+        created, author = utc(worklog.created), worklog.author
+        edited, worked = _edited(worklog, created), _worked(worklog)
+        yield _event(
+            f"{prefix}:created",
+            "worklog_created",
+            created,
+            author,
+            worked,
+            record,
+            context,
+            worklog.time_spent_seconds,
         )
         if edited is not None:
-            yield Event(
-                event_id=f"{prefix}:updated:{ms_of(worklog.updated)}",
-                event_type="worklog_updated",
-                event_time_utc=edited,
-                event_properties=_worked(worklog) | {"editor": id_of(worklog.update_author)},
-                metrics=_measured(worklog),
-                **_by(worklog.author, record, context),
+            yield _event(
+                f"{prefix}:updated:{ms_of(worklog.updated)}",
+                "worklog_updated",
+                edited,
+                author,
+                worked | {"editor": id_of(worklog.update_author)},
+                record,
+                context,
+                worklog.time_spent_seconds,
             )
 
 
-def _edited(entry: Comment | Worklog) -> datetime | None:
+def _edited(entry: Comment | Worklog, created: datetime) -> datetime | None:
     if entry.updated is None or entry.updated == entry.created:
         return None
     edited = utc(entry.updated)
-    return None if edited == utc(entry.created) else edited
+    return None if edited == created else edited
 
 
-def _by(
-    person: Person | None, record: IssueRecord, context: TransformContext[JiraQuery]
-) -> dict[str, Any]:
+def _event(
+    event_id: str,
+    event_type: str,
+    event_time: datetime,
+    person: Person | None,
+    properties: dict[str, Any],
+    record: IssueRecord,
+    context: TransformContext[JiraQuery],
+    seconds_spent: float | None = None,
+) -> Event:
     profile = profile_of(person)
-    return {
-        "parent_item_id": record.key,
-        "relation_type": "author",
-        "person": profile.person,
-        "employee_id": employee_of(person, context),
-        "timezone": profile.timezone,
-        "relation_properties": profile.properties.copy(),
-    }
+    return Event(
+        event_id=event_id,
+        event_type=event_type,
+        event_time_utc=event_time,
+        parent_item_id=record.key,
+        relation_type="author",
+        person=profile.person,
+        employee_id=employee_of(person, context),
+        timezone=profile.timezone,
+        event_properties=properties,
+        relation_properties=profile.properties.copy(),
+        metrics={} if seconds_spent is None else {"time_spent_seconds": seconds_spent},
+    )
 
 
 def _said(comment: Comment) -> dict[str, Any]:
@@ -104,8 +116,3 @@ def _worked(worklog: Worklog) -> dict[str, Any]:
         "time_spent": worklog.time_spent,
         "comment": text_of(worklog.comment),
     }
-
-
-def _measured(worklog: Worklog) -> dict[str, Any]:
-    seconds = worklog.time_spent_seconds
-    return {} if seconds is None else {"time_spent_seconds": seconds}
