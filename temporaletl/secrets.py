@@ -74,7 +74,7 @@ class _Known:
     def occurs_in(self, text: str) -> bool:
         # Many forms one after the other are found much faster than any of them at once.
         forms = self._forms
-        return any(form in text for form in forms)
+        return len(text) >= _SHORTEST and any(form in text for form in forms)
 
     def holds(self, text: str) -> bool:
         return any(secret in text and weakness_of(secret) is None for secret in self._secrets)

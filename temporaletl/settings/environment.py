@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -179,6 +179,22 @@ class Settings(BaseSettings):
         return settings
 
     @classmethod
+    def present(cls) -> Self:
+        """As `load`, which is repeated only where the environment or `.env` is another by now.
+
+        For settings that are needed again and again, and that nothing else decides, such as a
+        connection. Secrets are always read.
+        """
+        place = (tuple(os.environ.items()), tuple(_given.get().items()), _state_of_file())
+        known = _loaded.get(cls)
+        if known is not None and known[0] == place:
+            return cast("Self", known[1])
+        settings = cls.load()
+        if not cls.secrets() & settings.model_fields_set:
+            _loaded[cls] = place, settings
+        return settings
+
+    @classmethod
     def secret_files(cls) -> Mapping[str, SecretFile]:
         """The files that secrets are in instead of variables, by field.
 
@@ -219,6 +235,18 @@ class Settings(BaseSettings):
             raise SettingsError(_explain(type(self), error, self._files)[0]) from None
         settings._files = self._files  # noqa: SLF001 - an instance of this class
         return settings
+
+
+#: What `Settings.present` has loaded, and from which environment.
+_loaded: dict[type[Settings], tuple[object, Settings]] = {}
+
+
+def _state_of_file() -> object:
+    try:
+        found = os.stat(".env")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @cache

@@ -49,7 +49,7 @@ def load_field_rules(source: str, rows: Sequence[type[Row]]) -> FieldRules:
     Raises:
         ConfigurationError: a setting is wrong, or a rule as `check_rule` says.
     """
-    settings = FieldSettings.load()
+    settings = FieldSettings.present()
     rules = [rule for rule in settings.parsed if rule.source in ("*", source)]
     for rule in rules:
         check_rule(rule, rows)

@@ -43,7 +43,7 @@ class BlockedSource:
 
 
 def _limits() -> dict[str, timedelta]:
-    longest = timedelta(minutes=WaitSettings.load().longest_wait_minutes)
+    longest = timedelta(minutes=WaitSettings.present().longest_wait_minutes)
     # Some more: a cool-down is written a little after the clock was read.
     return {"furthest": _FURTHEST_RESERVATION, "longest": longest + _FURTHEST_RESERVATION}
 
@@ -132,21 +132,28 @@ def remaining_cool_down(
 ) -> timedelta | None:
     """How long a segment must wait before its first request; None where it need not."""
     with warehouse.connection() as connection:
-        found = connection.execute(
-            f"""
-            SELECT extract(epoch FROM greatest(
-                {_BLOCKED} - clock_timestamp(),
-                {_GRANTED} - clock_timestamp() - %(queue)s))::float8
-            FROM etl_budgets WHERE source = %(source)s AND connection = %(connection)s
-              AND greatest({_BLOCKED}, {_GRANTED} - %(queue)s) > clock_timestamp()
-            """,  # noqa: S608 - constants
-            {
-                "source": source,
-                "connection": connection_name,
-                "queue": _LONGEST_QUEUE,
-                **_limits(),
-            },
-        ).fetchone()
+        return left_of_cool_down(connection, source, connection_name)
+
+
+def left_of_cool_down(
+    connection: Connection, source: str, connection_name: str
+) -> timedelta | None:
+    """The same in the caller's transaction."""
+    found = connection.execute(
+        f"""
+        SELECT extract(epoch FROM greatest(
+            {_BLOCKED} - clock_timestamp(),
+            {_GRANTED} - clock_timestamp() - %(queue)s))::float8
+        FROM etl_budgets WHERE source = %(source)s AND connection = %(connection)s
+          AND greatest({_BLOCKED}, {_GRANTED} - %(queue)s) > clock_timestamp()
+        """,  # noqa: S608 - constants
+        {
+            "source": source,
+            "connection": connection_name,
+            "queue": _LONGEST_QUEUE,
+            **_limits(),
+        },
+    ).fetchone()
     return None if found is None else timedelta(seconds=float(str(found[0])))
 
 

@@ -2,14 +2,8 @@
 
 from datetime import datetime
 
-from temporaletl.clock import Clock
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.sessions import only_row
-
-
-def read_clock(warehouse: Warehouse) -> Clock:
-    """Read the warehouse's time; the clock is never ahead of it, and behind by one answer."""
-    return Clock(warehouse_now(warehouse))
 
 
 def warehouse_now(warehouse: Warehouse) -> datetime:

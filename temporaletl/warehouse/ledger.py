@@ -8,12 +8,13 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from temporaletl.clock import Clock
 from temporaletl.errors import ConfigurationError, ConflictError
 from temporaletl.messages import (
     ENDED,
@@ -28,6 +29,7 @@ from temporaletl.messages import (
 from temporaletl.rows import storable_text
 from temporaletl.secrets import redacted
 from temporaletl.telemetry import metrics
+from temporaletl.warehouse.budget import left_of_cool_down
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.open_batches import Namespace
@@ -155,8 +157,17 @@ def open_jobs(
     return jobs, jobs[-1].seq + 1 if len(found) == 500 else end  # noqa: PLR2004 - the LIMIT
 
 
-def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> JobProgress:
-    """Mark a job as running for this run; return its progress.
+class Begun(NamedTuple):
+    """A job that begins or goes on: its progress, and what its source and its pages depend on."""
+
+    progress: JobProgress
+    clock: Clock  # never ahead of the warehouse's, and behind it by one answer
+    #: What is left of the source's cool-down, if anything is.
+    cool_down: timedelta | None
+
+
+def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: str) -> Begun:
+    """Mark a job as running for this run; return its progress, the clock, and the cool-down.
 
     A job that has ended is not modified; its progress says so. One whose slice is just loaded by
     another batch, in another engine, is skipped: of two in Temporal, its workflow id sees to that.
@@ -174,7 +185,9 @@ def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: 
             """,
             [workflow_id, run_id, job.batch_id, job.seq, sorted(ENDED)],
         )
-        return _read_progress(connection, job)
+        cool_down = left_of_cool_down(connection, job.source, job.connection)
+        row = _read(connection, job)
+        return Begun(progress_of(row), Clock(row["now"]), cool_down)
 
 
 def end_job(
@@ -196,7 +209,7 @@ def end_job(
             """,
             [state, without_secrets(error), job.batch_id, job.seq, sorted(ENDED)],
         )
-        progress = _read_progress(connection, job)
+        progress = progress_of(_read(connection, job))
     of_job = {"source": job.source, "connection": job.connection, "stream": job.stream}
     metrics.jobs.add(ended.rowcount, outcome=progress.state, **of_job)
     return progress
@@ -214,22 +227,25 @@ def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
         ConfigurationError: the ledger does not know the job.
     """
     with warehouse.connection() as connection:
-        return _read_progress(connection, job)
+        return progress_of(_read(connection, job))
 
 
-def _read_progress(connection: Connection, job: ETLInput) -> JobProgress:
+_READ = f"""
+    SELECT {PROGRESS}, clock_timestamp() AS now FROM etl_jobs WHERE batch_id = %s AND seq = %s
+"""  # noqa: S608 - a constant
+
+
+def _read(connection: Connection, job: ETLInput) -> Mapping[str, Any]:
+    """The columns of `progress_of`, and the warehouse's present time."""
     cursor = connection.cursor(row_factory=dict_row)
-    row = cursor.execute(
-        f"SELECT {PROGRESS} FROM etl_jobs WHERE batch_id = %s AND seq = %s",  # noqa: S608 - constant
-        [job.batch_id, job.seq],
-    ).fetchone()
+    row = cursor.execute(_READ.encode(), [job.batch_id, job.seq]).fetchone()
     if row is None:
         raise ConfigurationError(
             f"job {job.job_id} of batch {job.batch_id} is not in the ledger of this warehouse: "
             "do the queuer and the worker use the same one? (jobs of runs that ended long ago are "
             "summarised)"
         )
-    return progress_of(row)
+    return row
 
 
 def progress_of(row: Mapping[str, Any]) -> JobProgress:

@@ -7,7 +7,7 @@ for each transaction, in the message that begins it. Nothing outlives the transa
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -97,21 +97,25 @@ def beginning(
 ) -> bytes:
     """The one message that begins a transaction: its isolation, names, zone and limits."""
     isolation = "REPEATABLE READ" if snapshot else "READ COMMITTED"
-    local = sql.SQL("SET LOCAL {} TO {}")
-    statements = sql.SQL("; ").join(
-        [
-            sql.SQL(f"BEGIN ISOLATION LEVEL {isolation}"),
-            sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)),
-            sql.SQL("SET LOCAL timezone TO 'UTC'"),
-            *(
-                local.format(sql.Identifier(name), sql.Literal(value))
-                for name, value in settings.items()
-                if name not in unsupported
-            ),
-            sql.SQL(f"SELECT {BACKEND}"),
-        ]
+    supported = {name: str(value) for name, value in settings.items() if name not in unsupported}
+    path = sql.Identifier(schema).as_string(None)
+    return (
+        sql.SQL("BEGIN ISOLATION LEVEL {}; SELECT {}, {}")
+        .format(
+            sql.SQL(isolation),
+            sql.SQL(BACKEND),
+            local_settings({"search_path": path, "timezone": "UTC", **supported}),
+        )
+        .as_bytes(None)
     )
-    return statements.as_bytes(None)
+
+
+def local_settings(values: Mapping[str, str]) -> sql.Composed:
+    """Expressions that set parameters until the transaction ends; SET is a statement for each."""
+    return sql.SQL(", ").join(
+        sql.SQL("pg_catalog.set_config({}, {}, true)").format(name, value)
+        for name, value in values.items()
+    )
 
 
 @overload

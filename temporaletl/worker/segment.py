@@ -5,7 +5,7 @@ It does not depend on Temporal: the activity, the engine and the tests run this 
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -27,11 +27,10 @@ from temporaletl.strategies import Strategies
 from temporaletl.telemetry.logs import get_logger
 from temporaletl.telemetry.metrics import note_wait, pages_superseded
 from temporaletl.transformation import TransformContext
-from temporaletl.warehouse.clock import read_clock
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.cursors import unescaped
 from temporaletl.warehouse.identities import people_of_batch
-from temporaletl.warehouse.ledger import begin_job, end_job
+from temporaletl.warehouse.ledger import Begun, begin_job, end_job
 from temporaletl.warehouse.source_connections import connections_for
 from temporaletl.warehouse.state import advance_loaded
 from temporaletl.worker.job_strategies import strategies_of
@@ -143,17 +142,20 @@ async def _run_bound(
     limits: SegmentLimits,
     progress: Progress,
 ) -> SegmentResult:
-    strategies = await asyncio.to_thread(
-        strategies_of, warehouse, job, scan_duration=limits.scan_duration
-    )
-    query = strategies.query.from_dict(job.params)
-    begun = await asyncio.to_thread(
-        begin_job, warehouse, job, workflow_id=workflow_id, run_id=run_id
-    )
+    def begin() -> tuple[Strategies, Query, Begun]:
+        strategies = strategies_of(warehouse, job, scan_duration=limits.scan_duration)
+        query = strategies.query.from_dict(job.params)
+        return (
+            strategies,
+            query,
+            begin_job(warehouse, job, workflow_id=workflow_id, run_id=run_id),
+        )
+
+    strategies, query, (begun, clock, cool_down) = await asyncio.to_thread(begin)
     if begun.state in ENDED:
         return SegmentResult(progress=begun, done=True)
     limiter = SourceLimiter(warehouse, job)
-    if (delay := await asyncio.to_thread(limiter.remaining_cool_down)) is not None:
+    if (delay := limiter.wait(cool_down)) is not None:
         note_wait("timer", delay.total_seconds())
         waiting = begun.model_copy(update={"error": f"{job.source} is rate-limited for now"})
         return SegmentResult(progress=waiting, done=False, wait=delay)
@@ -167,11 +169,12 @@ async def _run_bound(
     loader = Loader(
         warehouse, strategies.rows, lineage, reject_payload_bytes=limits.reject_payload_bytes
     )
-    _, people, clock = await asyncio.gather(
-        asyncio.to_thread(loader.prepare),
-        asyncio.to_thread(people_of_batch, warehouse, job.source, job.connection, job.batch_id),
-        asyncio.to_thread(read_clock, warehouse),
-    )
+
+    def prepare() -> Mapping[str, str]:
+        loader.prepare()
+        return people_of_batch(warehouse, job.source, job.connection, job.batch_id)
+
+    people = await asyncio.to_thread(prepare)
     rules = load_field_rules(job.source, strategies.rows)
     context = TransformContext(job=job, query=query, identities=people, field_rules=rules)
     stored = JobEvents(warehouse, job.source, job.connection)

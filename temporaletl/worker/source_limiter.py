@@ -8,7 +8,7 @@ from temporaletl.errors import NotReadyError, RetryableError
 from temporaletl.external.cooldown import lift_cool_downs
 from temporaletl.messages import ETLInput
 from temporaletl.rereading import reread_method_of
-from temporaletl.warehouse.budget import block_source, rate_limiter_of, remaining_cool_down
+from temporaletl.warehouse.budget import block_source, rate_limiter_of
 from temporaletl.warehouse.connection import Warehouse
 
 #: A shorter cool-down concerns only the segment that met it.
@@ -24,15 +24,15 @@ class SourceLimiter:
         self._warehouse = warehouse
         self._job = job
 
-    def remaining_cool_down(self) -> timedelta | None:
+    def wait(self, delay: timedelta | None) -> timedelta | None:
         """How long the segment must wait before its first request; None where it need not.
 
-        Then the cool-downs of this process's own clients end as well.
+        `delay` is what is left of the source's cool-down. Where nothing is, the cool-downs of this
+        process's own clients end as well.
         """
         job = self._job
         if job.mode == "replay" and reread_method_of(job.source, job.stream) is None:
             return None
-        delay = remaining_cool_down(self._warehouse, job.source, job.connection)
         if delay is None:
             lift_cool_downs(job.source, job.connection)
             return None

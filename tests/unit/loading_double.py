@@ -120,10 +120,10 @@ class Shop:
         finally:
             self.closed += 1
 
-    def begin_job(self, _warehouse: object, _job: ETLInput, **_ids: str) -> JobProgress:
+    def begin_job(self, _warehouse: object, _job: ETLInput, **_ids: str) -> tuple[Any, ...]:
         if self.progress.state not in ENDED:
             self.progress = self.progress.model_copy(update={"state": "running"})
-        return self.progress
+        return self.progress, self.clock, self.cool_down
 
     def end_job(self, _warehouse: object, _job: ETLInput, state: JobState) -> JobProgress:
         self.progress = self.progress.model_copy(update={"state": state})
@@ -158,8 +158,8 @@ class SourceLimiter:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
-    def remaining_cool_down(self) -> timedelta | None:
-        return self.shop.cool_down
+    def wait(self, delay: timedelta | None) -> timedelta | None:
+        return delay
 
     def rate_limiter(self) -> None: ...
 
@@ -204,7 +204,6 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 
     monkeypatch.setattr(segment, "SourceLimiter", lambda _warehouse, _job: SourceLimiter(made))
     monkeypatch.setattr(segment, "people_of_batch", people_of_batch)
-    monkeypatch.setattr(segment, "read_clock", lambda _warehouse: made.clock)
     monkeypatch.setattr(segment, "Loader", Loader)
     monkeypatch.setattr(segment, "begin_job", made.begin_job)
     monkeypatch.setattr(segment, "end_job", made.end_job)

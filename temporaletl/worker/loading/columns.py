@@ -101,9 +101,9 @@ class Part:
         return [names.index(field) for field in self.fields]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Layout of a row class's table."""
+    """Layout of a row class's table. Each is equal to itself alone: see `layout_of`."""
 
     row: type[Row]
     table: str

@@ -24,7 +24,7 @@ from temporaletl.transformation import is_wanted, undeclared
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import escaped
 from temporaletl.warehouse.ledger import PROGRESS, progress_of
-from temporaletl.warehouse.sessions import only_row
+from temporaletl.warehouse.sessions import local_settings, only_row
 from temporaletl.worker.loading import rejects, schema
 from temporaletl.worker.loading.columns import layout_of
 from temporaletl.worker.loading.conflicts import Conflicts, conflicts_of
@@ -87,12 +87,16 @@ class _DetachedError(Exception):
 
 # The lookup must go through the key's index, whatever statistics say. A table that was just
 # filled has none, and the planner then likes to read it whole for every key.
-_SETTINGS = """
-    SET LOCAL enable_material TO off; SET LOCAL random_page_cost TO 1;
-    SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
-    SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off;
-    SET LOCAL jit TO off
-"""
+_METHODS = ("material", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
+_SETTINGS = sql.SQL("SELECT {}").format(
+    local_settings(
+        {
+            "random_page_cost": "1",
+            "jit": "off",
+            **{f"enable_{method}": "off" for method in _METHODS},
+        }
+    )
+)
 # The jobs of one batch share out what there is: they do not extract the same rows.
 _OTHERS_RUNNING = """
     SELECT DISTINCT stream FROM etl_jobs
@@ -151,7 +155,7 @@ class Loader:
                     "a stream yields one row class for a table"
                 )
         self._merges: list[Merge] = []
-        self._settings: sql.SQL | sql.Composed = sql.SQL(_SETTINGS)
+        self._settings = _SETTINGS
         self._loaded_from: datetime | None = None
 
     def prepare(self) -> None:
@@ -173,7 +177,7 @@ class Loader:
             for target in targets
             if target.layout.partitioned
         )
-        self._settings = sql.SQL(_SETTINGS) + locks
+        self._settings = _SETTINGS + locks
 
     @traced("load page")
     def load(self, page: PageLoad) -> JobProgress:

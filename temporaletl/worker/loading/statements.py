@@ -1,6 +1,7 @@
 """SQL statements of a merge into one table."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from psycopg import sql
 from xxhash import xxh32_hexdigest
@@ -97,7 +98,9 @@ def _located(keys: sql.Composable | None, condition: sql.Composable) -> sql.Comp
     return sql.SQL(" JOIN {} AS k ON {}").format(keys, condition)
 
 
+@lru_cache(maxsize=128)
 def statements_for(target: Target) -> Statements:
+    """The statements of a target, the same for all pages of all jobs."""
     layout = target.layout
     columns = columns_of(layout)
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -297,12 +297,12 @@ async def test_a_slice_that_another_engine_loads_is_skipped(warehouse: Warehouse
         job = ledger.open_jobs(warehouse, "another", first=0, end=1)[0][0]
         assert job.job_id == taken.job_id
         begun = ledger.begin_job(warehouse, job, workflow_id="job/1", run_id="r")
-        assert begun.state == "skipped"
+        assert begun.progress.state == "skipped"
     # Nobody drives the other one now, so that it is nobody's hindrance.
     with warehouse.connection() as connection:
         connection.execute("UPDATE etl_jobs SET state = 'planned' WHERE batch_id = 'another'")
     begun = ledger.begin_job(warehouse, job, workflow_id="job/1", run_id="r")
-    assert begun.state == "running"
+    assert begun.progress.state == "running"
 
 
 def test_of_two_runs_entered_at_once_one_is_let_in(warehouse: Warehouse) -> None:

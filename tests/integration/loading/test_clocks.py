@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from temporaletl.rows import CompleteSet
-from temporaletl.warehouse.clock import read_clock, warehouse_now
+from temporaletl.warehouse.clock import warehouse_now
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.ledger import begin_job
 from tests.integration.loading.jobs import NOON, Job, counts, execute, fetch, make_event
 
 _DAY = timedelta(days=1)
@@ -20,7 +21,7 @@ def set_ahead(warehouse: Warehouse) -> None:
 
 
 def test_the_clock_of_the_warehouse_is_never_ahead_of_it(warehouse: Warehouse) -> None:
-    clock = read_clock(warehouse)
+    clock = begin_job(warehouse, Job(warehouse).input, workflow_id="job/1", run_id="r").clock
     for _ in range(20):
         assert clock() <= warehouse_now(warehouse)
 

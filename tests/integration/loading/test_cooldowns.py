@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from temporaletl.external.cooldown import CoolDown
-from temporaletl.warehouse.budget import block_source, unblock_source
+from temporaletl.warehouse.budget import block_source, remaining_cool_down, unblock_source
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.source_limiter import SourceLimiter
 from tests.integration.loading.jobs import Job
@@ -22,8 +22,12 @@ def test_what_is_lifted_in_the_warehouse_is_lifted_in_the_worker(
     block_source(warehouse, job.source, job.connection, timedelta(hours=1))
     now[0] += 60
     limiter = SourceLimiter(warehouse, job)
-    assert limiter.remaining_cool_down() is not None
+
+    def wait() -> timedelta | None:
+        return limiter.wait(remaining_cool_down(warehouse, job.source, job.connection))
+
+    assert wait() is not None
     assert client.remaining()[0] == timedelta(minutes=59)
     assert unblock_source(warehouse, job.source, job.connection)
-    assert limiter.remaining_cool_down() is None
+    assert wait() is None
     assert client.remaining()[0] <= timedelta(0)

@@ -41,7 +41,7 @@ from tests.integration.warehouse.batches import (
 
 
 def begun(warehouse: Warehouse, planned: Any) -> Any:
-    return begin_job(warehouse, planned, workflow_id="job/1", run_id="run")
+    return begin_job(warehouse, planned, workflow_id="job/1", run_id="run").progress
 
 
 def planned_jobs(
@@ -217,7 +217,7 @@ def test_a_job_that_begins_again_keeps_its_progress_and_names_its_new_run(
     _, [planned] = planned_jobs(warehouse, 1)
     assert begun(warehouse, planned).state == "running"
     load(warehouse, planned, {"page": 2}, records=5, inserted=4, rejected=1)
-    again = begin_job(warehouse, planned, workflow_id="job/1", run_id="second")
+    again = begin_job(warehouse, planned, workflow_id="job/1", run_id="second").progress
     assert (again.pages, again.records, again.cursor) == (1, 5, {"page": 2})
     assert again.rows == RowCounts(inserted=4, rejected=1)
     assert rows(warehouse, "SELECT run_id FROM etl_jobs") == [("second",)]
