@@ -7,9 +7,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.notifications.settings import NotificationSettings
+from temporaletl.settings.environment import given_variables
+from temporaletl.settings.fields import FieldSettings
 from temporaletl.settings.platform import (
     Settings,
     TemporalSettings,
+    WaitSettings,
     WarehouseSettings,
     WorkerSettings,
 )
@@ -218,6 +221,38 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     assert settings.queuer_queue == "from-file"
     assert settings.namespace == "from-environment"
     assert WarehouseSettings.load().user == "postgres"
+
+
+def test_present_settings_are_read_anew_where_a_variable_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variable = "ETL_LONGEST_WAIT_MINUTES"
+
+    def minutes() -> float:
+        assert WaitSettings.present() is WaitSettings.present()
+        return WaitSettings.present().longest_wait_minutes
+
+    found = [minutes()]
+    (tmp_path / ".env").write_text(f"{variable}=9")
+    found.append(minutes())
+    monkeypatch.setenv(variable, "5")
+    found.append(minutes())
+    with given_variables({variable: "7"}):
+        found.append(minutes())
+    assert [*found, minutes()] == [60, 9, 5, 7, 5]
+
+
+def test_present_settings_have_the_secret_that_its_file_has_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setenv("ETL_HASH_KEY_FILE", str(file))
+    for key in ("first-key", "other-key"):
+        file.write_text(key)
+        found = FieldSettings.present().hash_key
+        assert found is not None
+        assert found.get_secret_value() == key
 
 
 def test_code_may_name_fields() -> None:
