@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from dotenv import dotenv_values
@@ -243,7 +244,7 @@ _loaded: dict[type[Settings], tuple[object, Settings]] = {}
 
 def _state_of_file() -> object:
     try:
-        found = os.stat(".env")
+        found = Path(".env").stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
