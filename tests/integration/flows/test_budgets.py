@@ -45,6 +45,8 @@ asked: list[float] = []
 refusals: list[timedelta] = []
 #: The looks that job 0 takes before what it asked for is ready.
 unready: list[int] = []
+#: Where each job waits for the others first.
+meetings: list[asyncio.Barrier] = []
 
 
 @query_type("metered")
@@ -79,6 +81,8 @@ def expand(plan: Plan, backlog: MeteredQuery) -> Iterator[ETLInput]:
 async def extract(request: PageRequest[MeteredQuery]) -> AsyncGenerator[Page]:
     query: MeteredQuery = request.query
     first = int(str(request.cursor or 0))
+    if first == 0 and meetings:
+        await meetings[0].wait()
     if query.job == 0 and unready:
         # A page is progress, whatever is on it.
         yield Page(records=[], cursor=first)
@@ -119,6 +123,7 @@ def _nothing_asked() -> None:
     asked.clear()
     refusals.clear()
     unready.clear()
+    meetings.clear()
 
 
 async def load(services: Services, **params: Any) -> None:
@@ -145,6 +150,15 @@ async def test_jobs_of_several_workers_together_keep_to_the_budget(
     # Turns are reserved half a second ahead, and a thread may be late by some of them.
     assert most_within(1.0) <= RATE * 1.5
     assert max(asked) - min(asked) >= 150 / RATE - 1
+
+
+async def test_a_run_is_spread_over_workers_of_which_each_takes_four_of_its_jobs_at_a_time(
+    services: Services,
+) -> None:
+    meetings.append(asyncio.Barrier(5))
+    async with asyncio.timeout(120):
+        await load(services, jobs=5, requests=1)
+    assert services.rows("SELECT count(*) FROM events") == [(5,)]
 
 
 async def test_one_refusal_keeps_all_workers_away(services: Services) -> None:
