@@ -4,7 +4,6 @@ The platform's are those of its settings classes, wherever they stand; a source'
 connection of it may give.
 """
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,13 @@ from temporaletl.connections.entries import Connection
 from temporaletl.connections.providers import read_entries
 from temporaletl.connections.source_settings import SourceSettings
 from temporaletl.errors import ConfigurationError
-from temporaletl.settings.environment import Settings, environment, file_variables, variables_of
+from temporaletl.settings.environment import (
+    Settings,
+    environment,
+    file_variables,
+    near_variable,
+    variables_of,
+)
 from temporaletl.settings.secret_files import FILE
 from temporaletl.telemetry import otlp
 
@@ -213,10 +218,7 @@ def unknown_variables(sources: Iterable[str]) -> list[UnknownVariable]:
         and not any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
     named = [name for name in known if "*" not in name]
-    return [
-        UnknownVariable(name, next(iter(difflib.get_close_matches(name.upper(), named, n=1)), None))
-        for name in found
-    ]
+    return [UnknownVariable(name, near_variable(name, named)) for name in found]
 
 
 def _prefixes_of(source: str) -> set[str]:

@@ -6,7 +6,6 @@ that holds nothing else. Any other setting may be given so, too. Each is read wh
 that a new secret needs no restart.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from temporaletl.bound_connection import DEFAULT
 from temporaletl.connections.declarations import Declaration, declaration_of, known_sources
 from temporaletl.errors import ConfigurationError
 from temporaletl.secrets import holds_secret, remember_secret
-from temporaletl.settings.environment import presently_given
+from temporaletl.settings.environment import near_variable, presently_given
 from temporaletl.settings.fresh_within import FRESH_WITHIN, FreshWithin, parse_fresh_within
 from temporaletl.settings.platform import variables_of
 from temporaletl.settings.secret_files import is_on_disk, read_secret, remember_pasted
@@ -219,8 +218,8 @@ def _variables(declared: Declaration) -> dict[str, bool]:
 
 
 def _unknown(source: str, key: str, names: Mapping[str, bool]) -> str:
-    near = difflib.get_close_matches(key.upper(), names, n=1)
-    hint = f"; is {near[0]} meant?" if near else f"; it has {', '.join(sorted(names))}"
+    near = near_variable(key, names)
+    hint = f"; is {near} meant?" if near else f"; it has {', '.join(sorted(names))}"
     return f"source {source!r} has no such setting{hint}"
 
 

@@ -3,8 +3,9 @@
 A secret may be in a file instead, which the variable with `_FILE` behind its name has the path of.
 """
 
+import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -328,3 +329,11 @@ def variables_of(name: str, field: Any) -> list[str]:
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
     return [str(alias or name).upper()]
+
+
+def near_variable(name: str, known: Iterable[str]) -> str | None:
+    """The known variable that a name is nearest to, where it is likely meant.
+
+    Names that begin alike are near already: more than that must agree.
+    """
+    return next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)), None)

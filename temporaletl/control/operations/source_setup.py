@@ -1,6 +1,5 @@
 """The settings of a source before they are written: what to ask for, and what is wrong."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from temporaletl.setting_catalogue import (
     settings_of_class,
     settings_of_source,
 )
-from temporaletl.settings.environment import given_variables
+from temporaletl.settings.environment import given_variables, near_variable
 
 #: Where variables are written, in the folder of the command.
 DOTENV = Path(".env")
@@ -77,8 +76,8 @@ def check_name(source: str, name: str) -> Setting:
     """
     known = {each: one for one in settings_of_source(source) for each in one.names}
     if name not in known:
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = f": did you mean {near[0]}?" if near else f" (`etl settings {source}` lists them)"
+        near = near_variable(name, known)
+        hint = f": did you mean {near}?" if near else f" (`etl settings {source}` lists them)"
         raise ConfigurationError(f"{name} is no setting of source {source!r}{hint}")
     return known[name]
 
