@@ -34,7 +34,7 @@ class ResumeFrom(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    execution_id: str = Field(max_length=200)
+    execution_id: str = Field(max_length=1_000)
     node: str | None = Field(
         None, max_length=100, description="none: whatever did not complete runs again"
     )

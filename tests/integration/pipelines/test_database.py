@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from temporaletl.errors import WarehouseUnavailableError
 from temporaletl.secrets import REDACTED
@@ -76,6 +77,10 @@ async def test_a_query_gets_typed_parameters_and_gives_exact_values(pipelines: P
     ]
 
 
+_WIDE = "[{str(i): 1 for i in range(1601)}]"
+_WITHOUT_ROWS = ("COMMIT", "SET work_mem = '1MB'", "COPY orders TO STDOUT", "-- nothing")
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [
@@ -88,7 +93,14 @@ async def test_a_query_gets_typed_parameters_and_gives_exact_values(pipelines: P
         (query("SELECT 'a%' LIKE %(a)s", params={"a": "x"}), "is written %%"),
         (query("SELECT 1 AS a, 2 AS a"), "two columns are called a"),
         (query("SELECT generate_series(1, 5) AS n", max_rows=4), "more rows than max_rows = 4"),
-        (query("COPY orders TO STDOUT"), "COPY"),
+        *((query(text), "takes a statement that gives rows") for text in _WITHOUT_ROWS),
+        (query("SELECT %s", params={"a": 1}), "parameters go by name"),
+        (query("DO $$ BEGIN COMMIT; CREATE TABLE evil (); END $$"), "invalid transaction"),
+        (query("SELECT set_config('transaction_read_only', 'off', true)"), "must be set before"),
+        (
+            node(connection="till", operation="insert", table="lines", rows=_WIDE),
+            "rows[0] has 1,601 columns: no table has more than 1,600",
+        ),
         (query("SELECT nope"), 'column "nope" does not exist'),
         (write("insert", "lines", "strict"), "CREATE TABLE pipeline_writes"),
     ],
@@ -161,6 +173,21 @@ async def test_an_insert_whose_record_was_lost_is_not_made_twice(
     assert lost
     assert pipelines.result(summary, "db") == {"rows": 2}
     assert shop.execute("SELECT name FROM lines ORDER BY name").fetchall() == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize("operation", ["upsert", "update"])
+@pytest.mark.parametrize("column", ["100%", "%(c0)s", 'a"b', "%s %%"])
+async def test_a_column_may_have_any_name(
+    pipelines: Pipelines, shop: Any, operation: str, column: str
+) -> None:
+    name = sql.Identifier(column)
+    shop.execute(sql.SQL("ALTER TABLE orders ADD COLUMN {} text").format(name))
+    shop.execute("INSERT INTO orders (id) VALUES (1)")
+
+    summary = await pipelines.run(write(operation, key=["id"]), [{"id": 1, column: "x"}])
+
+    assert summary.error is None
+    assert shop.execute(sql.SQL("SELECT {} FROM orders").format(name)).fetchall() == [("x",)]
 
 
 async def test_one_bad_row_leaves_nothing_written(pipelines: Pipelines, shop: Any) -> None:

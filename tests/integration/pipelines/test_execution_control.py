@@ -178,6 +178,15 @@ async def test_a_time_that_is_over_is_not_waited_for(pipelines: Pipelines) -> No
         assert (await pipelines.run(document)).state == "completed"
 
 
+@pytest.mark.parametrize("until", ["9999-12-31T23:59-12:00", "0001-01-01T00:00+12:00", "soon", 7])
+async def test_a_time_that_is_none_fails_its_node_at_once(pipelines: Pipelines, until: Any) -> None:
+    summary = await pipelines.run(definition({"wait": ("delay", {"until": "inputs"})}), until)
+
+    assert summary.error is not None
+    assert summary.error.type == "EvaluationError"
+    assert pipelines.nodes(summary)["wait"].attempts == 1
+
+
 async def test_an_execution_whose_workflow_is_terminated_is_ended_by_the_workers(
     pipelines: Pipelines,
 ) -> None:

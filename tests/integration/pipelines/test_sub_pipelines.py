@@ -26,9 +26,20 @@ async def test_the_result_of_the_others_last_node_is_the_nodes(pipelines: Pipeli
 
     assert summary.error is None
     assert pipelines.result(summary, "told") == {"got": 42}
-    child = read_execution(pipelines.services.warehouse, f"{summary.execution_id}.sub")
+    child = read_execution(pipelines.services.warehouse, f"{summary.execution_id}~sub")
     assert (child.parent, child.parent_node) == (summary.execution_id, "sub")
     assert (child.started_how, child.state) == ("pipeline", "completed")
+
+
+async def test_ids_with_dots_are_those_of_no_other_execution(pipelines: Pipelines) -> None:
+    store(pipelines, "inner", definition({"b": of("echo", input="{{ trigger }}")}))
+    store(pipelines, "echo", definition({"said": mapping(got="trigger")}))
+    nodes = {"a": of("inner", input="within"), "a.b": of("echo", input="beside")}
+
+    summary = await pipelines.run(definition(nodes))
+
+    results = {node: pipelines.result(summary, node) for node in nodes}
+    assert results == {"a": {"got": "within"}, "a.b": {"got": "beside"}}
 
 
 async def test_a_failure_within_is_that_of_the_node(pipelines: Pipelines) -> None:

@@ -288,3 +288,12 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     ):
         found = CliRunner().invoke(app, ["pipeline", "run", *arguments], standalone_mode=False)
         assert told in str(found.exception)
+
+
+@pytest.mark.parametrize("name", ["\U0001f600", "a\"b'", "\\", "\u2028", "{x}", ""])
+def test_a_field_of_a_mapping_may_have_any_name(name: str) -> None:
+    pipeline = validate(definition({"it": mapping(**{name: "trigger.n"})}))
+
+    [node] = asyncio.run(dry_run(pipeline, {"n": 1}, {}, most_shown=1)).nodes
+
+    assert node.result == {name: 1}

@@ -116,6 +116,10 @@ def test_what_a_canvas_exports_is_a_pipeline() -> None:
             document(node("a", "delay", until="trigger.at", seconds=1)),
             ["nodes[0].data: needs one of seconds and until"],
         ),
+        (
+            document(node("a", "delay", seconds=1, retry={"initial_seconds": 60})),
+            ["nodes[0].data.retry: max_seconds = 10 is less than initial_seconds = 60: give both"],
+        ),
         (document(node("a"), node("a")), ["nodes[1].id: a is also the id of nodes[0]"]),
         (
             document(node("a"), edges=[edge("a", "b"), edge("c", "a")]),

@@ -47,7 +47,8 @@ from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionState
 router = APIRouter(prefix="/workflow", tags=["workflow"], responses=RESPONSES)
 
 ExecutionId = Annotated[
-    str, Path(max_length=200, description="the execution", examples=["orders-20261128T040000Z-1f"])
+    str,
+    Path(max_length=1_000, description="the execution", examples=["orders-20261128T040000Z-1f"]),
 ]
 
 

@@ -47,7 +47,7 @@ _LIVELY, _CALM = 2, 5
 _DONE = {"pause": "pauses", "resume": "goes on", "cancel": "is being cancelled"}
 
 PipelineName = Annotated[str, Path(max_length=63)]
-ExecutionId = Annotated[str, Path(max_length=200)]
+ExecutionId = Annotated[str, Path(max_length=1_000)]
 
 
 @router.get("/pipelines")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.fields import FieldInfo
 
 from temporaletl.worker.pipelines.graph import Join
@@ -44,6 +44,15 @@ class Retry(BaseModel):
     initial_seconds: float = Field(1, gt=0, le=3_600)
     backoff: float = Field(2, ge=1, le=10)
     max_seconds: float = Field(10, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.max_seconds < self.initial_seconds:
+            raise ValueError(
+                f"max_seconds = {self.max_seconds:g} is less than "
+                f"initial_seconds = {self.initial_seconds:g}: give both"
+            )
+        return self
 
 
 class NodeData(BaseModel):

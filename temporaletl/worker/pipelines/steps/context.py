@@ -172,7 +172,7 @@ class NodeContext[Data: NodeData]:
         if len(self.sources) <= 1 and expression.code == self.parse("inputs").code:
             return self.sources[0] if self.sources else TRIGGER
         for node in expression.nodes:
-            if expression.code == self.parse(f"nodes[{json.dumps(node)}]").code:
+            if expression.code == self.parse(f"nodes[{json.dumps(node, ensure_ascii=False)}]").code:
                 return node
         return None
 
@@ -275,4 +275,4 @@ class NodeContext[Data: NodeData]:
 
 def as_object(entries: Mapping[str, Expression]) -> str:
     """Code of an object whose values are expressions."""
-    return "{" + ", ".join(f"{json.dumps(key)}: {one.code}" for key, one in entries.items()) + "}"
+    return "{" + ", ".join(f"{key!r}: {one.code}" for key, one in entries.items()) + "}"

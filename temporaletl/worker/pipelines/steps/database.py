@@ -29,6 +29,11 @@ _TOO_MIGHTY = ("pg_read_server_files", "pg_write_server_files", "pg_execute_serv
 #: rollback, lock, system.
 _PASSING = ("08", "53", "57", "40", "55", "58")
 _CANCELLED = "57014"
+_BY_NAME = "parameters go by name, as in %(name)s; a % that is no parameter is written %%"
+#: What psycopg says of a statement that gives none.
+_NO_ROWS = ("didn't produce a result", "cannot be used with this method", "EMPTY_QUERY")
+#: As many as a table of PostgreSQL has at most.
+_MOST_COLUMNS = 1_600
 #: Keys of the inserts that were made: in the target, so that it commits with them.
 _WRITES = "CREATE TABLE pipeline_writes (key text PRIMARY KEY, at timestamptz DEFAULT now())"
 
@@ -93,6 +98,8 @@ def _translated(
         )
     if "allowed as placeholders" in message or "incomplete placeholder" in message:
         return PermanentError(f"{told}; a % that is no parameter is written %% where there are any")
+    if any(one in message for one in _NO_ROWS):
+        return PermanentError(f"database {database.name}: query takes a statement that gives rows")
     broken = isinstance(error, psycopg.OperationalError) and not state
     if broken or state.startswith(_PASSING):
         return SourceUnavailableError(told)
@@ -117,7 +124,7 @@ def _query(
         names: list[str] = []
         size = 0
         # Streamed by the extended protocol, which takes one statement alone.
-        for number, row in enumerate(cursor.stream((data.query or "").encode(), values), 1):
+        for number, row in enumerate(_streamed(cursor, data, values, database), 1):
             names = names or _names_of(cursor, database)
             found = {name: _as_json(value) for name, value in zip(names, row, strict=True)}
             size += len(msgspec.json.encode(found))
@@ -129,6 +136,18 @@ def _query(
             rows.append(found)
     parts = split(rows, most_items=PART_ITEMS, most_bytes=PART_BYTES)
     return [_without_secrets(part) for part in parts]
+
+
+def _streamed(
+    cursor: psycopg.Cursor[tuple[Any, ...]],
+    data: DatabaseData,
+    values: dict[str, Any] | None,
+    database: Database,
+) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from cursor.stream((data.query or "").encode(), values)
+    except TypeError as error:  # its parameters have no names
+        raise PermanentError(f"database {database.name}: {error}: {_BY_NAME}") from None
 
 
 def _without_secrets(part: list[JsonValue]) -> list[JsonValue]:
@@ -211,6 +230,11 @@ def checked_rows(rows: JsonValue) -> list[dict[str, JsonValue]]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not row:
             raise PermanentError(f"rows[{number}] is no object with columns")
+        if len(row) > _MOST_COLUMNS:
+            msg = (
+                f"rows[{number}] has {len(row):,} columns: no table has more than {_MOST_COLUMNS:,}"
+            )
+            raise PermanentError(msg)
         checked.append(row)
     return checked
 
@@ -274,12 +298,12 @@ def _statement(data: DatabaseData, columns: Sequence[str]) -> sql.Composed:
         )
     insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
         table,
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(map(_column, columns)),
         sql.SQL(", ").join(fields.values()),
     )
     if not data.key:
         return sql.Composed([insert])
-    excluded = (sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others)
+    excluded = (sql.SQL("{0} = excluded.{0}").format(_column(name)) for name in others)
     if data.operation == "upsert" and others:
         done: sql.Composable = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(excluded))
     else:
@@ -288,4 +312,9 @@ def _statement(data: DatabaseData, columns: Sequence[str]) -> sql.Composed:
 
 
 def _equal(name: str, value: sql.Placeholder) -> sql.Composed:
-    return sql.SQL("{} = {}").format(sql.Identifier(name), value)
+    return sql.SQL("{} = {}").format(_column(name), value)
+
+
+def _column(name: str) -> sql.Identifier:
+    """The name of a column in a statement that has parameters, where % is written twice."""
+    return sql.Identifier(name.replace("%", "%%"))

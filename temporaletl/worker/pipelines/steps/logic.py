@@ -114,4 +114,7 @@ def _time_of(value: JsonValue) -> datetime:
         found = datetime.fromisoformat(value)
     except ValueError as error:
         raise EvaluationError(f"until: {error}") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError:
+        raise EvaluationError(f"until: {value} is beyond all years of UTC") from None

@@ -13,6 +13,8 @@ from temporaletl.worker.pipelines.steps.context import NodeContext, Produced, Wa
 
 #: Executions that may stand within each other.
 _DEEPEST = 8
+#: Stands in no id of a node: else a.b of one would be b within a of another.
+_WITHIN = "~"
 
 
 class NestingError(PermanentError):
@@ -30,7 +32,7 @@ async def run_pipeline(context: NodeContext[PipelineData]) -> Waiting:
     warehouse = context.services.warehouse
     await asyncio.to_thread(_check_nesting, warehouse, execution_id, data.pipeline)
     value = None if data.input is None else await context.fill(data.input)
-    child = f"{execution_id}.{context.node}"
+    child = f"{execution_id}{_WITHIN}{context.node}"
     request = ExecutionInput(pipeline=data.pipeline, version=data.version, input=value)
     await asyncio.to_thread(
         enter,
