@@ -36,6 +36,19 @@ _OF_DATA: list[tuple[str, dict[str, Any], str]] = [
         ": where needs over",
     ),
     *(
+        (
+            "load",
+            {
+                "table": "t",
+                "key": ["id"],
+                "columns": {"id": "text", name: "text"},
+                "rows": "inputs",
+            },
+            f": no column can be called {name}: choose other names",
+        )
+        for name in ("key", "table", "comment", "indexes", "ctid")
+    ),
+    *(
         ("condition", {"condition": text}, f".condition column {column}: {fault}")
         for text, column, fault in (
             ("-" * 3_900 + "1", 1, "nested more than 80 levels deep"),

@@ -5,11 +5,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from temporaletl.messages import Mode
+from temporaletl.rows import Row
 from temporaletl.worker.pipelines.nodes.fields import Expr, Filled, NodeData, TemplateField
 
 #: Names of tables and columns that definitions may use.
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,54}$")]
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "timestamp", "json"]
+
+
+#: What classes of rows, and PostgreSQL's tables, have beside their columns.
+_NO_COLUMNS = frozenset(Row.__annotations__) | {"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
 
 
 class DatabaseData(NodeData):
@@ -63,6 +68,9 @@ class LoadData(NodeData):
         missing = [name for name in self.key if name not in self.columns]
         if missing:
             raise ValueError(f"key names {', '.join(missing)}, which columns does not")
+        taken = [name for name in self.columns if name in _NO_COLUMNS]
+        if taken:
+            raise ValueError(f"no column can be called {', '.join(taken)}: choose other names")
         return self
 
 
