@@ -220,6 +220,8 @@ def test_each_edit_of_a_comment_is_an_event_beside_the_earlier_ones() -> None:
     later = events_of(whole(comments=[comment(updated="2024-03-03T10:00:00.000+0100")]))
     assert [each.event_type for each in first[1:]] == ["comment_created", "comment_updated"]
     assert first[2].person == "ben"
+    assert first[2].event_properties == first[1].event_properties
+    assert first[2].event_properties is not first[1].event_properties
     assert first[2].event_time_utc == datetime(2024, 3, 2, 9, tzinfo=UTC)
     assert first[1].event_id == later[1].event_id
     assert first[2].event_id != later[2].event_id
