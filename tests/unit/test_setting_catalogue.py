@@ -34,7 +34,7 @@ def test_the_catalogue_has_every_setting_of_every_class() -> None:
     [
         ("JIRA_API_TOKE", "JIRA_API_TOKE is set, and is no setting: did you mean JIRA_API_TOKEN?"),
         ("ETL_API_PROT", "ETL_API_PROT is set, and is no setting: did you mean ETL_API_PORT?"),
-        ("ETL_FIELD_RULS", "ETL_FIELD_RULS is set, and is no setting: did you mean ETL_FIELD_RULES?"),
+        ("ETL_HASH_KYE", "ETL_HASH_KYE is set, and is no setting: did you mean ETL_HASH_KEY?"),
         ("JIRA_XQWZV", "JIRA_XQWZV is set, and is no setting"),
         ("JIRA_NOPE", "JIRA_NOPE is set, and is no setting"),  # nearest: JIRA_TRINO_USERS
         ("TRINO_HOTS", "TRINO_HOTS is set, and is no setting: did you mean TRINO_HOST?"),

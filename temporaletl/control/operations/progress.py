@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -41,6 +41,7 @@ from temporaletl.temporal import sdk
 from temporaletl.warehouse.budget import blocked_sources
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.reports import tally
+from temporaletl.warehouse.run_log import read_log
 from temporaletl.warehouse.runs import Engine
 from temporaletl.warehouse.tally import JobTally
 
@@ -225,7 +226,7 @@ async def follow_run(platform: Platform, name: str) -> FollowedRun:
     return _RunHere(platform, run, attached=False)
 
 
-async def follow(platform: Platform, run: Run, *, driven: bool = False) -> AsyncIterator[Snapshot]:
+async def follow(platform: Platform, run: Run, *, driven: bool = False) -> AsyncGenerator[Snapshot]:
     """Yield a run's progress about every second until it has ended; its result is `run.ending`'s.
 
     Jobs and rows are counted in the ledger; where this process cannot see the warehouse, jobs by
@@ -359,7 +360,22 @@ async def find_local_trouble(run: Run, warehouse: Warehouse | None, *, driven: b
     """The hindrance of a run of the local engine; None where there seems to be none."""
     if not driven and not await run.is_attended():
         return UNATTENDED_LOCAL
-    return None if warehouse is None else await _cool_down(warehouse, run.request.source)
+    if warehouse is None:
+        return None
+    return await _cool_down(warehouse, run.request.source) or await _planning_fault(run, warehouse)
+
+
+async def _planning_fault(run: Run, warehouse: Warehouse) -> str | None:
+    """What the last attempt to plan met, by the run's log; None where it goes well or is over."""
+    status = run.status
+    if status is None or status.batch_id is None or status.jobs is not None:
+        return None
+    with contextlib.suppress(ETLError):
+        tail = await asyncio.to_thread(read_log, warehouse, status.batch_id, limit=1)
+        for line in tail.lines:
+            if line.event == "attempt_failed":
+                return f"{line.fields['error']}; it is tried again"
+    return None
 
 
 async def _cool_down(warehouse: Warehouse, source: str) -> str | None:

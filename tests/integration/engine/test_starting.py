@@ -17,6 +17,7 @@ from temporaletl.control.operations.details import run_details
 from temporaletl.control.operations.health import check_health
 from temporaletl.control.operations.history import recent_runs
 from temporaletl.control.operations.platform import Platform
+from temporaletl.control.operations.progress import follow
 from temporaletl.control.operations.runs import (
     RunGoesOnError,
     run_request,
@@ -24,9 +25,16 @@ from temporaletl.control.operations.runs import (
     start_run,
 )
 from temporaletl.control.operations.schedules import list_schedules
-from temporaletl.errors import ConflictError, TemporalDisabledError, TemporalUnavailableError
+from temporaletl.errors import (
+    ConflictError,
+    SourceUnavailableError,
+    TemporalDisabledError,
+    TemporalUnavailableError,
+)
+from temporaletl.queuer import planning
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.run_log import kept_run_log
 from temporaletl.warehouse.runs import claim_run
 from tests.integration.engine.driving import (
     batch_state,
@@ -72,6 +80,22 @@ async def platform_of(
 
 def _request(**params: Any) -> Any:
     return run_request("numbers", mode="full", params=params)
+
+
+async def test_what_keeps_a_run_from_being_planned_is_said_while_it_is_tried_again(
+    warehouse: Warehouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object, **__: object) -> int:
+        raise SourceUnavailableError("numbers: no answer", delay=timedelta(minutes=5))
+
+    monkeypatch.setattr(planning, "expand", refused)
+    async with platform_of(postgres_url, warehouse, enabled=False) as platform:
+        run = await start_only_run(platform, _request(), by="me")
+        with kept_run_log(warehouse):
+            async with driven(warehouse), contextlib.aclosing(follow(platform, run)) as snapshots:
+                said = (one.trouble async for one in snapshots if one.trouble is not None)
+                assert await anext(said) == "numbers: no answer; it is tried again"
+        run.ending.cancel()
 
 
 async def test_without_temporal_the_local_engine_runs_everything(

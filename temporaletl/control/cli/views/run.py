@@ -83,7 +83,7 @@ def launch(
     )
 
     def taken_up(workflow_id: str) -> None:
-        note(f"first, {workflow_id} is taken up, which nobody drives any more")
+        note(f"first, {workflow_id} goes on, which was left before its end")
 
     with _warehouse_for(engine) as own:
         # Without the warehouse, nothing would take the run up.

@@ -21,6 +21,7 @@ from temporaletl.control.cli.output import (
     print_json,
     print_table,
     say,
+    show_time,
 )
 from temporaletl.control.cli.session import refuse_api
 from temporaletl.embedded.backup import (
@@ -187,7 +188,7 @@ def _fields(manifest: Manifest) -> list[tuple[str, object]]:
     tables = sum(len(database.rows) for database in manifest.databases)
     last = [names[-1] for one in manifest.databases for names in one.migrations.values() if names]
     return [
-        ("made", manifest.made_at),
+        ("made", show_time(datetime.fromisoformat(manifest.made_at))),
         ("by", f"temporaletl {manifest.temporaletl}, PostgreSQL {manifest.postgresql}"),
         ("warehouse", f"{count(rows, 'row')} in {count(tables, 'table')}"),
         ("migration", ", ".join(sorted(set(last)))),
