@@ -289,8 +289,13 @@ async def decide(
     client = await platform.client()
     handle = client.get_workflow_handle(workflow_of(execution))
     decision = Decision(node=node, outcome=stands.outcome if stands else outcome)
-    with translated_errors():
-        await handle.signal(names.DECIDE, decision, rpc_timeout=PATIENCE)
+    try:
+        with translated_errors():
+            await handle.signal(names.DECIDE, decision, rpc_timeout=PATIENCE)
+    except NotFoundError:
+        if first:
+            raise
+        # The execution has ended since, as the first decision had it.
     return first
 
 

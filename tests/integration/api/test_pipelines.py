@@ -139,6 +139,21 @@ async def test_what_there_is_not_is_not_found(served: Served) -> None:
     assert refused.status_code == 404
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"pipeline": "a\0"},
+        {"pipeline": "a", "version": "\0"},
+        {"resume": {"execution_id": "\0"}},
+    ],
+)
+async def test_what_nothing_can_be_called_is_invalid(served: Served, body: dict[str, Any]) -> None:
+    answer = await served("POST", "/api/v1/workflow/execute/", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert "U+0000" in answer.json()["detail"]
+
+
 async def test_an_approval_is_decided_once_and_its_edge_taken(served: Served) -> None:
     definition = {
         "nodes": [
@@ -170,7 +185,10 @@ async def test_an_approval_is_decided_once_and_its_edge_taken(served: Served) ->
     await seen(served, execution, "completed")
     result = await served("GET", f"/api/v1/workflow/executions/{execution}/nodes/told/result")
 
+    again = await served("POST", path, json={"outcome": "rejected"})
+
     assert first["first"] is True
+    assert (again.status_code, again.json()["first"]) == (200, False)
     assert wrong.status_code == 409
     rows = (await served("GET", "/api/v1/audit?limit=200")).json()["items"]
     [row] = [one for one in rows if one["action"] == "execution.decide"]
