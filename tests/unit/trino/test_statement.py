@@ -20,7 +20,7 @@ from temporaletl import (
     SourceUnavailableError,
 )
 from temporaletl.external import deadline, http
-from temporaletl.external.trino import server as module
+from temporaletl.external.trino import server as module, transport
 from temporaletl.external.trino.access import TrinoSettings
 from temporaletl.external.trino.order import Ordered, Position
 from temporaletl.external.trino.server import Statement, close_servers, open_trino
@@ -220,7 +220,7 @@ def test_a_query_that_leads_on_without_end_is_cancelled(
         monkeypatch.setenv("TRINO_QUERY_MINUTES", minutes)
     # Each request is sent 10 ms after the one before, however long it takes here.
     clock = SimpleNamespace(monotonic=count(step=0.01).__next__)
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(transport, "time", clock)
     monkeypatch.setattr(deadline, "Deadline", Impatient)
     with pytest.raises(SourceUnavailableError, match="and is cancelled; TRINO_QUERY_MINUTES"):
         open_trino(TrinoSettings.load()).ask("SELECT 1", name="x")
@@ -243,7 +243,7 @@ async def test_queries_that_are_abandoned_end_though_they_hold_every_thread(
 class Recorded:
     """Stands for a server that receives no request."""
 
-    def connect(self, _stop: Any) -> Any:
+    def connect(self, _stop: Any, _answered: Any) -> Any:
         return self
 
     def cursor(self) -> None: ...
