@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
 SEGMENTS_PER_RUN = 400
 #: A pause of before there was its recording stays unrecorded.
 PATCH = "pause-in-ledger"
+_UNANSWERED_GOES_ON = "unanswered-when-called-off"
 _NOW = ControlUpdate()
 
 
@@ -285,11 +286,16 @@ class ETLFlow:
 def _would_have_gone_on(error: ActivityError) -> bool:
     """Whether a cancelled segment would have had another attempt.
 
-    The server grants none after a cancellation, whatever the attempt had failed with.
+    The server grants none after a cancellation, whatever the attempt had failed with, or where it
+    never answered, as its worker died.
     """
+    if is_cancelled_exception(error):
+        return True
+    if error.retry_state != RetryState.CANCEL_REQUESTED:
+        return False
     if isinstance(error.cause, ApplicationError):
-        return error.retry_state == RetryState.CANCEL_REQUESTED and not error.cause.non_retryable
-    return is_cancelled_exception(error)
+        return not error.cause.non_retryable
+    return workflow.patched(_UNANSWERED_GOES_ON)
 
 
 def _failure_of(error: BaseException) -> ApplicationError:
