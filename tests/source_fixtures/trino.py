@@ -163,5 +163,5 @@ def _row(number: int, at: datetime) -> str:
     zone = ("Europe/Helsinki", "UTC", "Asia/Kolkata")[number % 3]
     return (
         f"({number}, CAST('N-{number}' AS varchar), CAST('{zone}' AS varchar), {_moment(at)}, "
-        f"{_moment(at)}, DECIMAL '{number}.50')"
+        f"{_moment(at)}, CAST({number}.50 AS decimal(9, 2)))"
     )
