@@ -129,20 +129,22 @@ class QueuerActivities:
 
     @activity.defn(name=names.LIST_JOBS)
     async def list_jobs(self, request: JobsRequest) -> JobsPage:
-        jobs, following = await asyncio.to_thread(
+        reading = asyncio.to_thread(
             ledger.open_jobs,
             self._warehouse,
             request.batch_id,
             first=request.first,
             end=request.end,
         )
+        jobs, following = await to_its_end(reading)
         return JobsPage(jobs=tuple(jobs), next=following)
 
     @activity.defn(name=names.RECORD_OUTCOMES)
     async def record_outcomes(self, ended: OutcomesRequest) -> None:
-        await asyncio.to_thread(
+        recording = asyncio.to_thread(
             ledger.record_outcomes, self._warehouse, ended.batch_id, ended.outcomes
         )
+        await to_its_end(recording)
 
     @activity.defn(name=names.RECORD_CONTROL)
     async def record_control(self, request: ControlRequest) -> ControlRecord:

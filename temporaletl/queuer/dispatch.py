@@ -115,6 +115,7 @@ class DispatchFlow:
             ),
             result_type=JobsPage,
             start_to_close_timeout=timedelta(minutes=1),
+            heartbeat_timeout=self._share.metadata.policy.heartbeat_timeout,
             retry_policy=retry_policy(self._share.metadata.policy),
         )
         return page
@@ -164,6 +165,7 @@ class DispatchFlow:
                     policy=self._share.metadata.policy,
                 ),
                 start_to_close_timeout=timedelta(minutes=1),
+                heartbeat_timeout=self._share.metadata.policy.heartbeat_timeout,
                 retry_policy=retry_policy(self._share.metadata.policy),
             )
             # Only now: were we cancelled while they were recorded, they would be lost.

@@ -12,7 +12,7 @@ from temporaletl import names
 from temporaletl.messages import EndJobRequest, ETLInput, JobProgress, SegmentResult
 from temporaletl.settings.platform import WorkerSettings
 from temporaletl.telemetry.logs import get_logger
-from temporaletl.temporal.heartbeats import FIRST_BEAT_AFTER
+from temporaletl.temporal.heartbeats import FIRST_BEAT_AFTER, to_its_end
 from temporaletl.troubles import Troubles, observed
 from temporaletl.warehouse import control, ledger
 from temporaletl.warehouse.connection import Warehouse
@@ -104,12 +104,13 @@ class WorkerActivities:
 
     @activity.defn(name=names.PAUSE_JOB)
     async def pause_job(self, job: ETLInput) -> None:
-        await asyncio.to_thread(control.pause_job, self._warehouse, job)
+        await to_its_end(asyncio.to_thread(control.pause_job, self._warehouse, job))
 
     @activity.defn(name=names.END_JOB)
     async def end_job(self, ended: EndJobRequest) -> JobProgress:
-        progress = await asyncio.to_thread(
+        ending = asyncio.to_thread(
             ledger.end_job, self._warehouse, ended.job, ended.state, ended.error
         )
+        progress = await to_its_end(ending)
         log.info("job_ended", job_id=ended.job.job_id, state=progress.state, error=progress.error)
         return progress

@@ -199,6 +199,7 @@ class ETLFlow:
             names.PAUSE_JOB,
             self._job,
             start_to_close_timeout=timedelta(minutes=1),
+            heartbeat_timeout=self._job.policy.heartbeat_timeout,
             retry_policy=retry_policy(self._job.policy),
             # Its effect must not come behind the beginning of the next segment.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -274,6 +275,7 @@ class ETLFlow:
             EndJobRequest(job=self._job, state=state, error=error),
             result_type=JobProgress,
             start_to_close_timeout=timedelta(minutes=1),
+            heartbeat_timeout=self._job.policy.heartbeat_timeout,
             retry_policy=retry_policy(self._job.policy),
         )
         try:

@@ -40,6 +40,34 @@ async def test_every_number_becomes_one_row_that_leads_to_its_page(services: Ser
     assert services.rows("SELECT DISTINCT version, specific_version FROM events") == [("3", "3.1")]
 
 
+async def test_each_activity_of_a_batch_is_noticed_by_its_heartbeats_where_its_worker_dies(
+    services: Services,
+) -> None:
+    params = {"jobs": 9, "poisoned": 3}
+    batch = await services.start(QueuerInput(source="numbers", mode="full", params=params))
+    batch_id, workflows = (await batch.result()).batch_id, [batch.id]
+    workflows.append(names.dispatch_workflow_id(batch_id, 0))
+    jobs = services.rows("SELECT job_id FROM etl_jobs")
+    workflows += [names.job_workflow_id(str(job_id)) for (job_id,) in jobs]
+    noticed_within: dict[str, timedelta] = {}
+    for workflow in workflows:
+        async for event in services.client.get_workflow_handle(workflow).fetch_history_events():
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                found = event.activity_task_scheduled_event_attributes
+                within = found.heartbeat_timeout.ToTimedelta()
+                noticed_within[found.activity_type.name] = within
+    assert noticed_within.keys() >= {
+        names.GET_METADATA,
+        names.EXPAND_JOBS,
+        names.LIST_JOBS,
+        names.RUN_SEGMENT,
+        names.END_JOB,
+        names.FINISH_BATCH,
+    }
+    del noticed_within[names.NOTIFY]  # which has a minute, three times at most
+    assert all(noticed_within.values()), noticed_within
+
+
 async def test_a_repeat_changes_nothing(services: Services) -> None:
     await services.run(jobs=2, pages=2)
     again = await services.run(jobs=2, pages=2)
