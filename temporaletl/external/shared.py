@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from temporaletl.settings.platform import Settings
+
 
 class Closeable(Protocol):
     """A shareable client: safe to use from many threads, and closed at the end."""
@@ -16,6 +18,8 @@ class Shared[*A, C: Closeable]:
 
     open_shop = Shared(ShopClient)
     client = open_shop(ShopSettings.load())
+
+    One whose secret was replaced in its file is kept no longer than somebody uses it.
     """
 
     def __init__(self, make: Callable[[*A], C]) -> None:
@@ -30,7 +34,10 @@ class Shared[*A, C: Closeable]:
         """
         with self._guard:
             if settings not in self._clients:
-                self._clients[settings] = self._make(*settings)
+                made = self._make(*settings)
+                for former in [one for one in self._clients if _is_replaced(one, settings)]:
+                    del self._clients[former]
+                self._clients[settings] = made
             return self._clients[settings]
 
     def close_all(self) -> None:
@@ -38,3 +45,11 @@ class Shared[*A, C: Closeable]:
         with self._guard:
             while self._clients:
                 self._clients.popitem()[1].close()
+
+
+def _is_replaced(former: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    """Whether settings differ by the secrets that their files hold, and by nothing else."""
+    return all(
+        one == other or (isinstance(one, Settings) and one.differs_by_files_alone(other))
+        for one, other in zip(former, now, strict=True)
+    )

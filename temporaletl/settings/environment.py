@@ -238,6 +238,15 @@ class Settings(BaseSettings):
         settings._files = self._files  # noqa: SLF001 - an instance of this class
         return settings
 
+    def differs_by_files_alone(self, other: object) -> bool:
+        """Whether others are these, but for what the same files of secrets held at another time."""
+        if not isinstance(other, type(self)) or self == other:
+            return False
+        if self._files != other._files:  # noqa: SLF001 - an instance of this class
+            return False
+        of_files = set(self._files)
+        return self.model_dump(exclude=of_files) == other.model_dump(exclude=of_files)
+
 
 #: What `Settings.present` has loaded, and from which environment.
 _loaded: dict[type[Settings], tuple[object, Settings]] = {}
