@@ -61,7 +61,7 @@ async def test_a_segment_whose_worker_dies_once_it_was_called_off_is_run_again(
         workflow_runner=workflow_runner(),
     ):
         run = await client.start_workflow(
-            ETLFlow.run, job, id=queue, task_queue=queue, result_type=ETLResult
+            names.ETL_FLOW, job, id=queue, task_queue=queue, result_type=ETLResult
         )
         await until(lambda: bool(begun), within_seconds=60)
         await run.signal(names.PAUSE)
