@@ -18,7 +18,7 @@ _SETTINGS = Path(__file__).with_name("schemathesis.toml")
     ("phases", "examples"),
     [
         ("examples,fuzzing", 2),
-        pytest.param("examples,coverage,fuzzing,stateful", 60, marks=pytest.mark.slow),
+        pytest.param("examples,coverage,fuzzing,stateful", 10, marks=pytest.mark.slow),
     ],
     ids=["few", "many"],
 )
