@@ -242,10 +242,8 @@ class Settings(BaseSettings):
         """Whether others are these, but for what the same files of secrets held at another time."""
         if not isinstance(other, type(self)) or self == other:
             return False
-        if self._files != other._files:  # noqa: SLF001 - an instance of this class
-            return False
-        of_files = set(self._files)
-        return self.model_dump(exclude=of_files) == other.model_dump(exclude=of_files)
+        secrets = {name: getattr(other, name) for name in self._files}
+        return self.model_copy(update=secrets) == other
 
 
 #: What `Settings.present` has loaded, and from which environment.
