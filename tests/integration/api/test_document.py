@@ -25,6 +25,7 @@ _SETTINGS = Path(__file__).with_name("schemathesis.toml")
 async def test_no_request_shows_a_fault_or_another_answer_than_documented(
     served: Served, tmp_path: Path, phases: str, examples: int
 ) -> None:
+    served = await served.token_of("operate")  # of its own: what is sent may revoke it
     body = {"source": "numbers", "params": {"size": 1}}
     run = (await served("POST", "/api/v1/sync/full", json=body)).json()["workflowId"]
     await until(lambda: _is_there(served, run), within_seconds=60)
