@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         """As `load`, which is repeated only where the environment or `.env` is another by now.
 
         For settings that are needed again and again, and that nothing else decides, such as a
-        connection. Secrets are always read.
+        connection. Secrets are always read. Raises: as `load`.
         """
         place = (tuple(os.environ.items()), tuple(_given.get().items()), _state_of_file())
         known = _loaded.get(cls)

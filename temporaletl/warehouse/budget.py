@@ -138,7 +138,7 @@ def remaining_cool_down(
 def left_of_cool_down(
     connection: Connection, source: str, connection_name: str
 ) -> timedelta | None:
-    """The same in the caller's transaction."""
+    """How long a segment must wait, as `remaining_cool_down`, read in the caller's transaction."""
     found = connection.execute(
         f"""
         SELECT extract(epoch FROM greatest(

@@ -155,7 +155,7 @@ async def _run_bound(
     if begun.state in ENDED:
         return SegmentResult(progress=begun, done=True)
     limiter = SourceLimiter(warehouse, job)
-    if (delay := limiter.wait(cool_down)) is not None:
+    if (delay := limiter.needed_wait(cool_down)) is not None:
         note_wait("timer", delay.total_seconds())
         waiting = begun.model_copy(update={"error": f"{job.source} is rate-limited for now"})
         return SegmentResult(progress=waiting, done=False, wait=delay)

@@ -24,11 +24,11 @@ class SourceLimiter:
         self._warehouse = warehouse
         self._job = job
 
-    def wait(self, delay: timedelta | None) -> timedelta | None:
+    def needed_wait(self, delay: timedelta | None) -> timedelta | None:
         """How long the segment must wait before its first request; None where it need not.
 
         `delay` is what is left of the source's cool-down. Where nothing is, the cool-downs of this
-        process's own clients end as well.
+        process's own clients end as well. Nothing is waited for here.
         """
         job = self._job
         if job.mode == "replay" and reread_method_of(job.source, job.stream) is None:

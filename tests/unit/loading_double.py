@@ -158,7 +158,7 @@ class SourceLimiter:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
-    def wait(self, delay: timedelta | None) -> timedelta | None:
+    def needed_wait(self, delay: timedelta | None) -> timedelta | None:
         return delay
 
     def rate_limiter(self) -> None: ...

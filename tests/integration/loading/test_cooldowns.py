@@ -24,7 +24,7 @@ def test_what_is_lifted_in_the_warehouse_is_lifted_in_the_worker(
     limiter = SourceLimiter(warehouse, job)
 
     def wait() -> timedelta | None:
-        return limiter.wait(remaining_cool_down(warehouse, job.source, job.connection))
+        return limiter.needed_wait(remaining_cool_down(warehouse, job.source, job.connection))
 
     assert wait() is not None
     assert client.remaining()[0] == timedelta(minutes=59)
