@@ -72,11 +72,17 @@ _KEEP = """
         RETURN NULL;
     END
     $keep$;
-    CREATE TRIGGER etl_keys_written AFTER INSERT OR DELETE ON {table}
-        FOR EACH ROW EXECUTE FUNCTION {function}();
+    CREATE TRIGGER etl_keys_written AFTER INSERT OR DELETE ON {table} FOR EACH ROW
+        WHEN ({left}) EXECUTE FUNCTION {function}();
     CREATE TRIGGER etl_keys_changed AFTER UPDATE ON {table} FOR EACH ROW
-        WHEN (({columns_old}) IS DISTINCT FROM ({columns_new})) EXECUTE FUNCTION {function}()
+        WHEN (({columns_old}) IS DISTINCT FROM ({columns_new}) AND {left})
+        EXECUTE FUNCTION {function}()
 """
+# Who writes many rows at once enters their keys at once, and the triggers leave that to them.
+_LEFT = "current_setting('temporaletl.enters_keys', true) IS DISTINCT FROM 'on'"
+#: Between these the session enters the keys of what it writes, within one transaction.
+BEGIN_ENTERING = "SELECT set_config('temporaletl.enters_keys', 'on', true)"
+END_ENTERING = "SELECT set_config('temporaletl.enters_keys', 'off', true)"
 TRIGGERS = ("etl_keys_written", "etl_keys_changed")
 
 
@@ -277,6 +283,7 @@ class Division:
             new=listed.join([*of("NEW."), month_of(sql.SQL("NEW.") + time)]),
             columns_old=listed.join([*of("OLD."), sql.SQL("OLD.") + time]),
             columns_new=listed.join([*of("NEW."), sql.SQL("NEW.") + time]),
+            left=sql.SQL(_LEFT),
             old=sql.SQL(" AND ").join(
                 sql.SQL("k.{0} = OLD.{0}").format(name) for name in names[:-1]
             ),

@@ -9,8 +9,10 @@ unique violation brings the lookup back.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from psycopg import errors
@@ -27,6 +29,8 @@ from temporaletl.worker.loading.copying import (
     hash_array,
     head_of,
 )
+from temporaletl.worker.loading.dividing import BEGIN_ENTERING, END_ENTERING
+from temporaletl.worker.loading.encode import timestamptz
 from temporaletl.worker.loading.packing import ROWS_PER_BLOCK, Packed, rejected
 from temporaletl.worker.loading.schema import Target
 from temporaletl.worker.loading.statements import Statements, statements_for
@@ -162,8 +166,9 @@ class _Rows:
         """
         packed = self._packed
         blocks = ((packed.hashes[block], packed.data[block]) for block in packed.blocks())
-        with self._connection.transaction():
+        with self._connection.transaction(), self._entering_keys():
             copy_rows(self._connection, self._statements.copy, self._head, blocks)
+            self._enter_keys(range(len(packed.rows)))
         self.outcome.inserted = len(packed.rows)
 
     def merge(self, *, contested: bool) -> bool:
@@ -219,12 +224,18 @@ class _Rows:
 
     def _lookup_values(self, part: slice) -> dict[str, Any]:
         """The parameters of a lookup."""
-        packed, layout = self._packed, self._target.layout
+        packed = self._packed
+        return self._values([keys[part] for keys in packed.keys], packed.hashes[part])
+
+    def _values(
+        self, keys: Sequence[Sequence[bytes]], hashes: Sequence[bytes], *more: PackedArray
+    ) -> dict[str, Any]:
+        layout = self._target.layout
         arrays = [
-            array(layout.type_of(name), pieces[part])
-            for name, pieces in zip(layout.own_key, packed.keys, strict=True)
+            array(layout.type_of(name), pieces)
+            for name, pieces in zip(layout.own_key, keys, strict=True)
         ]
-        arrays.append(hash_array(packed.hashes[part]))
+        arrays += [hash_array(hashes), *more]
         return {
             "source": self._stamp.source,
             "connection": self._stamp.connection,
@@ -281,7 +292,29 @@ class _Rows:
         return []
 
     def _insert(self, positions: Sequence[int]) -> None:
-        copy_rows(self._connection, self._statements.copy, self._head, self._blocks(positions))
+        with self._entering_keys():
+            copy_rows(self._connection, self._statements.copy, self._head, self._blocks(positions))
+            self._enter_keys(positions)
+
+    @contextmanager
+    def _entering_keys(self) -> Iterator[None]:
+        """Let what is written enter its keys itself; on an error the caller's savepoint ends it."""
+        if self._statements.enter_keys is None:
+            yield
+            return
+        self._connection.execute(BEGIN_ENTERING)
+        yield
+        self._connection.execute(END_ENTERING)
+
+    def _enter_keys(self, positions: Sequence[int]) -> None:
+        if self._statements.enter_keys is None:
+            return
+        packed = self._packed
+        columns: list[Sequence[Any]] = [*packed.keys, packed.hashes, packed.rows]
+        *keys, hashes, rows = ([column[p] for p in positions] for column in columns)
+        (times,) = timestamptz(list(map(attrgetter("event_time_utc"), rows)))
+        values = self._values(keys, hashes, array("timestamptz", times))
+        self._connection.execute(self._statements.enter_keys, values)
 
     def _update(self, positions: Sequence[int], *, total: int) -> None:
         statements, connection = self._statements, self._connection
@@ -290,12 +323,13 @@ class _Rows:
             connection.execute(statements.clear_changed)
         copy_rows(connection, statements.copy_changed, self._head, self._blocks(positions))
         self._count_rewritten()
-        updated = connection.execute(statements.update, prepare=False).rowcount
-        if updated < len(positions):
-            # The others are older than what is stored, or what is stored has no honest time.
-            repaired = connection.execute(statements.update_ahead, prepare=False).rowcount
-            self.outcome.repaired += repaired
-            updated += repaired
+        with self._entering_keys():
+            updated = connection.execute(statements.update, prepare=False).rowcount
+            if updated < len(positions):
+                # The others are older than what is stored, or what is stored has no honest time.
+                repaired = connection.execute(statements.update_ahead, prepare=False).rowcount
+                self.outcome.repaired += repaired
+                updated += repaired
         self.outcome.updated += updated
 
     def _count_rewritten(self) -> None:

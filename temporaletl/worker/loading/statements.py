@@ -8,6 +8,7 @@ from xxhash import xxh32_hexdigest
 
 from temporaletl.worker.loading.columns import HASH, PARTITION_KEY, Layout
 from temporaletl.worker.loading.copying import columns_of
+from temporaletl.worker.loading.dividing import month_of
 from temporaletl.worker.loading.schema import Target
 
 
@@ -38,6 +39,10 @@ class Statements:
     lock: sql.Composed
     #: Marks unchanged rows as seen; takes the lineage too.
     confirm: sql.Composed
+    #: Enters the keys of new rows; takes an array of their times behind that of the hashes. None
+    #: where the table is not divided by month; where it is, `update` and `update_ahead` update
+    #: the keys as well.
+    enter_keys: sql.Composed | None
 
 
 _CREATE_CHANGED = """
@@ -78,6 +83,14 @@ _CONFIRM = """
     WHERE {match}{within} AND t.{hash} = i.hash
       AND (t.{extracted_at} IS NULL OR t.{extracted_at} < %(extracted_at)s
            OR t.{extracted_at} > clock_timestamp())
+"""
+_ENTER_KEYS = """
+    INSERT INTO {keys} ({connection}, {own}, {hash}, month)
+    SELECT %(connection)s, {coming}, i.hash, {month} FROM {requested}
+"""
+_UPDATE_KEYS = """
+    WITH written AS ({update} RETURNING {written}, {month} AS month)
+    UPDATE {keys} AS k SET {hash} = w.{hash}, month = w.month FROM written AS w WHERE {same}
 """
 # Of a table that is divided by month, the keys say in which partition to look.
 _WITHIN = """
@@ -150,8 +163,8 @@ def statements_for(target: Target) -> Statements:
         copy=copy.format(target.identifier, listed),
         create_changed=sql.SQL(_CREATE_CHANGED).format(**parts),
         copy_changed=copy.format(changed, listed),
-        update=sql.SQL(_UPDATE).format(**parts),
-        update_ahead=sql.SQL(_UPDATE_AHEAD).format(**parts),
+        update=_keeping_keys(sql.SQL(_UPDATE).format(**parts), target),
+        update_ahead=_keeping_keys(sql.SQL(_UPDATE_AHEAD).format(**parts), target),
         clear_changed=sql.SQL("DELETE FROM {}").format(changed),
         rewritten=sql.SQL("SELECT count(*)" + _REWRITTEN).format(**with_parameters),
         rewritten_example=sql.SQL(
@@ -160,6 +173,35 @@ def statements_for(target: Target) -> Statements:
         lookup=sql.SQL(_LOOKUP).format(**with_parameters),
         lock=sql.SQL(_LOCK).format(**with_parameters),
         confirm=sql.SQL(_CONFIRM).format(**with_parameters),
+        enter_keys=None if keys is None else _enter_keys(layout, keys),
+    )
+
+
+def _enter_keys(layout: Layout, keys: sql.Identifier) -> sql.Composed:
+    return sql.SQL(_ENTER_KEYS).format(
+        keys=keys,
+        connection=sql.Identifier(layout.connection),
+        own=sql.SQL(", ").join(map(sql.Identifier, layout.own_key)),
+        hash=sql.Identifier(layout.ours[HASH]),
+        coming=_pairs("i.{0}", layout.own_key, ", "),
+        month=month_of(sql.Identifier("i", "time")),
+        requested=_requested_keys(layout, timed=True),
+    )
+
+
+def _keeping_keys(update: sql.Composed, target: Target) -> sql.Composed:
+    """The update, followed by that of the keys where the table is divided by month."""
+    keys, layout = target.keys_identifier(), target.layout
+    if keys is None:
+        return update
+    own = (layout.connection, *layout.own_key)
+    return sql.SQL(_UPDATE_KEYS).format(
+        update=update,
+        keys=keys,
+        hash=sql.Identifier(layout.ours[HASH]),
+        written=_pairs("t.{0}", (*own, layout.ours[HASH]), ", "),
+        month=month_of(sql.Identifier("t", "event_time_utc")),
+        same=_pairs("k.{0} = w.{0}", own, " AND "),
     )
 
 
@@ -167,14 +209,16 @@ def _pairs(pattern: str, names: tuple[str, ...], separator: str) -> sql.Composed
     return sql.SQL(separator).join(sql.SQL(pattern).format(sql.Identifier(name)) for name in names)
 
 
-def _requested_keys(layout: Layout) -> sql.Composed:
-    kinds = [*map(layout.type_of, layout.own_key), "bigint"]
-    return sql.SQL("unnest({}) WITH ORDINALITY AS i ({}, hash, position)").format(
+def _requested_keys(layout: Layout, *, timed: bool = False) -> sql.Composed:
+    columns = {name: layout.type_of(name) for name in layout.own_key} | {"hash": "bigint"}
+    if timed:
+        columns["time"] = "timestamptz"
+    return sql.SQL("unnest({}) WITH ORDINALITY AS i ({}, position)").format(
         sql.SQL(", ").join(
             sql.SQL("{}::{}[]").format(sql.Placeholder(f"a{n}"), sql.SQL(kind))
-            for n, kind in enumerate(kinds)
+            for n, kind in enumerate(columns.values())
         ),
-        sql.SQL(", ").join(map(sql.Identifier, layout.own_key)),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from temporaletl.errors import ConflictError, SchemaConflictError, WarehouseUnavailableError
 from temporaletl.rows import CompleteSet, Event
 from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.migration import migrate
 from temporaletl.worker.loading import dividing, evolution, months
 from temporaletl.worker.loading.comparison import Comparison
 from temporaletl.worker.loading.months import divide, partitions_of
@@ -104,6 +106,9 @@ def test_a_divided_table_is_loaded_like_any_other(divided: Warehouse) -> None:
     check_keys(divided)
     assert divided_by(divided) == ["give partitions to 1999-01"]
     assert places(divided)["event-000005"] == "1999_01"
+    refused = [event(n, metrics=msgspec.Raw(b"{")) for n in (7, 21)]
+    assert counts(Job(divided).load(*refused, event(8, SUMMER[1]), event(20))) == (1, 1, 0, 2)
+    check_keys(divided)
     execute(divided, "UPDATE events SET row_hash = NULL WHERE event_id < 'event-000002'")
     assert counts(Job(divided).load(event(1), event(2))) == (0, 1, 1, 0)
     execute(divided, "DELETE FROM events WHERE event_id = 'event-000001'")
@@ -289,3 +294,22 @@ def test_a_months_table_that_is_still_there_is_not_replaced(detached: Warehouse)
     execute(detached, "DROP TABLE jira_events_2024_06")
     divided_by(detached)
     assert places(detached)["event-000001"] == "2024_06"
+
+
+def test_triggers_made_before_leave_keys_to_loads_once_migrated(divided: Warehouse) -> None:
+    execute(
+        divided,
+        "CREATE OR REPLACE TRIGGER etl_keys_written AFTER INSERT OR DELETE ON jira_events "
+        "FOR EACH ROW EXECUTE FUNCTION jira_events_keys_keep(); "
+        "CREATE OR REPLACE TRIGGER etl_keys_changed AFTER UPDATE ON jira_events FOR EACH ROW "
+        "WHEN ((OLD.event_id, OLD.row_hash) IS DISTINCT FROM (NEW.event_id, NEW.row_hash)) "
+        "EXECUTE FUNCTION jira_events_keys_keep(); "
+        "DELETE FROM etl_migrations WHERE name = '0035_keys_entered_at_once.sql'",
+    )
+    assert len(migrate(divided)) == 1
+    moved = event(3, SUMMER[1], event_type="other")
+    assert counts(Job(divided).load(moved, event(4), event(11), event(12))) == (2, 1, 1, 0)
+    check_keys(divided)
+    execute(divided, "DELETE FROM events WHERE event_id = 'event-000001'")
+    execute(divided, "UPDATE events SET row_hash = NULL WHERE event_id = 'event-000002'")
+    check_keys(divided)
