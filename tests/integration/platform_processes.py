@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +50,11 @@ class PlatformProcesses:
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds by part, until now."""
-        return {part: cpu_seconds([pid, *_children_of(pid)]) for part, pid in self.pids.items()}
+        return {part: _of_family(pid, cpu_seconds) for part, pid in self.pids.items()}
 
     def peak_memory_bytes(self, part: str) -> int:
         """The most that each process of a part has held, together."""
-        pid = self.pids[part]
-        return sum(map(peak_memory_bytes, [pid, *_children_of(pid)]))
+        return _of_family(self.pids[part], lambda pids: sum(map(peak_memory_bytes, pids)))
 
     def temporal_commits(self) -> int:
         """Commits of the production server's PostgreSQL, until now."""
@@ -83,10 +82,19 @@ class PlatformProcesses:
         return BatchSummary.model_validate_json(self.etl("run", source, "--wait", "--json", *words))
 
 
-def _children_of(pid: int) -> list[int]:
-    """PostgreSQL's sessions are; those that have ended are counted with their parent."""
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for children in threads for child in children.read_text().split()]
+def _of_family[T](pid: int, measure: Callable[[list[int]], T]) -> T:
+    """The measure of a process and its children, as PostgreSQL's sessions are.
+
+    Anew where a child ends meanwhile: its CPU time is then its parent's.
+    """
+    while True:
+        threads = Path(f"/proc/{pid}/task").glob("*/children")
+        try:
+            children = [int(child) for found in threads for child in found.read_text().split()]
+            return measure([pid, *children])
+        except (FileNotFoundError, ProcessLookupError):
+            if not Path(f"/proc/{pid}").exists():
+                raise
 
 
 @contextlib.contextmanager

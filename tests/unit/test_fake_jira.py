@@ -9,6 +9,7 @@ from jira import JIRA
 
 from tests.fakes.client import Client
 from tests.fakes.jira import Site, generate, serve
+from tests.fakes.jira.vast import VastSearcher, VastSite
 from tests.unit.fake_jira import client_of, count, longest
 
 SEED = 7
@@ -277,3 +278,11 @@ def test_the_real_library_reads_a_server(server: Client) -> None:
         assert jira.server_info()["deploymentType"] == "Server"
     finally:
         jira.close()  # type: ignore[no-untyped-call]
+
+
+def test_a_vast_site_is_searched_from_either_end() -> None:
+    searcher = VastSearcher(VastSite(1_000))
+    found = [
+        searcher.find(f"created is not empty ORDER BY created {way}")[0] for way in ("ASC", "DESC")
+    ]
+    assert [row.index for row in found] == [0, 999]

@@ -103,7 +103,8 @@ class VastSearcher(Searcher):
                     raise JqlError("A site of so many issues is searched by times alone.")
         with self._vast.lock:
             if bounds["updated"] == [-_NEVER, _NEVER]:
-                return self._between(*bounds["created"])
+                found = self._between(*bounds["created"])
+                return found[::-1] if ("created", True) in query.order else found
             return self._updated(bounds, query.order)
 
     def _between(self, low: int, high: int) -> Span:
