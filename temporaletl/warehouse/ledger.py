@@ -6,9 +6,9 @@ a job's or a batch's row ends the session of an attempt that is frozen or cut of
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, LiteralString, NamedTuple
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -177,16 +177,17 @@ def begin_job(warehouse: Warehouse, job: ETLInput, *, workflow_id: str, run_id: 
     """
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         skip_if_taken(connection, job)
-        connection.execute(
-            """
-            UPDATE etl_jobs SET state = 'running', workflow_id = %s, run_id = %s, error = NULL,
-                started_at = coalesce(started_at, now()), touched_at = now()
-            WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
-            """,
-            [workflow_id, run_id, job.batch_id, job.seq, sorted(ENDED)],
-        )
         cool_down = left_of_cool_down(connection, job.source, job.connection)
-        row = _read(connection, job)
+        begun = _update(
+            connection,
+            job,
+            """
+            state = 'running', workflow_id = %s, run_id = %s, error = NULL,
+            started_at = coalesce(started_at, now()), touched_at = now()
+            """,
+            [workflow_id, run_id],
+        )
+        row = begun or _read(connection, job)
         return Begun(progress_of(row), Clock(row["now"]), cool_down)
 
 
@@ -202,16 +203,15 @@ def end_job(
     with warehouse.connection(lease=job.policy.heartbeat_timeout) as connection:
         if hold is not None:
             hold(connection)
-        ended = connection.execute(
-            """
-            UPDATE etl_jobs SET state = %s, error = %s, ended_at = now(), touched_at = now()
-            WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s)
-            """,
-            [state, without_secrets(error), job.batch_id, job.seq, sorted(ENDED)],
+        ended = _update(
+            connection,
+            job,
+            "state = %s, error = %s, ended_at = now(), touched_at = now()",
+            [state, without_secrets(error)],
         )
-        progress = progress_of(_read(connection, job))
+        progress = progress_of(ended or _read(connection, job))
     of_job = {"source": job.source, "connection": job.connection, "stream": job.stream}
-    metrics.jobs.add(ended.rowcount, outcome=progress.state, **of_job)
+    metrics.jobs.add(int(ended is not None), outcome=progress.state, **of_job)
     return progress
 
 
@@ -230,13 +230,29 @@ def job_progress(warehouse: Warehouse, job: ETLInput) -> JobProgress:
         return progress_of(_read(connection, job))
 
 
+#: The columns of `progress_of`, and the warehouse's present time.
+_READ_COLUMNS = f"{PROGRESS}, clock_timestamp() AS now"
 _READ = f"""
-    SELECT {PROGRESS}, clock_timestamp() AS now FROM etl_jobs WHERE batch_id = %s AND seq = %s
+    SELECT {_READ_COLUMNS} FROM etl_jobs WHERE batch_id = %s AND seq = %s
 """  # noqa: S608 - a constant
 
 
+def _update(
+    connection: Connection, job: ETLInput, changes: LiteralString, values: Sequence[object]
+) -> Mapping[str, Any] | None:
+    """Update a job that has not ended; answer as `_read`, or None where nothing was updated."""
+    cursor = connection.cursor(row_factory=dict_row)
+    return cursor.execute(
+        f"""
+        UPDATE etl_jobs SET {changes}
+        WHERE batch_id = %s AND seq = %s AND NOT state = ANY (%s) RETURNING {_READ_COLUMNS}
+        """.encode(),  # noqa: S608 - constants
+        [*values, job.batch_id, job.seq, sorted(ENDED)],
+    ).fetchone()
+
+
 def _read(connection: Connection, job: ETLInput) -> Mapping[str, Any]:
-    """The columns of `progress_of`, and the warehouse's present time."""
+    """The columns of `_READ_COLUMNS`; raises where the job is unknown."""
     cursor = connection.cursor(row_factory=dict_row)
     row = cursor.execute(_READ.encode(), [job.batch_id, job.seq]).fetchone()
     if row is None:

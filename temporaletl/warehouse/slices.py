@@ -26,6 +26,17 @@ def skip_if_taken(connection: Connection, job: ETLInput) -> None:
     ).fetchone()
     if began is None:
         return
+    values = {"batch": job.batch_id, "seq": job.seq, "job": job.job_id}
+    # By itself, as it is mostly all: planning the other one takes longer than its execution.
+    ((elsewhere,),) = connection.execute(
+        """
+        SELECT EXISTS (SELECT FROM etl_jobs WHERE job_id = %(job)s AND batch_id <> %(batch)s
+            AND state = 'running')
+        """,
+        values,
+    )
+    if not elsewhere:
+        return
     connection.execute(
         """
         UPDATE etl_jobs SET state = 'skipped', ended_at = now(), touched_at = now()
@@ -42,5 +53,5 @@ def skip_if_taken(connection: Connection, job: ETLInput) -> None:
                    OR coalesce(run.lease_until, batch.lease_until) > clock_timestamp())
         )
         """,
-        {"batch": job.batch_id, "seq": job.seq, "job": job.job_id},
+        values,
     )

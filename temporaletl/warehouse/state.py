@@ -17,6 +17,7 @@ from temporaletl.messages import BatchMetadata, BatchState, BatchSummary, Window
 from temporaletl.telemetry.logs import get_logger
 from temporaletl.warehouse.connection import Connection, Warehouse
 from temporaletl.warehouse.cursors import unescaped
+from temporaletl.warehouse.outlasting import outlasted_streams
 from temporaletl.warehouse.rejects import forget_unread
 from temporaletl.warehouse.retries import Family, family_of
 from temporaletl.warehouse.sessions import only_row
@@ -232,11 +233,13 @@ def advance_loaded(warehouse: Warehouse, batch_id: str, stream: str) -> None:
 
     Does nothing while one of its jobs has not completed. Safe to repeat.
     """
+    if stream not in outlasted_streams(warehouse, batch_id):
+        return
     with warehouse.connection() as connection:
         row = connection.execute(
             """
             SELECT metadata FROM etl_batches AS b
-            WHERE batch_id = %(batch)s AND jobs_planned IS NOT NULL AND EXISTS (
+            WHERE batch_id = %(batch)s AND EXISTS (
                 SELECT FROM etl_jobs AS j WHERE j.batch_id = b.batch_id AND j.stream = %(stream)s
                   AND j.windowless AND j.ended_at IS NULL)
             AND NOT EXISTS (

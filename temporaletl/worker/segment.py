@@ -171,7 +171,7 @@ async def _run_bound(
     )
 
     def prepare() -> Mapping[str, str]:
-        loader.prepare()
+        loader.prepare_for_batch()
         return people_of_batch(warehouse, job.source, job.connection, job.batch_id)
 
     people = await asyncio.to_thread(prepare)

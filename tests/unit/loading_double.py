@@ -183,7 +183,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
         ) -> None:
             assert (rows, lineage.workflow_id, lineage.run_id) == ((Event,), "w", "r")
 
-        def prepare(self) -> None: ...
+        def prepare_for_batch(self) -> None: ...
 
         def load(self, page: PageLoad) -> JobProgress:
             return made.load(page)

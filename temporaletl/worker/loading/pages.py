@@ -35,6 +35,7 @@ from temporaletl.worker.loading.fence import pass_fence
 from temporaletl.worker.loading.measuring import count_page
 from temporaletl.worker.loading.merge import SHAPE_FAULTS, Merge, Outcome
 from temporaletl.worker.loading.packing import Packed
+from temporaletl.worker.loading.prepared import once_for_batch
 from temporaletl.worker.loading.rejects import Reprocessed
 from temporaletl.worker.loading.scans import write_findings
 
@@ -179,6 +180,10 @@ class Loader:
         )
         self._settings = _SETTINGS + locks
 
+    def prepare_for_batch(self) -> None:
+        """As `prepare`, once for a batch: the tables of its other jobs are, once a row comes."""
+        once_for_batch(self._warehouse, self._lineage.job, self._layouts, self.prepare)
+
     @traced("load page")
     def load(self, page: PageLoad) -> JobProgress:
         """Load one page in one transaction and return the job's progress, this page included.
@@ -196,7 +201,7 @@ class Loader:
         """
         if page.extracted_at.tzinfo is None:
             raise ConfigurationError("a page's extracted_at must carry a time zone")
-        if not self._merges:
+        if not self._merges and (page.rows or page.complete_sets):
             self.prepare()
         try:
             return self._load(page)
@@ -249,7 +254,8 @@ class Loader:
     def _commit(self, page: PageLoad, packed: Sequence[tuple[Merge, Packed]]) -> JobProgress:
         job = self._lineage.job
         with self._warehouse.connection() as connection:
-            connection.execute(self._settings)
+            if packed:
+                connection.execute(self._settings)
             with connection.leased(job.policy.heartbeat_timeout):
                 fence = pass_fence(connection, job, page.number)
             if fence.loaded_from != self._loaded_from:

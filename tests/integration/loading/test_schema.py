@@ -224,6 +224,21 @@ def test_a_table_changed_under_a_running_job_is_noticed(warehouse: Warehouse) ->
     assert fetch(warehouse, "SELECT sale_id FROM sales") == [{"sale_id": "3"}]
 
 
+def test_tables_are_prepared_once_for_a_batch_until_one_of_its_jobs_brings_a_row(
+    warehouse: Warehouse,
+) -> None:
+    first, second = (Job(warehouse, rows=[Sale], batch="one") for _ in range(2))
+    first.loader.prepare_for_batch()
+    execute(warehouse, "DROP TABLE sales")
+    second.loader.prepare_for_batch()
+    assert counts(second.load()) == (0, 0, 0, 0)
+    assert columns(warehouse, "sales") == {}
+    assert counts(second.load(Sale(sale_id="1"))) == (1, 0, 0, 0)
+    execute(warehouse, "ALTER TABLE sales ALTER COLUMN amount TYPE integer")
+    with pytest.raises(SchemaConflictError):
+        Job(warehouse, rows=[Sale], batch="next").loader.prepare_for_batch()
+
+
 def test_varchar_takes_text_and_refuses_what_is_too_long(warehouse: Warehouse) -> None:
     execute(warehouse, "CREATE TABLE sales (sale_id varchar(3) PRIMARY KEY, amount bigint)")
     progress = Job(warehouse, rows=[Sale]).load(Sale(sale_id="123"), Sale(sale_id="1234"))
