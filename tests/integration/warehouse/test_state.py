@@ -7,7 +7,13 @@ from temporaletl.messages import BatchMetadata, JobState, Mode, Window
 from temporaletl.warehouse import ledger
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.plans import JobWriter
-from temporaletl.warehouse.state import SyncState, advance, read_states, set_watermark
+from temporaletl.warehouse.state import (
+    SyncState,
+    advance,
+    advance_loaded,
+    read_states,
+    set_watermark,
+)
 from tests.integration.warehouse.batches import HOUR, NOON, begin, finish, job, make_metadata, plan
 
 START = NOON - 4 * HOUR
@@ -58,6 +64,20 @@ def test_a_completed_batch_moves_the_watermark_to_the_end_of_its_window(
     assert (found.watermark, found.state, found.batch_id) == (NOON, "completed", "shop-1")
     assert found.last_incremental_at is not None
     assert found.last_full_at is None
+
+
+@pytest.mark.usefixtures("_loaded_before")
+def test_the_watermark_moves_when_all_is_loaded_though_a_scan_goes_on(warehouse: Warehouse) -> None:
+    batch = make_metadata()
+    begin(warehouse, batch)
+    advance_loaded(warehouse, batch.batch_id, "orders")  # jobs may still come
+    scan = job(batch, 1).model_copy(update={"scan": True})
+    planned, _ = plan(warehouse, batch, [job(batch, 0), scan])
+    advance_loaded(warehouse, batch.batch_id, "orders")
+    assert watermark(warehouse) == START
+    ledger.end_job(warehouse, planned, "completed")
+    advance_loaded(warehouse, batch.batch_id, "orders")
+    assert watermark(warehouse) == NOON
 
 
 @pytest.mark.usefixtures("_loaded_before")
