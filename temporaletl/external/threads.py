@@ -5,7 +5,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 
 def submit[T](threads: Executor, function: Callable[..., T], *args: Any) -> Future[T]:
@@ -50,13 +50,17 @@ async def abandon(futures: "Sequence[asyncio.Future[Any]]") -> None:
     await asyncio.gather(*futures, return_exceptions=True)
 
 
-async def gather_all[T](calls: Iterable[Awaitable[T]]) -> list[T]:
+@overload
+async def gather_all[A, B](calls: tuple[Awaitable[A], Awaitable[B]]) -> tuple[A, B]: ...
+@overload
+async def gather_all[T](calls: Iterable[Awaitable[T]]) -> tuple[T, ...]: ...
+async def gather_all(calls: Iterable[Awaitable[Any]]) -> tuple[Any, ...]:
     """Wait for all calls at once; the first that fails ends the waiting for the others.
 
     Raises: what the first failing call raises.
     """
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
-        return await asyncio.gather(*tasks)
+        return (*await asyncio.gather(*tasks),)
     finally:
         await abandon(tasks)

@@ -1,12 +1,11 @@
 """Division of a window into those of its jobs, by counts of what each part holds."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from temporaletl.external.threads import abandon, gather_all
+from temporaletl.external.threads import gather_all
 from temporaletl.messages import Window
 
 #: Bounds lie on whole ones, so that no source's precision matters.
@@ -64,7 +63,7 @@ async def divide(
 
     Raises: as counting does, and `ends`.
     """
-    count, bounds = await _both(counts.count(whole), ends())
+    count, bounds = await gather_all((counts.count(whole), ends()))
     if count == 0 and counts.exact:
         return ()
     most = size(count)
@@ -75,18 +74,10 @@ async def divide(
     inner[0] = Window(start=whole.start, end=inner[0].end)
     # The last one holds what the others do not, as in `divide_counted`.
     held = await gather_all(map(counts.count, inner[:-1]))
-    held.append(max(0, count - sum(held)))
+    held += (max(0, count - sum(held)),)
     stretches = [Stretch(*each, n) for each, n in zip(pairwise(cells), held, strict=True)]
     parts = await divide_counted(counts, whole, stretches, most=most)
     return tuple(part.window for part in parts)
-
-
-async def _both[A, B](one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
-    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        await abandon(tasks)
 
 
 def _cells(stretch: Stretch, whole: Window, parts: int) -> Sequence[datetime]:
@@ -138,7 +129,7 @@ async def divide_counted(
 
         # The last part holds what the others do not: also what is newer than the highest bound.
         held = await gather_all(counts.count(window_of(*each)) for each in pairwise(bounds[:-1]))
-        held.append(max(0, stretch.held - sum(held)))
+        held += (max(0, stretch.held - sum(held)),)
         parts = [Stretch(*ends, n) for ends, n in zip(pairwise(bounds), held, strict=True)]
         return [each for found in await gather_all(map(divided, parts)) for each in found]
 

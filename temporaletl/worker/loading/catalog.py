@@ -264,7 +264,7 @@ def check_table(state: TableState, layout: Layout) -> None:
     """Check that a table can hold what its row class declares, once it has all columns.
 
     Raises:
-        SchemaConflictError: a column has another type, or cannot be left empty.
+        SchemaConflictError: a column has another type, cannot be left empty, or is the platform's.
     """
     if not state.root:
         return
@@ -282,6 +282,15 @@ def check_table(state: TableState, layout: Layout) -> None:
                 f"{layout.row.__name__} declares {column.declared}, stored as {column.type}: "
                 f"ALTER TABLE {layout.table} ALTER COLUMN {column.name} TYPE {column.type}, "
                 "or rename the field or the column"
+            )
+    nullable = {column.name for column in layout.columns if column.null}
+    for name, own in layout.ours.items():
+        # Its own under this name the platform made while no field was called so.
+        is_ours = own not in state.columns and name in nullable and name in state.columns
+        if is_ours and state.columns[name].not_null:
+            raise SchemaConflictError(
+                f"column {table}.{name} is the platform's own, as no field had that name when the "
+                f"table was made: rename the field of {layout.row.__name__}, or load another table"
             )
     mark = state.columns.get(layout.connection)
     if mark is not None and not mark.not_null:

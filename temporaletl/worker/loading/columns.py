@@ -1,6 +1,6 @@
 """Layout of a row class's table: its columns, its key, and the packers of its fields."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -233,8 +233,7 @@ def layout_of(row: type[Row]) -> Layout:
         )
     taken = {column.name for column in columns}
     names = (*_OURS, DELETED) if event else _OURS
-    ours = {name: row.lineage.get(name, name) for name in names}
-    ours |= {name: f"etl_{own}" for name, own in ours.items() if own in taken}
+    ours = {name: _free(row.lineage.get(name, name), taken) for name in names}
     for name in (CONNECTION, DELETED) if event else ():
         if ours[name] != name:
             raise ConfigurationError(
@@ -257,6 +256,10 @@ def layout_of(row: type[Row]) -> Layout:
     _check_indexes(row, {column.name for column in columns})
     key = (*([PARTITION_KEY] if event else []), ours[CONNECTION], *own_key)
     return Layout(row, table, event, tuple(columns), key, own_key, tuple(parts.values()), ours)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    return _free(f"etl_{name}", taken) if name in taken else name
 
 
 def _declared(row: type[Row]) -> tuple[str, tuple[str, ...]]:

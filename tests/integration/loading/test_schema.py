@@ -1,6 +1,7 @@
 """Tables follow the row classes; nothing is dropped or narrowed, and conflicts are explained."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import psycopg
@@ -27,6 +28,11 @@ class Sale(Row, frozen=True, kw_only=True, gc=False):
 class LongerSale(Sale, frozen=True, kw_only=True, gc=False):
     note: str = ""
     extra: Json | None = None
+
+
+class DatedSale(Sale, frozen=True, kw_only=True, gc=False):
+    loaded_at: datetime | None = None
+    etl_loaded_at: datetime | None = None
 
 
 class WiderEvent(Event, frozen=True, kw_only=True, gc=False):
@@ -171,6 +177,21 @@ def test_a_table_that_cannot_hold_the_rows_is_refused_before_any_is_written(
     with pytest.raises(SchemaConflictError, match=words):
         Job(warehouse, rows=[Sale]).load(Sale(sale_id="1", amount=1))
     assert fetch(warehouse, "SELECT 1 FROM etl_pages") == []
+
+
+def test_fields_called_as_columns_of_the_platform_are_kept_apart_or_refused(
+    warehouse: Warehouse,
+) -> None:
+    sale = DatedSale(sale_id="1", loaded_at=(day := datetime(2026, 1, 1, tzinfo=UTC)))
+    Job(warehouse, rows=[DatedSale]).load(sale)
+    assert fetch(
+        warehouse,
+        "SELECT loaded_at, etl_loaded_at, etl_etl_loaded_at > loaded_at AS ours FROM sales",
+    ) == [{"loaded_at": day, "etl_loaded_at": None, "ours": True}]
+    execute(warehouse, "DROP TABLE sales")
+    Job(warehouse, rows=[Sale]).loader.prepare()
+    with pytest.raises(SchemaConflictError, match="sales.loaded_at is the platform's own"):
+        Job(warehouse, rows=[DatedSale]).load(sale)
 
 
 def test_a_plain_events_table_is_refused(warehouse: Warehouse) -> None:
