@@ -28,7 +28,7 @@ from temporaletl.connections.declarations import declaration_of
 from temporaletl.connections.entries import Connection
 from temporaletl.connections.providers import find_connection, has_connections
 from temporaletl.errors import ConfigurationError, SettingsError
-from temporaletl.settings.platform import Settings
+from temporaletl.settings.platform import Settings, variables_of
 from temporaletl.settings.secret_files import SecretFile
 
 
@@ -61,10 +61,21 @@ class SourceSettings(Settings):
     usual: ClassVar[tuple[str, ...]] = ()
 
     _connection: str = PrivateAttr(DEFAULT)
+    #: The variables that a named connection has in files and variables of its own.
+    _referenced: frozenset[str] = PrivateAttr(default=frozenset())
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
         self._connection = connection_in_use()
+
+    @property
+    def replaceable(self) -> frozenset[str]:
+        """As `Settings.replaceable`; a named connection may refer to any setting, such as a user."""
+        fields = type(self).model_fields.items()
+        referenced = (
+            name for name, one in fields if self._referenced.intersection(variables_of(name, one))
+        )
+        return super().replaceable.union(referenced)
 
     @classmethod
     def secret_files(cls) -> Mapping[str, SecretFile]:
@@ -106,7 +117,10 @@ class SourceSettings(Settings):
                 f"the library {module} is not installed: `pip install 'temporaletl[{extra}]'`"
             )
         try:
-            return super().load()
+            settings = super().load()
+            if connection is not None:
+                settings._referenced = frozenset(connection.references)
+            return settings
         except ConfigurationError as error:
             if connection is None or str(error).startswith(connection.what):
                 raise

@@ -19,7 +19,7 @@ class Shared[*A, C: Closeable]:
     open_shop = Shared(ShopClient)
     client = open_shop(ShopSettings.load())
 
-    One whose secret was replaced in its file is kept no longer than somebody uses it.
+    One whose secret was replaced is kept no longer than somebody uses it.
     """
 
     def __init__(self, make: Callable[[*A], C]) -> None:
@@ -48,8 +48,8 @@ class Shared[*A, C: Closeable]:
 
 
 def _is_replaced(former: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    """Whether settings differ by the secrets that their files hold, and by nothing else."""
+    """Whether settings differ by what may be replaced while a process runs, and by nothing else."""
     return all(
-        one == other or (isinstance(one, Settings) and one.differs_by_files_alone(other))
+        one == other or (isinstance(one, Settings) and one.is_replaced_by(other))
         for one, other in zip(former, now, strict=True)
     )

@@ -238,12 +238,17 @@ class Settings(BaseSettings):
         settings._files = self._files  # noqa: SLF001 - an instance of this class
         return settings
 
-    def differs_by_files_alone(self, other: object) -> bool:
-        """Whether others are these, but for what the same files of secrets held at another time."""
+    @property
+    def replaceable(self) -> frozenset[str]:
+        """The fields that may be read anew with other values while a process runs."""
+        return self.secrets()
+
+    def is_replaced_by(self, other: object) -> bool:
+        """Whether others are these, but for what may be replaced while a process runs."""
         if not isinstance(other, type(self)) or self == other:
             return False
-        secrets = {name: getattr(other, name) for name in self._files}
-        return self.model_copy(update=secrets) == other
+        read_anew = {name: getattr(other, name) for name in self.replaceable}
+        return self.model_copy(update=read_anew) == other
 
 
 #: What `Settings.present` has loaded, and from which environment.
