@@ -70,7 +70,7 @@ class SourceSettings(Settings):
 
     @property
     def replaceable(self) -> frozenset[str]:
-        """As `Settings.replaceable`; a named connection may refer to any setting, such as a user."""
+        """As `Settings.replaceable`; a named connection may refer to its user, too."""
         fields = type(self).model_fields.items()
         referenced = (
             name for name, one in fields if self._referenced.intersection(variables_of(name, one))
@@ -118,15 +118,15 @@ class SourceSettings(Settings):
             )
         try:
             settings = super().load()
-            if connection is not None:
-                settings._referenced = frozenset(connection.references)
-            return settings
         except ConfigurationError as error:
             if connection is None or str(error).startswith(connection.what):
                 raise
             message = f"{connection.what}: {connection.without_values(str(error))}"
             variables = error.variables if isinstance(error, SettingsError) else None
             raise SettingsError(message, variables=variables) from None
+        if connection is not None:
+            settings._referenced = frozenset(connection.references)  # noqa: SLF001 - of this class
+        return settings
 
 
 #: A setting of requests a second, within the bounds that a rate limit can be kept in.

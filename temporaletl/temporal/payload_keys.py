@@ -96,8 +96,9 @@ class PayloadKeys:
         self._guard = threading.Lock()
         self._looked_at = monotonic()
         self._entered: frozenset[str] = frozenset()
-        #: The ids of keys that have encrypted here, and are not known to be entered as in use.
-        self.unentered: frozenset[str] = frozenset()
+        #: Check values, by ids, of keys that have encrypted here, and are not known to be entered
+        #: as in use. Kept here: such a key may have left its file by now.
+        self.unentered: Mapping[str, str] = {}
         self._stamp = None if file is None else _stamp_of(file)
         if file is not None:
             text = _text_of(file)
@@ -126,14 +127,15 @@ class PayloadKeys:
         """Take note that these keys are entered as in use."""
         with self._guard:
             self._entered |= key_ids
-            self.unentered -= self._entered
+            self.unentered = {i: check for i, check in self.unentered.items() if i not in key_ids}
 
     def seal(self, plain: bytes, purpose: Purpose) -> Sealed | None:
         """Encrypt with the first key; None where there is none."""
-        for key_id, cipher in self._current().ciphers.items():
+        ring = self._current()
+        for key_id, cipher in ring.ciphers.items():
             if key_id not in self._entered and key_id not in self.unentered:
                 with self._guard:
-                    self.unentered |= {key_id}
+                    self.unentered = {**self.unentered, key_id: ring.checks[key_id]}
             nonce = os.urandom(_NONCE_BYTES)
             bound = _bound(key_id, purpose)
             return Sealed(key_id, nonce + cipher.encrypt(nonce, plain, bound))

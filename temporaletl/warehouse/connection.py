@@ -46,6 +46,9 @@ _HINDRANCES = {
 }
 # Of these, what other sessions cause, and the next attempt mostly gets by.
 _CONTENDED = ("40", "55")
+# A text or JSON with U+0000; the driver refuses a text by itself, without an SQLSTATE.
+_UNSTORABLE = ("22021", "22P05")
+_NUL = "NUL (0x00)"
 # 54: the request goes beyond the server's limits, and will the next time.
 _TOO_MUCH = "54"
 # A connection that is refused has no SQLSTATE, only the server's words.
@@ -56,15 +59,17 @@ _REFUSED = re.compile(
 _ABSENT = re.compile(r'database ".*" does not exist')
 
 
+class UnstorableTextError(ConfigurationError):
+    """A text has U+0000, which PostgreSQL holds nowhere: nothing is called so."""
+
+
 def describe(error: psycopg.Error) -> ETLError | None:
     """The platform's error for a driver's, None where it is a fault of our own SQL."""
     state = error.sqlstate or ""
     message = error.diag.message_primary or str(error) or type(error).__name__
     message = " ".join(message.split())
-    if state.startswith(_CREDENTIALS) or (not state and _REFUSED.search(message)):
-        return WarehouseCredentialsError(f"the warehouse refused: {message}")
-    if state in _CONFIGURATION or (not state and _ABSENT.search(message)):
-        return ConfigurationError(f"the warehouse refused: {message}")
+    if (refusal := _refusal(state, message)) is not None:
+        return refusal
     if state in _OVERLOADED:
         return WarehouseOverloadedError(
             f"the warehouse gave up a statement: {message} (WPE_DB_STATEMENT_TIMEOUT_SECONDS is "
@@ -76,6 +81,16 @@ def describe(error: psycopg.Error) -> ETLError | None:
         return WarehouseUnavailableError(f"the warehouse {what}: {message}")
     if isinstance(error, psycopg.InterfaceError):
         return WarehouseUnavailableError(f"the connection to the warehouse broke: {message}")
+    return None
+
+
+def _refusal(state: str, message: str) -> ETLError | None:
+    if state.startswith(_CREDENTIALS) or (not state and _REFUSED.search(message)):
+        return WarehouseCredentialsError(f"the warehouse refused: {message}")
+    if state in _UNSTORABLE or (not state and _NUL in message):
+        return UnstorableTextError("a text has U+0000, which nothing is called: leave it out")
+    if state in _CONFIGURATION or (not state and _ABSENT.search(message)):
+        return ConfigurationError(f"the warehouse refused: {message}")
     return None
 
 
@@ -212,6 +227,7 @@ class Warehouse:
                 says whose.
             CredentialsError: the user or its privileges were refused.
             ConfigurationError: no such database.
+            UnstorableTextError: a text that was sent has U+0000.
             WarehouseClosedError: it is not open.
         """
         with translated():

@@ -9,7 +9,7 @@ from psycopg import errors
 
 from temporaletl.rows import Identity, person_key, storable_text
 from temporaletl.telemetry.logs import get_logger
-from temporaletl.warehouse.connection import Connection, Warehouse
+from temporaletl.warehouse.connection import Connection, UnstorableTextError, Warehouse
 from temporaletl.warehouse.sessions import only_row
 
 log = get_logger("temporaletl.identities")
@@ -88,7 +88,7 @@ def _write(warehouse: Warehouse, connection_name: str, rows: Sequence[Sequence[s
         with warehouse.connection() as connection:
             columns = [list(column) for column in zip(*rows, strict=True)]
             connection.execute(_ENTER, [connection_name, *columns, connection_name])
-    except (errors.DataError, errors.ProgramLimitExceeded) as error:
+    except (errors.DataError, errors.ProgramLimitExceeded, UnstorableTextError) as error:
         if len(rows) == 1:
             _left_out(rows[0][1], str(error))
             return 1

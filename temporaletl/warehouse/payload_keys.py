@@ -36,9 +36,10 @@ class KeyInUse(Message):
 
 
 def enter_keys(warehouse: Warehouse) -> None:
-    """Check that this process has every key that is in use, and enter those it encrypted with.
+    """Enter the keys that this process encrypted with, and the one that it will.
 
-    Safe to repeat. A warehouse of an earlier version has none in use.
+    The one that it will is entered only where this process has every key that is in use. Safe to
+    repeat. A warehouse of an earlier version has none in use.
 
     Raises:
         ConfigurationError: one is missing, or another key than that of its id; says which.
@@ -47,23 +48,31 @@ def enter_keys(warehouse: Warehouse) -> None:
     with warehouse.connection() as connection:
         if only_row(connection.execute("SELECT to_regclass('etl_payload_keys')"))[0] is None:
             return
+        # One may have encrypted for a moment only, and not be here any more.
+        used = keys.unentered
+        for key_id, check_value in sorted(used.items()):
+            _enter(connection, key_id, check_value)
+    keys.note_entered(frozenset(used))
+    with warehouse.connection() as connection:
         for one in _entered(connection):
             _check(keys, one)
         first = keys.first
-        if first is None:
+        check_value = None if first is None else keys.check_value(first)
+        if first is None or check_value is None:
             return
-        # One may have encrypted for a moment only, before the next one replaced it.
-        used = keys.unentered | {first}
-        for key_id in sorted(used & set(keys.ids)):
-            connection.execute(
-                """
-                INSERT INTO etl_payload_keys AS k (key_id, check_value) VALUES (%s, %s)
-                ON CONFLICT (key_id) DO UPDATE SET last_used_at = clock_timestamp()
-                WHERE k.last_used_at < clock_timestamp() - %s
-                """,
-                [key_id, keys.check_value(key_id), _USED_WITHIN],
-            )
-    keys.note_entered(used)
+        _enter(connection, first, check_value)
+    keys.note_entered(frozenset({first}))
+
+
+def _enter(connection: Connection, key_id: str, check_value: str) -> None:
+    connection.execute(
+        """
+        INSERT INTO etl_payload_keys AS k (key_id, check_value) VALUES (%s, %s)
+        ON CONFLICT (key_id) DO UPDATE SET last_used_at = clock_timestamp()
+        WHERE k.last_used_at < clock_timestamp() - %s
+        """,
+        [key_id, check_value, _USED_WITHIN],
+    )
 
 
 def _entered(connection: Connection) -> list[KeyInUse]:

@@ -1,10 +1,13 @@
 """Bodies of requests: read within a size and a time, and checked before anything parses them."""
 
 import asyncio
+import json
 import re
+import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
@@ -13,6 +16,10 @@ from starlette.types import Message, Receive
 MOST_DEPTH = 32
 #: How many times the size that is taken is read of a body that is too large.
 _MOST_DISCARDED = 16
+#: Python makes no integer of more digits.
+_MOST_DIGITS = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
+_DIGITS = re.compile(rb"[0-9]{%d}" % (_MOST_DIGITS + 1))
+_LONG = object()
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
 
@@ -69,7 +76,10 @@ async def read_body(
 
 
 def check_json(headers: Headers, body: bytes) -> Refusal | None:
-    """Check that a body says that it is JSON, and is not nested too deep; None where it is fine."""
+    """Check that a body says that it is JSON, which can be parsed; None where it is fine.
+
+    It is not nested too deep, and has no integer that is too long. What is no JSON passes.
+    """
     if not body:
         return None
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -85,6 +95,12 @@ def check_json(headers: Headers, body: bytes) -> Refusal | None:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid",
             f"the body's JSON is nested more than {MOST_DEPTH} deep",
+        )
+    if (place := _long_integer(body)) is not None:
+        return Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid",
+            f"{place}: an integer of more than {_MOST_DIGITS:,} digits: send it as a text",
         )
     return None
 
@@ -103,6 +119,28 @@ def is_deep(body: bytes) -> bool:
         elif sign in b"]}":
             depth -= 1
     return False
+
+
+def _long_integer(body: bytes) -> str | None:
+    """Where the first integer is that is too long, such as `body.params.n`."""
+    if not _DIGITS.search(body):
+        return None
+
+    def integer(digits: str) -> object:
+        return _LONG if len(digits.lstrip("-")) > _MOST_DIGITS else 0
+
+    try:
+        return next(_places_of_long(json.loads(body, parse_int=integer), "body"), None)
+    except ValueError:
+        return None
+
+
+def _places_of_long(value: Any, place: str) -> Iterator[str]:
+    if value is _LONG:
+        yield place
+    elif isinstance(value, dict | list):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places_of_long(part, f"{place}.{name}")
 
 
 def received(body: bytes, receive: Receive) -> Receive:

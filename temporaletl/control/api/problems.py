@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,8 +21,6 @@ log = get_logger("temporaletl.api")
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 5
-#: What psycopg says of U+0000 in a parameter.
-_NUL = "NUL (0x00)"
 
 
 class Fault(BaseModel):
@@ -98,7 +95,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ETLError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(psycopg.DataError, _answer_unstorable)
 
 
 def problem(
@@ -177,14 +173,6 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     ]
     detail = "; ".join(f"{fault.location}: {fault.message}" for fault in faults)
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail, faults=faults)
-
-
-async def _answer_unstorable(request: Request, error: Exception) -> Response:
-    """Answer a text that no database can look for; where it may stand, it is replaced before."""
-    if _NUL not in str(error):
-        return await answer_unexpected(request, error)
-    detail = "a text of the request has U+0000, which nothing is called: leave it out"
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

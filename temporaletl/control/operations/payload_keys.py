@@ -61,7 +61,7 @@ async def retire_key(
     whatever needs it, and where it is lost: what it encrypted is then lost, too. Safe to repeat.
 
     Raises:
-        NotFoundError: it is not in use.
+        NotFoundError: it is not in use, and no open workflow needs it.
         ConflictError: it encrypts here, or an open workflow needs it.
         ConfigurationError: it is not among the keys here.
         ETLError: as `Platform.client` and `Platform.current_warehouse`.
@@ -70,6 +70,10 @@ async def retire_key(
     keys, by = warehouse.payload_keys, author or local_author()
     in_use = await asyncio.to_thread(payload_keys.list_keys, warehouse)
     if key_id not in {one.key_id for one in in_use}:
+        # Whoever encrypted with it may have died before it could enter it.
+        if platform.settings.enabled and not force:
+            with translated_errors():
+                await _check_workflows(await platform.client(), key_id)
         raise NotFoundError(f"no payload key {key_id!r} is in use (`etl key list`)")
     if keys.first == key_id:
         raise ConflictError(

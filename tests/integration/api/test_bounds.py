@@ -78,6 +78,15 @@ async def test_a_body_that_cannot_be_taken_is_refused(
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
+async def test_an_integer_that_is_too_long_is_named(bounded: Served) -> None:
+    body = b'{"source": "jira", "params": {"text": "%s", "x": [1, %s]}}' % ((b"1" * 5_000,) * 2)
+    answer = await bounded("POST", SYNC, data=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "body.params.x.1: an integer of more than 4,300 digits: send it as a text",
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -27,7 +27,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporaletl import names
 from temporaletl.control.operations.payload_keys import list_keys, retire_key
-from temporaletl.errors import ConfigurationError, ConflictError
+from temporaletl.errors import ConfigurationError, ConflictError, ETLError
 from temporaletl.messages import QueuerInput
 from temporaletl.temporal import payload_keys
 from temporaletl.temporal.connect import data_converter
@@ -213,14 +213,39 @@ async def test_a_run_goes_on_while_its_key_is_replaced_and_the_old_one_is_retire
     ]
 
 
-def test_a_key_that_encrypted_for_a_moment_only_is_in_use_all_the_same(
+def test_a_key_that_encrypted_for_a_moment_is_in_use_also_where_it_is_here_no_more(
     put: Put, warehouse: Warehouse
 ) -> None:
     warehouse.payload_keys.seal(b"text", "payload")
+    put("k2")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"'k1' encrypted.*is not in"):
+            enter_keys(warehouse)
+        assert keys_of(warehouse, "etl_payload_keys") == {"k1"}
     put("k2", "k1")
     enter_keys(warehouse)
     assert keys_of(warehouse, "etl_payload_keys") == {"k1", "k2"}
     assert not warehouse.payload_keys.unentered
+
+
+async def test_a_key_that_nobody_could_enter_is_needed_while_an_open_workflow_has_its_payloads(
+    encrypted: Pipelines, put: Put, postgres_url: str
+) -> None:
+    services = encrypted.services
+    handle = await encrypted.start(asking(), {"n": 7})
+    await waiting(services.warehouse, handle)
+    put("k2", "k1")
+    enter_keys(services.warehouse)
+    services.rows_changed("DELETE FROM etl_payload_keys WHERE key_id = 'k1'")
+
+    async def is_refused() -> bool:
+        async with platform_of(services, postgres_url) as platform:
+            with pytest.raises(ETLError, match="'k1'") as refused:
+                await retire_key(platform, "k1")
+            # Lists of workflows are behind.
+            return isinstance(refused.value, ConflictError)
+
+    await until(is_refused)
 
 
 async def test_another_key_of_the_same_id_is_refused(

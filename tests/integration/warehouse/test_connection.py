@@ -1,6 +1,7 @@
 """Connections to a real PostgreSQL."""
 
 import uuid
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -9,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings.platform import WarehouseSettings
-from temporaletl.warehouse.connection import Warehouse
+from temporaletl.warehouse.connection import UnstorableTextError, Warehouse
 
 
 def test_no_plan_outlives_the_table_it_was_made_for(warehouse: Warehouse) -> None:
@@ -24,6 +25,21 @@ def test_no_plan_outlives_the_table_it_was_made_for(warehouse: Warehouse) -> Non
 def test_unqualified_names_are_those_of_the_schema(warehouse: Warehouse) -> None:
     with warehouse.connection() as connection:
         assert connection.execute("SELECT current_schema()").fetchone() == (warehouse.schema,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("SELECT %s", "a\0"),
+        ("SELECT %s::jsonb", '"\\u0000"'),
+        ("SELECT convert_from('\\x00', %s)", "utf8"),
+    ],
+)
+def test_a_text_with_nul_has_an_error_of_its_own(
+    warehouse: Warehouse, statement: LiteralString, text: str
+) -> None:
+    with pytest.raises(UnstorableTextError, match=r"U\+0000"), warehouse.connection() as connection:
+        connection.execute(statement, [text])
 
 
 def test_a_database_that_cannot_hold_all_texts_is_refused(postgres_url: str) -> None:
