@@ -143,14 +143,17 @@ install_apart() {
 }
 
 # Runs uv; where it finds certificates wanting, once more with the system's: some networks are
-# reached with those only. Where it fails, prints the last line of its error.
+# reached with those only. Where it fails, prints its error and the causes once, on one line.
 uv_quietly() {
     local said
     said=$("$uv" "$@" 2>&1) && return
     if [[ $said == *[Cc]ertificate* ]]; then
         said=$(UV_SYSTEM_CERTS=true "$uv" "$@" 2>&1) && return
     fi
-    tail -n 1 <<<"$said"
+    # Behind an empty line come hints, which do not say what failed.
+    said=${said#*error: }
+    said=${said%%$'\n\n'*}
+    tail -n 1 <<<"${said//$'\n  cause: '/: }"
     return 1
 }
 

@@ -37,9 +37,15 @@ from temporaletl.embedded.databases import (
     restore_roles,
     snapshot,
 )
-from temporaletl.embedded.postgres import POSTGRES_FOLDER, EmbeddedPostgres, serving
+from temporaletl.embedded.postgres import EmbeddedPostgres, serving
 from temporaletl.embedded.postgres_programs import major_of, programs, version_of
-from temporaletl.embedded.running import command_on, read_running, take
+from temporaletl.embedded.running import (
+    POSTGRES_FOLDER,
+    command_on,
+    has_cluster,
+    read_running,
+    take,
+)
 from temporaletl.embedded.staging import STAGED_CLUSTER, STAGED_TEMPORAL, commit, discard, sync
 from temporaletl.errors import ConflictError, NotFoundError
 from temporaletl.settings.platform import WarehouseSettings
@@ -76,7 +82,7 @@ def back_up(
         BackupError: Temporal's file is damaged, too.
         ETLError: the server could not be started, or it ended; as `serving`.
     """
-    if not (folder / POSTGRES_FOLDER).exists():
+    if not has_cluster(folder):
         raise NotFoundError(f"there is nothing to back up: {folder} has no warehouse")
     with writing(file, overwrite=overwrite) as writer, _warehouse_of(folder) as url_of:
         temporal = _add_temporal(folder, writer, report)

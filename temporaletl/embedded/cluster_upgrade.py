@@ -25,7 +25,6 @@ from temporaletl.embedded.databases import (
     snapshot,
 )
 from temporaletl.embedded.postgres import (
-    POSTGRES_FOLDER,
     ClusterVersionError,
     EmbeddedPostgres,
     cluster_major,
@@ -37,7 +36,7 @@ from temporaletl.embedded.postgres_programs import (
     programs_by_major,
     version_of,
 )
-from temporaletl.embedded.running import command_on, take
+from temporaletl.embedded.running import POSTGRES_FOLDER, command_on, take
 from temporaletl.embedded.staging import STAGED_CLUSTER, commit, discard
 from temporaletl.errors import ConfigurationError, NotFoundError
 from temporaletl.warehouse.connection import translated

@@ -32,12 +32,10 @@ from temporaletl.embedded.postgres_programs import (
     version_of,
 )
 from temporaletl.embedded.processes import Child, Stop, Watchdog
-from temporaletl.embedded.running import command_on, folder_mode, take
+from temporaletl.embedded.running import POSTGRES_FOLDER, command_on, folder_mode, take
 from temporaletl.errors import ConfigurationError
 
 DATABASE = "warehouse"
-#: The cluster's folder in the data folder.
-POSTGRES_FOLDER = "postgresql"
 _USER = "postgres"
 #: The shortest `sun_path` is that of macOS, with 104 bytes, one of them for the end.
 _LONGEST_SOCKET_BYTES = 103
@@ -99,7 +97,7 @@ class EmbeddedPostgres:
         Raises: as `Child.wait_until`; and
             ClusterVersionError: the cluster is of another major version than the programs.
             ConfigurationError: as root, and the server's user may not pass through the folders
-                above `folder`.
+                above `folder`; or the server's user has no name, and there is no cluster yet.
         """
         if self._owner is not None:
             _check_passable(self._owner, self._folder)
@@ -186,6 +184,7 @@ class EmbeddedPostgres:
         return kept.read_text(encoding="utf-8").strip()
 
     def _create(self, stop: Stop) -> None:
+        _check_named(os.geteuid() if self._owner is None else self._owner[0])
         # Under another name until it is whole: an interrupted one must not be taken for a cluster.
         half = self._folder.with_name(f"{self._folder.name}.new")
         if half.exists():
@@ -341,6 +340,17 @@ def _owner(folder: Path) -> tuple[int, int] | None:
         "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`: "
         "run as another user, or set WPE_DB_HOST or DATABASE_URL"
     )
+
+
+def _check_named(user: int) -> None:
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        raise ConfigurationError(
+            f"PostgreSQL makes its files for a user with a name alone, and user {user} has none: "
+            f"add one (`useradd --uid {user} etl`, or a line in /etc/passwd), run as another user, "
+            "or set WPE_DB_HOST or DATABASE_URL"
+        ) from None
 
 
 def _check_passable(owner: tuple[int, int], folder: Path) -> None:

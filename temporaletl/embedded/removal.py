@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from temporaletl.embedded.postgres import POSTGRES_FOLDER, short_socket_folder
-from temporaletl.embedded.running import end_running, left_behind, take
+from temporaletl.embedded.postgres import short_socket_folder
+from temporaletl.embedded.running import POSTGRES_FOLDER, end_running, left_behind, take
 from temporaletl.embedded.staging import remove
 from temporaletl.embedded.temporal_command import cache_folder
 from temporaletl.errors import ConfigurationError, PermanentError

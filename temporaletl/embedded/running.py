@@ -18,6 +18,8 @@ from temporaletl.embedded.staging import remove, settle
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 
+#: The cluster's folder in the data folder.
+POSTGRES_FOLDER = "postgresql"
 _LOOK_AGAIN = timedelta(milliseconds=100)
 _TRIES = 3
 _OURS = (
@@ -47,6 +49,11 @@ def default_data_folder() -> Path:
         return Path(base) / "temporaletl"
     share = Path("/var/lib") if os.geteuid() == 0 else Path.home() / ".local" / "share"
     return share / "temporaletl"
+
+
+def has_cluster(folder: Path) -> bool:
+    """Whether an embedded PostgreSQL has run on a data folder."""
+    return (folder / POSTGRES_FOLDER).exists()
 
 
 def command_on(folder: Path, command: str) -> str:

@@ -23,9 +23,16 @@ from typing import NamedTuple, Self
 
 from temporaletl.embedded import temporal_server
 from temporaletl.embedded.ports import HOST, instead_of
-from temporaletl.embedded.postgres import POSTGRES_FOLDER, EmbeddedPostgres
+from temporaletl.embedded.postgres import EmbeddedPostgres
 from temporaletl.embedded.processes import Child, StackError, Stop, StoppedError, Watchdog
-from temporaletl.embedded.running import clear, default_data_folder, publish, take, withdraw
+from temporaletl.embedded.running import (
+    POSTGRES_FOLDER,
+    clear,
+    default_data_folder,
+    publish,
+    take,
+    withdraw,
+)
 from temporaletl.embedded.services import Service, both_services, end_all
 from temporaletl.embedded.temporal_command import Report, TemporalCommandError
 from temporaletl.embedded.temporal_server import EmbeddedTemporal

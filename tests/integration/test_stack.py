@@ -1,5 +1,6 @@
 """The embedded stack with all its processes."""
 
+import json
 import os
 import queue
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import requests
 from psycopg.conninfo import conninfo_to_dict
 
+from temporaletl.control.cli.session import local_warehouse
 from temporaletl.embedded import postgres
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.embedded.postgres_programs import programs
@@ -26,9 +28,11 @@ from temporaletl.embedded.running import (
     StackInUseError,
     end_running,
     read_running,
+    take,
 )
 from temporaletl.embedded.stack import Address, Stack, StackOptions, up
 from temporaletl.embedded.temporal_command import find_temporal
+from temporaletl.errors import ConfigurationError
 from tests.fakes.jira.expected_counts import expected_counts
 from tests.fakes.jira.generate import generate
 from tests.fakes.jira.service import JiraService
@@ -72,10 +76,10 @@ def is_listening(address: str) -> bool:
     return True
 
 
-def etl(*arguments: str) -> subprocess.CompletedProcess[str]:
+def etl(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "temporaletl.control.cli", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=WITHIN_SECONDS
+        command, capture_output=True, text=True, check=check, timeout=WITHIN_SECONDS
     )
 
 
@@ -168,7 +172,24 @@ def test_a_source_is_loaded_and_looked_at_with_nothing_running(
     rows = expected_counts(site).events
     shown = etl("psql", "-tAc", "SELECT count(*) FROM workplace.events")
     assert shown.stdout == f"{rows}\n"
+    # What it did is there for every command, and for those of another terminal beside one.
+    [run] = json.loads(etl("status", "--json").stdout)
+    assert (run["state"], run["rows"]["inserted"]) == ("completed", rows)
+    with local_warehouse() as own:
+        assert own
+        assert run["batch_id"] in etl("status", run["batch_id"]).stdout
+    with take(folder / "data"):
+        refused = etl("status", check=False)
+    assert (refused.returncode, "`etl up`" in refused.stderr) == (2, True)
     assert not end_running(folder / "data", timedelta(0))
+
+
+def test_a_user_without_a_name_learns_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres.pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(ConfigurationError, match=r"user [0-9]+ has none: add one"):
+        running_postgres(folder).__enter__()
 
 
 def test_a_folder_that_root_keeps_to_itself_is_refused_and_left_as_it_is(folder: Path) -> None:

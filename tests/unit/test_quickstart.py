@@ -1,6 +1,7 @@
 """What the quick start says; that it works is to be seen when it runs."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,14 @@ def test_pictures_fit_80_columns_in_any_encoding(quickstart: Any) -> None:
         assert "".join(lines).encode(encoding or "ascii")
         assert lines[1] == f"older           {block * 48}   1,234"
     assert list(quickstart.bars([], block="#")) == []
+
+
+def test_an_install_that_failed_says_once_what_failed_and_why(tmp_path: Path) -> None:
+    uv, said = tmp_path / "uv", "error: no `a`\n  cause: no network\n  cause: a proxy\n\nhint: try"
+    uv.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 2\n")
+    uv.chmod(0o755)
+    command = f"source {_SCRIPT.with_name('environment.sh')}; uv={uv}; uv_quietly sync"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "no `a`: no network: a proxy\n", "")

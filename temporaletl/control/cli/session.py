@@ -5,12 +5,20 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, override
 
 from temporaletl.control.client.settings import ClientSettings, NotOverApiError
 from temporaletl.control.operations.platform import Platform
-from temporaletl.embedded.running import default_data_folder, use_running
+from temporaletl.embedded.running import (
+    StackInUseError,
+    default_data_folder,
+    elsewhere,
+    has_cluster,
+    publish,
+    use_running,
+    withdraw,
+)
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
 from temporaletl.telemetry.logs import quiet_logs
 
@@ -83,7 +91,8 @@ def refuse_api() -> None:
 def local_warehouse() -> Iterator[bool]:
     """Run the embedded PostgreSQL for this command, where no other is configured or runs.
 
-    The value says whether it does; a running `etl up` is used, and what the settings name.
+    The value says whether it does; a running `etl up` is used, and what the settings name. Other
+    commands use it, too, as long as this one runs.
 
     Raises: as `running_postgres`.
     """
@@ -93,12 +102,29 @@ def local_warehouse() -> Iterator[bool]:
     # It takes time to import, and most commands do without.
     from temporaletl.embedded.postgres import running_postgres
 
-    with running_postgres(default_data_folder()) as url:
+    with running_postgres(folder := default_data_folder()) as url:
         os.environ.update(DATABASE_URL=url)
+        publish(folder, {"DATABASE_URL": url})
         try:
             yield True
         finally:
+            withdraw(folder)
             os.environ.pop("DATABASE_URL")
+
+
+@contextmanager
+def warehouse_left_here() -> Iterator[bool]:
+    """As `local_warehouse`, where an earlier command has left one in the data folder.
+
+    So what the local engine did is looked at with nothing running. While a command of another kind
+    has the folder, it is left alone.
+    """
+    with ExitStack() as exits:
+        own = False
+        if begin().url is None and not elsewhere() and has_cluster(default_data_folder()):
+            with suppress(StackInUseError):
+                own = exits.enter_context(local_warehouse())
+        yield own
 
 
 def open_platform() -> Platform:
@@ -134,10 +160,15 @@ def call[**P, T](
 
 
 def run_to_end[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine as `asyncio.run` does; Ctrl-C is held until there is a loop to be ended.
+    """Run a coroutine as `asyncio.run` does, with the warehouse that is left here.
 
-    A half-made loop would print tracebacks.
+    Ctrl-C is held until there is a loop to be ended: a half-made one would print tracebacks.
     """
+    with warehouse_left_here():
+        return _run(work)
+
+
+def _run[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         runner = asyncio.Runner()

@@ -13,9 +13,8 @@ from pydantic import SecretStr
 
 from temporaletl.control.cli.output import print_secret
 from temporaletl.control.cli.session import begin_here, local_warehouse
-from temporaletl.embedded.postgres import POSTGRES_FOLDER
 from temporaletl.embedded.postgres_programs import programs
-from temporaletl.embedded.running import default_data_folder, read_running
+from temporaletl.embedded.running import default_data_folder, has_cluster, read_running
 from temporaletl.errors import ConfigurationError
 from temporaletl.settings.platform import WarehouseSettings
 
@@ -47,7 +46,7 @@ def open_psql(arguments: Sequence[str]) -> int:
     """
     begin_here()
     with ExitStack() as exits:
-        if (default_data_folder() / POSTGRES_FOLDER).exists():
+        if has_cluster(default_data_folder()):
             exits.enter_context(local_warehouse())
         parts = conninfo_to_dict(WarehouseSettings.load().conninfo().get_secret_value())
         password = parts.pop("password", None)

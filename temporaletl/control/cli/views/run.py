@@ -29,6 +29,7 @@ from temporaletl.control.cli.session import (
     local_warehouse,
     open_session,
     run_to_end,
+    warehouse_left_here,
 )
 from temporaletl.control.cli.views.progress import display
 from temporaletl.control.operations.attendance import UNATTENDED_LOCAL
@@ -121,11 +122,14 @@ def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
     Raises:
         ETLError: nothing in it failed, or it cannot be started.
     """
+    with warehouse_left_here() as own:
+        # Without the warehouse, nothing would take the run up.
+        stays = wait or own
 
-    async def start(session: Session) -> FollowedRun:
-        return await session.call(start_retry, run, attached=wait)
+        async def start(session: Session) -> FollowedRun:
+            return await session.call(start_retry, run, attached=stays)
 
-    return _Launch(start, wait=wait, as_json=as_json).to_exit_status()
+        return _Launch(start, wait=stays, as_json=as_json).to_exit_status()
 
 
 def follow(run: str, *, as_json: bool) -> int:
