@@ -196,10 +196,15 @@ async def start_followed(
             return _RunHere(platform, run, attached=attached)
 
 
-async def start_retry(platform: Platform, run: str, *, attached: bool = False) -> FollowedRun:
-    """Start a run of what failed in another one; raises as `retry_request`, `start_only_run`."""
+async def start_retry(
+    platform: Platform, run: str, *, engine: Engine | None = None, attached: bool = False
+) -> FollowedRun:
+    """Start a run of what failed in another one; `attached` as in `start_followed`.
+
+    Raises: as `retry_request`, `start_only_run`.
+    """
     request = await retry_request(platform, run)
-    started = await start_only_run(platform, request, by=local_author().name)
+    started = await start_only_run(platform, request, engine=engine, by=local_author().name)
     return _RunHere(platform, started, attached=attached)
 
 

@@ -123,11 +123,12 @@ def launch_retry(run: str, *, wait: bool, as_json: bool) -> int:
         ETLError: nothing in it failed, or it cannot be started.
     """
     with warehouse_left_here() as own:
-        # Without the warehouse, nothing would take the run up.
+        # There is no Temporal then, and without the warehouse nothing would take the run up.
         stays = wait or own
+        engine: Engine | None = "local" if own else None
 
         async def start(session: Session) -> FollowedRun:
-            return await session.call(start_retry, run, attached=stays)
+            return await session.call(start_retry, run, engine=engine, attached=stays)
 
         return _Launch(start, wait=stays, as_json=as_json).to_exit_status()
 

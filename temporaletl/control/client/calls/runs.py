@@ -56,8 +56,10 @@ async def _start(
 
 
 @over_api(start_retry)
-async def _start_retry(api: Api, run: str, *, attached: bool = False) -> FollowedRun:
-    del attached
+async def _start_retry(
+    api: Api, run: str, *, engine: Engine | None = None, attached: bool = False
+) -> FollowedRun:
+    del engine, attached  # it is always that of the platform
     return RemoteRun(api, await api.start(StartedRun, "runs", run, "retry", json={}))
 
 
