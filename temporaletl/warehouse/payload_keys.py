@@ -57,10 +57,10 @@ def enter_keys(warehouse: Warehouse) -> None:
         for one in _entered(connection):
             _check(keys, one)
         first = keys.first
-        check_value = None if first is None else keys.check_value(first)
-        if first is None or check_value is None:
+        known = None if first is None else keys.check_value(first)
+        if first is None or known is None:
             return
-        _enter(connection, first, check_value)
+        _enter(connection, first, known)
     keys.note_entered(frozenset({first}))
 
 
