@@ -68,7 +68,9 @@ class Webhooks:
         status = following.pop(0) if following else int(kind) if kind.isdigit() else 200
         request.send_response(status)
         if 300 <= status < 400:
-            request.send_header("Location", self.url("/200/elsewhere"))
+            nowhere = request.path.endswith("/nowhere")
+            place = "http://[" if nowhere else self.url("/200/elsewhere")
+            request.send_header("Location", place)
         # Slack says no more, and Apprise insists on it.
         request.send_header("Content-Length", "2" if status != 204 else "0")
         request.end_headers()

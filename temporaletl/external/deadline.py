@@ -141,7 +141,16 @@ _POOLS = {"http": _WatchedPool, "https": _WatchedSecurePool}
 
 
 def watch_connections(session: requests.Session) -> None:
-    """Have the session's present adapters make connections that deadlines know."""
+    """Have the session's present adapters make connections that deadlines know.
+
+    The session follows no redirect then, and does not read what one has.
+    """
+    # Else requests reads the body of every redirect, however large, to prepare for following.
+    session.get_redirect_target = _follow_nowhere  # type: ignore[method-assign,assignment]
     for adapter in session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
             adapter.poolmanager.pool_classes_by_scheme = _POOLS
+
+
+def _follow_nowhere(_: requests.Response) -> None:
+    return None

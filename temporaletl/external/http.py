@@ -102,8 +102,6 @@ class HttpClient:
         renew: Callable[[], None] | None = None,
     ) -> None:
         watch_connections(session)
-        # Else requests reads the body of every redirect, however large, to prepare for following.
-        session.get_redirect_target = _follow_nowhere  # type: ignore[method-assign,assignment]
         self._session = session
         self._source = source
         self._credentials = credentials
@@ -332,10 +330,6 @@ class HttpClient:
 _JSON = {"Content-Type": "application/json"}
 _RETRY_AFTER_CHARACTERS = 40
 _LIMIT = "rate limit"
-
-
-def _follow_nowhere(_: requests.Response) -> None:
-    return None
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

@@ -129,6 +129,7 @@ def test_a_webhook_is_signed_as_standard_webhooks_have_it(
     [
         ("/404/s3cretpath", DeliveryRefusedError, "answered 404"),
         ("/307/s3cretpath", DeliveryRefusedError, "answered 307: redirects are not followed"),
+        ("/302/nowhere", DeliveryRefusedError, "answered 302: redirects are not followed"),
         ("/500/s3cretpath", DeliveryError, "answered 500"),
         ("/429/s3cretpath", DeliveryError, "answered 429"),
         ("/hang/s3cretpath", DeliveryError, "did not answer: timed out"),

@@ -75,6 +75,7 @@ async def send(url: str, **settings: Any) -> Answer:
         *("[64:ff9b::7f00:1]", "[64:ff9b:1::a00:1]", "[2001:0:4136:e378:8000:63bf:f5ff:fffe]"),
         *("[2001:db8::1]", "[fd00:ec2::254]", "[ff02::1]", "[2a00::5efe:7f00:1]"),
         *("private.test", "loopback.test", "mixed.test", "metadata.test", "mapped.test"),
+        *("[fec0::1]", "[::ffff:0:127.0.0.1]", "[5f00::1]", "[3fff::1]", "[4000::1]"),
         *("127.0.0.1.", "①②⑦.0.0.1", "[::ffff:7f00:1%25eth0]", "[fe80::1%25lo]"),
     ],
 )
@@ -196,6 +197,13 @@ async def test_an_answer_is_read_in_full_and_decoded() -> None:
         answer = await sent_to(port)
         assert await read_by_a_library(port) == answer.body
     assert (answer.status, answer.body) == (200, b'{"a": 1}')
+
+
+async def test_an_answer_of_several_members_is_decoded_to_its_end() -> None:
+    body = gzip.compress(b"[1, ") + gzip.compress(b"2]")
+    packed = _OK + b"Content-Encoding: gzip\r\n\r\n"
+    async with answering(packed, body[:30], body[30:], b"x" * 9, gzip.compress(b"3")) as port:
+        assert (await sent_to(port)).body == b"[1, 2]"
 
 
 async def test_an_answer_to_head_has_no_body_whatever_its_headers_say() -> None:

@@ -20,10 +20,13 @@ _OF_DATA: list[tuple[str, dict[str, Any], str]] = [
         {"connection": "x", "operation": "insert", "table": "t"},
         ": insert needs table and rows, and has no query",
     ),
-    (
-        "api_call",
-        {"url": "https://x.test/", "headers": {"Host": "y.test"}},
-        ".headers: Host is set by the client itself",
+    *(
+        (
+            "api_call",
+            {"url": "https://x.test/", "headers": {name: "y.test"}},
+            f".headers: {name} is set by the client itself",
+        )
+        for name in ("Host", "Upgrade", "Proxy-Authorization")
     ),
     (
         "api_call",

@@ -28,7 +28,11 @@ METADATA: frozenset[Address] = frozenset(
 )
 
 _COMPATIBLE = ip_network("::/96")
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_WELL_KNOWN_NAT64 = ip_network("64:ff9b::/96")
+_NAT64 = (_WELL_KNOWN_NAT64, ip_network("64:ff9b:1::/48"))
+#: The only unicast addresses of IPv6 that are assigned to anybody of the public network.
+_UNICAST = ip_network("2000::/3")
+_DOCUMENTATION = ip_network("3fff::/20")
 _ISATAP = (0x00005EFE, 0x02005EFE)
 _LOW_32 = 0xFFFFFFFF
 
@@ -61,6 +65,10 @@ def carried(address: Address) -> Iterator[IPv4Address]:
 
 
 def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address):
+        # What is in no list of the library's counts as global: site-local, translated, segments.
+        assigned = address in _UNICAST and address not in _DOCUMENTATION
+        return (assigned or address in _WELL_KNOWN_NAT64) and address.is_global
     # Multicast counts as global.
     return address.is_global and not address.is_multicast
 

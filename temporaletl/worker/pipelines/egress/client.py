@@ -29,6 +29,8 @@ _MEGABYTE = 1_000_000
 #: An answer is inflated by so much at once, whatever it would expand to.
 _STEP = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
+#: The first bytes of each member of an answer in gzip.
+_MEMBER = b"\x1f\x8b"
 #: Names of headers, and their values: a whole line of visible ASCII.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~]*")
@@ -350,13 +352,18 @@ async def _as_it_is(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _inflated(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflate, begun = zlib.decompressobj(_GZIP), False
+    inflate, begun, ended = zlib.decompressobj(_GZIP), False, False
     try:
         async for part in parts:
             rest, begun = part, True
-            while rest:
+            while rest and not ended:
+                if inflate.eof:
+                    # Another member: several make one answer. What is none is not of it.
+                    if ended := not rest.startswith(_MEMBER[: len(rest)]):
+                        break
+                    inflate = zlib.decompressobj(_GZIP)
                 yield inflate.decompress(rest, _STEP)
-                rest = inflate.unconsumed_tail
+                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     except zlib.error as error:
         raise SourceUnavailableError(f"an answer that is no gzip: {error}") from None
     # An answer to HEAD has the header, and no body.

@@ -13,8 +13,12 @@ from temporaletl.worker.pipelines.nodes.fields import (
 )
 
 _DAY_SECONDS = 86_400
-#: Headers that say where a request ends, and whom it is for: the client's own.
-_OF_THE_CLIENT = ("accept-encoding", "connection", "content-length", "host", "transfer-encoding")
+#: Headers that say where a request ends, whom it is for, and what is of the connection or its
+#: proxy: the client's own.
+_OF_THE_CLIENT = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive"}
+    | {"proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 def _without_the_clients(headers: dict[str, str]) -> dict[str, str]:
