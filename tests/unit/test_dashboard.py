@@ -19,7 +19,14 @@ from temporaletl.control.operations.status import Runs
 from temporaletl.control.web import rendering, sights as sights_module
 from temporaletl.control.web.access import safe_next
 from temporaletl.control.web.charts import HEIGHT, WIDTH, events_chart, throughput_chart
-from temporaletl.control.web.filters import one_line, show_count, show_prose, show_span, show_time
+from temporaletl.control.web.filters import (
+    one_line,
+    show_count,
+    show_field,
+    show_prose,
+    show_span,
+    show_time,
+)
 from temporaletl.control.web.findings import cause_of, find, path_of_run
 from temporaletl.control.web.forms import parse_date, parse_object
 from temporaletl.control.web.sights import Sights
@@ -260,12 +267,19 @@ def test_templates_hold_no_inline_code() -> None:
         assert not re.search(r"hx-trigger=\"[^\"]*\[", text), path.name
         assert "|safe" not in text.replace('{{ "<br>"|safe', ""), path.name
 
+        for value in re.findall(r'<(?!progress)[^<]* value="\{\{ (.*?) \}\}"', text):
+            assert value.endswith("|field"), (path.name, value)
 
-def test_texts_are_escaped_and_secrets_taken_out() -> None:
+
+def test_texts_are_escaped_secrets_taken_out_and_marks_that_turn_a_line_around_seen() -> None:
     remember_secret("hunter2-hunter2")
     answer = rendering.render(
-        "notice.html", {"notice": "<script>hunter2-hunter2</script>", "failed": True}
+        "notice.html", {"notice": "<script>hunter2-hunter2</script>\r\n\u202egnp", "failed": True}
     )
     assert b"<script>" not in answer.body
     assert b"hunter2" not in answer.body
+    assert rb"\u202egnp" in answer.body
+    assert b"\\x0d" not in answer.body
+    assert show_prose("see \u202e`x`") == r"see \u202e<code>x</code>"
+    assert show_field("\u202e<hunter2-hunter2") == "\u202e&lt;[redacted]"
     assert "unsafe" not in rendering.POLICY

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from temporaletl.terminal import printable
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE
 from temporaletl.worker.pipelines.validation import Pipeline, Step
 
@@ -13,6 +14,8 @@ _BETWEEN_LAYERS, _BETWEEN_ROWS, _MARGIN = 90, 28, 20
 #: Passes over the layers in which nodes are put near those that they are linked to.
 _PASSES = 4
 _LONGEST_TITLE = 26
+#: What is read out of a node, and shown where it is pointed at.
+_LONGEST_NAME = 200
 
 
 #: Colours of a picture that no page's style sheet is for.
@@ -54,7 +57,10 @@ def draw_svg(pipeline: Pipeline, signs: Mapping[str, NodeSign] | None = None) ->
         ),
         (
             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" '
-            'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
+            'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker>'
+            # Letters differ in width, and nothing of a title shall be beside its node.
+            f'<clipPath id="within"><rect width="{_WIDTH - 4}" height="{_HEIGHT}"/></clipPath>'
+            "</defs>"
         ),
     ]
     parts += _edges(pipeline, places)
@@ -67,7 +73,7 @@ def draw_svg(pipeline: Pipeline, signs: Mapping[str, NodeSign] | None = None) ->
 def _node(index: int, step: Step, place: tuple[int, int], sign: NodeSign) -> str:
     x, y = place
     title = step.data.label or step.id
-    short = title if len(title) <= _LONGEST_TITLE else f"{title[: _LONGEST_TITLE - 1]}…"
+    short, title = _cut(title, _LONGEST_TITLE), _cut(title, _LONGEST_NAME)
     below = f"{step.type} {sign.text}".strip()
     what = f"{title}: {step.type}, {sign.state} {sign.text}".strip()
     return (
@@ -75,8 +81,8 @@ def _node(index: int, step: Step, place: tuple[int, int], sign: NodeSign) -> str
         f'data-state="{_text(sign.state)}" transform="translate({x} {y})" role="img" '
         f'aria-label="{_text(what)}"><title>{_text(what)}</title>'
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>'
-        f'<text x="12" y="24">{_text(short)}</text>'
-        f'<text class="below" x="12" y="43">{_text(below)}</text></g>'
+        f'<g clip-path="url(#within)"><text x="12" y="24">{_text(short)}</text>'
+        f'<text class="below" x="12" y="43">{_text(below)}</text></g></g>'
     )
 
 
@@ -158,5 +164,9 @@ def _order(
     layer.sort(key=middle)
 
 
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+    return html.escape(printable(text), quote=True)

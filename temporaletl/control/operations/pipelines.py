@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.sources import registered
+from temporaletl.terminal import printable
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.worker.pipelines.declared import find_surroundings
 from temporaletl.worker.pipelines.definition import ERROR_HANDLE, Definition
@@ -109,7 +110,7 @@ def draw_pipeline(pipeline: Pipeline) -> str:
     names: Mapping[str, str] = {node: f"n{index}" for index, node in enumerate(pipeline.steps)}
     lines = ["flowchart LR"]
     for step in pipeline.steps.values():
-        title = html.escape(step.data.label or step.id)
+        title = html.escape(printable(" ".join((step.data.label or step.id).split())))
         lines.append(f'    {names[step.id]}["{title}<br/>{step.type}"]')
     for link in pipeline.graph.links:
         arrow = "-.->" if link.handle == ERROR_HANDLE else "-->"

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from temporaletl.control.operations.progress import done_of
 from temporaletl.names import label
 from temporaletl.secrets import redacted
+from temporaletl.terminal import fit_to_print
 
 _LONGEST_LINE = 200
 #: What is not known, or is not there.
@@ -75,13 +76,19 @@ def show_json(value: JsonValue) -> str:
 
 def show_prose(text: str) -> Markup:
     """A sentence; commands in it, which stand between backticks, as code."""
-    parts = redacted(text).split("`")
+    shown = fit_to_print(text)
+    parts = shown.split("`")
     if len(parts) % 2 == 0:  # one is not closed
-        return escape(redacted(text))
+        return escape(shown)
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
         for place, part in enumerate(parts)
     )
+
+
+def show_field(value: object) -> Markup:
+    """The value of a form's field, as it was given: it is sent back so."""
+    return escape(redacted(value)) if isinstance(value, str) else escape(value)
 
 
 FILTERS = {
@@ -92,6 +99,7 @@ FILTERS = {
     "count": show_count,
     "one_line": one_line,
     "indented": show_json,
+    "field": show_field,
     "prose": show_prose,
 }
 GLOBALS = {"label": label, "took": took, "done_of": done_of}

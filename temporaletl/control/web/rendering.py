@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from temporaletl.control.web.assets import path_of
 from temporaletl.control.web.filters import FILTERS, GLOBALS
-from temporaletl.secrets import redacted
+from temporaletl.terminal import fit_to_print
 
 #: No script, style or frame but our own files; no inline code, and no evaluation of texts.
 POLICY = (
@@ -29,8 +29,11 @@ HEADERS = {
 }
 
 
-def _without_secrets(value: Any) -> Any:
-    return redacted(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+def _fit_to_show(value: Any) -> Any:
+    """A text without secrets; what would turn the order of the page around is seen instead."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return fit_to_print(value.replace("\r\n", "\n"))
 
 
 @cache
@@ -40,7 +43,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_without_secrets,
+        finalize=_fit_to_show,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,

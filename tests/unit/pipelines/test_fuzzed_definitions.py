@@ -120,6 +120,15 @@ def _validated(document: Any) -> Pipeline | None:
     return None
 
 
+def test_a_drawing_shows_what_a_label_holds_and_obeys_nothing_of_it() -> None:
+    label = "</title><script>\u202egnp" + "x" * 10_000
+    nodes = [{"id": "a", "type": "delay", "data": {"seconds": 1, "label": label}}]
+    drawn = draw_picture(validate({"nodes": nodes, "edges": []}))
+    assert len(drawn) < 3_000
+    assert "<script" not in drawn
+    assert r"&lt;script&gt;\u202egnpx" in drawn
+
+
 @pytest.mark.parametrize(
     "rounds", [300, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1_800)])]
 )
