@@ -92,6 +92,19 @@ async def test_a_total_that_shrinks_to_what_came_is_reached() -> None:
     assert reading.error is None
 
 
+@pytest.mark.parametrize("total", [-1, 0, True])
+async def test_what_counts_nothing_is_no_total(total: object) -> None:
+    def by_page(request: Request) -> Response:
+        return numbered(request, number_of(request), total=total)
+
+    def by_start(request: Request) -> Response:
+        start = int(request.first("offset", "0"))
+        return page_of(IDS[start : start + int(request.first("limit", ""))], total=total)
+
+    assert (await read(by_number, by_page, total="total")).once_each()
+    assert (await read(by_offset, by_start, total="total")).once_each()
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 10, 35, 40])
 async def test_a_last_page_that_comes_for_every_number_behind_it_is_the_end(count: int) -> None:
     ids = list(range(count))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
@@ -78,7 +79,8 @@ async def read_body(
 def check_json(headers: Headers, body: bytes) -> Refusal | None:
     """Check that a body says that it is JSON, which can be parsed; None where it is fine.
 
-    It is not nested too deep, and has no integer that is too long. What is no JSON passes.
+    It is not nested too deep, and has no key twice and no integer that is too long. What is no
+    JSON passes, as whoever parses it will say.
     """
     if not body:
         return None
@@ -96,13 +98,35 @@ def check_json(headers: Headers, body: bytes) -> Refusal | None:
             "invalid",
             f"the body's JSON is nested more than {MOST_DEPTH} deep",
         )
-    if (place := _long_integer(body)) is not None:
+    try:
+        parsed = json.loads(body, object_pairs_hook=_distinct, parse_int=_integer)
+    except _TwiceError as error:
+        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error))
+    except ValueError:
+        return None
+    if _DIGITS.search(body) and (place := next(_places_of_long(parsed, "body"), None)):
         return Refusal(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid",
             f"{place}: an integer of more than {_MOST_DIGITS:,} digits: send it as a text",
         )
     return None
+
+
+class _TwiceError(Exception):
+    """A key stands twice in an object: of what it is sent for, one half would be lost."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        again = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _TwiceError(f"the body has the key {again[:100]!r} twice in one object")
+    return parsed
+
+
+def _integer(digits: str) -> object:
+    return _LONG if len(digits.lstrip("-")) > _MOST_DIGITS else 0
 
 
 def is_deep(body: bytes) -> bool:
@@ -119,20 +143,6 @@ def is_deep(body: bytes) -> bool:
         elif sign in b"]}":
             depth -= 1
     return False
-
-
-def _long_integer(body: bytes) -> str | None:
-    """Where the first integer is that is too long, such as `body.params.n`."""
-    if not _DIGITS.search(body):
-        return None
-
-    def integer(digits: str) -> object:
-        return _LONG if len(digits.lstrip("-")) > _MOST_DIGITS else 0
-
-    try:
-        return next(_places_of_long(json.loads(body, parse_int=integer), "body"), None)
-    except ValueError:
-        return None
 
 
 def _places_of_long(value: Any, place: str) -> Iterator[str]:

@@ -117,10 +117,18 @@ class Guard:
             )
             await _refuse(request, nul, {}, receive, send)
             return
+        sent = request.headers
         body: bytes | Refusal = b""
-        if scope["method"] not in _BODILESS:
+        if "transfer-encoding" in sent and "content-length" in sent:
+            # A proxy that goes by the other one would take what follows for its next request.
+            body = Refusal(
+                HTTPStatus.BAD_REQUEST,
+                "no-http",
+                "the request has Transfer-Encoding and Content-Length: where does it end?",
+            )
+        elif scope["method"] not in _BODILESS:
             most = _PAYLOAD_BYTES if path.startswith(CODEC) else self._most_bytes
-            body = await read_body(request.headers, receive, most_bytes=most, within=self._within)
+            body = await read_body(sent, receive, most_bytes=most, within=self._within)
         if isinstance(body, Refusal):
             # What is left of it is not read.
             await _refuse(request, body, {"Connection": "close"}, receive, send)

@@ -78,7 +78,7 @@ async def by_number(
         news = headway.brings_news(marks_of(rows)) or bool(rejects)
         idle = 0 if news else idle + 1
         # Of records that came one by one, nobody says how many there are.
-        count = cursor.total if answer is None else count_in(answer, total)
+        count = cursor.total if answer is None else count_in(answer, total, came=cursor.rows)
         cursor = msgspec.structs.replace(
             cursor,
             pages=cursor.pages + 1,

@@ -181,10 +181,16 @@ class Answer:
             raise fault_of(self._response, self._body, error, self._source) from None
 
 
-def count_in(answer: Answer, total: str | None) -> int | None:
-    """The total that an answer reports; None where it does not."""
+def count_in(answer: Answer, total: str | None, *, came: int = 0) -> int | None:
+    """The total that an answer reports; None where it does not.
+
+    -1, true, and 0 beside records or after some `came`, are no total: so APIs say that they have
+    not counted.
+    """
     value = answer.values[total] if total else None
-    return value if isinstance(value, int) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return None if value < 0 or (value == 0 and (came or answer.records)) else value
 
 
 def at(raw: bytes | msgspec.Raw, path: str) -> bytes | None:

@@ -66,8 +66,12 @@ async def sent(served: Served, *parts: bytes, pause: float = 0.0) -> tuple[int, 
         (b'{"source":"a","params":{"x":NaN}}', "application/json", 422, "invalid"),
         (b'{"source":"\\ud800"}', "application/json", 422, "invalid"),
         (b'{"source":"jira","force":0}', "application/json", 422, "invalid"),
+        (b'{"source":"jira","params":{"x":1,"x":2}}', "application/json", 422, "invalid"),
     ],
-    ids=["large", "huge", "form", "untyped", "deep", "bytes", "cut", "nan", "surrogate", "flag"],
+    ids=[
+        *("large", "huge", "form", "untyped", "deep", "bytes", "cut", "nan", "surrogate", "flag"),
+        "twice",
+    ],
 )
 async def test_a_body_that_cannot_be_taken_is_refused(
     bounded: Served, body: bytes, kind: str, status: int, code: str
@@ -125,8 +129,17 @@ LINE = b"POST " + SYNC.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
         ([LINE + b"X: " + b"y" * 100_000], 431, "head-too-large"),
         ([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"], 400, "no-http"),
         ([b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"], 400, "no-http"),
+        # The second request is behind one whose end is unsaid: nobody answers it.
+        (
+            [
+                LINE + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            ],
+            400,
+            "no-http",
+        ),
     ],
-    ids=["body", "head", "nothing", "many-headers", "long-header", "tls", "length"],
+    ids=["body", "head", "nothing", "many-headers", "long-header", "tls", "length", "both-lengths"],
 )
 async def test_a_request_that_does_not_arrive_is_ended(
     bounded: Served, parts: list[bytes], status: int, code: str
