@@ -1,6 +1,7 @@
 """What all commands have in common: one clear line for an error, and the exit status."""
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -33,6 +34,8 @@ _show_no_type_of_flags()
 
 #: 0 done; 1 it failed, is not there or does not answer; 2 wrong usage or configuration; Ctrl-C.
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+#: Why an output cannot be written: a full disk, or a terminal that is gone.
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def run_command(app: typer.Typer, name: str) -> NoReturn:
@@ -77,6 +80,7 @@ def print_interrupted(line: str) -> None:
 
 def be_command(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line as all that this process does; see `run_command`."""
+    _open_what_is_closed()
     print_faults_safely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,10 +92,25 @@ def be_command(app: typer.Typer, name: str) -> NoReturn:
         status = ended.code if isinstance(ended.code, int) else FAILED
     except BrokenPipeError:
         status = FAILED
-    except Exception:  # noqa: BLE001 - printed as Python does, but for secrets
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # noqa: BLE001 - printed as Python does, but for secrets
+        if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+            with contextlib.suppress(OSError):
+                _print(f"{name}: the output cannot be written: {error.strerror}")
+        else:
+            sys.excepthook(*sys.exc_info())
         status = FAILED
     _leave(status)
+
+
+def _open_what_is_closed() -> None:
+    """Have what is written to a closed stream go nowhere: not to a file that gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _print(line: str) -> None:

@@ -39,6 +39,8 @@ DATABASE = "warehouse"
 _USER = "postgres"
 #: The shortest `sun_path` is that of macOS, with 104 bytes, one of them for the end.
 _LONGEST_SOCKET_BYTES = 103
+#: No process has so large a number.
+_NO_PROCESS = 2**31 - 1
 _NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 #: Who may open the socket may connect; over the network, a password is asked for.
 _ACCESS = "".join(
@@ -127,6 +129,7 @@ class EmbeddedPostgres:
             ending=signal.SIGINT,  # its "fast" shutdown: sessions are ended, the data is written
             patience=timedelta(seconds=30),
         )
+        self._forget_dead_server()
         self.child.start()
         self.child.wait_until(self._prepared, stop=stop)
         return self.child
@@ -161,6 +164,22 @@ class EmbeddedPostgres:
         """URL of one of its databases over the socket."""
         port = "" if self.port is None else f"&port={self.port}"
         return f"postgresql://{_USER}@/{database}?host={quote(str(self._socket), safe='')}{port}"
+
+    def _forget_dead_server(self) -> None:
+        """Free a cluster from a server that has died, where another process has its number now.
+
+        PostgreSQL takes each process of its user for that server, and does not start. What the
+        lock file says of shared memory stays, by which it knows what is left of the dead one.
+        """
+        lock = self._folder / "postmaster.pid"
+        try:
+            text = lock.read_text(encoding="utf-8")
+            number, _, rest = text.partition("\n")
+            if Path(f"/proc/{int(number)}/cwd").samefile(self._folder):
+                return
+        except (OSError, ValueError):
+            return  # there is none, or PostgreSQL sees that itself
+        lock.write_text(f"{_NO_PROCESS}\n{rest}", encoding="utf-8")
 
     def _check_version(self) -> None:
         there = cluster_major(self._folder)

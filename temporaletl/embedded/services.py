@@ -1,5 +1,6 @@
 """Services as child processes: started, started again when one dies, and ended together."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,11 +54,12 @@ class Service:
     def look_after(self, report: Callable[[str], None]) -> None:
         """Start it again where it has died and its delay is over; report both."""
         now = time.monotonic()
+        told = partial(_tell, report)
         if self._due is not None:
             if now >= self._due:
-                self._start_again(report)
+                self._start_again(told)
         elif self.child.exit_status is not None:
-            self._wait_after(self.child.died(), report)
+            self._wait_after(self.child.died(), told)
             self.child.end()
 
     def _start_again(self, report: Callable[[str], None]) -> None:
@@ -82,6 +85,12 @@ class Service:
             return ServiceState(name, running=True, detail="runs")
         death = self._death.partition("\n")[0] or "it has not been started"
         return ServiceState(name, running=False, detail=f"{death}; it is started again soon")
+
+
+def _tell(report: Callable[[str], None], line: str) -> None:
+    # Services are looked after, too, where the terminal is closed or the disk of its log full.
+    with contextlib.suppress(OSError, ValueError):
+        report(line)
 
 
 def end_all(services: Iterable[Service]) -> None:

@@ -301,7 +301,8 @@ class Stack:
     def _supervise(self) -> None:
         while not self._closing.wait(_LOOK_AGAIN):
             for child in self._children():
-                child.rotate_log()
+                with contextlib.suppress(OSError):  # it may be tried again
+                    child.rotate_log()
             for server in self._servers:
                 if server.exit_status is not None:
                     self._failure = server.died()

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.control.cli.session import local_warehouse
 from temporaletl.embedded import postgres
-from temporaletl.embedded.postgres import running_postgres, temporary_folder
+from temporaletl.embedded.postgres import POSTGRES_FOLDER, running_postgres, temporary_folder
 from temporaletl.embedded.postgres_programs import programs
 from temporaletl.embedded.processes import ring
 from temporaletl.embedded.running import (
@@ -229,6 +229,20 @@ def test_the_warehouse_is_found_again(folder: Path) -> None:
     with running_postgres(folder) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
         assert connection.execute("SHOW fsync").fetchone() == ("on",), "a stack's data is kept"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="only Linux tells it")
+def test_a_dead_servers_number_that_another_process_has_now_is_no_hindrance(folder: Path) -> None:
+    dead, other = (folder / name / POSTGRES_FOLDER / "postmaster.pid" for name in ("dead", "other"))
+    with running_postgres(folder / "dead"):
+        shutil.copy2(dead, folder / "kept")
+    with running_postgres(folder / "other"):
+        number = other.read_text().partition("\n")[0]
+        _, _, rest = (folder / "kept").read_text().partition("\n")
+        dead.write_text(f"{number}\n{rest}")
+        os.chown(dead, other.stat().st_uid, other.stat().st_gid)
+        with running_postgres(folder / "dead") as url, psycopg.connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_long_folder_name_is_no_hindrance(folder: Path) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -47,6 +49,30 @@ def test_a_command_ends_with_the_status_it_returns(
     monkeypatch: pytest.MonkeyPatch, returned: object, status: int
 ) -> None:
     assert run(monkeypatch, lambda: returned, "go") == status
+
+
+@pytest.mark.parametrize(
+    ("stream", "status", "told"),
+    [
+        (">/dev/full", 1, "etl: the output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        ("2>&- >/dev/full", 1, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_an_output_that_takes_nothing_is_one_line_and_a_status(
+    stream: str, status: int, told: str
+) -> None:
+    code = (
+        "import typer; from temporaletl.command import be_command\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def go() -> None: print('rows', flush=True)\n"
+        "be_command(app, 'etl')"
+    )
+    command = ["sh", "-c", f'exec "$@" {stream}', "sh", sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stderr) == (status, told)
 
 
 def test_a_command_may_end_itself(monkeypatch: pytest.MonkeyPatch) -> None:

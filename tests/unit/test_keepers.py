@@ -47,8 +47,12 @@ async def test_a_service_that_cannot_be_started_is_started_later(
     child, reports = DeadChild(), list[str]()
     service = Service(child)  # type: ignore[arg-type]
 
+    def report(line: str) -> None:
+        reports.append(line)
+        raise BrokenPipeError  # who reads it has ended
+
     def started() -> bool:
-        service.look_after(reports.append)
+        service.look_after(report)
         return reports[-1] == "worker was started again"
 
     await until(started)
