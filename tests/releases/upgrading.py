@@ -41,21 +41,27 @@ _OTHERS = """
 
 
 @contextmanager
-def restored(url: str, release: Release) -> Iterator[Warehouse]:
-    """The warehouse that a release left, in a database of its own, which is dropped."""
+def own_database(url: str) -> Iterator[str]:
+    """The URL of a new database of the server, which is dropped afterwards."""
     database = f"released_{uuid.uuid4().hex[:12]}"
     name = sql.Identifier(database)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
     try:
-        own = make_conninfo(url, dbname=database)
+        yield make_conninfo(url, dbname=database)
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextmanager
+def restored(url: str, release: Release) -> Iterator[Warehouse]:
+    """The warehouse that a release left, in a database of its own, which is dropped."""
+    with own_database(url) as own:
         with psycopg.connect(own, autocommit=True) as connection:
             connection.execute(release.warehouse.read_bytes())
         with Warehouse(WarehouseSettings.model_validate({"database_url": own})) as warehouse:
             yield warehouse
-    finally:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 def bring_up_to_date(warehouse: Warehouse) -> None:

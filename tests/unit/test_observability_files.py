@@ -10,7 +10,7 @@ import yaml
 
 from temporaletl.telemetry.instruments import AnyInstrument, Histogram
 from temporaletl.telemetry.metrics import registry
-from tests.documentation import ROOT, code_in, tables, text_of
+from tests.documentation import ROOT, code_in, sections, tables, text_of
 
 DEPLOY = ROOT / "deploy"
 PAGE = "observability.md"
@@ -68,9 +68,25 @@ def test_every_alert_is_documented_with_its_severity_and_no_other() -> None:
     assert len(page) == 10
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_says_what_to_do_and_has_a_runbook_and_there_are_no_others() -> None:
+    page = "https://github.com/canonical/temporaletl/blob/main/docs/runbooks.md"
     for rule in rules():
-        assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
+        notes = rule["annotations"]
+        assert notes.keys() == {"summary", "description", "runbook_url"}, rule["alert"]
+        assert notes["runbook_url"] == f"{page}#{rule['alert'].lower()}"
+    written = [heading for heading, _ in sections(text_of("runbooks.md"))]
+    assert written == ["Runbooks", *(rule["alert"] for rule in rules())]
+
+
+def test_files_of_the_deployment_name_pages_that_exist() -> None:
+    files = [ROOT / "docker-compose.yml", *(one for one in DEPLOY.rglob("*") if one.is_file())]
+    named = {
+        (str(file.relative_to(ROOT)), page)
+        for file in files
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text("utf-8"))
+    }
+    assert len(named) > 2
+    assert [one for one in named if not (ROOT / one[1]).is_file()] == []
 
 
 @pytest.mark.parametrize(("where", "expression"), [*expressions()])

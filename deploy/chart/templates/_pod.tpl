@@ -89,6 +89,21 @@ spec:
     - name: files
       configMap: {name: {{ $values.files.configMap }}}
     {{- end }}
+  {{- with $values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- if and $values.topologySpread (not .restart) }}
+  topologySpreadConstraints:
+    {{- range $values.topologySpread }}
+    - maxSkew: 1
+      topologyKey: {{ . }}
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "temporaletl.selector" $.root | nindent 10 }}
+          app.kubernetes.io/component: {{ $.service }}
+    {{- end }}
+  {{- end }}
   {{- with $values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}

@@ -20,6 +20,7 @@ CHART = ROOT / "deploy" / "chart"
 _KUBERNETES = "1.34"
 #: What is no part of Kubernetes itself.
 _OTHERS = {"ScaledObject": "keda.sh/v1alpha1", "PodMonitor": "monitoring.coreos.com/v1"}
+_SPREAD = "topologySpreadConstraints"
 _LEAST = {"settings": {"TEMPORAL_ADDRESS": "temporal:7233", "WPE_DB_HOST": "warehouse"}}
 _ALL = {
     "settings": _LEAST["settings"]
@@ -32,6 +33,7 @@ _ALL = {
     "nodeSelector": {"disk": "fast"},
     "tolerations": [{"key": "etl", "operator": "Exists"}],
     "affinity": {"podAntiAffinity": {}},
+    "priorityClassName": "high",
     "image": {
         "repository": "registry.example.com/etl",
         "tag": "1.2.3",
@@ -136,13 +138,17 @@ def test_pods_have_settings_that_exist_and_no_right_that_they_need_not(
         assert given["TEMPORAL_ADDRESS"] == "temporal:7233"
         spec, [container] = pod["spec"], pod["spec"]["containers"]
         assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         mounted = {one["name"] for one in container["volumeMounts"]}
         assert mounted == {one["name"] for one in spec["volumes"]}
+        apart = [one["topologyKey"] for one in spec.get(_SPREAD, ())]
         if name.endswith("migration"):
+            assert apart == []
             assert [*container["command"], *container["args"]] == ["etl", "migrate"]
             continue
+        assert apart == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
         ports = {one["name"]: one["containerPort"] for one in container["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["httpGet"]["port"] in ports
@@ -201,6 +207,8 @@ def test_selectors_find_the_pods_of_one_service_each(render: Render) -> None:
         match one["kind"]:
             case "Deployment" | "PodDisruptionBudget":
                 assert selected(spec["selector"]["matchLabels"]) == {name}
+                for apart in spec.get("template", {"spec": {}})["spec"].get(_SPREAD, ()):
+                    assert selected(apart["labelSelector"]["matchLabels"]) == {name}
             case "Service":
                 assert selected(spec["selector"]) == {name}
             case "NetworkPolicy" if name.endswith("api"):
