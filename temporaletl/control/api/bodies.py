@@ -92,24 +92,22 @@ def check_json(headers: Headers, body: bytes) -> Refusal | None:
             "unsupported-media-type",
             f"the body is {given[:100]}: send JSON, with `Content-Type: application/json`",
         )
+    if (fault := _fault_of(body)) is not None:
+        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", fault)
+    return None
+
+
+def _fault_of(body: bytes) -> str | None:
     if is_deep(body):
-        return Refusal(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid",
-            f"the body's JSON is nested more than {MOST_DEPTH} deep",
-        )
+        return f"the body's JSON is nested more than {MOST_DEPTH} deep"
     try:
         parsed = json.loads(body, object_pairs_hook=_distinct, parse_int=_integer)
     except _TwiceError as error:
-        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error))
+        return str(error)
     except ValueError:
         return None
     if _DIGITS.search(body) and (place := next(_places_of_long(parsed, "body"), None)):
-        return Refusal(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid",
-            f"{place}: an integer of more than {_MOST_DIGITS:,} digits: send it as a text",
-        )
+        return f"{place}: an integer of more than {_MOST_DIGITS:,} digits: send it as a text"
     return None
 
 
