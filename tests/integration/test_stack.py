@@ -187,7 +187,7 @@ def test_a_source_is_loaded_and_looked_at_with_nothing_running(
 def test_a_user_without_a_name_learns_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres.pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr("temporaletl.embedded.postgres.pwd.getpwuid", {}.__getitem__)
     with pytest.raises(ConfigurationError, match=r"user [0-9]+ has none: add one"):
         running_postgres(folder).__enter__()
 
