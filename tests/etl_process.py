@@ -29,7 +29,7 @@ def run_etl(
     *arguments: str,
     environment: Mapping[str, str],
     folder: Path,
-    timeout_seconds: float = 60,
+    timeout_seconds: float = 180,
 ) -> "subprocess.CompletedProcess[str]":
     """Run `etl` as `subprocess.run` does, without input.
 

@@ -23,7 +23,7 @@ from temporaletl.worker.segment import SegmentLimits
 _LONGEST_WAIT = timedelta(seconds=3)
 #: How many retries in a row a job has.
 MOST_FAILURES = 40
-_BATCH_WITHIN = timedelta(seconds=60)
+_BATCH_WITHIN = timedelta(minutes=3)
 _MOST_JOBS = 10_000
 
 

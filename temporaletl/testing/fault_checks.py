@@ -43,8 +43,8 @@ _NO_FAULTS = "(none)"
 _LASTING = (*IN_PLACE, "cut", "cut-gzip")
 #: In minutes: an honest wait of this suite is over before.
 _LONGEST_WAIT = "0.005"
-_REPORTED_WITHIN = timedelta(seconds=20)
-_HUNG_WITHIN, _ABANDONED_WITHIN = timedelta(seconds=4), timedelta(seconds=5)
+_REPORTED_WITHIN = timedelta(minutes=2)
+_ABANDONED_WITHIN = timedelta(seconds=60)
 
 
 class FaultChecks:
@@ -170,7 +170,7 @@ class FaultChecks:
         if not isinstance(fixture, FakeSourceFixture) or fixture.read_timeout_setting is None:
             return
         # Far longer than the check waits: what ends in time does not end by the timeout.
-        harness.patch.setenv(fixture.read_timeout_setting, "20")
+        harness.patch.setenv(fixture.read_timeout_setting, "600")
         hung = fixture.server.faults.injected
         before = hung["hang"]
         for job in harness.all_jobs():
@@ -198,9 +198,8 @@ async def _abandon(
                 await anext(pages, None)
             fixture.inject_fault("hang:1")
             reading = asyncio.ensure_future(anext(pages, None))
-            async with asyncio.timeout(_HUNG_WITHIN.total_seconds()):
-                while injected["hang"] == before and not reading.done():  # noqa: ASYNC110
-                    await asyncio.sleep(0)
+            while injected["hang"] == before and not reading.done():  # noqa: ASYNC110
+                await asyncio.sleep(0)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         assert reading.done()

@@ -55,7 +55,7 @@ _EVENT_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 #: A page is transformed and loaded as one; its cursor is written with each.
 _MOST_RECORDS, _LONGEST_CURSOR = 20_000, 64 * 1024
 _FEWEST_PAGES = 3
-_REFUSED_WITHIN = timedelta(seconds=10)
+_REFUSED_WITHIN = timedelta(minutes=1)
 
 
 class SourceSuite(PlanningChecks, ConnectionChecks, FaultChecks, ItemChecks):

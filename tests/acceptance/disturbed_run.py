@@ -61,7 +61,7 @@ def inserted(platform: Platform, counted: str = _INSERTED) -> int:
 
 
 def wait_until_more(platform: Platform, than: int, *, counted: str = _INSERTED) -> None:
-    asyncio.run(until(lambda: inserted(platform, counted) > than, within_seconds=60))
+    asyncio.run(until(lambda: inserted(platform, counted) > than))
 
 
 def assert_same_rows(platform: Platform, summary: BatchSummary, expected: int) -> None:

@@ -112,7 +112,7 @@ class Platform:
                 yield
             finally:
                 process.kill()
-                process.wait(timeout=20)
+                process.wait(timeout=120)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with self._connected() as connection:

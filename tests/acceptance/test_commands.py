@@ -16,8 +16,6 @@ from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import JiraService, generate
 from tests.fakes.server import FakeServer
 
-pytestmark = pytest.mark.timeout(180)
-
 _ISSUES = 60
 _EMAIL = "me@example.com"
 _TOKEN = "ATATT3xFfGF0-a-jira-token"

@@ -22,8 +22,6 @@ from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.integration.tcp_relay import TcpRelay
 
-pytestmark = pytest.mark.timeout(400)
-
 _ISSUES = 80
 _WELL_WITHIN_SECONDS = 180
 _DATA = (

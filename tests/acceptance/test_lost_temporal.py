@@ -13,8 +13,6 @@ from tests.fakes.jira import Site, expected_counts, generate, serve
 from tests.fakes.server import FakeServer
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
-
 _ISSUES = 120
 _SLOW_SECONDS = 0.15
 _WITHIN_SECONDS = 90

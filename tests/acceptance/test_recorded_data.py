@@ -14,8 +14,6 @@ import pytest
 from tests.acceptance.platform import Platform, platform_in
 from tests.fakes.jira import load, serve
 
-pytestmark = pytest.mark.timeout(180)
-
 _FILES = {
     "devlake_cloud_issues.jsonl": "cloud",
     "jirametrics_issues.jsonl": "cloud",

@@ -16,8 +16,6 @@ from tests.acceptance.disturbed_run import (
 from tests.acceptance.platform import Platform
 from tests.fakes.jira import Site
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def undisturbed(platform: Platform, site: Site) -> int:

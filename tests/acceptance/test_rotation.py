@@ -119,7 +119,7 @@ class Secrets:
 
         while len(self._payload_keys) > 1:
             key_id = self._payload_keys.pop().partition(":")[0]
-            asyncio.run(until(is_retired, within_seconds=60))
+            asyncio.run(until(is_retired))
         self.put("ETL_PAYLOAD_KEYS", "\n".join(self._payload_keys))
 
     def api_token(self) -> None:
@@ -137,7 +137,7 @@ class Secrets:
         assert self.door.keys is not None
         self.door.keys = {*self.door.keys, key}
         self.put("TEMPORAL_API_KEY", key)
-        asyncio.run(until(lambda: set(self.door.sent.copy().values()) == {key}, within_seconds=60))
+        asyncio.run(until(lambda: set(self.door.sent.copy().values()) == {key}))
         self.door.keys = {key}
 
     def warehouse_password(self) -> None:

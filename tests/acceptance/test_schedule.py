@@ -30,9 +30,8 @@ from temporaletl.embedded.processes import Stop, Watchdog
 from temporaletl.embedded.temporal_server import EmbeddedTemporal
 from temporaletl.temporal.connect import open_client
 from tests.etl_process import run_etl
+from tests.far_times import FAR_DAYS, FAR_DAYS_NAME
 from tests.integration.temporal_server import require_temporal
-
-pytestmark = pytest.mark.timeout(120)
 
 _QUEUER = Path(__file__).parents[2] / "queuer"
 _ID = "etl-schedule-jira"
@@ -247,12 +246,16 @@ async def assert_one_line(
 
 
 async def test_schedules_are_listed_paused_resumed_and_deleted(commands: Commands) -> None:
-    commands.done("jira", "1-5", "4")
+    commands.done("jira", FAR_DAYS, "4")
     shown = commands.etl("schedules")
     assert shown.returncode == 0
-    assert "Mon-Fri" in shown.stdout
+    assert FAR_DAYS_NAME in shown.stdout
     [listed] = commands.listed()
-    assert (listed["source"], listed["days"], listed["hours"]) == ("jira", "Mon-Fri", "4")
+    assert (listed["source"], listed["days"], listed["hours"]) == (
+        "jira",
+        FAR_DAYS_NAME,
+        "4",
+    )
     [first, *_] = upcoming(await commands.described())
     assert datetime.fromisoformat(listed["next_run"]) == first
 

@@ -13,8 +13,6 @@ from tests.acceptance.platform import Platform, platform_in
 from tests.echo import STEERING, echoing
 from tests.fakes.jira import generate, serve
 
-pytestmark = pytest.mark.timeout(300)
-
 #: Controls that no command and no log may send, in a text or as the escapes of JSON.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

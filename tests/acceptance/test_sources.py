@@ -22,8 +22,6 @@ from tests.source_fixtures.launchpad import LaunchpadFixture
 from tests.source_fixtures.salesforce import SalesforceFixture
 from tests.source_fixtures.servicetitan import ServiceTitanFixture
 
-pytestmark = pytest.mark.timeout(300)
-
 FIXTURES = (JiraFixture, LaunchpadFixture, SalesforceFixture, ServiceTitanFixture)
 #: The share of requests that suffer some fault.
 _RATE_TOGETHER = 0.5

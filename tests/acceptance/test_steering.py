@@ -29,8 +29,6 @@ from tests.fakes.jira import Site, generate, serve
 from tests.fakes.server import FakeServer
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
-
 _ISSUES = 150
 _SLOW_SECONDS = 0.15
 
@@ -111,7 +109,7 @@ async def test_a_worker_that_is_killed_while_its_run_pauses_leaves_it_paused(
     # Nobody has told the ledger otherwise: the segment has a worker until its heartbeat is missed.
     assert run.state() == "pausing"
     platform.start_service("worker")
-    await until(lambda: run.state() == "paused", within_seconds=60)
+    await until(lambda: run.state() == "paused")
     batch = f"batch_id = (SELECT batch_id FROM etl_batches WHERE workflow_id = '{run.workflow_id}')"
     assert platform.rows(f"SELECT DISTINCT state FROM etl_jobs WHERE {batch}") == [("paused",)]
     await until(
@@ -191,9 +189,7 @@ async def test_a_run_that_is_followed_says_until_when_its_source_wants_no_reques
         "SELECT workflow_id FROM etl_runs ORDER BY requested_at DESC LIMIT 1"
     )
     assert platform.etl("cancel", workflow_id).returncode == 0
-    await until(
-        lambda: not platform.rows("SELECT FROM etl_runs WHERE ended_at IS NULL"), within_seconds=30
-    )
+    await until(lambda: not platform.rows("SELECT FROM etl_runs WHERE ended_at IS NULL"))
     platform.execute("DELETE FROM etl_budgets")
     # The worker keeps to this `Retry-After` for some seconds, whatever the warehouse says.
     platform.services["worker"].end()
@@ -237,7 +233,7 @@ async def test_a_cancelled_run_tells_what_it_loaded(
 ) -> None:
     jira.latency_seconds = _SLOW_SECONDS
     with platform.etl_running("run", "jira", "--mode", "full", "--wait", "--json") as command:
-        await until(lambda: count_events(platform) > 0, within_seconds=30)
+        await until(lambda: count_events(platform) > 0)
         [(workflow_id,)] = platform.rows(
             "SELECT workflow_id FROM etl_batches ORDER BY created_at DESC LIMIT 1"
         )
@@ -276,7 +272,8 @@ def test_incremental_loads_exactly_what_is_new(platform: Platform, site: Site) -
     before = events_by_id(platform)
     assert platform.load("jira").rows.inserted == 0
 
-    at = now - 120_000
+    # Of the present: to load takes minutes where the machine is busy.
+    at = int(datetime.now(UTC).timestamp()) * 1000 - 120_000
     project = site.rows[0].project
     new = site.edit.add_issue(project, "An issue of today", at=at)
     site.edit.add_comment(new.key, "a comment", at=at + 1_000)

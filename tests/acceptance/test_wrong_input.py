@@ -15,8 +15,6 @@ from tests.acceptance.platform import Platform, platform_in
 from tests.etl_process import run_etl
 from tests.fakes.jira import generate, serve
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def run(
     *command: str | Path, environment: Mapping[str, str], folder: Path

@@ -13,7 +13,7 @@ from typing import Any
 from tests.etl_process import run_etl
 from tests.integration.flows.services import Services
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 _PROJECT = Path(__file__).parents[2]
 
 

@@ -131,7 +131,7 @@ def copied(server: FakeServer, site: Site) -> list[Json]:
     found = []
     for row in site.rows:
         path = f"{server.url}/rest/api/{version}/issue/{row.id}"
-        answer = requests.get(path, params={"expand": "changelog"}, timeout=10)
+        answer = requests.get(path, params={"expand": "changelog"}, timeout=60)
         found.append(answer.json())
     return found
 

@@ -48,6 +48,11 @@ _REJECTING = frozenset({"salesforce", "trino"})
 #: Interruptions that end the reading of a job; steps of a bulk query are interrupted one by one.
 _MOST_INTERRUPTIONS = 30
 _MOST_IN_BULK = 60
+#: A read timeout for tests of other things: where a machine is busy, a shorter one would have
+#: requests sent twice, which tests count.
+NO_TIMEOUT = "600"
+#: In which what is given up has ended, though nothing answers.
+_AT_ONCE_SECONDS = 60
 #: The faults of the transport that take no seconds each: one reading may suffer all of them.
 QUICK = tuple(kind for kind in TRANSPORT if kind not in {"hang", "429-date"})
 
@@ -281,12 +286,11 @@ async def abandon_second_page(
     """
     faults = server.faults
     corrupt(server, after_success(ending, lambda: faults.add("hang:1"), number=number))
-    async with asyncio.timeout(10), pages_of(job) as pages:
+    async with asyncio.timeout(_AT_ONCE_SECONDS), pages_of(job) as pages:
         await anext(pages)
         reading = asyncio.ensure_future(anext(pages))
-        async with asyncio.timeout(4):
-            while not faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event
-                await asyncio.sleep(0)
+        while not faults.injected["hang"]:  # noqa: ASYNC110 - a counter, no event
+            await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         assert reading.cancelled()
@@ -331,7 +335,7 @@ def serving[D](
 def hold_until_in_flight(
     server: FakeServer, count: int, *, passing: Sequence[str] = ()
 ) -> threading.Event:
-    """Hold answers until so many requests are under way at once, at most 10 seconds in all.
+    """Hold answers until so many requests are under way at once, at most 120 seconds in all.
 
     Requests whose path holds one of `passing` are not held. The event tells whether they were.
     """
@@ -342,7 +346,7 @@ def hold_until_in_flight(
         if server.traffic.in_flight >= count:
             together.set()
         held = not over.is_set() and not any(part in request.path for part in passing)
-        if held and not together.wait(timeout=10):
+        if held and not together.wait(timeout=120):
             over.set()
         response: Response = honest(request)
         return response

@@ -25,7 +25,7 @@ from temporaletl.worker.sources.launchpad.extract import (
 )
 from tests.fakes.launchpad import Archive, serve
 from tests.fakes.launchpad.service import OWN_FAULTS, LaunchpadService
-from tests.integration.job_reading import Serve, plan_of, serving
+from tests.integration.job_reading import NO_TIMEOUT, Serve, plan_of, serving
 
 #: The modules register the strategies under test.
 REGISTERED = (
@@ -55,7 +55,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
         return {
             "LP_SERVICE_ROOT": url,
             "LP_MEMBERS": " ".join(archive.people),
-            "LP_READ_TIMEOUT_SECONDS": "0.5",
+            "LP_READ_TIMEOUT_SECONDS": NO_TIMEOUT,
             "LP_PAGE_SIZE": "20",
             # Jobs that load are what most tests look at.
             "LP_FIND_DELETED": "never",

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-_READY_WITHIN_SECONDS = 20
+_READY_WITHIN_SECONDS = 180
 
 _SETTINGS = """
 [databases]
@@ -70,7 +70,7 @@ def pooler(target: str, *, size: int) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=120)
 
 
 def _owner(parts: dict[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from temporaletl.queuer.sources.salesforce.params import describe_backlog
 from temporaletl.worker.sources.salesforce import employees, extract, transform
 from tests.fakes.salesforce import Org, expected_counts, serve
 from tests.fakes.salesforce.service import OWN_FAULTS
-from tests.integration.job_reading import Read, Serve, plan_of, serving
+from tests.integration.job_reading import NO_TIMEOUT, Read, Serve, plan_of, serving
 
 #: Importing them registers the strategies.
 REGISTERED = (employees, transform)
@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
             "SF_INSTANCE_URL": url,
             "SF_CONSUMER_KEY": "app",
             "SF_CONSUMER_SECRET": "secret",
-            "SF_READ_TIMEOUT_SECONDS": "0.5",
+            "SF_READ_TIMEOUT_SECONDS": NO_TIMEOUT,
             # Small, so that few rows already need every kind of paging.
             "SF_PAGE_SIZE": "20",
         }

@@ -27,7 +27,7 @@ from tests.fakes.servicetitan import Tenant, generate, serve
 from tests.fakes.servicetitan.service import OWN_FAULTS
 from tests.fakes.servicetitan.tenant import Row as TenantRow
 from tests.fakes.servicetitan.timestamps import ticks
-from tests.integration.job_reading import Read, Serve, plan_of, read, serving
+from tests.integration.job_reading import NO_TIMEOUT, Read, Serve, plan_of, read, serving
 
 STREAMS = tuple(RESOURCES)
 BEGAN = datetime(2025, 9, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
             "SERVICETITAN_APP_KEY": "ak1.fake",
             "SERVICETITAN_TENANT_ID": str(tenant.number),
             "SERVICETITAN_PAGE_SIZE": "20",
-            "SERVICETITAN_READ_TIMEOUT_SECONDS": "0.5",
+            "SERVICETITAN_READ_TIMEOUT_SECONDS": NO_TIMEOUT,
         }
 
     def serve_small(tenant: Tenant, **more: Any) -> FakeServer:

@@ -67,7 +67,7 @@ class TcpRelay:
         trace: TracebackType | None,
     ) -> None:
         self._ended = True
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=120)
         for each in (self._listener, *self._peers):
             each.close()
         self._selector.close()
@@ -105,7 +105,7 @@ class TcpRelay:
             server = socket.socket(socket.AF_UNIX)
             server.connect(f"{host}/.s.PGSQL.{port}")
             return server
-        return socket.create_connection((host, port), timeout=10)
+        return socket.create_connection((host, port), timeout=60)
 
     def _pass_on(self, origin: object) -> None:
         assert isinstance(origin, socket.socket)

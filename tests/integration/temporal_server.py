@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from temporaletl.embedded.temporal_command import find_temporal
+from tests.far_times import assert_far
 from tests.waiting import until
 
 _STARTED_WITHIN = timedelta(minutes=2)
@@ -79,6 +80,8 @@ async def shared_temporal() -> AsyncIterator[TemporalServer]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def temporal_server(shared_temporal: TemporalServer) -> TemporalServer:
+async def temporal_server(shared_temporal: TemporalServer) -> AsyncIterator[TemporalServer]:
     """The session's server, with a namespace of the module's own."""
-    return await shared_temporal.with_namespace()
+    server = await shared_temporal.with_namespace()
+    yield server
+    await assert_far(server.client)

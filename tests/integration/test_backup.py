@@ -48,8 +48,6 @@ from tests.tree import tree
 
 __all__ = ["folder"]
 
-pytestmark = pytest.mark.timeout(400)  # many servers, one after the other
-
 COUNT = ("psql", "-tAc", "SELECT count(*), count(DISTINCT event_id) FROM workplace.events")
 
 

@@ -39,8 +39,6 @@ LAST_WORDS = {
 }
 _TIMEOUT_SECONDS = 240
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def output_of(script: str, *words: str) -> str:
     done = subprocess.run(

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from temporaletl.messages import QueuerInput
 from temporaletl.warehouse.connection import Warehouse
+from tests.far_times import FAR_DAY, FAR_DAYS, FAR_DAYS_NAME
 from tests.integration.command_line import CommandLine, finished, publish, publish_numbers
 from tests.integration.flows.numbers import outages
 from tests.integration.flows.services import running
@@ -199,7 +200,7 @@ async def test_what_a_run_waits_for_is_told(etl: CommandLine) -> None:
         detail = await etl("status", batch)
         assert "waiting: the source is out of order (run_segment, attempt " in detail.out
         assert process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             async for line in process.stderr:
                 if b"; waiting: job/" in line:
                     break
@@ -220,7 +221,7 @@ async def test_requests_that_a_segment_sends_again_are_told_before_it_gives_up(
         process = await etl.start("run", "numbers", "--param", 'refusal="refused"', "--wait")
         await until(lambda: etl.services.rows("SELECT 1 FROM etl_jobs WHERE state='running'") != [])
         assert process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for line in process.stderr:
                 if b"refuses connections; it is tried again" in line:
                     break
@@ -254,7 +255,7 @@ async def test_a_source_whose_own_queue_no_worker_polls_is_named(etl: CommandLin
         assert told in checked.out
         assert "start them anew" in checked.out
         assert process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for line in process.stderr:
                 if told in line.decode():
                     break
@@ -361,33 +362,33 @@ async def test_a_server_that_is_away_is_no_wrong_setting(etl: CommandLine) -> No
 async def test_a_schedule_is_made_paused_resumed_run_for_the_past_and_deleted(
     etl: CommandLine,
 ) -> None:
-    made = await etl("schedule", "numbers", "1-5", "6,18", "--timezone", "Europe/London")
+    made = await etl("schedule", "numbers", FAR_DAYS, "6,18", "--timezone", "Europe/London")
     assert made.status == 0
     [listed] = [
         each for each in (await etl("schedules", "--json")).document if each["source"] == "numbers"
     ]
     assert (listed["days"], listed["hours"], listed["timezone"]) == (
-        "Mon-Fri",
+        FAR_DAYS_NAME,
         "6,18",
         "Europe/London",
     )
     assert listed["next_run"]
 
     assert "no more runs of numbers start" in (await etl("schedule-pause", "numbers")).out
-    again = await etl("schedule", "numbers", "1", "2")
+    again = await etl("schedule", "numbers", FAR_DAY, "2")
     assert again.out.startswith("updated ")
     assert again.out.endswith("; still paused until `etl schedule-resume numbers`\n")
     table, resumed = await asyncio.gather(etl("schedules"), etl("schedule-resume", "numbers"))
     assert "numbers" in table.out, table.err
     assert "the next run of numbers starts at 2" in resumed.out
 
-    # Mondays at 02:00: the first moment counts, the last does not.
-    span = ("--from", "2024-01-08T02:00", "--to", "2024-01-22T02:00")
-    started = await etl("schedule-backfill", "numbers", *span)
+    # At 02:00 on a day of the week: the first moment counts, the last does not.
+    times = [f"2024-01-{7 + int(FAR_DAY) + past:02}T02:00" for past in (0, 7, 14)]
+    started = await etl("schedule-backfill", "numbers", "--from", times[0], "--to", times[2])
     assert started.out.startswith("2 runs of numbers started")
     ended = "SELECT metadata->>'started' FROM etl_batches WHERE state = 'completed' ORDER BY 1"
     await until(lambda: len(etl.services.rows(ended)) == 2)
-    assert etl.services.rows(ended) == [("2024-01-08T02:00:00Z",), ("2024-01-15T02:00:00Z",)]
+    assert etl.services.rows(ended) == [(f"{time}:00Z",) for time in times[:2]]
 
     assert (await etl("schedule-delete", "numbers")).status == 0
     gone = await etl("schedule-pause", "numbers")

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from temporaletl.rows import Reject
 from temporaletl.warehouse.connection import Warehouse
+from tests.far_times import FAR_DAY
 from tests.integration.command_line import CommandLine, finished, publish_numbers
 from tests.integration.flows.services import running
 from tests.integration.loading.jobs import Job
@@ -83,7 +84,7 @@ async def test_state_and_rejects_are_shown_and_moved_by_connection(etl: CommandL
 
 
 async def test_each_connection_has_a_schedule_of_its_own(etl: CommandLine) -> None:
-    made = [await etl("schedule", "numbers", "1", "3", *more) for more in ((), NAMED)]
+    made = [await etl("schedule", "numbers", FAR_DAY, "3", *more) for more in ((), NAMED)]
     assert [each.out.partition(":")[0] for each in made] == [
         "created etl-schedule-numbers",
         "created etl-schedule-numbers@acme",
@@ -115,7 +116,7 @@ async def test_a_fault_in_the_file_hides_no_schedule(
     etl: CommandLine, text: str, tmp_path: Path
 ) -> None:
     for more in ((), NAMED):
-        assert (await etl("schedule", "numbers", "1", "3", *more)).status == 0
+        assert (await etl("schedule", "numbers", FAR_DAY, "3", *more)).status == 0
     file = tmp_path / "connections.toml"
     whole = file.read_text()
     file.write_text(whole + text)
@@ -202,8 +203,8 @@ async def test_a_connection_of_the_warehouse_is_loaded_like_any_other(etl: Comma
     ran = await etl("run", "numbers", "--mode", "full", "--wait", "--json", *north)
     assert (ran.status, ran.document["rows"]["inserted"]) == (0, 10), ran.err
     assert set(etl.services.rows("SELECT connection FROM events")) == {("north",)}
-    for command in ("preview", "check", "schedule"):
-        assert (await etl(command, "numbers", *north)).status == 0, command
+    for words in (("preview",), ("check",), ("schedule", FAR_DAY)):
+        assert (await etl(words[0], "numbers", *words[1:], *north)).status == 0, words
     listed = (await etl("connections", "list", "--json")).document
     assert {one["name"]: one["origin"] for one in listed} == {"acme": "file", "north": "warehouse"}
 

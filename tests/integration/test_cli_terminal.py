@@ -17,7 +17,7 @@ import pytest
 
 from temporaletl.control.cli.signs import SIGNS
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 _PROJECT = Path(__file__).parents[2]
 _ETL = (sys.executable, "-m", "temporaletl.control.cli")
 #: Styles, and what erases a line.

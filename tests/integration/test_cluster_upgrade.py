@@ -37,8 +37,6 @@ from tests.tree import tree
 
 __all__ = ["folder"]
 
-pytestmark = pytest.mark.timeout(400)  # many servers, one after the other
-
 
 @contextlib.contextmanager
 def older_cluster(folder: Path, programs: Path, *locale: str) -> Iterator[EmbeddedPostgres]:

@@ -57,7 +57,6 @@ def test_a_reload_after_the_migration_changes_nothing(
     check(fixture, request, monkeypatch, caplog, tmp_path)
 
 
-@pytest.mark.timeout(300)  # the server takes long to start where the machine is busy
 def test_a_reload_of_trino_after_the_migration_changes_nothing(
     trino_server: TrinoServer,
     request: pytest.FixtureRequest,

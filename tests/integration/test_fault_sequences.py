@@ -62,7 +62,6 @@ def run(
         assert len(done.steps) == faults
 
 
-@pytest.mark.timeout(300)
 @each_fixture
 def test_some_faults_in_sequence_over_changing_data(
     request: pytest.FixtureRequest,

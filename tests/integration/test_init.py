@@ -20,7 +20,7 @@ from tests.fakes.jira import generate, serve
 from tests.fakes.server import FakeServer
 
 _PROJECT = Path(__file__).parents[2]
-_WITHIN_SECONDS = 20
+_WITHIN_SECONDS = 180
 _TOKEN = "a-token-that-is-a-secret"
 _ETL = (sys.executable, "-m", "temporaletl.control.cli.main")
 

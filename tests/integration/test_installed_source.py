@@ -60,7 +60,6 @@ def installed(project: Folder, tmp_path_factory: pytest.TempPathFactory) -> Fold
     return Folder(tmp_path_factory.mktemp("home"), [target, PROJECT], project.postgres_url)
 
 
-@pytest.mark.timeout(420)
 def test_it_passes_the_standard_suite_in_its_own_project(
     project: Folder, installed: Folder
 ) -> None:

@@ -78,7 +78,7 @@ def test_ids_are_listed_in_parallel_and_from_every_position_on(
         monkeypatch.setattr(id_listing, name, 40)
     site = generate(400, seed=4, personality=personality)
     everything = {str(row.id) for row in site.rows}
-    server = served(site, JIRA_READ_TIMEOUT_SECONDS="30")  # requests are counted: none twice
+    server = served(site)
     server.latency_seconds = 0.05
     client = JiraClient(open_site(JiraSettings.load()))
 

@@ -37,8 +37,6 @@ from tests.integration.jira_dataset import (
 )
 from tests.integration.job_reading import plan_of
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @BOTH
 @pytest.mark.parametrize("kind", ["varchar", "json"])

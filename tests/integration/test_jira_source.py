@@ -24,6 +24,7 @@ from tests.fakes.jira.load import load
 from tests.fakes.jira.service import OWN_FAULTS
 from tests.fakes.jira.site import Limits, Site
 from tests.integration.job_reading import (
+    NO_TIMEOUT,
     NOW,
     QUICK,
     Read,
@@ -56,7 +57,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
             if site.cloud
             else {"JIRA_PERSONAL_TOKEN": "x"}
         )
-        usual = {"JIRA_READ_TIMEOUT_SECONDS": "0.5", "JIRA_PAGE_SIZE": "20"}
+        usual = {"JIRA_READ_TIMEOUT_SECONDS": NO_TIMEOUT, "JIRA_PAGE_SIZE": "20"}
         return {"JIRA_URL": url, **usual, **credentials}
 
     with serving(monkeypatch, tmp_path, serve, OWN_FAULTS, variables) as start:
@@ -111,7 +112,7 @@ async def test_one_job_keeps_every_request_that_is_allowed_in_use(
 ) -> None:
     """What completes a page waits here until so much is under way, else for 10 seconds."""
     site = generate(120, seed=1, personality=personality, limits=SMALL)
-    server = served(site, JIRA_CONCURRENCY="6", JIRA_READ_TIMEOUT_SECONDS="30")
+    server = served(site, JIRA_CONCURRENCY="6")
     (job,) = await jobs_of()
     all_in_use = hold_until_in_flight(server, 6, passing=("search", "serverInfo"))
     assert matches(await read([job], size=10), site)

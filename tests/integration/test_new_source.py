@@ -36,7 +36,6 @@ def files_of(name: str) -> list[str]:
     return [path.format(name) for path in WRITTEN]
 
 
-@pytest.mark.timeout(420)
 def test_a_new_source_passes_the_standard_suite_at_once(checkout: Folder) -> None:
     passed = checkout.python(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
@@ -53,7 +52,6 @@ def test_a_new_source_is_formatted_and_clean(checkout: Folder, name: str) -> Non
         assert done.status == 0, done.out + done.err
 
 
-@pytest.mark.timeout(420)
 def test_a_new_source_is_typed(checkout: Folder) -> None:
     done = checkout.python("-m", "mypy", *(path for name in NAMES for path in files_of(name)))
     assert done.status == 0, done.out + done.err

@@ -35,7 +35,7 @@ async def test_a_queue_is_polled_by_those_who_take_its_tasks_and_where_temporal_
         async def is_known() -> bool:
             return await pollers(client, queue) == {client.identity}
 
-        await until(is_known, within_seconds=60)
+        await until(is_known)
         assert await polling(endpoint, queue) == {os.getpid()}
         assert [await is_polled(client, one) for one in (queue, other)] == [True, False]
         assert not await is_polled(client, queue, for_segments=True)

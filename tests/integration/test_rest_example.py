@@ -73,7 +73,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 
 
 async def load(warehouse: Warehouse) -> BatchSummary:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await run_batch(warehouse, "helpdesk", mode="full", limits=LIMITS)
 
 

@@ -72,7 +72,6 @@ class Shop:
                     "url": f"{self.server.url}/v1",
                     "token": "x",
                     "page_size": size,
-                    "read_timeout_seconds": 0.5,
                 }
             ),
         )

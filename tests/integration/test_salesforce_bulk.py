@@ -199,6 +199,6 @@ async def test_a_session_that_ends_during_a_bulk_job_is_renewed(served: Serve) -
 
 
 async def test_an_abandoned_bulk_extraction_ends_at_once(served: Serve) -> None:
-    server = served(generate(60, seed=12), SF_READ_TIMEOUT_SECONDS="20", **BULK)
+    server = served(generate(60, seed=12), **BULK)
     job = cases(jobs_of(rows_per_job=1_000))
     await abandon_second_page(job, server, "/jobs/query")

@@ -109,7 +109,7 @@ async def test_no_fault_hides_anything(
 @pytest.mark.parametrize("kind", ["hang", "429-date"])
 async def test_no_long_wait_hides_anything_of_a_list(served: Serve, kind: str) -> None:
     tenant = generate(60, seed=3)
-    served(tenant, f"{kind}:0.2:3")
+    served(tenant, f"{kind}:0.2:3", SERVICETITAN_READ_TIMEOUT_SECONDS="0.5")
     assert is_whole(await read(jobs_of(paging="list")), tenant)
 
 
@@ -311,7 +311,7 @@ async def test_settings_reach_the_requests(served: Serve) -> None:
 
 
 async def test_an_abandoned_list_ends_at_once(served: Serve) -> None:
-    server = served(generate(60, seed=1), SERVICETITAN_READ_TIMEOUT_SECONDS="20")
+    server = served(generate(60, seed=1))
     (job,) = jobs_of(streams=["jobs"], paging="list")
     await abandon_second_page(job, server, "/jobs", number=3)
 

@@ -157,7 +157,6 @@ def test_a_stack_that_is_killed_leaves_nothing_running(folder: Path) -> None:
         psycopg.connect(environment["DATABASE_URL"])
 
 
-@pytest.mark.timeout(300)  # two commands, and an engine that lets others go first
 def test_a_source_is_loaded_and_looked_at_with_nothing_running(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,9 +23,6 @@ def _example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 #: One check goes through every endpoint of its source, twice.
-pytestmark = pytest.mark.timeout(300)
-
-
 class TestShop(SourceSuite):
     fixture = ShopFixture
 
@@ -50,7 +47,6 @@ class TestServiceTitan(SourceSuite):
     fixture = ServiceTitanFixture
 
 
-@pytest.mark.timeout(300)  # the server takes long to start where the machine is busy
 class TestTrino(SourceSuite):
     fixture = TrinoFixture
 

@@ -19,10 +19,8 @@ from tests.integration.trino_server import ACCOUNT, service_account_file
 from tests.keys import private_pem
 from tests.waiting import until
 
+
 #: The server takes long to start where the machine is busy.
-pytestmark = pytest.mark.timeout(300)
-
-
 def secured(lake: Lake, **more: str) -> TrinoSettings:
     """Point the environment at the server's HTTPS side, with a token of our own."""
     if (own := lake.trino.secured) is None:

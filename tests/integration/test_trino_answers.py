@@ -20,10 +20,8 @@ from tests.integration.loading.jobs import Job, fetch
 from tests.integration.trino_reading import SMALL, Lake, add_all, jobs_of, order
 from tests.integration.trino_relay import TrinoRelay
 
+
 #: The server takes long to start where the machine is busy.
-pytestmark = pytest.mark.timeout(300)
-
-
 class CorruptingRelay(TrinoRelay):
     """A relay whose answers go through a function."""
 
@@ -263,7 +261,7 @@ def test_tables_are_requested_as_soon_as_trino_lets_the_user_in(lake: Lake, behi
         """Hold what is left of the query for the user's name until the tables are requested."""
         if b"EXPLAIN" in request.body:
             explained.set()
-        assert request.method == "POST" or explained.wait(timeout=30)
+        assert request.method == "POST" or explained.wait(timeout=120)
         return answer
 
     behind(hold)

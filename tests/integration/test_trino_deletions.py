@@ -11,8 +11,6 @@ from tests.integration.job_reading import NOW, read
 from tests.integration.trino_reading import DAY, ORDERS, Lake, jobs_of, order
 
 #: The server takes long to start where the machine is busy.
-pytestmark = pytest.mark.timeout(300)
-
 SWEPT = "find_deleted = true"
 
 

@@ -19,10 +19,8 @@ from tests.integration.trino_reading import SMALL, TPCH, WIDE, Lake, add_all, jo
 from tests.integration.trino_relay import TrinoRelay
 from tests.waiting import until
 
+
 #: The server takes long to start where the machine is busy.
-pytestmark = pytest.mark.timeout(300)
-
-
 async def test_no_trino_there_is_a_setting_to_correct(lake: Lake) -> None:
     lake.orders(order(1))
     with FakeServer(TrinoRelay("http://127.0.0.1:9", absent=True)) as elsewhere:

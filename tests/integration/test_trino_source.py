@@ -17,10 +17,8 @@ from temporaletl.worker.sources.trino.transform import transform
 from tests.integration.job_reading import pages_of, read
 from tests.integration.trino_reading import COLUMNS, DAY, ORDERS, SMALL, Lake, jobs_of, order
 
+
 #: The server takes long to start where the machine is busy.
-pytestmark = pytest.mark.timeout(300)
-
-
 async def test_a_full_load_reads_every_row_as_an_event(lake: Lake) -> None:
     lake.orders(", ".join(order(n, placed=DAY + timedelta(minutes=n)) for n in range(1, 31)))
     found = await read(jobs_of(page_rows=7))

@@ -30,8 +30,6 @@ from tests.source_fixtures.salesforce import SalesforceFixture
 from tests.source_fixtures.servicetitan import ServiceTitanFixture
 from tests.source_fixtures.trino import TrinoFixture
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(
     params=[JiraFixture, LaunchpadFixture, SalesforceFixture, ServiceTitanFixture, TrinoFixture],

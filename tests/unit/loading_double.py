@@ -101,7 +101,7 @@ class Shop:
         rows_per_page: int = 1,
         params: dict[str, Any] | None = None,
     ) -> SegmentResult:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             return await run_segment(
                 self.job(**(params or {})),
                 warehouse=None,  # type: ignore[arg-type] # the doubles need none
@@ -244,6 +244,6 @@ def gate(event: threading.Event) -> Callable[[PageLoad], None]:
     """Holds each load until the event is set."""
 
     def wait(_page: PageLoad) -> None:
-        assert event.wait(timeout=10)
+        assert event.wait(timeout=120)
 
     return wait

@@ -239,7 +239,7 @@ async def followed(script: Script, silence: timedelta) -> tuple[list[Any], Any]:
     started = StartedRun.model_validate(STARTED)
     async with script.api() as api:
         run = RemoteRun(api, started, silence=silence)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return [snapshot async for snapshot in run.snapshots()], await run.result()
 
 

@@ -84,8 +84,8 @@ def test_who_waits_for_a_turn_when_the_work_ends_sends_nothing(
         context = contextvars.copy_context()
         waiting = threading.Thread(target=context.run, args=(ask,))
         waiting.start()
-        assert waits.wait(timeout=10)
-    waiting.join(timeout=10)
+        assert waits.wait(timeout=120)
+    waiting.join(timeout=120)
     assert ended.is_set()
     with pytest.raises(CancelledError):
         context.run(acquire)
@@ -107,7 +107,7 @@ def test_while_too_much_waits_to_be_loaded_nothing_is_asked_for() -> None:
         waiting.join(timeout=0.1)
         assert waiting.is_alive()
         requests.hold(-requests.received_bytes)
-        waiting.join(timeout=10)
+        waiting.join(timeout=120)
         assert not waiting.is_alive()
 
 
@@ -121,5 +121,5 @@ def test_who_waits_for_room_waits_no_longer_than_anybody_wants_the_answer() -> N
         for thread in threads:
             thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=120)
         assert not thread.is_alive()

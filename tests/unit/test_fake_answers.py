@@ -41,7 +41,7 @@ def served(*faults: str, service: Greeter | None = None) -> Iterator[FakeServer]
 
 
 def ask(server: FakeServer, path: str = "/a") -> requests.Response:
-    return requests.get(server.url + path, timeout=5)
+    return requests.get(server.url + path, timeout=60)
 
 
 def test_a_success_may_tell_of_an_error_in_the_services_own_words() -> None:
@@ -68,7 +68,7 @@ def test_a_body_may_end_in_the_middle_without_a_word() -> None:
         assert "Content-Length" not in answer.headers
         assert answer.content == whole[: len(whole) // 2]
     with served("cut-gzip:1") as server:
-        answer = requests.get(server.url, timeout=5, stream=True)
+        answer = requests.get(server.url, timeout=60, stream=True)
         assert answer.headers["Content-Encoding"] == "gzip"
         assert answer.raw.read() != whole
 
@@ -97,7 +97,7 @@ def test_a_slow_body_never_comes_to_its_end() -> None:
 def test_a_closing_server_waits_for_no_slow_body() -> None:
     with served("slow:1") as server:
         server.faults.drip = timedelta(seconds=30)
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10)
         began = time.monotonic()

@@ -227,12 +227,12 @@ def test_only_accepted_credentials_are_let_in() -> None:
     ):
         session.trust_env = False
         url = f"{server.url}/rest/api/3/myself"
-        assert session.get(url, auth=("me@example.com", "token"), timeout=5).status_code == 200
+        assert session.get(url, auth=("me@example.com", "token"), timeout=60).status_code == 200
         for auth in (("me@example.com", "old"), None):
-            refused = session.get(url, auth=auth, timeout=5)
+            refused = session.get(url, auth=auth, timeout=60)
             assert refused.status_code == 401
             assert refused.json()["errorMessages"]
-        assert session.get(f"{server.url}/rest/api/2/serverInfo", timeout=5).status_code == 200
+        assert session.get(f"{server.url}/rest/api/2/serverInfo", timeout=60).status_code == 200
 
 
 def test_a_server_takes_an_access_token() -> None:
@@ -242,7 +242,7 @@ def test_a_server_takes_an_access_token() -> None:
         url = f"{server.url}/rest/api/2/myself"
         for token, status in (("pat", 200), ("other", 401)):
             session.headers["Authorization"] = f"Bearer {token}"
-            assert session.get(url, timeout=5).status_code == status
+            assert session.get(url, timeout=60).status_code == status
 
 
 def test_rights_can_be_taken_away(cloud: Client, site: Site) -> None:

@@ -119,8 +119,8 @@ def test_times_stay_as_recorded_and_totals_tell_what_is_held(tmp_path: Path) -> 
     line = issue_line(fields={"comment": {"comments": [comment], "total": 9}})
     site = load([write(tmp_path / "a.jsonl", line)])
     with serve(site) as server, requests.Session() as session:
-        issue = session.get(f"{server.url}/rest/api/2/issue/AB-1", timeout=5).json()
-        page = session.get(f"{server.url}/rest/api/2/issue/1/comment", timeout=5).json()
+        issue = session.get(f"{server.url}/rest/api/2/issue/AB-1", timeout=60).json()
+        page = session.get(f"{server.url}/rest/api/2/issue/1/comment", timeout=60).json()
     assert issue["fields"]["updated"] == "2024-01-02T00:00:00.500+0900"
     assert (page["total"], page["comments"][0]["body"]) == (1, "hi")
 
@@ -161,7 +161,7 @@ def test_recorded_cloud_issues_are_served() -> None:
         found = session.post(
             f"{server.url}/rest/api/3/search/jql",
             json={"jql": "project = SP ORDER BY key", "fields": ["*all"], "expand": "changelog"},
-            timeout=5,
+            timeout=60,
         ).json()
     assert len(found["issues"]) == 10
 
@@ -173,7 +173,7 @@ def test_recorded_server_issues_are_served() -> None:
         found = session.get(
             f"{server.url}/rest/api/2/search",
             params={"jql": "project is not empty", "fields": "*all", "maxResults": "1000"},
-            timeout=5,
+            timeout=60,
         ).json()
     assert (found["total"], len(found["issues"])) == (300, 100)
     assert expected_counts(site).comments_created == 1823

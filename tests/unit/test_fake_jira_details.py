@@ -69,7 +69,7 @@ def test_inline_comments_stop_on_cloud_and_not_on_server() -> None:
         for number in range(9):
             site.edit.add_comment(key, f"comment {number}")
         with serve(site) as server, requests.Session() as session:
-            found = session.get(f"{server.url}/rest/api/2/issue/{key}", timeout=5).json()
+            found = session.get(f"{server.url}/rest/api/2/issue/{key}", timeout=60).json()
         inline = found["fields"]["comment"]
         assert (len(inline["comments"]), inline["total"]) == (shown, 9)
 
@@ -160,7 +160,7 @@ def test_worklog_pages_follow_their_links() -> None:
     with serve(site) as server, requests.Session() as session:
         url = f"{server.url}/rest/api/3/worklog/updated?since=0"
         while url:
-            page = session.get(url, timeout=5).json()
+            page = session.get(url, timeout=60).json()
             found += [each["worklogId"] for each in page["values"]]
             url = page.get("nextPage", "")
     assert len(set(found)) == expected_counts(site).worklogs_created

@@ -40,7 +40,7 @@ def faulty(*faults: str, issues: int = 40, **more: Any) -> Iterator[tuple[FakeSe
     with serve(site, faults=faults, **more) as server, requests.Session() as session:
 
         def get(path: str, **params: Any) -> requests.Response:
-            return session.get(server.url + path, params=params, timeout=5)
+            return session.get(server.url + path, params=params, timeout=60)
 
         yield server, get
 
@@ -59,8 +59,9 @@ def test_429_tells_how_long_to_wait_in_seconds() -> None:
 
 def test_429_may_name_a_date_instead() -> None:
     with faulty("429-date:1") as (_, get):
+        asked = time.time()
         until = parsedate_to_datetime(get("/rest/api/3/myself").headers["Retry-After"])
-        assert 0 < until.timestamp() - time.time() <= 3
+        assert asked < until.timestamp() <= time.time() + 3
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -85,7 +86,7 @@ def test_a_hang_lasts_until_the_client_gives_up() -> None:
     with faulty("hang:1:1") as (server, _):
         with pytest.raises(requests.ReadTimeout):
             requests.get(server.url + "/rest/api/3/field", timeout=0.05)
-        assert requests.get(server.url + "/rest/api/3/field", timeout=5).status_code == 200
+        assert requests.get(server.url + "/rest/api/3/field", timeout=60).status_code == 200
 
 
 def test_a_hang_ends_when_the_fake_closes() -> None:
@@ -277,7 +278,7 @@ def test_it_runs_alone_and_ends_on_request() -> None:
         assert line.startswith("listening on http://127.0.0.1:")
         url = line.removeprefix("listening on ")
         port = url.rpartition(":")[2]
-        assert requests.get(f"{url}/rest/api/3/issue/CORE-1", timeout=5).status_code == 200
+        assert requests.get(f"{url}/rest/api/3/issue/CORE-1", timeout=60).status_code == 200
         taken = subprocess.run(
             [*command[:4], port, "--generate", "1"],
             cwd=ROOT,
@@ -289,4 +290,4 @@ def test_it_runs_alone_and_ends_on_request() -> None:
         assert taken.stderr.count("\n") == 1
         assert "in use" in taken.stderr
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=5) == 0
+        assert running.wait(timeout=60) == 0

@@ -267,7 +267,7 @@ def test_a_source_that_asks_for_ages_again_fails_its_job() -> None:
 def test_callers_beside_a_sources_own_threads_lose_no_connection(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    all_at_once = threading.Barrier(4, timeout=20)
+    all_at_once = threading.Barrier(4, timeout=120)
 
     def meet(handler: _Handler) -> None:
         all_at_once.wait()

@@ -31,7 +31,7 @@ def _served_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 async def ask(endpoint: MetricsEndpoint | None, path: str, method: str = "GET") -> tuple[int, str]:
     assert endpoint is not None
     host, _, port = endpoint.address.rpartition(":")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         head, _, body = (await reader.read()).decode().partition("\r\n\r\n")

@@ -26,7 +26,7 @@ class Target:
         self.open.set()
 
     def write(self, lines: Sequence[Line]) -> None:
-        self.open.wait(10)
+        self.open.wait(120)
         if self.failures:
             self.failures -= 1
             raise OSError("no warehouse")

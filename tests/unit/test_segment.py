@@ -282,7 +282,7 @@ async def test_a_segment_that_is_cancelled_while_it_loads_closes_the_source(shop
 
     def slow(_page: PageLoad) -> None:
         committing.set()
-        assert commit.wait(timeout=10)
+        assert commit.wait(timeout=120)
 
     shop.extract = counting(100)
     shop.before_load = slow

@@ -26,7 +26,7 @@ def test_calls_run_in_the_context_in_which_they_begin(threads: ThreadPoolExecuto
 def test_a_call_begun_in_the_only_thread_there_is_runs_there(threads: ThreadPoolExecutor) -> None:
     with threads:
         nested = threads.submit(lambda: Begun(threads, divmod, 7, 2).result())
-        assert nested.result(timeout=10) == (3, 1)
+        assert nested.result(timeout=120) == (3, 1)
 
 
 def test_what_fails_fails_where_its_result_is_requested(threads: ThreadPoolExecutor) -> None:

@@ -15,7 +15,7 @@ from tests.integration.command_line import CommandLine, finished
 
 __all__ = ["Api", "serve", "served"]
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 
 
 @dataclass(frozen=True)

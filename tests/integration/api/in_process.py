@@ -30,7 +30,7 @@ from tests.integration.flows.services import Services, running
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 #: Not the loop's own threads, in which the application works.
 _clients = ThreadPoolExecutor(max_workers=16)
 

@@ -36,7 +36,7 @@ async def sent(served: Served, *parts: bytes, pause: float = 0.0) -> tuple[int, 
     reader, writer = await asyncio.open_connection(host, int(port))
     answer = b""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             for part in parts:
                 writer.write(part)
                 await writer.drain()
@@ -157,7 +157,7 @@ async def test_a_connection_that_is_kept_serves_requests_one_after_another(
     host, port = bounded.address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     one = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         for text in (one, one, one * 3):
             writer.write(text)
             for _ in range(text.count(b"GET")):
@@ -179,7 +179,7 @@ async def test_who_does_not_read_is_dropped(
 
 async def _send_for_ever(connection: socket.socket) -> None:
     request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             await asyncio.get_running_loop().sock_sendall(connection, request)
 

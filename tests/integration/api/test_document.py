@@ -28,7 +28,7 @@ async def test_no_request_shows_a_fault_or_another_answer_than_documented(
     served = await served.token_of("operate")  # of its own: what is sent may revoke it
     body = {"source": "numbers", "params": {"size": 1}}
     run = (await served("POST", "/api/v1/sync/full", json=body)).json()["workflowId"]
-    await until(lambda: _is_there(served, run), within_seconds=60)
+    await until(lambda: _is_there(served, run))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", _SETTINGS, "run"),
         *(f"{served.address}/api/v1/openapi.json", "--checks", "all", "--max-examples"),

@@ -30,7 +30,7 @@ class Stream:
 
     async def next(self) -> tuple[str, Any]:
         """The next event and its data; raises EOFError at the end."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 block = await self._block()
                 if "event" in block:
@@ -224,7 +224,7 @@ async def test_streams_are_bounded_by_token_and_process_and_end_with_the_server(
                     pass
                 assert event[1] == "the server ends"
             await until(small.task.done)
-            assert monotonic() - began < 3
+            assert monotonic() - began < 30  # and not once somebody goes away
 
 
 async def test_who_goes_away_is_forgotten(served: Served) -> None:

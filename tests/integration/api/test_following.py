@@ -41,7 +41,7 @@ async def test_a_run_that_goes_on_or_has_ended_is_followed(served: Served) -> No
     async with Api(settings) as api:
         reached: list[Api | Platform] = [api, served.platform]
         for attempt in range(2):  # while it goes on, and once it has ended
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 ends = await asyncio.gather(
                     *(followed(Session(one), workflow_id) for one in reached)
                 )

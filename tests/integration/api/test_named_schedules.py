@@ -1,16 +1,20 @@
 """Several schedules of one source, and what becomes of their runs that are due at once."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest_asyncio
 
+from tests.far_times import FAR_DAY, FAR_DAYS, FAR_DAYS_NAME, FAR_INTERVAL, FARTHER_DAY
 from tests.integration.api.in_process import Served
 from tests.integration.flows.numbers import outages
 from tests.waiting import until
 
 SCHEDULES = "/api/v1/temporal/schedules"
 OUTAGE = "held"
+OFTEN = f"*/15 * * * {FAR_DAY}"
+RARELY = FAR_INTERVAL / timedelta(minutes=1)
 
 
 @pytest_asyncio.fixture
@@ -41,30 +45,34 @@ async def listed(served: Served) -> dict[str, dict[str, Any]]:
 async def test_a_source_has_several_schedules_and_each_is_changed_by_itself(
     unscheduled: Served,
 ) -> None:
-    default = await made(unscheduled, "default", days="1-5", hours="3", params={})
+    default = await made(unscheduled, "default", days=FAR_DAYS, hours="3", params={})
     assert default["schedule_id"] == "etl-schedule-numbers"
-    often = await made(unscheduled, "often", cron="*/15 * * * *", jitter_minutes=2)
+    often = await made(unscheduled, "often", cron=OFTEN, jitter_minutes=2)
     assert often["schedule_id"] == "etl-schedule-numbers:often"
-    weekly = await made(unscheduled, "full-load", every_minutes=90, mode="full", streams=["all"])
-    twice = await unscheduled("POST", SCHEDULES, json={"source": "numbers", "name": "often"})
+    weekly = await made(
+        unscheduled, "full-load", every_minutes=RARELY, mode="full", streams=["all"]
+    )
+    twice = await unscheduled(
+        "POST", SCHEDULES, json={"source": "numbers", "name": "often", "days": FAR_DAY}
+    )
     assert twice.status_code == 409
     assert "numbers:often has a schedule" in twice.json()["detail"]
 
     assert {name: one["times"] for name, one in (await listed(unscheduled)).items()} == {
-        "default": "Mon-Fri at 03:00",
-        "often": "cron */15 * * * *, up to 2m later",
-        "full-load": "every 1h30m",
+        "default": f"{FAR_DAYS_NAME} at 03:00",
+        "often": f"cron {OFTEN}, up to 2m later",
+        "full-load": f"every {FAR_INTERVAL.days}d",
     }
     assert (often["cron"], often["jitter_minutes"], often["params"]) == (
-        "*/15 * * * *",
+        OFTEN,
         2,
         {"size": 1},
     )
-    assert (weekly["every_minutes"], weekly["mode"], weekly["streams"]) == (90, "full", ["all"])
+    assert (weekly["every_minutes"], weekly["mode"], weekly["streams"]) == (RARELY, "full", ["all"])
 
-    new = {"cron": "0 6 1 * *", "mode": "full"}
+    new = {"cron": f"0 6 * * {FAR_DAY}", "mode": "full"}
     replaced = await unscheduled("PUT", path_of("numbers", "full-load"), json=new)
-    assert (replaced.status_code, replaced.json()["cron"]) == (200, "0 6 1 * *")
+    assert (replaced.status_code, replaced.json()["cron"]) == (200, new["cron"])
     assert (await unscheduled("POST", path_of("numbers", "often", "/pause"))).status_code == 204
     found = await listed(unscheduled)
     assert {name: one["paused"] for name, one in found.items()} == {
@@ -82,8 +90,8 @@ async def test_a_source_has_several_schedules_and_each_is_changed_by_itself(
 
 
 async def test_streams_are_judged_by_the_schedule_that_is_due_first(unscheduled: Served) -> None:
-    await made(unscheduled, "default", days="0", hours="3", params={})
-    await made(unscheduled, "often", every_minutes=15)
+    await made(unscheduled, "default", days=FARTHER_DAY, hours="3", params={})
+    await made(unscheduled, "often", cron=OFTEN)
     unscheduled.app.state.context.forget()
 
     async def both_are_known() -> bool:
@@ -91,7 +99,7 @@ async def test_streams_are_judged_by_the_schedule_that_is_due_first(unscheduled:
         own = [one for one in report["entries"] if one["source"] == "numbers"]
         return bool(own) and own[0]["origin"] == "schedule often, and an allowance of 60 min"
 
-    await until(both_are_known, within_seconds=45)
+    await until(both_are_known)
 
 
 async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
@@ -102,7 +110,7 @@ async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
     body = {"source": "numbers", "params": held}
     started = await unscheduled("POST", "/api/v1/sync/incremental", json=body)
     first = started.json()["workflowId"]
-    weekly = {"days": "0", "hours": "3"}
+    weekly = {"days": FAR_DAY, "hours": "3"}
     await made(unscheduled, "same", params=held, **weekly)
     await made(unscheduled, "beside", params=held, overlap="allow-all", **weekly)
     await made(unscheduled, "full", params=held, mode="full", **weekly)
@@ -111,7 +119,7 @@ async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
         run = (await unscheduled("GET", f"/api/v1/runs/{first}")).json().get("run") or {}
         return run.get("jobs") is not None
 
-    await until(claimed, within_seconds=60)
+    await until(claimed)
     for name in ("same", "beside", "full"):
         answer = await unscheduled("POST", path_of("numbers", name, "/trigger"))
         assert answer.status_code == 202, answer.text
@@ -123,7 +131,7 @@ async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
     async def skipped() -> bool:
         return bool(await runs_of("same", "skipped"))
 
-    await until(skipped, within_seconds=60)
+    await until(skipped)
     [run] = await runs_of("same", "skipped")
     assert run["error"].startswith(f"skipped: {first} loads the same of numbers already, since 2")
     assert (await listed(unscheduled))["same"]["num_skipped_for_others"] == 1
@@ -135,7 +143,7 @@ async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
         found = [await runs_of(name, "completed") for name in ("beside", "full")]
         return all(found)
 
-    await until(others_are_loaded, within_seconds=60)
+    await until(others_are_loaded)
     found = await listed(unscheduled)
     assert [found[name]["num_skipped_for_others"] for name in ("beside", "full")] == [0, 0]
 
@@ -145,4 +153,4 @@ async def test_a_run_is_skipped_while_another_one_loads_the_same_and_counted(
     async def loaded() -> bool:
         return bool(await runs_of("same", "completed"))
 
-    await until(loaded, within_seconds=60)
+    await until(loaded)

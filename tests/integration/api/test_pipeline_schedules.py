@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from temporalio.client import WorkflowFailureError
 from temporaletl import names
 from temporaletl.names import PIPELINE, ScheduleKey
 from temporaletl.worker.pipelines.messages import ExecutionInput, ExecutionSummary
+from tests.far_times import FAR_DAY, FAR_DAY_NAME, FAR_INTERVAL
 from tests.integration.api.in_process import Served
 from tests.waiting import until
 
 SCHEDULES = "/api/v1/temporal/schedules"
 OF_ORDERS = f"{SCHEDULES}/pipeline?connection=orders"
+OFTEN = f"*/15 * * * {FAR_DAY}"
+RARELY = FAR_INTERVAL / timedelta(minutes=1)
 TWICE = {
     "nodes": [
         {
@@ -70,21 +74,25 @@ async def fired(served: Served, at: str, **request: Any) -> ExecutionSummary:
 async def test_a_pipeline_is_scheduled_as_a_source_is_and_executed_with_its_input(
     orders: Served,
 ) -> None:
-    often = await made(orders, name="often", cron="*/15 * * * *", jitter_minutes=1)
-    pinned = await made(orders, name="pinned", every_minutes=90, pipeline_version="1")
+    often = await made(orders, name="often", cron=OFTEN, jitter_minutes=1)
+    pinned = await made(orders, name="pinned", every_minutes=RARELY, pipeline_version="1")
 
     assert often["schedule_id"] == "etl-schedule-pipeline@orders:often"
     assert (often["times"], often["pipeline_version"], often["input"], often["mode"]) == (
-        "cron */15 * * * *, up to 1m later",
+        f"cron {OFTEN}, up to 1m later",
         None,
         {"n": 4},
         "",
     )
-    assert (pinned["pipeline_version"], pinned["every_minutes"]) == ("1", 90)
+    assert (pinned["pipeline_version"], pinned["every_minutes"]) == ("1", RARELY)
     await orders("POST", f"{SCHEDULES}/pipeline/pause?connection=orders&name=often")
-    new = {"days": "1", "hours": "3", "input": {"n": 5}}
+    new = {"days": FAR_DAY, "hours": "3", "input": {"n": 5}}
     replaced = (await orders("PUT", f"{OF_ORDERS}&name=often", json=new)).json()
-    assert (replaced["paused"], replaced["days"], replaced["input"]) == (True, "Mon", {"n": 5})
+    assert (replaced["paused"], replaced["days"], replaced["input"]) == (
+        True,
+        FAR_DAY_NAME,
+        {"n": 5},
+    )
     items = (await orders("GET", SCHEDULES)).json()["items"]
     assert {one["name"] for one in items} == {"often", "pinned"}
     health = (await orders("GET", "/health")).json()
@@ -100,7 +108,7 @@ async def test_a_pipeline_is_scheduled_as_a_source_is_and_executed_with_its_inpu
     async def completed() -> bool:
         return [one["state"] for one in await by_the_schedule()] == ["completed"]
 
-    await until(completed, within_seconds=45)
+    await until(completed)
     [execution] = await by_the_schedule()
     assert execution["started_how"] == "schedule"
     path = f"/api/v1/workflow/executions/{execution['execution_id']}/nodes/twice/result"
@@ -132,7 +140,7 @@ async def test_one_that_cannot_begin_is_seen_as_failed_once(orders: Served) -> N
 
 
 async def test_a_scheduled_pipeline_is_not_deleted_unless_forced(orders: Served) -> None:
-    await made(orders, name="often", every_minutes=15)
+    await made(orders, name="often", cron=OFTEN)
     path = "/api/v1/pipelines/orders"
 
     refused = await orders("DELETE", path)
@@ -148,7 +156,7 @@ async def test_a_scheduled_pipeline_is_not_deleted_unless_forced(orders: Served)
 
 
 async def test_of_two_who_make_the_same_schedule_one_does(orders: Served) -> None:
-    wanted = {"source": PIPELINE, "connection": "orders", "name": "often", "every_minutes": 15}
+    wanted = {"source": PIPELINE, "connection": "orders", "name": "often", "cron": OFTEN}
     both = await asyncio.gather(*(orders("POST", SCHEDULES, json=wanted) for _ in range(2)))
     assert sorted(one.status_code for one in both) == [201, 409]
 
@@ -162,6 +170,6 @@ async def test_what_a_schedule_cannot_have_is_refused(orders: Served) -> None:
         ({"input": "x" * 70_000}, 422, "65,536 at most"),
         ({"name": "Often"}, 422, "is no name of a schedule"),
     ):
-        body = {"source": PIPELINE, "connection": "orders", "input": {"n": 4}, "days": "1"}
+        body = {"source": PIPELINE, "connection": "orders", "input": {"n": 4}, "days": FAR_DAY}
         answer = await orders("POST", SCHEDULES, json={**body, **wanted})
         assert (answer.status_code, said in answer.text) == (status, True), answer.text

@@ -31,7 +31,7 @@ async def executed(served: Served, **body: Any) -> str:
 
 async def seen(served: Served, execution_id: str, state: str, node: str = "") -> dict[str, Any]:
     """The status of an execution once it has a state, and a node has begun."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         while True:
             answer = await served("GET", f"/api/v1/workflow/status/{execution_id}")
             assert answer.status_code == 200, answer.text
@@ -171,7 +171,7 @@ async def test_an_approval_is_decided_once_and_its_edge_taken(served: Served) ->
     path = f"/api/v1/workflow/executions/{execution}/nodes/ask/decide"
 
     async def decided(outcome: str) -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 answer = await served("POST", path, json={"outcome": outcome})
                 if answer.status_code != 409:  # it has begun, and does not wait yet

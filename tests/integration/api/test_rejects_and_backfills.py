@@ -136,24 +136,27 @@ async def test_a_backfill_that_cannot_be_is_refused_dry_or_not(
 
 async def test_the_runs_that_a_schedule_had_due_are_listed_and_started(served: Served) -> None:
     path = "/api/v1/temporal/schedules/numbers/backfill"
-    end = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(hours=1)
+    # Hours that are over: they come again most of a day later.
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = [hour - timedelta(hours=ago) for ago in (3, 2)]
+    end = hours[-1] + timedelta(minutes=30)
     body = {"start": (end - timedelta(hours=2)).isoformat(), "end": end.isoformat()}
     none = await served("POST", path, json={**body, "dry_run": True})
     assert none.status_code == 404, none.text
     asked = QueuerInput(source="numbers", mode="incremental", params={"size": 1})
-    hourly = make_schedule(asked, times=[calendar("*", "*")], task_queue=served.both.queue)
+    daily = calendar("*", ",".join(str(each.hour) for each in hours))
+    wanted = make_schedule(asked, times=[daily], task_queue=served.both.queue)
     schedule_id = ScheduleKey("numbers").id
-    await served.both.client.create_schedule(schedule_id, hourly)
+    await served.both.client.create_schedule(schedule_id, wanted)
     try:
         dry = await served("POST", path, json={**body, "dry_run": True})
         assert (dry.status_code, dry.json()["started"]) == (200, 0)
-        due = [datetime.fromisoformat(each) for each in dry.json()["due"]]
-        assert [each.minute for each in due] == [0, 0]
+        assert [datetime.fromisoformat(each) for each in dry.json()["due"]] == hours
         done = await served("POST", path, json=body)
         assert (done.status_code, done.json()["started"]) == (202, 2)
         [(entry)] = (await served("GET", "/api/v1/audit?limit=1")).json()["items"]
         assert (entry["action"], entry["details"]["runs"]) == ("schedule.backfill", 2)
-        await until(lambda: _loaded(served, 2), within_seconds=60)
+        await until(lambda: _loaded(served, 2))
     finally:
         await served("DELETE", "/api/v1/temporal/schedules/numbers")
 

@@ -49,7 +49,7 @@ async def test_the_log_of_a_run_says_what_was_planned_loaded_and_why_it_failed(
     async def is_written() -> bool:
         return any(line["event"] == "batch_ended" for line in await events(served, run["batch_id"]))
 
-    await until(is_written, within_seconds=20)
+    await until(is_written)
     lines = await events(served, run["workflow_id"])
     found = {line["event"]: line for line in lines}
     assert found["batch_planned"]["fields"]["jobs"] == 2

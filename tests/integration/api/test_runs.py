@@ -66,7 +66,7 @@ async def test_a_run_is_paused_and_resumed(served: Served) -> None:
         found = (await served("GET", f"/api/v1/runs/{run}")).json()["run"]
         return bool(found["state"] == "paused")
 
-    await until(is_paused, within_seconds=60)
+    await until(is_paused)
     assert (await served("POST", f"/api/v1/sync/{run}/resume")).json()["state"] == "running"
     found = await served.run(run)
     assert (found["state"], loaded(found["rows"])) == ("completed", 200)

@@ -21,7 +21,7 @@ from tests.integration.flows.services import Services
 from tests.integration.temporal_server import TemporalServer
 from tests.waiting import until
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 
 
 def children_of(process: int) -> dict[str, int]:
@@ -127,7 +127,7 @@ async def test_a_worker_of_several_processes_keeps_their_number_and_ends_them_to
     async def is_ready(address: str) -> bool:
         with contextlib.suppress(requests.RequestException):
             url = f"http://{address}/ready"
-            return (await asyncio.to_thread(requests.get, url, timeout=10)).ok
+            return (await asyncio.to_thread(requests.get, url, timeout=60)).ok
         return False
 
     async def all_are(ready: bool) -> bool:

@@ -17,6 +17,7 @@ from temporaletl.control.operations.schedules import (
 )
 from temporaletl.names import ScheduleKey
 from temporaletl.settings.platform import TemporalSettings, WarehouseSettings
+from tests.far_times import FAR_DAY, FAR_DAYS
 from tests.integration.api.in_process import Served, serving
 from tests.waiting import until
 
@@ -49,7 +50,7 @@ async def _no_run_is_left(served: Served) -> AsyncIterator[None]:
                 await served("POST", f"{WORKFLOWS}/{one['workflow_id']}/cancel")
         return not running
 
-    await until(none_runs, within_seconds=60)
+    await until(none_runs)
 
 
 async def test_workflows_are_listed_page_by_page_by_state_source_and_start(served: Served) -> None:
@@ -59,7 +60,7 @@ async def test_workflows_are_listed_page_by_page_by_state_source_and_start(serve
         found = await listed(served, "state=completed&limit=200")
         return {one["workflow_id"] for one in found if one["kind"] == "run"} >= set(runs)
 
-    await until(ended, within_seconds=60)
+    await until(ended)
     every = await listed(served, "limit=200")
     assert {one["kind"] for one in every} >= {"run", "job"}
     assert {one["state"] for one in every} == {"completed"}
@@ -97,7 +98,7 @@ async def test_a_workflow_shows_its_pending_activity_its_children_and_its_page(
                 return found
         return None
 
-    await until(lambda: _holds(pending), within_seconds=60)
+    await until(lambda: _holds(pending))
     found = await pending()
     assert found is not None
     assert found["activities"][0]["activity"] == "run_segment"
@@ -109,7 +110,7 @@ async def test_a_workflow_shows_its_pending_activity_its_children_and_its_page(
     cancelled = await served("POST", f"{WORKFLOWS}/{run}/cancel")
     assert cancelled.status_code == 200
     assert cancelled.json()["state"] == "cancelling"
-    await until(lambda: _ended(served, run), within_seconds=60)
+    await until(lambda: _ended(served, run))
     again = await served("POST", f"{WORKFLOWS}/{run}/cancel")
     assert again.status_code == 409
     entries = (await served("GET", "/api/v1/audit")).json()["items"]
@@ -147,7 +148,7 @@ async def test_a_schedule_is_created_replaced_paused_triggered_and_deleted(
     unscheduled: Served,
 ) -> None:
     operator = await unscheduled.token_of("operate", "night-shift")
-    wanted = {"source": "numbers", "days": "1-5", "hours": "3", "timezone": "Europe/London"}
+    wanted = {"source": "numbers", "days": FAR_DAYS, "hours": "3", "timezone": "Europe/London"}
     made = await operator("POST", SCHEDULES, json={**wanted, "reason": "for the morning"})
     assert made.status_code == 201, made.text
     assert made.json()["note"] == "made by token:night-shift: for the morning"
@@ -160,7 +161,7 @@ async def test_a_schedule_is_created_replaced_paused_triggered_and_deleted(
     paused = await operator("GET", one)
     assert paused.json()["note"] == "paused by token:night-shift: it moves"
     assert (paused.json()["paused"], paused.json()["next_runs"]) == (True, [])
-    new = {"days": "0", "hours": "4,5", "overlap": "buffer-one", "mode": "full"}
+    new = {"days": FAR_DAY, "hours": "4,5", "overlap": "buffer-one", "mode": "full"}
     stale = await operator("PUT", one, json=new, headers={"If-Match": made.headers["etag"]})
     assert (stale.status_code, stale.json()["code"]) == (412, "version-conflict")
     etag = {"If-Match": paused.headers["etag"]}
@@ -181,7 +182,7 @@ async def test_a_schedule_is_created_replaced_paused_triggered_and_deleted(
         assert (await operator("POST", f"{one}/trigger", headers=key)).status_code == 202
     other = await operator("POST", f"{one}/trigger?connection=x", headers=key)
     assert (other.status_code, other.json()["code"]) == (422, "key-reused")
-    await until(lambda: _triggered(operator), within_seconds=60)
+    await until(lambda: _triggered(operator))
     resumed = await operator("POST", f"{one}/resume")
     assert resumed.json()["next_run"]
     assert (await operator("DELETE", one)).status_code == 204
@@ -209,7 +210,7 @@ async def test_what_a_command_does_to_a_schedule_is_entered_in_its_users_name(
     unscheduled: Served,
 ) -> None:
     platform, key = unscheduled.platform, ScheduleKey("numbers", name="by-command")
-    for days in ("1", "2"):
+    for days in (FAR_DAY, FAR_DAYS):
         await put_schedule(platform, key, define(days=days, hours="3"))
     await pause_schedule(platform, key)
     await resume_schedule(platform, key)
@@ -222,9 +223,9 @@ async def test_what_a_command_does_to_a_schedule_is_entered_in_its_users_name(
 
 
 async def test_of_two_replacements_at_once_none_is_lost_in_silence(unscheduled: Served) -> None:
-    await unscheduled("POST", SCHEDULES, json={"source": "numbers"})
+    await unscheduled("POST", SCHEDULES, json={"source": "numbers", "days": FAR_DAY})
     one = f"{SCHEDULES}/numbers"
-    wanted = [{"hours": str(hour), "reason": f"hour {hour}"} for hour in range(6)]
+    wanted = [{"days": FAR_DAY, "hours": str(hour), "reason": f"{hour}"} for hour in range(6)]
     answers = await asyncio.gather(*(unscheduled("PUT", one, json=body) for body in wanted))
     # Under load the server may also say that it is busy.
     assert {answer.status_code for answer in answers} <= {200, 409, 503}

@@ -63,12 +63,12 @@ def run_of(warehouse: Warehouse, workflow_id: str) -> RequestedRun:
 
 
 async def until_ended(warehouse: Warehouse, workflow_id: str) -> RequestedRun:
-    await until(lambda: run_of(warehouse, workflow_id).ended_at is not None, within_seconds=30)
+    await until(lambda: run_of(warehouse, workflow_id).ended_at is not None)
     return run_of(warehouse, workflow_id)
 
 
 async def until_pages(warehouse: Warehouse, count: int) -> None:
-    await until(lambda: pages(warehouse) >= count, within_seconds=30)
+    await until(lambda: pages(warehouse) >= count)
 
 
 def pages(warehouse: Warehouse) -> int:

@@ -38,7 +38,7 @@ async def run(warehouse: Warehouse, *, limits: EngineLimits = LIMITS, **asked: A
     )
     given = {name: asked.pop(name) for name in known if name in asked}
     given = {"mode": "full", "scheduled": FIRST, **given}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await run_batch(warehouse, "numbers", params=asked, limits=limits, **given)
 
 

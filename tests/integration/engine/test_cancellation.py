@@ -21,7 +21,7 @@ from temporaletl.warehouse.connection import Warehouse
 from tests.integration.engine.running import FIRST, Heard, run, select, watermark
 from tests.waiting import until
 
-_WITHIN_SECONDS = 30
+_WITHIN_SECONDS = 180
 
 
 class _Held:

@@ -55,7 +55,7 @@ async def test_a_run_that_is_interrupted_rests_and_the_next_command_finishes_it_
         connection.execute(f"DROP SCHEMA {warehouse.schema} CASCADE".encode())
     command = ("run", "numbers", "--mode", "full", "--engine", "local", "--wait", "--json")
     process = await etl.start(*command, *_SLOW)
-    await until(lambda: _has_pages(warehouse), within_seconds=60)
+    await until(lambda: _has_pages(warehouse))
     process.send_signal(signal.SIGINT)
     ended = await finished(process)
     assert ended.status == 130
@@ -100,7 +100,7 @@ async def _served(etl: CommandLine) -> AsyncGenerator[str]:
     process = await etl.start("serve", "--port", "0")
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             yield (await process.stdout.readline()).decode().split()[-1]
     finally:
         process.send_signal(signal.SIGTERM)
@@ -181,11 +181,11 @@ async def test_the_api_serves_runs_while_temporal_is_away_and_outlives_its_engin
         paused = await _request("POST", f"{sync}/pause")
         assert (paused["engine"], paused["state"]) == ("local", "pausing")
         # Another engine takes it up, and rests.
-        await until(lambda: batch_state(warehouse)[0] == "paused", within_seconds=60)
+        await until(lambda: batch_state(warehouse)[0] == "paused")
         shown = await _request("GET", f"{address}/api/v1/runs/{run['workflowId']}")
         assert (shown["run"]["engine"], shown["run"]["state"]) == ("local", "paused")
         await _request("POST", f"{sync}/resume")
-        await until(lambda: batch_state(warehouse)[0] == "completed", within_seconds=60)
+        await until(lambda: batch_state(warehouse)[0] == "completed")
     assert len(keys(warehouse)) == 120
     totals = select(warehouse, "SELECT sum(inserted), sum(unchanged) FROM etl_jobs")
     assert totals == [(120, 0)]

@@ -55,13 +55,12 @@ def _running(url: str, warehouse: Warehouse) -> Iterator["subprocess.Popen[bytes
 async def _until_pages(warehouse: Warehouse, count: int) -> None:
     await until(
         lambda: select(warehouse, "SELECT count(*) FROM etl_pages")[0][0] >= count,
-        within_seconds=60,
     )
 
 
 async def _once_let_in(warehouse: Warehouse, **asked: Any) -> BatchSummary:
     """Run as soon as the run before it counts as dead."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             try:
                 return await run(warehouse, **asked)

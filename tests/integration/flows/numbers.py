@@ -117,7 +117,7 @@ def people(_plan: Plan) -> Iterator[Identity]:
 async def expand(plan: Plan, backlog: NumbersQuery) -> AsyncGenerator[ETLInput]:
     if backlog.jobs < 0:
         raise ConfigurationError("numbers: jobs must not be negative")
-    await until(lambda: backlog.stalled not in outages, within_seconds=60)
+    await until(lambda: backlog.stalled not in outages)
     for job in range(backlog.jobs):
         await asyncio.sleep(backlog.plan_seconds)
         yield plan.job("all", plan.windows["all"], job=job)

@@ -63,13 +63,13 @@ async def test_a_segment_whose_worker_dies_once_it_was_called_off_is_run_again(
         run = await client.start_workflow(
             names.ETL_FLOW, job, id=queue, task_queue=queue, result_type=ETLResult
         )
-        await until(lambda: bool(begun), within_seconds=60)
+        await until(lambda: bool(begun))
         await run.signal(names.PAUSE)
 
         async def is_paused() -> bool:
             return bool((await run.query(names.STATUS))["state"] == "paused")
 
-        await until(is_paused, within_seconds=60)
+        await until(is_paused)
         await run.signal(names.RESUME)
         result = await run.result()
     assert result.progress.state == "completed"

@@ -196,7 +196,7 @@ async def test_a_pause_outlives_the_services_and_is_resumed_under_others(
         await update(batch, names.PAUSE)
     # Stopped in the midst of it: whoever comes next finds the rest.
     async with running(temporal_server.client, warehouse, **options) as second:
-        await until(lambda: rests(second, batch), within_seconds=40)
+        await until(lambda: rests(second, batch))
         assert (await update(batch, names.RESUME)).state == "running"
         summary = await batch.result()
     assert (summary.state, summary.rows.inserted) == ("completed", 200)
@@ -328,7 +328,7 @@ async def test_a_run_that_was_paused_before_the_recording_records_its_next_pause
             await until(lambda: pages(older) > before_it)
     async with running(temporal_server.client, warehouse, **options) as newer:
         assert (await update(batch, names.PAUSE)).state == "pausing"
-        await until(lambda: rests(newer, batch), within_seconds=40)
+        await until(lambda: rests(newer, batch))
         assert job_states(newer) == ["paused"]
         await update(batch, names.CANCEL)
         assert (await batch.result()).state == "cancelled"

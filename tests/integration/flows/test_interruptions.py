@@ -95,7 +95,7 @@ async def test_cancelling_from_outside_while_a_batch_is_opened_leaves_its_books_
     async def is_told() -> bool:
         return bool((await pending()).last_heartbeat_time != heard_of)
 
-    await until(is_told, within_seconds=60)
+    await until(is_told)
     services.rows_changed("DELETE FROM held")
     with pytest.raises(WorkflowFailureError) as ended:
         await batch.result()

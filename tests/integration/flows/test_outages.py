@@ -26,8 +26,6 @@ ATTEMPTS = 2
 SOON_SECONDS = 60
 PAGES, SIZE = 40, 25
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def postgres() -> Iterator[OwnPostgres]:

@@ -22,8 +22,6 @@ from tests.integration.temporal_server import TemporalServer
 from tests.integration.temporal_tls import TlsEndpoint, terminating
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
-
 OLD, NEW = "the-first-canary-key", "the-second-canary-key"
 
 
@@ -158,10 +156,10 @@ async def test_an_api_key_and_a_password_are_replaced_while_a_run_goes_on(
                 run = await services.start(
                     QueuerInput(source="numbers", mode="full", params=params)
                 )
-                await until(lambda: loaded(services) > 0, within_seconds=60)
+                await until(lambda: loaded(services) > 0)
                 replace_password(postgres, str(given["user"]), password)
                 replace_key(endpoint, key)
-                await until(lambda: endpoint.accepted.get(NEW, 0) > 0, within_seconds=60)
+                await until(lambda: endpoint.accepted.get(NEW, 0) > 0)
                 endpoint.keys = {NEW}
                 before = loaded(services)
                 summary = await run.result()

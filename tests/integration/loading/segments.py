@@ -61,7 +61,7 @@ async def run(
     job: Job, *, stop_behind: int | None = None, rows_per_page: int = 1, **limits: Any
 ) -> SegmentResult:
     """Run one segment; by default each extracted page is a transaction."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await run_segment(
             job.input,
             warehouse=job.warehouse,

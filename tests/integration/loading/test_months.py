@@ -25,6 +25,7 @@ from tests.integration.loading.jobs import (
     holding,
     make_event,
 )
+from tests.waiting import this_month
 
 JIRA = {"jira": (Event,)}
 SUMMER = [datetime(2024, month, 3, tzinfo=UTC) for month in (5, 6, 7)]
@@ -227,7 +228,7 @@ def test_indexes_of_a_divided_table_are_made_in_each_month(divided: Warehouse) -
 @pytest.fixture
 def detached(divided: Warehouse) -> Warehouse:
     """May and June of the ten events are detached, and the table of May is dropped."""
-    now = datetime.now(UTC)
+    now = this_month()
     divided.keep_months = {"jira": 12 * (now.year - 2024) + now.month - 6}
     assert [step.words for step in detach(divided, JIRA, drop=True)] == [
         "detach jira_events_2024_05",
@@ -279,7 +280,7 @@ def test_what_was_detached_does_not_come_back(detached: Warehouse) -> None:
 def test_a_job_that_goes_on_while_months_are_detached_brings_none_back(divided: Warehouse) -> None:
     job = Job(divided)
     job.load(event(0))
-    now = datetime.now(UTC)
+    now = this_month()
     divided.keep_months = {"jira": 12 * (now.year - 2024) + now.month - 7}
     list(detach(divided, JIRA, drop=True))
     assert counts(job.load(event(0), event(3), event(2))) == (0, 0, 2, 0)

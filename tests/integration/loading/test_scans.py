@@ -55,7 +55,7 @@ def test_two_attempts_that_begin_a_scan_at_once_both_begin_it(loaded: Warehouse)
         waiting = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
         asyncio.run(until(lambda: fetch(loaded, waiting)[0]["n"] >= 2))
         holding.commit()
-        assert [one.result(timeout=20) for one in begun] == [None, None]
+        assert [one.result(timeout=120) for one in begun] == [None, None]
     assert scan.is_intact()
 
 

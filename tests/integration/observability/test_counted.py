@@ -155,7 +155,7 @@ async def test_a_service_is_ready_while_it_polls_and_its_servers_answer(
         async def is_ready() -> bool:
             return await standing.fault() is None
 
-        await until(is_ready, within_seconds=60)
+        await until(is_ready)
         with pytest.raises(WarehouseUnavailableError):
             await lacking.fault()
         stop.set()

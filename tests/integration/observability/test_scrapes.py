@@ -20,8 +20,6 @@ from tests.integration.observability.collector import Collector, collecting
 from tests.integration.observability.platform import SERVICES, families, observed, value
 from tests.integration.temporal_server import TemporalServer
 
-pytestmark = pytest.mark.timeout(400)
-
 SECRET = "a-secret-of-the-collector"
 OF = {"source": "numbers", "connection": "default"}
 

@@ -28,7 +28,7 @@ async def status(handle: Handle) -> ExecutionStatus:
 
 async def until(handle: Handle, state: str, node: str, became: str) -> ExecutionStatus:
     """Wait until the execution is in a state, and a node in one of its own."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             found = await status(handle)
             if found.state == state and found.nodes.get(node, "waiting") == became:

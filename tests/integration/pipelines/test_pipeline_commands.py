@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from temporaletl.warehouse.connection import Warehouse
+from tests.far_times import FAR_DAYS, FAR_DAYS_NAME, FAR_INTERVAL
 from tests.integration.command_line import CommandLine
 from tests.integration.flows.services import running
 from tests.integration.temporal_server import TemporalServer
@@ -69,14 +70,15 @@ async def test_a_stored_pipeline_is_compared_executed_and_gone_on_with(etl: Comm
 
 async def test_a_stored_pipeline_is_scheduled_as_a_source_is(etl: CommandLine) -> None:
     await etl("pipeline", "store", "orders.yaml")
+    rarely = f"{FAR_INTERVAL.days}d"
     made = await etl(
-        *("pipeline", "schedule", "orders@1", "often", "--every", "15m", "--jitter", "1m"),
+        *("pipeline", "schedule", "orders@1", "often", "--every", rarely, "--jitter", "1m"),
         *("--input", '{"amount": 12}'),
     )
-    said = "created etl-schedule-pipeline@orders:often: version 1, every 15m, up to 1m later\n"
-    assert (made.status, made.out) == (0, said), made.err
-    changed = await etl("pipeline", "schedule", "orders", "often", "1-5", "3")
-    assert changed.out.endswith(": latest version, Mon-Fri at 03:00 UTC\n")
+    said = f"created etl-schedule-pipeline@orders:often: version 1, every {rarely}, up to 1m later"
+    assert (made.status, made.out) == (0, f"{said}\n"), made.err
+    changed = await etl("pipeline", "schedule", "orders", "often", FAR_DAYS, "3")
+    assert changed.out.endswith(f": latest version, {FAR_DAYS_NAME} at 03:00 UTC\n")
 
     paused = await etl("pipeline", "schedule-pause", "orders", "often")
     assert "until `etl pipeline schedule-resume orders often`" in paused.out

@@ -36,7 +36,7 @@ async def waiting(
 ) -> str:
     """The id of an execution whose node waits, as the warehouse has it."""
     execution_id = handle.result_run_id or ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             found = await asyncio.to_thread(read_nodes, warehouse, execution_id)
             if any(one.node == node and one.wait is not None for one in found):

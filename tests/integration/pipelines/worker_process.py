@@ -15,7 +15,7 @@ from psycopg import sql
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.command_line import CommandLine
 
-WITHIN_SECONDS = 60
+WITHIN_SECONDS = 180
 
 
 @asynccontextmanager

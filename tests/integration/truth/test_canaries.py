@@ -32,7 +32,7 @@ from tests.pipelines import definition, mapping
 from tests.waiting import until
 from tests.webhooks import Webhooks, running_webhooks
 
-_WITHIN_SECONDS = 60
+_WITHIN_SECONDS = 180
 #: Wherever a secret is, so is this.
 CANARY = "canary77"
 BY_ENV, BY_FILE = f"env-token/{CANARY}+1", f"file<token>{CANARY}&2"

@@ -1,13 +1,13 @@
 """`etl partitions`, without Temporal."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 
 from temporaletl.warehouse.connection import Warehouse
 from tests.integration.loading.jobs import Job, execute, fetch, make_event
 from tests.integration.warehouse.command import Etl, etl
+from tests.waiting import this_month
 
 __all__ = ["etl"]
 
@@ -15,7 +15,7 @@ __all__ = ["etl"]
 def test_a_source_that_has_grown_is_divided_and_its_old_months_go(
     etl: Etl, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Job(warehouse).load(make_event(1), make_event(2, event_time_utc=datetime.now(UTC)))
+    Job(warehouse).load(make_event(1), make_event(2, event_time_utc=this_month()))
     execute(warehouse, "ANALYZE jira_events")
     assert etl("partitions", "divide")[1] == "nothing is due\n"
     monkeypatch.setenv("WPE_DB_MONTHS_FROM_ROWS", "2")

@@ -62,7 +62,7 @@ def test_of_many_at_once_one_is_served(warehouse: Warehouse) -> None:
     start = Barrier(8)
 
     def one(_number: int) -> str:
-        start.wait(timeout=20)
+        start.wait(timeout=120)
         try:
             return "claimed" if claim(warehouse, KEY, BODY) is None else "answered"
         except RequestRunningError:

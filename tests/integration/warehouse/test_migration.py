@@ -107,7 +107,7 @@ def test_many_processes_migrate_at_once_and_each_migration_is_applied_once(
     def one(_number: int) -> list[str]:
         with opened(postgres_url, schema) as warehouse:
             warehouse.check()
-            start.wait(timeout=20)
+            start.wait(timeout=120)
             return migrate(warehouse)
 
     with ThreadPoolExecutor(8) as threads:

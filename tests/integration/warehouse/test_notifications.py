@@ -253,7 +253,7 @@ def test_one_that_hangs_holds_up_no_other(warehouse: Warehouse, webhooks: Webhoo
         waiting.wait(0.05)
     assert announcing.is_alive()
     notifier.stop.set()
-    announcing.join(timeout=20)
+    announcing.join(timeout=120)
     assert not announcing.is_alive()
     # Called off, it is another process's to send; whether it arrived is not known.
     found = {one.destination: (one.state, one.repeated, one.error) for one in listed(warehouse)}

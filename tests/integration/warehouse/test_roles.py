@@ -29,8 +29,6 @@ from tests.source_fixtures.salesforce import SalesforceFixture
 from tests.source_fixtures.servicetitan import ServiceTitanFixture
 from tests.source_fixtures.trino import TrinoFixture
 
-pytestmark = pytest.mark.timeout(300)
-
 ROLES = (ROOT / "deploy" / "roles.sql").read_text("utf-8")
 SCHEMA = "workplace"
 

@@ -67,7 +67,7 @@ def frozen(job: Job, url: str, moment: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=120)
 
 
 @pytest.mark.parametrize("moment", ["between", "copying"])
@@ -79,7 +79,7 @@ def test_the_next_attempt_ends_the_session_of_one_that_is_frozen_and_goes_on(
         begin_job(warehouse, job.input, workflow_id="wf", run_id="next")
         assert counts(job.load(*(make_event(n) for n in range(10)))) == (10, 0, 0, 0)
         process.send_signal(signal.SIGCONT)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=120)
     assert process.returncode == ENDED
     assert "terminating connection" in said
     [ended] = [each["ended"] for each in logs if each["event"] == "session_ended"]

@@ -8,6 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from temporaletl.control.operations.control import control_run
+from tests.far_times import FAR_DAYS, FAR_DAYS_NAME
 from tests.integration.flows import numbers
 from tests.integration.web.stack import Stack
 from tests.waiting import until
@@ -22,7 +23,7 @@ async def _no_run_is_left(dashboard: Stack) -> AsyncIterator[None]:
     query = "SELECT workflow_id FROM etl_batches WHERE ended_at IS NULL"
     for (run,) in dashboard.services.rows(query):
         await control_run(dashboard.platform, run, "cancel")
-    await until(lambda: not dashboard.services.rows(query), within_seconds=30)
+    await until(lambda: not dashboard.services.rows(query))
 
 
 async def start(page: Page, **params: object) -> None:
@@ -87,15 +88,15 @@ async def test_without_a_script_pages_read_and_a_run_is_paused_resumed_and_cance
             await page.reload()
             return await state.inner_text() in states
 
-        await until(lambda: is_now("running"), within_seconds=30)
+        await until(lambda: is_now("running"))
         await page.get_by_role("button", name="Pause").click()
         await expect(page.locator("#notice")).to_contain_text("The run is paus")
-        await until(lambda: is_now("paused"), within_seconds=30)
+        await until(lambda: is_now("paused"))
         assert await page.locator("#notice").inner_text() == ""  # said once
         await page.get_by_role("button", name="Resume").click()
         await page.get_by_text("Cancel…").click()
         await page.get_by_role("button", name="Cancel the run").click()
-        await until(lambda: is_now("cancelled"), within_seconds=30)
+        await until(lambda: is_now("cancelled"))
         await page.goto("/")
         await expect(page.get_by_role("heading", name="Last runs")).to_be_visible()
 
@@ -187,11 +188,11 @@ async def test_a_backfill_is_shown_before_it_is_started(dashboard: Stack) -> Non
 async def test_a_schedule_is_made_paused_resumed_and_deleted(dashboard: Stack) -> None:
     async with dashboard.page() as page:
         await page.goto("/connections/numbers/default")
-        await page.get_by_label("Days").fill("1-5")
+        await page.get_by_label("Days").fill(FAR_DAYS)
         await page.get_by_role("button", name="Make a schedule").click()
         await page.wait_for_url(re.compile("/schedules$"))
         row = page.get_by_role("row", name="numbers")
-        await expect(row.first).to_contain_text("Mon-Fri at 00:00 UTC")
+        await expect(row.first).to_contain_text(f"{FAR_DAYS_NAME} at 00:00 UTC")
         await page.get_by_role("button", name="Pause").click()
         await expect(page.get_by_role("button", name="Resume")).to_be_visible()
         await expect(page.locator("main")).to_contain_text("paused by token:operate-")

@@ -32,6 +32,7 @@ from temporaletl.warehouse.audit import Author
 from temporaletl.warehouse.collections import Member
 from temporaletl.warehouse.identities import record_people
 from temporaletl.worker.pipelines.messages import ExecutionInput
+from tests.far_times import FAR_DAY
 from tests.integration.web.screenshots import Views, shoot, wanted_views
 from tests.integration.web.stack import Stack
 from tests.waiting import until
@@ -151,7 +152,7 @@ async def look(dashboard: Stack, screenshots: Path) -> AsyncIterator[Look]:
     }
     scheduled = (ScheduleKey("numbers"), ScheduleKey("pipeline", "orders", "nightly"))
     for key in scheduled:
-        definition = ScheduleDefinition(days="1", hours="3")
+        definition = ScheduleDefinition(days=FAR_DAY, hours="3")
         await create_schedule(dashboard.platform, key, definition, author=Author(name="x"))
     try:
         async with dashboard.page() as page:

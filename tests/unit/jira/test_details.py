@@ -62,7 +62,7 @@ def test_a_list_is_read_by_what_came(count: int, most: int) -> None:
 def test_pages_behind_two_that_show_their_length_are_requested_at_once() -> None:
     lists = Lists("comments", comments_of(600))
     together = threading.Barrier(4)
-    lists.before = lambda number: together.wait(timeout=10) if number > 2 else None
+    lists.before = lambda number: together.wait(timeout=120) if number > 2 else None
     assert read_comments(lists) == ids(600)
     assert sorted(lists.requests) == [0, 100, 200, 300, 400, 500]
 

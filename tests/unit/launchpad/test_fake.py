@@ -59,7 +59,7 @@ def logged_in(server: FakeServer, folder: Path, version: str = "1.0") -> Iterato
 
 
 def get(server: FakeServer, path: str, **query: Any) -> requests.Response:
-    return requests.get(f"{server.url}/{path}", params=query, timeout=5)
+    return requests.get(f"{server.url}/{path}", params=query, timeout=60)
 
 
 def test_the_library_finds_every_task_of_a_person(stable: Any, archive: Archive) -> None:
@@ -122,7 +122,7 @@ def test_questions_are_in_the_development_version_only(
         if who in each.people() and each.status not in {"Expired", "Invalid"}
     }
     assert [each.id for each in found] == sorted(each.id for each in found)
-    messages = requests.get(found[0].messages_collection_link, timeout=5).json()["entries"]
+    messages = requests.get(found[0].messages_collection_link, timeout=60).json()["entries"]
     assert [m["index"] for m in messages] == [
         m.index for m in archive.questions[found[0].id].messages
     ]
@@ -135,19 +135,19 @@ def test_the_development_version_links_totals(server: FakeServer) -> None:
     assert get(server, "1.0/alpha", **query).json()["total_size"] > 2
     page = get(server, "devel/alpha", **query).json()
     assert "total_size" not in page
-    assert requests.get(page["total_size_link"], timeout=5).json() > 2
+    assert requests.get(page["total_size_link"], timeout=60).json() > 2
 
 
 def test_pages_join_and_are_never_larger_than_allowed(server: FakeServer) -> None:
     query: dict[str, Any] = {"ws.op": "searchTasks", "status": json.dumps(EVERY), "ws.size": 7}
     url, seen = f"{server.url}/1.0/alpha", []
-    page = requests.get(url, params=query, timeout=5).json()
+    page = requests.get(url, params=query, timeout=60).json()
     total = page["total_size"]
     while True:
         seen += [entry["self_link"] for entry in page["entries"]]
         if "next_collection_link" not in page:
             break
-        page = requests.get(page["next_collection_link"], timeout=5).json()
+        page = requests.get(page["next_collection_link"], timeout=60).json()
     assert len(seen) == len(set(seen)) == total
     assert get(server, "1.0/alpha", **{**query, "ws.size": 301}).status_code == 400
 
@@ -161,7 +161,7 @@ def test_what_is_not_there_and_what_is_not_understood_is_refused(
         stable.people["nobody-at-all"]
     with pytest.raises(BadRequest):
         list(stable.load("alpha").searchTasks(status=["Broken"]))
-    assert requests.post(f"{server.url}/1.0/bugs/1", timeout=5).status_code == 405
+    assert requests.post(f"{server.url}/1.0/bugs/1", timeout=60).status_code == 405
 
 
 def test_a_token_is_checked_and_a_nonce_is_good_once(tmp_path: Path) -> None:
@@ -174,12 +174,12 @@ def test_a_token_is_checked_and_a_nonce_is_good_once(tmp_path: Path) -> None:
         signed: dict[str, str] = {}
         known.authorizeRequest(f"{server.url}/1.0/bugs/2", "GET", None, signed)
         url = f"{server.url}/1.0/bugs/2"
-        assert requests.get(url, headers=signed, timeout=5).json()["id"] == 2
-        again = requests.get(url, headers=signed, timeout=5)
+        assert requests.get(url, headers=signed, timeout=60).json()["id"] == 2
+        again = requests.get(url, headers=signed, timeout=60)
         assert (again.status_code, "nonce" in again.text) == (401, True)
         wrong = Credentials("app", access_token=AccessToken("key", "guess"))
         wrong.authorizeRequest(url, "GET", None, signed)
-        assert requests.get(url, headers=signed, timeout=5).status_code == 401
+        assert requests.get(url, headers=signed, timeout=60).status_code == 401
 
 
 def test_the_same_seed_makes_the_same_archive() -> None:

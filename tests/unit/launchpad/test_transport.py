@@ -40,9 +40,7 @@ def site(server: FakeServer) -> Iterator[LaunchpadSite]:
 
 
 def site_of(server: FakeServer, **settings: Any) -> LaunchpadSite:
-    return LaunchpadSite(
-        LaunchpadSettings(service_root=server.url, read_timeout_seconds=0.5, **settings)
-    )
+    return LaunchpadSite(LaunchpadSettings(service_root=server.url, **settings))
 
 
 def bug_url(server: FakeServer) -> str:

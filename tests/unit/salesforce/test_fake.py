@@ -297,6 +297,6 @@ def test_it_runs_alone_and_counts() -> None:
         try:
             assert alone.stdout is not None
             url = alone.stdout.readline().removeprefix("listening on ").strip()
-            assert requests.get(f"{url}/services/data/", timeout=5).status_code == 401
+            assert requests.get(f"{url}/services/data/", timeout=60).status_code == 401
         finally:
             alone.terminate()

@@ -33,12 +33,12 @@ class Client:
             "client_secret": "cs1.fake",
         }
         url = f"{self.server.url}/connect/token"
-        return self.session.post(url, data=form | change, timeout=5)
+        return self.session.post(url, data=form | change, timeout=60)
 
     def raw(self, path: str, **params: Any) -> requests.Response:
         module, _, rest = path.partition("/")
         url = f"{self.server.url}/{module}/v2/tenant/{self.number}/{rest}"
-        return self.session.get(url, params=params, timeout=5)
+        return self.session.get(url, params=params, timeout=60)
 
     def get(self, path: str, **params: Any) -> Json:
         answer = self.raw(path, **params)
