@@ -20,10 +20,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from temporaletl.control.cli.session import local_warehouse
 from temporaletl.embedded import postgres
-from temporaletl.embedded.postgres import POSTGRES_FOLDER, running_postgres, temporary_folder
+from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.embedded.postgres_programs import programs
 from temporaletl.embedded.processes import ring
 from temporaletl.embedded.running import (
+    POSTGRES_FOLDER,
     RunningStack,
     StackInUseError,
     end_running,
