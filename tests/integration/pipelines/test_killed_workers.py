@@ -27,7 +27,7 @@ from tests.integration.pipelines.worker_process import (
 )
 from tests.waiting import until
 
-pytestmark = [pytest.mark.usefixtures("shop"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("shop")
 
 #: Of nodes that branch: the edge that is taken.
 HANDLES = {
