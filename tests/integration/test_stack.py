@@ -18,7 +18,6 @@ import pytest
 import requests
 from psycopg.conninfo import conninfo_to_dict
 
-from temporaletl.control.cli.session import local_warehouse
 from temporaletl.embedded import postgres
 from temporaletl.embedded.postgres import running_postgres, temporary_folder
 from temporaletl.embedded.postgres_programs import programs
@@ -41,6 +40,7 @@ from tests.fakes.server import FakeServer
 
 ELSEWHERE = ("TEMPORAL_ADDRESS", "TEMPORAL_HOST", "DATABASE_URL", "WPE_DB_HOST")
 WITHIN_SECONDS = 100
+ETL = (sys.executable, "-m", "temporaletl.control.cli")
 #: They hold no secret: the lock, and who may connect how.
 PUBLIC = ("lock", "postgresql.access")
 
@@ -78,9 +78,8 @@ def is_listening(address: str) -> bool:
 
 
 def etl(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "temporaletl.control.cli", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=check, timeout=WITHIN_SECONDS
+        [*ETL, *arguments], capture_output=True, text=True, check=check, timeout=WITHIN_SECONDS
     )
 
 
@@ -175,12 +174,18 @@ def test_a_source_is_loaded_and_looked_at_with_nothing_running(
     # What it did is there for every command, and for those of another terminal beside one.
     [run] = json.loads(etl("status", "--json").stdout)
     assert (run["state"], run["rows"]["inserted"]) == ("completed", rows)
-    with local_warehouse() as own:
-        assert own
+    words = [*ETL, "psql", "-At"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
+        assert psql.stdin is not None
+        assert psql.stdout is not None
+        psql.stdin.write("SELECT 'up';\n")
+        psql.stdin.flush()
+        assert psql.stdout.readline() == "up\n"
         assert run["batch_id"] in etl("status", run["batch_id"]).stdout
+        psql.communicate(timeout=WITHIN_SECONDS)
     with take(folder / "data"):
         refused = etl("status", check=False)
-    assert (refused.returncode, "`etl up`" in refused.stderr) == (2, True)
+    assert (refused.returncode, "`etl up`" in refused.stderr) == (1, True)
     assert not end_running(folder / "data", timedelta(0))
 
 
