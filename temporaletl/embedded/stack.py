@@ -40,11 +40,7 @@ from temporaletl.errors import ConfigurationError, CredentialsError, ETLError
 from temporaletl.notifications.destinations import check_destinations
 from temporaletl.notifications.settings import NotificationSettings
 from temporaletl.settings.environment import environment as variables
-from temporaletl.settings.platform import (
-    TemporalSettings,
-    WarehouseSettings,
-    WorkerSettings,
-)
+from temporaletl.settings.platform import TemporalSettings, WarehouseSettings, WorkerSettings
 from temporaletl.temporal.endpoint import Endpoint, access, endpoint
 from temporaletl.warehouse.connection import Warehouse
 
