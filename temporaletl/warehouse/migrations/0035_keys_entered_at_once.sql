@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     FOR made IN
         SELECT pg_get_triggerdef(t.oid) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
-        WHERE c.relnamespace = current_schema()::regnamespace AND t.tgparentid = 0
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND t.tgparentid = 0
           AND t.tgname IN ('etl_keys_written', 'etl_keys_changed')
     LOOP
         made := replace(made, 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER');
