@@ -3,14 +3,16 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
-from temporaletl import CredentialsError
+from temporaletl import CredentialsError, Event
 from temporaletl.checks.sources import describe_warehouse
 from temporaletl.control.operations.platform import Platform
 from temporaletl.control.operations.tables import migrate_warehouse
@@ -19,9 +21,10 @@ from temporaletl.testing import SourceFixture
 from temporaletl.testing.harness import make_harness
 from temporaletl.warehouse.connection import Warehouse
 from temporaletl.warehouse.migration import migrate
+from temporaletl.worker.loading.retention import detach
 from tests.documentation import ROOT
 from tests.integration.flows.own_postgres import OwnPostgres, own_postgres
-from tests.integration.loading.jobs import fetch
+from tests.integration.loading.jobs import Job, fetch, make_event
 from tests.integration.trino_server import TrinoServer
 from tests.source_fixtures.jira import JiraFixture, JiraServerFixture
 from tests.source_fixtures.launchpad import LaunchpadFixture
@@ -112,6 +115,30 @@ def test_a_loader_that_may_create_nothing_loads_every_source_after_a_migration(
                 SCHEMA,
             )
             assert owners == [{"owner": "etl_owner"}]
+
+
+def test_a_loader_that_may_create_nothing_loads_months_that_the_owner_divides_and_detaches(
+    settings: Settings,
+) -> None:
+    etl_migrate(settings("etl_migrator"))
+    now = datetime.now(UTC)
+    times = [now - timedelta(days=400), now, now + timedelta(days=40), now + timedelta(days=4000)]
+    events = [make_event(n, event_time_utc=time) for n, time in enumerate(times)]
+    kept = settings("etl_migrator").model_copy(update={"keep_months": "jira=6"})
+    with (
+        Warehouse(settings("etl_loader")) as warehouse,
+        Warehouse(kept) as owner,
+        Warehouse(settings("etl_reader")) as read,
+    ):
+        Job(warehouse).load(*events[:2])
+        assert {step.kind for step in detach(owner, {"jira": (Event,)})} == {"divide", "detach"}
+        # Of the coming months, of one that has no partition, and changed ones.
+        Job(warehouse).load(*events[2:], replace(events[1], employee_id="E2"))
+        stored = fetch(read, "SELECT event_id, employee_id FROM events ORDER BY 1")
+        expected = [(events[1], "E2"), (events[2], "E1"), (events[3], "E1")]
+        assert stored == [
+            {"event_id": event.event_id, "employee_id": who} for event, who in expected
+        ]
 
 
 def test_each_role_may_do_its_own_and_nothing_more(settings: Settings) -> None:
