@@ -126,6 +126,15 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(_STARTED_WITHIN_SECONDS)
+        _unmount_below(folder)
+
+
+def _unmount_below(folder: Path) -> None:
+    """Unmount what an engine leaves, such as its network's namespace: else the folder stays."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in reversed(mounted):
+        if Path(mount).is_relative_to(folder):
+            subprocess.run(["umount", mount], check=True)
 
 
 def import_base_images(engine: Engine, folder: Path) -> None:
