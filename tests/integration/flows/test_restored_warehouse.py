@@ -126,9 +126,14 @@ async def test_what_was_loaded_after_a_point_in_time_is_loaded_again_once_it_is_
     # One of which it knows nothing fails; one that has ended meanwhile counts as lost.
     with pytest.raises(WorkflowFailureError):
         await later.result()
-    found = await look(services, NO_GRACE)
-    assert {one.workflow_id: str(one.error).partition(":")[0] for one in found} == {
-        ended.id: "lost",
-        later.id: "lost",
-    }
+    found: dict[str, str] = {}
+
+    async def all_are_found() -> bool:
+        # Temporal lists what has ended a moment later.
+        for one in await look(services, NO_GRACE):
+            found[one.workflow_id] = str(one.error).partition(":")[0]
+        return len(found) >= 2
+
+    await until(all_are_found)
+    assert found == {ended.id: "lost", later.id: "lost"}
     assert services.rows("SELECT 1 FROM etl_batches WHERE ended_at IS NULL") == []
